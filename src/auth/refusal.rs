@@ -1,0 +1,287 @@
+//! Every way a request can be refused: one closed enum, and one exhaustive match for each thing
+//! that depends on it (status, code, metric label, text).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::headers::{HeaderFault, SigningHeader};
+use super::target::TargetError;
+
+/// Why a request was refused. What a variant carries goes into the text for the client, so it
+/// holds nothing the client did not send, no secret, and, before the signature has verified,
+/// nothing that tells whether a machine exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Framing with two readings, or a header the gateway never accepts; the text says which.
+    BadRequest(&'static str),
+    /// The request target is outside the grammar.
+    BadTarget(TargetError),
+    /// The route takes no query.
+    QueryNotAllowed,
+    /// The method is not one of the route's; `allow` lists those (RFC 9110, section 15.5.6).
+    MethodNotAllowed {
+        /// The value of the `Allow` header.
+        allow: Arc<str>,
+    },
+    /// The raw header block is over its limit.
+    HeaderTooLarge,
+    /// The body is over the route's limit.
+    BodyTooLarge {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// The header block or the body was not complete in time.
+    RequestTimeout,
+    /// One of the four signing headers is absent.
+    MissingHeader(SigningHeader),
+    /// One of the four signing headers breaks its grammar.
+    MalformedHeader(SigningHeader, HeaderFault),
+    /// The timestamp is outside the window.
+    ClockSkew {
+        /// The gateway's clock, in Unix seconds.
+        server_time: u64,
+    },
+    /// The signature is wrong, or the machine is unknown: the two look alike from outside.
+    BadSignature,
+    /// The nonce has been spent.
+    Replayed,
+    /// The signature is good; the machine is switched off.
+    MachineDisabled,
+    /// The signature is good; the machine is past its last second or before its first.
+    MachineExpired,
+    /// The signature is good; the policy does not let this machine do this.
+    NotPermitted,
+    /// No route matches.
+    NoRoute,
+    /// Too many failures from this source, or the machine is over its quota.
+    Throttled {
+        /// Seconds to wait before trying again.
+        retry_after: u32,
+    },
+    /// It cannot be known whether the nonce is fresh.
+    ReplayUnavailable {
+        /// Seconds to wait before trying again.
+        retry_after: u32,
+    },
+    /// The audit record could not be written.
+    AuditUnavailable,
+    /// A budget of the gateway is used up.
+    Overloaded,
+    /// The gateway has no registry yet, or is shutting down.
+    NotReady,
+    /// The gateway's own backend credential is missing or refused.
+    UpstreamCredential,
+    /// No server of the upstream could be reached.
+    UpstreamUnreachable,
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+    /// The upstream broke off or answered with something that may not cross.
+    UpstreamError,
+    /// A bug of the gateway; the request was not forwarded.
+    Internal,
+}
+
+/// The fixed word for a refusal: the `code` of the body, of the audit record, and of the metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "each is the code of the Refusal of the same name")]
+pub enum Code {
+    BadRequest,
+    BadTarget,
+    QueryNotAllowed,
+    MethodNotAllowed,
+    HeaderTooLarge,
+    BodyTooLarge,
+    RequestTimeout,
+    MissingHeader,
+    MalformedHeader,
+    ClockSkew,
+    BadSignature,
+    Replayed,
+    MachineDisabled,
+    MachineExpired,
+    NotPermitted,
+    NoRoute,
+    Throttled,
+    ReplayUnavailable,
+    AuditUnavailable,
+    Overloaded,
+    NotReady,
+    UpstreamCredential,
+    UpstreamUnreachable,
+    UpstreamTimeout,
+    UpstreamError,
+    Internal,
+}
+
+impl Code {
+    /// Every code, in the order of the enum, so that `Code::ALL[code as usize] == code`.
+    pub const ALL: [Code; 26] = [
+        Code::BadRequest,
+        Code::BadTarget,
+        Code::QueryNotAllowed,
+        Code::MethodNotAllowed,
+        Code::HeaderTooLarge,
+        Code::BodyTooLarge,
+        Code::RequestTimeout,
+        Code::MissingHeader,
+        Code::MalformedHeader,
+        Code::ClockSkew,
+        Code::BadSignature,
+        Code::Replayed,
+        Code::MachineDisabled,
+        Code::MachineExpired,
+        Code::NotPermitted,
+        Code::NoRoute,
+        Code::Throttled,
+        Code::ReplayUnavailable,
+        Code::AuditUnavailable,
+        Code::Overloaded,
+        Code::NotReady,
+        Code::UpstreamCredential,
+        Code::UpstreamUnreachable,
+        Code::UpstreamTimeout,
+        Code::UpstreamError,
+        Code::Internal,
+    ];
+
+    /// The word itself, and the HTTP status it is sent with.
+    const fn word_and_status(self) -> (&'static str, u16) {
+        match self {
+            Code::BadRequest => ("bad_request", 400),
+            Code::BadTarget => ("bad_target", 400),
+            Code::QueryNotAllowed => ("query_not_allowed", 400),
+            Code::MethodNotAllowed => ("method_not_allowed", 405),
+            Code::HeaderTooLarge => ("header_too_large", 431),
+            Code::BodyTooLarge => ("body_too_large", 413),
+            Code::RequestTimeout => ("request_timeout", 408),
+            Code::MissingHeader => ("missing_header", 401),
+            Code::MalformedHeader => ("malformed_header", 401),
+            Code::ClockSkew => ("clock_skew", 401),
+            Code::BadSignature => ("bad_signature", 401),
+            Code::Replayed => ("replayed", 401),
+            Code::MachineDisabled => ("machine_disabled", 403),
+            Code::MachineExpired => ("machine_expired", 403),
+            Code::NotPermitted => ("not_permitted", 403),
+            Code::NoRoute => ("no_route", 404),
+            Code::Throttled => ("throttled", 429),
+            Code::ReplayUnavailable => ("replay_unavailable", 503),
+            Code::AuditUnavailable => ("audit_unavailable", 503),
+            Code::Overloaded => ("overloaded", 503),
+            Code::NotReady => ("not_ready", 503),
+            Code::UpstreamCredential => ("upstream_credential", 503),
+            Code::UpstreamUnreachable => ("upstream_unreachable", 502),
+            Code::UpstreamTimeout => ("upstream_timeout", 504),
+            Code::UpstreamError => ("upstream_error", 502),
+            Code::Internal => ("internal", 500),
+        }
+    }
+
+    /// The word, as in the response body, the audit record and the metric label.
+    pub const fn as_str(self) -> &'static str {
+        self.word_and_status().0
+    }
+
+    /// The HTTP status.
+    pub const fn status(self) -> u16 {
+        self.word_and_status().1
+    }
+}
+
+impl Refusal {
+    /// The fixed word for this refusal.
+    pub const fn code(&self) -> Code {
+        match self {
+            Refusal::BadRequest(_) => Code::BadRequest,
+            Refusal::BadTarget(_) => Code::BadTarget,
+            Refusal::QueryNotAllowed => Code::QueryNotAllowed,
+            Refusal::MethodNotAllowed { .. } => Code::MethodNotAllowed,
+            Refusal::HeaderTooLarge => Code::HeaderTooLarge,
+            Refusal::BodyTooLarge { .. } => Code::BodyTooLarge,
+            Refusal::RequestTimeout => Code::RequestTimeout,
+            Refusal::MissingHeader(_) => Code::MissingHeader,
+            Refusal::MalformedHeader(..) => Code::MalformedHeader,
+            Refusal::ClockSkew { .. } => Code::ClockSkew,
+            Refusal::BadSignature => Code::BadSignature,
+            Refusal::Replayed => Code::Replayed,
+            Refusal::MachineDisabled => Code::MachineDisabled,
+            Refusal::MachineExpired => Code::MachineExpired,
+            Refusal::NotPermitted => Code::NotPermitted,
+            Refusal::NoRoute => Code::NoRoute,
+            Refusal::Throttled { .. } => Code::Throttled,
+            Refusal::ReplayUnavailable { .. } => Code::ReplayUnavailable,
+            Refusal::AuditUnavailable => Code::AuditUnavailable,
+            Refusal::Overloaded => Code::Overloaded,
+            Refusal::NotReady => Code::NotReady,
+            Refusal::UpstreamCredential => Code::UpstreamCredential,
+            Refusal::UpstreamUnreachable => Code::UpstreamUnreachable,
+            Refusal::UpstreamTimeout => Code::UpstreamTimeout,
+            Refusal::UpstreamError => Code::UpstreamError,
+            Refusal::Internal => Code::Internal,
+        }
+    }
+
+    /// The sentence for a person at the client's end: what was wrong and what to do.
+    pub fn text(&self) -> Cow<'static, str> {
+        match self {
+            Refusal::BadRequest(why) => format!("The request is not acceptable: {why}.").into(),
+            Refusal::BadTarget(why) => format!("The request target is not acceptable: {why}.").into(),
+            Refusal::QueryNotAllowed => {
+                "This route takes no query: send the path without '?'.".into()
+            }
+            Refusal::MethodNotAllowed { allow } => {
+                format!("The method is not allowed here; allowed are: {allow}.").into()
+            }
+            Refusal::HeaderTooLarge => "The request header block is too large.".into(),
+            Refusal::BodyTooLarge { limit } => {
+                format!("The request body is larger than the {limit} bytes this route takes.").into()
+            }
+            Refusal::RequestTimeout => "The request was not complete in time.".into(),
+            Refusal::MissingHeader(header) => {
+                format!("The header {header} is missing: every request must be signed.").into()
+            }
+            Refusal::MalformedHeader(header, fault) => {
+                format!("The header {header} is malformed: {fault}.").into()
+            }
+            Refusal::ClockSkew { .. } => {
+                "X-Timestamp is outside the accepted window: set the machine's clock.".into()
+            }
+            Refusal::BadSignature => {
+                "The signature does not verify for this machine id, method, path, time, nonce and body."
+                    .into()
+            }
+            Refusal::Replayed => {
+                "This nonce has been used: sign each request, and each retry, afresh.".into()
+            }
+            Refusal::MachineDisabled => "This machine is disabled.".into(),
+            Refusal::MachineExpired => "This machine is outside its period of validity.".into(),
+            Refusal::NotPermitted => "This machine may not do this.".into(),
+            Refusal::NoRoute => "No route matches this path.".into(),
+            Refusal::Throttled { .. } => "Too many requests: wait before trying again.".into(),
+            Refusal::ReplayUnavailable { .. } => {
+                "The gateway cannot tell at present whether this request is new: try again.".into()
+            }
+            Refusal::AuditUnavailable => {
+                "The gateway cannot write its audit record at present: try again.".into()
+            }
+            Refusal::Overloaded => "The gateway is at its limit: try again.".into(),
+            Refusal::NotReady => "The gateway is not ready: try again.".into(),
+            Refusal::UpstreamCredential => {
+                "The gateway's own credential for the backend is missing or refused.".into()
+            }
+            Refusal::UpstreamUnreachable => "The backend could not be reached.".into(),
+            Refusal::UpstreamTimeout => "The backend did not answer in time.".into(),
+            Refusal::UpstreamError => "The backend's answer could not be passed on.".into(),
+            Refusal::Internal => "The gateway failed; the request was not forwarded.".into(),
+        }
+    }
+
+    /// Seconds for `Retry-After`, where the refusal passes by itself.
+    pub const fn retry_after(&self) -> Option<u32> {
+        match self {
+            Refusal::Throttled { retry_after } | Refusal::ReplayUnavailable { retry_after } => {
+                Some(*retry_after)
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Countersign: a reverse-proxy gateway that lets only signed requests through.
+#![forbid(unsafe_code)]
+
+pub mod auth;
+pub mod cli;
