@@ -1,6 +1,23 @@
 //! The decision core: pure values in, a verdict out.
+//!
+//! Nothing here knows a socket, a clock, a file or a log; time is an argument. The modules, in the
+//! order in which a request meets them:
+//!
+//! - [`target`] and [`method`]: what may be asked for, in one spelling;
+//! - [`headers`]: the four signing headers;
+//! - [`message`]: what a machine signs;
+//! - [`identity`]: machines and their keys;
+//! - [`signature`]: the check itself;
+//! - [`replay`]: the window, and what a store of nonces promises;
+//! - [`decision`]: the line of proof values that ties these together, in order;
+//! - [`refusal`]: every way to say no.
 
+pub mod decision;
 pub mod headers;
 pub mod identity;
+pub mod message;
+pub mod method;
 pub mod refusal;
+pub mod replay;
+pub mod signature;
 pub mod target;

@@ -83,7 +83,10 @@ pub enum Refusal {
 
 /// The fixed word for a refusal: the `code` of the body, of the audit record, and of the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "each is the code of the Refusal of the same name")]
+#[allow(
+    missing_docs,
+    reason = "each is the code of the Refusal of the same name"
+)]
 pub enum Code {
     BadRequest,
     BadTarget,
@@ -282,6 +285,68 @@ impl Refusal {
                 Some(*retry_after)
             }
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn all_lists_every_code_at_its_own_index() {
+        for (index, code) in Code::ALL.into_iter().enumerate() {
+            assert_eq!(code as usize, index);
+        }
+        // The last variant: a new one behind it makes this fail until ALL has it.
+        assert_eq!(Code::ALL.len(), Code::Internal as usize + 1);
+    }
+
+    #[test]
+    fn every_code_has_a_word_of_its_own() {
+        let words: HashSet<_> = Code::ALL.into_iter().map(Code::as_str).collect();
+        assert_eq!(words.len(), Code::ALL.len());
+        assert!(
+            words
+                .iter()
+                .all(|w| w.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        );
+    }
+
+    #[test]
+    fn faults_of_the_gateway_are_never_401_403_or_404() {
+        // Clients give up for good on those, and retry 503.
+        for code in [
+            Code::ReplayUnavailable,
+            Code::AuditUnavailable,
+            Code::Overloaded,
+            Code::NotReady,
+            Code::UpstreamCredential,
+            Code::UpstreamUnreachable,
+            Code::UpstreamTimeout,
+            Code::UpstreamError,
+            Code::Internal,
+        ] {
+            assert!(code.status() >= 500, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn texts_are_sentences() {
+        for refusal in [
+            Refusal::BadRequest("why"),
+            Refusal::BadTarget(TargetError::TooLong),
+            Refusal::MissingHeader(SigningHeader::Nonce),
+            Refusal::MalformedHeader(SigningHeader::Nonce, HeaderFault::Repeated),
+            Refusal::BodyTooLarge { limit: 1 },
+            Refusal::BadSignature,
+        ] {
+            let text = refusal.text();
+            assert!(
+                text.ends_with('.') && text.starts_with(char::is_uppercase),
+                "{text}"
+            );
         }
     }
 }

@@ -1,0 +1,221 @@
+//! The decision, as a line of values each of which only the step before it can make.
+//!
+//! [`Attempt`] (parsed) → [`Timely`] (inside the window) → [`Claimed`] (a machine looked up) →
+//! [`Signed`] (the signature is good) → [`Verified`] (the machine may act) → [`Admitted`] (the
+//! nonce was fresh). Every field is private, so a step cannot be left out: "authenticated" is a
+//! value that exists, never a flag, and never the absence of an error.
+
+use std::sync::Arc;
+
+use super::headers::{SigningHeaders, Timestamp};
+use super::identity::{Machine, PublicKey};
+use super::message::{BodyHash, Message, Unhashed};
+use super::method::Method;
+use super::refusal::Refusal;
+use super::replay::{NonceKey, NonceStore, Window};
+use super::signature::{Signature, stand_in_key};
+use super::target::SignedTarget;
+
+/// A request whose parts are all well formed. Nothing about it is known to be true.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    machine_id: &'a str,
+    message: Unhashed,
+    signature: Signature,
+}
+
+/// An [`Attempt`] inside the time window.
+#[derive(Debug)]
+pub struct Timely<'a>(Attempt<'a>);
+
+/// A timely attempt, with the machine it claims to come from. Whether that machine exists is
+/// known from here on, and must not show until the signature has verified.
+#[derive(Debug)]
+pub struct Claimed {
+    machine: Option<Arc<Machine>>,
+    message: Unhashed,
+    signature: Signature,
+}
+
+/// A request that was signed by a machine of the registry. The machine may still be disabled.
+#[derive(Debug)]
+pub struct Signed {
+    machine: Arc<Machine>,
+    key: PublicKey,
+    message: Message,
+    signature: Signature,
+}
+
+/// A signed request of a machine that may act now.
+#[derive(Debug)]
+pub struct Verified(Signed);
+
+/// A verified request whose nonce has been spent for it, and for nothing else, ever.
+#[derive(Debug)]
+pub struct Admitted(Signed);
+
+/// A refusal of a request whose signature is good: who sent it is known, and goes on record.
+#[derive(Debug)]
+pub struct Denied {
+    /// Why.
+    pub refusal: Refusal,
+    /// What was signed, and by whom.
+    pub signed: Signed,
+}
+
+impl<'a> Attempt<'a> {
+    /// Puts together the parts that have been parsed.
+    pub fn new(
+        method: Method<'_>,
+        target: SignedTarget<'_>,
+        headers: SigningHeaders<'a>,
+    ) -> Attempt<'a> {
+        Attempt {
+            machine_id: headers.machine_id,
+            message: Unhashed::new(method, target, headers.timestamp, headers.nonce),
+            signature: headers.signature,
+        }
+    }
+
+    /// Checks the timestamp against the gateway's clock, in Unix seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::ClockSkew`] outside the window.
+    pub fn check_time(self, now: u64, window: &Window) -> Result<Timely<'a>, Refusal> {
+        if window.contains(now, self.message.timestamp()) {
+            Ok(Timely(self))
+        } else {
+            Err(Refusal::ClockSkew { server_time: now })
+        }
+    }
+}
+
+impl Timely<'_> {
+    /// Looks the machine up. An unknown machine goes on like a known one, to be refused with the
+    /// signature.
+    pub fn look_up(self, find: impl FnOnce(&str) -> Option<Arc<Machine>>) -> Claimed {
+        // A registry that answered with another machine would be a bug; it must not become an
+        // identity.
+        let machine = find(self.0.machine_id).filter(|m| m.id.as_str() == self.0.machine_id);
+        Claimed {
+            machine,
+            message: self.0.message,
+            signature: self.0.signature,
+        }
+    }
+}
+
+impl Claimed {
+    /// Checks the signature over the message with the hash of the body that was read.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::BadSignature`], alike for an unknown machine, after the same work, and for a
+    /// known one whose keys all refuse.
+    pub fn verify(self, body: BodyHash) -> Result<Signed, Refusal> {
+        let message = self.message.with_body(body);
+        let Some(machine) = self.machine else {
+            // Refused whatever the check says; `black_box` keeps it from being optimised away.
+            std::hint::black_box(self.signature.verifies(stand_in_key(), &message));
+            return Err(Refusal::BadSignature);
+        };
+        let key = machine
+            .keys
+            .iter()
+            .find(|key| self.signature.verifies(key, &message))
+            .copied()
+            .ok_or(Refusal::BadSignature)?;
+        Ok(Signed {
+            machine,
+            key,
+            message,
+            signature: self.signature,
+        })
+    }
+}
+
+impl Signed {
+    /// Checks whether the machine may act at `now`, in Unix seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::MachineDisabled`] or [`Refusal::MachineExpired`]. The holder of the private
+    /// key is told; nobody else gets this far.
+    pub fn check_state(self, now: u64) -> Result<Verified, Denied> {
+        let machine = &self.machine;
+        let refusal = if !machine.enabled {
+            Refusal::MachineDisabled
+        } else if machine.not_before.is_some_and(|first| now < first)
+            || machine.expires.is_some_and(|end| now >= end)
+        {
+            Refusal::MachineExpired
+        } else {
+            return Ok(Verified(self));
+        };
+        Err(Denied {
+            refusal,
+            signed: self,
+        })
+    }
+
+    /// The machine that signed.
+    pub fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    /// The key it signed with.
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// What it signed.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// The signature.
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// When it signed.
+    pub fn timestamp(&self) -> Timestamp {
+        self.message.timestamp()
+    }
+}
+
+impl Verified {
+    /// Spends the nonce. The store is asked only now: a request that nobody signed must not be
+    /// able to spend a nonce.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Replayed`], or [`Refusal::ReplayUnavailable`] where the store cannot know.
+    pub async fn claim(self, store: &dyn NonceStore) -> Result<Admitted, Denied> {
+        let Verified(signed) = self;
+        let key = NonceKey::new(&signed.key, signed.message.nonce());
+        match store.claim(key, signed.timestamp()).await {
+            Ok(()) => Ok(Admitted(signed)),
+            Err(error) => Err(Denied {
+                refusal: error.into(),
+                signed,
+            }),
+        }
+    }
+
+    /// What was verified.
+    pub fn signed(&self) -> &Signed {
+        &self.0
+    }
+}
+
+impl Admitted {
+    /// What was admitted.
+    pub fn signed(&self) -> &Signed {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! The request method: a closed list, and what a route adds to it.
+
+/// A method that the route takes, exactly as sent: methods are case-sensitive (RFC 9110,
+/// section 9.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Method<'a>(&'a str);
+
+/// The methods every route takes.
+pub const METHODS: [&str; 8] = [
+    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "LIST", "OPTIONS",
+];
+
+impl<'a> Method<'a> {
+    /// Accepts one of [`METHODS`] or of the route's `added` tokens; anything else is `None`, and
+    /// so refused.
+    pub fn accept(sent: &'a str, added: &[Box<str>]) -> Option<Method<'a>> {
+        (METHODS.contains(&sent) || added.iter().any(|token| **token == *sent))
+            .then_some(Method(sent))
+    }
+
+    /// The method as sent.
+    pub fn as_str(&self) -> &'a str {
+        self.0
+    }
+}
+
+/// Whether a route may add `token`: an upper-case token (RFC 9110, section 5.6.2, without
+/// lower-case letters), at most 32 bytes, and neither `CONNECT` nor `TRACE`, which no gateway of
+/// this kind may pass on. No token holds a `:`, so a message has one reading.
+pub fn may_be_added(token: &str) -> bool {
+    const MAX_LEN: usize = 32;
+    (1..=MAX_LEN).contains(&token.len())
+        && !matches!(token, "CONNECT" | "TRACE")
+        && token.bytes().all(|b| {
+            b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_listed_methods_pass_and_print_back() {
+        for method in METHODS {
+            assert_eq!(
+                Method::accept(method, &[]).map(|m| m.as_str()),
+                Some(method)
+            );
+        }
+    }
+
+    #[test]
+    fn case_spaces_and_made_up_methods_do_not_pass() {
+        for method in ["get", "Get", "GET ", "", "CONNECT", "TRACE", "BREW", "GET:"] {
+            assert_eq!(Method::accept(method, &[]), None, "{method}");
+        }
+    }
+
+    #[test]
+    fn a_route_adds_its_own() {
+        assert!(Method::accept("SCAN", &["SCAN".into()]).is_some());
+        assert!(Method::accept("scan", &["SCAN".into()]).is_none());
+    }
+
+    #[test]
+    fn no_addable_token_holds_a_colon_or_is_connect_or_trace() {
+        for token in ["", "A:B", "CONNECT", "TRACE", "get", "A B", "É"] {
+            assert!(!may_be_added(token), "{token}");
+        }
+        assert!(may_be_added("SCAN") && may_be_added("M-SEARCH"));
+    }
+}

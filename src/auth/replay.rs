@@ -1,0 +1,146 @@
+//! Replay: the window, the key under which a nonce is remembered, and what a store of nonces
+//! has to promise.
+//!
+//! The argument why nothing passes twice takes no clock on trust. A store keeps a set of claims
+//! and a floor that only rises. A claim with timestamp `t` succeeds only if `t` is above the
+//! floor, its insertion into the set was fresh, atomically, and `t` is still above the floor
+//! after the insertion. A claim is forgotten only once the floor has reached its `t`. So a second
+//! claim either meets the first in the set, or meets a floor at or above its timestamp.
+
+use sha2::{Digest, Sha256};
+
+use super::headers::Timestamp;
+use super::identity::PublicKey;
+use super::refusal::Refusal;
+
+/// How far a timestamp may lie from the gateway's clock, both bounds inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Seconds into the past.
+    pub past: u64,
+    /// Seconds into the future, for machines whose clock is ahead.
+    pub future: u64,
+}
+
+impl Window {
+    /// Whether `timestamp` is acceptable at `now` (Unix seconds).
+    pub fn contains(&self, now: u64, timestamp: Timestamp) -> bool {
+        let t = timestamp.unix_seconds();
+        t >= now.saturating_sub(self.past) && t <= now.saturating_add(self.future)
+    }
+}
+
+/// What a store remembers of a spent nonce: 128 bits of SHA-256 over the public key and the
+/// nonce. Two requests that share one by chance are refused, never passed; to make that happen to
+/// another machine's nonce takes a second preimage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NonceKey([u8; 16]);
+
+impl NonceKey {
+    /// The key for a nonce under the public key that signed it: two ids may not share a key, so
+    /// the key, and not the unsigned id, names the machine here.
+    pub fn new(key: &PublicKey, nonce: &str) -> NonceKey {
+        let digest = Sha256::new()
+            .chain_update(key.as_bytes())
+            .chain_update(nonce.as_bytes())
+            .finalize();
+        let mut short = [0u8; 16];
+        short.copy_from_slice(&digest[..16]);
+        NonceKey(short)
+    }
+
+    /// The 16 bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+/// Where spent nonces are remembered.
+///
+/// The one security promise of an implementation: for two calls with equal keys and timestamps,
+/// whatever happens between them, at most one returns `Ok`. Where it cannot know, it returns
+/// [`ClaimError::Unavailable`]; it fails closed.
+#[async_trait::async_trait]
+pub trait NonceStore: Send + Sync {
+    /// Spends a nonce. `Ok(())` means that nobody has spent it before.
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimError`]. A nonce may stay spent after an error.
+    async fn claim(&self, key: NonceKey, timestamp: Timestamp) -> Result<(), ClaimError>;
+}
+
+/// Why a nonce was not claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimError {
+    /// It was spent before.
+    Replayed,
+    /// It cannot be known, or there is no room to remember it.
+    Unavailable {
+        /// Seconds after which a newly signed request has a chance.
+        retry_after: u32,
+    },
+}
+
+impl From<ClaimError> for Refusal {
+    fn from(error: ClaimError) -> Refusal {
+        match error {
+            ClaimError::Replayed => Refusal::Replayed,
+            ClaimError::Unavailable { retry_after } => Refusal::ReplayUnavailable { retry_after },
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const WINDOW: Window = Window {
+        past: 300,
+        future: 60,
+    };
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::parse(seconds.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn both_ends_of_the_window_are_inside_and_their_neighbours_outside() {
+        let now = 1_700_000_000;
+        assert!(WINDOW.contains(now, at(now - 300)));
+        assert!(!WINDOW.contains(now, at(now - 301)));
+        assert!(WINDOW.contains(now, at(now + 60)));
+        assert!(!WINDOW.contains(now, at(now + 61)));
+    }
+
+    #[test]
+    fn a_clock_at_the_epoch_or_the_end_of_time_does_not_wrap() {
+        assert!(!WINDOW.contains(0, at(1_000_000_000)));
+        assert!(!WINDOW.contains(u64::MAX, at(1_000_000_000)));
+    }
+
+    #[test]
+    fn a_nonce_key_depends_on_the_key_and_on_every_character() {
+        let key = |seed: u8| {
+            let signing = ed25519_dalek::SigningKey::from_bytes(&[seed; 32]);
+            PublicKey::from_bytes(signing.verifying_key().as_bytes()).unwrap()
+        };
+        let base = NonceKey::new(&key(1), "AAAAAAAAAAAAAAAA");
+        assert_eq!(base, NonceKey::new(&key(1), "AAAAAAAAAAAAAAAA"));
+        assert_ne!(base, NonceKey::new(&key(2), "AAAAAAAAAAAAAAAA"));
+        assert_ne!(base, NonceKey::new(&key(1), "aAAAAAAAAAAAAAAA"));
+        assert_ne!(base, NonceKey::new(&key(1), "AAAAAAAAAAAAAAAA="));
+    }
+
+    proptest! {
+        #[test]
+        fn the_window_is_the_interval_and_nothing_else(
+            now in 1_000_000_400u64..90_000_000_000, offset in -1000i64..1000
+        ) {
+            let t = now.saturating_add_signed(offset);
+            prop_assert_eq!(WINDOW.contains(now, at(t)), (-300..=60).contains(&offset));
+        }
+    }
+}
