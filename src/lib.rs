@@ -1,5 +1,8 @@
 //! Countersign: a reverse-proxy gateway that lets only signed requests through.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod auth;
 pub mod cli;
+pub mod clock;
+pub mod metrics;

@@ -1,0 +1,31 @@
+//! The audit log: one JSON object a line, written before what it tells of may happen.
+//!
+//! A request is forwarded only against a [`Receipt`], which exists only when its record has been
+//! handed to the operating system. Refusals and responses are recorded as well as can be: they
+//! never make anybody wait, and never take the room that accepted requests need, so that a flood
+//! of strangers cannot stop the service by way of its log. What is left out is counted.
+//!
+//! Requests meet one thread that owns the file or pipe ([`Sink`]), through a bounded queue: a
+//! disk that is full or a reader that stopped blocks that thread and nothing else.
+
+mod error;
+mod line;
+mod log;
+mod queue;
+mod record;
+mod sink;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+mod testing;
+mod timestamp;
+mod untrusted;
+mod wire;
+mod writer;
+
+pub use error::AuditError;
+pub use log::{AuditLog, Receipt};
+pub use record::{
+    Accepted, Body, Claim, Evidence, Query, Refused, RegistryLoaded, Request, Response, Signed,
+};
+pub use sink::Sink;
+pub use untrusted::{Capped, ClaimedMachine, ClaimedNonce, Method, PathOnly};

@@ -1,0 +1,331 @@
+//! The bounded queue between the requests and the writer.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::AuditError;
+use crate::metrics::AuditResult;
+
+/// Bytes of lines that may wait: some ten thousand records of usual size, a second of the fastest
+/// gateway measured, and little memory. Beyond it records fail and their requests are refused.
+pub(super) const CAPACITY: usize = 8 * 1024 * 1024;
+
+/// The part of [`CAPACITY`] open to records that nothing depends on: half, so that however many
+/// of them come, accepted requests find the other half free.
+pub(super) const CAPACITY_FOR_NOTES: usize = CAPACITY / 2;
+
+/// Bytes the writer takes at once, the size of a Linux pipe: one write serves everybody who
+/// waits, yet none waits for megabytes of others behind a slow reader.
+pub(super) const BATCH: usize = 64 * 1024;
+
+/// What a line tells, which decides how much of the queue it may use and how a loss is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Accepted,
+    Refused,
+    Response,
+    Registry,
+}
+
+impl Kind {
+    const fn capacity(self) -> usize {
+        match self {
+            Kind::Accepted | Kind::Registry => CAPACITY,
+            Kind::Refused | Kind::Response => CAPACITY_FOR_NOTES,
+        }
+    }
+
+    /// How to count one that found no room in the queue.
+    pub(super) const fn left_out(self) -> AuditResult {
+        match self {
+            Kind::Accepted => AuditResult::Failed,
+            Kind::Refused | Kind::Registry => AuditResult::Dropped,
+            Kind::Response => AuditResult::ResponseLost,
+        }
+    }
+
+    /// How to count one that was queued and not written.
+    pub(super) const fn not_written(self) -> AuditResult {
+        match self {
+            Kind::Accepted | Kind::Refused | Kind::Registry => AuditResult::Failed,
+            Kind::Response => AuditResult::ResponseLost,
+        }
+    }
+}
+
+/// Tells the request that waits for a record how the write went.
+pub(super) type Ack = oneshot::Sender<Result<(), AuditError>>;
+
+/// A line on its way to the writer.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) line: Vec<u8>,
+    pub(super) kind: Kind,
+    pub(super) ack: Option<Ack>,
+}
+
+/// What the writer is woken for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Wake {
+    /// The batch holds at least one item.
+    Batch,
+    /// Nothing came for as long as the writer wanted to wait.
+    Idle,
+    /// Nothing is left and nothing will come.
+    Closed,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    items: VecDeque<Item>,
+    bytes: usize,
+    closed: bool,
+    writer_gone: bool,
+}
+
+impl Queue {
+    /// Adds an item, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError::Full`] and [`AuditError::Closed`]; the item is dropped.
+    pub(super) fn push(&self, item: Item) -> Result<(), AuditError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(AuditError::Closed);
+        }
+        if state.bytes + item.line.len() > item.kind.capacity() {
+            return Err(AuditError::Full);
+        }
+        state.bytes += item.line.len();
+        state.items.push_back(item);
+        drop(state);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Waits for items, at most `patience`, and moves up to [`BATCH`] bytes of them, in order,
+    /// into `batch`.
+    pub(super) fn next(&self, batch: &mut Vec<Item>, patience: Duration) -> Wake {
+        let mut state = self.wait(patience, |state| !state.items.is_empty() || state.closed);
+        let mut bytes = 0;
+        while let Some(item) = state.items.front() {
+            bytes += item.line.len();
+            if bytes > BATCH && !batch.is_empty() {
+                break;
+            }
+            state.bytes -= item.line.len();
+            batch.extend(state.items.pop_front());
+        }
+        match (batch.is_empty(), state.closed) {
+            (false, _) => Wake::Batch,
+            (true, false) => Wake::Idle,
+            (true, true) => Wake::Closed,
+        }
+    }
+
+    /// Lets nothing more in. What waits can still be taken out.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether items are still let in.
+    pub(super) fn is_open(&self) -> bool {
+        !self.lock().closed
+    }
+
+    /// Empties a queue that nobody will read any more.
+    #[must_use = "what was lost is counted"]
+    pub(super) fn abandon(&self) -> VecDeque<Item> {
+        let mut state = self.lock();
+        state.closed = true;
+        state.bytes = 0;
+        std::mem::take(&mut state.items)
+    }
+
+    /// The writer says that it has ended.
+    pub(super) fn writer_gone(&self) {
+        self.lock().writer_gone = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for the writer to end, at most `patience`; `false` if it has not.
+    pub(super) fn wait_for_writer(&self, patience: Duration) -> bool {
+        self.wait(patience, |state| state.writer_gone).writer_gone
+    }
+
+    fn wait(&self, patience: Duration, until: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), patience, |state| !until(state));
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.lock().items.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+
+    use super::*;
+
+    const NO_WAIT: Duration = Duration::ZERO;
+
+    fn item(kind: Kind, len: usize) -> Item {
+        Item {
+            line: vec![b'x'; len],
+            kind,
+            ack: None,
+        }
+    }
+
+    fn next(queue: &Queue) -> (Wake, Vec<usize>) {
+        let mut batch = Vec::new();
+        let wake = queue.next(&mut batch, NO_WAIT);
+        (wake, batch.iter().map(|item| item.line.len()).collect())
+    }
+
+    #[test]
+    fn items_come_out_in_the_order_they_went_in() {
+        let queue = Queue::default();
+        for len in [3, 1, 2] {
+            queue.push(item(Kind::Refused, len)).unwrap();
+        }
+        assert_eq!(next(&queue), (Wake::Batch, vec![3, 1, 2]));
+    }
+
+    #[test]
+    fn an_empty_queue_is_idle() {
+        assert_eq!(next(&Queue::default()), (Wake::Idle, vec![]));
+    }
+
+    #[test]
+    fn a_batch_ends_at_its_limit() {
+        let queue = Queue::default();
+        for len in [BATCH - 1, 1, 1] {
+            queue.push(item(Kind::Accepted, len)).unwrap();
+        }
+        assert_eq!(next(&queue), (Wake::Batch, vec![BATCH - 1, 1]));
+        assert_eq!(next(&queue), (Wake::Batch, vec![1]));
+    }
+
+    #[test]
+    fn a_line_over_the_limit_of_a_batch_goes_alone() {
+        let queue = Queue::default();
+        for len in [BATCH + 1, 1] {
+            queue.push(item(Kind::Registry, len)).unwrap();
+        }
+        assert_eq!(next(&queue), (Wake::Batch, vec![BATCH + 1]));
+        assert_eq!(next(&queue), (Wake::Batch, vec![1]));
+    }
+
+    #[test]
+    fn accepted_records_may_fill_the_queue_to_the_last_byte() {
+        let queue = Queue::default();
+        queue.push(item(Kind::Accepted, CAPACITY - 1)).unwrap();
+        queue.push(item(Kind::Accepted, 1)).unwrap();
+        let refused = queue.push(item(Kind::Accepted, 1));
+        assert_eq!(refused, Err(AuditError::Full));
+    }
+
+    #[test]
+    fn refusals_and_responses_may_fill_only_half_of_it() {
+        for kind in [Kind::Refused, Kind::Response] {
+            let queue = Queue::default();
+            queue.push(item(kind, CAPACITY_FOR_NOTES)).unwrap();
+            assert_eq!(queue.push(item(kind, 1)), Err(AuditError::Full));
+            queue.push(item(Kind::Accepted, 1)).unwrap();
+        }
+    }
+
+    #[test]
+    fn refusals_find_no_room_behind_half_a_queue_of_accepted_records() {
+        let queue = Queue::default();
+        queue
+            .push(item(Kind::Accepted, CAPACITY_FOR_NOTES))
+            .unwrap();
+        let refused = queue.push(item(Kind::Refused, 1));
+        assert_eq!(refused, Err(AuditError::Full));
+    }
+
+    #[test]
+    fn what_is_taken_out_makes_room() {
+        let queue = Queue::default();
+        queue.push(item(Kind::Accepted, CAPACITY)).unwrap();
+        next(&queue);
+        queue.push(item(Kind::Accepted, CAPACITY)).unwrap();
+    }
+
+    #[test]
+    fn a_closed_queue_takes_nothing_and_gives_what_it_has() {
+        let queue = Queue::default();
+        queue.push(item(Kind::Accepted, 1)).unwrap();
+        queue.close();
+        let refused = queue.push(item(Kind::Accepted, 1));
+        assert_eq!(refused, Err(AuditError::Closed));
+        assert_eq!(next(&queue), (Wake::Batch, vec![1]));
+        assert_eq!(next(&queue), (Wake::Closed, vec![]));
+    }
+
+    #[test]
+    fn an_abandoned_queue_is_closed_and_empty() {
+        let queue = Queue::default();
+        queue.push(item(Kind::Accepted, 1)).unwrap();
+        assert_eq!(queue.abandon().len(), 1);
+        assert!(!queue.is_open());
+        assert_eq!(next(&queue), (Wake::Closed, vec![]));
+    }
+
+    /// What a writer that would wait for an hour is woken for by `action`, within seconds.
+    fn woken_by(action: impl FnOnce(&Queue)) -> Wake {
+        let queue = Arc::new(Queue::default());
+        let (tell, told) = mpsc::channel();
+        let writer = Arc::clone(&queue);
+        thread::spawn(move || tell.send(writer.next(&mut Vec::new(), Duration::from_secs(3600))));
+        thread::sleep(Duration::from_millis(50)); // so that it waits
+        action(&queue);
+        told.recv_timeout(Duration::from_secs(5)).unwrap()
+    }
+
+    #[test]
+    fn an_item_wakes_the_writer_at_once() {
+        let wake = woken_by(|queue| queue.push(item(Kind::Accepted, 1)).unwrap());
+        assert_eq!(wake, Wake::Batch);
+    }
+
+    #[test]
+    fn closing_wakes_the_writer_at_once() {
+        assert_eq!(woken_by(Queue::close), Wake::Closed);
+    }
+
+    #[test]
+    fn waiting_for_a_writer_that_stays_ends() {
+        assert!(!Queue::default().wait_for_writer(NO_WAIT));
+    }
+}

@@ -1,0 +1,142 @@
+//! The records, in two shapes: here what is known when, so that no record can claim more than was
+//! checked; in `wire` the flat order of fields in the line.
+
+use std::net::IpAddr;
+
+use super::untrusted::{ClaimedMachine, ClaimedNonce, Method, PathOnly};
+use crate::auth::identity::{Machine, MachineId, PublicKey};
+use crate::auth::refusal::Code;
+
+/// What is known of any request, whether or not it is believed.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// When it was decided, in Unix milliseconds.
+    pub wall_ms: u64,
+    /// The gateway's own id for it, also in the response.
+    pub request_id: &'a str,
+    /// Where it came from, as trusted proxies report it.
+    pub client_ip: Option<IpAddr>,
+    /// The other end of the connection.
+    pub peer_ip: Option<IpAddr>,
+    /// The method as sent.
+    pub method: Method<'a>,
+    /// The path as sent.
+    pub path: PathOnly<'a>,
+    /// What is done with its query, if it has one.
+    pub query: Option<Query>,
+    /// The route it matched.
+    pub route: Option<&'a str>,
+}
+
+/// What is done with the query of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// It is dropped, and never recorded.
+    Stripped,
+    /// It is signed and crosses to the backend; `signed_path` shows it.
+    Signed,
+}
+
+/// What a signature that verified proves.
+#[derive(Clone, Copy, Debug)]
+pub struct Signed<'a> {
+    /// Who signed.
+    pub machine: &'a Machine,
+    /// The one of its keys that fits.
+    pub key: &'a PublicKey,
+    /// The path exactly as signed. What follows a `?` is recorded only on routes that sign the
+    /// query.
+    pub path: &'a str,
+    /// `X-Timestamp`, in Unix seconds.
+    pub timestamp: u64,
+    /// `X-Nonce`.
+    pub nonce: &'a str,
+    /// The body.
+    pub body: Body<'a>,
+}
+
+/// What a request says of itself and nothing has proved: as much of it as was read before the
+/// refusal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Claim<'a> {
+    /// `X-Machine-Id` as sent.
+    pub machine: Option<ClaimedMachine<'a>>,
+    /// `X-Timestamp`, if it keeps its grammar.
+    pub timestamp: Option<u64>,
+    /// `X-Nonce` as sent.
+    pub nonce: Option<ClaimedNonce<'a>>,
+    /// The body, if it was read.
+    pub body: Option<Body<'a>>,
+}
+
+/// A body, by its digest: no byte of it is recorded.
+#[derive(Clone, Copy, Debug)]
+pub struct Body<'a> {
+    /// SHA-256 of the body.
+    pub sha256: &'a [u8; 32],
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// A request that will be forwarded once this is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted<'a> {
+    /// The request.
+    pub request: Request<'a>,
+    /// What its signature proves.
+    pub signed: Signed<'a>,
+    /// The signature: with the public key and the fields above, anyone can verify the record.
+    pub signature: &'a [u8; 64],
+}
+
+/// A request that was refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused<'a> {
+    /// The request.
+    pub request: Request<'a>,
+    /// Why.
+    pub code: Code,
+    /// What is known of who asked.
+    pub evidence: Evidence<'a>,
+}
+
+/// What is known of who sent a refused request.
+#[derive(Clone, Copy, Debug)]
+pub enum Evidence<'a> {
+    /// Refused before a signature verified.
+    Claimed(Claim<'a>),
+    /// Refused although the signature verified.
+    Signed(Signed<'a>),
+}
+
+/// How an accepted request ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    /// When, in Unix milliseconds.
+    pub wall_ms: u64,
+    /// The id in the decision record.
+    pub request_id: &'a str,
+    /// The status sent to the client.
+    pub status: u16,
+    /// How long the exchange with the backend took, in milliseconds, if there was one.
+    pub upstream_ms: Option<u64>,
+    /// The bytes of body sent to the client.
+    pub bytes: u64,
+}
+
+/// A machine registry came into force, at the start or later.
+#[derive(Clone, Copy, Debug)]
+pub struct RegistryLoaded<'a> {
+    /// When, in Unix milliseconds.
+    pub wall_ms: u64,
+    /// SHA-256 of the file.
+    pub digest: &'a [u8; 32],
+    /// How many machines it names.
+    pub machines: usize,
+    /// Machines that the one before did not have; at the start, all.
+    pub added: &'a [MachineId],
+    /// Machines that only the one before had.
+    pub removed: &'a [MachineId],
+    /// Machines of both whose keys differ.
+    pub keys_changed: &'a [MachineId],
+}

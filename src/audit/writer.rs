@@ -1,0 +1,166 @@
+//! The thread that writes.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::AuditError;
+use super::queue::{Item, Queue, Wake};
+use super::sink::{Sink, Torn};
+use crate::clock::Clock;
+use crate::metrics::{AuditResult, Metrics};
+
+/// While nothing comes, the sink is looked after this often: a file that vanished is made again,
+/// and a failing sink is tried, because a gateway that is not ready gets no requests whose
+/// records could show that the disk has room again.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// The least time between two messages that writing fails: a failure a request would fill the
+/// other log as well.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How the writer fares, for whoever asks whether the gateway is ready.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    failing: AtomicBool,
+    /// When the write under way began, in milliseconds of `mono` plus one; zero between writes.
+    writing_since: AtomicU64,
+}
+
+impl Health {
+    /// Whether the last write succeeded and none has been stuck for longer than `patience`.
+    pub(super) fn is_good(&self, mono: Duration, patience: Duration) -> bool {
+        let stuck = match self.writing_since.load(Ordering::Relaxed) {
+            0 => false,
+            since => stamp(mono).saturating_sub(since) > stamp(patience) - 1,
+        };
+        !stuck && !self.failing.load(Ordering::Relaxed)
+    }
+}
+
+fn stamp(mono: Duration) -> u64 {
+    u64::try_from(mono.as_millis()).map_or(u64::MAX, |ms| ms.saturating_add(1))
+}
+
+/// Moves lines from the queue to the sink until the queue is closed and empty.
+pub(super) struct Writer {
+    pub(super) queue: Arc<Queue>,
+    pub(super) sink: Sink,
+    pub(super) health: Arc<Health>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+    pub(super) complaints: Complaints,
+}
+
+impl Writer {
+    pub(super) fn run(mut self) {
+        let mut batch = Vec::new();
+        let mut lines = Vec::new();
+        while self.queue.next(&mut batch, IDLE) != Wake::Closed {
+            // Whoever gave up waiting has refused the request: its record would be a lie.
+            batch.retain(|item| {
+                let wanted = item.ack.as_ref().is_none_or(|ack| !ack.is_closed());
+                if !wanted {
+                    self.metrics.audit_record(item.kind.not_written());
+                }
+                wanted
+            });
+            lines.clear();
+            for item in &batch {
+                lines.extend_from_slice(&item.line);
+            }
+            let outcome = self.write(&lines);
+            self.settle(&mut batch, lines.len(), outcome);
+        }
+    }
+
+    fn write(&mut self, lines: &[u8]) -> Result<(), Torn> {
+        let since = stamp(self.clock.now().mono);
+        self.health.writing_since.store(since, Ordering::Relaxed);
+        let outcome = self.sink.write_lines(lines);
+        self.health
+            .failing
+            .store(outcome.is_err(), Ordering::Relaxed);
+        self.health.writing_since.store(0, Ordering::Relaxed);
+        outcome
+    }
+
+    /// Tells everybody in the batch how its own line fared: lines that were taken whole before a
+    /// failure are written.
+    fn settle(&mut self, batch: &mut Vec<Item>, len: usize, outcome: Result<(), Torn>) {
+        let (written, error) = match outcome {
+            Ok(()) => (len, None),
+            Err(torn) => (torn.written, Some(torn.error)),
+        };
+        let result = error
+            .as_ref()
+            .map_or(Ok(()), |error| Err(AuditError::Write(error.kind())));
+        let mut end = 0;
+        let mut lost = 0;
+        for item in batch.drain(..) {
+            end += item.line.len();
+            let result = if end <= written { Ok(()) } else { result };
+            lost += u64::from(result.is_err());
+            self.metrics.audit_record(match result {
+                Ok(()) => AuditResult::Written,
+                Err(_) => item.kind.not_written(),
+            });
+            if let Some(ack) = item.ack {
+                // An error means that nobody waits any more.
+                let _ = ack.send(result);
+            }
+        }
+        self.complaints.note(
+            self.sink.name(),
+            error.as_ref(),
+            lost,
+            self.clock.now().mono,
+        );
+    }
+}
+
+impl Drop for Writer {
+    /// Also when the thread panics: nobody may wait for a writer that is gone.
+    fn drop(&mut self) {
+        for item in self.queue.abandon() {
+            self.metrics.audit_record(item.kind.not_written());
+        }
+        self.queue.writer_gone();
+    }
+}
+
+/// Says in the service log that writing fails, and that it works again.
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
+    failing: bool,
+    last: Option<Duration>,
+    lost: u64,
+}
+
+impl Complaints {
+    fn note(&mut self, sink: &str, error: Option<&io::Error>, lost: u64, mono: Duration) {
+        self.lost += lost;
+        let Some(error) = error else {
+            if std::mem::take(&mut self.failing) {
+                tracing::info!(sink, lost = self.lost, "audit records are written again");
+                *self = Complaints {
+                    last: self.last,
+                    ..Complaints::default()
+                };
+            }
+            return;
+        };
+        self.failing = true;
+        let quiet = self
+            .last
+            .is_some_and(|last| mono.saturating_sub(last) < COMPLAINT_INTERVAL);
+        if !quiet {
+            self.last = Some(mono);
+            tracing::error!(
+                sink, %error, lost = self.lost,
+                "audit records cannot be written; requests are refused until they can"
+            );
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The label values: closed sets. Dashboards and alerts hold on to each word.
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The backend's answer went to the client.
+    Forwarded,
+    /// The gateway refused it; the backend heard nothing.
+    Refused,
+    /// It was let through, and no answer of the backend could be delivered.
+    Failed,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of the enum.
+    pub const ALL: [Outcome; 3] = [Outcome::Forwarded, Outcome::Refused, Outcome::Failed];
+
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Forwarded => "forwarded",
+            Outcome::Refused => "refused",
+            Outcome::Failed => "failed",
+        }
+    }
+}
+
+/// What proved who was asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// A signature that verified.
+    Signature,
+    /// Nothing did.
+    None,
+}
+
+impl Auth {
+    /// Every kind, in the order of the enum.
+    pub const ALL: [Auth; 2] = [Auth::Signature, Auth::None];
+
+    /// The word in the label and in the audit record.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Auth::Signature => "signature",
+            Auth::None => "none",
+        }
+    }
+}
+
+/// What became of an audit record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditResult {
+    /// It was handed to the operating system.
+    Written,
+    /// It could not be written; a request that depended on it was refused.
+    Failed,
+    /// The record of a refusal or of the registry was left out, because the queue was too full.
+    Dropped,
+    /// A response line was left out or could not be written. Its decision was recorded before.
+    ResponseLost,
+}
+
+impl AuditResult {
+    /// Every result, in the order of the enum.
+    pub const ALL: [AuditResult; 4] = [
+        AuditResult::Written,
+        AuditResult::Failed,
+        AuditResult::Dropped,
+        AuditResult::ResponseLost,
+    ];
+
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            AuditResult::Written => "written",
+            AuditResult::Failed => "failed",
+            AuditResult::Dropped => "dropped",
+            AuditResult::ResponseLost => "response_lost",
+        }
+    }
+}

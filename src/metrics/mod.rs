@@ -1,0 +1,286 @@
+//! Every number the gateway shows, declared once, with its help text.
+//!
+//! All label values come from closed sets that are known at the start, so every series exists
+//! from the first scrape, at zero (an alert on a rate needs that), and counting is an array index
+//! and an atomic addition. No path, nonce or unverified id can become a label.
+
+mod backend;
+mod declare;
+mod labels;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
+
+use self::declare::Declare;
+use crate::auth::refusal::Code;
+
+pub use backend::curve25519_backend;
+pub use labels::{AuditResult, Auth, Outcome};
+
+/// The media type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// The `route` of a request that matched none, or was refused before it could. No route is
+/// called so: their names begin with `/`.
+const NO_ROUTE: &str = "none";
+
+/// Seconds. One strict verification is about 20 us (AVX-512) or 32 us (AVX2), so the buckets are
+/// close there; a machine with several keys multiplies it; hashing a large body reaches
+/// milliseconds, and what lies above 10 ms is a starved CPU.
+const VERIFY_BUCKETS: [f64; 12] = [
+    0.00001, 0.00002, 0.00003, 0.00004, 0.00006, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01,
+];
+
+/// Seconds, from a backend on the same machine to the longest deadline anyone sets.
+const UPSTREAM_BUCKETS: [f64; 15] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// Seconds, both ways, to the ends of the default window of five minutes. Timestamps are whole
+/// seconds, so that 0 and 1 are what a right clock shows.
+const SKEW_BUCKETS: [f64; 17] = [
+    -300.0, -120.0, -60.0, -30.0, -10.0, -5.0, -2.0, -1.0, 0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
+    120.0, 300.0,
+];
+
+/// The counters, gauges and histograms of one gateway. Shared in an `Arc`; its registry is its
+/// own, never the process's global one, so that tests do not see each other's numbers.
+pub struct Metrics {
+    registry: Registry,
+    requests: Vec<[[IntCounter; Auth::ALL.len()]; Outcome::ALL.len()]>,
+    refusals: [IntCounter; Code::ALL.len()],
+    verify: Histogram,
+    upstreams: Vec<Histogram>,
+    skew: Histogram,
+    nonces: IntGauge,
+    registry_machines: IntGauge,
+    registry_loaded: IntCounter,
+    registry_rejected: IntCounter,
+    registry_last_reload: IntGauge,
+    audit_records: [IntCounter; AuditResult::ALL.len()],
+    body_buffer: IntGauge,
+    spoofed_identity: IntCounter,
+    queries_stripped: IntCounter,
+    connections: IntGauge,
+}
+
+impl Metrics {
+    /// Declares every metric. `routes` and `upstreams` are the names in the configuration, in the
+    /// order of the indexes used later; `version` and `backend` (see [`curve25519_backend`])
+    /// become the labels of `build_info`.
+    ///
+    /// # Errors
+    ///
+    /// Only if a name here is declared twice or breaks the grammar: a bug, found by any test.
+    pub fn new(
+        routes: &[String],
+        upstreams: &[String],
+        version: &str,
+        backend: &str,
+    ) -> prometheus::Result<Metrics> {
+        let declare = Declare::new();
+
+        let requests = declare.counters(
+            "requests_total",
+            "Requests, by route (none: it matched no route), by how they ended, and by what proved who was asking.",
+            &["route", "outcome", "auth"],
+        )?;
+        let requests = routes
+            .iter()
+            .map(String::as_str)
+            .chain([NO_ROUTE])
+            .map(|route| {
+                Outcome::ALL.map(|outcome| {
+                    Auth::ALL.map(|auth| {
+                        requests.with_label_values(&[route, outcome.as_str(), auth.as_str()])
+                    })
+                })
+            })
+            .collect();
+
+        let refusals = declare.counters(
+            "refusals_total",
+            "Refused requests, by the code in the body of the refusal.",
+            &["code"],
+        )?;
+
+        let upstream = declare.histograms(
+            "upstream_seconds",
+            "Time from sending a request to an upstream until its answer was complete.",
+            &UPSTREAM_BUCKETS,
+            &["upstream"],
+        )?;
+
+        let reloads = declare.counters(
+            "registry_reloads_total",
+            "Attempts to load the machine registry, the first one included, by result.",
+            &["result"],
+        )?;
+
+        let audit_records = declare.counters(
+            "audit_records_total",
+            "Audit records by result: written, failed (could not be written), dropped (a refusal left out because the queue was too full), response_lost (the line after a response is missing).",
+            &["result"],
+        )?;
+
+        declare
+            .gauges(
+                "build_info",
+                "Always 1; the labels tell the version and the arithmetic that verifies signatures.",
+                &["version", "curve25519_backend"],
+            )?
+            .with_label_values(&[version, backend])
+            .set(1);
+
+        Ok(Metrics {
+            requests,
+            refusals: Code::ALL.map(|code| refusals.with_label_values(&[code.as_str()])),
+            verify: declare.histogram(
+                "verify_seconds",
+                "Time of the decision on one request: the work, not the wait for its body.",
+                &VERIFY_BUCKETS,
+            )?,
+            upstreams: upstreams
+                .iter()
+                .map(|name| upstream.with_label_values(&[name]))
+                .collect(),
+            skew: declare.histogram(
+                "clock_skew_seconds",
+                "The gateway's clock minus the timestamp of a verified request: negative where the machine's clock is ahead. The sum can fall.",
+                &SKEW_BUCKETS,
+            )?,
+            nonces: declare.gauge("nonces", "Nonces remembered in memory.")?,
+            registry_machines: declare.gauge(
+                "registry_machines",
+                "Machines in the registry in force.",
+            )?,
+            registry_loaded: reloads.with_label_values(&["loaded"]),
+            registry_rejected: reloads.with_label_values(&["rejected"]),
+            registry_last_reload: declare.gauge(
+                "registry_last_reload_timestamp_seconds",
+                "Unix time at which the registry in force was loaded.",
+            )?,
+            audit_records: AuditResult::ALL
+                .map(|result| audit_records.with_label_values(&[result.as_str()])),
+            body_buffer: declare.gauge(
+                "body_buffer_bytes",
+                "Bytes of request bodies held in memory.",
+            )?,
+            spoofed_identity: declare.counter(
+                "spoofed_identity_total",
+                "Requests that carried a header only the gateway may set; it was removed.",
+            )?,
+            queries_stripped: declare.counter(
+                "queries_stripped_total",
+                "Requests whose unsigned query was removed before forwarding.",
+            )?,
+            connections: declare.gauge("connections", "Open client connections.")?,
+            registry: declare.into_registry(),
+        })
+    }
+
+    /// Counts a finished request. `route` is its index in the list given to [`Metrics::new`],
+    /// `None` before one was found.
+    pub fn request(&self, route: Option<usize>, outcome: Outcome, auth: Auth) {
+        let no_route = self.requests.last();
+        let route = route.and_then(|index| self.requests.get(index));
+        if let Some(counters) = route.or(no_route) {
+            counters[outcome as usize][auth as usize].inc();
+        }
+    }
+
+    /// Counts a refusal.
+    pub fn refused(&self, code: Code) {
+        self.refusals[code as usize].inc();
+    }
+
+    /// Notes the time one decision took: hashing, looking up, verifying; not waiting for the body.
+    pub fn observe_verify(&self, took: Duration) {
+        self.verify.observe(took.as_secs_f64());
+    }
+
+    /// Notes the time an exchange with an upstream took. `upstream` is its index in the list
+    /// given to [`Metrics::new`].
+    pub fn observe_upstream(&self, upstream: usize, took: Duration) {
+        if let Some(histogram) = self.upstreams.get(upstream) {
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+
+    /// Notes how far a machine's clock is off: the gateway's time minus the timestamp, in
+    /// seconds. Only for requests whose signature verified, lest strangers draw the picture.
+    pub fn observe_skew(&self, seconds: i64) {
+        self.skew.observe(seconds as f64);
+    }
+
+    /// Counts a request that carried a header only the gateway may set.
+    pub fn spoofed_identity(&self) {
+        self.spoofed_identity.inc();
+    }
+
+    /// Counts a query that was removed before forwarding.
+    pub fn query_stripped(&self) {
+        self.queries_stripped.inc();
+    }
+
+    /// A client connection was opened.
+    pub fn connection_opened(&self) {
+        self.connections.inc();
+    }
+
+    /// A client connection was closed.
+    pub fn connection_closed(&self) {
+        self.connections.dec();
+    }
+
+    /// `bytes` more of request bodies are held in memory.
+    pub fn body_buffered(&self, bytes: usize) {
+        self.body_buffer.add(gauge_value(bytes));
+    }
+
+    /// `bytes` of request bodies were let go.
+    pub fn body_released(&self, bytes: usize) {
+        self.body_buffer.sub(gauge_value(bytes));
+    }
+
+    /// So many nonces are remembered now.
+    pub fn nonces(&self, count: u64) {
+        self.nonces.set(gauge_value(count));
+    }
+
+    /// A registry of so many machines came into force at `unix_seconds`.
+    pub fn registry_loaded(&self, machines: usize, unix_seconds: u64) {
+        self.registry_loaded.inc();
+        self.registry_machines.set(gauge_value(machines));
+        self.registry_last_reload.set(gauge_value(unix_seconds));
+    }
+
+    /// A registry file was refused; the one before stays in force.
+    pub fn registry_rejected(&self) {
+        self.registry_rejected.inc();
+    }
+
+    /// Counts what became of one audit record.
+    pub fn audit_record(&self, result: AuditResult) {
+        self.audit_records[result as usize].inc();
+    }
+
+    /// All metrics in the Prometheus text exposition format, version 0.0.4.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            // Half a page would look like counters that were reset.
+            tracing::error!(%error, "the metrics could not be rendered");
+            text.clear();
+        }
+        text
+    }
+}
+
+/// Gauges are signed; no number here comes near the difference.
+fn gauge_value(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}

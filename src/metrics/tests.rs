@@ -1,0 +1,333 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+/// The published names and types: dashboards and alerts depend on them.
+const CONTRACT: [(&str, &str); 15] = [
+    ("countersign_audit_records_total", "counter"),
+    ("countersign_body_buffer_bytes", "gauge"),
+    ("countersign_build_info", "gauge"),
+    ("countersign_clock_skew_seconds", "histogram"),
+    ("countersign_connections", "gauge"),
+    ("countersign_nonces", "gauge"),
+    ("countersign_queries_stripped_total", "counter"),
+    ("countersign_refusals_total", "counter"),
+    (
+        "countersign_registry_last_reload_timestamp_seconds",
+        "gauge",
+    ),
+    ("countersign_registry_machines", "gauge"),
+    ("countersign_registry_reloads_total", "counter"),
+    ("countersign_requests_total", "counter"),
+    ("countersign_spoofed_identity_total", "counter"),
+    ("countersign_upstream_seconds", "histogram"),
+    ("countersign_verify_seconds", "histogram"),
+];
+
+fn metrics() -> Metrics {
+    let routes = ["/".to_owned(), "/v1".to_owned()];
+    let upstreams = ["secrets".to_owned(), "spare".to_owned()];
+    Metrics::new(&routes, &upstreams, "1.2.3", "serial").unwrap()
+}
+
+/// A page of metrics that kept every rule of the text format.
+struct Page {
+    types: BTreeMap<String, String>,
+    samples: BTreeMap<String, f64>,
+}
+
+impl Page {
+    fn of(metrics: &Metrics) -> Page {
+        Page::parse(&metrics.render()).unwrap()
+    }
+
+    fn value(&self, series: &str) -> f64 {
+        *self
+            .samples
+            .get(&format!("countersign_{series}"))
+            .unwrap_or_else(|| unreachable!("no series {series}"))
+    }
+
+    /// Strict: HELP, then TYPE, once a family; then only its samples, no series twice.
+    fn parse(text: &str) -> Result<Page, String> {
+        if !text.ends_with('\n') {
+            return Err("the last line is not ended".into());
+        }
+        let mut types = BTreeMap::new();
+        let mut samples = BTreeMap::new();
+        let mut helped = None::<String>;
+        let mut family = None::<(String, String)>;
+        for line in text.lines() {
+            let fail = |why: &str| Err(format!("{why}: {line}"));
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let Some((name, help)) = rest.split_once(' ') else {
+                    return fail("no help text");
+                };
+                if help.trim().is_empty() || types.contains_key(name) {
+                    return fail("empty or repeated HELP");
+                }
+                helped = Some(name.to_owned());
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let Some((name, kind)) = rest.split_once(' ') else {
+                    return fail("no type");
+                };
+                if helped.take().as_deref() != Some(name) {
+                    return fail("TYPE without its HELP");
+                }
+                types.insert(name.to_owned(), kind.to_owned());
+                family = Some((name.to_owned(), kind.to_owned()));
+            } else {
+                let Some((series, value)) = line.rsplit_once(' ') else {
+                    return fail("no value");
+                };
+                let Some((family, kind)) = &family else {
+                    return fail("a sample before any family");
+                };
+                let name = series.split('{').next().unwrap_or_default();
+                let suffix = name.strip_prefix(family.as_str());
+                let belongs = match kind.as_str() {
+                    "histogram" => matches!(suffix, Some("_bucket" | "_sum" | "_count")),
+                    "counter" | "gauge" => suffix == Some(""),
+                    _ => false,
+                };
+                if !belongs {
+                    return fail("a sample outside its family");
+                }
+                let Ok(value) = value.parse() else {
+                    return fail("not a number");
+                };
+                if samples.insert(series.to_owned(), value).is_some() {
+                    return fail("a series twice");
+                }
+            }
+        }
+        Ok(Page { types, samples })
+    }
+}
+
+#[test]
+fn the_page_keeps_the_rules_of_the_format() {
+    Page::parse(&metrics().render()).unwrap();
+}
+
+#[test]
+fn the_checker_refuses_what_breaks_the_rules() {
+    let good = "# HELP a b\n# TYPE a counter\na 1\n";
+    Page::parse(good).unwrap();
+    for bad in [
+        "a 1\n",
+        "# TYPE a counter\na 1\n",
+        "# HELP a \n# TYPE a counter\na 1\n",
+        "# HELP a b\n# TYPE a counter\nb 1\n",
+        "# HELP a b\n# TYPE a counter\na 1\na 1\n",
+        "# HELP a b\n# TYPE a counter\na x\n",
+        "# HELP a b\n# TYPE a counter\na 1\n# HELP a b\n# TYPE a counter\n",
+        "# HELP a b\n# TYPE a counter\na 1",
+    ] {
+        assert!(Page::parse(bad).is_err(), "{bad:?} passed");
+    }
+}
+
+#[test]
+fn the_names_and_types_are_those_of_the_contract() {
+    let page = Page::of(&metrics());
+    let types: Vec<_> = page.types.iter().map(|(n, t)| (&n[..], &t[..])).collect();
+    assert_eq!(types, CONTRACT);
+}
+
+#[test]
+fn every_series_exists_at_zero_before_anything_happened() {
+    for (series, value) in Page::of(&metrics()).samples {
+        let expected = f64::from(series.starts_with("countersign_build_info"));
+        assert!(value == expected, "{series} is {value}");
+    }
+}
+
+#[test]
+fn every_combination_of_route_outcome_and_auth_is_there() {
+    let page = Page::of(&metrics());
+    let requests = page.samples.keys().filter(|s| s.contains("requests_total"));
+    assert_eq!(requests.count(), 3 * 3 * 2);
+}
+
+#[test]
+fn every_refusal_code_has_its_series() {
+    let metrics = metrics();
+    for code in Code::ALL {
+        metrics.refused(code);
+        let series = format!("refusals_total{{code=\"{}\"}}", code.as_str());
+        assert_eq!(Page::of(&metrics).value(&series), 1.0, "{series}");
+    }
+}
+
+#[test]
+fn label_words_are_distinct() {
+    let words = |all: Vec<&str>| all.len() == BTreeSet::from_iter(all).len();
+    assert!(words(Outcome::ALL.map(Outcome::as_str).to_vec()));
+    assert!(words(Auth::ALL.map(Auth::as_str).to_vec()));
+    assert!(words(AuditResult::ALL.map(AuditResult::as_str).to_vec()));
+}
+
+#[test]
+fn each_label_enum_lists_its_values_in_index_order() {
+    assert!((0..).zip(Outcome::ALL).all(|(i, o)| o as usize == i));
+    assert!((0..).zip(Auth::ALL).all(|(i, a)| a as usize == i));
+    assert!((0..).zip(AuditResult::ALL).all(|(i, r)| r as usize == i));
+    assert!((0..).zip(Code::ALL).all(|(i, c)| c as usize == i));
+}
+
+#[test]
+fn a_request_counts_under_its_route() {
+    let metrics = metrics();
+    metrics.request(Some(1), Outcome::Forwarded, Auth::Signature);
+    let page = Page::of(&metrics);
+    let counted = page.samples.values().sum::<f64>();
+    let series = r#"requests_total{auth="signature",outcome="forwarded",route="/v1"}"#;
+    assert_eq!(page.value(series), 1.0);
+    assert_eq!(counted, 2.0, "nothing else moved but build_info");
+}
+
+#[test]
+fn a_request_without_a_route_counts_under_none() {
+    let metrics = metrics();
+    metrics.request(None, Outcome::Refused, Auth::None);
+    let series = r#"requests_total{auth="none",outcome="refused",route="none"}"#;
+    assert_eq!(Page::of(&metrics).value(series), 1.0);
+}
+
+#[test]
+fn an_index_that_no_route_has_counts_under_none_and_does_not_panic() {
+    let metrics = metrics();
+    metrics.request(Some(99), Outcome::Failed, Auth::Signature);
+    let series = r#"requests_total{auth="signature",outcome="failed",route="none"}"#;
+    assert_eq!(Page::of(&metrics).value(series), 1.0);
+}
+
+#[test]
+fn an_index_that_no_upstream_has_counts_nowhere_and_does_not_panic() {
+    let metrics = metrics();
+    let before = metrics.render();
+    metrics.observe_upstream(99, Duration::from_secs(1));
+    assert_eq!(metrics.render(), before);
+}
+
+#[test]
+fn route_names_are_escaped() {
+    let routes = ["/a\"b\\c\n".to_owned()];
+    let metrics = Metrics::new(&routes, &[], "1", "serial").unwrap();
+    metrics.request(Some(0), Outcome::Failed, Auth::None);
+    let series = r#"requests_total{auth="none",outcome="failed",route="/a\"b\\c\n"}"#;
+    assert_eq!(Page::of(&metrics).value(series), 1.0);
+}
+
+#[test]
+fn a_verification_of_25_microseconds_is_told_from_one_of_35() {
+    let metrics = metrics();
+    metrics.observe_verify(Duration::from_micros(25));
+    metrics.observe_verify(Duration::from_micros(35));
+    let page = Page::of(&metrics);
+    assert_eq!(page.value(r#"verify_seconds_bucket{le="0.00003"}"#), 1.0);
+    assert_eq!(page.value(r#"verify_seconds_bucket{le="0.00004"}"#), 2.0);
+}
+
+#[test]
+fn upstream_time_counts_under_its_upstream() {
+    let metrics = metrics();
+    metrics.observe_upstream(1, Duration::from_millis(20));
+    let page = Page::of(&metrics);
+    let count = |name: &str| page.value(&format!("upstream_seconds_count{{upstream=\"{name}\"}}"));
+    assert_eq!((count("secrets"), count("spare")), (0.0, 1.0));
+}
+
+#[test]
+fn a_machine_ahead_of_the_gateway_shows_as_negative_skew() {
+    let metrics = metrics();
+    metrics.observe_skew(-4);
+    metrics.observe_skew(0);
+    let page = Page::of(&metrics);
+    assert_eq!(page.value(r#"clock_skew_seconds_bucket{le="-5"}"#), 0.0);
+    assert_eq!(page.value(r#"clock_skew_seconds_bucket{le="-2"}"#), 1.0);
+    assert_eq!(page.value(r#"clock_skew_seconds_bucket{le="0"}"#), 2.0);
+}
+
+#[test]
+fn buckets_rise() {
+    assert!(VERIFY_BUCKETS.is_sorted_by(|a, b| a < b));
+    assert!(UPSTREAM_BUCKETS.is_sorted_by(|a, b| a < b));
+    assert!(SKEW_BUCKETS.is_sorted_by(|a, b| a < b));
+}
+
+#[test]
+fn gauges_follow_what_they_measure() {
+    let metrics = metrics();
+    metrics.connection_opened();
+    metrics.connection_opened();
+    metrics.connection_closed();
+    metrics.body_buffered(1000);
+    metrics.body_released(400);
+    metrics.nonces(7);
+    let page = Page::of(&metrics);
+    assert_eq!(page.value("connections"), 1.0);
+    assert_eq!(page.value("body_buffer_bytes"), 600.0);
+    assert_eq!(page.value("nonces"), 7.0);
+}
+
+#[test]
+fn a_loaded_registry_sets_its_size_and_time() {
+    let metrics = metrics();
+    metrics.registry_loaded(3, 1_750_000_000);
+    let page = Page::of(&metrics);
+    assert_eq!(page.value("registry_machines"), 3.0);
+    let time = page.value("registry_last_reload_timestamp_seconds");
+    assert_eq!(time, 1_750_000_000.0);
+    assert_eq!(
+        page.value(r#"registry_reloads_total{result="loaded"}"#),
+        1.0
+    );
+}
+
+#[test]
+fn a_rejected_registry_leaves_size_and_time_alone() {
+    let metrics = metrics();
+    metrics.registry_loaded(3, 1_750_000_000);
+    metrics.registry_rejected();
+    let page = Page::of(&metrics);
+    assert_eq!(page.value("registry_machines"), 3.0);
+    assert_eq!(
+        page.value(r#"registry_reloads_total{result="rejected"}"#),
+        1.0
+    );
+}
+
+#[test]
+fn spoofs_queries_and_audit_results_are_counted() {
+    let metrics = metrics();
+    metrics.spoofed_identity();
+    metrics.query_stripped();
+    metrics.audit_record(AuditResult::ResponseLost);
+    let page = Page::of(&metrics);
+    assert_eq!(page.value("spoofed_identity_total"), 1.0);
+    assert_eq!(page.value("queries_stripped_total"), 1.0);
+    let lost = r#"audit_records_total{result="response_lost"}"#;
+    assert_eq!(page.value(lost), 1.0);
+}
+
+#[test]
+fn build_info_names_version_and_backend() {
+    let series = r#"build_info{curve25519_backend="serial",version="1.2.3"}"#;
+    assert_eq!(Page::of(&metrics()).value(series), 1.0);
+}
+
+#[test]
+fn two_gateways_in_one_process_count_apart() {
+    let (one, other) = (metrics(), metrics());
+    one.query_stripped();
+    assert_eq!(Page::of(&other).value("queries_stripped_total"), 0.0);
+}
+
+#[test]
+fn a_gauge_beyond_its_range_saturates() {
+    assert_eq!(gauge_value(u64::MAX), i64::MAX);
+}
