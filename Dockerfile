@@ -17,9 +17,9 @@ RUN cargo build --release --locked
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /build/target/release/countersign /countersign
 USER nonroot
-# The configuration, the registry and the credential are mounted, read-only. Mount the directory,
-# not single files: a file that an editor replaces by renaming stays the old one in a file mount.
-VOLUME /etc/countersign
+# The configuration, the registry and the credential come from a read-only mount on
+# /etc/countersign. Mount the directory, not single files: a file that an editor replaces by
+# renaming stays the old one in a file mount.
 EXPOSE 8080
 # The admin listener (9090) is on loopback unless the configuration says otherwise, so it is not
 # exposed. The probe runs inside, where it reaches it; exec form, because there is no shell.

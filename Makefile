@@ -31,8 +31,7 @@ demo: ## Gateway, backend and one machine in one process, until Ctrl-C (ONCE=1: 
 .PHONY: test
 test: ## Every test: unit, integration, real clients, golden vectors, the README's own commands
 	@scripts/setup test
-	$(CARGO) test --locked
-	$(CARGO) build --locked
+	$(CARGO) test --locked # builds the binary too, for the integration tests
 	sh tests/clients/setup.sh
 	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/run.py
 	$(VENV_PYTHON) tests/vectors/generate.py --check
