@@ -1,0 +1,61 @@
+# One command a job; each installs what is missing first. `make` alone lists them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+CARGO ?= cargo
+CARGO_TARGET_DIR ?= target
+BINARY := $(abspath $(CARGO_TARGET_DIR))/debug/countersign
+VENV_PYTHON := tests/clients/.venv/bin/python
+
+# promtool is unpacked here rather than installed: Debian's package would start a Prometheus, on
+# the gateway's own admin port.
+export PATH := $(abspath $(CARGO_TARGET_DIR))/tools/usr/bin:$(PATH)
+export CARGO_TARGET_DIR
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+
+.PHONY: demo
+demo: ## Gateway, backend and one machine in one process, until Ctrl-C (ONCE=1: show the steps and exit)
+	@scripts/setup build
+	$(CARGO) build --locked
+	@if [ -z "$(ONCE)" ] && [ -t 0 ] && [ -t 1 ]; then \
+		exec "$(BINARY)" demo; \
+	else \
+		exec "$(BINARY)" demo --once; \
+	fi
+
+.PHONY: test
+test: ## Every test: unit, integration, real clients, golden vectors, the README's own commands
+	@scripts/setup test
+	$(CARGO) test --locked # builds the binary too, for the integration tests
+	sh tests/clients/setup.sh
+	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/run.py
+	$(VENV_PYTHON) tests/vectors/generate.py --check
+	$(VENV_PYTHON) tests/vectors/verify.py
+	sh tests/readme.sh "$(BINARY)"
+
+.PHONY: lint
+lint: ## Format, clippy and docs with warnings denied, and cargo-deny where it is installed
+	@scripts/setup build
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	@if command -v cargo-deny >/dev/null; then \
+		$(CARGO) deny --locked check; \
+	else \
+		echo "lint: cargo-deny is not installed, deny.toml was not checked (cargo install --locked cargo-deny)"; \
+	fi
+
+.PHONY: bench-core
+bench-core: ## Micro benchmark of the decision: parse, message, verify, claim
+	@scripts/setup build
+	$(CARGO) bench --locked --bench core
+
+.PHONY: build
+build: ## The release binary, in target/release (fat LTO: minutes)
+	@scripts/setup build
+	$(CARGO) build --locked --release
