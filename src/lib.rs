@@ -6,3 +6,4 @@ pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod metrics;
+pub mod registry;

@@ -1,0 +1,109 @@
+//! The costly part of a load: is every key of the file a point that may be trusted, and does each belong to
+//! one machine?
+
+use std::collections::HashMap;
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::thread;
+
+use super::Registry;
+use super::fields::Claim;
+use super::report::Report;
+use crate::auth::identity::{KeyError, PublicKey};
+
+/// Fewer keys than this are not worth a thread: it costs about as much as one key.
+const KEYS_WORTH_A_THREAD: usize = 16;
+
+/// The check of one key: [`PublicKey::from_bytes`], or what a test counts with.
+pub(super) type CheckKey<'c> = dyn Fn(&[u8; 32]) -> Result<PublicKey, KeyError> + Sync + 'c;
+
+/// The keys of the claims, in their order; a key that is refused is missing, and in the report. What the
+/// previous registry holds has been checked before and is not checked again.
+pub(super) fn check(
+    claims: &[Claim],
+    previous: Option<&Registry>,
+    check_key: &CheckKey<'_>,
+    report: &mut Report<'_>,
+) -> Vec<Option<PublicKey>> {
+    refuse_shared_keys(claims, report);
+    let known: HashMap<&[u8; 32], &PublicKey> = previous
+        .into_iter()
+        .flat_map(Registry::machines)
+        .flat_map(|machine| machine.keys.iter())
+        .map(|key| (key.as_bytes(), key))
+        .collect();
+    let mut keys: Vec<Option<PublicKey>> = claims
+        .iter()
+        .map(|claim| known.get(&claim.key).copied().copied())
+        .collect();
+    let fresh: Vec<usize> = (0..claims.len()).filter(|&at| keys[at].is_none()).collect();
+    let checked = on_all_cores(&fresh, |&at| check_key(&claims[at].key));
+    for (at, result) in fresh.into_iter().zip(checked) {
+        match result {
+            Ok(key) => keys[at] = Some(key),
+            Err(error) => {
+                let Claim {
+                    position, index, ..
+                } = claims[at];
+                let text = format!("{error}; make a new key with `countersign keygen`");
+                report.public_key(position, index, text);
+            }
+        }
+    }
+    keys
+}
+
+/// `X-Machine-Id` is not signed: two machines with one key could each replay the other's requests once.
+fn refuse_shared_keys(claims: &[Claim], report: &mut Report<'_>) {
+    let mut owners: HashMap<&[u8; 32], usize> = HashMap::with_capacity(claims.len());
+    for claim in claims {
+        let Some(owner) = owners.insert(&claim.key, claim.position) else {
+            continue;
+        };
+        let text = if owner == claim.position {
+            "the same key is listed twice; remove one".to_owned()
+        } else {
+            let owner = report.whereabouts(owner);
+            format!("the key belongs to {owner} already; a key may belong to one machine only")
+        };
+        report.public_key(claim.position, claim.index, text);
+    }
+}
+
+/// Maps in the order of the items, spread over the cores. Where no thread can be had, this one does the work.
+fn on_all_cores<T: Sync, R: Send>(items: &[T], map: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let share = items.len().div_ceil(cores).max(KEYS_WORTH_A_THREAD);
+    let map = &map;
+    thread::scope(|scope| {
+        let parts: Vec<_> = items
+            .chunks(share)
+            .map(|part| {
+                let work = move || part.iter().map(map).collect::<Vec<R>>();
+                let thread = thread::Builder::new().name("registry-keys".into());
+                thread.spawn_scoped(scope, work).map_err(|_| work())
+            })
+            .collect();
+        let mut results = Vec::with_capacity(items.len());
+        for part in parts {
+            results.extend(match part {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(done) => done,
+            });
+        }
+        results
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_the_order_of_the_items() {
+        for count in [0, 1, 15, 16, 17, 1000] {
+            let items: Vec<usize> = (0..count).collect();
+            assert_eq!(on_all_cores(&items, |item| *item), items);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The machines that may act: `machines.yaml` -> checked machines; a reload that fails keeps the last good
+//! ones.
+//!
+//! In the order of a load: [`read`](load) the file in bounded memory; [`parse`] it as it stands there; check the
+//! [`fields`] of each machine (its keys in their four [spellings](key_format), its [`validity`]); check the
+//! [`keys`] on all cores; [`report`] all [`mistakes`] together. The result is a [`Registry`], which nothing
+//! changes any more. A [`RegistryStore`] holds the current one, and [`watch`] says when the file has changed.
+//! For edits there are [`edit`], which works on the text, and [`replace`], which puts it in place.
+
+mod change;
+pub mod edit;
+mod fields;
+pub mod key_format;
+mod keys;
+mod load;
+mod mistakes;
+mod node;
+pub(crate) mod outline;
+mod parse;
+pub mod replace;
+mod report;
+mod store;
+pub mod validity;
+mod watch;
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::auth::identity::{Machine, PublicKey};
+
+pub use change::Change;
+pub use load::MAX_FILE;
+pub use mistakes::{Mistake, Mistakes};
+pub use store::RegistryStore;
+pub use watch::{Watch, watch};
+
+/// All machines of one registry file, every one of them checked. It never changes; a reload makes another one.
+#[derive(Default)]
+pub struct Registry {
+    machines: HashSet<ById>,
+    digest: [u8; 32],
+}
+
+impl Registry {
+    /// Loads a file. What `previous` holds already, costly key checks above all, is taken over.
+    ///
+    /// # Errors
+    ///
+    /// All the mistakes of the file together; one refuses the whole of it.
+    pub fn load(file: &Path, previous: Option<&Registry>) -> Result<Registry, Mistakes> {
+        Self::from_bytes(file, &load::read(file)?, previous)
+    }
+
+    /// Makes a registry of the contents of a file; `file` is only for the messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registry::load`].
+    pub fn from_bytes(
+        file: &Path,
+        bytes: &[u8],
+        previous: Option<&Registry>,
+    ) -> Result<Registry, Mistakes> {
+        load::build(file, bytes, previous, &PublicKey::from_bytes)
+    }
+
+    /// The machine with this id, compared byte for byte.
+    pub fn find(&self, id: &str) -> Option<&Arc<Machine>> {
+        self.machines.get(id).map(|entry| &entry.0)
+    }
+
+    /// All machines, in no order.
+    pub fn machines(&self) -> impl Iterator<Item = &Arc<Machine>> {
+        self.machines.iter().map(|entry| &entry.0)
+    }
+
+    /// How many machines there are.
+    pub fn len(&self) -> usize {
+        self.machines.len()
+    }
+
+    /// Whether there is no machine, so that every signed request will be refused.
+    pub fn is_empty(&self) -> bool {
+        self.machines.is_empty()
+    }
+
+    /// The SHA-256 of the file.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Registry({} machines)", self.len())
+    }
+}
+
+/// A machine that is looked up by the id inside it, so that the id is stored once.
+struct ById(Arc<Machine>);
+
+impl Borrow<str> for ById {
+    fn borrow(&self) -> &str {
+        self.0.id.as_str()
+    }
+}
+
+/// As of the id, which [`Borrow`] demands.
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.as_str().hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &ById) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}

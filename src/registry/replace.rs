@@ -1,0 +1,211 @@
+//! Replaces a registry file in one step, so that no reader ever sees half of it, and by one editor at a time.
+
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use super::MAX_FILE;
+
+/// How long another editor is waited for, in steps of [`PATIENCE_STEP`]: an edit takes a second at most.
+const PATIENCE_STEPS: u32 = 100;
+const PATIENCE_STEP: Duration = Duration::from_millis(100);
+
+/// A registry file that nobody else edits while this is held.
+///
+/// The lock is advisory (`flock`): it keeps out who asks, that is this program. A text editor does not ask, so the
+/// file is compared again before it is replaced.
+#[derive(Debug)]
+pub struct Held {
+    /// Where the file really is, symlinks followed.
+    path: PathBuf,
+    file: File,
+    text: String,
+}
+
+impl Held {
+    /// Locks and reads a file.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be opened for writing, is larger than [`MAX_FILE`], is not UTF-8, or somebody else has been
+    /// editing it for ten seconds ([`io::ErrorKind::WouldBlock`]).
+    pub fn take(path: &Path) -> io::Result<Held> {
+        let path = path.canonicalize()?;
+        for _ in 0..PATIENCE_STEPS {
+            if let Some(file) = try_lock(&path)? {
+                let mut text = String::new();
+                (&file).take(MAX_FILE + 1).read_to_string(&mut text)?;
+                if text.len() as u64 > MAX_FILE {
+                    return Err(io::ErrorKind::FileTooLarge.into());
+                }
+                return Ok(Held { path, file, text });
+            }
+            thread::sleep(PATIENCE_STEP);
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// What the file holds.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Puts `text` in the place of the file: written beside it, on disk, then renamed over it. Mode and owner stay.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system refuses, or the file is no longer what was read ([`io::ErrorKind::InvalidData`]). The old
+    /// file is then still in place, whole, unless it was only the last step that failed, to have the rename
+    /// itself on disk.
+    pub fn replace(self, text: &str) -> io::Result<()> {
+        if fs::read(&self.path)? != self.text.as_bytes() {
+            let text = "the file was changed by somebody else meanwhile";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let directory = self.path.parent().unwrap_or(Path::new("/"));
+        let name = self.path.file_name().unwrap_or_default();
+        let mut beside = name.to_owned();
+        beside.push(format!(".{}.new", std::process::id()));
+        let beside = directory.join(beside);
+        self.write_beside(&beside, text)
+            .and_then(|()| fs::rename(&beside, &self.path))
+            .inspect_err(|_| {
+                // Under the lock the name is ours, also where a run that was killed left it.
+                let _ = fs::remove_file(&beside);
+            })?;
+        File::open(directory)?.sync_all()
+    }
+
+    fn write_beside(&self, beside: &Path, text: &str) -> io::Result<()> {
+        let old = self.file.metadata()?;
+        let mut new = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(beside)?;
+        new.write_all(text.as_bytes())?;
+        let made = new.metadata()?;
+        if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
+            // A gateway that could read the old file must be able to read the new one.
+            chown(beside, Some(old.uid()), Some(old.gid()))?;
+        }
+        new.set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
+        new.sync_all()
+    }
+}
+
+/// The file, locked, or nothing if somebody else has it or has just replaced it: then the lock is on a file that
+/// is no longer there.
+fn try_lock(path: &Path) -> io::Result<Option<File>> {
+    // For writing, because some network file systems lock no other.
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let (locked, there) = (file.metadata()?, path.metadata()?);
+    let same = (locked.dev(), locked.ino()) == (there.dev(), there.ino());
+    Ok(same.then_some(file))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn directory_with(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("m.yaml");
+        fs::write(&file, text).unwrap();
+        (directory, file)
+    }
+
+    #[test]
+    fn the_file_is_replaced_and_nothing_stays_beside_it() {
+        let (directory, file) = directory_with("old");
+        let held = Held::take(&file).unwrap();
+        assert_eq!(held.text(), "old");
+        held.replace("new").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_mode_stays() {
+        let (_directory, file) = directory_with("old");
+        for mode in [0o600, 0o640, 0o664] {
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            Held::take(&file).unwrap().replace("new").unwrap();
+            assert_eq!(file.metadata().unwrap().mode() & 0o7777, mode);
+        }
+    }
+
+    #[test]
+    fn a_symlink_stays_and_what_it_points_to_is_replaced() {
+        let (directory, file) = directory_with("old");
+        let link = directory.path().join("link.yaml");
+        symlink("m.yaml", &link).unwrap();
+        Held::take(&link).unwrap().replace("new").unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+    }
+
+    #[test]
+    fn a_reader_with_the_old_file_open_keeps_the_old_text() {
+        let (_directory, file) = directory_with("old");
+        let mut reader = File::open(&file).unwrap();
+        Held::take(&file).unwrap().replace("new").unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "old");
+    }
+
+    #[test]
+    fn a_change_by_hand_meanwhile_is_not_overwritten() {
+        let (directory, file) = directory_with("old");
+        let held = Held::take(&file).unwrap();
+        fs::write(&file, "by hand").unwrap();
+        let error = held.replace("new").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "by hand");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn edits_at_once_are_all_kept() {
+        let (_directory, file) = directory_with("");
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let held = Held::take(&file).unwrap();
+                    let longer = held.text().to_owned() + "x";
+                    held.replace(&longer).unwrap();
+                });
+            }
+        });
+        assert_eq!(fs::read_to_string(&file).unwrap(), "xxxxxxxx");
+    }
+
+    #[test]
+    fn a_lock_on_a_file_that_was_replaced_is_no_lock() {
+        let (_directory, file) = directory_with("old");
+        let held = Held::take(&file).unwrap();
+        assert!(try_lock(&file).unwrap().is_none());
+        drop(held);
+        assert!(try_lock(&file).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_missing_file_is_not_made() {
+        let (directory, _) = directory_with("old");
+        let missing = directory.path().join("typo.yaml");
+        let error = Held::take(&missing).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(!missing.exists());
+    }
+}

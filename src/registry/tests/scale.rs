@@ -1,0 +1,73 @@
+//! Many machines: they load, and each costs less than it may.
+
+use std::mem::size_of;
+use std::path::Path;
+
+use crate::auth::identity::{Machine, PublicKey};
+use crate::registry::fixtures::{file, key, load};
+use crate::registry::{ById, Change, Registry};
+
+/// A machine as a fleet has them: a UUID, a name, one of a few vaults and owners.
+fn realistic(number: u64) -> String {
+    format!(
+        "  - id: 5b0c6f3e-8a1d-4f0e-9a57-{number:012x}\n    name: prod-api-{number}\n    vault: vault_{}\n    \
+         owner: team-{}\n    public_keys: [\"{}\"]\n    enabled: true\n",
+        number % 10,
+        number % 100,
+        key(number)
+    )
+}
+
+fn fleet(count: u64) -> String {
+    file(&(1..=count).map(realistic).collect::<String>())
+}
+
+/// What an allocator takes for `bytes`: a header, and rounding up.
+fn allocation(bytes: usize) -> usize {
+    (bytes + 8).next_multiple_of(16)
+}
+
+/// The heap one machine takes in a registry, the vaults and owners that it shares left out.
+fn footprint(machine: &Machine) -> usize {
+    const ARC_COUNTS: usize = 2 * size_of::<usize>();
+    let texts = [
+        machine.id.as_str(),
+        machine.name.as_deref().unwrap_or_default(),
+    ];
+    let texts = texts
+        .map(|text| allocation(ARC_COUNTS + text.len()))
+        .iter()
+        .sum::<usize>();
+    let keys = allocation(machine.keys.len() * size_of::<PublicKey>());
+    // A table is at least 7/16 full just after it has grown, and has a control byte for each slot.
+    let slot = (size_of::<ById>() + 1) * 16 / 7;
+    allocation(ARC_COUNTS + size_of::<Machine>()) + texts + keys + slot
+}
+
+#[test]
+fn a_machine_costs_less_than_600_bytes() {
+    let registry = load(&fleet(1000)).unwrap();
+    let most = registry.machines().map(|machine| footprint(machine)).max();
+    assert!(most.unwrap() < 600, "{most:?}");
+}
+
+#[test]
+fn one_hundred_thousand_machines_load() {
+    let registry = load(&fleet(100_000)).unwrap();
+    assert_eq!(registry.len(), 100_000);
+    assert!(
+        registry
+            .find("5b0c6f3e-8a1d-4f0e-9a57-0000000186a0")
+            .is_some()
+    );
+}
+
+#[test]
+fn a_reload_that_renames_one_of_many_changes_one() {
+    let text = fleet(2_000);
+    let old = load(&text).unwrap();
+    let text = text.replacen("name: prod-api-777\n", "name: renamed\n", 1);
+    let new = Registry::from_bytes(Path::new("m.yaml"), text.as_bytes(), Some(&old)).unwrap();
+    let change = Change::between(&old, &new);
+    assert_eq!((change.touched(), change.otherwise_changed.len()), (1, 1));
+}

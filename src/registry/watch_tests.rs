@@ -1,0 +1,202 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::mpsc::{Receiver, channel};
+
+use super::*;
+
+/// A poll that never comes within a test, so that only messages can wake.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// Longer than any of the delays, on a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Time enough for a call that should not come.
+const SILENCE: Duration = Duration::from_millis(600);
+
+struct Watched {
+    directory: tempfile::TempDir,
+    calls: Receiver<()>,
+    watch: Watch,
+}
+
+impl Watched {
+    /// Watches `m.yaml` in a directory that `prepare` has filled.
+    fn new(poll: Duration, messages: bool, prepare: impl FnOnce(&Path)) -> Watched {
+        let directory = tempfile::tempdir().unwrap();
+        prepare(directory.path());
+        let (call, calls) = channel();
+        let file = directory.path().join("m.yaml");
+        let watch = start(&file, poll, messages, move || {
+            let _ = call.send(());
+        });
+        Watched {
+            directory,
+            calls,
+            watch: watch.unwrap(),
+        }
+    }
+
+    fn by_messages() -> Watched {
+        Self::new(NEVER, true, |directory| {
+            fs::write(directory.join("m.yaml"), "one").unwrap();
+        })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn expect_call(&self) {
+        self.calls.recv_timeout(PATIENCE).expect("a call");
+    }
+
+    fn expect_silence(&self) {
+        assert!(
+            self.calls.recv_timeout(SILENCE).is_err(),
+            "a call for nothing"
+        );
+    }
+}
+
+#[test]
+fn a_write_in_place_is_told() {
+    let watched = Watched::by_messages();
+    fs::write(watched.path("m.yaml"), "two").unwrap();
+    watched.expect_call();
+}
+
+#[test]
+fn a_rename_over_the_file_is_told() {
+    let watched = Watched::by_messages();
+    fs::write(watched.path("new"), "two").unwrap();
+    fs::rename(watched.path("new"), watched.path("m.yaml")).unwrap();
+    watched.expect_call();
+}
+
+#[test]
+fn every_rename_is_told_not_only_the_first() {
+    let watched = Watched::by_messages();
+    for text in ["two", "three", "four"] {
+        fs::write(watched.path("new"), text).unwrap();
+        fs::rename(watched.path("new"), watched.path("m.yaml")).unwrap();
+        watched.expect_call();
+    }
+}
+
+#[test]
+fn deletion_is_told_and_so_is_making_it_again() {
+    let watched = Watched::by_messages();
+    fs::remove_file(watched.path("m.yaml")).unwrap();
+    watched.expect_call();
+    fs::write(watched.path("m.yaml"), "two").unwrap();
+    watched.expect_call();
+}
+
+#[test]
+fn a_swapped_directory_link_is_told_as_kubernetes_does_it() {
+    let watched = Watched::new(NEVER, true, |directory| {
+        fs::create_dir(directory.join("..1")).unwrap();
+        fs::write(directory.join("..1/m.yaml"), "one").unwrap();
+        symlink("..1", directory.join("..data")).unwrap();
+        symlink("..data/m.yaml", directory.join("m.yaml")).unwrap();
+    });
+    for (old, new) in [("..1", "..2"), ("..2", "..3")] {
+        fs::create_dir(watched.path(new)).unwrap();
+        fs::write(watched.path(new).join("m.yaml"), new).unwrap();
+        symlink(new, watched.path("..data_tmp")).unwrap();
+        fs::rename(watched.path("..data_tmp"), watched.path("..data")).unwrap();
+        fs::remove_dir_all(watched.path(old)).unwrap();
+        watched.expect_call();
+    }
+}
+
+#[test]
+fn a_write_behind_a_link_to_another_directory_is_told() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let real = elsewhere.path().join("real.yaml");
+    fs::write(&real, "one").unwrap();
+    let watched = Watched::new(NEVER, true, |directory| {
+        symlink(&real, directory.join("m.yaml")).unwrap();
+    });
+    fs::write(&real, "two").unwrap();
+    watched.expect_call();
+}
+
+#[test]
+fn after_a_link_is_turned_the_new_target_is_watched() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let real = elsewhere.path().join("real.yaml");
+    fs::write(&real, "other").unwrap();
+    let watched = Watched::by_messages();
+    symlink(&real, watched.path("link")).unwrap();
+    fs::rename(watched.path("link"), watched.path("m.yaml")).unwrap();
+    watched.expect_call();
+    fs::write(&real, "another").unwrap();
+    watched.expect_call();
+}
+
+#[test]
+fn a_file_that_is_not_there_yet_is_told_when_it_comes() {
+    let watched = Watched::new(NEVER, true, |_| {});
+    fs::write(watched.path("m.yaml"), "one").unwrap();
+    watched.expect_call();
+}
+
+#[test]
+fn other_files_in_the_directory_and_mere_reading_are_not_told() {
+    let watched = Watched::by_messages();
+    fs::write(watched.path("other"), "x").unwrap();
+    fs::read(watched.path("m.yaml")).unwrap();
+    watched.expect_silence();
+}
+
+#[test]
+fn many_writes_in_a_row_are_few_calls() {
+    let watched = Watched::by_messages();
+    for round in 0..50 {
+        fs::write(watched.path("m.yaml"), format!("{round}")).unwrap();
+    }
+    watched.expect_call();
+    thread::sleep(SILENCE);
+    assert!(watched.calls.try_iter().count() < 5);
+}
+
+#[test]
+fn without_messages_the_poll_finds_a_change() {
+    let watched = Watched::new(Duration::from_millis(50), false, |directory| {
+        fs::write(directory.join("m.yaml"), "one").unwrap();
+    });
+    watched.expect_silence();
+    fs::write(watched.path("m.yaml"), "two!").unwrap();
+    watched.expect_call();
+}
+
+#[test]
+fn the_poll_finds_a_directory_that_was_made_again() {
+    let outer = tempfile::tempdir().unwrap();
+    let directory = outer.path().join("conf");
+    fs::create_dir(&directory).unwrap();
+    let file = directory.join("m.yaml");
+    fs::write(&file, "one").unwrap();
+    let (call, calls) = channel();
+    let _watch = start(&file, Duration::from_millis(50), true, move || {
+        let _ = call.send(());
+    });
+    fs::remove_dir_all(&directory).unwrap();
+    calls.recv_timeout(PATIENCE).unwrap();
+    fs::create_dir(&directory).unwrap();
+    fs::write(&file, "two").unwrap();
+    calls.recv_timeout(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_dropped_watch_tells_nothing_more() {
+    let Watched {
+        directory,
+        calls,
+        watch,
+    } = Watched::by_messages();
+    drop(watch);
+    fs::write(directory.path().join("m.yaml"), "two").unwrap();
+    assert!(calls.recv_timeout(PATIENCE).is_err());
+}
