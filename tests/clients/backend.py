@@ -103,14 +103,14 @@ def _answer(method, path, asked):
         return (200, {"value": secret["value"]}) if secret else (404, {"error": "no such secret"})
 
     listing = [
-        {"id": id, "name": it["name"], "fieldNames": it["fieldNames"], "projectId": PROJECT}
+        {"id": id, "name": it["name"], "fieldNames": it["fieldNames"], "projectId": PROJECT, "projectName": "web"}
         for id, it in SECRETS.items()
     ]
     exported = [item | {"value": SECRETS[item["id"]]["value"]} for item in listing]
     answers = {
         ("GET", "/v1/secrets"): {"secrets": listing},
         ("GET", "/v1/cli/secrets"): {"secrets": listing},
-        ("GET", "/v1/cli/projects"): {"projects": [{"id": PROJECT, "name": "web", "secretCount": len(listing)}]},
+        ("GET", "/v1/cli/projects"): {"projects": [{"projectId": PROJECT, "projectName": "web"}]},
         ("POST", "/v1/secrets/list"): {"secrets": listing},
         ("POST", "/v1/secrets/export"): {"secrets": exported},
         ("POST", "/v1/secrets/poll"): {"changes": {id: {"status": "changed"} for id in asked.get("watch", [])}},
