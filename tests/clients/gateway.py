@@ -19,6 +19,7 @@ BINARY = os.environ.get("COUNTERSIGN") or str(
 START_SECONDS = 15
 STOP_SECONDS = 10  # the grace of five and as much again
 RELOAD_SECONDS = 10
+COUNT_SECONDS = 2
 
 
 class Gateway:
@@ -86,8 +87,16 @@ class Gateway:
             "the gateway did not reload the registry",
         )
 
-    def refusals(self, code):
-        """How many requests were refused with this code."""
+    def refusals(self, code, more_than=-1):
+        """How many requests were refused with this code, once these are `more_than` so many.
+
+        A client may have its answer a moment before the gateway has counted it.
+        """
+        self._wait(
+            lambda: self.metric("refusals_total", f'code="{code}"') > more_than,
+            COUNT_SECONDS,
+            f"the gateway refused nothing with {code}",
+        )
         return self.metric("refusals_total", f'code="{code}"')
 
     def metric(self, name, label=""):
@@ -99,8 +108,7 @@ class Gateway:
         return sum(float(it[2]) for it in found if it and label in (it[1] or ""))
 
     def audit(self):
-        """Every audit record up to now."""
-        return [json.loads(line) for line in (self._folder / "audit.jsonl").read_text().splitlines()]
+        return (self._folder / "audit.jsonl").read_text()
 
     def log(self):
         return self._log.read_text(errors="replace")

@@ -75,6 +75,6 @@ class _Refused:
 
     def __exit__(self, kind, *_):
         if kind is None:
-            refused = self._test.gateway.refusals(self._code) - self._before
+            refused = self._test.gateway.refusals(self._code, more_than=self._before) - self._before
             self._test.assertEqual(refused, 1, f"refusals with {self._code}")
             self._test.assertEqual(self._test.backend.heard, [])
