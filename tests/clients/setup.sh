@@ -36,7 +36,7 @@ if ! sdk_is_right; then
 fi
 
 if ! cli_is_right; then
-    npm ci --no-audit --no-fund --ignore-scripts --loglevel=error >&2 ||
+    npm ci --no-audit --no-fund --no-update-notifier --ignore-scripts --loglevel=error >&2 ||
         fail "npm could not install package-lock.json (the CLI exists for Linux on x86-64 only)"
     cp package-lock.json node_modules/installed.json
     cli_is_right || fail "the CLI is installed, but does not run: $cli"
