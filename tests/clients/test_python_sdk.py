@@ -106,9 +106,10 @@ class ThePythonSdk(ThroughTheGateway):
     def test_a_clock_six_minutes_fast_is_an_authentication_error(self):
         self.assert_clock_refused(360)
 
-    def test_a_clock_four_minutes_off_is_forgiven(self):
+    def test_a_clock_four_minutes_fast_is_forgiven(self):
+        # Not a slow one: what is stamped before the gateway's start it may have seen before, and says 503.
         sdk = self.sdk(self.web)
-        with skewed(-240):
+        with skewed(240):
             self.assertEqual(sdk.get_secret("sk_api"), "a-very-secret-value")
         self.assert_forwarded("GET", "/v1/secret/sk_api", self.web)
 
