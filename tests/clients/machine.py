@@ -1,0 +1,70 @@
+"""A machine: its key, what the gateway knows of it, and the identity that the clients read from disk."""
+
+import base64
+import json
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+VAULT = "vault_test"
+
+
+class Machine:
+    """A machine with a fresh key."""
+
+    def __init__(self, id, enabled=True):
+        self.id = id
+        self.enabled = enabled
+        self._key = Ed25519PrivateKey.generate()
+
+    def entry(self):
+        """Its entry in the registry."""
+        raw = self._key.public_key().public_bytes(
+            serialization.Encoding.Raw, serialization.PublicFormat.Raw
+        )
+        return {
+            "id": self.id,
+            "name": f"the-{self.id}-machine",
+            "public_keys": [base64.b64encode(raw).decode()],
+            "enabled": self.enabled,
+        }
+
+    def settle(self, home, api_url):
+        """Writes its identity below `home`, as an enrolment would have, and returns the identity."""
+        folder = Path(home) / "vaults" / VAULT
+        folder.mkdir(parents=True)
+        key = folder / "private.pem"
+        key.touch(mode=0o600)
+        key.write_bytes(
+            self._key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        file = folder / "identity.json"
+        content = {
+            "machineId": self.id,
+            "machineName": f"the-{self.id}-machine",
+            "vaultId": VAULT,
+            "apiUrl": api_url,
+            "privateKeyPath": str(key),
+        }
+        file.write_text(json.dumps(content))
+        return Identity(Path(home), file, key)
+
+
+class Identity:
+    """Where a machine's identity lies on disk."""
+
+    def __init__(self, home, file, key):
+        self.home = home
+        self.file = file
+        self.key = key
+
+    def environment(self):
+        """The environment of a client that runs as this machine."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SIKKERKEY_")}
+        return kept | {"SIKKERKEY_HOME": str(self.home)}
