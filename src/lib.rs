@@ -5,5 +5,6 @@ pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod metrics;
 pub mod registry;

@@ -1,5 +1,7 @@
 //! The command line: one file a command.
 
+pub mod check;
+
 use std::fmt;
 
 /// Why a command ended without success, with the text for the person who ran it.

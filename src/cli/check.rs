@@ -1,0 +1,196 @@
+//! `countersign check`: every mistake of the configuration and the registry at once.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::Failure;
+use crate::config::{self, Environment, Loaded};
+
+const EXAMPLE: &str = "\
+Example:
+  countersign check --config conf/countersign.yaml
+
+Exits with 0 if serve would start with these files, and with 78 if not.";
+
+/// Check the configuration and the registry, and report every mistake at once
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct CheckArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Reads both files and writes a summary to `out`. `registry_check` reads a registry file: the
+/// number of machines in it, or one line for each of its mistakes.
+///
+/// # Errors
+///
+/// [`Failure::Configuration`] with one line for each mistake of both files; the registry is
+/// checked as long as the configuration names it. [`Failure::Operation`] if `out` fails.
+pub fn run(
+    args: &CheckArgs,
+    environment: &Environment,
+    registry_check: impl Fn(&Path) -> Result<usize, Vec<String>>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut mistakes = Vec::new();
+    let loaded = config::load(&args.config, environment);
+    let registry = match &loaded {
+        Ok(loaded) => Some(loaded.config.registry.clone()),
+        Err(wrong) => {
+            mistakes.push(wrong.to_string());
+            wrong.registry.clone()
+        }
+    };
+    let machines = match registry.map(|file| registry_check(&file)) {
+        Some(Ok(machines)) => machines,
+        Some(Err(lines)) => {
+            mistakes.extend(lines);
+            0
+        }
+        None => 0,
+    };
+    match loaded {
+        Ok(loaded) if mistakes.is_empty() => summary(&loaded, machines, out)
+            .map_err(|error| Failure::Operation(format!("cannot write the summary: {error}"))),
+        _ => Err(Failure::Configuration(mistakes.join("\n"))),
+    }
+}
+
+fn summary(loaded: &Loaded, machines: usize, out: &mut dyn Write) -> io::Result<()> {
+    let config = &loaded.config;
+    writeln!(out, "{}: no mistakes", config.file.display())?;
+    for listener in &config.listeners {
+        writeln!(out, "  listener  {}", listener.address)?;
+    }
+    writeln!(out, "  admin     {}", config.admin)?;
+    for route in config.routes.iter() {
+        let upstream = &config.upstreams[route.upstream];
+        let servers: Vec<&str> = (upstream.servers.iter())
+            .map(|server| server.authority.as_str())
+            .collect();
+        let (path, name, servers) = (&route.path, &upstream.name, servers.join(", "));
+        writeln!(out, "  route     {path} -> {name} ({servers})")?;
+    }
+    writeln!(
+        out,
+        "  registry  {} ({machines} machines)",
+        config.registry.display()
+    )?;
+    for warning in &loaded.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const GOOD: &str = "
+listeners: [{ address: 127.0.0.1:8080 }]
+admin: { address: 0.0.0.0:9090 }
+registry: { file: machines.yaml }
+upstreams: { secrets: { servers: ['http://127.0.0.1:8200'] } }
+routes: [{ path: /v1, upstream: secrets }]
+";
+
+    /// A configuration file that is gone when the test is over.
+    struct Temporary(PathBuf);
+
+    impl Temporary {
+        fn new(name: &str, text: &str) -> Temporary {
+            let name = format!("countersign-check-{}-{name}.yaml", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            fs::write(&path, text).unwrap();
+            Temporary(path)
+        }
+
+        fn check(
+            &self,
+            registry: impl Fn(&Path) -> Result<usize, Vec<String>>,
+        ) -> Result<String, Failure> {
+            let args = CheckArgs {
+                config: self.0.clone(),
+            };
+            let mut out = Vec::new();
+            run(&args, &Environment::of_process(), registry, &mut out)?;
+            Ok(String::from_utf8(out).unwrap())
+        }
+    }
+
+    impl Drop for Temporary {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    #[test]
+    fn two_good_files_give_a_summary_and_the_warnings() {
+        let summary = Temporary::new("good", GOOD).check(|_| Ok(3)).unwrap();
+        for part in [
+            "no mistakes",
+            "127.0.0.1:8080",
+            "/v1 -> secrets (127.0.0.1:8200)",
+            "3 machines",
+            "warning: ",
+        ] {
+            assert!(summary.contains(part), "{part} in {summary}");
+        }
+    }
+
+    #[test]
+    fn the_registry_is_looked_for_beside_the_configuration() {
+        let file = Temporary::new("beside", GOOD);
+        let expected = file.0.with_file_name("machines.yaml");
+        let check = |path: &Path| {
+            assert_eq!(path, expected);
+            Ok(0)
+        };
+        assert!(file.check(check).is_ok());
+    }
+
+    #[test]
+    fn mistakes_of_both_files_are_reported_together_with_exit_code_78() {
+        let text = format!("{GOOD}threads: many\nlimit: {{}}\n");
+        let registry = |_: &Path| Err(vec!["machines.yaml: machines[0].id: is odd".to_owned()]);
+        let failure = Temporary::new("both", &text).check(registry).unwrap_err();
+        assert_eq!(failure.exit_code(), 78);
+        let lines = failure.to_string();
+        assert_eq!(lines.lines().count(), 3, "{lines}");
+        for key in ["threads:", "limit:", "machines[0].id:"] {
+            assert!(lines.contains(key), "{key} in {lines}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_the_registry_alone_fails() {
+        let registry = |_: &Path| Err(vec!["machines.yaml: is empty".to_owned()]);
+        let failure = Temporary::new("registry", GOOD)
+            .check(registry)
+            .unwrap_err();
+        assert_eq!(
+            failure,
+            Failure::Configuration("machines.yaml: is empty".into())
+        );
+    }
+
+    #[test]
+    fn a_missing_configuration_fails_without_looking_for_a_registry() {
+        let args = CheckArgs {
+            config: "no/such/file.yaml".into(),
+        };
+        let registry = |_: &Path| panic!("there is no registry to check");
+        let environment = Environment::of_process();
+        let failure = run(&args, &environment, registry, &mut Vec::new()).unwrap_err();
+        assert_eq!(failure.exit_code(), 78);
+        assert!(
+            failure
+                .to_string()
+                .contains("no/such/file.yaml: cannot be read")
+        );
+    }
+}

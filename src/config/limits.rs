@@ -1,0 +1,75 @@
+//! The deadlines and budgets on the client's side. Each has a default that suits most; none can be
+//! switched off.
+
+use std::time::Duration;
+
+use super::reader::Table;
+use super::units::{duration, size, whole};
+
+/// Largest raw header block taken, in bytes; beyond it, `header_too_large`. Fixed: it is part of
+/// the protocol, and what clients may rely on.
+pub const HEADER_BYTES: usize = 32 * 1024;
+
+/// What one client, and all of them together, may take of time and memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Total time for a request's header block, default 10 s; then the connection is closed.
+    pub header_timeout: Duration,
+    /// Total time for a request's body, default 30 s; then `request_timeout`.
+    pub body_timeout: Duration,
+    /// How long an idle client connection stays open, default 75 s.
+    pub keepalive: Duration,
+    /// Longest wait for the client to take a piece of the response, default 30 s; then the
+    /// connection is closed.
+    pub write_timeout: Duration,
+    /// Most bytes of bodies held before their signatures have verified, all requests together,
+    /// default 256 MiB; beyond it, `overloaded`.
+    pub body_budget: u64,
+    /// Most bytes of a refused request read on, so that the client gets to see the refusal,
+    /// default 64 KiB.
+    pub drain_bytes: u64,
+    /// Longest time for reading those, default 1 s.
+    pub drain_timeout: Duration,
+    /// Requests on one connection before it is closed, default 10,000.
+    pub requests_per_connection: u32,
+    /// Most client connections open at once, default 20,000; further ones are closed at once.
+    /// Each takes a file descriptor, and another while a request is with the backend.
+    pub connections: usize,
+    /// Most HTTP/2 requests at once on one connection, default 128.
+    pub h2_streams: u32,
+}
+
+/// Reads the table; `largest_body` is the greatest `max_body` of the routes.
+pub(super) fn read(mut table: Table<'_>, largest_body: u64) -> Limits {
+    let time = |table: &mut Table<'_>, key, default| {
+        let bounds = Duration::from_millis(100)..=Duration::from_secs(3600);
+        table.value(key, Duration::from_secs(default), duration(bounds))
+    };
+    Limits {
+        header_timeout: time(&mut table, "header_timeout", 10),
+        body_timeout: time(&mut table, "body_timeout", 30),
+        keepalive: time(&mut table, "keepalive", 75),
+        write_timeout: time(&mut table, "write_timeout", 30),
+        body_budget: table.value("body_budget", 256 << 20, |text| {
+            body_budget(text, largest_body)
+        }),
+        drain_bytes: table.value("drain_bytes", 64 << 10, size(0..=16 << 20)),
+        drain_timeout: time(&mut table, "drain_timeout", 1),
+        requests_per_connection: table.value(
+            "requests_per_connection",
+            10_000,
+            whole(1..=1_000_000_000),
+        ),
+        connections: table.value("connections", 20_000, whole(1..=1_000_000)),
+        h2_streams: table.value("h2_streams", 128, whole(1..=10_000)),
+    }
+}
+
+/// A budget below the largest single body would refuse that body for ever.
+fn body_budget(text: &str, largest_body: u64) -> Result<u64, String> {
+    let budget = size(1 << 20..=1 << 40)(text)?;
+    if budget < largest_body {
+        return Err("is less than the largest `max_body` of the routes; raise it".into());
+    }
+    Ok(budget)
+}

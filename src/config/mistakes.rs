@@ -1,0 +1,229 @@
+//! What is wrong with a configuration file, all of it, in the words of the person who fixes it.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Most mistakes reported for one file. A file with more is not one that is fixed line by line;
+/// what lies beyond is counted, not listed.
+const MAX_LISTED: usize = 100;
+
+/// Longest piece of the file that a message repeats, in characters.
+const MAX_QUOTED: usize = 64;
+
+/// One remark on a configuration file: a mistake or a warning. Prints as
+/// `countersign.yaml:12: routes[0].max_body: what is wrong, what to do`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The file, as it was named.
+    pub file: PathBuf,
+    /// The line, from 1; `None` where the file as a whole is meant.
+    pub line: Option<usize>,
+    /// The key's path, such as `routes[1].max_body`; empty where the file as a whole is meant.
+    pub key: String,
+    /// What was wrong and what to do. Never holds a credential.
+    pub text: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, "{line}:")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, " {}:", self.key)?;
+        }
+        write!(f, " {}", self.text)
+    }
+}
+
+/// Every mistake of one configuration file, in the order of its lines; at least one, and at most
+/// a hundred listed. Prints one line each.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Mistakes {
+    /// The mistakes listed.
+    pub list: Vec<Finding>,
+    /// How many more there are.
+    pub unlisted: usize,
+    /// The registry file, where the configuration names one in spite of its mistakes, so that a
+    /// check can go on to it.
+    pub registry: Option<PathBuf>,
+}
+
+impl Mistakes {
+    /// A single mistake that concerns the file as a whole.
+    pub(super) fn whole_file(file: &Path, text: String) -> Mistakes {
+        let mistake = Finding {
+            file: file.to_path_buf(),
+            line: None,
+            key: String::new(),
+            text,
+        };
+        Mistakes {
+            list: vec![mistake],
+            unlisted: 0,
+            registry: None,
+        }
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, mistake) in self.list.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{mistake}")?;
+        }
+        if self.unlisted > 0 {
+            write!(f, "\nand {} more", self.unlisted)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where reading one file notes what it finds while it goes on reading.
+pub(super) struct Notes {
+    file: PathBuf,
+    mistakes: RefCell<Vec<Finding>>,
+    unlisted: RefCell<usize>,
+    warnings: RefCell<Vec<Finding>>,
+    /// The optional keys the file leaves out: what the reference file must not.
+    #[cfg(test)]
+    pub(super) absent: RefCell<Vec<String>>,
+}
+
+impl Notes {
+    pub(super) fn new(file: &Path) -> Notes {
+        Notes {
+            file: file.to_path_buf(),
+            mistakes: RefCell::default(),
+            unlisted: RefCell::default(),
+            warnings: RefCell::default(),
+            #[cfg(test)]
+            absent: RefCell::default(),
+        }
+    }
+
+    pub(super) fn mistake(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
+        let mut mistakes = self.mistakes.borrow_mut();
+        if mistakes.len() < MAX_LISTED {
+            mistakes.push(self.finding(line, key, text.into()));
+        } else {
+            *self.unlisted.borrow_mut() += 1;
+        }
+    }
+
+    pub(super) fn warning(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
+        let mut warnings = self.warnings.borrow_mut();
+        if warnings.len() < MAX_LISTED {
+            warnings.push(self.finding(line, key, text.into()));
+        }
+    }
+
+    /// The value with the warnings if there was no mistake, else the mistakes: a value read
+    /// beside a mistake never gets out.
+    pub(super) fn conclude<T>(
+        self,
+        value: Option<T>,
+        registry: Option<PathBuf>,
+    ) -> Result<(T, Vec<Finding>), Mistakes> {
+        let mut mistakes = self.mistakes.into_inner();
+        match value {
+            Some(value) if mistakes.is_empty() => Ok((value, self.warnings.into_inner())),
+            _ if mistakes.is_empty() => Err(Mistakes::whole_file(
+                &self.file,
+                "cannot be read, for a reason that went unnoticed; please report this".into(),
+            )),
+            _ => {
+                mistakes.sort_by_key(|mistake| mistake.line);
+                Err(Mistakes {
+                    list: mistakes,
+                    unlisted: self.unlisted.into_inner(),
+                    registry,
+                })
+            }
+        }
+    }
+
+    fn finding(&self, line: Option<usize>, key: &str, text: String) -> Finding {
+        Finding {
+            file: self.file.clone(),
+            line,
+            key: key.to_owned(),
+            text,
+        }
+    }
+}
+
+/// A piece of the file as a message repeats it: quoted, controls escaped, capped.
+pub(super) fn quoted(text: &str) -> String {
+    match text.char_indices().nth(MAX_QUOTED) {
+        Some((end, _)) => format!("{:?}..", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn notes() -> Notes {
+        Notes::new(Path::new("conf/x.yaml"))
+    }
+
+    #[test]
+    fn a_finding_prints_its_file_line_key_and_text() {
+        let notes = notes();
+        notes.mistake(Some(12), "routes[0].max_body", "is odd");
+        let mistakes = notes.conclude(Some(()), None).unwrap_err();
+        assert_eq!(
+            mistakes.to_string(),
+            "conf/x.yaml:12: routes[0].max_body: is odd"
+        );
+    }
+
+    #[test]
+    fn a_finding_about_the_whole_file_prints_neither_line_nor_key() {
+        let mistakes = Mistakes::whole_file(Path::new("x.yaml"), "is empty".into());
+        assert_eq!(mistakes.to_string(), "x.yaml: is empty");
+    }
+
+    #[test]
+    fn mistakes_come_in_the_order_of_the_lines() {
+        let notes = notes();
+        notes.mistake(Some(9), "b", "second");
+        notes.mistake(Some(2), "a", "first");
+        let mistakes = notes.conclude(Some(()), None).unwrap_err();
+        assert_eq!(mistakes.list[0].text, "first");
+    }
+
+    #[test]
+    fn a_value_beside_a_mistake_does_not_get_out() {
+        let notes = notes();
+        notes.mistake(None, "a", "wrong");
+        assert!(notes.conclude(Some(1), None).is_err());
+    }
+
+    #[test]
+    fn a_missing_value_is_refused_even_without_a_mistake() {
+        assert!(notes().conclude(None::<()>, None).is_err());
+    }
+
+    #[test]
+    fn mistakes_beyond_the_bound_are_counted() {
+        let notes = notes();
+        for line in 0..MAX_LISTED + 7 {
+            notes.mistake(Some(line), "a", "wrong");
+        }
+        let mistakes = notes.conclude(Some(()), None).unwrap_err();
+        assert_eq!(mistakes.list.len(), MAX_LISTED);
+        assert!(mistakes.to_string().ends_with("and 7 more"));
+    }
+
+    #[test]
+    fn a_quoted_piece_is_escaped_and_capped() {
+        assert_eq!(quoted("a\nb"), r#""a\nb""#);
+        assert!(quoted(&"é".repeat(1000)).chars().count() < 70);
+    }
+}

@@ -1,0 +1,212 @@
+//! The configuration file, from YAML to checked types.
+//!
+//! Reading goes in three steps: the text becomes a tree that knows its lines (`tree`), a reader
+//! takes typed values out of the tree and notes every mistake on the way (`reader`), and only
+//! where there was none does a [`Config`] come out. So whoever holds one holds checked values, and
+//! whoever holds [`Mistakes`] holds all of them.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use http::HeaderName;
+
+mod credential;
+mod environment;
+pub mod headers;
+mod limits;
+mod listeners;
+mod mistakes;
+mod operation;
+mod reader;
+mod replay;
+mod routes;
+mod tree;
+mod units;
+mod upstreams;
+
+#[cfg(test)]
+mod tests;
+
+pub use credential::Credential;
+pub use environment::Environment;
+pub use limits::{HEADER_BYTES, Limits};
+pub use listeners::Listener;
+pub use mistakes::{Finding, Mistakes};
+pub use operation::{AuditSink, Format, Log, Shutdown};
+pub use replay::Replay;
+pub use routes::{METHODS, QueryPolicy, Route, Routes};
+pub use upstreams::{Server, Upstream};
+
+use mistakes::Notes;
+use reader::{Place, Table};
+use units::whole;
+
+/// Largest configuration file read, in bytes. A hand-written one has a few KiB; the bound keeps a
+/// wrong path (a log, a device) from filling the memory. A larger file is a mistake.
+const MAX_FILE: usize = 1024 * 1024;
+
+/// A configuration without a mistake.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// Where clients connect; at least one.
+    pub listeners: Vec<Listener>,
+    /// Where `/metrics`, `/livez` and `/readyz` are, without authentication: default
+    /// `127.0.0.1:9090`, and anything but a loopback address is a warning.
+    pub admin: SocketAddr,
+    /// The file of machines.
+    pub registry: PathBuf,
+    /// The `Host` values taken, in lower case and compared whole, port included; any other is
+    /// refused with `bad_request`. Empty, the default: every well-formed one is taken.
+    pub hosts: Vec<String>,
+    /// The backends, in the order of the file; [`Route::upstream`] is an index here.
+    pub upstreams: Vec<Upstream>,
+    /// Which paths go to which of them.
+    pub routes: Routes,
+    /// The header that names the machine to the backend, default `x-machine-identity`.
+    pub identity_header: HeaderName,
+    /// How long a signed request stays good, and how many are remembered.
+    pub replay: Replay,
+    /// Deadlines and budgets on the client's side.
+    pub limits: Limits,
+    /// Where the audit records go.
+    pub audit: AuditSink,
+    /// The diagnostic log.
+    pub log: Log,
+    /// How the gateway stops.
+    pub shutdown: Shutdown,
+    /// Worker threads; 0, the default, means one per core.
+    pub threads: usize,
+}
+
+/// A configuration and what is odd about it without being wrong.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Remarks for the operator, in the order in which they were found.
+    pub warnings: Vec<Finding>,
+}
+
+/// Reads and checks the configuration file at `path`.
+///
+/// Relative paths in it are relative to its directory. Names of servers are resolved, which may
+/// block, and files and variables of credentials are read.
+///
+/// # Errors
+///
+/// Every mistake in it, at least one; nothing of a file with a mistake is used.
+pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Mistakes> {
+    let whole_file = |text| Mistakes::whole_file(path, text);
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| whole_file(format!("cannot be read: {error}")))?;
+    if bytes.len() > MAX_FILE {
+        return Err(whole_file(
+            "is larger than 1 MiB, which no configuration is".into(),
+        ));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|_| whole_file("is not UTF-8 text; save it as UTF-8".into()))?;
+    read(&text, path, environment)
+}
+
+/// Reads and checks the text of a configuration file that is, or would be, at `file`; see [`load`].
+///
+/// # Errors
+///
+/// Every mistake in it, at least one.
+pub fn read(text: &str, file: &Path, environment: &Environment) -> Result<Loaded, Mistakes> {
+    let notes = Notes::new(file);
+    let (config, registry) = read_noting(text, file, environment, &notes);
+    let (config, warnings) = notes.conclude(config, registry)?;
+    Ok(Loaded { config, warnings })
+}
+
+/// What can be read of the configuration, and the registry file where it is named; every mistake
+/// is in `notes`.
+fn read_noting(
+    text: &str,
+    file: &Path,
+    environment: &Environment,
+    notes: &Notes,
+) -> (Option<Config>, Option<PathBuf>) {
+    let root = match tree::parse(text) {
+        Ok(Some(root)) => root,
+        Ok(None) => {
+            notes.mistake(None, "", "is empty; start from conf/countersign.yaml");
+            return (None, None);
+        }
+        Err(error) => {
+            notes.mistake(Some(error.line), "", error.text);
+            return (None, None);
+        }
+    };
+    let root = Place::root(&root, notes).table();
+    let base = file.parent().unwrap_or(Path::new(""));
+    config(root, file, base, environment)
+}
+
+fn config(
+    mut root: Table<'_>,
+    file: &Path,
+    base: &Path,
+    environment: &Environment,
+) -> (Option<Config>, Option<PathBuf>) {
+    root.not_yet(&["throttle", "trusted_proxies", "credentials", "tls"]);
+    let (listeners, admin) = listeners::read(&mut root);
+    let registry = root
+        .table("registry")
+        .required("file")
+        .and_then(|place| operation::file(&place, base));
+    let hosts = hosts(&mut root);
+    let identity_header =
+        (root.table("identity")).value("header", headers::DEFAULT_IDENTITY, headers::identity);
+    let named = upstreams::read(&mut root, &identity_header, base, environment);
+    let routes = routes::read(&mut root, &named, &identity_header);
+    let largest_body = routes.iter().map(|route| route.max_body).max().unwrap_or(0);
+    let replay = replay::read(root.table("replay"));
+    let limits = limits::read(root.table("limits"), largest_body);
+    let audit = operation::audit(root.table("audit"), base);
+    let log = operation::log(root.table("log"));
+    let shutdown = operation::shutdown(root.table("shutdown"));
+    let threads = root.value("threads", 0, whole(0..=1024));
+    let upstreams: Option<Vec<Upstream>> = named.into_iter().map(|named| named.upstream).collect();
+    let config = registry
+        .clone()
+        .zip(upstreams)
+        .map(|(registry, upstreams)| Config {
+            file: file.to_path_buf(),
+            listeners,
+            admin,
+            registry,
+            hosts,
+            upstreams,
+            routes,
+            identity_header,
+            replay,
+            limits,
+            audit,
+            log,
+            shutdown,
+            threads,
+        });
+    (config, registry)
+}
+
+fn hosts(root: &mut Table<'_>) -> Vec<String> {
+    let Some(place) = root.place("hosts") else {
+        return Vec::new();
+    };
+    place
+        .some_items("is empty, which would refuse every request; remove it to take any host")
+        .iter()
+        .filter_map(|item| {
+            item.parse(|text| headers::host(text).map(|_| text.to_ascii_lowercase()))
+        })
+        .collect()
+}

@@ -1,0 +1,92 @@
+//! What the operator sees of the gateway, and how it stops.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing::Level;
+
+use super::reader::{Place, Table, one_of};
+use super::units::duration;
+
+/// Where the audit records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditSink {
+    /// Standard output, written `-`; the default.
+    Stdout,
+    /// Appended to this file.
+    File(PathBuf),
+}
+
+/// The diagnostic log, on standard error: standard output may be the audit's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least severe level logged, default `info`.
+    pub level: Level,
+    /// The form of a line, default text.
+    pub format: Format,
+}
+
+/// The form of a line of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How the gateway stops on SIGTERM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long it goes on accepting after `/readyz` has turned false, default 5 s: the time a
+    /// load balancer takes to notice.
+    pub delay: Duration,
+    /// How long requests in flight may then take, default 25 s. Together with `delay` it should
+    /// stay below what the supervisor allows (30 s in Kubernetes) before it kills.
+    pub grace: Duration,
+}
+
+pub(super) fn audit(mut table: Table<'_>, base: &Path) -> AuditSink {
+    table.value("file", AuditSink::Stdout, |text| match text {
+        "-" => Ok(AuditSink::Stdout),
+        _ => path(text, base).map(AuditSink::File),
+    })
+}
+
+pub(super) fn log(mut table: Table<'_>) -> Log {
+    let levels = [
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+        ("trace", Level::TRACE),
+    ];
+    let formats = [("text", Format::Text), ("json", Format::Json)];
+    Log {
+        level: table.value("level", Level::INFO, one_of(&levels, &[])),
+        format: table.value("format", Format::Text, one_of(&formats, &[])),
+    }
+}
+
+pub(super) fn shutdown(mut table: Table<'_>) -> Shutdown {
+    let time = |table: &mut Table<'_>, key, default| {
+        let bounds = Duration::ZERO..=Duration::from_secs(3600);
+        table.value(key, Duration::from_secs(default), duration(bounds))
+    };
+    Shutdown {
+        delay: time(&mut table, "delay", 5),
+        grace: time(&mut table, "grace", 25),
+    }
+}
+
+/// The file at a place, relative to `base`, the directory of the configuration.
+pub(super) fn file(place: &Place<'_>, base: &Path) -> Option<PathBuf> {
+    place.parse(|text| path(text, base))
+}
+
+fn path(text: &str, base: &Path) -> Result<PathBuf, String> {
+    if text.is_empty() || text.contains('\0') {
+        return Err("is not a file name".into());
+    }
+    Ok(base.join(text))
+}

@@ -1,0 +1,262 @@
+//! Which paths go where, and what is asked of the requests on them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::headers;
+use super::mistakes::quoted;
+use super::reader::{Place, Table, did_you_mean, one_of};
+use super::units::size;
+use super::upstreams::{self, Named};
+
+/// Longest route path, in bytes; the request target itself may have 4 KiB.
+const MAX_PATH: usize = 1024;
+
+/// The methods that every route takes. A route's `methods` adds to them.
+pub const METHODS: [&str; 8] = [
+    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "LIST", "OPTIONS",
+];
+
+/// What one path prefix asks of a request and where it sends it. Only `mode: enforce` exists:
+/// every request on every route must be signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The path prefix, on whole segments; without a trailing slash unless it is `/` itself. The
+    /// name of the route in records and metrics.
+    pub path: String,
+    /// Where it goes: the index in [`Config::upstreams`](super::Config::upstreams).
+    pub upstream: usize,
+    /// What becomes of a query. Default: [`QueryPolicy::Strip`].
+    pub query: QueryPolicy,
+    /// Largest body taken, in bytes, default 1 MiB, at most 32 MiB; beyond it, `body_too_large`.
+    pub max_body: u64,
+    /// Methods taken besides [`METHODS`]; upper case. Default: none.
+    pub methods: Vec<String>,
+    /// Client headers that cross besides [`headers::ALLOWED`], though nobody signed them.
+    /// Default: none.
+    pub forward_headers: Vec<HeaderName>,
+}
+
+/// What becomes of the query of a request's target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryPolicy {
+    /// The signature covers the path alone; the query is dropped, never forwarded.
+    Strip,
+    /// Any `?` refuses the request, with `query_not_allowed`.
+    Reject,
+    /// The signature covers `path?query`; both are forwarded byte for byte.
+    Signed,
+}
+
+impl QueryPolicy {
+    const ALL: [QueryPolicy; 3] = [QueryPolicy::Strip, QueryPolicy::Reject, QueryPolicy::Signed];
+
+    /// The word for it in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            QueryPolicy::Strip => "strip",
+            QueryPolicy::Reject => "reject",
+            QueryPolicy::Signed => "signed",
+        }
+    }
+}
+
+impl fmt::Display for QueryPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The routes, the longest path first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routes(Box<[Arc<Route>]>);
+
+impl Routes {
+    /// The lookup over `routes`, whose paths differ.
+    pub fn new(mut routes: Vec<Route>) -> Routes {
+        routes.sort_by(|a, b| {
+            b.path
+                .len()
+                .cmp(&a.path.len())
+                .then_with(|| a.path.cmp(&b.path))
+        });
+        Routes(routes.into_iter().map(Arc::new).collect())
+    }
+
+    /// The route of a path (without its query): the one with the longest prefix, on whole
+    /// segments, so that `/v1/a` has `/v1/a` and `/v1/a/b` but not `/v1/ab`. `None` refuses the
+    /// request with `no_route`.
+    pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
+        self.0.iter().find(|route| {
+            let prefix = route.path.trim_end_matches('/');
+            path.strip_prefix(prefix)
+                .is_some_and(|rest| rest.starts_with('/') || (rest.is_empty() && !path.is_empty()))
+        })
+    }
+
+    /// All routes, the longest path first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.0.iter()
+    }
+}
+
+/// Reads the list of routes to the upstreams known, and warns of upstreams without a route.
+pub(super) fn read(root: &mut Table<'_>, upstreams: &[Named<'_>], identity: &HeaderName) -> Routes {
+    let Some(list) = root.required("routes") else {
+        return Routes::new(Vec::new());
+    };
+    let items = list.some_items("has no route; without one every request is refused");
+    let mut routes: Vec<Route> = Vec::with_capacity(items.len());
+    let mut used = vec![false; upstreams.len()];
+    for item in &items {
+        let mut table = item.table();
+        let path = table.required("path").and_then(|place| {
+            let path = place.parse(route_path)?;
+            if routes.iter().any(|known| known.path == path) {
+                place.mistake(format!(
+                    "another route has the prefix {path} already; merge them"
+                ));
+            }
+            Some(path)
+        });
+        let upstream = (table.required("upstream")).and_then(|place| find(&place, upstreams));
+        if let Some(index) = upstream {
+            used[index] = true;
+        }
+        let secret_header = upstream
+            .and_then(|index| upstreams[index].upstream.as_ref()?.credential.as_ref())
+            .map(|credential| &credential.header);
+        let route = rest(&mut table, &[Some(identity), secret_header]);
+        if let (Some(path), Some(upstream)) = (path, upstream) {
+            routes.push(Route {
+                path,
+                upstream,
+                ..route
+            });
+        }
+    }
+    for (named, _) in upstreams.iter().zip(used).filter(|(_, used)| !used) {
+        named.place.warning("no route goes to this upstream");
+    }
+    Routes::new(routes)
+}
+
+/// All of a route but its path and its upstream.
+fn rest(table: &mut Table<'_>, taken: &[Option<&HeaderName>]) -> Route {
+    table.not_yet(&["bearer_until", "strip_prefix", "allow"]);
+    table.value(
+        "mode",
+        (),
+        one_of(&[("enforce", ())], &["open", "observe", "bearer_until"]),
+    );
+    let policies = QueryPolicy::ALL.map(|policy| (policy.as_str(), policy));
+    Route {
+        path: String::new(),
+        upstream: 0,
+        query: table.value("query", QueryPolicy::Strip, one_of(&policies, &[])),
+        max_body: table.value("max_body", 1 << 20, size(0..=32 << 20)),
+        methods: methods(table),
+        forward_headers: forward_headers(table, taken),
+    }
+}
+
+fn find(place: &Place<'_>, upstreams: &[Named<'_>]) -> Option<usize> {
+    place.parse(|name| {
+        let known = upstreams.iter().position(|upstream| upstream.name == name);
+        known.ok_or_else(|| {
+            let hint = did_you_mean(name, upstreams.iter().map(|upstream| upstream.name));
+            format!("there is no upstream {}{hint}", quoted(name))
+        })
+    })
+}
+
+/// Parses a path prefix in the grammar of request targets, without percent-encoding and query. A
+/// prefix outside it would match nothing that gets as far as the lookup.
+fn route_path(text: &str) -> Result<String, String> {
+    let shown = || quoted(text);
+    if !text.starts_with('/') {
+        return Err(format!("{} does not start with /", shown()));
+    }
+    if text.len() > MAX_PATH {
+        return Err(format!("is longer than {MAX_PATH} bytes"));
+    }
+    // RFC 3986, section 3.3, pchar without ';' and percent-encoding.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@/".contains(&byte);
+    if let Some(odd) = text.chars().find(|&c| !c.is_ascii() || !plain(c as u8)) {
+        return Err(match odd {
+            '?' => format!("{} holds a query; a route is a path alone", shown()),
+            '%' => format!(
+                "{} holds %; routes are written without percent-encoding",
+                shown()
+            ),
+            _ => format!("{} holds {odd:?}, which no request path may", shown()),
+        });
+    }
+    let path = match text.strip_suffix('/') {
+        Some("") => return Ok("/".to_owned()),
+        Some(path) => path,
+        None => text,
+    };
+    match path
+        .split('/')
+        .skip(1)
+        .find(|segment| matches!(*segment, "" | "." | ".."))
+    {
+        Some(_) => Err(format!("{} holds an empty, . or .. segment", shown())),
+        None => Ok(path.to_owned()),
+    }
+}
+
+fn methods(table: &mut Table<'_>) -> Vec<String> {
+    let mut methods: Vec<String> = Vec::new();
+    for item in table.items("methods") {
+        if let Some(method) = item.parse(method) {
+            if methods.contains(&method) {
+                item.mistake(format!("{method} is listed twice"));
+            }
+            methods.push(method);
+        }
+    }
+    methods
+}
+
+/// Parses a method: a token (RFC 9110, section 5.6.2) without lower-case letters.
+fn method(text: &str) -> Result<String, String> {
+    let token = |byte: u8| {
+        byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    };
+    match text {
+        "CONNECT" | "TRACE" | "PRI" => Err(format!("{text} is refused on every route; remove it")),
+        _ if METHODS.contains(&text) => Err(format!(
+            "every route takes {text}: the list adds methods, it does not restrict them; remove it"
+        )),
+        _ if (1..=32).contains(&text.len()) && text.bytes().all(token) => Ok(text.to_owned()),
+        _ => Err(format!(
+            "{} is not a method: upper case, at most 32 characters",
+            quoted(text)
+        )),
+    }
+}
+
+fn forward_headers(table: &mut Table<'_>, taken: &[Option<&HeaderName>]) -> Vec<HeaderName> {
+    let mut forwarded = Vec::new();
+    for item in table.items("forward_headers") {
+        let Some(name) = item.parse(headers::settable) else {
+            continue;
+        };
+        if (taken.iter().flatten()).any(|taken| upstreams::is_same(taken, &name)) {
+            item.mistake(format!(
+                "{name} is a header that only the gateway writes; remove it"
+            ));
+        }
+        if headers::overrides_the_request(&name) {
+            item.warning(format!(
+                "{name} is not signed, and lets whoever sends it change the method or path that is"
+            ));
+        }
+        forwarded.push(name);
+    }
+    forwarded
+}

@@ -1,0 +1,95 @@
+//! `conf/countersign.yaml` is the documentation of every key: these tests keep it complete and
+//! true.
+
+use super::*;
+
+const REFERENCE: &str = include_str!("../../../conf/countersign.yaml");
+
+fn reference() -> Loaded {
+    let file = Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/conf/countersign.yaml"
+    ));
+    load(file, &environment()).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+}
+
+/// The reference with its optional settings switched on: `#key: value` becomes `key: value`.
+fn uncommented() -> String {
+    let switch_on = |line: &str| match line.split_once('#') {
+        Some((indent, setting))
+            if indent.trim().is_empty() && setting.starts_with(|c: char| c.is_alphabetic()) =>
+        {
+            format!("{indent}{setting}\n")
+        }
+        _ => format!("{line}\n"),
+    };
+    REFERENCE.lines().map(switch_on).collect()
+}
+
+fn without(text: &str, setting: &str) -> String {
+    let kept = |line: &&str| !line.trim_start().starts_with(setting);
+    text.lines()
+        .filter(kept)
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+fn absent_keys(text: &str) -> Vec<String> {
+    let notes = Notes::new(Path::new("countersign.yaml"));
+    let (config, _) = read_noting(text, Path::new("countersign.yaml"), &environment(), &notes);
+    let absent = notes.absent.borrow().clone();
+    notes
+        .conclude(config, None)
+        .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    absent
+}
+
+#[test]
+fn the_reference_loads_without_a_warning() {
+    assert_eq!(reference().warnings, []);
+}
+
+#[test]
+fn the_reference_with_its_optional_settings_has_every_key_there_is() {
+    // `env` and `file` of a credential exclude one another, so each is switched on in turn.
+    let with_env = without(&uncommented(), "file: vault-token");
+    assert_eq!(
+        absent_keys(&with_env),
+        ["upstreams.secrets.credential.file"]
+    );
+    assert!(uncommented().contains("file: vault-token"));
+}
+
+#[test]
+fn a_key_that_the_reference_lacks_would_be_noticed() {
+    let with_env = without(&uncommented(), "file: vault-token");
+    let poorer = without(&with_env, "idle_timeout:");
+    assert!(absent_keys(&poorer).contains(&"upstreams.secrets.idle_timeout".to_owned()));
+}
+
+#[test]
+fn the_settings_of_the_reference_are_the_real_defaults() {
+    let reference = reference().config;
+    let file = Path::new("conf/countersign.yaml");
+    let minimal = read(MINIMAL, file, &environment()).unwrap().config;
+    assert_eq!(reference.admin, minimal.admin);
+    assert_eq!(reference.hosts, minimal.hosts);
+    assert_eq!(reference.identity_header, minimal.identity_header);
+    assert_eq!(reference.routes, minimal.routes);
+    assert_eq!(reference.replay, minimal.replay);
+    assert_eq!(reference.limits, minimal.limits);
+    assert_eq!(reference.audit, minimal.audit);
+    assert_eq!(reference.log, minimal.log);
+    assert_eq!(reference.shutdown, minimal.shutdown);
+    assert_eq!(reference.threads, minimal.threads);
+    assert_eq!(
+        format!("{:?}", reference.upstreams),
+        format!("{:?}", minimal.upstreams)
+    );
+}
+
+#[test]
+fn the_registry_of_the_reference_lies_beside_it() {
+    let config = reference().config;
+    assert_eq!(config.registry, config.file.with_file_name("machines.yaml"));
+}

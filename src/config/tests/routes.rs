@@ -1,0 +1,133 @@
+//! Routes and their lookup.
+
+use super::*;
+
+#[test]
+fn a_route_path_is_a_plain_path() {
+    for path in [
+        "", "v1", "/v1?x=1", "/v1#x", "/v1;x", "//", "/v1//a", "/v1//", "/./a", "/v1/..", "/a b",
+        "/%61", "/é", "/a\\b",
+    ] {
+        assert!(only(&with_path(path)).contains("routes[0].path"), "{path}");
+    }
+    assert!(only(&with_path(&format!("/{}", "a".repeat(2000)))).contains("longer"));
+}
+
+#[test]
+fn a_trailing_slash_makes_no_other_route() {
+    assert_eq!(
+        good(&with_path("/v1/")).routes,
+        good(&with_path("/v1")).routes
+    );
+    let twice = MINIMAL.replace(
+        "[{ path: /,",
+        "[{ path: /v1/, upstream: secrets }, { path: /v1,",
+    );
+    assert!(only(&twice).contains("routes[1].path: another route"));
+}
+
+fn find(paths: &[&str], target: &str) -> Option<String> {
+    let route = |path: &&str| format!("{{ path: {path}, upstream: secrets }}");
+    let routes: Vec<String> = paths.iter().map(route).collect();
+    let text = MINIMAL.replace("{ path: /, upstream: secrets }", &routes.join(", "));
+    good(&text)
+        .routes
+        .find(target)
+        .map(|route| route.path.clone())
+}
+
+#[test]
+fn a_route_has_its_path_and_what_lies_below_on_whole_segments() {
+    assert_eq!(find(&["/v1/a"], "/v1/a").as_deref(), Some("/v1/a"));
+    assert_eq!(find(&["/v1/a"], "/v1/a/").as_deref(), Some("/v1/a"));
+    assert_eq!(find(&["/v1/a"], "/v1/a/b").as_deref(), Some("/v1/a"));
+    assert_eq!(find(&["/v1/a"], "/v1/ab"), None);
+    assert_eq!(find(&["/v1/a"], "/v1"), None);
+    assert_eq!(find(&["/v1/a"], "/V1/a"), None);
+    assert_eq!(find(&["/v1/a"], "/x/v1/a"), None);
+}
+
+#[test]
+fn the_longest_route_wins_whatever_the_order() {
+    for paths in [["/", "/v1", "/v1/secret"], ["/v1/secret", "/v1", "/"]] {
+        assert_eq!(find(&paths, "/v1/secret/x").as_deref(), Some("/v1/secret"));
+        assert_eq!(find(&paths, "/v1/secrets").as_deref(), Some("/v1"));
+        assert_eq!(find(&paths, "/v2").as_deref(), Some("/"));
+    }
+}
+
+#[test]
+fn the_root_route_has_every_path_and_nothing_else() {
+    assert_eq!(find(&["/"], "/").as_deref(), Some("/"));
+    assert_eq!(find(&["/"], "/a/b").as_deref(), Some("/"));
+    for target in ["", "*", "a"] {
+        assert_eq!(find(&["/"], target), None, "{target}");
+    }
+}
+
+#[test]
+fn a_route_points_to_its_upstream() {
+    let text = MINIMAL
+        .replace(
+            "8200'] }",
+            "8200'] }, other: { servers: ['http://10.0.0.1:1'] }",
+        )
+        .replace("secrets }]", "secrets }, { path: /o, upstream: other }]");
+    let config = good(&text);
+    let route = config.routes.find("/o/x").unwrap();
+    assert_eq!(config.upstreams[route.upstream].name, "other");
+}
+
+#[test]
+fn every_query_policy_is_read() {
+    for policy in ["strip", "reject", "signed"] {
+        let config = good(&with_route(&format!("query: {policy}")));
+        assert_eq!(config.routes.find("/").unwrap().query.to_string(), policy);
+    }
+    assert!(only(&with_route("query: drop")).contains("strip, reject, signed"));
+}
+
+#[test]
+fn bodies_are_bounded_by_32_mib() {
+    let config = good(&with_route("max_body: 32MiB"));
+    assert_eq!(config.routes.find("/").unwrap().max_body, 33_554_432);
+    assert!(only(&with_route("max_body: 33MiB")).contains("routes[0].max_body"));
+}
+
+#[test]
+fn methods_add_upper_case_tokens() {
+    let config = good(&with_route("methods: [PROPFIND, M-SEARCH]"));
+    assert_eq!(
+        config.routes.find("/").unwrap().methods,
+        ["PROPFIND", "M-SEARCH"]
+    );
+    for method in [
+        "CONNECT", "TRACE", "PRI", "GET", "propfind", "'A B'", "'A:B'", "''", "PUT, PUT",
+    ] {
+        let text = wrong(&with_route(&format!("methods: [{method}]")));
+        assert!(text.contains("routes[0].methods["), "{method}: {text}");
+    }
+    assert!(only(&with_route("methods: [COPY, COPY]")).contains("twice"));
+}
+
+#[test]
+fn reserved_headers_cannot_be_forwarded() {
+    let config = good(&with_route("forward_headers: [Range]"));
+    assert_eq!(config.routes.find("/").unwrap().forward_headers, ["range"]);
+    for name in [
+        "X-Machine-Identity",
+        "x_machine_id",
+        "Connection",
+        "Host",
+        "Forwarded",
+    ] {
+        let text = only(&with_route(&format!("forward_headers: [{name}]")));
+        assert!(text.contains("routes[0].forward_headers[0]"), "{name}");
+    }
+}
+
+#[test]
+fn forwarding_a_header_that_overrides_what_is_signed_is_a_warning() {
+    let loaded = read_text(&with_route("forward_headers: [X-HTTP-Method-Override]")).unwrap();
+    assert_eq!(loaded.warnings[0].key, "routes[0].forward_headers[0]");
+}

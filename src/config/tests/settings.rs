@@ -1,0 +1,169 @@
+//! Addresses, windows, budgets and the identity header.
+
+use std::time::Duration;
+
+use tracing::Level;
+
+use super::*;
+
+#[test]
+fn settings_are_read() {
+    let config = good(&minimal_and(
+        "identity: { header: X-Caller }
+replay: { window: 1m, future: 5s, quota: 500, quota_per_machine: 20 }
+limits: { header_timeout: 500ms, connections: 7 }
+log: { level: debug, format: json }
+shutdown: { delay: 0s, grace: 1m }
+hosts: [Gate.example.com]
+threads: 3",
+    ));
+    assert_eq!(config.identity_header, "x-caller");
+    assert_eq!((config.replay.past, config.replay.future), (60, 5));
+    assert_eq!(
+        (config.replay.quota, config.replay.quota_per_machine),
+        (500, 20)
+    );
+    assert_eq!(config.limits.header_timeout, Duration::from_millis(500));
+    assert_eq!(config.limits.connections, 7);
+    assert_eq!(
+        config.log,
+        Log {
+            level: Level::DEBUG,
+            format: Format::Json
+        }
+    );
+    assert_eq!(config.shutdown.delay, Duration::ZERO);
+    assert_eq!(config.hosts, ["gate.example.com"]);
+    assert_eq!(config.threads, 3);
+}
+
+#[test]
+fn addresses_need_an_ip_address_and_a_port() {
+    for address in [
+        "localhost:8080",
+        "0.0.0.0",
+        ":8080",
+        "1.2.3.4:99999",
+        "::1:80",
+        "",
+    ] {
+        let text = MINIMAL.replace("0.0.0.0:8080", &format!("'{address}'"));
+        assert!(only(&text).contains("listeners[0].address"), "{address}");
+    }
+}
+
+#[test]
+fn two_listeners_cannot_share_a_port() {
+    let text = MINIMAL.replace("}]\nregistry", "}, { address: 127.0.0.1:8080 }]\nregistry");
+    assert!(only(&text).contains("listeners[1].address: 127.0.0.1:8080 is in use"));
+    let text = minimal_and("admin: { address: 127.0.0.1:8080 }");
+    assert!(only(&text).contains("admin.address"));
+}
+
+#[test]
+fn a_listener_cannot_take_the_default_port_of_the_admin_pages() {
+    let text = MINIMAL.replace("8080", "9090");
+    assert!(only(&text).contains("admin.address: the default"));
+}
+
+#[test]
+fn listeners_on_port_zero_do_not_collide() {
+    let text = MINIMAL.replace(
+        "}]\nregistry",
+        "}, { address: 127.0.0.1:0 }, { address: 127.0.0.1:0 }]\nregistry",
+    );
+    assert_eq!(good(&text).listeners.len(), 3);
+}
+
+#[test]
+fn admin_pages_on_a_public_address_are_a_warning() {
+    let loaded = read_text(&minimal_and("admin: { address: 0.0.0.0:9090 }")).unwrap();
+    assert_eq!(loaded.warnings.len(), 1);
+    assert_eq!(loaded.warnings[0].key, "admin.address");
+}
+
+#[test]
+fn the_identity_header_stays_free_of_every_other_setting() {
+    let identity = "identity: { header: X-Caller }";
+    for text in [
+        with_upstream("set_headers: { x_caller: me }"),
+        with_upstream("credential: { header: X-Caller, env: VAULT_TOKEN }"),
+        with_route("forward_headers: [X-Caller]"),
+    ] {
+        only(&format!("{text}{identity}\n"));
+    }
+}
+
+#[test]
+fn the_identity_header_cannot_be_reserved() {
+    for name in [
+        "X-Machine-Id",
+        "X-Signature",
+        "Host",
+        "X-Machine-Key",
+        "X-Real-Ip",
+        "not a name",
+    ] {
+        let text = minimal_and(&format!("identity: {{ header: '{name}' }}"));
+        assert!(only(&text).contains("identity.header"), "{name}");
+    }
+}
+
+#[test]
+fn the_window_lies_between_a_second_and_an_hour() {
+    for window in ["1s", "1h"] {
+        good(&minimal_and(&format!("replay: {{ window: {window} }}")));
+    }
+    for window in ["0s", "999ms", "1500ms", "3601s", "300"] {
+        let text = only(&minimal_and(&format!("replay: {{ window: {window} }}")));
+        assert!(text.contains("replay.window"), "{window}");
+    }
+}
+
+#[test]
+fn the_future_is_the_window_unless_it_is_given() {
+    assert_eq!(
+        good(&minimal_and("replay: { window: 30s }")).replay.future,
+        30
+    );
+}
+
+#[test]
+fn one_machines_quota_is_within_the_quota_of_all() {
+    assert_eq!(
+        good(&minimal_and("replay: { quota: 500 }"))
+            .replay
+            .quota_per_machine,
+        500
+    );
+    let text = minimal_and("replay: { quota: 500, quota_per_machine: 501 }");
+    assert!(only(&text).contains("replay.quota_per_machine"));
+}
+
+#[test]
+fn the_body_budget_has_room_for_the_largest_body() {
+    let text = with_route("max_body: 32MiB") + "limits: { body_budget: 16MiB }\n";
+    assert!(only(&text).contains("limits.body_budget"));
+}
+
+#[test]
+fn no_deadline_can_be_switched_off() {
+    for key in [
+        "header_timeout",
+        "body_timeout",
+        "keepalive",
+        "write_timeout",
+        "drain_timeout",
+    ] {
+        let text = only(&minimal_and(&format!("limits: {{ {key}: 0s }}")));
+        assert!(text.contains(key), "{text}");
+    }
+    for key in [
+        "connect_timeout",
+        "read_timeout",
+        "write_timeout",
+        "idle_timeout",
+    ] {
+        assert!(only(&with_upstream(&format!("{key}: 0s"))).contains(key));
+    }
+}

@@ -1,0 +1,122 @@
+//! Upstreams and their servers.
+
+use super::*;
+
+#[test]
+fn a_repeated_upstream_is_refused() {
+    let text = MINIMAL.replace(
+        "8200'] }",
+        "8200'] }, secrets: { servers: ['http://10.0.0.1:1'] }",
+    );
+    assert!(only(&text).contains("upstreams.secrets: is given twice"));
+}
+
+#[test]
+fn an_upstream_without_a_route_is_a_warning() {
+    let text = MINIMAL.replace(
+        "8200'] }",
+        "8200'] }, spare: { servers: ['http://10.0.0.1:1'] }",
+    );
+    let loaded = read_text(&text).unwrap();
+    assert_eq!(loaded.warnings[0].key, "upstreams.spare");
+}
+
+#[test]
+fn a_name_is_resolved_to_all_its_addresses() {
+    let config = good(&with_server("http://vault.internal:8200"));
+    assert_eq!(config.upstreams[0].servers[0].addresses.len(), 2);
+}
+
+#[test]
+fn a_name_that_cannot_be_resolved_is_a_mistake() {
+    assert!(only(&with_server("http://unknown.internal:8200")).contains("cannot be resolved"));
+    assert!(only(&with_server("http://nowhere.internal:8200")).contains("resolves to no address"));
+}
+
+#[test]
+fn servers_are_http_host_and_port_alone() {
+    for url in [
+        "127.0.0.1:8200",
+        "ftp://a:1",
+        "http://127.0.0.1",
+        "http://127.0.0.1:8200/",
+        "http://a:1/b",
+        "http://a:1?b",
+        "http://a:1#b",
+        "http://:80",
+        "http://a:0",
+        "http://a:70000",
+        "http://",
+        "",
+        "HTTP://127.0.0.1:8200",
+        "http://a b:1",
+    ] {
+        assert!(
+            only(&with_server(url)).contains("upstreams.secrets.servers[0]"),
+            "{url}"
+        );
+    }
+}
+
+#[test]
+fn a_password_in_a_server_is_refused_and_not_repeated() {
+    let text = only(&with_server("http://admin:hunter2@127.0.0.1:8200"));
+    assert!(text.contains("credential"));
+    assert!(!text.contains("hunter2"));
+}
+
+#[test]
+fn a_server_listed_twice_is_a_mistake() {
+    let text = MINIMAL.replace("8200']", "8200', 'http://127.0.0.1:8200']");
+    assert!(only(&text).contains("servers[1]: is listed twice"));
+}
+
+#[test]
+fn a_configured_host_is_sent_to_every_server() {
+    let config = good(&with_upstream("host: vault.example.com"));
+    assert_eq!(config.upstreams[0].servers[0].host, "vault.example.com");
+}
+
+#[test]
+fn a_route_to_an_upstream_that_is_itself_mistaken_is_no_second_mistake() {
+    assert!(only(&with_upstream("read_timeout: soon")).contains("upstreams.secrets.read_timeout"));
+}
+
+#[test]
+fn upstream_names_are_fit_for_a_label() {
+    let text = MINIMAL.replace("secrets", "Secrets!");
+    assert!(wrong(&text).contains("[a-z0-9_-]"));
+}
+
+#[test]
+fn fixed_headers_are_read_and_never_printed() {
+    let config = good(&with_upstream("set_headers: { X-Vault-Namespace: team-a }"));
+    let (name, value) = &config.upstreams[0].set_headers[0];
+    assert_eq!(
+        (name.as_str(), value.as_bytes()),
+        ("x-vault-namespace", &b"team-a"[..])
+    );
+    assert!(!format!("{config:?}").contains("team-a"));
+}
+
+#[test]
+fn fixed_headers_cannot_be_reserved_or_set_twice() {
+    for header in [
+        "X-Machine-Identity: a",
+        "X-Machine-Id: a",
+        "x_machine_name: a",
+        "Host: a",
+        "Connection: a",
+        "X-Forwarded-For: a",
+        "'X Y': a",
+        "X-A: ' a'",
+        "X-A: \"a\\nb\"",
+        "X-A: a, x_a: b",
+    ] {
+        let text = with_upstream(&format!("set_headers: {{ {header} }}"));
+        assert!(
+            only(&text).contains("upstreams.secrets.set_headers."),
+            "{header}"
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! YAML text as a tree that knows its lines. The tree keeps every scalar as text, so that what a
+//! value means is decided once, by the key that takes it, and not by YAML's guess at its type.
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
+
+/// Deepest nesting accepted. The configuration needs six levels; the bound keeps the recursion
+/// here, and in the reader, off the end of the stack.
+const MAX_DEPTH: usize = 16;
+
+/// One value of the file and the line on which it starts.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) line: usize,
+    pub(super) value: Value,
+}
+
+#[derive(Debug)]
+pub(super) enum Value {
+    /// Nothing written, `~` or `null`.
+    Null,
+    Scalar(String),
+    List(Vec<Node>),
+    /// The entries in the order of the file, repeated keys included: the reader, which knows the
+    /// key's path, refuses those.
+    Table(Vec<(Node, Node)>),
+    /// YAML that has no place in a configuration; the text says what and what to do.
+    Unsupported(&'static str),
+}
+
+/// Why the text is not one YAML document, and the line where that shows.
+#[derive(Debug)]
+pub(super) struct SyntaxError {
+    pub(super) line: usize,
+    pub(super) text: String,
+}
+
+/// Reads the one document in `text`; `None` if there is nothing in it.
+///
+/// Aliases are kept as [`Value::Unsupported`] and never followed: a file cannot grow in memory
+/// beyond what is written in it.
+pub(super) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
+    let mut builder = Builder {
+        events: Parser::new_from_str(text),
+    };
+    let mut document = None;
+    loop {
+        let (event, span) = builder.next()?;
+        match event {
+            Event::StreamEnd => return Ok(document),
+            Event::DocumentStart(_) if document.is_some() => {
+                return Err(SyntaxError {
+                    line: span.start.line(),
+                    text: "a second document starts here; a configuration is one document".into(),
+                });
+            }
+            Event::DocumentStart(_) => {
+                let (event, span) = builder.next()?;
+                document = Some(builder.node(event, span, 0)?);
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Builder<'text> {
+    events: Parser<'text, StrInput<'text>>,
+}
+
+impl<'text> Builder<'text> {
+    fn next(&mut self) -> Result<(Event<'text>, Span), SyntaxError> {
+        match self.events.next_event() {
+            Some(event) => event.map_err(SyntaxError::from),
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    fn node(&mut self, event: Event<'_>, span: Span, depth: usize) -> Result<Node, SyntaxError> {
+        let line = span.start.line();
+        if depth > MAX_DEPTH {
+            return Err(SyntaxError {
+                line,
+                text: format!("is nested more than {MAX_DEPTH} levels deep"),
+            });
+        }
+        let (value, tagged) = match event {
+            Event::Scalar(text, style, _, tag) => (scalar(text.into_owned(), style), tag.is_some()),
+            Event::SequenceStart(_, tag) => (Value::List(self.list(depth)?), tag.is_some()),
+            Event::MappingStart(_, tag) => (Value::Table(self.table(depth)?), tag.is_some()),
+            Event::Alias(_) => {
+                let text = "is an alias (*), which is not supported; write the value out";
+                (Value::Unsupported(text), false)
+            }
+            _ => (Value::Null, false),
+        };
+        let value = if tagged {
+            Value::Unsupported("has a tag (!), which is not supported; remove it")
+        } else {
+            value
+        };
+        Ok(Node { line, value })
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Vec<Node>, SyntaxError> {
+        let mut items = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd | Event::StreamEnd, _) => return Ok(items),
+                (event, span) => items.push(self.node(event, span, depth + 1)?),
+            }
+        }
+    }
+
+    fn table(&mut self, depth: usize) -> Result<Vec<(Node, Node)>, SyntaxError> {
+        let mut entries = Vec::new();
+        loop {
+            let key = match self.next()? {
+                (Event::MappingEnd | Event::StreamEnd, _) => return Ok(entries),
+                (event, span) => self.node(event, span, depth + 1)?,
+            };
+            let (event, span) = self.next()?;
+            let mut value = self.node(event, span, depth + 1)?;
+            if matches!(value.value, Value::Null) {
+                // An empty value starts where the next token does; people look at the key.
+                value.line = key.line;
+            }
+            entries.push((key, value));
+        }
+    }
+}
+
+/// Only an unquoted scalar can be null (YAML 1.2.2, section 10.2.1.1).
+fn scalar(text: String, style: ScalarStyle) -> Value {
+    match (style, text.as_str()) {
+        (ScalarStyle::Plain, "" | "~" | "null" | "Null" | "NULL") => Value::Null,
+        _ => Value::Scalar(text),
+    }
+}
+
+impl From<ScanError> for SyntaxError {
+    fn from(error: ScanError) -> SyntaxError {
+        SyntaxError {
+            line: error.marker().line(),
+            text: format!("is not YAML: {}", error.info()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> Vec<(Node, Node)> {
+        match parse(text).unwrap().unwrap().value {
+            Value::Table(entries) => entries,
+            other => panic!("not a table: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_empty_text_has_no_document() {
+        assert!(parse("").unwrap().is_none());
+        assert!(parse("# only a comment\n").unwrap().is_none());
+    }
+
+    #[test]
+    fn values_know_their_lines() {
+        let entries = table("# top\na: 1\nb:\n  - x\n");
+        assert_eq!(entries[0].1.line, 2);
+        assert_eq!(entries[1].0.line, 3);
+        assert_eq!(entries[1].1.line, 4);
+    }
+
+    #[test]
+    fn an_empty_value_is_on_the_line_of_its_key() {
+        let entries = table("a:\n\n\nb: 1\n");
+        assert!(matches!(entries[0].1.value, Value::Null));
+        assert_eq!(entries[0].1.line, 1);
+    }
+
+    #[test]
+    fn a_quoted_null_is_text() {
+        let entries = table("a: 'null'\n");
+        assert!(matches!(&entries[0].1.value, Value::Scalar(text) if text == "null"));
+    }
+
+    #[test]
+    fn repeated_keys_are_kept_for_the_reader_to_refuse() {
+        assert_eq!(table("a: 1\na: 2\n").len(), 2);
+    }
+
+    #[test]
+    fn a_second_document_is_an_error_at_its_line() {
+        let error = parse("a: 1\n---\nb: 2\n").unwrap_err();
+        assert_eq!(error.line, 2);
+        assert!(error.text.contains("second document"));
+    }
+
+    #[test]
+    fn broken_yaml_is_an_error_at_its_line() {
+        assert_eq!(parse("a: 1\nb: [1, 2\n").map(|_| ()).unwrap_err().line, 3);
+    }
+
+    #[test]
+    fn an_alias_is_not_followed() {
+        let entries = table("a: &x [1, 2]\nb: *x\n");
+        assert!(matches!(entries[1].1.value, Value::Unsupported(_)));
+    }
+
+    #[test]
+    fn a_tag_is_not_supported() {
+        let entries = table("a: !!int 3\n");
+        assert!(matches!(entries[0].1.value, Value::Unsupported(_)));
+    }
+
+    #[test]
+    fn deep_nesting_is_an_error_whether_in_lines_or_brackets() {
+        for text in ["[".repeat(50_000), "- ".repeat(50_000), "? ".repeat(50_000)] {
+            assert!(parse(&text).is_err());
+        }
+    }
+}

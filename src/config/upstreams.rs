@@ -1,0 +1,244 @@
+//! The backends: where they are, how long they may take, and what the gateway tells them.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use http::uri::Authority;
+use http::{HeaderName, HeaderValue};
+
+use super::credential::{self, Credential};
+use super::environment::Environment;
+use super::headers;
+use super::reader::{Place, Table};
+use super::units::duration;
+
+const MS: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// One backend, of one or more interchangeable servers. A verified request goes to one of them,
+/// at most once: there are no retries to configure.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// The name by which routes and metrics call it: `[a-z0-9_-]{1,64}`.
+    pub name: String,
+    /// Its servers, at least one, asked in turn.
+    pub servers: Vec<Server>,
+    /// The gateway's own credential for it. Default: none is sent.
+    pub credential: Option<Credential>,
+    /// Headers set on every request to it, replacing the client's. Default: none. Their values are
+    /// marked as sensitive, so that their `Debug` prints nothing of them.
+    pub set_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Longest wait for a connection, default 2 s; after it the next server is tried.
+    pub connect_timeout: Duration,
+    /// Longest wait for each piece of the response, default 30 s; then `upstream_timeout`.
+    pub read_timeout: Duration,
+    /// Longest wait for the server to take each piece of the request, default 30 s.
+    pub write_timeout: Duration,
+    /// How long an idle connection is kept for the next request, default 4 s: below the shortest
+    /// keep-alive in common use (Node's 5 s), so that a request, which is never sent twice, does
+    /// not meet a connection that the server is about to close.
+    pub idle_timeout: Duration,
+}
+
+/// One server of an upstream, spoken to in plain HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// `host:port` as written, for people.
+    pub authority: String,
+    /// The `Host` sent to it: the upstream's `host`, or else the authority as written.
+    pub host: HeaderValue,
+    /// Its addresses, at least one, resolved once, when the configuration is read: a changed name
+    /// needs a restart.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// What the file says of one upstream: its name, even where the rest of it is mistaken, so that a
+/// route to it is not called mistaken as well.
+pub(super) struct Named<'a> {
+    pub(super) name: &'a str,
+    pub(super) upstream: Option<Upstream>,
+    pub(super) place: Place<'a>,
+}
+
+/// Reads the table of upstreams. `identity` is the configured identity header, which none of
+/// them may set.
+pub(super) fn read<'a>(
+    root: &mut Table<'a>,
+    identity: &HeaderName,
+    base: &Path,
+    environment: &Environment,
+) -> Vec<Named<'a>> {
+    let Some(place) = root.required("upstreams") else {
+        return Vec::new();
+    };
+    let named =
+        place.some_entries("names no upstream; add at least one: secrets: { servers: [..] }");
+    let read_one = |(name, place): (&'a str, Place<'a>)| Named {
+        name,
+        upstream: upstream(name, &place, identity, base, environment),
+        place,
+    };
+    named.into_iter().map(read_one).collect()
+}
+
+fn upstream(
+    name: &str,
+    place: &Place<'_>,
+    identity: &HeaderName,
+    base: &Path,
+    environment: &Environment,
+) -> Option<Upstream> {
+    let word = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    if name.len() > 64 || name.is_empty() || !name.bytes().all(word) {
+        place.mistake("has a name outside [a-z0-9_-]{1,64}; it becomes a metric label");
+    }
+    let mut table = place.table();
+    table.not_yet(&["health", "tls", "ca", "retries"]);
+    let host = table.place("host").map(|host| host.parse(headers::host));
+    let servers = servers(&mut table, host.flatten(), environment);
+    let credential = (table.place("credential"))
+        .map(|place| (credential::read(&place, base, environment), place));
+    let secret_header = credential.as_ref().and_then(|(credential, place)| {
+        let header = &credential.as_ref()?.header;
+        if is_same(header, identity) {
+            place.mistake(format!("sends {header}, which is the identity header"));
+        }
+        Some(header)
+    });
+    let taken = [Some(identity), secret_header];
+    let set_headers = set_headers(&mut table, &taken);
+    let timeout = |table: &mut Table<'_>, key, default| {
+        table.value(
+            key,
+            Duration::from_millis(default),
+            duration(10 * MS..=HOUR),
+        )
+    };
+    let connect_timeout = timeout(&mut table, "connect_timeout", 2_000);
+    let read_timeout = timeout(&mut table, "read_timeout", 30_000);
+    let write_timeout = timeout(&mut table, "write_timeout", 30_000);
+    let idle_timeout = timeout(&mut table, "idle_timeout", 4_000);
+    Some(Upstream {
+        name: name.to_owned(),
+        servers: servers?,
+        credential: credential.and_then(|(credential, _)| credential),
+        set_headers,
+        connect_timeout,
+        read_timeout,
+        write_timeout,
+        idle_timeout,
+    })
+}
+
+/// Whether a backend that reads `_` as `-` would take the two names for one.
+pub(super) fn is_same(one: &HeaderName, other: &HeaderName) -> bool {
+    headers::normalised(one.as_str()) == headers::normalised(other.as_str())
+}
+
+fn servers(
+    table: &mut Table<'_>,
+    host: Option<HeaderValue>,
+    environment: &Environment,
+) -> Option<Vec<Server>> {
+    let place = table.required("servers")?;
+    let items = place.some_items("has no server; add at least one: [\"http://127.0.0.1:8200\"]");
+    let mut servers: Vec<Server> = Vec::with_capacity(items.len());
+    for item in &items {
+        let Some(server) = item.parse(|url| server(url, host.as_ref(), environment)) else {
+            continue;
+        };
+        if servers
+            .iter()
+            .any(|known| known.authority == server.authority)
+        {
+            item.mistake("is listed twice; remove one of the two");
+        }
+        servers.push(server);
+    }
+    (!servers.is_empty()).then_some(servers)
+}
+
+/// Parses `http://host:port` and resolves it. The URL is not repeated in a message: it may hold a
+/// password by mistake.
+fn server(
+    url: &str,
+    host: Option<&HeaderValue>,
+    environment: &Environment,
+) -> Result<Server, String> {
+    const FORM: &str = "write http://host:port";
+    if url.starts_with("https://") {
+        return Err("speaks https, which is not available in this version; use http://".into());
+    }
+    let Some(authority) = url.strip_prefix("http://") else {
+        return Err(format!("is not a server; {FORM}"));
+    };
+    if authority.contains('@') {
+        return Err(format!(
+            "holds a user or password; use `credential`, and {FORM}"
+        ));
+    }
+    if authority.contains(['/', '?', '#']) {
+        return Err(format!(
+            "holds a path or a query, which a server has not; {FORM}"
+        ));
+    }
+    let parsed: Authority = (authority.parse()).map_err(|_| format!("has an odd host; {FORM}"))?;
+    match parsed.port_u16() {
+        Some(1..) if !parsed.host().is_empty() => {}
+        _ => return Err(format!("has no host or no port of 1 to 65535; {FORM}")),
+    }
+    let addresses = (environment.resolve)(authority)
+        .map_err(|error| format!("cannot be resolved ({error}); check the name"))?;
+    if addresses.is_empty() {
+        return Err("resolves to no address; check the name".into());
+    }
+    let own_host = || HeaderValue::from_str(authority).map_err(|_| format!("is odd; {FORM}"));
+    Ok(Server {
+        authority: authority.to_owned(),
+        host: host.cloned().map_or_else(own_host, Ok)?,
+        addresses,
+    })
+}
+
+fn set_headers(
+    table: &mut Table<'_>,
+    taken: &[Option<&HeaderName>],
+) -> Vec<(HeaderName, HeaderValue)> {
+    let Some(place) = table.place("set_headers") else {
+        return Vec::new();
+    };
+    let mut set: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    for (name, value) in place.some_entries("names no header; remove it") {
+        let name = match headers::settable(name) {
+            Ok(name) => name,
+            Err(text) => {
+                value.mistake(text);
+                continue;
+            }
+        };
+        let clash = (taken.iter().flatten()).any(|taken| is_same(taken, &name));
+        if clash || set.iter().any(|(known, _)| is_same(known, &name)) {
+            value.mistake(format!(
+                "{name} is already set by another setting; remove one"
+            ));
+        } else if let Some(value) = value.parse(fixed_value) {
+            set.push((name, value));
+        }
+    }
+    set
+}
+
+/// Not repeated in a message: a fixed header may be a secret in all but name.
+fn fixed_value(text: &str) -> Result<HeaderValue, String> {
+    let printable = text
+        .bytes()
+        .all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    match HeaderValue::from_str(text) {
+        Ok(mut value) if printable && text.trim() == text && text.len() <= 4096 => {
+            value.set_sensitive(true);
+            Ok(value)
+        }
+        _ => Err("must be at most 4096 visible ASCII characters, with no space at an end".into()),
+    }
+}
