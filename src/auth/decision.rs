@@ -41,7 +41,8 @@ pub struct Claimed {
 #[derive(Debug)]
 pub struct Signed {
     machine: Arc<Machine>,
-    key: PublicKey,
+    /// Which of the machine's keys.
+    key: usize,
     message: Message,
     signature: Signature,
 }
@@ -123,8 +124,7 @@ impl Claimed {
         let key = machine
             .keys
             .iter()
-            .find(|key| self.signature.verifies(key, &message))
-            .copied()
+            .position(|key| self.signature.verifies(key, &message))
             .ok_or(Refusal::BadSignature)?;
         Ok(Signed {
             machine,
@@ -142,7 +142,7 @@ impl Signed {
     ///
     /// [`Refusal::MachineDisabled`] or [`Refusal::MachineExpired`]. The holder of the private
     /// key is told; nobody else gets this far.
-    pub fn check_state(self, now: u64) -> Result<Verified, Denied> {
+    pub fn check_state(self, now: u64) -> Result<Verified, Box<Denied>> {
         let machine = &self.machine;
         let refusal = if !machine.enabled {
             Refusal::MachineDisabled
@@ -153,10 +153,10 @@ impl Signed {
         } else {
             return Ok(Verified(self));
         };
-        Err(Denied {
+        Err(Box::new(Denied {
             refusal,
             signed: self,
-        })
+        }))
     }
 
     /// The machine that signed.
@@ -166,7 +166,7 @@ impl Signed {
 
     /// The key it signed with.
     pub fn key(&self) -> &PublicKey {
-        &self.key
+        &self.machine.keys[self.key]
     }
 
     /// What it signed.
@@ -192,15 +192,15 @@ impl Verified {
     /// # Errors
     ///
     /// [`Refusal::Replayed`], or [`Refusal::ReplayUnavailable`] where the store cannot know.
-    pub async fn claim(self, store: &dyn NonceStore) -> Result<Admitted, Denied> {
+    pub async fn claim(self, store: &dyn NonceStore) -> Result<Admitted, Box<Denied>> {
         let Verified(signed) = self;
-        let key = NonceKey::new(&signed.key, signed.message.nonce());
+        let key = NonceKey::new(signed.key(), signed.message.nonce());
         match store.claim(key, signed.timestamp()).await {
             Ok(()) => Ok(Admitted(signed)),
-            Err(error) => Err(Denied {
+            Err(error) => Err(Box::new(Denied {
                 refusal: error.into(),
                 signed,
-            }),
+            })),
         }
     }
 
@@ -214,6 +214,15 @@ impl Admitted {
     /// What was admitted.
     pub fn signed(&self) -> &Signed {
         &self.0
+    }
+
+    /// Gives the permission up: what comes after the nonce (the policy, the record) may still
+    /// refuse. The nonce stays spent.
+    pub fn deny(self, refusal: Refusal) -> Box<Denied> {
+        Box::new(Denied {
+            refusal,
+            signed: self.0,
+        })
     }
 }
 

@@ -30,9 +30,12 @@ pub struct Message {
     body: BodyHash,
 }
 
-/// The SHA-256 of a request body (after de-chunking, before any content decoding).
+/// The SHA-256 of a request body (after de-chunking, before any content decoding), and its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BodyHash([u8; 32]);
+pub struct BodyHash {
+    digest: [u8; 32],
+    len: u64,
+}
 
 impl Unhashed {
     /// Joins the fields that are known before the body has been read.
@@ -65,7 +68,7 @@ impl Unhashed {
     /// Completes the message.
     pub fn with_body(mut self, body: BodyHash) -> Message {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        for byte in body.0 {
+        for byte in body.digest {
             self.text.push(char::from(DIGITS[usize::from(byte >> 4)]));
             self.text.push(char::from(DIGITS[usize::from(byte & 15)]));
         }
@@ -108,30 +111,41 @@ impl Message {
     }
 
     /// The hash of the body.
-    pub fn body(&self) -> BodyHash {
-        self.body
+    pub fn body(&self) -> &BodyHash {
+        &self.body
     }
 }
 
 impl BodyHash {
     /// The hash of no bytes at all.
-    pub const EMPTY: BodyHash = BodyHash([
-        0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9,
-        0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52,
-        0xb8, 0x55,
-    ]);
+    pub const EMPTY: BodyHash = BodyHash {
+        digest: [
+            0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f,
+            0xb9, 0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b,
+            0x78, 0x52, 0xb8, 0x55,
+        ],
+        len: 0,
+    };
 
     /// Hashes a whole body.
     pub fn of(body: &[u8]) -> BodyHash {
         if body.is_empty() {
             return BodyHash::EMPTY;
         }
-        BodyHash(Sha256::digest(body).into())
+        BodyHash {
+            digest: Sha256::digest(body).into(),
+            len: body.len() as u64,
+        }
     }
 
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.digest
+    }
+
+    /// How many bytes were hashed.
+    pub fn body_len(&self) -> u64 {
+        self.len
     }
 }
 
@@ -167,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_hash_of_nothing_is_the_hash_of_nothing() {
-        assert_eq!(BodyHash::EMPTY.0, <[u8; 32]>::from(Sha256::digest(b"")));
+        assert_eq!(*BodyHash::EMPTY.as_bytes(), <[u8; 32]>::from(Sha256::digest(b"")));
     }
 
     fn fields() -> impl Strategy<Value = (String, String, String, String, [u8; 32])> {

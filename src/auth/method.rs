@@ -13,7 +13,7 @@ pub const METHODS: [&str; 8] = [
 impl<'a> Method<'a> {
     /// Accepts one of [`METHODS`] or of the route's `added` tokens; anything else is `None`, and
     /// so refused.
-    pub fn accept(sent: &'a str, added: &[Box<str>]) -> Option<Method<'a>> {
+    pub fn accept(sent: &'a str, added: &[String]) -> Option<Method<'a>> {
         (METHODS.contains(&sent) || added.iter().any(|token| **token == *sent))
             .then_some(Method(sent))
     }

@@ -5,6 +5,8 @@
 //! forwarded byte for byte; nothing is ever normalised, because a gateway that normalises and a
 //! backend that does it differently disagree about which secret was asked for.
 
+use std::fmt;
+
 use super::refusal::Refusal;
 
 /// A request target in origin form (RFC 9112, section 3.2.1) that keeps the grammar, borrowed as
@@ -25,6 +27,30 @@ pub enum QueryPolicy {
     Reject,
     /// The client signed `path?query`; both are verified and forwarded.
     Signed,
+}
+
+impl QueryPolicy {
+    /// Every policy.
+    pub const ALL: [QueryPolicy; 3] = [
+        QueryPolicy::Strip,
+        QueryPolicy::Reject,
+        QueryPolicy::Signed,
+    ];
+
+    /// The word for it in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            QueryPolicy::Strip => "strip",
+            QueryPolicy::Reject => "reject",
+            QueryPolicy::Signed => "signed",
+        }
+    }
+}
+
+impl fmt::Display for QueryPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// The part of a target that the signature covers, and that alone crosses to the backend.
