@@ -1,0 +1,220 @@
+//! Nonces in memory: exact within one process, from its start to its end.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use moka::sync::Cache;
+
+use super::floor::Floor;
+use crate::auth::headers::Timestamp;
+use crate::auth::replay::{ClaimError, NonceKey, NonceStore, Window};
+use crate::clock::Clock;
+
+/// A [`NonceStore`] in memory. It forgets nothing early: the cache has no capacity and evicts
+/// nothing by size; a full store refuses.
+#[derive(Debug)]
+pub struct MemoryNonces {
+    spent: Cache<NonceKey, ()>,
+    floor: Mutex<Floor>,
+    quota: u64,
+    clock: Clock,
+}
+
+/// Seconds a client is told to wait when there is no room: room comes with the next bucket.
+const RETRY_WHEN_FULL: u32 = 10;
+
+/// Seconds a client is told to wait when its timestamp is at or below the floor: a fresh one lies
+/// above it.
+const RETRY_BELOW_FLOOR: u32 = 1;
+
+impl MemoryNonces {
+    /// A store for at most `quota` live nonces.
+    ///
+    /// Whatever is stamped with the current second or an earlier one is refused: an earlier
+    /// process may have accepted it. What remains open across a restart is a request stamped
+    /// ahead of the gateway's clock at that moment.
+    pub fn new(window: Window, quota: u64, clock: Clock) -> MemoryNonces {
+        let retention = Duration::from_secs(window.past + window.future) + Floor::SLACK;
+        MemoryNonces {
+            spent: Cache::builder().time_to_live(retention).build(),
+            floor: Mutex::new(Floor::new(clock.now().unix_seconds(), retention)),
+            quota,
+            clock,
+        }
+    }
+
+    /// How many nonces are remembered.
+    pub fn live(&self) -> u64 {
+        let (floor, _) = self.floor();
+        floor.live()
+    }
+
+    /// The floor as of this instant: the clock is read under the lock, after any pause of this
+    /// task, and the floor is brought up to it before anyone looks.
+    fn floor(&self) -> (MutexGuard<'_, Floor>, Duration) {
+        // A panic while the lock is held cannot leave the floor lower than it was.
+        let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now().mono;
+        floor.advance(now);
+        (floor, now)
+    }
+
+    fn claim_now(&self, key: NonceKey, timestamp: Timestamp) -> Result<(), ClaimError> {
+        {
+            let (mut floor, now) = self.floor();
+            if !floor.admits(timestamp) {
+                return Err(BELOW_FLOOR);
+            }
+            if floor.live() >= self.quota {
+                return Err(FULL);
+            }
+            floor.cover(now, timestamp);
+        }
+        // `or_insert_with` runs its closure for one of several callers at once; `or_insert` is
+        // not atomic.
+        let fresh = self.spent.entry(key).or_insert_with(|| ()).is_fresh();
+        if !fresh {
+            return Err(ClaimError::Replayed);
+        }
+        let (mut floor, now) = self.floor();
+        floor.count(now);
+        // Between the first look and the insertion this task may have slept for longer than the
+        // store remembers.
+        if floor.admits(timestamp) {
+            Ok(())
+        } else {
+            Err(BELOW_FLOOR)
+        }
+    }
+}
+
+const BELOW_FLOOR: ClaimError = ClaimError::Unavailable {
+    retry_after: RETRY_BELOW_FLOOR,
+};
+
+const FULL: ClaimError = ClaimError::Unavailable {
+    retry_after: RETRY_WHEN_FULL,
+};
+
+#[async_trait::async_trait]
+impl NonceStore for MemoryNonces {
+    async fn claim(&self, key: NonceKey, timestamp: Timestamp) -> Result<(), ClaimError> {
+        self.claim_now(key, timestamp)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::auth::identity::PublicKey;
+    use crate::clock::Hands;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const NOW: u64 = 1_700_000_000;
+    const WINDOW: Window = Window {
+        past: 300,
+        future: 300,
+    };
+
+    fn store(quota: u64) -> (MemoryNonces, Hands) {
+        let (clock, hands) = Clock::manual(NOW * 1000);
+        (MemoryNonces::new(WINDOW, quota, clock), hands)
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::parse(seconds.to_string().as_bytes()).unwrap()
+    }
+
+    fn key(n: u32) -> NonceKey {
+        let signing = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
+        let public = PublicKey::from_bytes(signing.verifying_key().as_bytes()).unwrap();
+        NonceKey::new(&public, &format!("nonce-{n:020}"))
+    }
+
+    #[test]
+    fn a_nonce_passes_once() {
+        let (store, _) = store(10);
+        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Ok(()));
+        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Err(ClaimError::Replayed));
+        assert_eq!(store.claim_now(key(2), at(NOW + 1)), Ok(()));
+    }
+
+    #[test]
+    fn a_nonce_stays_spent_under_another_timestamp() {
+        let (store, _) = store(10);
+        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Ok(()));
+        assert_eq!(store.claim_now(key(1), at(NOW + 2)), Err(ClaimError::Replayed));
+    }
+
+    #[test]
+    fn of_64_copies_at_once_one_passes_and_63_are_replays() {
+        const COPIES: usize = 64;
+        for round in 0..20 {
+            let (store, _) = store(1000);
+            let (passed, replayed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let start = Barrier::new(COPIES);
+            std::thread::scope(|scope| {
+                for _ in 0..COPIES {
+                    scope.spawn(|| {
+                        start.wait();
+                        match store.claim_now(key(round), at(NOW + 1)) {
+                            Ok(()) => passed.fetch_add(1, Ordering::SeqCst),
+                            Err(ClaimError::Replayed) => replayed.fetch_add(1, Ordering::SeqCst),
+                            Err(ClaimError::Unavailable { .. }) => 0,
+                        };
+                    });
+                }
+            });
+            assert_eq!((passed.into_inner(), replayed.into_inner()), (1, COPIES - 1));
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_process_may_have_accepted_is_unavailable() {
+        let (store, _) = store(10);
+        for t in [NOW - 300, NOW - 1, NOW] {
+            assert_eq!(store.claim_now(key(1), at(t)), Err(BELOW_FLOOR));
+        }
+        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Ok(()));
+    }
+
+    #[test]
+    fn a_full_store_refuses_and_has_room_again_when_time_has_passed() {
+        let (store, hands) = store(2);
+        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Ok(()));
+        assert_eq!(store.claim_now(key(2), at(NOW + 1)), Ok(()));
+        assert_eq!(store.claim_now(key(3), at(NOW + 1)), Err(FULL));
+        hands.advance(Duration::from_secs(700));
+        assert_eq!(store.claim_now(key(3), at(NOW + 700)), Ok(()));
+    }
+
+    #[test]
+    fn a_replay_takes_no_room() {
+        let (store, _) = store(2);
+        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Ok(()));
+        for _ in 0..10 {
+            assert_eq!(store.claim_now(key(1), at(NOW + 1)), Err(ClaimError::Replayed));
+        }
+        assert_eq!(store.live(), 1);
+        assert_eq!(store.claim_now(key(2), at(NOW + 1)), Ok(()));
+    }
+
+    #[test]
+    fn a_wall_clock_that_steps_back_reopens_nothing() {
+        let (store, hands) = store(10);
+        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Ok(()));
+        hands.advance(Duration::from_secs(700));
+        hands.set((NOW + 1) * 1000);
+        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Err(BELOW_FLOOR));
+    }
+
+    #[test]
+    fn the_cache_has_no_capacity_that_could_evict() {
+        let (store, _) = store(10);
+        assert_eq!(store.spent.policy().max_capacity(), None);
+        assert!(store.spent.policy().time_to_live() >= Some(Duration::from_secs(660)));
+        assert_eq!(store.spent.policy().time_to_idle(), None);
+    }
+}

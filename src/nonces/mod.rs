@@ -1,0 +1,7 @@
+//! Where spent nonces are remembered. The promise that a store makes is
+//! [`NonceStore`](crate::auth::replay::NonceStore); here it is kept.
+
+mod floor;
+mod memory;
+
+pub use memory::MemoryNonces;
