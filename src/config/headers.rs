@@ -3,6 +3,8 @@
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue};
 
+use http::header;
+
 use super::mistakes::quoted;
 use crate::auth::headers::SigningHeader;
 
@@ -20,16 +22,16 @@ pub const STAMPED: [&str; 5] = [
 ];
 
 /// Client headers that cross to the backend on every route, though they are not signed.
-pub const ALLOWED: [&str; 9] = [
-    "accept",
-    "accept-encoding",
-    "accept-language",
-    "content-type",
-    "user-agent",
-    "if-none-match",
-    "if-match",
-    "traceparent",
-    "tracestate",
+pub const ALLOWED: [HeaderName; 9] = [
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::ACCEPT_LANGUAGE,
+    header::CONTENT_TYPE,
+    header::USER_AGENT,
+    header::IF_NONE_MATCH,
+    header::IF_MATCH,
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
 ];
 
 /// Headers about one connection or the framing of one message (RFC 9110, section 7.6.1, and RFC
@@ -100,7 +102,7 @@ pub(super) fn identity(text: &str) -> Result<HeaderName, String> {
     if normal == DEFAULT_IDENTITY.as_str() {
         return Ok(name);
     }
-    if ALLOWED.contains(&normal.as_str()) {
+    if ALLOWED.iter().any(|name| name == normal.as_str()) {
         return Err(format!(
             "{text} is a header that clients may send; choose another name"
         ));
@@ -217,7 +219,7 @@ mod tests {
     #[test]
     fn the_allow_list_names_nothing_reserved() {
         for name in ALLOWED {
-            assert_eq!(reserved(name), None, "{name}");
+            assert_eq!(reserved(name.as_str()), None, "{name}");
         }
     }
 

@@ -1,36 +1,67 @@
 //! Where the gateway listens: for clients, and for the operator.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use super::mistakes::quoted;
+use super::operation;
 use super::reader::{Place, Table};
 
 /// The operator's address unless the configuration names another.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 
-/// One address on which clients connect, in plain HTTP/1.1.
+/// One address on which clients connect: plain HTTP/1.1, or TLS with HTTP/2 and HTTP/1.1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// The address; port 0 lets the system choose one.
     pub address: SocketAddr,
+    /// The files for TLS. Default: none, and plain HTTP.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Where a listener's certificate and key lie. They are read at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain, PEM, the listener's own first.
+    pub cert: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
 }
 
 /// Reads `listeners` and `admin`, no two of which may want the same port of the same address.
-pub(super) fn read(root: &mut Table<'_>) -> (Vec<Listener>, SocketAddr) {
+pub(super) fn read(root: &mut Table<'_>, base: &Path) -> (Vec<Listener>, SocketAddr) {
     let mut taken = Vec::new();
     let mut listeners = Vec::new();
     if let Some(list) = root.required("listeners") {
         let items = list.some_items("has no listener; add at least one: - address: 0.0.0.0:8080");
         for item in items {
             let mut table = item.table();
-            table.not_yet(&["tls", "proxy_protocol"]);
+            table.not_yet(&["proxy_protocol"]);
+            let tls = table.place("tls").map(|place| tls_files(&place, base));
             let place = table.required("address");
             if let Some(address) = place.and_then(|place| free(&place, &mut taken)) {
-                listeners.push(Listener { address });
+                listeners.push(Listener {
+                    address,
+                    tls: tls.flatten(),
+                });
             }
         }
     }
     (listeners, admin(root.table("admin"), &mut taken))
+}
+
+fn tls_files(place: &Place<'_>, base: &Path) -> Option<TlsFiles> {
+    let mut table = place.table();
+    let mut file = |key| {
+        table
+            .required(key)
+            .and_then(|place| operation::file(&place, base))
+    };
+    let (cert, key) = (file("cert"), file("key"));
+    Some(TlsFiles {
+        cert: cert?,
+        key: key?,
+    })
 }
 
 fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>) -> SocketAddr {

@@ -32,11 +32,11 @@ mod tests;
 pub use credential::Credential;
 pub use environment::Environment;
 pub use limits::{HEADER_BYTES, Limits};
-pub use listeners::Listener;
+pub use listeners::{Listener, TlsFiles};
 pub use mistakes::{Finding, Mistakes};
 pub use operation::{AuditSink, Format, Log, Shutdown};
 pub use replay::Replay;
-pub use routes::{METHODS, QueryPolicy, Route, Routes};
+pub use routes::{Route, Routes};
 pub use upstreams::{Server, Upstream};
 
 use mistakes::Notes;
@@ -158,7 +158,7 @@ fn config(
     environment: &Environment,
 ) -> (Option<Config>, Option<PathBuf>) {
     root.not_yet(&["throttle", "trusted_proxies", "credentials", "tls"]);
-    let (listeners, admin) = listeners::read(&mut root);
+    let (listeners, admin) = listeners::read(&mut root, base);
     let registry = root
         .table("registry")
         .required("file")

@@ -1,7 +1,6 @@
 //! Which paths go where, and what is asked of the requests on them.
 
-use std::fmt;
-use std::sync::Arc;
+use std::ops::Index;
 
 use http::HeaderName;
 
@@ -10,14 +9,11 @@ use super::mistakes::quoted;
 use super::reader::{Place, Table, did_you_mean, one_of};
 use super::units::size;
 use super::upstreams::{self, Named};
+use crate::auth::method::METHODS;
+use crate::auth::target::QueryPolicy;
 
 /// Longest route path, in bytes; the request target itself may have 4 KiB.
 const MAX_PATH: usize = 1024;
-
-/// The methods that every route takes. A route's `methods` adds to them.
-pub const METHODS: [&str; 8] = [
-    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "LIST", "OPTIONS",
-];
 
 /// What one path prefix asks of a request and where it sends it. Only `mode: enforce` exists:
 /// every request on every route must be signed.
@@ -32,46 +28,16 @@ pub struct Route {
     pub query: QueryPolicy,
     /// Largest body taken, in bytes, default 1 MiB, at most 32 MiB; beyond it, `body_too_large`.
     pub max_body: u64,
-    /// Methods taken besides [`METHODS`]; upper case. Default: none.
+    /// Methods taken besides [`METHODS`](crate::auth::method::METHODS); upper case. Default: none.
     pub methods: Vec<String>,
     /// Client headers that cross besides [`headers::ALLOWED`], though nobody signed them.
     /// Default: none.
     pub forward_headers: Vec<HeaderName>,
 }
 
-/// What becomes of the query of a request's target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueryPolicy {
-    /// The signature covers the path alone; the query is dropped, never forwarded.
-    Strip,
-    /// Any `?` refuses the request, with `query_not_allowed`.
-    Reject,
-    /// The signature covers `path?query`; both are forwarded byte for byte.
-    Signed,
-}
-
-impl QueryPolicy {
-    const ALL: [QueryPolicy; 3] = [QueryPolicy::Strip, QueryPolicy::Reject, QueryPolicy::Signed];
-
-    /// The word for it in the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            QueryPolicy::Strip => "strip",
-            QueryPolicy::Reject => "reject",
-            QueryPolicy::Signed => "signed",
-        }
-    }
-}
-
-impl fmt::Display for QueryPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// The routes, the longest path first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Routes(Box<[Arc<Route>]>);
+pub struct Routes(Box<[Route]>);
 
 impl Routes {
     /// The lookup over `routes`, whose paths differ.
@@ -82,14 +48,14 @@ impl Routes {
                 .cmp(&a.path.len())
                 .then_with(|| a.path.cmp(&b.path))
         });
-        Routes(routes.into_iter().map(Arc::new).collect())
+        Routes(routes.into())
     }
 
-    /// The route of a path (without its query): the one with the longest prefix, on whole
+    /// The index of the route of a path (without its query): the one with the longest prefix, on whole
     /// segments, so that `/v1/a` has `/v1/a` and `/v1/a/b` but not `/v1/ab`. `None` refuses the
     /// request with `no_route`.
-    pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
-        self.0.iter().find(|route| {
+    pub fn find(&self, path: &str) -> Option<usize> {
+        self.0.iter().position(|route| {
             let prefix = route.path.trim_end_matches('/');
             path.strip_prefix(prefix)
                 .is_some_and(|rest| rest.starts_with('/') || (rest.is_empty() && !path.is_empty()))
@@ -97,8 +63,16 @@ impl Routes {
     }
 
     /// All routes, the longest path first.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.0.iter()
+    }
+}
+
+impl Index<usize> for Routes {
+    type Output = Route;
+
+    fn index(&self, index: usize) -> &Route {
+        &self.0[index]
     }
 }
 

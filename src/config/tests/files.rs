@@ -96,10 +96,6 @@ fn unknown_keys_are_refused_at_every_level() {
 fn a_key_of_a_later_version_is_told_from_an_unknown_one() {
     for (key, text) in [
         (
-            "listeners[0].tls",
-            MINIMAL.replace("0.0.0.0:8080", "0.0.0.0:8080, tls: { cert: a }"),
-        ),
-        (
             "listeners[0].proxy_protocol",
             MINIMAL.replace(":8080", ":8080, proxy_protocol: true"),
         ),
