@@ -6,5 +6,8 @@ pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod gateway;
 pub mod metrics;
+pub mod nonces;
 pub mod registry;
+pub mod server;

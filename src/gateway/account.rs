@@ -1,0 +1,192 @@
+//! What is written down and counted of each request: one decision record, and one response
+//! record for what was forwarded.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::header::HeaderName;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+
+use super::Gateway;
+use super::decide::{Stop, client_ip};
+use super::forward::Passage;
+use super::request_id::RequestId;
+use crate::audit::{
+    self, Accepted, Claim, ClaimedMachine, ClaimedNonce, Evidence, Method, PathOnly, Query,
+    Receipt, Refused, Response,
+};
+use crate::auth::decision::{Admitted, Signed};
+use crate::auth::headers::{SigningHeader, Timestamp};
+use crate::auth::refusal::Refusal;
+use crate::auth::target::QueryPolicy;
+use crate::metrics::{Auth, Outcome};
+
+/// How a forwarded request ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending<'a> {
+    /// The status the client got; `None` where it was gone before.
+    pub(super) status: Option<u16>,
+    /// Bytes of body sent to the client.
+    pub(super) bytes: u64,
+    pub(super) upstream_took: Duration,
+    /// The answer broke off, or never came.
+    pub(super) failed: bool,
+    /// What the client was told instead of the backend's answer.
+    pub(super) refusal: Option<&'a Refusal>,
+}
+
+impl Gateway {
+    /// Writes the record of an accepted request. It is written before anything is forwarded.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be written in time; the request must then not be forwarded.
+    pub(super) async fn record_accepted(
+        &self,
+        admitted: &Admitted,
+        head: &RequestHeader,
+        route: usize,
+        client: IpAddr,
+        id: RequestId,
+    ) -> Result<Receipt, audit::AuditError> {
+        let signed = admitted.signed();
+        let id = id.to_string();
+        let record = Accepted {
+            request: self.describe(head, Some(route), client, &id),
+            signed: proof(signed),
+            signature: signed.signature().as_bytes(),
+        };
+        self.audit.accepted(&record).await
+    }
+
+    /// Writes down and counts a refused request.
+    pub(super) fn refused(&self, session: &ServerSession, stop: &Stop, id: RequestId) {
+        let head = session.req_header();
+        let route = self.config.routes.find(head.uri.path());
+        let text = id.to_string();
+        let evidence = match stop {
+            Stop::Denied(denied) => Evidence::Signed(proof(&denied.signed)),
+            Stop::Unverified(_) => Evidence::Claimed(claim(head)),
+        };
+        self.audit.refused(&Refused {
+            request: self.describe(head, route, client_ip(session), &text),
+            code: stop.refusal().code(),
+            evidence,
+        });
+        self.count_refusal(stop, route);
+    }
+
+    /// Writes down and counts a request whose head could not be read.
+    pub(super) fn refused_unread(&self, session: &ServerSession, stop: &Stop, id: RequestId) {
+        let client = Some(client_ip(session));
+        self.audit.refused(&Refused {
+            request: audit::Request {
+                wall_ms: self.clock.now().wall_ms,
+                request_id: &id.to_string(),
+                client_ip: client,
+                peer_ip: client,
+                method: Method::of(b""),
+                path: PathOnly::of(b""),
+                query: None,
+                route: None,
+            },
+            code: stop.refusal().code(),
+            evidence: Evidence::Claimed(Claim::default()),
+        });
+        self.count_refusal(stop, None);
+    }
+
+    /// Writes down and counts how a forwarded request ended.
+    pub(super) fn forwarded(&self, passage: &Passage, ending: Ending<'_>) {
+        let route = self.route(passage.route);
+        self.metrics
+            .observe_upstream(route.upstream, ending.upstream_took);
+        let outcome = if ending.failed {
+            Outcome::Failed
+        } else {
+            Outcome::Forwarded
+        };
+        self.metrics
+            .request(Some(passage.route), outcome, Auth::Signature);
+        if let Some(refusal) = ending.refusal {
+            self.metrics.refused(refusal.code());
+        }
+        self.audit.response(&Response {
+            wall_ms: self.clock.now().wall_ms,
+            request_id: &passage.provenance.id.to_string(),
+            status: ending.status.unwrap_or(0),
+            upstream_ms: u64::try_from(ending.upstream_took.as_millis()).ok(),
+            bytes: ending.bytes,
+        });
+    }
+
+    fn count_refusal(&self, stop: &Stop, route: Option<usize>) {
+        let auth = match stop {
+            Stop::Denied(_) => Auth::Signature,
+            Stop::Unverified(_) => Auth::None,
+        };
+        self.metrics.request(route, Outcome::Refused, auth);
+        self.metrics.refused(stop.refusal().code());
+    }
+
+    fn describe<'a>(
+        &'a self,
+        head: &'a RequestHeader,
+        route: Option<usize>,
+        client: IpAddr,
+        id: &'a str,
+    ) -> audit::Request<'a> {
+        let target = head.raw_path();
+        let route = route.map(|index| self.route(index));
+        let query = target
+            .contains(&b'?')
+            .then(|| match route.map(|r| r.query) {
+                Some(QueryPolicy::Signed) => Query::Signed,
+                _ => Query::Stripped,
+            });
+        audit::Request {
+            wall_ms: self.clock.now().wall_ms,
+            request_id: id,
+            // Until a proxy can be trusted, the peer is the client.
+            client_ip: Some(client),
+            peer_ip: Some(client),
+            method: Method::of(head.method.as_str().as_bytes()),
+            path: PathOnly::of(target),
+            query,
+            route: route.map(|r| &*r.path),
+        }
+    }
+}
+
+fn proof(signed: &Signed) -> audit::Signed<'_> {
+    let message = signed.message();
+    audit::Signed {
+        machine: signed.machine(),
+        key: signed.key(),
+        path: message.target(),
+        timestamp: message.timestamp().unix_seconds(),
+        nonce: message.nonce(),
+        body: audit::Body {
+            sha256: message.body().as_bytes(),
+            bytes: message.body().body_len(),
+        },
+    }
+}
+
+/// What an unverified head claims, as far as it keeps its grammar.
+fn claim(head: &RequestHeader) -> Claim<'_> {
+    let value = |header: SigningHeader| {
+        head.headers
+            .get(HeaderName::from_static(header.name()))
+            .map(|value| value.as_bytes())
+    };
+    Claim {
+        machine: value(SigningHeader::MachineId).map(ClaimedMachine::of),
+        timestamp: value(SigningHeader::Timestamp)
+            .and_then(Timestamp::parse)
+            .map(Timestamp::unix_seconds),
+        nonce: value(SigningHeader::Nonce).map(ClaimedNonce::of),
+        body: None,
+    }
+}

@@ -1,0 +1,254 @@
+//! The proxy phase: a verified request goes to a server of its upstream, at most once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::HeaderValue;
+use http::header::HOST;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use tracing::warn;
+
+use super::Gateway;
+use super::account::Ending;
+use super::pool::Walk;
+use super::recorded::Recorded;
+use super::refuse;
+use super::stamp::{self, Provenance, Unfit};
+use crate::auth::refusal::Refusal;
+
+/// A recorded request on its way into the proxy phase. It travels in the extensions of the
+/// request head, which only this process can fill; a request without one is not forwarded.
+#[derive(Debug)]
+pub(super) struct Passage {
+    pub(super) recorded: Recorded,
+    pub(super) provenance: Provenance,
+    pub(super) route: usize,
+    pub(super) body_len: usize,
+}
+
+/// The proxy phase as Pingora calls it.
+pub(super) struct Forward {
+    pub(super) gateway: Arc<Gateway>,
+}
+
+/// What is kept while one request is forwarded.
+#[derive(Default)]
+pub(super) struct Progress {
+    passage: Option<Arc<Passage>>,
+    walk: Option<Walk>,
+    /// The `Host` of the server in hand.
+    host: Option<HeaderValue>,
+    /// When the first attempt to reach a server began, on the monotonic clock.
+    started: Duration,
+    /// Why the backend's answer was not passed on, where that was the gateway's decision.
+    verdict: Option<Refusal>,
+}
+
+#[async_trait]
+impl ProxyHttp for Forward {
+    type CTX = Progress;
+
+    fn new_ctx(&self) -> Progress {
+        Progress::default()
+    }
+
+    /// Pingora's compression module is not wanted: a body crosses as it is.
+    fn init_downstream_modules(&self, _: &mut pingora::modules::http::HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Progress) -> Result<()> {
+        ctx.passage = session.req_header().extensions.get().cloned();
+        ctx.started = self.gateway.clock.now().mono;
+        passage(ctx).map(drop)
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Progress) -> Result<Box<HttpPeer>> {
+        let pool = self.gateway.pool(passage(ctx)?.route);
+        let walk = ctx.walk.get_or_insert_with(|| pool.walk());
+        match pool.step(walk) {
+            Some(server) => {
+                ctx.host = Some(server.host.clone());
+                Ok(Box::new(server.peer.clone()))
+            }
+            None => Error::e_explain(ErrorType::ConnectError, "no server is left to try"),
+        }
+    }
+
+    /// Nothing has been sent: the next server may have it.
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        peer: &HttpPeer,
+        ctx: &mut Progress,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        warn!(server = %peer._address, error = %error.etype().as_str(), "cannot reach a server of the upstream");
+        let more = match (ctx.walk, &ctx.passage) {
+            (Some(walk), Some(passage)) => self.gateway.pool(passage.route).has_more(&walk),
+            _ => false,
+        };
+        error.set_retry(more);
+        error
+    }
+
+    /// Something may have been sent: a verified request goes out at most once.
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        _: &mut Session,
+        mut error: Box<Error>,
+        _: &mut Progress,
+        _: bool,
+    ) -> Box<Error> {
+        error.set_retry(false);
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Progress,
+    ) -> Result<()> {
+        let passage = passage(ctx)?;
+        let route = self.gateway.route(passage.route);
+        *request = stamp::request(
+            &passage.recorded,
+            &passage.provenance,
+            session.req_header(),
+            passage.body_len,
+            route,
+            self.gateway.upstream(route),
+            &self.gateway.config.identity_header,
+        )?;
+        if let Some(host) = &ctx.host {
+            request.insert_header(HOST, host.clone())?;
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Progress,
+    ) -> Result<()> {
+        let passage = passage(ctx)?;
+        let route = self.gateway.route(passage.route);
+        let unfit = stamp::response(
+            response,
+            passage.provenance.id,
+            self.gateway.upstream(route),
+            &self.gateway.config.identity_header,
+        )?;
+        if let Some(unfit) = unfit {
+            let what = match unfit {
+                Unfit::Upgrade => "the backend switched protocols",
+                Unfit::Redirect => "the backend answered with a redirect",
+            };
+            warn!(request_id = %passage.provenance.id, status = response.status.as_u16(), "{what}");
+            ctx.verdict = Some(Refusal::UpstreamError);
+            return Error::e_explain(ErrorType::InvalidHTTPHeader, what).map_err(Error::into_up);
+        }
+        Ok(())
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Progress,
+    ) -> FailToProxy {
+        let refusal = ctx.verdict.take().or_else(|| refusal_for(error));
+        let mut error_code = 0;
+        if let (Some(refusal), None) = (&refusal, session.response_written()) {
+            error_code = refusal.code().status();
+            let id = match &ctx.passage {
+                Some(passage) => passage.provenance.id,
+                None => super::request_id::RequestId::next(),
+            };
+            let is_head = session.req_header().method == http::Method::HEAD;
+            let client = &mut session.downstream_session;
+            if refuse::write(client, refusal, id, is_head).await.is_ok() {
+                // The answer is whole, and the request was read whole.
+                let _ = client.finish_body().await;
+            }
+        }
+        ctx.verdict = refusal;
+        FailToProxy {
+            error_code,
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Progress) {
+        let Some(passage) = &ctx.passage else { return };
+        let elapsed = self.gateway.clock.now().mono.saturating_sub(ctx.started);
+        let status = session.response_written().map(|r| r.status.as_u16());
+        if let Some(error) = error {
+            // `Error`'s own text may hold the peer's words; its kind and source suffice.
+            warn!(
+                request_id = %passage.provenance.id,
+                error = error.etype().as_str(),
+                source = error.esource().as_str(),
+                status,
+                "a forwarded request failed"
+            );
+        }
+        self.gateway.forwarded(
+            passage,
+            Ending {
+                status,
+                bytes: session.body_bytes_sent() as u64,
+                upstream_took: elapsed,
+                failed: error.is_some(),
+                refusal: ctx.verdict.as_ref(),
+            },
+        );
+    }
+
+    // What Pingora would log holds the query; `logging` says what matters.
+
+    fn suppress_error_log(&self, _: &Session, _: &Progress, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Progress,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// The permit to forward; without one nothing is.
+fn passage(ctx: &Progress) -> Result<&Arc<Passage>> {
+    match &ctx.passage {
+        Some(passage) => Ok(passage),
+        None => Error::e_explain(ErrorType::InternalError, "the request was not recorded"),
+    }
+}
+
+/// The refusal for a failure of the proxy phase; `None` where the client is gone.
+fn refusal_for(error: &Error) -> Option<Refusal> {
+    use ErrorType::{
+        ConnectError, ConnectNoRoute, ConnectProxyFailure, ConnectRefused, ConnectTimedout,
+        ReadTimedout, WriteTimedout,
+    };
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, _) => None,
+        (
+            _,
+            ConnectError | ConnectNoRoute | ConnectProxyFailure | ConnectRefused | ConnectTimedout,
+        ) => Some(Refusal::UpstreamUnreachable),
+        (ErrorSource::Upstream, ReadTimedout | WriteTimedout) => Some(Refusal::UpstreamTimeout),
+        (ErrorSource::Upstream, _) => Some(Refusal::UpstreamError),
+        (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Refusal::Internal),
+    }
+}

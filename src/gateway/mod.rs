@@ -1,0 +1,123 @@
+//! The gateway: Pingora on both sides of the decision.
+//!
+//! A request meets these in order: `edge` reads it; `framing` refuses what has two readings;
+//! `decide` runs the checks, with `body` for the body; `recorded` is the permit that comes out;
+//! `whole_session` carries the verified body into the proxy phase; `forward` runs that phase, with
+//! `pool` to choose a server and `stamp` to build what crosses. `refuse` answers whoever does not
+//! get that far, and `account` writes down and counts what became of each request.
+
+mod account;
+mod body;
+mod decide;
+mod edge;
+mod forward;
+mod framing;
+mod pool;
+mod recorded;
+mod refuse;
+mod request_id;
+mod stamp;
+mod whole_session;
+
+use std::sync::Arc;
+
+use pingora::proxy::{HttpProxy, http_proxy};
+use pingora::server::configuration::ServerConf;
+
+pub(crate) use self::edge::Edge;
+
+use self::body::Budget;
+use self::forward::Forward;
+use self::pool::Pool;
+use crate::audit::AuditLog;
+use crate::auth::replay::{NonceStore, Window};
+use crate::clock::Clock;
+use crate::config::{Config, Route, Upstream};
+use crate::metrics::Metrics;
+use crate::registry::RegistryStore;
+
+/// Everything a decision needs, shared by all requests.
+pub struct Gateway {
+    config: Config,
+    window: Window,
+    pools: Vec<Pool>,
+    registry: Arc<RegistryStore>,
+    nonces: Arc<dyn NonceStore>,
+    audit: Arc<AuditLog>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    budget: Budget,
+}
+
+/// What a [`Gateway`] is made of. Every part is handed in, so that a test can hand in its own.
+pub struct Parts {
+    /// The checked configuration.
+    pub config: Config,
+    /// The machines.
+    pub registry: Arc<RegistryStore>,
+    /// The spent nonces.
+    pub nonces: Arc<dyn NonceStore>,
+    /// The audit trail.
+    pub audit: Arc<AuditLog>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl Gateway {
+    /// Puts a gateway together. It opens no socket.
+    pub fn new(parts: Parts) -> Arc<Gateway> {
+        let Parts {
+            config,
+            registry,
+            nonces,
+            audit,
+            metrics,
+            clock,
+        } = parts;
+        Arc::new(Gateway {
+            window: window(&config),
+            pools: config.upstreams.iter().map(Pool::new).collect(),
+            budget: Budget::new(config.limits.body_budget as usize, Arc::clone(&metrics)),
+            config,
+            registry,
+            nonces,
+            audit,
+            metrics,
+            clock,
+        })
+    }
+
+    /// The application for the data listeners.
+    pub(crate) fn edge(self: &Arc<Gateway>) -> Arc<Edge> {
+        let mut conf = ServerConf::default();
+        // One try a server; the walk over the pool says when to stop.
+        conf.max_retries = self.pools.iter().map(Pool::len).max().unwrap_or(1).max(1);
+        let forward = Forward {
+            gateway: Arc::clone(self),
+        };
+        let proxy: HttpProxy<Forward> = http_proxy(&Arc::new(conf), forward);
+        Arc::new(Edge::new(Arc::clone(self), Arc::new(proxy)))
+    }
+
+    fn route(&self, index: usize) -> &Route {
+        &self.config.routes[index]
+    }
+
+    fn upstream(&self, route: &Route) -> &Upstream {
+        &self.config.upstreams[route.upstream]
+    }
+
+    fn pool(&self, route: usize) -> &Pool {
+        &self.pools[self.route(route).upstream]
+    }
+}
+
+/// The time window of a configuration.
+pub(crate) fn window(config: &Config) -> Window {
+    Window {
+        past: config.replay.past,
+        future: config.replay.future,
+    }
+}

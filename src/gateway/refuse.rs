@@ -1,0 +1,117 @@
+//! The answer to a refused request: JSON that the known clients read, and a way to end the
+//! connection that lets it arrive.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use serde::Serialize;
+use tokio::io::AsyncReadExt;
+
+use super::request_id::RequestId;
+use crate::auth::refusal::Refusal;
+
+/// The header that names a request in the answer.
+pub(super) const X_REQUEST_ID: &str = "X-Request-Id";
+
+/// The body of every refusal. `error` is what SikkerKey clients show, `errors` what Vault
+/// clients show.
+#[derive(Serialize)]
+struct Reply<'a> {
+    error: &'a str,
+    errors: [&'a str; 1],
+    code: &'static str,
+    request_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_time: Option<u64>,
+}
+
+/// Writes the answer. Where `session` has read no request, because there was none to read, the
+/// answer is the same.
+///
+/// # Errors
+///
+/// Only Pingora's, where the client cannot be written to any more.
+pub(super) async fn write(
+    session: &mut ServerSession,
+    refusal: &Refusal,
+    id: RequestId,
+    is_head: bool,
+) -> Result<()> {
+    let (header, body) = reply(refusal, id)?;
+    session.write_response_header(Box::new(header)).await?;
+    let body = if is_head { Bytes::new() } else { body };
+    session.write_response_body(body, true).await
+}
+
+fn reply(refusal: &Refusal, id: RequestId) -> Result<(ResponseHeader, Bytes)> {
+    let code = refusal.code();
+    let text = refusal.text();
+    let body = serde_json::to_vec(&Reply {
+        error: &text,
+        errors: [&text],
+        code: code.as_str(),
+        request_id: id.to_string(),
+        server_time: match refusal {
+            Refusal::ClockSkew { server_time } => Some(*server_time),
+            _ => None,
+        },
+    })
+    .unwrap_or_default();
+    let mut header = ResponseHeader::build(code.status(), Some(8))?;
+    header.insert_header(CONTENT_TYPE, "application/json")?;
+    header.insert_header(CONTENT_LENGTH, body.len())?;
+    header.insert_header(CACHE_CONTROL, "no-store")?;
+    header.insert_header(X_REQUEST_ID, id.to_string())?;
+    if code.status() == 401 {
+        header.insert_header(WWW_AUTHENTICATE, "Countersign")?;
+    }
+    if let Some(seconds) = refusal.retry_after() {
+        header.insert_header(RETRY_AFTER, seconds.to_string())?;
+    }
+    if let Refusal::MethodNotAllowed { allow } = refusal {
+        header.insert_header(ALLOW, &**allow)?;
+    }
+    Ok((header, body.into()))
+}
+
+/// How long, and for how many bytes, a client that is still sending is listened to after its
+/// answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Linger {
+    /// Most bytes read and thrown away.
+    pub(super) bytes: usize,
+    /// Longest time, all reads together.
+    pub(super) time: Duration,
+}
+
+impl Linger {
+    /// Closes an HTTP/1 connection so that the answer arrives: to close a socket with unread
+    /// bytes in it resets the connection, and the reset may overtake the answer.
+    pub(super) async fn close(self, session: ServerSession) {
+        let ServerSession::H1(session) = session else {
+            return; // an HTTP/2 stream ends by itself
+        };
+        let mut stream = session.into_inner();
+        stream.shutdown().await;
+        let _ = tokio::time::timeout(self.time, drain(&mut stream, self.bytes)).await;
+    }
+}
+
+/// Reads until the client closes, or `limit` bytes; what is read is dropped.
+async fn drain(stream: &mut Stream, limit: usize) {
+    let mut scratch = [0u8; 4096];
+    let mut left = limit;
+    while left > 0 {
+        match stream.read(&mut scratch).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => left = left.saturating_sub(count),
+        }
+    }
+}
