@@ -1,0 +1,105 @@
+//! The admin listener: metrics, and the two probes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Method, StatusCode};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
+
+use super::readiness::Readiness;
+use crate::metrics::{self, Metrics};
+
+/// The application of the admin listener.
+pub(super) struct Admin {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) readiness: Arc<Readiness>,
+    /// Brings the gauges that are only looked at up to date.
+    pub(super) refresh: Box<dyn Fn(&Metrics) + Send + Sync>,
+}
+
+/// Longest time for a request, and for the next one on a connection: a scraper comes every
+/// fifteen or thirty seconds.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+struct Answer {
+    status: StatusCode,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Admin {
+    fn answer(&self, method: &Method, path: &str) -> Answer {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
+        }
+        match path {
+            "/livez" => text(StatusCode::OK, "alive"),
+            "/readyz" => match self.readiness.check() {
+                Ok(()) => text(StatusCode::OK, "ready"),
+                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+            },
+            "/metrics" => {
+                (self.refresh)(&self.metrics);
+                Answer {
+                    status: StatusCode::OK,
+                    content_type: metrics::CONTENT_TYPE,
+                    body: self.metrics.render(),
+                }
+            }
+            _ => text(StatusCode::NOT_FOUND, "only /metrics, /livez and /readyz"),
+        }
+    }
+
+    async fn serve(&self, session: &mut ServerSession) -> pingora::Result<bool> {
+        session.set_keepalive(Some(DEADLINE.as_secs()));
+        session.set_write_timeout(Some(DEADLINE));
+        if !session.read_request().await? {
+            return Ok(false);
+        }
+        let head = session.req_header();
+        let is_head = head.method == Method::HEAD;
+        let answer = self.answer(&head.method, head.uri.path());
+        let mut header = ResponseHeader::build(answer.status, Some(4))?;
+        header.insert_header(CONTENT_TYPE, answer.content_type)?;
+        header.insert_header(CONTENT_LENGTH, answer.body.len())?;
+        header.insert_header(CACHE_CONTROL, "no-store")?;
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(DEADLINE.as_secs()));
+        }
+        session.write_response_header(Box::new(header)).await?;
+        let body = if is_head { String::new() } else { answer.body };
+        session.write_response_body(body.into(), true).await?;
+        Ok(true)
+    }
+}
+
+fn text(status: StatusCode, words: &str) -> Answer {
+    Answer {
+        status,
+        content_type: "text/plain; charset=utf-8",
+        body: format!("{words}\n"),
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for Admin {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        _: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        match tokio::time::timeout(DEADLINE, self.serve(&mut session)).await {
+            Ok(Ok(true)) => {
+                let settings = HttpPersistentSettings::for_session(&session);
+                let stream = session.finish().await.ok().flatten()?;
+                Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+            }
+            _ => None,
+        }
+    }
+}

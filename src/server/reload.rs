@@ -1,0 +1,126 @@
+//! Loading the registry again: when its file changes, and on SIGHUP.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use crate::audit::{AuditLog, RegistryLoaded};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::registry::{Change, Mistakes, RegistryStore, Watch, watch};
+
+/// What a reload touches.
+#[derive(Clone)]
+pub(super) struct Reloading {
+    pub(super) registry: Arc<RegistryStore>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) audit: Arc<AuditLog>,
+    pub(super) clock: Clock,
+}
+
+/// Reloading goes on for as long as this lives.
+pub(super) struct Watching {
+    _file: Option<Watch>,
+    hangups: Option<JoinHandle<()>>,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if let Some(task) = &self.hangups {
+            task.abort();
+        }
+    }
+}
+
+impl Reloading {
+    /// Starts to watch the file and to listen for SIGHUP. Where one of the two cannot be had, the
+    /// other still works, and the log says so.
+    pub(super) fn start(&self) -> Watching {
+        let this = self.clone();
+        let file = watch(self.registry.file(), move || {
+            this.reload("the file changed")
+        })
+        .inspect_err(|error| error!(%error, "cannot watch the registry; use SIGHUP"))
+        .ok();
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || this.catch_up());
+        let hangups = self
+            .on_hangup()
+            .inspect_err(|error| error!(%error, "cannot listen for SIGHUP"))
+            .ok();
+        Watching {
+            _file: file,
+            hangups,
+        }
+    }
+
+    fn on_hangup(&self) -> io::Result<JoinHandle<()>> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let this = self.clone();
+        Ok(tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                let this = this.clone();
+                // Key checks take a while, and must not hold up requests.
+                let _ = tokio::task::spawn_blocking(move || this.reload("SIGHUP")).await;
+            }
+        }))
+    }
+
+    /// Loads what was written between the first load and the start of the watch.
+    fn catch_up(&self) {
+        let known = self.registry.current().digest();
+        match self.registry.reload() {
+            Ok(change) if change.digest == known => {}
+            outcome => self.announce("the file changed during the start", outcome),
+        }
+    }
+
+    fn reload(&self, why: &str) {
+        self.announce(why, self.registry.reload());
+    }
+
+    fn announce(&self, why: &str, outcome: Result<Change, Mistakes>) {
+        match outcome {
+            Ok(change) => {
+                info!(
+                    why,
+                    machines = change.machines,
+                    added = change.added.len(),
+                    removed = change.removed.len(),
+                    keys_changed = change.keys_changed.len(),
+                    otherwise_changed = change.otherwise_changed.len(),
+                    "the registry was loaded"
+                );
+                self.report(&change);
+            }
+            Err(mistakes) => {
+                self.metrics.registry_rejected();
+                warn!(
+                    why,
+                    "the registry was not loaded; the last good one stays in force"
+                );
+                for line in mistakes.to_string().lines() {
+                    warn!("{line}");
+                }
+            }
+        }
+    }
+
+    /// Puts a registry that has come into force on record.
+    pub(super) fn report(&self, change: &Change) {
+        let now = self.clock.now();
+        self.metrics
+            .registry_loaded(change.machines, now.unix_seconds());
+        self.audit.registry_loaded(&RegistryLoaded {
+            wall_ms: now.wall_ms,
+            digest: &change.digest,
+            machines: change.machines,
+            added: &change.added,
+            removed: &change.removed,
+            keys_changed: &change.keys_changed,
+        });
+    }
+}
