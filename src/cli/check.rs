@@ -15,7 +15,7 @@ Exits with 0 if serve would start with these files, and with 78 if not.";
 /// Check the configuration and the registry, and report every mistake at once
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
-pub struct CheckArgs {
+pub(super) struct CheckArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
@@ -28,7 +28,7 @@ pub struct CheckArgs {
 ///
 /// [`Failure::Configuration`] with one line for each mistake of both files; the registry is
 /// checked as long as the configuration names it. [`Failure::Operation`] if `out` fails.
-pub fn run(
+pub(super) fn run(
     args: &CheckArgs,
     environment: &Environment,
     registry_check: impl Fn(&Path) -> Result<usize, Vec<String>>,

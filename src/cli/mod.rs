@@ -1,8 +1,40 @@
 //! The command line: one file a command.
 
-pub mod check;
+mod check;
+mod demo;
+mod health;
+mod request;
+mod serve;
+mod sign;
+mod signer;
 
 use std::fmt;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Environment;
+use crate::registry::Registry;
+
+/// A reverse-proxy gateway that lets only signed requests through
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+    Check(check::CheckArgs),
+    Demo(demo::DemoArgs),
+    Sign(sign::SignArgs),
+    Request(request::RequestArgs),
+    Health(health::HealthArgs),
+}
 
 /// Why a command ended without success, with the text for the person who ran it.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,7 +52,7 @@ impl Failure {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Failure::Operation(_) => 1,
-            Failure::Usage(_) => 64,
+            Failure::Usage(_) => EX_USAGE,
             Failure::Configuration(_) => 78,
         }
     }
@@ -33,5 +65,46 @@ impl fmt::Display for Failure {
                 f.write_str(text)
             }
         }
+    }
+}
+
+/// `sysexits.h`: the command was used wrongly.
+const EX_USAGE: u8 = 64;
+
+/// Reads the arguments, runs one command, and says on standard error why it failed.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are errors to clap, and successes to a shell.
+            let code = if error.use_stderr() { EX_USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match run(arguments.command, &mut std::io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "{failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    match command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args, &Environment::of_process(), check_registry, out),
+        Command::Demo(args) => demo::run(&args, out),
+        Command::Sign(args) => sign::run(&args, out),
+        Command::Request(args) => request::run(&args, out),
+        Command::Health(args) => health::run(&args),
+    }
+}
+
+fn check_registry(file: &Path) -> Result<usize, Vec<String>> {
+    match Registry::load(file, None) {
+        Ok(registry) => Ok(registry.len()),
+        Err(mistakes) => Err(mistakes.to_string().lines().map(str::to_owned).collect()),
     }
 }

@@ -1,0 +1,234 @@
+//! `countersign demo`: a backend, the gateway and a machine in one process, and a walk through
+//! what the gateway does.
+
+mod backend;
+mod stage;
+
+use std::io::{self, Write};
+
+use super::Failure;
+use super::serve::runtime;
+use super::signer::Headers;
+use crate::clock::Clock;
+use crate::config::{self, Environment};
+use crate::server::{Server, signals};
+
+use self::stage::{Answer, Stage};
+
+/// Show what the gateway does: a backend, the gateway and one machine in one process
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  countersign demo            stays up until Ctrl-C, with commands to try by hand
+  countersign demo --once     shows the steps and exits")]
+pub(super) struct DemoArgs {
+    /// Exit after the last step
+    #[arg(long)]
+    once: bool,
+}
+
+/// Runs the demo and tells it to `out`.
+///
+/// # Errors
+///
+/// A step that did not end as the story says, and what the system refused.
+pub(super) fn run(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    let stage = Stage::set()?;
+    let loaded = config::load(&stage.configuration(), &Environment::of_process())
+        .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
+    let runtime = runtime(0)?;
+    let server = runtime.block_on(Server::bind(loaded.config, Clock::system()))?;
+    let gateway = format!("http://{}", server.addresses()[0]);
+    let admin = format!("http://{}", server.admin_address());
+
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = runtime.spawn(server.run(async {
+        let _ = stopped.await;
+    }));
+    let told = tell(&stage, &gateway, &admin, out).and_then(|()| {
+        if args.once {
+            return Ok(());
+        }
+        commands_to_try(&stage, &gateway, &admin, out).map_err(broken)?;
+        runtime
+            .block_on(async { signals().map(|signal| runtime.spawn(signal)) })
+            .map_err(broken)
+            .map(|signal| {
+                let _ = runtime.block_on(signal);
+            })
+    });
+    let _ = stop.send(());
+    let _ = runtime.block_on(running);
+    told
+}
+
+/// The steps. Each checks what it shows, so that the demo cannot tell a story that is not true.
+fn tell(stage: &Stage, gateway: &str, admin: &str, out: &mut dyn Write) -> Result<(), Failure> {
+    const SECRET: &str = "/v1/secret/sk_database";
+    stage.wait_until_ready(admin)?;
+    let before = stage.metrics(admin)?;
+    introduce(stage, gateway, out).map_err(broken)?;
+
+    let signed = stage.sign(SECRET)?;
+    let read = stage.get(gateway, SECRET, Some(&signed))?;
+    let record = stage.record_of(&read)?;
+    step(
+        out,
+        "1. A signed read",
+        "The machine signs GET:/v1/secret/sk_database:<time>:<nonce>:<hash of the empty body>\n\
+         with its Ed25519 key. The gateway verifies, and only then asks the backend, with the\n\
+         token that the machine never sees and with X-Machine-Identity set.",
+        &read,
+        200,
+    )?;
+    say(
+        out,
+        &format!(
+            "   the audit record that it caused, written before the backend was asked:\n   {record}\n"
+        ),
+    )?;
+
+    let replayed = stage.get(gateway, SECRET, Some(&signed))?;
+    step(
+        out,
+        "2. The same request again, byte for byte",
+        "Whoever captured it holds a request that already happened: its nonce is spent.",
+        &replayed,
+        401,
+    )?;
+
+    let fresh = stage.sign(SECRET)?;
+    let tampered = stage.get(gateway, "/v1/secret/sk_api", Some(&fresh))?;
+    step(
+        out,
+        "3. A fresh signature, moved to another path",
+        "The signature covers the path. The refusal does not tell what exists.",
+        &tampered,
+        401,
+    )?;
+
+    let unsigned = stage.get(gateway, SECRET, None)?;
+    step(
+        out,
+        "4. A request without a signature",
+        "Nothing goes to the backend, not even a connection.",
+        &unsigned,
+        401,
+    )?;
+
+    let signed = stage.sign(SECRET)?;
+    let stripped = stage.get(gateway, &format!("{SECRET}?redirect=evil"), Some(&signed))?;
+    step(
+        out,
+        "5. A signed path with a query glued on",
+        "The query was not signed, so it does not cross; the read itself is served.",
+        &stripped,
+        200,
+    )?;
+
+    let after = stage.metrics(admin)?;
+    say(out, "6. The metrics that moved\n")?;
+    for line in after.iter().filter(|line| !before.contains(line)) {
+        if [
+            "requests_total",
+            "refusals_total",
+            "queries_stripped",
+            "audit_records",
+            "nonces",
+        ]
+        .iter()
+        .any(|name| line.starts_with(&format!("countersign_{name}")))
+        {
+            say(out, &format!("   {line}\n"))?;
+        }
+    }
+    say(out, "\n")
+}
+
+fn introduce(stage: &Stage, gateway: &str, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "Countersign: a backend that only knows a bearer token, behind signatures.\n"
+    )?;
+    writeln!(
+        out,
+        "  backend   http://{}   three secrets; wants {}",
+        stage.backend(),
+        backend::TOKEN_HEADER
+    )?;
+    writeln!(
+        out,
+        "  gateway   {gateway}   holds that token, and public keys only"
+    )?;
+    writeln!(
+        out,
+        "  machine   {}   its private key: {}\n",
+        stage::MACHINE,
+        stage.key().display()
+    )
+}
+
+fn step(
+    out: &mut dyn Write,
+    title: &str,
+    words: &str,
+    answer: &Answer,
+    expected: u16,
+) -> Result<(), Failure> {
+    let words = words.replace('\n', "\n   ");
+    say(
+        out,
+        &format!(
+            "{title}\n   {words}\n   -> {} {}\n\n",
+            answer.status, answer.body
+        ),
+    )?;
+    if answer.status == expected {
+        Ok(())
+    } else {
+        Err(Failure::Operation(format!(
+            "the demo expected status {expected} here, and got {}",
+            answer.status
+        )))
+    }
+}
+
+fn commands_to_try(
+    stage: &Stage,
+    gateway: &str,
+    admin: &str,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let key = stage.key();
+    let (key, machine) = (key.display(), stage::MACHINE);
+    let registry = stage.registry();
+    writeln!(out, "It stays up until Ctrl-C. In another terminal:\n")?;
+    writeln!(
+        out,
+        "  countersign request --key {key} --machine-id {machine} GET {gateway}/v1/secrets"
+    )?;
+    writeln!(
+        out,
+        "  countersign sign --key {key} --machine-id {machine} GET /v1/secret/sk_smtp \\\n    | curl -i -H @- {gateway}/v1/secret/sk_smtp"
+    )?;
+    writeln!(out, "  curl -i {gateway}/v1/secret/sk_smtp")?;
+    writeln!(
+        out,
+        "  countersign machine disable --registry {} {machine}",
+        registry.display()
+    )?;
+    writeln!(out, "  tail -f {}", stage.audit().display())?;
+    writeln!(out, "  curl -s {admin}/metrics | grep ^countersign_")?;
+    out.flush()
+}
+
+fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
+    out.write_all(text.as_bytes()).map_err(broken)
+}
+
+fn broken(error: io::Error) -> Failure {
+    Failure::Operation(error.to_string())
+}
+
+/// What a signed request carries.
+type Signed = Headers;

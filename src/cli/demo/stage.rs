@@ -1,0 +1,217 @@
+//! The demo's props: a folder with a key, a registry and a configuration as a user would write
+//! them, the backend, and a client.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::EncodePrivateKey;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+
+use super::{Signed, backend};
+use crate::cli::Failure;
+use crate::cli::signer::Signer;
+use crate::clock::Clock;
+
+/// The demo's one machine.
+pub(super) const MACHINE: &str = "demo-machine";
+
+/// The stage; its folder goes away with it.
+pub(super) struct Stage {
+    folder: PathBuf,
+    backend: SocketAddr,
+    signer: Signer,
+    client: ureq::Agent,
+    clock: Clock,
+}
+
+/// What the gateway answered.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: String,
+    request_id: String,
+}
+
+/// Longest wait for an answer, for readiness, and for a record.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Stage {
+    /// Makes the folder, writes the files, and starts the backend.
+    pub(super) fn set() -> Result<Stage, Failure> {
+        let secret: [u8; 32] = random()?;
+        let token = format!("demo-token-{}", hex(&random::<8>()?));
+        let folder =
+            std::env::temp_dir().join(format!("countersign-demo-{}", hex(&random::<6>()?)));
+        make_private_folder(&folder).map_err(|e| failed(&folder, &e))?;
+
+        let key = SigningKey::from_bytes(&secret);
+        let pem = key
+            .to_pkcs8_pem(LineEnding::LF)
+            .map_err(|_| Failure::Operation("cannot encode the key".into()))?;
+        let public = STANDARD.encode(key.verifying_key().as_bytes());
+        let backend = backend::start(token.clone())
+            .map_err(|e| Failure::Operation(format!("the demo backend does not start: {e}")))?;
+
+        let stage = Stage {
+            folder,
+            backend,
+            signer: Signer::new(MACHINE, key)?,
+            client: ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                .timeout_global(Some(PATIENCE))
+                .proxy(None)
+                .build()
+                .into(),
+            clock: Clock::system(),
+        };
+        stage.write("key.pem", &pem)?;
+        stage.write("token", &token)?;
+        stage.write(
+            "machines.yaml",
+            &format!(
+                "machines:\n  - id: {MACHINE}\n    name: the demo's machine\n    owner: you\n    \
+                 public_keys: [\"{public}\"]\n"
+            ),
+        )?;
+        stage.write(
+            "countersign.yaml",
+            &format!(
+                "listeners:\n  - address: 127.0.0.1:0\nadmin: {{ address: 127.0.0.1:0 }}\n\
+                 registry: {{ file: machines.yaml }}\nupstreams:\n  secrets:\n    \
+                 servers: [\"http://{backend}\"]\n    credential: {{ header: {}, file: token }}\n\
+                 routes:\n  - {{ path: /, upstream: secrets }}\n\
+                 audit: {{ file: audit.jsonl }}\nshutdown: {{ delay: 0s, grace: 5s }}\n",
+                backend::TOKEN_HEADER,
+            ),
+        )?;
+        Ok(stage)
+    }
+
+    pub(super) fn backend(&self) -> SocketAddr {
+        self.backend
+    }
+
+    pub(super) fn configuration(&self) -> PathBuf {
+        self.folder.join("countersign.yaml")
+    }
+
+    pub(super) fn key(&self) -> PathBuf {
+        self.folder.join("key.pem")
+    }
+
+    pub(super) fn registry(&self) -> PathBuf {
+        self.folder.join("machines.yaml")
+    }
+
+    pub(super) fn audit(&self) -> PathBuf {
+        self.folder.join("audit.jsonl")
+    }
+
+    /// Signs a GET of `path`.
+    pub(super) fn sign(&self, path: &str) -> Result<Signed, Failure> {
+        self.signer
+            .sign("GET", path, b"", self.clock.now().unix_seconds())
+    }
+
+    /// Sends a GET, signed or not.
+    pub(super) fn get(
+        &self,
+        gateway: &str,
+        target: &str,
+        signed: Option<&Signed>,
+    ) -> Result<Answer, Failure> {
+        let mut request = self.client.get(format!("{gateway}{target}"));
+        for (header, value) in signed.into_iter().flatten() {
+            request = request.header(header.name(), value);
+        }
+        let mut answer = request.call().map_err(no_answer)?;
+        let request_id = answer
+            .headers()
+            .get("x-request-id")
+            .and_then(|id| id.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
+        Ok(Answer {
+            status: answer.status().as_u16(),
+            body: answer.body_mut().read_to_string().map_err(no_answer)?,
+            request_id,
+        })
+    }
+
+    /// The audit record of an accepted request.
+    pub(super) fn record_of(&self, answer: &Answer) -> Result<String, Failure> {
+        let path = self.audit();
+        let log = fs::read_to_string(&path).map_err(|e| failed(&path, &e))?;
+        log.lines()
+            .find(|line| line.contains(&answer.request_id) && line.contains("\"accepted\""))
+            .map(str::to_owned)
+            .ok_or_else(|| Failure::Operation("the request has no audit record".into()))
+    }
+
+    /// Waits for `/readyz`: in its first second a gateway refuses what an earlier one may have
+    /// accepted.
+    pub(super) fn wait_until_ready(&self, admin: &str) -> Result<(), Failure> {
+        let deadline = self.clock.now().mono + PATIENCE;
+        while self.clock.now().mono < deadline {
+            let probe = self.client.get(format!("{admin}/readyz")).call();
+            if probe.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Err(Failure::Operation(
+            "the gateway did not become ready".into(),
+        ))
+    }
+
+    /// The lines of `/metrics`.
+    pub(super) fn metrics(&self, admin: &str) -> Result<Vec<String>, Failure> {
+        let text = self
+            .client
+            .get(format!("{admin}/metrics"))
+            .call()
+            .and_then(|mut answer| answer.body_mut().read_to_string())
+            .map_err(no_answer)?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    fn write(&self, name: &str, content: &str) -> Result<(), Failure> {
+        let path = self.folder.join(name);
+        fs::write(&path, content).map_err(|e| failed(&path, &e))
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The folder holds a key and a token: nobody else may look into it.
+fn make_private_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| Failure::Operation(format!("no random bytes from the system: {e}")))?;
+    Ok(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Operation(format!("{}: {error}", path.display()))
+}
+
+fn no_answer(error: ureq::Error) -> Failure {
+    Failure::Operation(format!("no answer: {error}"))
+}

@@ -1,0 +1,46 @@
+//! `countersign health`: asks a running gateway whether it is ready, for an image without a shell.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Failure;
+
+/// Ask a running gateway whether it is ready
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example, in a Dockerfile:
+  HEALTHCHECK CMD [\"/countersign\", \"health\", \"--live\"]")]
+pub(super) struct HealthArgs {
+    /// The admin listener's address
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    admin: SocketAddr,
+    /// Ask whether it is alive instead of ready
+    #[arg(long)]
+    live: bool,
+}
+
+/// Longest wait for the answer.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// # Errors
+///
+/// The gateway's own words where it is not ready; that it did not answer.
+pub(super) fn run(args: &HealthArgs) -> Result<(), Failure> {
+    let probe = if args.live { "livez" } else { "readyz" };
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(TIMEOUT))
+        .proxy(None)
+        .build()
+        .into();
+    let failed = |e: ureq::Error| Failure::Operation(format!("{}: {e}", args.admin));
+    let mut answer = agent
+        .get(format!("http://{}/{probe}", args.admin))
+        .call()
+        .map_err(failed)?;
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    let why = answer.body_mut().read_to_string().map_err(failed)?;
+    Err(Failure::Operation(format!("not ready: {}", why.trim())))
+}

@@ -1,0 +1,82 @@
+//! `countersign serve`: runs the gateway.
+
+use std::path::PathBuf;
+
+use super::Failure;
+use crate::clock::Clock;
+use crate::config::{self, Environment, Format, Log};
+use crate::server::{Server, StartError, signals};
+
+/// Run the gateway
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  countersign serve --config conf/countersign.yaml
+
+SIGHUP loads the registry again. SIGTERM, SIGQUIT and SIGINT stop the gateway in order; a second
+one stops it at once.")]
+pub(super) struct ServeArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Runs until a signal. Bad configuration ends it before anything is bound.
+///
+/// # Errors
+///
+/// Every mistake of the configuration or of the registry; what the system refused.
+pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let loaded = config::load(&args.config, &Environment::of_process())
+        .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
+    start_logging(&loaded.config.log);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    runtime(loaded.config.threads)?.block_on(async {
+        let server = Server::bind(loaded.config, Clock::system()).await?;
+        let stop = signals().map_err(|e| Failure::Operation(e.to_string()))?;
+        server.run(stop).await;
+        Ok(())
+    })
+}
+
+/// A runtime with `threads` workers; 0 means one a core.
+pub(super) fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if threads > 0 {
+        builder.worker_threads(threads);
+    }
+    builder
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Operation(format!("cannot start threads: {e}")))
+}
+
+/// Logs go to standard error: standard output may be the audit stream. Pingora's own lines are
+/// kept to errors: its debug lines print whole requests.
+fn start_logging(log: &Log) {
+    use tracing_subscriber::EnvFilter;
+
+    let level = log.level.as_str();
+    let filter = EnvFilter::new(format!(
+        "off,countersign={level},pingora_core=error,pingora_proxy=error"
+    ));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // Fails only where a logger is set already, which then goes on.
+    let _ = match log.format {
+        Format::Text => lines.with_target(false).try_init(),
+        Format::Json => lines.json().with_target(false).try_init(),
+    };
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Failure {
+        match error {
+            StartError::Configuration(text) => Failure::Configuration(text),
+            StartError::System(text) => Failure::Operation(text),
+        }
+    }
+}
