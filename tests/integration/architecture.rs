@@ -1,0 +1,162 @@
+//! The dependency rule, held by reading the sources.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub struct Source {
+    /// Relative to `src/`, with `/`.
+    pub path: String,
+    pub text: String,
+}
+
+/// Every source file of the library and the binary.
+pub fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                files.push(Source {
+                    path: path
+                        .strip_prefix(&root)
+                        .unwrap()
+                        .to_str()
+                        .unwrap()
+                        .to_owned(),
+                    text: fs::read_to_string(&path).unwrap(),
+                });
+            }
+        }
+    }
+    assert!(files.len() > 20, "the sources were found");
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    files
+}
+
+impl Source {
+    /// The module directly below the crate that the file belongs to.
+    fn module(&self) -> &str {
+        let first = self.path.split('/').next().unwrap();
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+
+    /// The code without comments.
+    fn code(&self) -> String {
+        self.text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+}
+
+/// What each module may import from the crate, as lib.rs states it.
+const MAY_IMPORT: [(&str, &[&str]); 10] = [
+    ("auth", &[]),
+    ("clock", &["auth"]),
+    ("metrics", &["auth"]),
+    ("config", &["auth"]),
+    ("nonces", &["auth", "clock", "metrics", "config"]),
+    ("registry", &["auth", "clock", "metrics", "config"]),
+    ("audit", &["auth", "clock", "metrics", "config"]),
+    (
+        "gateway",
+        &[
+            "auth", "clock", "metrics", "config", "nonces", "registry", "audit",
+        ],
+    ),
+    (
+        "server",
+        &[
+            "auth", "clock", "metrics", "config", "nonces", "registry", "audit", "gateway",
+        ],
+    ),
+    (
+        "cli",
+        &["auth", "clock", "config", "registry", "audit", "server"],
+    ),
+];
+
+#[test]
+fn every_module_imports_only_what_lies_below_it() {
+    let mut broken = Vec::new();
+    for file in sources() {
+        let Some((_, allowed)) = MAY_IMPORT.iter().find(|(name, _)| *name == file.module()) else {
+            assert!(
+                matches!(file.module(), "lib" | "main"),
+                "{} has no rule",
+                file.path
+            );
+            continue;
+        };
+        let code = file.code();
+        for (other, _) in MAY_IMPORT {
+            let imports = code.contains(&format!("crate::{other}::"))
+                || code.contains(&format!("crate::{other};"))
+                || code.contains(&format!("crate::{{{other}"));
+            if imports && other != file.module() && !allowed.contains(&other) {
+                broken.push(format!("{} imports {other}", file.path));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn only_the_gateway_and_the_server_name_pingora() {
+    for file in sources() {
+        if !matches!(file.module(), "gateway" | "server") {
+            let code = file.code();
+            // A log filter names it in a string.
+            assert!(!code.contains("pingora::"), "{} names pingora", file.path);
+        }
+    }
+}
+
+#[test]
+fn the_decision_core_knows_no_socket_clock_file_or_log() {
+    for file in sources().iter().filter(|f| f.module() == "auth") {
+        let code = file.code();
+        let core = code.split("#[cfg(test)]").next().unwrap();
+        if file.path.ends_with("tests.rs") {
+            continue;
+        }
+        for banned in [
+            "std::fs",
+            "std::net",
+            "std::env",
+            "std::time",
+            "tokio",
+            "tracing",
+            "println",
+        ] {
+            assert!(!core.contains(banned), "{} uses {banned}", file.path);
+        }
+    }
+}
+
+#[test]
+fn files_have_one_job_and_so_one_screenful_or_a_few() {
+    const MOST_LINES: usize = 400;
+    for file in sources() {
+        let lines = file.text.lines().count();
+        if file.path.contains("tests") {
+            continue;
+        }
+        let tests = file
+            .text
+            .lines()
+            .position(|l| l == "#[cfg(test)]")
+            .map_or(0, |at| lines - at);
+        assert!(
+            lines - tests <= MOST_LINES,
+            "{} has {} lines",
+            file.path,
+            lines - tests
+        );
+    }
+}

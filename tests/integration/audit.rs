@@ -1,0 +1,165 @@
+//! The audit trail of a running gateway.
+
+use std::fs;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::{Signature, VerifyingKey};
+
+use crate::support::backend::Backend;
+use crate::support::client::exchange;
+use crate::support::gateway::{Gateway, Options, machine, raw, wait_for};
+use crate::support::signer::Machine;
+
+#[test]
+fn an_accepted_request_leaves_a_record_that_anyone_can_verify() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let answer = gateway.request("POST", "/v1/secret/a", b"body");
+    let record = gateway.decisions("accepted", 1).remove(0);
+    assert_eq!(
+        record["request_id"],
+        *answer.header("x-request-id").unwrap()
+    );
+    assert_eq!(record["auth"], "signature");
+    assert_eq!(record["machine"]["id"], "machine-1");
+    assert_eq!(record["client_ip"], "127.0.0.1");
+    assert_eq!(record["body_bytes"], 4);
+    assert_eq!(record["ts"], "2027-01-15T08:00:01.000Z");
+
+    let text = |name: &str| record[name].as_str().unwrap().to_owned();
+    let message = format!(
+        "{}:{}:{}:{}:{}",
+        text("method"),
+        text("signed_path"),
+        record["timestamp"],
+        text("nonce"),
+        text("body_sha256")
+    );
+    let bytes = |text: &str| STANDARD.decode(text).unwrap();
+    let key = bytes(record["machine"]["public_key"].as_str().unwrap());
+    let key = VerifyingKey::from_bytes(&key.try_into().unwrap()).unwrap();
+    let signature = Signature::from_slice(&bytes(&text("signature"))).unwrap();
+    key.verify_strict(message.as_bytes(), &signature).unwrap();
+}
+
+#[test]
+fn a_forwarded_request_has_two_records_and_a_refused_one_has_one() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    gateway.request("GET", "/a", b"");
+    exchange(gateway.address, raw("GET", "/a", "", b""));
+    let response = gateway.decisions("response", 1).remove(0);
+    let refused = gateway.decisions("refused", 1).remove(0);
+    assert_eq!(
+        (response["status"].as_u64(), response["bytes"].as_u64()),
+        (Some(200), Some(11))
+    );
+    assert_eq!(
+        (refused["code"].as_str(), refused["auth"].as_str()),
+        (Some("missing_header"), Some("none"))
+    );
+    assert_eq!(gateway.decisions("accepted", 1).len(), 1);
+}
+
+#[test]
+fn the_record_is_there_before_the_backend_is_asked() {
+    let log = std::sync::Arc::new(std::sync::OnceLock::<std::path::PathBuf>::new());
+    let its_log = std::sync::Arc::clone(&log);
+    let backend = Backend::answering(move |_| {
+        let text = fs::read_to_string(its_log.get().unwrap()).unwrap();
+        crate::support::backend::ok(text.matches("\"accepted\"").count().to_string().as_bytes())
+    });
+    let gateway = Gateway::start(&backend);
+    log.set(gateway.folder.path().join("audit.jsonl")).unwrap();
+    for expected in ["1", "2", "3"] {
+        assert_eq!(gateway.request("GET", "/a", b"").body, expected.as_bytes());
+    }
+}
+
+#[test]
+fn a_refusal_after_the_signature_names_the_machine_and_one_before_only_the_claim() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let lines = gateway.sign(&machine(), "GET", "/a", b"").lines();
+    let bytes = raw("GET", "/a", &lines, b"");
+    exchange(gateway.address, &bytes);
+    exchange(gateway.address, &bytes);
+    let replayed = gateway.decisions("refused", 1).remove(0);
+    assert_eq!(
+        (&replayed["code"], &replayed["machine"]["id"]),
+        (&"replayed".into(), &"machine-1".into())
+    );
+    assert!(replayed.get("signature").is_none());
+
+    let forged = Machine::new("nobody-knows-me", 9).sign("GET", "/a", gateway.now(), b"");
+    exchange(gateway.address, raw("GET", "/a", &forged.lines(), b""));
+    let refused = gateway.decisions("refused", 2).remove(1);
+    assert_eq!(refused["claimed_machine"], "nobody-knows-me");
+    assert!(refused.get("machine").is_none());
+}
+
+#[test]
+fn a_client_cannot_forge_a_line() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let before = gateway.records().len();
+    exchange(
+        gateway.address,
+        "GET /a\u{2028}{\"decision\":\"accepted\"} HTTP/1.1\r\nHost: gw\r\nX-Machine-Id: \"},\\n{\"decision\":\"accepted\"}\r\n\r\n",
+    );
+    wait_for("the record", || {
+        (gateway.records().len() > before).then_some(())
+    });
+    assert!(
+        gateway
+            .records()
+            .iter()
+            .all(|r| r["decision"] != "accepted")
+    );
+}
+
+#[test]
+fn the_registry_at_the_start_is_a_record() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let record = &gateway.records()[0];
+    assert_eq!(record["decision"], "registry", "{record}");
+    assert_eq!(record["machines"], 1);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_makes_the_gateway_unready_and_refuses() {
+    let backend = Backend::start();
+    let audit = "/dev/full".into();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            audit,
+            ..Options::default()
+        },
+    );
+    assert_eq!(
+        gateway.request("GET", "/a", b"").code(),
+        "audit_unavailable"
+    );
+    let (status, why) = gateway.admin_get("/readyz");
+    assert_eq!(status, 503);
+    assert!(why.contains("audit"), "{why}");
+    assert_eq!(backend.connections(), 0);
+}
+
+#[test]
+fn a_log_that_was_moved_away_is_opened_again() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    gateway.request("GET", "/a", b"");
+    let log = gateway.folder.path().join("audit.jsonl");
+    fs::rename(&log, gateway.folder.path().join("audit.1")).unwrap();
+    wait_for("a new file", || {
+        gateway.request("GET", "/a", b"");
+        fs::read_to_string(&log)
+            .is_ok_and(|text| text.contains("\"accepted\""))
+            .then_some(())
+    });
+}

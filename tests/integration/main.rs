@@ -1,0 +1,25 @@
+//! The one integration binary: a gateway in this process, on real sockets, in front of a backend
+//! that writes everything down. Unit tests of the pure core are beside the code.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may panic"
+)]
+#![allow(missing_docs, unreachable_pub, reason = "nobody links a test")]
+
+mod support;
+
+mod architecture;
+mod audit;
+mod bodies;
+mod command_line;
+mod identity;
+mod metrics;
+mod query;
+mod refusals;
+mod registry;
+mod replay;
+mod shutdown;
+mod upstream;
+mod vectors;

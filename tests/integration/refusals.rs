@@ -1,0 +1,601 @@
+//! Every row of the refusal table, over a real socket: the exact status and code, and a backend
+//! that saw nothing.
+
+use std::sync::Arc;
+
+use countersign::auth::headers::Timestamp;
+use countersign::auth::refusal::Code;
+use countersign::auth::replay::{ClaimError, NonceKey, NonceStore};
+
+use crate::support::backend::{self, Backend};
+use crate::support::client::{Client, Response, exchange};
+use crate::support::gateway::{Gateway, Options, START, machine, raw, registry, wait_for};
+use crate::support::signer::Machine;
+
+/// The codes that this file provokes, each in the test of the same name below.
+const PROVOKED: [Code; 23] = [
+    Code::BadRequest,
+    Code::BadTarget,
+    Code::QueryNotAllowed,
+    Code::MethodNotAllowed,
+    Code::HeaderTooLarge,
+    Code::BodyTooLarge,
+    Code::RequestTimeout,
+    Code::MissingHeader,
+    Code::MalformedHeader,
+    Code::ClockSkew,
+    Code::BadSignature,
+    Code::Replayed,
+    Code::MachineDisabled,
+    Code::MachineExpired,
+    Code::NotPermitted,
+    Code::NoRoute,
+    Code::ReplayUnavailable,
+    Code::AuditUnavailable,
+    Code::Overloaded,
+    Code::UpstreamUnreachable,
+    Code::UpstreamTimeout,
+    Code::UpstreamError,
+    Code::Internal,
+];
+
+/// The codes whose feature does not exist yet. When one comes to be produced, it moves up, with
+/// a test of its own.
+const TO_COME: [Code; 3] = [Code::Throttled, Code::NotReady, Code::UpstreamCredential];
+
+#[test]
+fn every_code_is_provoked_here_or_named_as_still_to_come() {
+    let mut named: Vec<Code> = PROVOKED.into_iter().chain(TO_COME).collect();
+    named.sort();
+    assert_eq!(named, Code::ALL);
+}
+
+/// A code that the sources construct outside the enum's own file is produced, so it has to be in
+/// `PROVOKED`; one that they do not is still to come.
+#[test]
+fn a_code_that_appears_in_the_sources_needs_its_own_test() {
+    let mut sources = String::new();
+    for file in crate::architecture::sources() {
+        let tests = file.path.ends_with("tests.rs");
+        if !tests && !file.path.ends_with("auth/refusal.rs") {
+            // What stands below `mod tests` is not the gateway.
+            sources += file.text.split("#[cfg(test)]").next().unwrap_or_default();
+        }
+    }
+    for code in PROVOKED {
+        assert!(
+            sources.contains(&format!("Refusal::{code:?}")),
+            "{code:?} is not produced"
+        );
+    }
+    for code in TO_COME {
+        assert!(
+            !sources.contains(&format!("Refusal::{code:?}")),
+            "{code:?} has come: test it"
+        );
+    }
+}
+
+/// Asserts the row, that the backend heard nothing, and that the refusal was counted once.
+#[track_caller]
+fn assert_refused(gateway: &Gateway, backend: &Backend, response: &Response, code: Code) {
+    assert_eq!(
+        (response.status, response.code().as_str()),
+        (code.status(), code.as_str())
+    );
+    assert_eq!(backend.connections(), 0, "not even a connection");
+    assert!(backend.seen().is_empty());
+    let sample = format!("countersign_refusals_total{{code=\"{}\"}}", code.as_str());
+    assert_eq!(gateway.metric(&sample), 1.0);
+}
+
+/// Sends bytes to the common gateway and expects a refusal of the row.
+#[track_caller]
+fn refused(bytes: impl AsRef<[u8]>, code: Code) -> Response {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let response = exchange(gateway.address, bytes);
+    assert_refused(&gateway, &backend, &response, code);
+    response
+}
+
+/// A request of the common machine, signed for a gateway that has just become ready.
+fn signed(method: &str, path: &str, body: &[u8]) -> String {
+    machine().sign(method, path, START + 1, body).lines()
+}
+
+#[test]
+fn bad_request() {
+    let lines = signed("POST", "/a", b"abc");
+    refused(
+        format!(
+            "POST /a HTTP/1.1\r\nHost: gw\r\n{lines}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc"
+        ),
+        Code::BadRequest,
+    );
+}
+
+#[test]
+fn bad_request_for_a_head_that_cannot_be_parsed() {
+    refused("GET /a HTTP/1.1\r\nHost : gw\r\n\r\n", Code::BadRequest);
+    refused("NONSENSE\r\n\r\n", Code::BadRequest);
+}
+
+#[test]
+fn bad_target() {
+    let lines = signed("GET", "/a/%2e%2e/b", b"");
+    refused(raw("GET", "/a/%2e%2e/b", &lines, b""), Code::BadTarget);
+}
+
+#[test]
+fn query_not_allowed() {
+    let backend = Backend::start();
+    let routes = "  - { path: /, upstream: secrets, query: reject }\n".into();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            routes,
+            ..Options::default()
+        },
+    );
+    let lines = gateway.sign(&machine(), "GET", "/a", b"").lines();
+    let response = exchange(gateway.address, raw("GET", "/a?", &lines, b""));
+    assert_refused(&gateway, &backend, &response, Code::QueryNotAllowed);
+}
+
+#[test]
+fn method_not_allowed() {
+    for method in ["CONNECT", "TRACE", "get", "BREW"] {
+        let response = refused(
+            raw(method, "/a", &signed(method, "/a", b""), b""),
+            Code::MethodNotAllowed,
+        );
+        assert_eq!(
+            response.header("allow"),
+            Some("GET, HEAD, POST, PUT, PATCH, DELETE, LIST, OPTIONS")
+        );
+    }
+}
+
+#[test]
+fn header_too_large() {
+    let padding = "a".repeat(33 * 1024);
+    refused(
+        raw("GET", "/a", &format!("X-Padding: {padding}\r\n"), b""),
+        Code::HeaderTooLarge,
+    );
+}
+
+#[test]
+fn header_too_large_for_more_header_lines_than_the_parser_takes() {
+    let lines = "A: b\r\n".repeat(2000);
+    refused(raw("GET", "/a", &lines, b""), Code::HeaderTooLarge);
+}
+
+#[test]
+fn body_too_large_by_its_declared_length_before_a_byte_is_read() {
+    let lines = signed("POST", "/a", b"");
+    for length in ["1048577", "18446744073709551615"] {
+        refused(
+            format!("POST /a HTTP/1.1\r\nHost: gw\r\n{lines}Content-Length: {length}\r\n\r\n"),
+            Code::BodyTooLarge,
+        );
+    }
+}
+
+#[test]
+fn body_too_large_by_what_arrives() {
+    let backend = Backend::start();
+    let routes = "  - { path: /, upstream: secrets, max_body: 10 }\n".into();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            routes,
+            ..Options::default()
+        },
+    );
+    let lines = gateway
+        .sign(&machine(), "POST", "/a", b"12345678901")
+        .lines();
+    let response = exchange(
+        gateway.address,
+        format!(
+            "POST /a HTTP/1.1\r\nHost: gw\r\n{lines}Transfer-Encoding: chunked\r\n\r\nb\r\n12345678901\r\n0\r\n\r\n"
+        ),
+    );
+    assert_refused(&gateway, &backend, &response, Code::BodyTooLarge);
+}
+
+#[test]
+fn request_timeout_for_a_body_that_does_not_come() {
+    let backend = Backend::start();
+    let more = "limits: { body_timeout: 200ms }\n".into();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            more,
+            ..Options::default()
+        },
+    );
+    let lines = gateway.sign(&machine(), "POST", "/a", b"abc").lines();
+    let response = exchange(
+        gateway.address,
+        format!("POST /a HTTP/1.1\r\nHost: gw\r\n{lines}Content-Length: 3\r\n\r\na"),
+    );
+    assert_refused(&gateway, &backend, &response, Code::RequestTimeout);
+}
+
+#[test]
+fn request_timeout_for_a_head_that_does_not_end() {
+    let backend = Backend::start();
+    let more = "limits: { header_timeout: 200ms }\n".into();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            more,
+            ..Options::default()
+        },
+    );
+    let response = exchange(gateway.address, "GET /a HTTP/1.1\r\nHost: g");
+    assert_refused(&gateway, &backend, &response, Code::RequestTimeout);
+}
+
+#[test]
+fn missing_header() {
+    let signed = machine().sign("GET", "/a", START + 1, b"");
+    for (missing, _) in signed.pairs() {
+        let lines: String = signed
+            .pairs()
+            .iter()
+            .filter(|(name, _)| *name != missing)
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        let response = refused(raw("GET", "/a", &lines, b""), Code::MissingHeader);
+        assert!(response.json()["error"].as_str().unwrap().contains(missing));
+    }
+}
+
+#[test]
+fn malformed_header() {
+    let signed = machine().sign("GET", "/a", START + 1, b"");
+    for (twice, value) in signed.pairs() {
+        let lines = format!("{}{twice}: {value}\r\n", signed.lines());
+        let response = refused(raw("GET", "/a", &lines, b""), Code::MalformedHeader);
+        assert!(response.json()["error"].as_str().unwrap().contains(twice));
+    }
+}
+
+#[test]
+fn clock_skew() {
+    for timestamp in [START + 1 - 301, START + 1 + 301] {
+        let lines = machine().sign("GET", "/a", timestamp, b"").lines();
+        let response = refused(raw("GET", "/a", &lines, b""), Code::ClockSkew);
+        assert_eq!(response.json()["server_time"], START + 1);
+    }
+}
+
+#[test]
+fn bad_signature() {
+    let lines = Machine::new("machine-1", 2)
+        .sign("GET", "/a", START + 1, b"")
+        .lines();
+    refused(raw("GET", "/a", &lines, b""), Code::BadSignature);
+}
+
+#[test]
+fn bad_signature_for_a_body_that_was_not_signed() {
+    refused(
+        raw("POST", "/a", &signed("POST", "/a", b"one"), b"two"),
+        Code::BadSignature,
+    );
+}
+
+#[test]
+fn replayed() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let lines = gateway.sign(&machine(), "GET", "/a", b"").lines();
+    let bytes = raw("GET", "/a", &lines, b"");
+    assert_eq!(exchange(gateway.address, &bytes).status, 200);
+    let response = exchange(gateway.address, &bytes);
+    assert_eq!(
+        (response.status, response.code().as_str()),
+        (401, "replayed")
+    );
+    backend.only();
+}
+
+#[test]
+fn machine_disabled() {
+    let backend = Backend::start();
+    let machines = format!("{}    enabled: false\n", registry(&[&machine()]));
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            machines,
+            ..Options::default()
+        },
+    );
+    let response = gateway.request("GET", "/a", b"");
+    assert_refused(&gateway, &backend, &response, Code::MachineDisabled);
+}
+
+#[test]
+fn machine_expired() {
+    // START is 2027-01-15T08:00:00Z.
+    for line in [
+        "expires: 2027-01-15T08:00:01Z",
+        "not_before: 2027-01-15T08:00:02Z",
+    ] {
+        let backend = Backend::start();
+        let machines = format!("{}    {line}\n", registry(&[&machine()]));
+        let gateway = Gateway::with(
+            &backend,
+            Options {
+                machines,
+                ..Options::default()
+            },
+        );
+        let response = gateway.request("GET", "/a", b"");
+        assert_refused(&gateway, &backend, &response, Code::MachineExpired);
+    }
+}
+
+#[test]
+fn not_permitted() {
+    for path in [
+        "/v1/auth/token/lookup-self",
+        "/v1/sys/mounts",
+        "/v1/sys",
+        "/v1/auth",
+    ] {
+        let backend = Backend::start();
+        let gateway = Gateway::with(&backend, with_credential());
+        let response = gateway.request("GET", path, b"");
+        assert_refused(&gateway, &backend, &response, Code::NotPermitted);
+    }
+}
+
+fn with_credential() -> Options {
+    Options {
+        upstream: "    credential: { header: X-Vault-Token, file: token }\n".into(),
+        token: Some("the-backend-token".into()),
+        ..Options::default()
+    }
+}
+
+#[test]
+fn no_route() {
+    let backend = Backend::start();
+    let routes = "  - { path: /v1, upstream: secrets }\n".into();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            routes,
+            ..Options::default()
+        },
+    );
+    let response = gateway.request("GET", "/v12/a", b"");
+    assert_refused(&gateway, &backend, &response, Code::NoRoute);
+}
+
+#[test]
+fn replay_unavailable_for_what_was_stamped_before_the_start() {
+    let lines = machine().sign("GET", "/a", START, b"").lines();
+    let response = refused(raw("GET", "/a", &lines, b""), Code::ReplayUnavailable);
+    assert_eq!(response.header("retry-after"), Some("1"));
+}
+
+#[test]
+fn audit_unavailable() {
+    let backend = Backend::start();
+    let audit = "/dev/full".into();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            audit,
+            ..Options::default()
+        },
+    );
+    let response = gateway.request("GET", "/a", b"");
+    assert_refused(&gateway, &backend, &response, Code::AuditUnavailable);
+}
+
+#[test]
+fn overloaded() {
+    let backend = Backend::start();
+    let more = "limits: { body_budget: 1MiB }\n".into();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            more,
+            ..Options::default()
+        },
+    );
+    let body = [b'a'; 700_000];
+    let lines = gateway.sign(&machine(), "POST", "/a", &body).lines();
+    let mut holder = Client::connect(gateway.address);
+    holder.send(&raw("POST", "/a", &lines, &body)[..650_000]);
+    wait_for("the first body", || {
+        (gateway.metric("countersign_body_buffer_bytes") > 600_000.0).then_some(())
+    });
+    let response = gateway.request("POST", "/a", &body);
+    assert_refused(&gateway, &backend, &response, Code::Overloaded);
+}
+
+#[test]
+fn internal_for_a_panic_and_the_next_request_is_fine() {
+    struct Panics(std::sync::atomic::AtomicBool);
+    #[async_trait::async_trait]
+    impl NonceStore for Panics {
+        async fn claim(&self, _: NonceKey, _: Timestamp) -> Result<(), ClaimError> {
+            let first = !self.0.swap(true, std::sync::atomic::Ordering::SeqCst);
+            assert!(!first, "a panic on purpose");
+            Ok(())
+        }
+    }
+    let backend = Backend::start();
+    let nonces: Arc<dyn NonceStore> = Arc::new(Panics(false.into()));
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            nonces: Some(nonces),
+            ..Options::default()
+        },
+    );
+    let response = gateway.request("GET", "/a", b"");
+    assert_refused(&gateway, &backend, &response, Code::Internal);
+    assert_eq!(gateway.request("GET", "/a", b"").status, 200);
+}
+
+/// A port at which nobody listens: bound once, and let go.
+fn nobody() -> String {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[test]
+fn upstream_unreachable() {
+    let backend = Backend::start();
+    let servers = Some(vec![nobody(), nobody()]);
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            servers,
+            ..Options::default()
+        },
+    );
+    let response = gateway.request("GET", "/a", b"");
+    assert_refused(&gateway, &backend, &response, Code::UpstreamUnreachable);
+}
+
+#[test]
+fn upstream_timeout() {
+    let backend = Backend::answering(|_| {
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        backend::ok(b"late")
+    });
+    let upstream = "    read_timeout: 200ms\n".into();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            upstream,
+            ..Options::default()
+        },
+    );
+    let response = gateway.request("GET", "/a", b"");
+    assert_eq!(
+        (response.status, response.code().as_str()),
+        (504, "upstream_timeout")
+    );
+}
+
+#[test]
+fn upstream_error() {
+    let answers: [&[u8]; 5] = [
+        b"",
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://elsewhere/\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+    ];
+    for answer in answers {
+        let backend = Backend::answering(move |_| answer.to_vec());
+        let gateway = Gateway::start(&backend);
+        let response = gateway.request("GET", "/a", b"");
+        assert_eq!(
+            (response.status, response.code().as_str()),
+            (502, "upstream_error"),
+            "{}",
+            answer.escape_ascii()
+        );
+        assert_eq!(response.header("location"), None);
+        backend.only();
+    }
+}
+
+#[test]
+fn unknown_machine_disabled_machine_and_wrong_signature_look_alike() {
+    let disabled = Machine::new("disabled", 3);
+    let machines = format!("{}    enabled: false\n", registry(&[&machine(), &disabled]));
+    let backend = Backend::start();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            machines,
+            ..Options::default()
+        },
+    );
+    let answers = ["machine-1", "disabled", "nobody"].map(|id| {
+        let forged = Machine::new(id, 9);
+        let lines = gateway.sign(&forged, "GET", "/a", b"").lines();
+        let mut client = Client::connect(gateway.address);
+        let response = client.exchange(&raw("GET", "/a", &lines, b""));
+        assert_eq!(response.code(), "bad_signature");
+        assert!(client.is_closed(), "the connection ends alike");
+        without_what_always_differs(&response)
+    });
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0], answers[2]);
+    assert!(backend.seen().is_empty());
+}
+
+/// The whole answer, less the date and the id of the request.
+fn without_what_always_differs(response: &Response) -> (Vec<(String, String)>, String) {
+    let id = response.header("x-request-id").unwrap().to_owned();
+    let headers = response
+        .headers
+        .iter()
+        .filter(|(name, _)| {
+            !name.eq_ignore_ascii_case("date") && !name.eq_ignore_ascii_case("x-request-id")
+        })
+        .cloned()
+        .collect();
+    let body = String::from_utf8(response.body.clone()).unwrap();
+    assert_eq!(body.matches(&id).count(), 1);
+    (headers, body.replace(&id, ""))
+}
+
+#[test]
+fn a_refused_request_closes_its_connection_and_its_body_is_no_request() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let smuggled = raw(
+        "GET",
+        "/smuggled",
+        &gateway.sign(&machine(), "GET", "/smuggled", b"").lines(),
+        b"",
+    );
+    let lines = Machine::new("machine-1", 2)
+        .sign("POST", "/a", gateway.now(), &smuggled)
+        .lines();
+    let mut client = Client::connect(gateway.address);
+    let response = client.exchange(&raw("POST", "/a", &lines, &smuggled));
+    assert_eq!(response.code(), "bad_signature");
+    assert_eq!(response.header("connection"), Some("close"));
+    assert!(client.is_closed());
+    assert!(backend.seen().is_empty());
+}
+
+#[test]
+fn a_client_that_is_still_sending_gets_its_refusal() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let body = vec![b'a'; 600_000];
+    let lines = machine().sign("POST", "/a", START - 1000, &body).lines();
+    // Refused by its head; the body is under way all the same.
+    let mut client = Client::connect(gateway.address);
+    client.send(&raw("POST", "/a", &lines, &body)[..40_000]);
+    assert_eq!(client.receive().code(), "clock_skew");
+}
+
+#[test]
+fn a_refused_head_request_has_no_body() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let mut client = Client::connect(gateway.address);
+    client.send(&raw("HEAD", "/a", "", b""));
+    let response = client.receive_head();
+    assert_eq!(response.status, 401);
+    assert!(client.is_closed());
+}

@@ -1,0 +1,110 @@
+//! Stopping in order: nothing in flight is lost, and an idle gateway does not wait.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::support::backend::{self, Backend};
+use crate::support::client::Client;
+use crate::support::gateway::{machine, raw};
+use crate::support::process::{Process, clock, unix_seconds};
+
+#[test]
+fn an_idle_gateway_ends_at_once_on_each_signal() {
+    for signal in ["TERM", "QUIT", "INT"] {
+        let mut process = Process::serve(&Backend::start(), "{ delay: 0s, grace: 60s }");
+        // A kept-alive connection without a request is idle too.
+        let mut client = Client::connect(process.address);
+        let lines = machine().sign("GET", "/a", unix_seconds(), b"").lines();
+        assert_eq!(client.exchange(&raw("GET", "/a", &lines, b"")).status, 200);
+        let before = clock();
+        process.signal(signal);
+        assert!(process.wait(Duration::from_secs(10)).success(), "{signal}");
+        // Far from the grace period; how fast is not asserted.
+        assert!(clock() - before < Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn it_is_not_ready_during_the_delay_and_still_serves() {
+    let mut process = Process::serve(&Backend::start(), "{ delay: 2s, grace: 10s }");
+    process.signal("TERM");
+    crate::support::gateway::wait_for("unreadiness", || (!process.is_ready()).then_some(()));
+    let lines = machine().sign("GET", "/a", unix_seconds(), b"").lines();
+    let answer = Client::connect(process.address).exchange(&raw("GET", "/a", &lines, b""));
+    assert_eq!(answer.status, 200);
+    assert!(process.wait(Duration::from_secs(15)).success());
+}
+
+#[test]
+fn a_request_in_flight_finishes() {
+    let backend = Backend::answering(|_| {
+        std::thread::sleep(Duration::from_millis(1500));
+        backend::ok(b"slow")
+    });
+    let mut process = Process::serve(&backend, "{ delay: 0s, grace: 20s }");
+    let mut client = Client::connect(process.address);
+    let lines = machine().sign("GET", "/a", unix_seconds(), b"").lines();
+    client.send(&raw("GET", "/a", &lines, b""));
+    crate::support::gateway::wait_for("the backend", || (backend.connections() > 0).then_some(()));
+    process.signal("TERM");
+    let answer = client.receive();
+    assert_eq!((answer.status, answer.body.as_slice()), (200, &b"slow"[..]));
+    assert!(process.wait(Duration::from_secs(10)).success());
+}
+
+#[test]
+fn the_grace_period_ends_what_does_not_finish() {
+    let backend = Backend::answering(|_| {
+        std::thread::sleep(Duration::from_secs(30));
+        backend::ok(b"never")
+    });
+    let mut process = Process::serve(&backend, "{ delay: 0s, grace: 1s }");
+    let mut client = Client::connect(process.address);
+    let lines = machine().sign("GET", "/a", unix_seconds(), b"").lines();
+    client.send(&raw("GET", "/a", &lines, b""));
+    crate::support::gateway::wait_for("the backend", || (backend.connections() > 0).then_some(()));
+    process.signal("TERM");
+    assert!(process.wait(Duration::from_secs(10)).success());
+}
+
+/// Kept-alive connections under load while the gateway stops. A request that was answered with
+/// `Connection: close`, or that met a closed connection before its first byte was answered on a
+/// connection at rest, is the load balancer's to repeat; one that was accepted must be answered.
+#[test]
+fn under_load_no_accepted_request_goes_unanswered() {
+    let backend = Backend::answering(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        backend::ok(b"ok")
+    });
+    let mut process = Process::serve(&backend, "{ delay: 0s, grace: 20s }");
+    let stop = AtomicBool::new(false);
+    let answered = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                let mut client = Client::connect(process.address);
+                while !stop.load(Ordering::SeqCst) {
+                    let lines = machine().sign("GET", "/a", unix_seconds(), b"").lines();
+                    client.send(&raw("GET", "/a", &lines, b""));
+                    let Some(answer) = client.try_receive(false) else {
+                        return;
+                    };
+                    assert_eq!(answer.status, 200, "{answer:?}");
+                    answered.fetch_add(1, Ordering::SeqCst);
+                    if answer.header("connection") == Some("close") {
+                        return;
+                    }
+                }
+            });
+        }
+        crate::support::gateway::wait_for("load", || {
+            (answered.load(Ordering::SeqCst) > 100).then_some(())
+        });
+        process.signal("TERM");
+        std::thread::sleep(Duration::from_millis(500));
+        stop.store(true, Ordering::SeqCst);
+    });
+    assert!(process.wait(Duration::from_secs(25)).success());
+    // Every request that reached the backend was answered to its client.
+    assert_eq!(backend.seen().len(), answered.load(Ordering::SeqCst));
+}

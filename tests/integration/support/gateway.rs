@@ -1,0 +1,285 @@
+//! A gateway in this process, on free ports, with a clock of its own that the test moves.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use countersign::auth::replay::NonceStore;
+use countersign::clock::{Clock, Hands};
+use countersign::config::{self, Environment};
+use countersign::server::Server;
+use serde_json::Value;
+
+use super::backend::Backend;
+use super::client::{self, Response};
+use super::signer::{Machine, Signed};
+
+/// The second in which every test gateway starts; a moment later it is ready.
+pub const START: u64 = 1_800_000_000;
+
+pub struct Gateway {
+    pub address: SocketAddr,
+    /// The TLS listener, where there is one.
+    pub tls_address: Option<SocketAddr>,
+    pub admin: SocketAddr,
+    pub folder: tempfile::TempDir,
+    clock: Clock,
+    pub hands: Hands,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What differs from the common test gateway.
+pub struct Options {
+    /// Lines below `routes:`; by default one route for everything.
+    pub routes: String,
+    /// More top-level lines.
+    pub more: String,
+    /// More lines of the upstream `secrets`.
+    pub upstream: String,
+    /// The servers; by default the backend alone.
+    pub servers: Option<Vec<String>>,
+    /// The registry file.
+    pub machines: String,
+    /// The audit file, relative to the gateway's folder.
+    pub audit: String,
+    /// The content of the file `token`, for a credential.
+    pub token: Option<String>,
+    /// Listen with TLS too.
+    pub tls: bool,
+    /// The second in which it starts.
+    pub start: u64,
+    /// Another store of nonces.
+    pub nonces: Option<Arc<dyn NonceStore>>,
+}
+
+/// The machine of most tests.
+pub fn machine() -> Machine {
+    Machine::new("machine-1", 1)
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            routes: "  - { path: /, upstream: secrets }\n".into(),
+            more: String::new(),
+            upstream: String::new(),
+            servers: None,
+            machines: registry(&[&machine()]),
+            audit: "audit.jsonl".into(),
+            token: None,
+            tls: false,
+            start: START,
+            nonces: None,
+        }
+    }
+}
+
+/// A registry file that holds these machines, enabled and nameless.
+pub fn registry(machines: &[&Machine]) -> String {
+    let mut text = "machines:\n".to_owned();
+    for machine in machines {
+        text += &format!(
+            "  - id: {}\n    public_keys: [\"{}\"]\n",
+            machine.id,
+            machine.public_key()
+        );
+    }
+    text
+}
+
+impl Gateway {
+    /// The common gateway in front of a backend.
+    pub fn start(backend: &Backend) -> Gateway {
+        Gateway::with(backend, Options::default())
+    }
+
+    pub fn with(backend: &Backend, options: Options) -> Gateway {
+        let folder = tempfile::tempdir().unwrap();
+        let config = write_files(folder.path(), backend, &options);
+        let (clock, hands) = Clock::manual(options.start * 1000);
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (bound, ready) = std::sync::mpsc::channel();
+        let (its_clock, nonces) = (clock.clone(), options.nonces);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let loaded = config::load(&config, &Environment::of_process())
+                    .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+                let server = match nonces {
+                    None => Server::bind(loaded.config, its_clock).await,
+                    Some(store) => Server::bind_with_nonces(loaded.config, its_clock, store).await,
+                }
+                .unwrap_or_else(|error| panic!("{error}"));
+                bound
+                    .send((server.addresses().to_vec(), server.admin_address()))
+                    .unwrap();
+                server
+                    .run(async {
+                        let _ = stopped.await;
+                    })
+                    .await;
+            });
+        });
+        let (addresses, admin) = ready
+            .recv_timeout(Duration::from_secs(20))
+            .expect("it starts");
+        // The first second belongs to whoever ran before.
+        hands.advance(Duration::from_secs(1));
+        Gateway {
+            address: addresses[0],
+            tls_address: addresses.get(1).copied(),
+            admin,
+            folder,
+            clock,
+            hands,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    /// The gateway's time, in Unix seconds.
+    pub fn now(&self) -> u64 {
+        self.clock.now().unix_seconds()
+    }
+
+    /// Signs for the gateway's time.
+    pub fn sign(&self, machine: &Machine, method: &str, path: &str, body: &[u8]) -> Signed {
+        machine.sign(method, path, self.now(), body)
+    }
+
+    /// Signs and sends a request of the common machine.
+    pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Response {
+        let signed = self.sign(&machine(), method, path, body);
+        client::exchange(self.address, raw(method, path, &signed.lines(), body))
+    }
+
+    /// A GET of the admin listener.
+    pub fn admin_get(&self, path: &str) -> (u16, String) {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(self.admin).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
+    }
+
+    /// One sample of `/metrics`, by its whole name with labels.
+    pub fn metric(&self, sample: &str) -> f64 {
+        let (_, text) = self.admin_get("/metrics");
+        text.lines()
+            .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
+            .unwrap_or_else(|| panic!("no sample {sample} in\n{text}"))
+    }
+
+    /// The audit records so far.
+    pub fn records(&self) -> Vec<Value> {
+        let log = fs::read_to_string(self.folder.path().join("audit.jsonl")).unwrap();
+        log.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .collect()
+    }
+
+    /// The records with this `decision`, once there are `count` of them.
+    pub fn decisions(&self, decision: &str, count: usize) -> Vec<Value> {
+        wait_for(&format!("{count} records '{decision}'"), || {
+            let mut records = self.records();
+            records.retain(|record| record["decision"] == decision);
+            (records.len() >= count).then_some(records)
+        })
+    }
+
+    /// Replaces the registry file, as an editor does.
+    pub fn write_registry(&self, text: &str) {
+        let (new, path) = (self.folder.path().join("new"), self.registry_path());
+        fs::write(&new, text).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    pub fn registry_path(&self) -> PathBuf {
+        self.folder.path().join("machines.yaml")
+    }
+
+    /// Asks it to stop, without waiting.
+    pub fn begin_stop(&mut self) {
+        let _ = self.stop.take().map(|stop| stop.send(()));
+    }
+
+    /// Stops it and waits until it has.
+    pub fn stop(&mut self) {
+        self.begin_stop();
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            if !std::thread::panicking() {
+                ended.unwrap();
+            }
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn write_files(folder: &Path, backend: &Backend, options: &Options) -> PathBuf {
+    let servers = match &options.servers {
+        Some(servers) => servers.clone(),
+        None => vec![format!("http://{}", backend.address)],
+    };
+    let mut listeners = "  - address: 127.0.0.1:0\n".to_owned();
+    if options.tls {
+        super::tls::write_certificate(folder);
+        listeners += "  - address: 127.0.0.1:0\n    tls: { cert: cert.pem, key: key.pem }\n";
+    }
+    let config = format!(
+        "listeners:\n{listeners}admin: {{ address: 127.0.0.1:0 }}\n\
+         registry: {{ file: machines.yaml }}\nupstreams:\n  secrets:\n    servers: {servers:?}\n{}\
+         routes:\n{}audit: {{ file: {} }}\nshutdown: {{ delay: 0s, grace: 10s }}\n{}",
+        options.upstream, options.routes, options.audit, options.more,
+    );
+    if let Some(token) = &options.token {
+        fs::write(folder.join("token"), token).unwrap();
+    }
+    fs::write(folder.join("machines.yaml"), &options.machines).unwrap();
+    let path = folder.join("countersign.yaml");
+    fs::write(&path, config).unwrap();
+    path
+}
+
+/// A request with a Host, these header lines, and a Content-Length where there is a body.
+pub fn raw(method: &str, target: &str, lines: &str, body: &[u8]) -> Vec<u8> {
+    let length = match body.len() {
+        0 => String::new(),
+        length => format!("Content-Length: {length}\r\n"),
+    };
+    let mut bytes =
+        format!("{method} {target} HTTP/1.1\r\nHost: gw\r\n{lines}{length}\r\n").into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Waits, bounded, until `look` finds something.
+pub fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+    for _ in 0..500 {
+        if let Some(found) = look() {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("waited ten seconds in vain for {what}");
+}

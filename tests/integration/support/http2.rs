@@ -1,0 +1,121 @@
+//! An HTTP/2 client over TLS, by ALPN, one request at a time.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::client::Response;
+use super::signer::Signed;
+
+pub struct Http2 {
+    runtime: tokio::runtime::Runtime,
+    send: SendRequest<Bytes>,
+}
+
+impl Http2 {
+    /// Connects to a gateway whose certificate lies in `folder`.
+    pub fn connect(address: SocketAddr, folder: &Path) -> Http2 {
+        let certificate = CertificateDer::from_pem_file(folder.join("cert.pem")).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let send = runtime.block_on(async {
+            let tcp = TcpStream::connect(address).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let tls = TlsConnector::from(Arc::new(config))
+                .connect(name, tcp)
+                .await
+                .unwrap();
+            assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            let (send, connection) = h2::client::handshake(tls).await.unwrap();
+            tokio::spawn(connection);
+            send
+        });
+        Http2 { runtime, send }
+    }
+
+    /// Sends a signed request; `declared` says whether with a Content-Length.
+    pub fn request(
+        &mut self,
+        method: &str,
+        target: &str,
+        signed: &Signed,
+        body: &[u8],
+        declared: bool,
+    ) -> Response {
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(format!("https://localhost{target}"));
+        for (name, value) in signed.pairs() {
+            request = request.header(name, value);
+        }
+        if declared && !body.is_empty() {
+            request = request.header("content-length", body.len());
+        }
+        let request = request.body(()).unwrap();
+        let exchange = exchange(self.send.clone(), request, Bytes::copy_from_slice(body));
+        self.runtime
+            .block_on(async { tokio::time::timeout(Duration::from_secs(30), exchange).await })
+            .expect("an answer in time")
+    }
+}
+
+async fn exchange(
+    send: SendRequest<Bytes>,
+    request: http::Request<()>,
+    mut body: Bytes,
+) -> Response {
+    let mut send = send.ready().await.unwrap();
+    let (answer, mut stream) = send.send_request(request, body.is_empty()).unwrap();
+    while !body.is_empty() {
+        stream.reserve_capacity(body.len());
+        // A gateway that has answered takes no more.
+        let Some(Ok(room)) = poll_fn(|cx| stream.poll_capacity(cx)).await else {
+            break;
+        };
+        let piece = body.split_to(room.min(body.len()));
+        if stream.send_data(piece, body.is_empty()).is_err() {
+            break;
+        }
+    }
+    let (head, mut content) = answer.await.unwrap().into_parts();
+    let mut body = Vec::new();
+    while let Some(piece) = content.data().await {
+        let piece = piece.unwrap();
+        content
+            .flow_control()
+            .release_capacity(piece.len())
+            .unwrap();
+        body.extend_from_slice(&piece);
+    }
+    Response {
+        status: head.status.as_u16(),
+        headers: head
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect(),
+        body,
+    }
+}

@@ -1,0 +1,9 @@
+//! What the tests stand on.
+
+pub mod backend;
+pub mod client;
+pub mod gateway;
+pub mod http2;
+pub mod process;
+pub mod signer;
+pub mod tls;

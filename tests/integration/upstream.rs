@@ -1,0 +1,204 @@
+//! Several servers, and at most one delivery.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use crate::support::backend::{self, Backend};
+use crate::support::client::{Client, exchange};
+use crate::support::gateway::{Gateway, Options, machine, raw};
+
+fn url(backend: &Backend) -> String {
+    format!("http://{}", backend.address)
+}
+
+fn nobody() -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[test]
+fn the_servers_take_turns() {
+    let servers = [Backend::start(), Backend::start(), Backend::start()];
+    let options = Options {
+        servers: Some(servers.iter().map(url).collect()),
+        ..Options::default()
+    };
+    let gateway = Gateway::with(&servers[0], options);
+    for _ in 0..9 {
+        assert_eq!(gateway.request("GET", "/a", b"").status, 200);
+    }
+    for server in &servers {
+        assert_eq!(server.seen().len(), 3);
+    }
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_passed_over() {
+    let backend = Backend::start();
+    let options = Options {
+        servers: Some(vec![nobody(), url(&backend), nobody()]),
+        ..Options::default()
+    };
+    let gateway = Gateway::with(&backend, options);
+    for _ in 0..6 {
+        assert_eq!(gateway.request("PUT", "/a", b"body").status, 200);
+    }
+    assert_eq!(backend.seen().len(), 6);
+}
+
+#[test]
+fn a_request_whose_server_broke_off_goes_nowhere_else() {
+    // Idempotent methods on a reused connection are what Pingora would send again.
+    let broken = Backend::answering(|seen| match seen.target.as_str() {
+        "/break" => Vec::new(),
+        _ => backend::ok(b"ok"),
+    });
+    let other = Backend::start();
+    for method in ["GET", "PUT", "DELETE"] {
+        let gateway = Gateway::with(
+            &broken,
+            Options {
+                servers: Some(vec![url(&broken)]),
+                ..Options::default()
+            },
+        );
+        let before = broken.seen().len();
+        assert_eq!(gateway.request("GET", "/warm", b"").status, 200);
+        assert_eq!(
+            gateway.request(method, "/break", b"").code(),
+            "upstream_error"
+        );
+        assert_eq!(broken.seen().len() - before, 2, "{method}");
+    }
+    assert!(other.seen().is_empty());
+}
+
+#[test]
+fn a_kept_alive_connection_to_the_backend_is_used_again() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    for _ in 0..5 {
+        assert_eq!(gateway.request("GET", "/a", b"").status, 200);
+    }
+    assert_eq!((backend.seen().len(), backend.connections()), (5, 1));
+}
+
+#[test]
+fn a_kept_alive_connection_to_the_gateway_carries_many_requests() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let mut client = Client::connect(gateway.address);
+    for _ in 0..20 {
+        let lines = gateway.sign(&machine(), "POST", "/a", b"body").lines();
+        let answer = client.exchange(&raw("POST", "/a", &lines, b"body"));
+        assert_eq!(answer.status, 200);
+        assert_ne!(answer.header("connection"), Some("close"));
+    }
+    assert_eq!(backend.seen().len(), 20);
+}
+
+#[test]
+fn a_client_that_asks_to_close_is_obeyed() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let lines = gateway.sign(&machine(), "GET", "/a", b"").lines() + "Connection: close\r\n";
+    let mut client = Client::connect(gateway.address);
+    let answer = client.exchange(&raw("GET", "/a", &lines, b""));
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (200, Some("close"))
+    );
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_pipelined_second_request_does_not_cost_the_first_its_answer() {
+    let backend = Backend::answering(|_| {
+        std::thread::sleep(Duration::from_millis(200));
+        backend::ok(b"first")
+    });
+    let gateway = Gateway::start(&backend);
+    let mut bytes = Vec::new();
+    for path in ["/first", "/second"] {
+        let lines = gateway.sign(&machine(), "GET", path, b"").lines();
+        bytes.extend(raw("GET", path, &lines, b""));
+    }
+    // In one packet, and in two.
+    for split in [bytes.len(), bytes.len() / 2 + 10] {
+        let mut client = Client::connect(gateway.address);
+        client.send(&bytes[..split]);
+        std::thread::sleep(Duration::from_millis(50));
+        client.send(&bytes[split..]);
+        let answer = client.receive();
+        assert!(
+            answer.body == b"first" || answer.code() == "replayed",
+            "{answer:?}"
+        );
+        assert!(client.is_closed());
+    }
+    assert!(backend.seen().iter().all(|seen| seen.target == "/first"));
+}
+
+#[test]
+fn interim_answers_of_the_backend_stay_behind() {
+    let backend = Backend::answering(|_| {
+        let mut bytes = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".to_vec();
+        bytes.extend(backend::ok(b"final"));
+        bytes
+    });
+    let gateway = Gateway::start(&backend);
+    let mut client = Client::connect(gateway.address);
+    let lines = gateway.sign(&machine(), "GET", "/a", b"").lines();
+    client.send(&raw("GET", "/a", &lines, b""));
+    let first = client.receive_any().unwrap();
+    assert_eq!((first.status, first.body.as_slice()), (200, &b"final"[..]));
+}
+
+#[test]
+fn the_backends_own_refusals_cross_as_they_are() {
+    for status in [
+        "403 Forbidden",
+        "404 Not Found",
+        "500 Internal Server Error",
+        "304 Not Modified",
+    ] {
+        let backend = Backend::answering(move |_| match status {
+            "304 Not Modified" => b"HTTP/1.1 304 Not Modified\r\n\r\n".to_vec(),
+            _ => backend::response(status, "", b"{\"errors\":[\"mine\"]}"),
+        });
+        let gateway = Gateway::start(&backend);
+        let answer = gateway.request("GET", "/a", b"");
+        assert_eq!(answer.status.to_string(), status[..3]);
+    }
+}
+
+#[test]
+fn head_answers_have_no_body_and_keep_the_connection() {
+    let backend = Backend::answering(|seen| match seen.method.as_str() {
+        "HEAD" => b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n".to_vec(),
+        _ => backend::ok(b"hello"),
+    });
+    let gateway = Gateway::start(&backend);
+    let mut client = Client::connect(gateway.address);
+    let lines = gateway.sign(&machine(), "HEAD", "/a", b"").lines();
+    client.send(&raw("HEAD", "/a", &lines, b""));
+    assert_eq!(client.receive_head().header("content-length"), Some("5"));
+    let lines = gateway.sign(&machine(), "GET", "/a", b"").lines();
+    assert_eq!(
+        client.exchange(&raw("GET", "/a", &lines, b"")).body,
+        b"hello"
+    );
+}
+
+#[test]
+fn an_unsigned_flood_makes_no_connection_to_the_backend() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    for _ in 0..50 {
+        assert_eq!(
+            exchange(gateway.address, raw("GET", "/a", "", b"")).code(),
+            "missing_header"
+        );
+    }
+    assert_eq!(backend.connections(), 0);
+}
