@@ -181,7 +181,10 @@ mod tests {
 
     #[test]
     fn the_hash_of_nothing_is_the_hash_of_nothing() {
-        assert_eq!(*BodyHash::EMPTY.as_bytes(), <[u8; 32]>::from(Sha256::digest(b"")));
+        assert_eq!(
+            *BodyHash::EMPTY.as_bytes(),
+            <[u8; 32]>::from(Sha256::digest(b""))
+        );
     }
 
     fn fields() -> impl Strategy<Value = (String, String, String, String, [u8; 32])> {

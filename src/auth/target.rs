@@ -31,11 +31,8 @@ pub enum QueryPolicy {
 
 impl QueryPolicy {
     /// Every policy.
-    pub const ALL: [QueryPolicy; 3] = [
-        QueryPolicy::Strip,
-        QueryPolicy::Reject,
-        QueryPolicy::Signed,
-    ];
+    pub const ALL: [QueryPolicy; 3] =
+        [QueryPolicy::Strip, QueryPolicy::Reject, QueryPolicy::Signed];
 
     /// The word for it in the configuration.
     pub const fn as_str(self) -> &'static str {

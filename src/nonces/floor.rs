@@ -90,7 +90,11 @@ impl Floor {
         let start = Duration::from_secs(now.as_secs() - now.as_secs() % BUCKET.as_secs());
         // A clock reading that is older than the newest bucket goes into that one: the insertion
         // that it announces still lies after the bucket's start.
-        if self.buckets.back().is_none_or(|newest| newest.start < start) {
+        if self
+            .buckets
+            .back()
+            .is_none_or(|newest| newest.start < start)
+        {
             self.buckets.push_back(Bucket {
                 start,
                 greatest: 0,

@@ -137,7 +137,10 @@ mod tests {
     fn a_nonce_passes_once() {
         let (store, _) = store(10);
         assert_eq!(store.claim_now(key(1), at(NOW + 1)), Ok(()));
-        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Err(ClaimError::Replayed));
+        assert_eq!(
+            store.claim_now(key(1), at(NOW + 1)),
+            Err(ClaimError::Replayed)
+        );
         assert_eq!(store.claim_now(key(2), at(NOW + 1)), Ok(()));
     }
 
@@ -145,7 +148,10 @@ mod tests {
     fn a_nonce_stays_spent_under_another_timestamp() {
         let (store, _) = store(10);
         assert_eq!(store.claim_now(key(1), at(NOW + 1)), Ok(()));
-        assert_eq!(store.claim_now(key(1), at(NOW + 2)), Err(ClaimError::Replayed));
+        assert_eq!(
+            store.claim_now(key(1), at(NOW + 2)),
+            Err(ClaimError::Replayed)
+        );
     }
 
     #[test]
@@ -167,7 +173,10 @@ mod tests {
                     });
                 }
             });
-            assert_eq!((passed.into_inner(), replayed.into_inner()), (1, COPIES - 1));
+            assert_eq!(
+                (passed.into_inner(), replayed.into_inner()),
+                (1, COPIES - 1)
+            );
         }
     }
 
@@ -195,7 +204,10 @@ mod tests {
         let (store, _) = store(2);
         assert_eq!(store.claim_now(key(1), at(NOW + 1)), Ok(()));
         for _ in 0..10 {
-            assert_eq!(store.claim_now(key(1), at(NOW + 1)), Err(ClaimError::Replayed));
+            assert_eq!(
+                store.claim_now(key(1), at(NOW + 1)),
+                Err(ClaimError::Replayed)
+            );
         }
         assert_eq!(store.live(), 1);
         assert_eq!(store.claim_now(key(2), at(NOW + 1)), Ok(()));
