@@ -1,5 +1,8 @@
 //! The command line: one file a command.
 
+pub mod keygen;
+pub mod machine;
+
 use std::fmt;
 
 /// Why a command ended without success, with the text for the person who ran it.
