@@ -3,6 +3,8 @@
 mod check;
 mod demo;
 mod health;
+mod keygen;
+mod machine;
 mod request;
 mod serve;
 mod sign;
@@ -10,12 +12,12 @@ mod signer;
 
 use std::fmt;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Environment;
+use crate::config::{self, Environment};
 use crate::registry::Registry;
 
 /// A reverse-proxy gateway that lets only signed requests through
@@ -31,6 +33,8 @@ enum Command {
     Serve(serve::ServeArgs),
     Check(check::CheckArgs),
     Demo(demo::DemoArgs),
+    Keygen(keygen::KeygenArgs),
+    Machine(machine::MachineArgs),
     Sign(sign::SignArgs),
     Request(request::RequestArgs),
     Health(health::HealthArgs),
@@ -96,6 +100,8 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args, &Environment::of_process(), check_registry, out),
         Command::Demo(args) => demo::run(&args, out),
+        Command::Keygen(args) => keygen::run(&args, out),
+        Command::Machine(args) => machine::run(&args, &registry_of(&args)?, out),
         Command::Sign(args) => sign::run(&args, out),
         Command::Request(args) => request::run(&args, out),
         Command::Health(args) => health::run(&args),
@@ -106,5 +112,23 @@ fn check_registry(file: &Path) -> Result<usize, Vec<String>> {
     match Registry::load(file, None) {
         Ok(registry) => Ok(registry.len()),
         Err(mistakes) => Err(mistakes.to_string().lines().map(str::to_owned).collect()),
+    }
+}
+
+/// The registry file that `machine` works on: named itself, or by a configuration.
+fn registry_of(args: &machine::MachineArgs) -> Result<PathBuf, Failure> {
+    match (&args.registry, &args.config) {
+        (Some(registry), _) => Ok(registry.clone()),
+        (None, Some(file)) => match config::load(file, &Environment::of_process()) {
+            Ok(loaded) => Ok(loaded.config.registry),
+            // Other mistakes need not keep anyone from disabling a machine.
+            Err(mistakes) => mistakes
+                .registry
+                .clone()
+                .ok_or_else(|| Failure::Configuration(mistakes.to_string())),
+        },
+        (None, None) => Err(Failure::Usage(
+            "name the registry with --registry FILE, or a configuration with --config FILE".into(),
+        )),
     }
 }

@@ -1,6 +1,6 @@
 //! Edits of a registry file's text that touch one machine and leave every other byte as it was.
 //!
-//! They go by indentation ([`Outline`]), so the caller must parse the result and see that it differs from the
+//! They go by indentation, so the caller must parse the result and see that it differs from the
 //! old registry in that machine alone.
 
 use serde_json::json;
@@ -349,5 +349,38 @@ machines:
         assert!(remove(FILE, "A").is_err());
         assert!(remove(FILE, "").is_err());
         assert!(remove("machines:\n- id: ab\n", "a").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_edited_or_refused(items in "([ -]{0,4}(id|enabled|x)?:? ?[a\"#\t\réтrue]{0,3}\n?){0,12}") {
+            let text = format!("machines:\n{items}");
+            let _ = add(&text, &new_machine("c"));
+            let _ = remove(&text, "a");
+            if let Ok(edited) = set_enabled(&text, "a", false) {
+                proptest::prop_assert!(edited.contains("enabled"));
+            }
+        }
+
+        #[test]
+        fn what_is_added_can_be_switched_and_removed_again(
+            ids in proptest::collection::btree_set("[a-z0-9._-]{1,8}", 1..6),
+            pick in proptest::prelude::any::<proptest::sample::Index>(),
+        ) {
+            let ids: Vec<String> = ids.into_iter().collect();
+            let mut text = String::from("# head\nmachines: [] # none\n# end\n");
+            for id in &ids {
+                text = add(&text, &new_machine(id)).unwrap();
+            }
+            let id = pick.get(&ids);
+            let off = set_enabled(&text, id, false).unwrap();
+            let on = set_enabled(&off, id, true).unwrap();
+            proptest::prop_assert_eq!(on.lines().count(), text.lines().count() + 1);
+            proptest::prop_assert_eq!(remove(&on, id).unwrap(), remove(&text, id).unwrap());
+            for id in &ids {
+                text = remove(&text, id).unwrap();
+            }
+            proptest::prop_assert_eq!(text, "# head\nmachines: [] # none\n# end\n");
+        }
     }
 }

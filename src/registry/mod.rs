@@ -1,11 +1,11 @@
 //! The machines that may act: `machines.yaml` -> checked machines; a reload that fails keeps the last good
 //! ones.
 //!
-//! In the order of a load: [`read`](load) the file in bounded memory; [`parse`] it as it stands there; check the
-//! [`fields`] of each machine (its keys in their four [spellings](key_format), its [`validity`]); check the
-//! [`keys`] on all cores; [`report`] all [`mistakes`] together. The result is a [`Registry`], which nothing
-//! changes any more. A [`RegistryStore`] holds the current one, and [`watch`] says when the file has changed.
-//! For edits there are [`edit`], which works on the text, and [`replace`], which puts it in place.
+//! In the order of a load: `load` reads the file in bounded memory; `parse` takes it as it stands there; `fields`
+//! checks each machine (its keys in their four [spellings](key_format), its [`validity`]); `keys` checks the keys
+//! on all cores; `report` tells all [`Mistakes`] together. The result is a [`Registry`], which nothing changes any
+//! more. A [`RegistryStore`] holds the current one, and [`watch()`] says when the file has changed. For edits
+//! there are [`edit`], which works on the text, and [`replace`], which puts it in place.
 
 mod change;
 pub mod edit;

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// What a text must be to name an instant.
-pub(super) const EXPECTED: &str = "an instant such as \"2027-01-31T12:00:00Z\" (RFC 3339, whole seconds, from 1970 on), \
+pub const EXPECTED: &str = "an instant such as \"2027-01-31T12:00:00Z\" (RFC 3339, whole seconds, from 1970 on), \
      or a date such as \"2027-01-31\", which is its first second in UTC";
 
 /// The Unix seconds of an RFC 3339 timestamp, or of the first second (UTC) of a date.

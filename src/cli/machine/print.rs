@@ -1,0 +1,129 @@
+//! Machines on a terminal, or as JSON for a program.
+
+use serde::Serialize;
+
+use crate::auth::identity::Machine;
+use crate::registry::{key_format, validity};
+
+/// What a program gets of a machine; names as in the registry and in the audit records.
+#[derive(Serialize)]
+struct Json<'m> {
+    id: &'m str,
+    name: Option<&'m str>,
+    vault: Option<&'m str>,
+    owner: Option<&'m str>,
+    enabled: bool,
+    not_before: Option<String>,
+    expires: Option<String>,
+    public_keys: Vec<JsonKey>,
+}
+
+#[derive(Serialize)]
+struct JsonKey {
+    key: String,
+    public_key: String,
+}
+
+impl<'m> From<&'m Machine> for Json<'m> {
+    fn from(machine: &'m Machine) -> Json<'m> {
+        let keys = machine.keys.iter().map(|key| JsonKey {
+            key: key.fingerprint().to_string(),
+            public_key: key_format::to_base64(key.as_bytes()),
+        });
+        Json {
+            id: machine.id.as_str(),
+            name: machine.name.as_deref(),
+            vault: machine.vault.as_deref(),
+            owner: machine.owner.as_deref(),
+            enabled: machine.enabled,
+            not_before: machine.not_before.map(validity::to_text),
+            expires: machine.expires.map(validity::to_text),
+            public_keys: keys.collect(),
+        }
+    }
+}
+
+/// All machines: a table, or a JSON array.
+pub(super) fn list(machines: &[&Machine], json: bool) -> String {
+    if json {
+        let machines: Vec<Json<'_>> = machines
+            .iter()
+            .map(|machine| Json::from(*machine))
+            .collect();
+        return as_json(&machines);
+    }
+    const HEADINGS: [&str; 7] = ["ID", "NAME", "VAULT", "OWNER", "STATE", "EXPIRES", "KEYS"];
+    let mut rows = vec![HEADINGS.map(str::to_owned)];
+    rows.extend(machines.iter().map(|machine| {
+        [
+            machine.id.to_string(),
+            or_dash(machine.name.as_deref()),
+            or_dash(machine.vault.as_deref()),
+            or_dash(machine.owner.as_deref()),
+            state(machine).to_owned(),
+            or_dash(machine.expires.map(validity::to_text).as_deref()),
+            machine.keys.len().to_string(),
+        ]
+    }));
+    table(&rows)
+}
+
+/// One machine: a line for each thing known of it, or a JSON object.
+pub(super) fn one(machine: &Machine, json: bool) -> String {
+    if json {
+        return as_json(&Json::from(machine));
+    }
+    let mut rows = vec![
+        ["id".to_owned(), machine.id.to_string()],
+        ["name".to_owned(), or_dash(machine.name.as_deref())],
+        ["vault".to_owned(), or_dash(machine.vault.as_deref())],
+        ["owner".to_owned(), or_dash(machine.owner.as_deref())],
+        ["state".to_owned(), state(machine).to_owned()],
+        [
+            "not before".to_owned(),
+            or_dash(machine.not_before.map(validity::to_text).as_deref()),
+        ],
+        [
+            "expires".to_owned(),
+            or_dash(machine.expires.map(validity::to_text).as_deref()),
+        ],
+    ];
+    rows.extend(machine.keys.iter().map(|key| {
+        let base64 = key_format::to_base64(key.as_bytes());
+        ["key".to_owned(), format!("{} {base64}", key.fingerprint())]
+    }));
+    table(&rows)
+}
+
+fn state(machine: &Machine) -> &'static str {
+    if machine.enabled {
+        "enabled"
+    } else {
+        "disabled"
+    }
+}
+
+fn or_dash(text: Option<&str>) -> String {
+    text.unwrap_or("-").to_owned()
+}
+
+/// Columns as wide as their widest cell; every cell is ASCII, as the registry demands. The last is not filled up.
+fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let widths: [usize; COLUMNS] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(widths);
+        let line: String = cells
+            .map(|(cell, width)| format!("{cell:width$}  "))
+            .collect();
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Only a map with keys that are no strings, or a failing writer, could make this fail.
+fn as_json(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}

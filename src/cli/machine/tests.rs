@@ -1,0 +1,499 @@
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+
+use clap::{CommandFactory, Parser};
+use ed25519_dalek::SigningKey;
+
+use super::*;
+use crate::registry::key_format;
+
+const FILE: &str = "\
+# The fleet. Ask ops before you touch it.
+machines:
+  # web
+  - id: web-1      # the old one
+    name: prod web
+    public_keys: [\"@1\"]
+    expires: 2030-01-01
+
+  - id: web-2
+    enabled: false   # rotation
+    public_keys:
+      - \"@2\"
+# end
+";
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: MachineArgs,
+}
+
+fn key(seed: u8) -> String {
+    let key = SigningKey::from_bytes(&[seed; 32]).verifying_key();
+    key_format::to_base64(key.as_bytes())
+}
+
+/// A registry file, and the command run on it.
+struct Fixture {
+    directory: tempfile::TempDir,
+    text: String,
+}
+
+impl Fixture {
+    fn new(text: &str) -> Fixture {
+        let text = text.replace("@1", &key(1)).replace("@2", &key(2));
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("m.yaml"), &text).unwrap();
+        Fixture { directory, text }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("m.yaml")
+    }
+
+    fn now(&self) -> String {
+        fs::read_to_string(self.path()).unwrap()
+    }
+
+    fn registry(&self) -> Registry {
+        Registry::load(&self.path(), None).unwrap()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<String, Failure> {
+        let arguments = ["machine"].iter().chain(arguments);
+        let cli = Cli::try_parse_from(arguments).map_err(|e| Failure::Usage(e.to_string()))?;
+        let mut out = Vec::new();
+        run(&cli.args, &self.path(), &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    /// Asserts that the command fails with these words, and leaves the file and its directory alone.
+    fn refuses(&self, arguments: &[&str], words: &str) {
+        let failure = self.run(arguments).unwrap_err().to_string();
+        assert!(failure.contains(words), "{failure}");
+        assert_eq!(self.now(), self.text);
+        assert_eq!(fs::read_dir(self.directory.path()).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn the_arguments_are_a_sound_command() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_subcommand_has_an_example() {
+    let command = Cli::command();
+    assert!(command.get_after_help().is_some());
+    for subcommand in command.get_subcommands() {
+        let help = subcommand.get_after_help().map(ToString::to_string);
+        assert!(help.unwrap_or_default().contains("countersign machine"));
+    }
+}
+
+#[test]
+fn the_file_is_given_before_or_after_the_subcommand() {
+    for arguments in [
+        ["m", "--registry", "f", "list"],
+        ["m", "list", "--registry", "f"],
+    ] {
+        let cli = Cli::try_parse_from(arguments).unwrap();
+        assert_eq!(cli.args.registry, Some("f".into()));
+    }
+}
+
+#[test]
+fn registry_and_config_exclude_each_other() {
+    assert!(Cli::try_parse_from(["m", "list", "--registry", "f", "--config", "g"]).is_err());
+}
+
+#[test]
+fn add_writes_the_machine_and_prints_its_id_alone() {
+    let fixture = Fixture::new(FILE);
+    let added = fixture.run(&["add", "--id", "db-1", "--public-key", &key(3)]);
+    assert_eq!(added.unwrap(), "db-1\n");
+    let block = format!("  - id: \"db-1\"\n    public_keys: [\"{}\"]\n", key(3));
+    assert_eq!(
+        fixture.now(),
+        fixture.text.replace("# end", &(block + "# end"))
+    );
+}
+
+#[test]
+fn add_takes_everything_a_machine_may_have() {
+    let fixture = Fixture::new("machines: []\n");
+    let arguments = [
+        "add",
+        "--id",
+        "1e3",
+        "--name",
+        "a \"b\" #c",
+        "--vault",
+        "true",
+        "--owner",
+        "~",
+        "--not-before",
+        "2026-01-01",
+        "--expires",
+        "2027-01-31T12:00:00+02:00",
+        "--public-key",
+        &key(3),
+        "--public-key",
+        &key(4),
+    ];
+    fixture.run(&arguments).unwrap();
+    let registry = fixture.registry();
+    let machine = registry.find("1e3").unwrap();
+    assert_eq!(machine.name.as_deref(), Some("a \"b\" #c"));
+    assert_eq!(machine.vault.as_deref(), Some("true"));
+    assert_eq!(machine.owner.as_deref(), Some("~"));
+    assert_eq!(machine.not_before, Some(1_767_225_600));
+    assert_eq!(machine.expires, Some(1_801_389_600));
+    assert_eq!(machine.keys.len(), 2);
+    assert!(machine.enabled);
+}
+
+#[test]
+fn add_without_an_id_makes_a_uuid_of_version_4() {
+    let fixture = Fixture::new("machines: []\n");
+    let first = fixture.run(&["add", "--public-key", &key(3)]).unwrap();
+    let second = fixture.run(&["add", "--public-key", &key(4)]).unwrap();
+    assert_ne!(first, second);
+    for id in [first.trim_end(), second.trim_end()] {
+        let lengths: Vec<usize> = id.split('-').map(str::len).collect();
+        assert_eq!(lengths, [8, 4, 4, 4, 12], "{id}");
+        assert_eq!(&id[14..15], "4", "{id}");
+        assert!("89ab".contains(&id[19..20]), "{id}");
+        assert!(fixture.registry().find(id).is_some());
+    }
+}
+
+#[test]
+fn add_reads_a_key_from_a_file_in_any_spelling() {
+    let spki = "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    let ssh = "AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea";
+    for text in [
+        format!("ssh-ed25519 {ssh} root@web\n"),
+        format!("-----BEGIN PUBLIC KEY-----\n{spki}\n-----END PUBLIC KEY-----\n"),
+        format!("{spki}\r\n"),
+    ] {
+        let fixture = Fixture::new("machines: []\n");
+        let elsewhere = tempfile::NamedTempFile::new().unwrap();
+        fs::write(elsewhere.path(), text).unwrap();
+        let argument = format!("@{}", elsewhere.path().display());
+        fixture
+            .run(&["add", "--id", "a", "--public-key", &argument])
+            .unwrap();
+        let registry = fixture.registry();
+        let key = registry.find("a").unwrap().keys[0];
+        assert_eq!(key.fingerprint().to_string(), "21fe31dfa154a261");
+    }
+}
+
+#[test]
+fn add_takes_a_pem_block_as_an_argument() {
+    let fixture = Fixture::new("machines: []\n");
+    let pem = "-----BEGIN PUBLIC KEY-----\n\
+               MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n\
+               -----END PUBLIC KEY-----";
+    fixture.run(&["add", "--public-key", pem]).unwrap();
+    assert_eq!(fixture.registry().len(), 1);
+}
+
+#[test]
+fn add_refuses_what_is_no_id() {
+    let arguments = ["add", "--id", "a b", "--public-key", &key(3)];
+    Fixture::new(FILE).refuses(&arguments, "--id: an id is 1 to 128");
+}
+
+#[test]
+fn add_refuses_an_id_that_is_there() {
+    let arguments = ["add", "--id", "web-1", "--public-key", &key(3)];
+    Fixture::new(FILE).refuses(&arguments, "there is a machine web-1 already");
+}
+
+#[test]
+fn add_refuses_a_key_that_another_machine_has() {
+    let arguments = ["add", "--id", "c", "--public-key", &key(1)];
+    Fixture::new(FILE).refuses(&arguments, "belongs to \"web-1\"");
+}
+
+#[test]
+fn add_refuses_a_key_given_twice_and_a_fifth_key() {
+    let fixture = Fixture::new(FILE);
+    let [three, four, five, six, seven] = [3, 4, 5, 6, 7].map(key);
+    fixture.refuses(
+        &["add", "--public-key", &three, "--public-key", &three],
+        "listed twice",
+    );
+    let mut arguments = vec!["add"];
+    for key in [&three, &four, &five, &six, &seven] {
+        arguments.extend(["--public-key", key]);
+    }
+    fixture.refuses(&arguments, "5 keys are too many");
+}
+
+#[test]
+fn add_refuses_a_weak_key_and_what_is_no_key() {
+    let fixture = Fixture::new(FILE);
+    let weak = format!("{}=", "A".repeat(43));
+    fixture.refuses(
+        &["add", "--public-key", &weak],
+        "--public-key: it is a weak key",
+    );
+    fixture.refuses(
+        &["add", "--public-key", "x"],
+        "--public-key: it is not a public key",
+    );
+    fixture.refuses(
+        &["add", "--public-key", "@/nowhere/key"],
+        "--public-key: /nowhere/key: ",
+    );
+    fixture.refuses(
+        &["add", "--public-key", "@/dev/zero"],
+        "--public-key: it is longer",
+    );
+}
+
+#[test]
+fn add_refuses_a_private_key_without_repeating_it() {
+    let fixture = Fixture::new(FILE);
+    let private = "MC4CAQAwBQYDK2VwBCIEIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH";
+    let failure = fixture.run(&["add", "--public-key", private]).unwrap_err();
+    assert!(failure.to_string().contains("PRIVATE key"), "{failure}");
+    assert!(!failure.to_string().contains(private));
+}
+
+#[test]
+fn add_refuses_a_name_that_fits_no_header() {
+    let arguments = ["add", "--name", "a\nb", "--public-key", &key(3)];
+    Fixture::new(FILE).refuses(&arguments, "it becomes a header");
+}
+
+#[test]
+fn add_refuses_instants_that_are_none_or_in_the_wrong_order() {
+    let fixture = Fixture::new(FILE);
+    let key = key(3);
+    fixture.refuses(
+        &["add", "--expires", "soon", "--public-key", &key],
+        "--expires: it must be an instant",
+    );
+    let arguments = [
+        "add",
+        "--not-before",
+        "2026-01-02",
+        "--expires",
+        "2026-01-01",
+        "--public-key",
+        &key,
+    ];
+    fixture.refuses(&arguments, "not after not_before");
+}
+
+#[test]
+fn add_needs_a_key() {
+    let failure = Fixture::new(FILE).run(&["add", "--id", "c"]).unwrap_err();
+    assert_eq!(failure.exit_code(), 64);
+}
+
+#[test]
+fn add_leaves_a_flow_list_alone() {
+    let fixture = Fixture::new("machines: [{id: a, public_keys: [\"@1\"]}]\n");
+    fixture.refuses(&["add", "--public-key", &key(3)], "edit the file by hand");
+}
+
+#[test]
+fn disable_changes_one_line() {
+    let fixture = Fixture::new(FILE);
+    assert_eq!(
+        fixture.run(&["disable", "web-1"]).unwrap(),
+        "web-1: disabled\n"
+    );
+    let line = "  - id: web-1      # the old one\n";
+    let edited = fixture
+        .text
+        .replace(line, &format!("{line}    enabled: false\n"));
+    assert_eq!(fixture.now(), edited);
+    assert!(!fixture.registry().find("web-1").unwrap().enabled);
+}
+
+#[test]
+fn enable_changes_one_word() {
+    let fixture = Fixture::new(FILE);
+    assert_eq!(
+        fixture.run(&["enable", "web-2"]).unwrap(),
+        "web-2: enabled\n"
+    );
+    let edited = fixture.text.replace("enabled: false ", "enabled: true ");
+    assert_eq!(fixture.now(), edited);
+}
+
+#[test]
+fn disable_then_enable_is_a_machine_as_before() {
+    let fixture = Fixture::new(FILE);
+    let before = fixture.registry();
+    fixture.run(&["disable", "web-1"]).unwrap();
+    fixture.run(&["enable", "web-1"]).unwrap();
+    assert!(Change::between(&before, &fixture.registry()).is_nothing());
+}
+
+#[test]
+fn what_is_so_already_is_said_and_not_written() {
+    let fixture = Fixture::new(FILE);
+    let modified = fixture.path().metadata().unwrap().modified().unwrap();
+    assert_eq!(
+        fixture.run(&["disable", "web-2"]).unwrap(),
+        "web-2: disabled already\n"
+    );
+    assert_eq!(
+        fixture.run(&["enable", "web-1"]).unwrap(),
+        "web-1: enabled already\n"
+    );
+    assert_eq!(
+        fixture.path().metadata().unwrap().modified().unwrap(),
+        modified
+    );
+}
+
+#[test]
+fn remove_takes_the_machine_and_leaves_the_comments_around_it() {
+    let fixture = Fixture::new(FILE);
+    assert_eq!(
+        fixture.run(&["remove", "web-2"]).unwrap(),
+        "web-2: removed\n"
+    );
+    let (before, _) = fixture.text.split_once("  - id: web-2").unwrap();
+    assert_eq!(fixture.now(), format!("{before}# end\n"));
+}
+
+#[test]
+fn machines_can_be_removed_to_the_last_and_added_again() {
+    let fixture = Fixture::new(FILE);
+    fixture.run(&["remove", "web-1"]).unwrap();
+    fixture.run(&["remove", "web-2"]).unwrap();
+    assert!(fixture.registry().is_empty());
+    fixture
+        .run(&["add", "--id", "c", "--public-key", &key(1)])
+        .unwrap();
+    assert_eq!(fixture.registry().len(), 1);
+    assert!(fixture.now().contains("# The fleet.") && fixture.now().contains("# end"));
+}
+
+#[test]
+fn a_machine_that_is_not_there_is_named() {
+    let fixture = Fixture::new(FILE);
+    for action in ["show", "enable", "disable", "remove"] {
+        fixture.refuses(&[action, "web-3"], "there is no machine \"web-3\"");
+    }
+}
+
+#[test]
+fn a_list_item_inside_a_text_is_not_edited() {
+    let text = "machines:\n- name: \"x\n- id: web-1\n  y\"\n  id: other\n  public_keys: [\"@1\"]\n";
+    let fixture = Fixture::new(text);
+    assert!(fixture.run(&["list"]).unwrap().contains("other"));
+    fixture.refuses(&["disable", "web-1"], "there is no machine");
+    fixture.refuses(&["disable", "other"], "by hand");
+    fixture.refuses(&["remove", "other"], "by hand");
+}
+
+#[test]
+fn an_edit_that_lands_inside_a_text_is_not_written() {
+    let text = "machines:\n- name: \"x\n  id: a\n  y\"\n  \"id\": a\n  public_keys: [\"@1\"]\n";
+    let fixture = Fixture::new(text);
+    fixture.refuses(&["disable", "a"], "more than the machine a would change");
+}
+
+#[test]
+fn an_edit_that_an_alias_would_spread_is_left_alone() {
+    let text = "machines:\n  - id: a\n    enabled: &on true\n    public_keys: [\"@1\"]\n  - id: b\n    \
+                enabled: *on\n    public_keys: [\"@2\"]\n";
+    let fixture = Fixture::new(text);
+    fixture.refuses(&["disable", "a"], "by hand");
+    fixture.refuses(&["remove", "a"], "nothing was written");
+}
+
+#[test]
+fn a_registry_with_mistakes_is_not_edited() {
+    let fixture = Fixture::new("machines:\n  - id: a\n  - id: b\n");
+    let failure = fixture.run(&["remove", "a"]).unwrap_err();
+    assert_eq!(failure.exit_code(), 78);
+    fixture.refuses(&["list"], "m.yaml:3: \"b\": public_keys: ");
+}
+
+#[test]
+fn a_missing_file_is_not_made() {
+    let fixture = Fixture::new(FILE);
+    fs::remove_file(fixture.path()).unwrap();
+    let failure = fixture.run(&["add", "--public-key", &key(3)]).unwrap_err();
+    assert!(
+        failure.to_string().contains("echo 'machines: []' >"),
+        "{failure}"
+    );
+    assert!(!fixture.path().exists());
+}
+
+#[test]
+fn two_adds_at_once_are_both_kept() {
+    let fixture = Fixture::new(FILE);
+    std::thread::scope(|scope| {
+        for seed in 10..18 {
+            let fixture = &fixture;
+            scope.spawn(move || fixture.run(&["add", "--public-key", &key(seed)]).unwrap());
+        }
+    });
+    assert_eq!(fixture.registry().len(), 10);
+}
+
+#[test]
+fn list_is_a_table_in_the_order_of_the_ids() {
+    let listed = Fixture::new(FILE).run(&["list"]).unwrap();
+    assert_eq!(
+        listed,
+        "ID     NAME      VAULT  OWNER  STATE     EXPIRES               KEYS\n\
+         web-1  prod web  -      -      enabled   2030-01-01T00:00:00Z  1\n\
+         web-2  -         -      -      disabled  -                     1\n"
+    );
+}
+
+#[test]
+fn list_of_nothing_is_the_headings() {
+    let listed = Fixture::new("machines: []\n").run(&["list"]).unwrap();
+    assert_eq!(listed.lines().count(), 1);
+}
+
+#[test]
+fn list_as_json_is_an_array_with_the_keys() {
+    let listed = Fixture::new(FILE).run(&["list", "--json"]).unwrap();
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed[0]["id"], "web-1");
+    assert_eq!(listed[0]["name"], "prod web");
+    assert_eq!(listed[0]["vault"], serde_json::Value::Null);
+    assert_eq!(listed[0]["expires"], "2030-01-01T00:00:00Z");
+    assert_eq!(listed[0]["public_keys"][0]["public_key"], key(1));
+    assert_eq!(listed[1]["enabled"], false);
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn show_prints_the_keys_with_their_fingerprints() {
+    let fixture = Fixture::new(FILE);
+    let shown = fixture.run(&["show", "web-1"]).unwrap();
+    let registry = fixture.registry();
+    let fingerprint = registry.find("web-1").unwrap().keys[0].fingerprint();
+    let last = shown.lines().last().unwrap();
+    assert_eq!(last, format!("key         {fingerprint} {}", key(1)));
+}
+
+#[test]
+fn show_as_json_is_the_machine_of_the_list() {
+    let fixture = Fixture::new(FILE);
+    let [shown, listed] =
+        [&["show", "--json", "web-1"][..], &["list", "--json"]].map(|arguments| {
+            let text = fixture.run(arguments).unwrap();
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()
+        });
+    assert_eq!(shown, listed[0]);
+}
