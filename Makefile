@@ -51,9 +51,9 @@ lint: ## Format, clippy and docs with warnings denied, and cargo-deny where it i
 	fi
 
 .PHONY: bench-core
-bench-core: ## Micro benchmark of the decision: parse, message, verify, claim
+bench-core: ## Micro benchmark of the decision, and the CPU cost of an accepted request against the signature alone
 	@scripts/setup build
-	$(CARGO) bench --locked --bench core
+	$(CARGO) bench --locked --bench core --bench accepted
 
 .PHONY: build
 build: ## The release binary, in target/release (fat LTO: minutes)

@@ -12,7 +12,7 @@ use super::identity::{Machine, PublicKey};
 use super::message::{BodyHash, Message, Unhashed};
 use super::method::Method;
 use super::refusal::Refusal;
-use super::replay::{NonceKey, NonceStore, Window};
+use super::replay::{Claim, NonceStore, Window};
 use super::signature::{Signature, stand_in_key};
 use super::target::SignedTarget;
 
@@ -191,11 +191,12 @@ impl Verified {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Replayed`], or [`Refusal::ReplayUnavailable`] where the store cannot know.
+    /// [`Refusal::Replayed`], [`Refusal::Throttled`] for a machine over its quota, or
+    /// [`Refusal::ReplayUnavailable`] where the store cannot know.
     pub async fn claim(self, store: &dyn NonceStore) -> Result<Admitted, Box<Denied>> {
         let Verified(signed) = self;
-        let key = NonceKey::new(signed.key(), signed.message.nonce());
-        match store.claim(key, signed.timestamp()).await {
+        let claim = Claim::new(signed.key(), signed.message.nonce(), signed.timestamp());
+        match store.claim(claim).await {
             Ok(()) => Ok(Admitted(signed)),
             Err(error) => Err(Box::new(Denied {
                 refusal: error.into(),

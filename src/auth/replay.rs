@@ -55,10 +55,39 @@ impl NonceKey {
     }
 }
 
+/// A request to spend a nonce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The nonce, under the key that signed it.
+    pub nonce: NonceKey,
+    /// Whose quota it counts against.
+    pub owner: Owner,
+    /// The timestamp that was signed with it.
+    pub timestamp: Timestamp,
+}
+
+/// A public key as quotas know it: its first 64 bits. Keys that share them share a quota; only
+/// the operator registers keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Owner(u64);
+
+impl Claim {
+    /// The claim of a nonce that `key` has signed.
+    pub fn new(key: &PublicKey, nonce: &str, timestamp: Timestamp) -> Claim {
+        let mut first = [0u8; 8];
+        first.copy_from_slice(&key.as_bytes()[..8]);
+        Claim {
+            nonce: NonceKey::new(key, nonce),
+            owner: Owner(u64::from_le_bytes(first)),
+            timestamp,
+        }
+    }
+}
+
 /// Where spent nonces are remembered.
 ///
-/// The one security promise of an implementation: for two calls with equal keys and timestamps,
-/// whatever happens between them, at most one returns `Ok`. Where it cannot know, it returns
+/// The one security promise of an implementation: for two equal claims, whatever happens between
+/// them, at most one returns `Ok`. Where it cannot know, it returns
 /// [`ClaimError::Unavailable`]; it fails closed.
 #[async_trait::async_trait]
 pub trait NonceStore: Send + Sync {
@@ -67,7 +96,7 @@ pub trait NonceStore: Send + Sync {
     /// # Errors
     ///
     /// [`ClaimError`]. A nonce may stay spent after an error.
-    async fn claim(&self, key: NonceKey, timestamp: Timestamp) -> Result<(), ClaimError>;
+    async fn claim(&self, claim: Claim) -> Result<(), ClaimError>;
 }
 
 /// Why a nonce was not claimed.
@@ -75,6 +104,11 @@ pub trait NonceStore: Send + Sync {
 pub enum ClaimError {
     /// It was spent before.
     Replayed,
+    /// The machine has as many live nonces as one may have.
+    OverQuota {
+        /// Seconds after which it has room again, if it has slowed down.
+        retry_after: u32,
+    },
     /// It cannot be known, or there is no room to remember it.
     Unavailable {
         /// Seconds after which a newly signed request has a chance.
@@ -86,6 +120,7 @@ impl From<ClaimError> for Refusal {
     fn from(error: ClaimError) -> Refusal {
         match error {
             ClaimError::Replayed => Refusal::Replayed,
+            ClaimError::OverQuota { retry_after } => Refusal::Throttled { retry_after },
             ClaimError::Unavailable { retry_after } => Refusal::ReplayUnavailable { retry_after },
         }
     }

@@ -14,7 +14,7 @@ use crate::registry::edit::{self, CannotEdit};
 use crate::registry::replace::Held;
 use crate::registry::{Change, Registry};
 
-use add::AddArgs;
+pub(in crate::cli) use add::AddArgs;
 
 /// Lists the machines of a registry file, or edits it: comments and layout stay, the file is replaced in one
 /// step, and a running gateway takes it up within seconds.

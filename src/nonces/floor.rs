@@ -4,10 +4,11 @@
 //! the wall clock. A wall clock that steps back therefore reopens nothing, and one that jumps
 //! ahead and returns locks no honest machine out for longer than it was wrong.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::auth::headers::Timestamp;
+use crate::auth::replay::Owner;
 
 /// The floor, and the ring of buckets that raises it.
 #[derive(Debug)]
@@ -17,13 +18,14 @@ pub(super) struct Floor {
     /// Oldest first; starts are distinct multiples of [`BUCKET`].
     buckets: VecDeque<Bucket>,
     live: u64,
+    live_of: HashMap<Owner, u32>,
 }
 
 #[derive(Debug)]
 struct Bucket {
     start: Duration,
     greatest: u64,
-    nonces: u64,
+    nonces: HashMap<Owner, u32>,
 }
 
 /// Width of a bucket. Ten seconds make some seventy buckets for the default window; a wider one
@@ -47,6 +49,7 @@ impl Floor {
             keep: retention.saturating_sub(Self::HEAD_START),
             buckets: VecDeque::new(),
             live: 0,
+            live_of: HashMap::new(),
         }
     }
 
@@ -58,8 +61,9 @@ impl Floor {
                 break;
             }
             self.level = self.level.max(oldest.greatest);
-            self.live -= oldest.nonces;
-            self.buckets.pop_front();
+            if let Some(oldest) = self.buckets.pop_front() {
+                self.discount(oldest.nonces);
+            }
         }
     }
 
@@ -75,15 +79,33 @@ impl Floor {
         bucket.greatest = bucket.greatest.max(timestamp.unix_seconds());
     }
 
-    /// Counts an entry that was inserted.
-    pub(super) fn count(&mut self, now: Duration) {
-        self.bucket(now).nonces += 1;
+    /// Counts an entry that was inserted for `owner`.
+    pub(super) fn count(&mut self, now: Duration, owner: Owner) {
+        *self.bucket(now).nonces.entry(owner).or_default() += 1;
+        *self.live_of.entry(owner).or_default() += 1;
         self.live += 1;
     }
 
     /// How many entries the store remembers, at least.
     pub(super) fn live(&self) -> u64 {
         self.live
+    }
+
+    /// How many of them are `owner`'s.
+    pub(super) fn live_of(&self, owner: Owner) -> u32 {
+        self.live_of.get(&owner).copied().unwrap_or(0)
+    }
+
+    fn discount(&mut self, nonces: HashMap<Owner, u32>) {
+        for (owner, count) in nonces {
+            self.live -= u64::from(count);
+            if let Some(live) = self.live_of.get_mut(&owner) {
+                *live -= count;
+                if *live == 0 {
+                    self.live_of.remove(&owner);
+                }
+            }
+        }
     }
 
     fn bucket(&mut self, now: Duration) -> &mut Bucket {
@@ -98,7 +120,7 @@ impl Floor {
             self.buckets.push_back(Bucket {
                 start,
                 greatest: 0,
-                nonces: 0,
+                nonces: HashMap::new(),
             });
         }
         let newest = self.buckets.len() - 1;
@@ -110,6 +132,8 @@ impl Floor {
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
+    use crate::auth::identity::PublicKey;
+    use crate::auth::replay::Claim;
     use proptest::prelude::*;
     use std::collections::HashMap;
 
@@ -118,6 +142,12 @@ mod tests {
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::parse(seconds.to_string().as_bytes()).unwrap()
+    }
+
+    fn owner(seed: u8) -> Owner {
+        let signing = ed25519_dalek::SigningKey::from_bytes(&[seed; 32]);
+        let key = PublicKey::from_bytes(signing.verifying_key().as_bytes()).unwrap();
+        Claim::new(&key, "", at(START)).owner
     }
 
     fn secs(n: u64) -> Duration {
@@ -163,13 +193,27 @@ mod tests {
         let mut floor = Floor::new(0, RETENTION);
         for second in 0..30 {
             floor.cover(secs(second), at(START));
-            floor.count(secs(second));
+            floor.count(secs(second), owner(1));
         }
         assert_eq!(floor.live(), 30);
         floor.advance(secs(655));
         assert_eq!(floor.live(), 10);
         floor.advance(secs(2000));
         assert_eq!(floor.live(), 0);
+    }
+
+    #[test]
+    fn each_owners_entries_are_counted_apart() {
+        let mut floor = Floor::new(0, RETENTION);
+        floor.count(secs(0), owner(1));
+        floor.count(secs(15), owner(1));
+        floor.count(secs(15), owner(2));
+        assert_eq!((floor.live_of(owner(1)), floor.live_of(owner(2))), (2, 1));
+        floor.advance(secs(640));
+        assert_eq!((floor.live_of(owner(1)), floor.live_of(owner(2))), (1, 1));
+        floor.advance(secs(2000));
+        assert_eq!(floor.live_of(owner(1)), 0);
+        assert!(floor.live_of.is_empty());
     }
 
     #[test]

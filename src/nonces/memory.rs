@@ -6,8 +6,7 @@ use std::time::Duration;
 use moka::sync::Cache;
 
 use super::floor::Floor;
-use crate::auth::headers::Timestamp;
-use crate::auth::replay::{ClaimError, NonceKey, NonceStore, Window};
+use crate::auth::replay::{Claim, ClaimError, NonceKey, NonceStore, Window};
 use crate::clock::Clock;
 
 /// A [`NonceStore`] in memory. It forgets nothing early: the cache has no capacity and evicts
@@ -16,8 +15,17 @@ use crate::clock::Clock;
 pub struct MemoryNonces {
     spent: Cache<NonceKey, ()>,
     floor: Mutex<Floor>,
-    quota: u64,
+    quotas: Quotas,
     clock: Clock,
+}
+
+/// How many live nonces there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Quotas {
+    /// Of all machines together; beyond it, [`ClaimError::Unavailable`].
+    pub all: u64,
+    /// Of one machine; beyond it, [`ClaimError::OverQuota`].
+    pub per_machine: u32,
 }
 
 /// Seconds a client is told to wait when there is no room: room comes with the next bucket.
@@ -28,17 +36,17 @@ const RETRY_WHEN_FULL: u32 = 10;
 const RETRY_BELOW_FLOOR: u32 = 1;
 
 impl MemoryNonces {
-    /// A store for at most `quota` live nonces.
+    /// An empty store.
     ///
     /// Whatever is stamped with the current second or an earlier one is refused: an earlier
     /// process may have accepted it. What remains open across a restart is a request stamped
     /// ahead of the gateway's clock at that moment.
-    pub fn new(window: Window, quota: u64, clock: Clock) -> MemoryNonces {
+    pub fn new(window: Window, quotas: Quotas, clock: Clock) -> MemoryNonces {
         let retention = Duration::from_secs(window.past + window.future) + Floor::SLACK;
         MemoryNonces {
             spent: Cache::builder().time_to_live(retention).build(),
             floor: Mutex::new(Floor::new(clock.now().unix_seconds(), retention)),
-            quota,
+            quotas,
             clock,
         }
     }
@@ -59,25 +67,33 @@ impl MemoryNonces {
         (floor, now)
     }
 
-    fn claim_now(&self, key: NonceKey, timestamp: Timestamp) -> Result<(), ClaimError> {
+    fn claim_now(&self, claim: Claim) -> Result<(), ClaimError> {
+        let Claim {
+            nonce,
+            owner,
+            timestamp,
+        } = claim;
         {
             let (mut floor, now) = self.floor();
             if !floor.admits(timestamp) {
                 return Err(BELOW_FLOOR);
             }
-            if floor.live() >= self.quota {
+            if floor.live() >= self.quotas.all {
                 return Err(FULL);
+            }
+            if floor.live_of(owner) >= self.quotas.per_machine {
+                return Err(OVER_QUOTA);
             }
             floor.cover(now, timestamp);
         }
         // `or_insert_with` runs its closure for one of several callers at once; `or_insert` is
         // not atomic.
-        let fresh = self.spent.entry(key).or_insert_with(|| ()).is_fresh();
+        let fresh = self.spent.entry(nonce).or_insert_with(|| ()).is_fresh();
         if !fresh {
             return Err(ClaimError::Replayed);
         }
         let (mut floor, now) = self.floor();
-        floor.count(now);
+        floor.count(now, owner);
         // Between the first look and the insertion this task may have slept for longer than the
         // store remembers.
         if floor.admits(timestamp) {
@@ -96,10 +112,14 @@ const FULL: ClaimError = ClaimError::Unavailable {
     retry_after: RETRY_WHEN_FULL,
 };
 
+const OVER_QUOTA: ClaimError = ClaimError::OverQuota {
+    retry_after: RETRY_WHEN_FULL,
+};
+
 #[async_trait::async_trait]
 impl NonceStore for MemoryNonces {
-    async fn claim(&self, key: NonceKey, timestamp: Timestamp) -> Result<(), ClaimError> {
-        self.claim_now(key, timestamp)
+    async fn claim(&self, claim: Claim) -> Result<(), ClaimError> {
+        self.claim_now(claim)
     }
 }
 
@@ -107,6 +127,7 @@ impl NonceStore for MemoryNonces {
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
+    use crate::auth::headers::Timestamp;
     use crate::auth::identity::PublicKey;
     use crate::clock::Hands;
     use std::sync::Barrier;
@@ -120,36 +141,44 @@ mod tests {
 
     fn store(quota: u64) -> (MemoryNonces, Hands) {
         let (clock, hands) = Clock::manual(NOW * 1000);
-        (MemoryNonces::new(WINDOW, quota, clock), hands)
+        let quotas = Quotas {
+            all: quota,
+            per_machine: 1000,
+        };
+        (MemoryNonces::new(WINDOW, quotas, clock), hands)
     }
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::parse(seconds.to_string().as_bytes()).unwrap()
     }
 
-    fn key(n: u32) -> NonceKey {
-        let signing = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
+    fn claim(n: u32, t: u64) -> Claim {
+        claim_of(1, n, t)
+    }
+
+    fn claim_of(machine: u8, n: u32, t: u64) -> Claim {
+        let signing = ed25519_dalek::SigningKey::from_bytes(&[machine; 32]);
         let public = PublicKey::from_bytes(signing.verifying_key().as_bytes()).unwrap();
-        NonceKey::new(&public, &format!("nonce-{n:020}"))
+        Claim::new(&public, &format!("nonce-{n:020}"), at(t))
     }
 
     #[test]
     fn a_nonce_passes_once() {
         let (store, _) = store(10);
-        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Ok(()));
+        assert_eq!(store.claim_now(claim(1, NOW + 1)), Ok(()));
         assert_eq!(
-            store.claim_now(key(1), at(NOW + 1)),
+            store.claim_now(claim(1, NOW + 1)),
             Err(ClaimError::Replayed)
         );
-        assert_eq!(store.claim_now(key(2), at(NOW + 1)), Ok(()));
+        assert_eq!(store.claim_now(claim(2, NOW + 1)), Ok(()));
     }
 
     #[test]
     fn a_nonce_stays_spent_under_another_timestamp() {
         let (store, _) = store(10);
-        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Ok(()));
+        assert_eq!(store.claim_now(claim(1, NOW + 1)), Ok(()));
         assert_eq!(
-            store.claim_now(key(1), at(NOW + 2)),
+            store.claim_now(claim(1, NOW + 2)),
             Err(ClaimError::Replayed)
         );
     }
@@ -165,10 +194,10 @@ mod tests {
                 for _ in 0..COPIES {
                     scope.spawn(|| {
                         start.wait();
-                        match store.claim_now(key(round), at(NOW + 1)) {
+                        match store.claim_now(claim(round, NOW + 1)) {
                             Ok(()) => passed.fetch_add(1, Ordering::SeqCst),
                             Err(ClaimError::Replayed) => replayed.fetch_add(1, Ordering::SeqCst),
-                            Err(ClaimError::Unavailable { .. }) => 0,
+                            Err(_) => 0,
                         };
                     });
                 }
@@ -184,42 +213,56 @@ mod tests {
     fn what_an_earlier_process_may_have_accepted_is_unavailable() {
         let (store, _) = store(10);
         for t in [NOW - 300, NOW - 1, NOW] {
-            assert_eq!(store.claim_now(key(1), at(t)), Err(BELOW_FLOOR));
+            assert_eq!(store.claim_now(claim(1, t)), Err(BELOW_FLOOR));
         }
-        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Ok(()));
+        assert_eq!(store.claim_now(claim(1, NOW + 1)), Ok(()));
     }
 
     #[test]
     fn a_full_store_refuses_and_has_room_again_when_time_has_passed() {
         let (store, hands) = store(2);
-        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Ok(()));
-        assert_eq!(store.claim_now(key(2), at(NOW + 1)), Ok(()));
-        assert_eq!(store.claim_now(key(3), at(NOW + 1)), Err(FULL));
+        assert_eq!(store.claim_now(claim(1, NOW + 1)), Ok(()));
+        assert_eq!(store.claim_now(claim(2, NOW + 1)), Ok(()));
+        assert_eq!(store.claim_now(claim(3, NOW + 1)), Err(FULL));
         hands.advance(Duration::from_secs(700));
-        assert_eq!(store.claim_now(key(3), at(NOW + 700)), Ok(()));
+        assert_eq!(store.claim_now(claim(3, NOW + 700)), Ok(()));
+    }
+
+    #[test]
+    fn a_machine_over_its_quota_leaves_room_for_the_others() {
+        let (clock, _) = Clock::manual(NOW * 1000);
+        let quotas = Quotas {
+            all: 10,
+            per_machine: 2,
+        };
+        let store = MemoryNonces::new(WINDOW, quotas, clock);
+        assert_eq!(store.claim_now(claim_of(1, 1, NOW + 1)), Ok(()));
+        assert_eq!(store.claim_now(claim_of(1, 2, NOW + 1)), Ok(()));
+        assert_eq!(store.claim_now(claim_of(1, 3, NOW + 1)), Err(OVER_QUOTA));
+        assert_eq!(store.claim_now(claim_of(2, 3, NOW + 1)), Ok(()));
     }
 
     #[test]
     fn a_replay_takes_no_room() {
         let (store, _) = store(2);
-        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Ok(()));
+        assert_eq!(store.claim_now(claim(1, NOW + 1)), Ok(()));
         for _ in 0..10 {
             assert_eq!(
-                store.claim_now(key(1), at(NOW + 1)),
+                store.claim_now(claim(1, NOW + 1)),
                 Err(ClaimError::Replayed)
             );
         }
         assert_eq!(store.live(), 1);
-        assert_eq!(store.claim_now(key(2), at(NOW + 1)), Ok(()));
+        assert_eq!(store.claim_now(claim(2, NOW + 1)), Ok(()));
     }
 
     #[test]
     fn a_wall_clock_that_steps_back_reopens_nothing() {
         let (store, hands) = store(10);
-        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Ok(()));
+        assert_eq!(store.claim_now(claim(1, NOW + 1)), Ok(()));
         hands.advance(Duration::from_secs(700));
         hands.set((NOW + 1) * 1000);
-        assert_eq!(store.claim_now(key(1), at(NOW + 1)), Err(BELOW_FLOOR));
+        assert_eq!(store.claim_now(claim(1, NOW + 1)), Err(BELOW_FLOOR));
     }
 
     #[test]

@@ -4,4 +4,4 @@
 mod floor;
 mod memory;
 
-pub use memory::MemoryNonces;
+pub use memory::{MemoryNonces, Quotas};

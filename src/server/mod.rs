@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use self::accept::{Door, Reception};
 use self::admin::Admin;
@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::config::{AuditSink, Config, Shutdown};
 use crate::gateway::{Edge, Gateway, Parts, window};
 use crate::metrics::{Metrics, curve25519_backend};
-use crate::nonces::MemoryNonces;
+use crate::nonces::{MemoryNonces, Quotas};
 use crate::registry::RegistryStore;
 
 pub use self::shutdown::signals;
@@ -83,9 +83,16 @@ impl Server {
     pub async fn bind(config: Config, clock: Clock) -> Result<Server, StartError> {
         let nonces = Arc::new(MemoryNonces::new(
             window(&config),
-            config.replay.quota,
+            Quotas {
+                all: config.replay.quota,
+                per_machine: config.replay.quota_per_machine,
+            },
             clock.clone(),
         ));
+        warn!(
+            "replay.state_dir is none: a restart forgets which nonces are spent. What is stamped \
+             before it is refused; what is stamped ahead of this clock could be replayed"
+        );
         let live = Arc::clone(&nonces);
         let refresh = move |metrics: &Metrics| metrics.nonces(live.live());
         Server::assemble(config, clock, nonces, Box::new(refresh)).await

@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use countersign::auth::headers::Timestamp;
 use countersign::auth::refusal::Code;
-use countersign::auth::replay::{ClaimError, NonceKey, NonceStore};
+use countersign::auth::replay::{Claim, ClaimError, NonceStore};
 
 use crate::support::backend::{self, Backend};
 use crate::support::client::{Client, Response, exchange};
@@ -13,7 +12,7 @@ use crate::support::gateway::{Gateway, Options, START, machine, raw, registry, w
 use crate::support::signer::Machine;
 
 /// The codes that this file provokes, each in the test of the same name below.
-const PROVOKED: [Code; 23] = [
+const PROVOKED: [Code; 24] = [
     Code::BadRequest,
     Code::BadTarget,
     Code::QueryNotAllowed,
@@ -30,6 +29,7 @@ const PROVOKED: [Code; 23] = [
     Code::MachineExpired,
     Code::NotPermitted,
     Code::NoRoute,
+    Code::Throttled,
     Code::ReplayUnavailable,
     Code::AuditUnavailable,
     Code::Overloaded,
@@ -41,7 +41,7 @@ const PROVOKED: [Code; 23] = [
 
 /// The codes whose feature does not exist yet. When one comes to be produced, it moves up, with
 /// a test of its own.
-const TO_COME: [Code; 3] = [Code::Throttled, Code::NotReady, Code::UpstreamCredential];
+const TO_COME: [Code; 2] = [Code::NotReady, Code::UpstreamCredential];
 
 #[test]
 fn every_code_is_provoked_here_or_named_as_still_to_come() {
@@ -380,6 +380,28 @@ fn no_route() {
 }
 
 #[test]
+fn throttled_for_a_machine_over_its_quota() {
+    let backend = Backend::start();
+    let more = "replay: { quota_per_machine: 2 }\n".into();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            more,
+            ..Options::default()
+        },
+    );
+    for expected in [200, 200, 429] {
+        assert_eq!(gateway.request("GET", "/a", b"").status, expected);
+    }
+    let response = gateway.request("GET", "/a", b"");
+    assert_eq!(
+        (response.code().as_str(), response.header("retry-after")),
+        ("throttled", Some("10"))
+    );
+    assert_eq!(backend.seen().len(), 2);
+}
+
+#[test]
 fn replay_unavailable_for_what_was_stamped_before_the_start() {
     let lines = machine().sign("GET", "/a", START, b"").lines();
     let response = refused(raw("GET", "/a", &lines, b""), Code::ReplayUnavailable);
@@ -428,7 +450,7 @@ fn internal_for_a_panic_and_the_next_request_is_fine() {
     struct Panics(std::sync::atomic::AtomicBool);
     #[async_trait::async_trait]
     impl NonceStore for Panics {
-        async fn claim(&self, _: NonceKey, _: Timestamp) -> Result<(), ClaimError> {
+        async fn claim(&self, _: Claim) -> Result<(), ClaimError> {
             let first = !self.0.swap(true, std::sync::atomic::Ordering::SeqCst);
             assert!(!first, "a panic on purpose");
             Ok(())

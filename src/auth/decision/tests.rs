@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::auth::headers::{Occurrence, SigningHeader};
 use crate::auth::identity::MachineId;
-use crate::auth::replay::ClaimError;
+use crate::auth::replay::{ClaimError, NonceKey};
 use crate::auth::target::{QueryPolicy, Target};
 
 const NOW: u64 = 1_700_000_000;
@@ -99,13 +99,13 @@ struct CountingStore {
 
 #[async_trait::async_trait]
 impl NonceStore for CountingStore {
-    async fn claim(&self, key: NonceKey, _: Timestamp) -> Result<(), ClaimError> {
+    async fn claim(&self, claim: Claim) -> Result<(), ClaimError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let mut spent = self.spent.lock().unwrap();
-        if spent.contains(&key) {
+        if spent.contains(&claim.nonce) {
             return Err(ClaimError::Replayed);
         }
-        spent.push(key);
+        spent.push(claim.nonce);
         Ok(())
     }
 }
@@ -202,7 +202,7 @@ fn a_store_that_cannot_know_admits_nothing() {
     struct Down;
     #[async_trait::async_trait]
     impl NonceStore for Down {
-        async fn claim(&self, _: NonceKey, _: Timestamp) -> Result<(), ClaimError> {
+        async fn claim(&self, _: Claim) -> Result<(), ClaimError> {
             Err(ClaimError::Unavailable { retry_after: 3 })
         }
     }

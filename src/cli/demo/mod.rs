@@ -84,7 +84,7 @@ fn tell(stage: &Stage, gateway: &str, admin: &str, out: &mut dyn Write) -> Resul
     say(
         out,
         &format!(
-            "   the audit record that it caused, written before the backend was asked:\n   {record}\n"
+            "   the audit record that it caused, written before the backend was asked:\n   {record}\n\n"
         ),
     )?;
 
@@ -126,7 +126,10 @@ fn tell(stage: &Stage, gateway: &str, admin: &str, out: &mut dyn Write) -> Resul
         200,
     )?;
 
-    let after = stage.metrics(admin)?;
+    // Counted when the answer has been sent, which its reader may outrun.
+    let after = stage.wait_for_metric(admin, &format!(
+        "countersign_requests_total{{auth=\"signature\",outcome=\"forwarded\",route=\"/\"}} 2"
+    ))?;
     say(out, "6. The metrics that moved\n")?;
     for line in after.iter().filter(|line| !before.contains(line)) {
         if [

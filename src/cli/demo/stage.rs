@@ -179,6 +179,21 @@ impl Stage {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
+    /// The lines of `/metrics`, once `line` is one of them.
+    pub(super) fn wait_for_metric(&self, admin: &str, line: &str) -> Result<Vec<String>, Failure> {
+        let deadline = self.clock.now().mono + PATIENCE;
+        loop {
+            let lines = self.metrics(admin)?;
+            if lines.iter().any(|l| l == line) {
+                return Ok(lines);
+            }
+            if self.clock.now().mono > deadline {
+                return Err(Failure::Operation(format!("the metrics never showed: {line}")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn write(&self, name: &str, content: &str) -> Result<(), Failure> {
         let path = self.folder.join(name);
         fs::write(&path, content).map_err(|e| failed(&path, &e))

@@ -16,7 +16,7 @@ use crate::registry::{key_format, validity};
   countersign machine add --registry machines.yaml --name web-1 --vault vault_prod \\
       --public-key \"$(countersign keygen --out key.pem)\"
   countersign machine add --registry machines.yaml --id ci.eu-1 --public-key @ci.pub")]
-pub(super) struct AddArgs {
+pub(in crate::cli) struct AddArgs {
     /// What it sends as X-Machine-Id; a random UUID if not given
     #[arg(long)]
     pub id: Option<String>,
