@@ -116,8 +116,8 @@ pub struct Response<'a> {
     pub wall_ms: u64,
     /// The id in the decision record.
     pub request_id: &'a str,
-    /// The status sent to the client.
-    pub status: u16,
+    /// The status sent to the client; `None` if it was gone before.
+    pub status: Option<u16>,
     /// How long the exchange with the backend took, in milliseconds, if there was one.
     pub upstream_ms: Option<u64>,
     /// The bytes of body sent to the client.
@@ -139,4 +139,7 @@ pub struct RegistryLoaded<'a> {
     pub removed: &'a [MachineId],
     /// Machines of both whose keys differ.
     pub keys_changed: &'a [MachineId],
+    /// Machines of both with the same keys, in which something else differs: switched off or on,
+    /// another name or date.
+    pub changed: &'a [MachineId],
 }

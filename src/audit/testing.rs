@@ -209,7 +209,7 @@ pub(super) fn response(id: &str) -> Response<'_> {
     Response {
         wall_ms: 1_750_000_000_456,
         request_id: id,
-        status: 200,
+        status: Some(200),
         upstream_ms: Some(12),
         bytes: 345,
     }

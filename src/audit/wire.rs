@@ -47,7 +47,8 @@ impl Serialize for Response<'_> {
             ts: Timestamp,
             request_id: &'a str,
             decision: &'static str,
-            status: u16,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            status: Option<u16>,
             #[serde(skip_serializing_if = "Option::is_none")]
             upstream_ms: Option<u64>,
             bytes: u64,
@@ -77,6 +78,7 @@ impl Serialize for RegistryLoaded<'_> {
             added: Ids<'a>,
             removed: Ids<'a>,
             keys_changed: Ids<'a>,
+            changed: Ids<'a>,
         }
         Line {
             ts: Timestamp {
@@ -88,6 +90,7 @@ impl Serialize for RegistryLoaded<'_> {
             added: Ids::of(self.added),
             removed: Ids::of(self.removed),
             keys_changed: Ids::of(self.keys_changed),
+            changed: Ids::of(self.changed),
         }
         .serialize(serializer)
     }

@@ -1,6 +1,6 @@
 //! The decision, as a line of values each of which only the step before it can make.
 //!
-//! [`Attempt`] (parsed) → [`Timely`] (inside the window) → [`Claimed`] (a machine looked up) →
+//! [`Attempt`] (parsed) → [`Timely`] (inside the window) → [`Attributed`] (a machine looked up) →
 //! [`Signed`] (the signature is good) → [`Verified`] (the machine may act) → [`Admitted`] (the
 //! nonce was fresh). Every field is private, so a step cannot be left out: "authenticated" is a
 //! value that exists, never a flag, and never the absence of an error.
@@ -31,7 +31,7 @@ pub struct Timely<'a>(Attempt<'a>);
 /// A timely attempt, with the machine it claims to come from. Whether that machine exists is
 /// known from here on, and must not show until the signature has verified.
 #[derive(Debug)]
-pub struct Claimed {
+pub struct Attributed {
     machine: Option<Arc<Machine>>,
     message: Unhashed,
     signature: Signature,
@@ -95,11 +95,11 @@ impl<'a> Attempt<'a> {
 impl Timely<'_> {
     /// Looks the machine up. An unknown machine goes on like a known one, to be refused with the
     /// signature.
-    pub fn look_up(self, find: impl FnOnce(&str) -> Option<Arc<Machine>>) -> Claimed {
+    pub fn look_up(self, find: impl FnOnce(&str) -> Option<Arc<Machine>>) -> Attributed {
         // A registry that answered with another machine would be a bug; it must not become an
         // identity.
         let machine = find(self.0.machine_id).filter(|m| m.id.as_str() == self.0.machine_id);
-        Claimed {
+        Attributed {
             machine,
             message: self.0.message,
             signature: self.0.signature,
@@ -107,13 +107,14 @@ impl Timely<'_> {
     }
 }
 
-impl Claimed {
+impl Attributed {
     /// Checks the signature over the message with the hash of the body that was read.
     ///
     /// # Errors
     ///
-    /// [`Refusal::BadSignature`], alike for an unknown machine, after the same work, and for a
-    /// known one whose keys all refuse.
+    /// [`Refusal::BadSignature`], alike for an unknown machine and for a known one whose keys all
+    /// refuse. The work is the same for an unknown machine and for one with a single key; each
+    /// further key of a machine is one check more.
     pub fn verify(self, body: BodyHash) -> Result<Signed, Refusal> {
         let message = self.message.with_body(body);
         let Some(machine) = self.machine else {
@@ -209,6 +210,11 @@ impl Verified {
     pub fn signed(&self) -> &Signed {
         &self.0
     }
+}
+
+/// Does ahead of time what the first unknown machine would else have to wait for.
+pub fn prepare() {
+    stand_in_key();
 }
 
 impl Admitted {

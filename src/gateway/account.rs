@@ -16,11 +16,21 @@ use crate::audit::{
     self, Accepted, Claim, ClaimedMachine, ClaimedNonce, Evidence, Method, PathOnly, Query,
     Receipt, Refused, Response,
 };
-use crate::auth::decision::{Admitted, Signed};
+use crate::auth::decision::Signed;
 use crate::auth::headers::{SigningHeader, Timestamp};
 use crate::auth::refusal::Refusal;
 use crate::auth::target::QueryPolicy;
 use crate::metrics::{Auth, Outcome};
+
+/// What any record tells of a request whose head was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts<'a> {
+    pub(super) head: &'a RequestHeader,
+    /// The index of its route.
+    pub(super) route: Option<usize>,
+    pub(super) client: Option<IpAddr>,
+    pub(super) id: RequestId,
+}
 
 /// How a forwarded request ended.
 #[derive(Clone, Copy, Debug)]
@@ -37,23 +47,20 @@ pub(super) struct Ending<'a> {
 }
 
 impl Gateway {
-    /// Writes the record of an accepted request. It is written before anything is forwarded.
+    /// Writes the record of an accepted request. [`Recorded`](super::recorded::Recorded) calls
+    /// this, before anything is forwarded.
     ///
     /// # Errors
     ///
     /// Where it cannot be written in time; the request must then not be forwarded.
     pub(super) async fn record_accepted(
         &self,
-        admitted: &Admitted,
-        head: &RequestHeader,
-        route: usize,
-        client: IpAddr,
-        id: RequestId,
+        signed: &Signed,
+        facts: Facts<'_>,
     ) -> Result<Receipt, audit::AuditError> {
-        let signed = admitted.signed();
-        let id = id.to_string();
+        let id = facts.id.to_string();
         let record = Accepted {
-            request: self.describe(head, Some(route), client, &id),
+            request: self.describe(facts, &id),
             signed: proof(signed),
             signature: signed.signature().as_bytes(),
         };
@@ -63,23 +70,27 @@ impl Gateway {
     /// Writes down and counts a refused request.
     pub(super) fn refused(&self, session: &ServerSession, stop: &Stop, id: RequestId) {
         let head = session.req_header();
-        let route = self.config.routes.find(head.uri.path());
-        let text = id.to_string();
+        let facts = Facts {
+            head,
+            route: self.config.routes.find(head.uri.path()),
+            client: client_ip(session),
+            id,
+        };
         let evidence = match stop {
             Stop::Denied(denied) => Evidence::Signed(proof(&denied.signed)),
             Stop::Unverified(_) => Evidence::Claimed(claim(head)),
         };
         self.audit.refused(&Refused {
-            request: self.describe(head, route, client_ip(session), &text),
+            request: self.describe(facts, &id.to_string()),
             code: stop.refusal().code(),
             evidence,
         });
-        self.count_refusal(stop, route);
+        self.count_refusal(stop, facts.route);
     }
 
     /// Writes down and counts a request whose head could not be read.
     pub(super) fn refused_unread(&self, session: &ServerSession, stop: &Stop, id: RequestId) {
-        let client = Some(client_ip(session));
+        let client = client_ip(session);
         self.audit.refused(&Refused {
             request: audit::Request {
                 wall_ms: self.clock.now().wall_ms,
@@ -115,7 +126,7 @@ impl Gateway {
         self.audit.response(&Response {
             wall_ms: self.clock.now().wall_ms,
             request_id: &passage.provenance.id.to_string(),
-            status: ending.status.unwrap_or(0),
+            status: ending.status,
             upstream_ms: u64::try_from(ending.upstream_took.as_millis()).ok(),
             bytes: ending.bytes,
         });
@@ -130,31 +141,25 @@ impl Gateway {
         self.metrics.refused(stop.refusal().code());
     }
 
-    fn describe<'a>(
-        &'a self,
-        head: &'a RequestHeader,
-        route: Option<usize>,
-        client: IpAddr,
-        id: &'a str,
-    ) -> audit::Request<'a> {
-        let target = head.raw_path();
-        let route = route.map(|index| self.route(index));
-        let query = target
-            .contains(&b'?')
-            .then(|| match route.map(|r| r.query) {
-                Some(QueryPolicy::Signed) => Query::Signed,
-                _ => Query::Stripped,
-            });
+    fn describe<'a>(&'a self, facts: Facts<'a>, id: &'a str) -> audit::Request<'a> {
+        let target = facts.head.raw_path();
+        let route = facts.route.map(|index| self.route(index));
+        let query = match route.map(|route| route.query) {
+            _ if !target.contains(&b'?') => None,
+            Some(QueryPolicy::Strip) => Some(Query::Stripped),
+            Some(QueryPolicy::Signed) => Some(Query::Signed),
+            Some(QueryPolicy::Reject) | None => None,
+        };
         audit::Request {
             wall_ms: self.clock.now().wall_ms,
             request_id: id,
             // Until a proxy can be trusted, the peer is the client.
-            client_ip: Some(client),
-            peer_ip: Some(client),
-            method: Method::of(head.method.as_str().as_bytes()),
+            client_ip: facts.client,
+            peer_ip: facts.client,
+            method: Method::of(facts.head.method.as_str().as_bytes()),
             path: PathOnly::of(target),
             query,
-            route: route.map(|r| &*r.path),
+            route: route.map(|route| &*route.path),
         }
     }
 }

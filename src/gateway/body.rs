@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use pingora::ErrorType;
 use pingora::protocols::http::ServerSession;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -98,6 +99,17 @@ impl Body {
     }
 }
 
+/// Why a body could not be read to its end.
+fn broken(error: &pingora::Error) -> Refusal {
+    match error.etype() {
+        ErrorType::ReadTimedout => Refusal::RequestTimeout,
+        ErrorType::ConnectionClosed | ErrorType::ReadError => {
+            Refusal::BadRequest("the connection ended within the body")
+        }
+        _ => Refusal::BadRequest("the body is not framed as announced"),
+    }
+}
+
 async fn read_all(
     session: &mut ServerSession,
     limit: u64,
@@ -111,7 +123,7 @@ async fn read_all(
         let piece = match session.read_request_body().await {
             Ok(Some(piece)) => piece,
             Ok(None) => break,
-            Err(_) => return Err(Refusal::BadRequest("the body is not framed as announced")),
+            Err(error) => return Err(broken(&error)),
         };
         length += piece.len() as u64;
         if length > limit {

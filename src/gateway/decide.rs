@@ -8,14 +8,17 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
 use super::Gateway;
+use super::account::Facts;
 use super::body::Body;
 use super::edge::send_continue;
+use super::first_line::FirstLine;
 use super::forward::Passage;
 use super::framing::{self, Framing};
+use super::policy::Permitted;
 use super::recorded::Recorded;
 use super::request_id::RequestId;
 use super::stamp::{self, Provenance};
-use crate::auth::decision::{Admitted, Attempt, Claimed, Denied};
+use crate::auth::decision::{Admitted, Attempt, Attributed, Denied};
 use crate::auth::headers::{Occurrence, SigningHeader, SigningHeaders};
 use crate::auth::message::BodyHash;
 use crate::auth::method::{METHODS, Method};
@@ -35,7 +38,7 @@ pub(super) enum Stop {
 
 /// What is known once the head has passed (steps 1 to 6).
 struct Opening {
-    claimed: Claimed,
+    attributed: Attributed,
     route: usize,
     framing: Framing,
     provenance: Provenance,
@@ -74,31 +77,32 @@ impl Gateway {
     pub(super) async fn decide(
         &self,
         session: &mut ServerSession,
+        line: Option<&FirstLine>,
         id: RequestId,
     ) -> Result<(Passage, Body), Stop> {
         let arrival = self.clock.now();
-        let opening = self.judge_head(session, id, arrival)?;
+        let opening = self.judge_head(session, line, id, arrival)?;
         let on_head = self.clock.now().mono.saturating_sub(arrival.mono);
 
         let route = self.route(opening.route);
         let body = self.read_body(session, &opening.framing, route).await?;
 
         let complete = self.clock.now();
-        let admitted = self.admit(opening.claimed, &body, arrival).await?;
-        let admitted = self.check_policy(admitted, route)?;
-        let client = opening.provenance.client_ip;
-        let receipt = self
-            .record_accepted(&admitted, session.req_header(), opening.route, client, id)
-            .await;
-        let recorded = match receipt {
-            Ok(receipt) => Recorded::new(admitted, receipt),
-            Err(_) => return Err(admitted.deny(Refusal::AuditUnavailable).into()),
+        let admitted = self.admit(opening.attributed, &body, arrival).await;
+        let on_rest = self.clock.now().mono.saturating_sub(complete.mono);
+        self.metrics.observe_verify(on_head + on_rest);
+
+        let permitted = Permitted::check(admitted?, route, self.upstream(route))?;
+        let facts = Facts {
+            head: session.req_header(),
+            route: Some(opening.route),
+            client: opening.provenance.client_ip,
+            id,
         };
+        let recorded = Recorded::write(permitted, self, facts).await?;
         if opening.query_stripped {
             self.metrics.query_stripped();
         }
-        let on_rest = self.clock.now().mono.saturating_sub(complete.mono);
-        self.metrics.observe_verify(on_head + on_rest);
 
         let passage = Passage {
             recorded,
@@ -113,16 +117,20 @@ impl Gateway {
     fn judge_head(
         &self,
         session: &ServerSession,
+        line: Option<&FirstLine>,
         id: RequestId,
         arrival: Now,
     ) -> Result<Opening, Refusal> {
         let head = session.req_header();
-        let limit = HEADER_BYTES;
-        let framing = if session.is_http2() {
-            framing::check_h2(head, limit)?
-        } else {
-            framing::check_h1(head, &session.to_h1_raw(), limit)?
+        let framing = match line {
+            Some(line) => {
+                framing::check_h1(head, line.as_bytes(), &session.to_h1_raw(), HEADER_BYTES)?
+            }
+            None => framing::check_h2(head, HEADER_BYTES)?,
         };
+        if stamp::names_an_identity(&head.headers, &self.config.identity_header) {
+            self.metrics.spoofed_identity();
+        }
         let host = self.served_host(head)?;
         let target = Target::parse(head.raw_path()).map_err(Refusal::BadTarget)?;
 
@@ -136,16 +144,13 @@ impl Gateway {
             .ok_or_else(|| not_allowed(route))?;
         let target = target.under(route.query)?;
         stamp::check_crossing(&head.headers, route)?;
-        if stamp::names_an_identity(&head.headers, &self.config.identity_header) {
-            self.metrics.spoofed_identity();
-        }
 
         let headers = SigningHeaders::parse(|header| occurrence(head, header))?;
-        let claimed = Attempt::new(method, target, headers)
+        let attributed = Attempt::new(method, target, headers)
             .check_time(arrival.unix_seconds(), &self.window)?
             .look_up(|machine| self.registry.find(machine));
         Ok(Opening {
-            claimed,
+            attributed,
             route: route_index,
             framing,
             provenance: Provenance {
@@ -195,38 +200,19 @@ impl Gateway {
     }
 
     /// Steps 8 to 10: signature, the machine's state, the nonce.
-    async fn admit(&self, claimed: Claimed, body: &Body, arrival: Now) -> Result<Admitted, Stop> {
-        let signed = claimed.verify(BodyHash::of(body.bytes()))?;
-        let ahead = signed.timestamp().unix_seconds().cast_signed();
+    async fn admit(
+        &self,
+        attributed: Attributed,
+        body: &Body,
+        arrival: Now,
+    ) -> Result<Admitted, Stop> {
+        let signed = attributed.verify(BodyHash::of(body.bytes()))?;
+        let stamped = signed.timestamp().unix_seconds().cast_signed();
         self.metrics
-            .observe_skew(arrival.unix_seconds().cast_signed() - ahead);
+            .observe_skew(arrival.unix_seconds().cast_signed() - stamped);
         let verified = signed.check_state(arrival.unix_seconds())?;
         Ok(verified.claim(&*self.nonces).await?)
     }
-
-    /// Step 11: paths at which a Vault-like backend hands out the credential that the gateway
-    /// injects, or mints another from it, are closed unless the operator wrote a route for them.
-    fn check_policy(&self, admitted: Admitted, route: &Route) -> Result<Admitted, Stop> {
-        let path = admitted.signed().message().target();
-        let open = self.upstream(route).credential.is_none()
-            || CREDENTIAL_PATHS
-                .iter()
-                .all(|closed| !lies_in(path, closed) || lies_in(&route.path, closed));
-        match open {
-            true => Ok(admitted),
-            false => Err(admitted.deny(Refusal::NotPermitted).into()),
-        }
-    }
-}
-
-/// Where Vault-like servers issue, show and revoke tokens.
-const CREDENTIAL_PATHS: [&str; 2] = ["/v1/auth", "/v1/sys"];
-
-/// Whether a path or target lies at or below `prefix`, on whole segments.
-fn lies_in(target: &str, prefix: &str) -> bool {
-    target
-        .strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
 }
 
 fn not_allowed(route: &Route) -> Refusal {
@@ -251,15 +237,10 @@ fn occurrence(head: &RequestHeader, header: SigningHeader) -> Occurrence<'_> {
     }
 }
 
-/// The address at the other end of the connection. A connection without one (it closed under
-/// us) gets the unspecified address, which no policy can trust.
-pub(super) fn client_ip(session: &ServerSession) -> IpAddr {
-    session
-        .client_addr()
-        .and_then(|address| address.as_inet())
-        .map_or(IpAddr::from([0, 0, 0, 0]), |address| {
-            address.ip().to_canonical()
-        })
+/// The address at the other end of the connection; `None` where it closed under us.
+pub(super) fn client_ip(session: &ServerSession) -> Option<IpAddr> {
+    let address = session.client_addr()?.as_inet()?;
+    Some(address.ip().to_canonical())
 }
 
 fn scheme(session: &ServerSession) -> &'static str {

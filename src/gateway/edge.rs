@@ -3,8 +3,8 @@
 //! record is written.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -12,6 +12,7 @@ use pingora::ErrorType;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v1::server::HttpSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
@@ -20,11 +21,13 @@ use tracing::error;
 use super::Gateway;
 use super::body::Body;
 use super::decide::Stop;
+use super::first_line::{self, FirstLine};
 use super::forward::{Forward, Passage};
 use super::refuse::{self, Linger};
 use super::request_id::RequestId;
 use super::whole_session::WholeSession;
 use crate::auth::refusal::Refusal;
+use crate::auth::target::TargetError;
 use crate::config::HEADER_BYTES;
 
 /// The application that Pingora runs for each request of a data listener.
@@ -39,10 +42,11 @@ struct Reused;
 
 /// What reading the head of a request came to.
 enum Head {
-    Read,
+    /// With the request line as it was sent, where the protocol has one.
+    Read(Box<ServerSession>, Option<FirstLine>),
     /// The client closed, or nothing came for as long as an idle connection is kept.
     Gone,
-    Refused(Refusal),
+    Refused(Box<ServerSession>, Refusal),
 }
 
 impl Edge {
@@ -50,7 +54,6 @@ impl Edge {
         let limits = &gateway.config.limits;
         let mut options = HttpServerOptions::default();
         options.keepalive_request_limit = Some(limits.requests_per_connection);
-        options.h2_idle_timeout = Some(limits.keepalive);
         Edge {
             gateway,
             proxy,
@@ -58,30 +61,61 @@ impl Edge {
         }
     }
 
-    /// Reads the head of the next request, within one total deadline.
-    async fn read_head(&self, session: &mut ServerSession, shutdown: &ShutdownWatch) -> Head {
+    /// Reads the head of the next request: the wait for its first byte is idle time, and all the
+    /// rest of the head has one total deadline.
+    async fn read_head(&self, session: ServerSession, shutdown: &ShutdownWatch) -> Head {
         let limits = &self.gateway.config.limits;
-        let idle = match session.take_connection_user_context() {
-            Some(_) => limits.keepalive,
-            None => Duration::ZERO,
+        match session {
+            ServerSession::H1(session) => self.read_h1_head(session, shutdown).await,
+            // An HTTP/2 stream begins with a head that is complete.
+            mut session => {
+                session.set_write_timeout(Some(limits.write_timeout));
+                Head::Read(Box::new(session), None)
+            }
+        }
+    }
+
+    async fn read_h1_head(&self, mut session: HttpSession, shutdown: &ShutdownWatch) -> Head {
+        let limits = &self.gateway.config.limits;
+        let reused = session.take_connection_user_context().is_some();
+        let left = session.get_keepalive_reuses_remaining();
+        let idle = match reused {
+            true => limits.keepalive,
+            false => limits.header_timeout,
         };
-        // Between two bytes at most as long as an idle connection is kept, and never for ever.
-        session.set_keepalive(Some(
-            (limits.keepalive + limits.header_timeout).as_secs().max(1),
-        ));
+        let mut stop = shutdown.clone();
+        let mut stream = first_line::into_stream(session);
+        let first = tokio::select! {
+            biased; // a request that has arrived is served, also while shutting down
+            first = tokio::time::timeout(idle, FirstLine::wait(&mut stream)) => first,
+            _ = stop.wait_for(|&stop| stop) => return Head::Gone,
+        };
+        let Ok(Some(mut bytes)) = first else {
+            return Head::Gone;
+        };
+        let mut deadline = pin!(tokio::time::sleep(limits.header_timeout));
+        let line = tokio::select! {
+            line = FirstLine::complete(&mut stream, &mut bytes) => Some(line),
+            () = &mut deadline => None,
+        };
+        let mut session = Box::new(first_line::session_with(stream, bytes));
         session.set_write_timeout(Some(limits.write_timeout));
-        session.set_read_timeout(Some(limits.body_timeout));
         session.set_total_drain_timeout(Some(limits.drain_timeout));
         session.set_ignore_info_resp(true);
-
-        let mut shutdown = shutdown.clone();
+        session.set_keepalive_reuses_remaining(left);
+        // The deadlines for the whole are kept here and in `body`; this bounds a single read.
+        session.set_read_timeout(Some(limits.body_timeout + limits.header_timeout));
+        let line = match line {
+            Some(Some(line)) => line,
+            Some(None) => return Head::Gone,
+            None => return Head::Refused(session, Refusal::RequestTimeout),
+        };
         let read = tokio::select! {
-            biased; // a request that has arrived is served, also while shutting down
-            read = tokio::time::timeout(idle + limits.header_timeout, session.read_request()) => read,
-            _ = shutdown.wait_for(|&stop| stop) => return Head::Gone,
+            read = session.read_request() => Some(read),
+            () = &mut deadline => None,
         };
         match read {
-            Ok(Ok(true)) => {
+            Some(Ok(true)) => {
                 // Reading has set it to "for ever"; a client that wants to close is respected.
                 if session.get_keepalive().is_some() {
                     session.set_keepalive(Some(limits.keepalive.as_secs().max(1)));
@@ -89,15 +123,13 @@ impl Edge {
                 if *shutdown.borrow() {
                     session.set_keepalive(None);
                 }
-                Head::Read
+                Head::Read(session, Some(line))
             }
-            Ok(Ok(false)) => Head::Gone,
-            Ok(Err(error)) => match error.etype() {
-                ErrorType::InvalidHTTPHeader => Head::Refused(unreadable(&error)),
-                _ => Head::Gone,
-            },
-            Err(_) if idle.is_zero() => Head::Refused(Refusal::RequestTimeout),
-            Err(_) => Head::Gone,
+            Some(Err(error)) if *error.etype() == ErrorType::InvalidHTTPHeader => {
+                Head::Refused(session, unreadable(&error, &line))
+            }
+            Some(Ok(false) | Err(_)) => Head::Gone,
+            None => Head::Refused(session, Refusal::RequestTimeout),
         }
     }
 
@@ -105,9 +137,10 @@ impl Edge {
     async fn decide(
         &self,
         session: &mut ServerSession,
+        line: Option<&FirstLine>,
         id: RequestId,
     ) -> Result<(Passage, Body), Stop> {
-        AssertUnwindSafe(self.gateway.decide(session, id))
+        AssertUnwindSafe(self.gateway.decide(session, line, id))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| {
@@ -184,23 +217,25 @@ impl HttpServerApp for Edge {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        let mut session = Box::new(session);
-        let head = self.read_head(&mut session, shutdown).await;
+        let head = self.read_head(session, shutdown).await;
         let id = RequestId::next();
-        let stop = match head {
-            Head::Gone => return None,
-            Head::Refused(refusal) => {
+        match head {
+            Head::Gone => None,
+            Head::Refused(session, refusal) => {
                 let stop = Stop::Unverified(refusal);
                 self.gateway.refused_unread(&session, &stop, id);
-                return self.refuse(session, &stop, id, false).await;
+                self.refuse(session, &stop, id, false).await
             }
-            Head::Read => match self.decide(&mut session, id).await {
-                Ok((passage, body)) => return self.forward(session, passage, body, shutdown).await,
-                Err(stop) => stop,
-            },
-        };
-        self.gateway.refused(&session, &stop, id);
-        self.refuse(session, &stop, id, true).await
+            Head::Read(mut session, line) => {
+                match self.decide(&mut session, line.as_ref(), id).await {
+                    Ok((passage, body)) => self.forward(session, passage, body, shutdown).await,
+                    Err(stop) => {
+                        self.gateway.refused(&session, &stop, id);
+                        self.refuse(session, &stop, id, true).await
+                    }
+                }
+            }
+        }
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
@@ -211,7 +246,8 @@ impl HttpServerApp for Edge {
         let limits = &self.gateway.config.limits;
         let mut options = default_h2_options();
         options.max_concurrent_streams(limits.h2_streams);
-        options.max_header_list_size(u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX));
+        // Twice the limit: `framing` judges it, and answers as it answers everything.
+        options.max_header_list_size(u32::try_from(2 * HEADER_BYTES).unwrap_or(u32::MAX));
         Some(options)
     }
 }
@@ -231,10 +267,12 @@ async fn reuse(session: ServerSession) -> Option<ReusedHttpStream> {
 
 /// The refusal for a head that Pingora's parser gave up on. It tells a block that is too large
 /// only by its words.
-fn unreadable(error: &pingora::Error) -> Refusal {
+fn unreadable(error: &pingora::Error, line: &FirstLine) -> Refusal {
     let text = error.to_string();
     if text.contains("header larger than") || text.contains("too many headers") {
         Refusal::HeaderTooLarge
+    } else if line.has_bad_target() {
+        Refusal::BadTarget(TargetError::ForbiddenByte)
     } else {
         Refusal::BadRequest("the request line or a header is malformed")
     }

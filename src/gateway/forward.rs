@@ -44,6 +44,8 @@ pub(super) struct Progress {
     host: Option<HeaderValue>,
     /// When the first attempt to reach a server began, on the monotonic clock.
     started: Duration,
+    /// The request is on its way to a server, or has been.
+    sent: bool,
     /// Why the backend's answer was not passed on, where that was the gateway's decision.
     verdict: Option<Refusal>,
 }
@@ -127,6 +129,7 @@ impl ProxyHttp for Forward {
         if let Some(host) = &ctx.host {
             request.insert_header(HOST, host.clone())?;
         }
+        ctx.sent = true;
         Ok(())
     }
 
@@ -162,7 +165,7 @@ impl ProxyHttp for Forward {
         error: &Error,
         ctx: &mut Progress,
     ) -> FailToProxy {
-        let refusal = ctx.verdict.take().or_else(|| refusal_for(error));
+        let refusal = ctx.verdict.take().or_else(|| refusal_for(error, ctx.sent));
         let mut error_code = 0;
         if let (Some(refusal), None) = (&refusal, session.response_written()) {
             error_code = refusal.code().status();
@@ -235,8 +238,9 @@ fn passage(ctx: &Progress) -> Result<&Arc<Passage>> {
     }
 }
 
-/// The refusal for a failure of the proxy phase; `None` where the client is gone.
-fn refusal_for(error: &Error) -> Option<Refusal> {
+/// The refusal for a failure of the proxy phase; `None` where the client is gone. Once something
+/// has been sent, no answer may say that nothing was.
+fn refusal_for(error: &Error, sent: bool) -> Option<Refusal> {
     use ErrorType::{
         ConnectError, ConnectNoRoute, ConnectProxyFailure, ConnectRefused, ConnectTimedout,
         ReadTimedout, WriteTimedout,
@@ -249,6 +253,7 @@ fn refusal_for(error: &Error) -> Option<Refusal> {
         ) => Some(Refusal::UpstreamUnreachable),
         (ErrorSource::Upstream, ReadTimedout | WriteTimedout) => Some(Refusal::UpstreamTimeout),
         (ErrorSource::Upstream, _) => Some(Refusal::UpstreamError),
+        _ if sent => Some(Refusal::UpstreamError),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Refusal::Internal),
     }
 }

@@ -1,8 +1,9 @@
 //! The first check: a request that could be read two ways is refused before anything is read
 //! from it.
 //!
-//! Pingora's parser is lenient where old clients are (bare line feeds, both lengths at once,
-//! `#fragment`). Whatever it forgave is found here, in the raw header block.
+//! Pingora's parser is lenient where old clients are: bare line feeds, both lengths at once, a
+//! `#fragment`, an illegal target. What it forgave is found here, in the raw header block and in
+//! the request line as it was sent.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use pingora::http::RequestHeader;
@@ -21,14 +22,15 @@ pub(super) struct Framing {
     pub(super) expects_continue: bool,
 }
 
-/// Judges the head of an HTTP/1 request; `raw` is the block as received, from the request line to
-/// the empty line.
+/// Judges the head of an HTTP/1 request; `line` is the request line as sent, and `raw` the block
+/// from the request line, which the parser may have rewritten, to the empty line.
 ///
 /// # Errors
 ///
 /// 400, 405 or 431. Any doubt refuses.
 pub(super) fn check_h1(
     head: &RequestHeader,
+    line: &[u8],
     raw: &[u8],
     max_bytes: usize,
 ) -> Result<Framing, Refusal> {
@@ -47,11 +49,14 @@ pub(super) fn check_h1(
         return Err(Refusal::BadRequest("the HTTP version is not supported"));
     }
     forbidden_method(head)?;
-    if !request_line_reads_back(head, raw) {
+    if !request_line_reads_back(head, line) {
         return Err(Refusal::BadTarget(TargetError::ForbiddenByte));
     }
     check_host(&head.headers)?;
     let transfer_encoding = lines(&head.headers, header::TRANSFER_ENCODING);
+    if head.version == http::Version::HTTP_10 && !matches!(transfer_encoding, Lines::None) {
+        return Err(Refusal::BadRequest("HTTP/1.0 knows no Transfer-Encoding"));
+    }
     // Counted in the raw block: the parser drops Content-Length where both are present.
     let content_lengths = raw_lines_named(raw, b"content-length");
     let content_length = match (transfer_encoding, content_lengths) {
@@ -172,10 +177,9 @@ fn has_bare_line_feed(raw: &[u8]) -> bool {
         .any(|(at, &byte)| byte == b'\n' && (at == 0 || raw[at - 1] != b'\r'))
 }
 
-/// Whether the request line is the method, the target and the version that were parsed, with
-/// single spaces and nothing else: the parser drops a `#fragment` without a word.
-fn request_line_reads_back(head: &RequestHeader, raw: &[u8]) -> bool {
-    let line = raw.split(|&b| b == b'\r').next().unwrap_or_default();
+/// Whether the line that was sent is the method, the target and the version that were parsed, with
+/// single spaces and nothing else.
+fn request_line_reads_back(head: &RequestHeader, line: &[u8]) -> bool {
     let version: &[u8] = match head.version {
         http::Version::HTTP_10 => b" HTTP/1.0",
         _ => b" HTTP/1.1",

@@ -1,7 +1,9 @@
 //! The gateway: Pingora on both sides of the decision.
 //!
-//! A request meets these in order: `edge` reads it; `framing` refuses what has two readings;
-//! `decide` runs the checks, with `body` for the body; `recorded` is the permit that comes out;
+//! A request meets these in order: `edge` reads it, beginning with
+//! `first_line`; `framing` refuses what has two readings;
+//! `decide` runs the checks, with `body` for the body and `policy` last; `recorded` is the permit
+//! that comes out;
 //! `whole_session` carries the verified body into the proxy phase; `forward` runs that phase, with
 //! `pool` to choose a server and `stamp` to build what crosses. `refuse` answers whoever does not
 //! get that far, and `account` writes down and counts what became of each request.
@@ -10,8 +12,10 @@ mod account;
 mod body;
 mod decide;
 mod edge;
+mod first_line;
 mod forward;
 mod framing;
+mod policy;
 mod pool;
 mod recorded;
 mod refuse;
@@ -30,6 +34,7 @@ use self::body::Budget;
 use self::forward::Forward;
 use self::pool::Pool;
 use crate::audit::AuditLog;
+use crate::auth::decision;
 use crate::auth::replay::{NonceStore, Window};
 use crate::clock::Clock;
 use crate::config::{Config, Route, Upstream};
@@ -76,6 +81,7 @@ impl Gateway {
             metrics,
             clock,
         } = parts;
+        decision::prepare();
         Arc::new(Gateway {
             window: window(&config),
             pools: config.upstreams.iter().map(Pool::new).collect(),

@@ -1,27 +1,36 @@
 //! The permit to forward.
 
-use crate::audit::Receipt;
-use crate::auth::decision::{Admitted, Signed};
+use super::Gateway;
+use super::account::Facts;
+use super::policy::Permitted;
+use crate::auth::decision::{Denied, Signed};
+use crate::auth::refusal::Refusal;
 
-/// An admitted request whose audit record has been written. The upstream side can be stamped with
-/// an identity, and given the backend's credential, only by who holds one of these; and nobody
-/// can make one without both proofs.
+/// A permitted request whose audit record has been written. The upstream side can be stamped with
+/// an identity, and given the backend's credential, only by who holds one of these; and the one
+/// way to make one writes the record of that very request.
 #[derive(Debug)]
-pub(super) struct Recorded {
-    admitted: Admitted,
-    _receipt: Receipt,
-}
+pub(super) struct Recorded(Permitted);
 
 impl Recorded {
-    pub(super) fn new(admitted: Admitted, receipt: Receipt) -> Recorded {
-        Recorded {
-            admitted,
-            _receipt: receipt,
+    /// Writes the record.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::AuditUnavailable`] where it was not written in time.
+    pub(super) async fn write(
+        permitted: Permitted,
+        gateway: &Gateway,
+        facts: Facts<'_>,
+    ) -> Result<Recorded, Box<Denied>> {
+        match gateway.record_accepted(permitted.signed(), facts).await {
+            Ok(_receipt) => Ok(Recorded(permitted)),
+            Err(_) => Err(permitted.deny(Refusal::AuditUnavailable)),
         }
     }
 
     /// What was signed, and by whom.
     pub(super) fn signed(&self) -> &Signed {
-        self.admitted.signed()
+        self.0.signed()
     }
 }

@@ -99,8 +99,11 @@ impl Linger {
             return; // an HTTP/2 stream ends by itself
         };
         let mut stream = session.into_inner();
-        stream.shutdown().await;
-        let _ = tokio::time::timeout(self.time, drain(&mut stream, self.bytes)).await;
+        let _ = tokio::time::timeout(self.time, async {
+            stream.shutdown().await;
+            drain(&mut stream, self.bytes).await;
+        })
+        .await;
     }
 }
 

@@ -25,7 +25,7 @@ const X_MACHINE_KEY: HeaderName = HeaderName::from_static("x-machine-key");
 #[derive(Debug)]
 pub(super) struct Provenance {
     pub(super) id: RequestId,
-    pub(super) client_ip: IpAddr,
+    pub(super) client_ip: Option<IpAddr>,
     /// `http` or `https`, as the client spoke it.
     pub(super) scheme: &'static str,
     /// The host the client asked for.
@@ -103,7 +103,9 @@ pub(super) fn request(
     if body_len > 0 || wants_length(&client.method) {
         out.insert_header(header::CONTENT_LENGTH, body_len)?;
     }
-    out.insert_header("X-Forwarded-For", provenance.client_ip.to_string())?;
+    if let Some(address) = provenance.client_ip {
+        out.insert_header("X-Forwarded-For", address.to_string())?;
+    }
     out.insert_header("X-Forwarded-Proto", provenance.scheme)?;
     out.insert_header("X-Forwarded-Host", provenance.host.as_str())?;
     out.insert_header(X_REQUEST_ID, provenance.id.to_string())?;

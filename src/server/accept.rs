@@ -4,34 +4,43 @@
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pingora::apps::ServerApp;
+use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as TcpIo;
-use pingora::protocols::{GetSocketDigest, SocketDigest, Stream};
+use pingora::protocols::{ALPN, GetSocketDigest, SocketDigest, Stream};
 use pingora::server::ShutdownWatch;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::http2;
+use crate::auth::refusal::Code;
 use crate::metrics::Metrics;
 
 /// One bound address, with what happens to a connection before the application gets it.
-pub(super) struct Door {
-    pub(super) listener: TcpListener,
+pub(super) struct Listener {
+    pub(super) socket: TcpListener,
     pub(super) tls: Option<Arc<Acceptor>>,
 }
 
 /// What all doors of one application share.
-pub(super) struct Reception<A> {
+pub(super) struct AcceptLoop<A> {
     pub(super) app: Arc<A>,
-    pub(super) metrics: Arc<Metrics>,
-    /// One permit a connection; none left means that a new connection is closed at once.
-    pub(super) places: Arc<Semaphore>,
-    /// Longest time for a TLS handshake.
+    /// Where connections are counted; the admin listener's are not.
+    pub(super) metrics: Option<Arc<Metrics>>,
+    /// One permit a connection; none left means that a new connection is closed at once, counted
+    /// as `overloaded`: before TLS there is no way to say it.
+    pub(super) permits: Arc<Semaphore>,
+    /// Whether the last connection found no permit, so that the log says it once.
+    pub(super) full: AtomicBool,
+    /// Longest time for a TLS handshake, and again for HTTP/2's preface.
     pub(super) handshake: Duration,
+    /// Longest time that an HTTP/2 connection may be idle.
+    pub(super) idle: Duration,
     /// Told to every connection when it should end after the request in hand.
     pub(super) shutdown: ShutdownWatch,
     /// Every connection's task.
@@ -42,17 +51,17 @@ pub(super) struct Reception<A> {
 /// without a rest it would spin, and fill the log.
 const REST: Duration = Duration::from_millis(100);
 
-impl<A: ServerApp + Send + Sync + 'static> Reception<A> {
+impl<A: HttpServerApp + Send + Sync + 'static> AcceptLoop<A> {
     /// Accepts until `shutdown` turns true.
-    pub(super) async fn run(self: Arc<Self>, door: Door) {
+    pub(super) async fn run(self: Arc<Self>, listener: Listener) {
         let mut shutdown = self.shutdown.clone();
         loop {
             let accepted = tokio::select! {
-                accepted = door.listener.accept() => accepted,
+                accepted = listener.socket.accept() => accepted,
                 _ = shutdown.wait_for(|&stop| stop) => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.receive(stream, peer, door.tls.clone()),
+                Ok((stream, peer)) => self.receive(stream, peer, listener.tls.clone()),
                 Err(error) => {
                     warn!(%error, "cannot accept a connection; resting for 100 ms");
                     tokio::time::sleep(REST).await;
@@ -62,14 +71,20 @@ impl<A: ServerApp + Send + Sync + 'static> Reception<A> {
     }
 
     fn receive(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, tls: Option<Arc<Acceptor>>) {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            debug!(%peer, "no place left for a connection");
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            if !self.full.swap(true, Ordering::Relaxed) {
+                warn!(%peer, "the limit of connections is reached; further ones are closed at once");
+            }
+            if let Some(metrics) = &self.metrics {
+                metrics.refused(Code::Overloaded);
+            }
             return;
         };
+        self.full.store(false, Ordering::Relaxed);
         let this = Arc::clone(self);
         self.tasks.spawn(async move {
-            let _place = place;
-            let _counted = Counted::new(&this.metrics);
+            let _permit = permit;
+            let _counted = this.metrics.as_ref().map(Counted::new);
             let plain = prepare(stream, peer);
             let stream: Stream = match tls {
                 None => Box::new(plain),
@@ -85,10 +100,17 @@ impl<A: ServerApp + Send + Sync + 'static> Reception<A> {
                     }
                 }
             };
-            // Pingora's application loop returns a stream only to be called again with it.
-            let mut next = Some(stream);
-            while let Some(stream) = next {
-                next = this.app.process_new(stream, &this.shutdown).await;
+            if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+                let terms = http2::Terms {
+                    preface: this.handshake,
+                    idle: this.idle,
+                    shutdown: &this.shutdown,
+                    tasks: &this.tasks,
+                };
+                http2::serve(&this.app, stream, terms).await;
+            } else {
+                // Pingora's loop over the requests of an HTTP/1 connection.
+                this.app.process_new(stream, &this.shutdown).await;
             }
         });
     }

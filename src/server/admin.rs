@@ -93,13 +93,17 @@ impl HttpServerApp for Admin {
         mut session: ServerSession,
         _: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        match tokio::time::timeout(DEADLINE, self.serve(&mut session)).await {
-            Ok(Ok(true)) => {
-                let settings = HttpPersistentSettings::for_session(&session);
-                let stream = session.finish().await.ok().flatten()?;
-                Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+        let exchange = async {
+            if !self.serve(&mut session).await.ok()? {
+                return None;
             }
-            _ => None,
-        }
+            let settings = HttpPersistentSettings::for_session(&session);
+            let stream = session.finish().await.ok().flatten()?;
+            Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+        };
+        tokio::time::timeout(DEADLINE, exchange)
+            .await
+            .ok()
+            .flatten()
     }
 }

@@ -3,6 +3,7 @@
 
 mod accept;
 mod admin;
+mod http2;
 mod readiness;
 mod reload;
 mod shutdown;
@@ -10,21 +11,23 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use pingora::listeners::tls::Acceptor;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use self::accept::{Door, Reception};
+use self::accept::{AcceptLoop, Listener};
 use self::admin::Admin;
 use self::readiness::Readiness;
 use self::reload::Reloading;
 use crate::audit::{AuditLog, Sink};
 use crate::auth::replay::NonceStore;
 use crate::clock::Clock;
-use crate::config::{AuditSink, Config, Shutdown};
+use crate::config::{AuditSink, Config, Shutdown, TlsFiles};
 use crate::gateway::{Edge, Gateway, Parts, window};
 use crate::metrics::{Metrics, curve25519_backend};
 use crate::nonces::{MemoryNonces, Quotas};
@@ -46,7 +49,7 @@ pub enum StartError {
 
 /// A gateway whose listeners are bound and which has not begun to accept.
 pub struct Server {
-    doors: Vec<Door>,
+    listeners: Vec<Listener>,
     addresses: Vec<SocketAddr>,
     admin_listener: TcpListener,
     admin_address: SocketAddr,
@@ -56,8 +59,9 @@ pub struct Server {
     reloading: Reloading,
     metrics: Arc<Metrics>,
     audit: Arc<AuditLog>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     handshake: Duration,
+    idle: Duration,
     shutdown: Shutdown,
 }
 
@@ -139,26 +143,20 @@ impl Server {
             .map_err(|error| StartError::System(format!("the audit log: {error}")))?;
         let readiness = Arc::new(Readiness::new(clock.clone(), Arc::clone(&audit)));
 
-        let mut doors = Vec::new();
+        // All files first: a bad one must not leave another listener bound.
+        let acceptors = acceptors(&config)?;
+        let mut listeners = Vec::new();
         let mut addresses = Vec::new();
-        for listener in &config.listeners {
-            let tls = match &listener.tls {
-                Some(files) => Some(Arc::new(
-                    tls::acceptor(&files.cert, &files.key).map_err(StartError::Configuration)?,
-                )),
-                None => None,
-            };
-            let (bound, address) = bind(listener.address).await?;
+        for (listener, tls) in config.listeners.iter().zip(acceptors) {
+            let (socket, address) = bind(listener.address).await?;
             addresses.push(address);
-            doors.push(Door {
-                listener: bound,
-                tls,
-            });
+            listeners.push(Listener { socket, tls });
         }
         let (admin_listener, admin_address) = bind(config.admin).await?;
 
-        let places = Arc::new(Semaphore::new(config.limits.connections));
+        let permits = Arc::new(Semaphore::new(config.limits.connections));
         let handshake = config.limits.header_timeout;
+        let idle = config.limits.keepalive;
         let shutdown = config.shutdown.clone();
         let reloading = Reloading {
             registry: Arc::clone(&registry),
@@ -177,7 +175,7 @@ impl Server {
         })
         .edge();
         Ok(Server {
-            doors,
+            listeners,
             addresses,
             admin_listener,
             admin_address,
@@ -191,8 +189,9 @@ impl Server {
             reloading,
             metrics,
             audit,
-            places,
+            permits,
             handshake,
+            idle,
             shutdown,
         })
     }
@@ -215,27 +214,31 @@ impl Server {
         let (stop_admin, admin_shutdown) = watch::channel(false);
         let tasks = TaskTracker::new();
 
-        let reception = Arc::new(Reception {
+        let data = Arc::new(AcceptLoop {
             app: self.edge,
-            metrics: Arc::clone(&self.metrics),
-            places: self.places,
+            metrics: Some(self.metrics),
+            permits: self.permits,
+            full: AtomicBool::new(false),
             handshake: self.handshake,
+            idle: self.idle,
             shutdown,
             tasks: tasks.clone(),
         });
-        for door in self.doors {
-            tokio::spawn(Arc::clone(&reception).run(door));
+        for listener in self.listeners {
+            tokio::spawn(Arc::clone(&data).run(listener));
         }
-        let admin_reception = Arc::new(Reception {
+        let admin = Arc::new(AcceptLoop {
             app: Arc::new(self.admin),
-            metrics: self.metrics,
-            places: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
+            metrics: None,
+            permits: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
+            full: AtomicBool::new(false),
             handshake: self.handshake,
+            idle: self.idle,
             shutdown: admin_shutdown,
             tasks: TaskTracker::new(),
         });
-        tokio::spawn(admin_reception.run(Door {
-            listener: self.admin_listener,
+        tokio::spawn(admin.run(Listener {
+            socket: self.admin_listener,
             tls: None,
         }));
         let watching = self.reloading.start();
@@ -261,6 +264,31 @@ impl Server {
             error!(%error, "audit records may be missing");
         }
     }
+}
+
+/// Reads the TLS files of every listener.
+fn acceptors(config: &Config) -> Result<Vec<Option<Arc<Acceptor>>>, StartError> {
+    let load = |files: &TlsFiles| {
+        tls::acceptor(&files.cert, &files.key)
+            .map(Arc::new)
+            .map_err(StartError::Configuration)
+    };
+    config
+        .listeners
+        .iter()
+        .map(|listener| listener.tls.as_ref().map(load).transpose())
+        .collect()
+}
+
+/// What is wrong with the files that a start reads besides the configuration and the registry:
+/// one line each.
+pub fn mistakes_in_files(config: &Config) -> Vec<String> {
+    config
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.tls.as_ref())
+        .filter_map(|files| tls::acceptor(&files.cert, &files.key).err())
+        .collect()
 }
 
 fn open_audit(

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use crate::audit::{AuditLog, RegistryLoaded};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::registry::{Change, Mistakes, RegistryStore, Watch, watch};
+use crate::registry::{Change, RegistryStore, Watch, watch};
 
 /// What a reload touches.
 #[derive(Clone)]
@@ -46,7 +46,8 @@ impl Reloading {
         .inspect_err(|error| error!(%error, "cannot watch the registry; use SIGHUP"))
         .ok();
         let this = self.clone();
-        tokio::task::spawn_blocking(move || this.catch_up());
+        // What was written between the first load and the start of the watch.
+        tokio::task::spawn_blocking(move || this.reload("the file changed during the start"));
         let hangups = self
             .on_hangup()
             .inspect_err(|error| error!(%error, "cannot listen for SIGHUP"))
@@ -69,21 +70,12 @@ impl Reloading {
         }))
     }
 
-    /// Loads what was written between the first load and the start of the watch.
-    fn catch_up(&self) {
+    fn reload(&self, why: &str) {
         let known = self.registry.current().digest();
         match self.registry.reload() {
-            Ok(change) if change.digest == known => {}
-            outcome => self.announce("the file changed during the start", outcome),
-        }
-    }
-
-    fn reload(&self, why: &str) {
-        self.announce(why, self.registry.reload());
-    }
-
-    fn announce(&self, why: &str, outcome: Result<Change, Mistakes>) {
-        match outcome {
+            Ok(change) if change.digest == known => {
+                info!(why, "the registry is as it was");
+            }
             Ok(change) => {
                 info!(
                     why,
@@ -121,6 +113,7 @@ impl Reloading {
             added: &change.added,
             removed: &change.removed,
             keys_changed: &change.keys_changed,
+            changed: &change.otherwise_changed,
         });
     }
 }

@@ -94,10 +94,15 @@ fn every_module_imports_only_what_lies_below_it() {
             continue;
         };
         let code = file.code();
+        if code.contains("use crate::{") {
+            broken.push(format!(
+                "{} imports a list from the crate: one module a line",
+                file.path
+            ));
+        }
         for (other, _) in MAY_IMPORT {
             let imports = code.contains(&format!("crate::{other}::"))
-                || code.contains(&format!("crate::{other};"))
-                || code.contains(&format!("crate::{{{other}"));
+                || code.contains(&format!("crate::{other};"));
             if imports && other != file.module() && !allowed.contains(&other) {
                 broken.push(format!("{} imports {other}", file.path));
             }
@@ -140,23 +145,15 @@ fn the_decision_core_knows_no_socket_clock_file_or_log() {
 }
 
 #[test]
-fn files_have_one_job_and_so_one_screenful_or_a_few() {
-    const MOST_LINES: usize = 400;
+fn files_have_one_job_and_so_a_few_screenfuls() {
+    const MOST_LINES: usize = 330;
     for file in sources() {
-        let lines = file.text.lines().count();
-        if file.path.contains("tests") {
+        if file.path.contains("test") {
             continue;
         }
-        let tests = file
-            .text
-            .lines()
-            .position(|l| l == "#[cfg(test)]")
-            .map_or(0, |at| lines - at);
-        assert!(
-            lines - tests <= MOST_LINES,
-            "{} has {} lines",
-            file.path,
-            lines - tests
-        );
+        let end = file.text.find("#[cfg(test)]\nmod tests {");
+        let end = end.or_else(|| file.text.find("#[cfg(test)]\n#[allow("));
+        let lines = file.text[..end.unwrap_or(file.text.len())].lines().count();
+        assert!(lines <= MOST_LINES, "{} has {lines} lines", file.path);
     }
 }

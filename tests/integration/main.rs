@@ -14,6 +14,7 @@ mod architecture;
 mod audit;
 mod bodies;
 mod command_line;
+mod deadlines;
 mod identity;
 mod metrics;
 mod query;

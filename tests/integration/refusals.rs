@@ -48,6 +48,11 @@ fn every_code_is_provoked_here_or_named_as_still_to_come() {
     let mut named: Vec<Code> = PROVOKED.into_iter().chain(TO_COME).collect();
     named.sort();
     assert_eq!(named, Code::ALL);
+    let tests = include_str!("refusals.rs");
+    for code in PROVOKED {
+        let own = |ending: &str| tests.contains(&format!("\nfn {}{ending}", code.as_str()));
+        assert!(own("()") || own("_"), "{code:?} has no test of its name");
+    }
 }
 
 /// A code that the sources construct outside the enum's own file is produced, so it has to be in
@@ -59,7 +64,11 @@ fn a_code_that_appears_in_the_sources_needs_its_own_test() {
         let tests = file.path.ends_with("tests.rs");
         if !tests && !file.path.ends_with("auth/refusal.rs") {
             // What stands below `mod tests` is not the gateway.
-            sources += file.text.split("#[cfg(test)]").next().unwrap_or_default();
+            let tests = file
+                .text
+                .find("#[cfg(test)]\nmod ")
+                .unwrap_or(file.text.len());
+            sources += &file.text[..tests];
         }
     }
     for code in PROVOKED {
@@ -238,6 +247,65 @@ fn request_timeout_for_a_head_that_does_not_end() {
     );
     let response = exchange(gateway.address, "GET /a HTTP/1.1\r\nHost: g");
     assert_refused(&gateway, &backend, &response, Code::RequestTimeout);
+}
+
+#[test]
+fn request_timeout_for_a_second_head_that_does_not_end() {
+    let backend = Backend::start();
+    let more = "limits: { header_timeout: 300ms }\n".into();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            more,
+            ..Options::default()
+        },
+    );
+    let mut client = Client::connect(gateway.address);
+    let lines = gateway.sign(&machine(), "GET", "/a", b"").lines();
+    assert_eq!(client.exchange(&raw("GET", "/a", &lines, b"")).status, 200);
+    // At rest for longer than a head may take: that is idle time.
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    client.send(b"GET /a HTTP/1.1\r\nHost: g");
+    assert_eq!(client.receive().code(), "request_timeout");
+    backend.only();
+}
+
+#[test]
+fn a_connection_that_says_nothing_is_closed_without_a_word() {
+    let backend = Backend::start();
+    let more = "limits: { header_timeout: 200ms }\n".into();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            more,
+            ..Options::default()
+        },
+    );
+    assert!(Client::connect(gateway.address).is_closed());
+}
+
+#[test]
+fn overloaded_is_counted_for_connections_over_the_limit() {
+    let backend = Backend::start();
+    let more = "limits: { connections: 1 }\n".into();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            more,
+            ..Options::default()
+        },
+    );
+    let mut first = Client::connect(gateway.address);
+    wait_for("the first", || {
+        (gateway.metric("countersign_connections") == 1.0).then_some(())
+    });
+    assert!(Client::connect(gateway.address).is_closed());
+    assert_eq!(
+        gateway.metric("countersign_refusals_total{code=\"overloaded\"}"),
+        1.0
+    );
+    let lines = gateway.sign(&machine(), "GET", "/a", b"").lines();
+    assert_eq!(first.exchange(&raw("GET", "/a", &lines, b"")).status, 200);
 }
 
 #[test]
@@ -470,16 +538,15 @@ fn internal_for_a_panic_and_the_next_request_is_fine() {
     assert_eq!(gateway.request("GET", "/a", b"").status, 200);
 }
 
-/// A port at which nobody listens: bound once, and let go.
+/// A port at which nobody listens: it takes root to.
 fn nobody() -> String {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+    "http://127.0.0.1:1".to_owned()
 }
 
 #[test]
 fn upstream_unreachable() {
     let backend = Backend::start();
-    let servers = Some(vec![nobody(), nobody()]);
+    let servers = Some(vec![nobody(), "http://127.0.0.1:2".to_owned()]);
     let gateway = Gateway::with(
         &backend,
         Options {

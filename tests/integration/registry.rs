@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::time::Duration;
 
 use crate::support::backend::Backend;
 use crate::support::client::{Client, exchange};
@@ -46,6 +45,8 @@ fn a_revocation_counts_from_the_next_request_on_an_open_connection() {
             .then_some(())
     });
     assert_eq!(ask().code(), "machine_disabled");
+    let record = gateway.decisions("registry", 2).remove(1);
+    assert_eq!(record["changed"]["ids"][0], "machine-1");
 }
 
 #[test]
@@ -68,7 +69,10 @@ fn a_deleted_file_keeps_the_last_good_one_until_it_comes_back() {
     let backend = Backend::start();
     let gateway = Gateway::start(&backend);
     fs::remove_file(gateway.registry_path()).unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    wait_for("the rejection", || {
+        let rejected = gateway.metric("countersign_registry_reloads_total{result=\"rejected\"}");
+        (rejected > 0.0).then_some(())
+    });
     assert_eq!(status(&gateway, &machine()), 200);
     let other = Machine::new("machine-2", 2);
     gateway.write_registry(&registry(&[&other]));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::backend::{self, Backend};
 use crate::support::client::Client;
 use crate::support::gateway::{machine, raw};
-use crate::support::process::{Process, clock, unix_seconds};
+use crate::support::process::{Process, unix_seconds};
 
 #[test]
 fn an_idle_gateway_ends_at_once_on_each_signal() {
@@ -16,11 +16,9 @@ fn an_idle_gateway_ends_at_once_on_each_signal() {
         let mut client = Client::connect(process.address);
         let lines = machine().sign("GET", "/a", unix_seconds(), b"").lines();
         assert_eq!(client.exchange(&raw("GET", "/a", &lines, b"")).status, 200);
-        let before = clock();
         process.signal(signal);
-        assert!(process.wait(Duration::from_secs(10)).success(), "{signal}");
         // Far from the grace period; how fast is not asserted.
-        assert!(clock() - before < Duration::from_secs(10));
+        assert!(process.wait(Duration::from_secs(10)).success(), "{signal}");
     }
 }
 

@@ -308,6 +308,7 @@ fn the_registry_is_recorded_also_during_a_flood() {
         added: &[],
         removed: &[],
         keys_changed: &[],
+        changed: &[],
     });
     tape.unblock();
     bench.log.close(PATIENCE).unwrap();

@@ -213,6 +213,7 @@ fn a_registry_record_names_what_changed() {
         added: &ids[..2],
         removed: &ids[2..],
         keys_changed: &[],
+        changed: &[],
     };
     let expected = json!({
         "ts": "1970-01-01T00:00:00.000Z",
@@ -222,6 +223,7 @@ fn a_registry_record_names_what_changed() {
         "added": { "count": 2, "ids": ["a", "b"] },
         "removed": { "count": 1, "ids": ["c"] },
         "keys_changed": { "count": 0, "ids": [] },
+        "changed": { "count": 0, "ids": [] },
     });
     assert_eq!(json(&record), expected);
 }
@@ -236,6 +238,7 @@ fn a_registry_record_of_many_machines_names_the_first_and_counts_all() {
         added: &ids,
         removed: &[],
         keys_changed: &[],
+        changed: &[],
     };
     let json = json(&record);
     assert_eq!(json["added"]["count"], LISTED + 1);

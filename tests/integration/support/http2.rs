@@ -10,8 +10,10 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::client::Response;
 use super::signer::Signed;
@@ -24,35 +26,27 @@ pub struct Http2 {
 impl Http2 {
     /// Connects to a gateway whose certificate lies in `folder`.
     pub fn connect(address: SocketAddr, folder: &Path) -> Http2 {
-        let certificate = CertificateDer::from_pem_file(folder.join("cert.pem")).unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(certificate).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = runtime();
         let send = runtime.block_on(async {
-            let tcp = TcpStream::connect(address).await.unwrap();
-            let name = ServerName::try_from("localhost").unwrap();
-            let tls = TlsConnector::from(Arc::new(config))
-                .connect(name, tcp)
+            let (send, connection) = h2::client::handshake(dial(address, folder).await)
                 .await
                 .unwrap();
-            assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-            let (send, connection) = h2::client::handshake(tls).await.unwrap();
             tokio::spawn(connection);
             send
         });
         Http2 { runtime, send }
+    }
+
+    /// Agrees on HTTP/2 by ALPN, says nothing more, and tells whether the gateway ends it.
+    pub fn is_closed_in_silence(address: SocketAddr, folder: &Path) -> bool {
+        runtime().block_on(async {
+            let mut stream = dial(address, folder).await;
+            let mut rest = Vec::new();
+            let end = stream.read_to_end(&mut rest);
+            tokio::time::timeout(Duration::from_secs(10), end)
+                .await
+                .is_ok()
+        })
     }
 
     /// Sends a signed request; `declared` says whether with a Content-Length.
@@ -79,6 +73,36 @@ impl Http2 {
             .block_on(async { tokio::time::timeout(Duration::from_secs(30), exchange).await })
             .expect("an answer in time")
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// TLS with ALPN `h2`.
+async fn dial(address: SocketAddr, folder: &Path) -> TlsStream<TcpStream> {
+    let certificate = CertificateDer::from_pem_file(folder.join("cert.pem")).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let tls = TlsConnector::from(Arc::new(config))
+        .connect(name, tcp)
+        .await
+        .unwrap();
+    assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    tls
 }
 
 async fn exchange(

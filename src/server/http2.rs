@@ -1,0 +1,85 @@
+//! One HTTP/2 connection, from its preface to its end. Pingora's own loop waits for the preface
+//! without a deadline, and does not hear of a shutdown while it does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::apps::HttpServerApp;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Accept, HttpSession, handshake};
+use pingora::protocols::{Digest, Stream};
+use pingora::server::ShutdownWatch;
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
+
+/// Malformed streams after which a connection is closed: interoperability errors come in ones and
+/// twos, floods do not.
+const MAX_MALFORMED: usize = 32;
+
+/// What a connection is served with.
+pub(super) struct Terms<'a> {
+    /// Longest wait for the preface.
+    pub(super) preface: Duration,
+    /// Longest time without a stream.
+    pub(super) idle: Duration,
+    pub(super) shutdown: &'a ShutdownWatch,
+    /// Where the streams' tasks are kept track of.
+    pub(super) tasks: &'a TaskTracker,
+}
+
+/// Serves the connection until it ends, each stream in a task of its own. A shutdown lets the
+/// streams that are open finish (GOAWAY, RFC 9113, section 6.8).
+pub(super) async fn serve<A>(app: &Arc<A>, stream: Stream, terms: Terms<'_>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let digest = Arc::new(Digest {
+        ssl_digest: stream.get_ssl_digest(),
+        timing_digest: stream.get_timing_digest(),
+        proxy_digest: stream.get_proxy_digest(),
+        socket_digest: stream.get_socket_digest(),
+    });
+    let mut stop = terms.shutdown.clone();
+    let connection = tokio::select! {
+        made = tokio::time::timeout(terms.preface, handshake(stream, app.h2_options())) => made,
+        _ = stop.wait_for(|&stop| stop) => return,
+    };
+    let Ok(Ok(mut connection)) = connection else {
+        return;
+    };
+
+    let mut streams = JoinSet::new();
+    let mut malformed = 0;
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|&stop| stop), if !leaving => {
+                connection.graceful_shutdown();
+                leaving = true;
+            }
+            accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => {
+                match accepted {
+                    Ok(Some(H2Accept::Session(session))) => {
+                        let (app, shutdown) = (Arc::clone(app), terms.shutdown.clone());
+                        streams.spawn(terms.tasks.track_future(async move {
+                            let session = ServerSession::new_http2(session);
+                            app.process_new_http(session, &shutdown).await;
+                        }));
+                    }
+                    Ok(Some(H2Accept::Rejected)) => {
+                        malformed += 1;
+                        if malformed >= MAX_MALFORMED {
+                            break;
+                        }
+                    }
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            Some(_) = streams.join_next() => {}
+            () = tokio::time::sleep(terms.idle), if streams.is_empty() => break,
+        }
+    }
+    // What was forwarded is still accounted for, though nobody will hear the answer.
+    streams.detach_all();
+}
