@@ -108,6 +108,15 @@ impl Timely<'_> {
 }
 
 impl Attributed {
+    /// Looks the machine up once more, after a wait: a revocation in the meantime counts. An
+    /// unknown machine stays unknown.
+    pub fn look_up_again(mut self, find: impl FnOnce(&str) -> Option<Arc<Machine>>) -> Attributed {
+        if let Some(known) = &self.machine {
+            self.machine = find(known.id.as_str()).filter(|found| found.id == known.id);
+        }
+        self
+    }
+
     /// Checks the signature over the message with the hash of the body that was read.
     ///
     /// # Errors

@@ -26,13 +26,14 @@ impl<'a> Method<'a> {
 
 /// Whether a route may add `token`: an upper-case token (RFC 9110, section 5.6.2, without
 /// lower-case letters), at most 32 bytes, and neither `CONNECT` nor `TRACE`, which no gateway of
-/// this kind may pass on. No token holds a `:`, so a message has one reading.
+/// this kind may pass on, nor `PRI`, which begins HTTP/2. No token holds a `:`, so a message has
+/// one reading.
 pub fn may_be_added(token: &str) -> bool {
     const MAX_LEN: usize = 32;
     (1..=MAX_LEN).contains(&token.len())
-        && !matches!(token, "CONNECT" | "TRACE")
+        && !matches!(token, "CONNECT" | "TRACE" | "PRI")
         && token.bytes().all(|b| {
-            b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.')
+            b.is_ascii_uppercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b)
         })
 }
 

@@ -129,6 +129,7 @@ fn agent(args: &RequestArgs) -> Result<ureq::Agent, Failure> {
     Ok(ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
+        .proxy(None)
         .allow_non_standard_methods(true)
         .timeout_global(Some(TIMEOUT))
         .tls_config(tls.build())

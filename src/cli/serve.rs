@@ -33,12 +33,16 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    runtime(loaded.config.threads)?.block_on(async {
+    let runtime = runtime(loaded.config.threads)?;
+    let ended = runtime.block_on(async {
         let server = Server::bind(loaded.config, Clock::system()).await?;
         let stop = signals().map_err(|e| Failure::Operation(e.to_string()))?;
         server.run(stop).await;
         Ok(())
-    })
+    });
+    // A registry that is being read from a stuck disk must not keep the process.
+    runtime.shutdown_background();
+    ended
 }
 
 /// A runtime with `threads` workers; 0 means one a core.
@@ -55,21 +59,22 @@ pub(super) fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure
 
 /// Logs go to standard error: standard output may be the audit stream. Pingora's own lines are
 /// kept to errors: its debug lines print whole requests.
-fn start_logging(log: &Log) {
+fn start_logging(settings: &Log) {
     use tracing_subscriber::EnvFilter;
 
-    let level = log.level.as_str();
-    let filter = EnvFilter::new(format!(
-        "off,countersign={level},pingora_core=error,pingora_proxy=error"
-    ));
+    let level = settings.level.as_str();
+    let filter = EnvFilter::new(format!("off,countersign={level},pingora_proxy=error"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     // Fails only where a logger is set already, which then goes on.
-    let _ = match log.format {
+    let _ = match settings.format {
         Format::Text => lines.with_target(false).try_init(),
         Format::Json => lines.json().with_target(false).try_init(),
     };
+    // What the filter would drop must not even be formatted: Pingora's trace lines panic on
+    // bytes that are not UTF-8.
+    log::set_max_level(log::LevelFilter::Error);
 }
 
 impl From<StartError> for Failure {

@@ -9,8 +9,8 @@ use super::mistakes::quoted;
 use super::reader::{Place, Table, did_you_mean, one_of};
 use super::units::size;
 use super::upstreams::{self, Named};
-use crate::auth::method::METHODS;
-use crate::auth::target::QueryPolicy;
+use crate::auth::method::{METHODS, may_be_added};
+use crate::auth::target::{QueryPolicy, Target};
 
 /// Longest route path, in bytes; the request target itself may have 4 KiB.
 const MAX_PATH: usize = 1024;
@@ -99,10 +99,13 @@ pub(super) fn read(root: &mut Table<'_>, upstreams: &[Named<'_>], identity: &Hea
         if let Some(index) = upstream {
             used[index] = true;
         }
-        let secret_header = upstream
-            .and_then(|index| upstreams[index].upstream.as_ref()?.credential.as_ref())
-            .map(|credential| &credential.header);
-        let route = rest(&mut table, &[Some(identity), secret_header]);
+        let upstream_sets = upstream.and_then(|index| upstreams[index].upstream.as_ref());
+        let taken: Vec<&HeaderName> = upstream_sets
+            .iter()
+            .flat_map(|upstream| upstream.headers_set())
+            .chain([identity])
+            .collect();
+        let route = rest(&mut table, &taken);
         if let (Some(path), Some(upstream)) = (path, upstream) {
             routes.push(Route {
                 path,
@@ -118,7 +121,7 @@ pub(super) fn read(root: &mut Table<'_>, upstreams: &[Named<'_>], identity: &Hea
 }
 
 /// All of a route but its path and its upstream.
-fn rest(table: &mut Table<'_>, taken: &[Option<&HeaderName>]) -> Route {
+fn rest(table: &mut Table<'_>, taken: &[&HeaderName]) -> Route {
     table.not_yet(&["bearer_until", "strip_prefix", "allow"]);
     table.value(
         "mode",
@@ -156,30 +159,21 @@ fn route_path(text: &str) -> Result<String, String> {
     if text.len() > MAX_PATH {
         return Err(format!("is longer than {MAX_PATH} bytes"));
     }
-    // RFC 3986, section 3.3, pchar without ';' and percent-encoding.
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@/".contains(&byte);
-    if let Some(odd) = text.chars().find(|&c| !c.is_ascii() || !plain(c as u8)) {
-        return Err(match odd {
-            '?' => format!("{} holds a query; a route is a path alone", shown()),
-            '%' => format!(
-                "{} holds %; routes are written without percent-encoding",
-                shown()
-            ),
-            _ => format!("{} holds {odd:?}, which no request path may", shown()),
-        });
+    if text.contains('%') {
+        let why = "holds %; routes are written without percent-encoding";
+        return Err(format!("{} {why}", shown()));
     }
-    let path = match text.strip_suffix('/') {
-        Some("") => return Ok("/".to_owned()),
-        Some(path) => path,
-        None => text,
-    };
-    match path
-        .split('/')
-        .skip(1)
-        .find(|segment| matches!(*segment, "" | "." | ".."))
-    {
-        Some(_) => Err(format!("{} holds an empty, . or .. segment", shown())),
-        None => Ok(path.to_owned()),
+    match Target::parse(text.as_bytes()) {
+        Err(why) => Err(format!("{} is no path of a request: {why}", shown())),
+        Ok(target) if target.query().is_some() => Err(format!(
+            "{} holds a query; a route is a path alone",
+            shown()
+        )),
+        Ok(_) => Ok(match text.strip_suffix('/') {
+            Some("") => "/".to_owned(),
+            Some(path) => path.to_owned(),
+            None => text.to_owned(),
+        }),
     }
 }
 
@@ -196,17 +190,14 @@ fn methods(table: &mut Table<'_>) -> Vec<String> {
     methods
 }
 
-/// Parses a method: a token (RFC 9110, section 5.6.2) without lower-case letters.
+/// Parses a method that a route may add.
 fn method(text: &str) -> Result<String, String> {
-    let token = |byte: u8| {
-        byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
-    };
     match text {
         "CONNECT" | "TRACE" | "PRI" => Err(format!("{text} is refused on every route; remove it")),
         _ if METHODS.contains(&text) => Err(format!(
             "every route takes {text}: the list adds methods, it does not restrict them; remove it"
         )),
-        _ if (1..=32).contains(&text.len()) && text.bytes().all(token) => Ok(text.to_owned()),
+        _ if may_be_added(text) => Ok(text.to_owned()),
         _ => Err(format!(
             "{} is not a method: upper case, at most 32 characters",
             quoted(text)
@@ -214,16 +205,25 @@ fn method(text: &str) -> Result<String, String> {
     }
 }
 
-fn forward_headers(table: &mut Table<'_>, taken: &[Option<&HeaderName>]) -> Vec<HeaderName> {
+fn forward_headers(table: &mut Table<'_>, taken: &[&HeaderName]) -> Vec<HeaderName> {
     let mut forwarded = Vec::new();
     for item in table.items("forward_headers") {
         let Some(name) = item.parse(headers::settable) else {
             continue;
         };
-        if (taken.iter().flatten()).any(|taken| upstreams::is_same(taken, &name)) {
+        if taken.iter().any(|taken| upstreams::is_same(taken, &name)) {
             item.mistake(format!(
                 "{name} is a header that only the gateway writes; remove it"
             ));
+        }
+        if headers::ALLOWED.contains(&name) {
+            item.mistake(format!("{name} crosses on every route; remove it"));
+        }
+        if forwarded
+            .iter()
+            .any(|known| upstreams::is_same(known, &name))
+        {
+            item.mistake(format!("{name} is listed twice; remove one"));
         }
         if headers::overrides_the_request(&name) {
             item.warning(format!(

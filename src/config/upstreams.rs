@@ -41,6 +41,17 @@ pub struct Upstream {
     pub idle_timeout: Duration,
 }
 
+impl Upstream {
+    /// The headers that the gateway sets on every request to it.
+    pub(super) fn headers_set(&self) -> impl Iterator<Item = &HeaderName> {
+        let credential = self.credential.iter().map(|credential| &credential.header);
+        self.set_headers
+            .iter()
+            .map(|(name, _)| name)
+            .chain(credential)
+    }
+}
+
 /// One server of an upstream, spoken to in plain HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {

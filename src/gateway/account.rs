@@ -46,6 +46,19 @@ pub(super) struct Ending<'a> {
     pub(super) refusal: Option<&'a Refusal>,
 }
 
+impl Ending<'_> {
+    /// What is known after a panic: nothing but that it failed.
+    pub(super) const fn panicked() -> Ending<'static> {
+        Ending {
+            status: None,
+            bytes: 0,
+            upstream_took: Duration::ZERO,
+            failed: true,
+            refusal: None,
+        }
+    }
+}
+
 impl Gateway {
     /// Writes the record of an accepted request. [`Recorded`](super::recorded::Recorded) calls
     /// this, before anything is forwarded.

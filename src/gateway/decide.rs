@@ -88,7 +88,12 @@ impl Gateway {
         let body = self.read_body(session, &opening.framing, route).await?;
 
         let complete = self.clock.now();
-        let admitted = self.admit(opening.attributed, &body, arrival).await;
+        // The body may have taken its time; a revocation in the meantime counts.
+        let attributed = match body.bytes().is_empty() {
+            true => opening.attributed,
+            false => (opening.attributed).look_up_again(|machine| self.registry.find(machine)),
+        };
+        let admitted = self.admit(attributed, &body, arrival).await;
         let on_rest = self.clock.now().mono.saturating_sub(complete.mono);
         self.metrics.observe_verify(on_head + on_rest);
 

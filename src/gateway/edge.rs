@@ -19,6 +19,7 @@ use pingora::server::ShutdownWatch;
 use tracing::error;
 
 use super::Gateway;
+use super::account::Ending;
 use super::body::Body;
 use super::decide::Stop;
 use super::first_line::{self, FirstLine};
@@ -120,7 +121,7 @@ impl Edge {
                 if session.get_keepalive().is_some() {
                     session.set_keepalive(Some(limits.keepalive.as_secs().max(1)));
                 }
-                if *shutdown.borrow() {
+                if *shutdown.borrow() || self.gateway.leaving().is_set() {
                     session.set_keepalive(None);
                 }
                 Head::Read(session, Some(line))
@@ -158,17 +159,24 @@ impl Edge {
         body: Body,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        let passage = Arc::new(passage);
         session
             .req_header_mut()
             .extensions_mut()
-            .insert(Arc::new(passage));
-        let (whole, home) = WholeSession::new(session, body.bytes().clone());
-        self.proxy
-            .process_new_http(ServerSession::new_custom(Box::new(whole)), shutdown)
-            .await;
+            .insert(Arc::clone(&passage));
+        let leaving = self.gateway.leaving();
+        let (whole, home) = WholeSession::new(session, body.bytes().clone(), leaving);
+        let proxied = self
+            .proxy
+            .process_new_http(ServerSession::new_custom(Box::new(whole)), shutdown);
+        let ended = AssertUnwindSafe(proxied).catch_unwind().await;
+        if ended.is_err() {
+            error!(request_id = %passage.provenance.id, "a panic while a request was forwarded");
+            self.gateway.forwarded(&passage, Ending::panicked());
+        }
         drop(body);
         let returned = home.take()?;
-        if returned.reusable && !*shutdown.borrow() {
+        if returned.reusable && ended.is_ok() && !*shutdown.borrow() {
             reuse(*returned.session).await
         } else {
             self.linger().close(*returned.session).await;
@@ -254,8 +262,12 @@ impl HttpServerApp for Edge {
 
 /// Sends `100 Continue` where the client waits for it; called once the headers have passed.
 pub(super) async fn send_continue(session: &mut ServerSession) -> pingora::Result<()> {
+    let keepalive = session.get_keepalive();
     let header = ResponseHeader::build(100, Some(0))?;
-    session.write_response_header(Box::new(header)).await
+    session.write_response_header(Box::new(header)).await?;
+    // Pingora takes an answer before the end of the body for the last one.
+    session.set_keepalive(keepalive);
+    Ok(())
 }
 
 async fn reuse(session: ServerSession) -> Option<ReusedHttpStream> {

@@ -4,7 +4,7 @@
 //! byte has a deadline of its own. And the request line is known as it was sent: the parser
 //! rewrites a target that it finds illegal, and drops a `#fragment` without a word.
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::server::HttpSession;
@@ -36,7 +36,13 @@ impl FirstLine {
     /// Reads on until the first line is complete, or longer than any head may be. `None` when
     /// the client closes before.
     pub(super) async fn complete(stream: &mut Stream, bytes: &mut BytesMut) -> Option<FirstLine> {
+        let mut may_be_blank = true;
         loop {
+            // An empty line before the request line is skipped, once (RFC 9112, section 2.2).
+            if may_be_blank && bytes.starts_with(b"\r\n") {
+                bytes.advance(2);
+                may_be_blank = false;
+            }
             let end = bytes.iter().position(|&b| b == b'\n');
             if end.is_some() || bytes.len() > HEADER_BYTES {
                 let line = &bytes[..end.unwrap_or(bytes.len())];

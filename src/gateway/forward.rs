@@ -149,6 +149,7 @@ impl ProxyHttp for Forward {
         )?;
         if let Some(unfit) = unfit {
             let what = match unfit {
+                Unfit::Framing => "the backend's answer has no certain length",
                 Unfit::Upgrade => "the backend switched protocols",
                 Unfit::Redirect => "the backend answered with a redirect",
             };

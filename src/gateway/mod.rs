@@ -24,6 +24,7 @@ mod stamp;
 mod whole_session;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
@@ -52,6 +53,22 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     clock: Clock,
     budget: Budget,
+    leaving: Leaving,
+}
+
+/// Set, once and for good, when the gateway begins to shut down. Requests are still served; every
+/// answer says that it is the last on its connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Leaving(Arc<AtomicBool>);
+
+impl Leaving {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What a [`Gateway`] is made of. Every part is handed in, so that a test can hand in its own.
@@ -92,7 +109,13 @@ impl Gateway {
             audit,
             metrics,
             clock,
+            leaving: Leaving::default(),
         })
+    }
+
+    /// Whether the gateway is shutting down; whoever holds it may say so.
+    pub(crate) fn leaving(&self) -> Leaving {
+        self.leaving.clone()
     }
 
     /// The application for the data listeners.

@@ -32,11 +32,20 @@ pub(super) struct Provenance {
     pub(super) host: String,
 }
 
-/// Refuses a request whose crossing headers hold more than visible ASCII, spaces and tabs.
+/// Crossing headers of which there is one or none (RFC 9110, section 5.3): of two, one program
+/// takes the first and another the last.
+const SINGLE: [HeaderName; 3] = [
+    header::CONTENT_TYPE,
+    header::USER_AGENT,
+    HeaderName::from_static("traceparent"),
+];
+
+/// Refuses a request whose crossing headers hold more than visible ASCII, spaces and tabs, or are
+/// repeated where they may not be.
 ///
 /// # Errors
 ///
-/// 400: a value that two programs may decode in two ways does not cross.
+/// 400: what two programs may read in two ways does not cross.
 pub(super) fn check_crossing(headers: &HeaderMap, route: &Route) -> Result<(), Refusal> {
     let visible = |value: &HeaderValue| {
         value
@@ -44,6 +53,14 @@ pub(super) fn check_crossing(headers: &HeaderMap, route: &Route) -> Result<(), R
             .iter()
             .all(|b| matches!(b, 0x20..=0x7e | b'\t'))
     };
+    if SINGLE
+        .iter()
+        .any(|name| headers.get_all(name).iter().count() > 1)
+    {
+        return Err(Refusal::BadRequest(
+            "a header that is sent once was sent twice",
+        ));
+    }
     let all_visible = |name: &HeaderName| headers.get_all(name).iter().all(visible);
     match ALLOWED.iter().all(all_visible) && route.forward_headers.iter().all(all_visible) {
         true => Ok(()),
@@ -141,6 +158,8 @@ fn wants_length(method: &Method) -> bool {
 /// Why a backend's response does not cross.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unfit {
+    /// Its length has two readings, or a coding that is not `chunked` alone.
+    Framing,
     /// `101 Switching Protocols`: nothing asked for one.
     Upgrade,
     /// A redirect, which some clients would follow with the same four headers, to anywhere.
@@ -167,11 +186,14 @@ pub(super) fn response(
     if out.status.is_redirection() && out.status != StatusCode::NOT_MODIFIED {
         return Ok(Some(Unfit::Redirect));
     }
-    let credential = upstream.credential.as_ref().map(|c| &c.header);
+    if !frame_once(out)? {
+        return Ok(Some(Unfit::Framing));
+    }
+    let own = upstream.credential.as_ref().map(|c| hyphened(&c.header));
     let reserved: Vec<HeaderName> = out
         .headers
         .keys()
-        .filter(|name| is_reserved_in_response(name, identity) || Some(*name) == credential)
+        .filter(|name| is_reserved_in_response(name, identity) || Some(hyphened(name)) == own)
         .cloned()
         .collect();
     for name in &reserved {
@@ -180,6 +202,40 @@ pub(super) fn response(
     out.insert_header(header::CACHE_CONTROL, "no-store")?;
     out.insert_header(X_REQUEST_ID, id.to_string())?;
     Ok(None)
+}
+
+/// Leaves one plain length, or `chunked` alone, or neither; `false` where that cannot be said.
+/// Pingora has read the body by the same values, and takes some that clients differ about.
+fn frame_once(out: &mut ResponseHeader) -> Result<bool> {
+    let codings: Vec<_> = out
+        .headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .collect();
+    match codings[..] {
+        [] => {}
+        [coding] if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
+        _ => return Ok(false),
+    }
+    if out.status == StatusCode::NO_CONTENT {
+        out.remove_header(&header::CONTENT_LENGTH);
+    }
+    let lengths: Vec<_> = out.headers.get_all(header::CONTENT_LENGTH).iter().collect();
+    let values = lengths
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    let numbers: Option<Vec<u64>> = values
+        .map(|text| std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok())
+        .collect();
+    match numbers.as_deref() {
+        Some([]) => Ok(true),
+        Some([first, rest @ ..]) if rest.iter().all(|other| other == first) => {
+            let first = *first;
+            out.insert_header(header::CONTENT_LENGTH, first)?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Names a backend has no business to send through: the gateway's own, those that speak about a

@@ -15,7 +15,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
-use http::HeaderMap;
+use http::header::TRANSFER_ENCODING;
+use http::{HeaderMap, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::custom::CustomMessageWrite;
@@ -24,12 +25,15 @@ use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 
+use super::Leaving;
+
 /// The wrapper. When Pingora drops it, the client's session goes back to the [`Return`].
 pub(super) struct WholeSession {
     /// Always there; taken when dropped.
     client: Option<Box<ServerSession>>,
     body: Bytes,
     home: Return,
+    leaving: Leaving,
     finished: bool,
     sent_too_much: bool,
 }
@@ -46,16 +50,35 @@ pub(super) struct Returned {
 }
 
 impl WholeSession {
-    pub(super) fn new(client: Box<ServerSession>, body: Bytes) -> (WholeSession, Return) {
+    pub(super) fn new(
+        client: Box<ServerSession>,
+        body: Bytes,
+        leaving: Leaving,
+    ) -> (WholeSession, Return) {
         let home = Return::default();
         let session = WholeSession {
             client: Some(client),
             body,
             home: home.clone(),
+            leaving,
             finished: false,
             sent_too_much: false,
         };
         (session, home)
+    }
+
+    /// Fits the head of the answer to the client. One that a gateway which is shutting down has
+    /// served is told that no further request is taken on its connection. An HTTP/1.0 client
+    /// knows no chunks: without a length, the end of the connection ends its body.
+    fn fit(&mut self, answer: &mut ResponseHeader) {
+        if answer.status.is_informational() {
+            return;
+        }
+        let chunks_to_http10 = self.client().req_header().version == Version::HTTP_10
+            && answer.remove_header(&TRANSFER_ENCODING).is_some();
+        if chunks_to_http10 || self.leaving.is_set() {
+            self.client_mut().set_keepalive(None);
+        }
     }
 
     #[allow(
@@ -152,7 +175,12 @@ impl Session for WholeSession {
 
     // The response: passed on as it is.
 
-    async fn write_response_header(&mut self, resp: Box<ResponseHeader>, end: bool) -> Result<()> {
+    async fn write_response_header(
+        &mut self,
+        mut resp: Box<ResponseHeader>,
+        end: bool,
+    ) -> Result<()> {
+        self.fit(&mut resp);
         self.client_mut().write_response_header(resp).await?;
         if end {
             self.client_mut().finish_body().await?;
@@ -173,7 +201,12 @@ impl Session for WholeSession {
         self.client_mut().write_response_trailers(trailers).await
     }
 
-    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+    async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
+        for task in &mut tasks {
+            if let HttpTask::Header(answer, _) = task {
+                self.fit(answer);
+            }
+        }
         self.client_mut().response_duplex_vec(tasks).await
     }
 

@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, EventKind};
@@ -31,19 +31,16 @@ const MAX_QUIETS: u32 = 10;
 /// Most symlinks followed, as many as Linux follows.
 const MAX_LINKS: usize = 40;
 
-/// A running watch. Dropping it ends its thread, after the call that is under way.
+/// A running watch. Dropping it ends its thread, after the call that is under way, and does not
+/// wait for that: a call that hangs on a stuck disk must not hold up a shutdown.
 #[must_use = "dropping it ends the watch"]
 pub struct Watch {
     signals: Arc<Signals>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         self.signals.send(|pending| pending.stop = true);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -70,7 +67,7 @@ fn start(
     let mut directories = Directories::new(messages, &signals);
     directories.follow(&file);
     let mut seen = Stamp::of(&file);
-    let thread = thread::Builder::new()
+    thread::Builder::new()
         .name("registry-watch".into())
         .spawn({
             let signals = Arc::clone(&signals);
@@ -87,10 +84,7 @@ fn start(
                 }
             }
         })?;
-    Ok(Watch {
-        signals,
-        thread: Some(thread),
-    })
+    Ok(Watch { signals })
 }
 
 /// What has happened since the thread last looked.

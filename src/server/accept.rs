@@ -89,8 +89,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> AcceptLoop<A> {
             let stream: Stream = match tls {
                 None => Box::new(plain),
                 Some(acceptor) => {
-                    match tokio::time::timeout(this.handshake, acceptor.tls_handshake(plain)).await
-                    {
+                    let mut stop = this.shutdown.clone();
+                    let shaken = tokio::select! {
+                        shaken = tokio::time::timeout(this.handshake, acceptor.tls_handshake(plain)) => shaken,
+                        _ = stop.wait_for(|&stop| stop) => return,
+                    };
+                    match shaken {
                         Ok(Ok(stream)) => Box::new(stream),
                         Ok(Err(error)) => {
                             debug!(%peer, error = error.etype().as_str(), "no TLS handshake");

@@ -28,7 +28,7 @@ use crate::audit::{AuditLog, Sink};
 use crate::auth::replay::NonceStore;
 use crate::clock::Clock;
 use crate::config::{AuditSink, Config, Shutdown, TlsFiles};
-use crate::gateway::{Edge, Gateway, Parts, window};
+use crate::gateway::{Edge, Gateway, Leaving, Parts, window};
 use crate::metrics::{Metrics, curve25519_backend};
 use crate::nonces::{MemoryNonces, Quotas};
 use crate::registry::RegistryStore;
@@ -55,6 +55,7 @@ pub struct Server {
     admin_address: SocketAddr,
     admin: Admin,
     edge: Arc<Edge>,
+    leaving: Leaving,
     readiness: Arc<Readiness>,
     reloading: Reloading,
     metrics: Arc<Metrics>,
@@ -165,15 +166,14 @@ impl Server {
             clock: clock.clone(),
         };
         reloading.report(&first);
-        let edge = Gateway::new(Parts {
+        let gateway = Gateway::new(Parts {
             config,
             registry,
             nonces,
             audit: Arc::clone(&audit),
             metrics: Arc::clone(&metrics),
             clock,
-        })
-        .edge();
+        });
         Ok(Server {
             listeners,
             addresses,
@@ -184,7 +184,8 @@ impl Server {
                 readiness: Arc::clone(&readiness),
                 refresh,
             },
-            edge,
+            edge: gateway.edge(),
+            leaving: gateway.leaving(),
             readiness,
             reloading,
             metrics,
@@ -250,6 +251,7 @@ impl Server {
         stop.await;
         info!(delay = ?self.shutdown.delay, "shutting down: no longer ready");
         self.readiness.drain();
+        self.leaving.set();
         tokio::time::sleep(self.shutdown.delay).await;
         info!(grace = ?self.shutdown.grace, "no longer accepting; requests in flight finish");
         let _ = stop_serving.send(true);
@@ -259,10 +261,10 @@ impl Server {
             Err(_) => info!(left = tasks.len(), "the grace period is over"),
         }
         let _ = stop_admin.send(true);
-        drop(watching);
         if let Err(error) = self.audit.close(AUDIT_PATIENCE) {
             error!(%error, "audit records may be missing");
         }
+        drop(watching);
     }
 }
 

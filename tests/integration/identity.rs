@@ -257,3 +257,34 @@ fn a_host_that_is_not_on_the_list_is_refused() {
     let bytes = format!("GET /a HTTP/1.1\r\nHost: Secrets.Example\r\n{lines}\r\n");
     assert_eq!(exchange(gateway.address, bytes).status, 200);
 }
+
+#[test]
+fn a_header_of_which_there_is_one_is_not_sent_twice() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let twice = "Content-Type: a/b\r\nContent-Type: c/d\r\n";
+    let lines = gateway.sign(&machine(), "GET", "/a", b"").lines() + twice;
+    let answer = exchange(gateway.address, raw("GET", "/a", &lines, b""));
+    assert_eq!(answer.code(), "bad_request");
+    assert_eq!(backend.connections(), 0);
+}
+
+#[test]
+fn the_credential_header_does_not_come_back_in_either_spelling() {
+    let backend = Backend::answering(|_| {
+        response(
+            "200 OK",
+            "X-Vault-Token: echoed\r\nX_Vault_Token: echoed\r\n",
+            b"body",
+        )
+    });
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            upstream: "    credential: { header: X-Vault-Token, file: token }\n".into(),
+            token: Some("t".into()),
+            ..Options::default()
+        },
+    );
+    assert!(!format!("{:?}", gateway.request("GET", "/a", b"")).contains("echoed"));
+}

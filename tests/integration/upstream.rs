@@ -204,3 +204,76 @@ fn an_unsigned_flood_makes_no_connection_to_the_backend() {
     }
     assert_eq!(backend.connections(), 0);
 }
+
+#[test]
+fn an_http10_client_gets_no_chunks() {
+    let backend = Backend::answering(|_| {
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_vec()
+    });
+    let gateway = Gateway::start(&backend);
+    for more in ["", "Connection: keep-alive\r\n"] {
+        let lines = gateway.sign(&machine(), "GET", "/a", b"").lines() + more;
+        let bytes = format!("GET /a HTTP/1.0\r\nHost: gw\r\n{lines}\r\n");
+        let mut client = Client::connect(gateway.address);
+        let answer = client.exchange(bytes.as_bytes());
+        assert_eq!(
+            (answer.status, answer.body.as_slice()),
+            (200, &b"hello"[..])
+        );
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
+fn an_answer_whose_length_is_uncertain_does_not_cross() {
+    for lines in [
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Content-Length: 2\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let backend = Backend::answering(move |_| {
+            format!("HTTP/1.1 200 OK\r\n{lines}\r\n2\r\nok\r\n0\r\n\r\n").into_bytes()
+        });
+        let gateway = Gateway::start(&backend);
+        assert_eq!(
+            gateway.request("GET", "/a", b"").code(),
+            "upstream_error",
+            "{lines}"
+        );
+    }
+}
+
+#[test]
+fn equal_lengths_of_an_answer_cross_as_one() {
+    let backend = Backend::answering(|_| {
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok".to_vec()
+    });
+    let gateway = Gateway::start(&backend);
+    let answer = gateway.request("GET", "/a", b"");
+    assert_eq!(answer.all("content-length"), ["2"]);
+}
+
+#[test]
+fn a_blank_line_before_a_request_is_skipped() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let lines = gateway.sign(&machine(), "GET", "/a", b"").lines();
+    let bytes = [b"\r\n".to_vec(), raw("GET", "/a", &lines, b"")].concat();
+    assert_eq!(exchange(gateway.address, bytes).status, 200);
+}
+
+#[test]
+fn a_connection_outlives_an_expectation() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let mut client = Client::connect(gateway.address);
+    for _ in 0..2 {
+        let lines = gateway.sign(&machine(), "POST", "/a", b"abc").lines();
+        let head = format!(
+            "POST /a HTTP/1.1\r\nHost: gw\r\n{lines}Content-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+        );
+        client.send(head.as_bytes());
+        assert_eq!(client.receive_any().unwrap().status, 100);
+        client.send(b"abc");
+        assert_eq!(client.receive().status, 200);
+    }
+}
