@@ -6,6 +6,7 @@
     missing_docs,
     reason = "a benchmark has no reader of its documentation"
 )]
+#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

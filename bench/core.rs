@@ -5,6 +5,7 @@
     missing_docs,
     reason = "a benchmark has no reader of its documentation"
 )]
+#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 use std::sync::Arc;

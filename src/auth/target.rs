@@ -54,7 +54,6 @@ impl fmt::Display for QueryPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignedTarget<'a> {
     text: &'a str,
-    path_len: usize,
     query_stripped: bool,
 }
 
@@ -148,7 +147,6 @@ impl<'a> Target<'a> {
         };
         Ok(SignedTarget {
             text,
-            path_len: self.path_len,
             query_stripped,
         })
     }
@@ -158,16 +156,6 @@ impl<'a> SignedTarget<'a> {
     /// The bytes that are signed and forwarded.
     pub fn as_str(&self) -> &'a str {
         self.text
-    }
-
-    /// The path alone.
-    pub fn path(&self) -> &'a str {
-        &self.text[..self.path_len]
-    }
-
-    /// Whether the signature covers a query.
-    pub fn has_query(&self) -> bool {
-        self.text.len() > self.path_len
     }
 
     /// Whether a query was sent and is left behind.

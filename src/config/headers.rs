@@ -11,14 +11,24 @@ use crate::auth::headers::SigningHeader;
 /// The identity header unless the configuration names another.
 pub const DEFAULT_IDENTITY: HeaderName = HeaderName::from_static("x-machine-identity");
 
-/// Headers that describe the machine or the request to the backend and that only the gateway
-/// writes, besides the identity header.
-pub const STAMPED: [&str; 5] = [
-    "x-machine-name",
-    "x-machine-vault",
-    "x-machine-owner",
-    "x-machine-key",
-    "x-request-id",
+/// What the registry calls the machine.
+pub const MACHINE_NAME: HeaderName = HeaderName::from_static("x-machine-name");
+/// The vault it belongs to.
+pub const MACHINE_VAULT: HeaderName = HeaderName::from_static("x-machine-vault");
+/// Who is responsible for it.
+pub const MACHINE_OWNER: HeaderName = HeaderName::from_static("x-machine-owner");
+/// The fingerprint of the key it signed with.
+pub const MACHINE_KEY: HeaderName = HeaderName::from_static("x-machine-key");
+/// The gateway's name for the request.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers by which only the gateway says who asks, besides a configured identity header.
+pub const IDENTITY: [HeaderName; 5] = [
+    DEFAULT_IDENTITY,
+    MACHINE_NAME,
+    MACHINE_VAULT,
+    MACHINE_OWNER,
+    MACHINE_KEY,
 ];
 
 /// Client headers that cross to the backend on every route, though they are not signed.
@@ -79,7 +89,7 @@ pub fn reserved(name: &str) -> Option<&'static str> {
         .any(|header| header.name() == name)
     {
         Some("is one of the four signing headers")
-    } else if STAMPED.contains(&name) || name == DEFAULT_IDENTITY.as_str() {
+    } else if IDENTITY.iter().any(|header| header == name) || REQUEST_ID == name {
         Some("is a header that only the gateway writes")
     } else if matches!(name, "forwarded" | "x-real-ip") || name.starts_with("x-forwarded-") {
         Some("tells where a request came from, which only the gateway writes")

@@ -13,7 +13,8 @@ pub const HEADER_BYTES: usize = 32 * 1024;
 /// What one client, and all of them together, may take of time and memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Total time for a request's header block, default 10 s; then the connection is closed.
+    /// Total time for a request's header block from its first byte, default 10 s; then
+    /// `request_timeout`. A new connection has as long for its first byte, and for TLS.
     pub header_timeout: Duration,
     /// Total time for a request's body, default 30 s; then `request_timeout`.
     pub body_timeout: Duration,
@@ -22,8 +23,8 @@ pub struct Limits {
     /// Longest wait for the client to take a piece of the response, default 30 s; then the
     /// connection is closed.
     pub write_timeout: Duration,
-    /// Most bytes of bodies held before their signatures have verified, all requests together,
-    /// default 256 MiB; beyond it, `overloaded`.
+    /// Most bytes of bodies held, all requests together, each from its first byte until its answer
+    /// has been sent; default 256 MiB; beyond it, `overloaded`.
     pub body_budget: u64,
     /// Most bytes of a refused request read on, so that the client gets to see the refusal,
     /// default 64 KiB.

@@ -19,7 +19,7 @@ use super::recorded::Recorded;
 use super::request_id::RequestId;
 use super::stamp::{self, Provenance};
 use crate::auth::decision::{Admitted, Attempt, Attributed, Denied};
-use crate::auth::headers::{Occurrence, SigningHeader, SigningHeaders};
+use crate::auth::headers::SigningHeaders;
 use crate::auth::message::BodyHash;
 use crate::auth::method::{METHODS, Method};
 use crate::auth::refusal::Refusal;
@@ -150,7 +150,9 @@ impl Gateway {
         let target = target.under(route.query)?;
         stamp::check_crossing(&head.headers, route)?;
 
-        let headers = SigningHeaders::parse(|header| occurrence(head, header))?;
+        let headers = SigningHeaders::parse(|header| {
+            framing::lines(&head.headers, HeaderName::from_static(header.name()))
+        })?;
         let attributed = Attempt::new(method, target, headers)
             .check_time(arrival.unix_seconds(), &self.window)?
             .look_up(|machine| self.registry.find(machine));
@@ -227,18 +229,6 @@ fn not_allowed(route: &Route) -> Refusal {
         .collect();
     Refusal::MethodNotAllowed {
         allow: methods.join(", ").into(),
-    }
-}
-
-fn occurrence(head: &RequestHeader, header: SigningHeader) -> Occurrence<'_> {
-    let mut values = head
-        .headers
-        .get_all(HeaderName::from_static(header.name()))
-        .iter();
-    match (values.next(), values.next()) {
-        (None, _) => Occurrence::Absent,
-        (Some(value), None) => Occurrence::Once(value.as_bytes()),
-        _ => Occurrence::Repeated,
     }
 }
 

@@ -5,9 +5,10 @@
 //! `#fragment`, an illegal target. What it forgave is found here, in the raw header block and in
 //! the request line as it was sent.
 
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName};
 use pingora::http::RequestHeader;
 
+use crate::auth::headers::Occurrence;
 use crate::auth::method::METHODS;
 use crate::auth::refusal::Refusal;
 use crate::auth::target::TargetError;
@@ -54,16 +55,16 @@ pub(super) fn check_h1(
     }
     check_host(&head.headers)?;
     let transfer_encoding = lines(&head.headers, header::TRANSFER_ENCODING);
-    if head.version == http::Version::HTTP_10 && !matches!(transfer_encoding, Lines::None) {
+    if head.version == http::Version::HTTP_10 && !matches!(transfer_encoding, Occurrence::Absent) {
         return Err(Refusal::BadRequest("HTTP/1.0 knows no Transfer-Encoding"));
     }
     // Counted in the raw block: the parser drops Content-Length where both are present.
     let content_lengths = raw_lines_named(raw, b"content-length");
     let content_length = match (transfer_encoding, content_lengths) {
-        (Lines::None, 0) => Some(0),
-        (Lines::None, 1) => Some(content_length(&head.headers)?),
-        (Lines::One(value), 0) if value.as_bytes() == b"chunked" => None,
-        (Lines::None, _) => return Err(Refusal::BadRequest("Content-Length is sent twice")),
+        (Occurrence::Absent, 0) => Some(0),
+        (Occurrence::Absent, 1) => Some(content_length(&head.headers)?),
+        (Occurrence::Once(value), 0) if value == b"chunked" => None,
+        (Occurrence::Absent, _) => return Err(Refusal::BadRequest("Content-Length is sent twice")),
         (_, 0) => {
             return Err(Refusal::BadRequest(
                 "Transfer-Encoding must be one line, 'chunked'",
@@ -107,14 +108,14 @@ pub(super) fn check_h2(head: &RequestHeader, max_bytes: usize) -> Result<Framing
     ] {
         let host = name == header::HOST;
         match lines(&head.headers, name) {
-            Lines::None => {}
+            Occurrence::Absent => {}
             // A proxy may keep Host beside :authority, if they agree.
-            Lines::One(value)
+            Occurrence::Once(value)
                 if host
                     && head
                         .uri
                         .authority()
-                        .is_none_or(|a| a.as_str().as_bytes() == value.as_bytes()) => {}
+                        .is_none_or(|a| a.as_str().as_bytes() == value) => {}
             _ if host => return Err(Refusal::BadRequest("Host contradicts :authority")),
             _ => {
                 return Err(Refusal::BadRequest(
@@ -128,9 +129,9 @@ pub(super) fn check_h2(head: &RequestHeader, max_bytes: usize) -> Result<Framing
     }
     check_te(&head.headers)?;
     let content_length = match lines(&head.headers, header::CONTENT_LENGTH) {
-        Lines::None => None,
-        Lines::One(_) => Some(content_length(&head.headers)?),
-        Lines::Several => return Err(Refusal::BadRequest("Content-Length is sent twice")),
+        Occurrence::Absent => None,
+        Occurrence::Once(_) => Some(content_length(&head.headers)?),
+        Occurrence::Repeated => return Err(Refusal::BadRequest("Content-Length is sent twice")),
     };
     Ok(Framing {
         content_length,
@@ -147,18 +148,12 @@ pub(super) fn host_of(head: &RequestHeader) -> Option<&str> {
 }
 
 /// What a header map holds under one name.
-enum Lines<'a> {
-    None,
-    One(&'a HeaderValue),
-    Several,
-}
-
-fn lines(headers: &HeaderMap, name: header::HeaderName) -> Lines<'_> {
+pub(super) fn lines(headers: &HeaderMap, name: HeaderName) -> Occurrence<'_> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
-        (None, _) => Lines::None,
-        (Some(value), None) => Lines::One(value),
-        _ => Lines::Several,
+        (None, _) => Occurrence::Absent,
+        (Some(value), None) => Occurrence::Once(value.as_bytes()),
+        _ => Occurrence::Repeated,
     }
 }
 
@@ -204,7 +199,7 @@ fn raw_lines_named(raw: &[u8], name: &[u8]) -> usize {
 /// `u64::MAX`, for the route's limit to refuse.
 fn content_length(headers: &HeaderMap) -> Result<u64, Refusal> {
     let value = match lines(headers, header::CONTENT_LENGTH) {
-        Lines::One(value) => value.as_bytes(),
+        Occurrence::Once(value) => value,
         _ => b"",
     };
     let one_spelling = !value.is_empty()
@@ -221,10 +216,10 @@ fn content_length(headers: &HeaderMap) -> Result<u64, Refusal> {
 /// forwarded, but a request without one has no certain reading.
 fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
     match lines(headers, header::HOST) {
-        Lines::One(value) if is_authority(value.as_bytes()) => Ok(()),
-        Lines::None => Err(Refusal::BadRequest("Host is missing")),
-        Lines::One(_) => Err(Refusal::BadRequest("Host is malformed")),
-        Lines::Several => Err(Refusal::BadRequest("Host is sent twice")),
+        Occurrence::Once(value) if is_authority(value) => Ok(()),
+        Occurrence::Absent => Err(Refusal::BadRequest("Host is missing")),
+        Occurrence::Once(_) => Err(Refusal::BadRequest("Host is malformed")),
+        Occurrence::Repeated => Err(Refusal::BadRequest("Host is sent twice")),
     }
 }
 
@@ -242,8 +237,8 @@ fn is_authority(value: &[u8]) -> bool {
 /// h2c.
 fn check_connection(headers: &HeaderMap) -> Result<(), Refusal> {
     let upgrade = match lines(headers, header::UPGRADE) {
-        Lines::None => false,
-        Lines::One(value) if value.as_bytes().eq_ignore_ascii_case(b"h2c") => true,
+        Occurrence::Absent => false,
+        Occurrence::Once(value) if value.eq_ignore_ascii_case(b"h2c") => true,
         _ => return Err(Refusal::BadRequest("Upgrade is not accepted")),
     };
     for token in tokens(headers, header::CONNECTION) {
@@ -270,14 +265,14 @@ fn check_te(headers: &HeaderMap) -> Result<(), Refusal> {
 
 fn expectation(headers: &HeaderMap) -> Result<bool, Refusal> {
     match lines(headers, header::EXPECT) {
-        Lines::None => Ok(false),
-        Lines::One(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(true),
+        Occurrence::Absent => Ok(false),
+        Occurrence::Once(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(true),
         _ => Err(Refusal::BadRequest("the expectation cannot be met")),
     }
 }
 
 /// The members of a comma-separated list over all lines of a name (RFC 9110, section 5.6.1).
-fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &[u8]> {
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     headers
         .get_all(name)
         .iter()

@@ -120,9 +120,11 @@ impl Gateway {
 
     /// The application for the data listeners.
     pub(crate) fn edge(self: &Arc<Gateway>) -> Arc<Edge> {
-        let mut conf = ServerConf::default();
-        // One try a server; the walk over the pool says when to stop.
-        conf.max_retries = self.pools.iter().map(Pool::len).max().unwrap_or(1).max(1);
+        let conf = ServerConf {
+            // One try a server; the walk over the pool says when to stop.
+            max_retries: self.pools.iter().map(Pool::len).max().unwrap_or(1).max(1),
+            ..ServerConf::default()
+        };
         let forward = Forward {
             gateway: Arc::clone(self),
         };

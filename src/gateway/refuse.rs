@@ -16,9 +16,7 @@ use tokio::io::AsyncReadExt;
 
 use super::request_id::RequestId;
 use crate::auth::refusal::Refusal;
-
-/// The header that names a request in the answer.
-pub(super) const X_REQUEST_ID: &str = "X-Request-Id";
+use crate::config::headers::REQUEST_ID;
 
 /// The body of every refusal. `error` is what SikkerKey clients show, `errors` what Vault
 /// clients show.
@@ -68,7 +66,7 @@ fn reply(refusal: &Refusal, id: RequestId) -> Result<(ResponseHeader, Bytes)> {
     header.insert_header(CONTENT_TYPE, "application/json")?;
     header.insert_header(CONTENT_LENGTH, body.len())?;
     header.insert_header(CACHE_CONTROL, "no-store")?;
-    header.insert_header(X_REQUEST_ID, id.to_string())?;
+    header.insert_header(REQUEST_ID, id.to_string())?;
     if code.status() == 401 {
         header.insert_header(WWW_AUTHENTICATE, "Countersign")?;
     }

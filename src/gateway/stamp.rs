@@ -10,16 +10,13 @@ use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::recorded::Recorded;
-use super::refuse::X_REQUEST_ID;
 use super::request_id::RequestId;
 use crate::auth::refusal::Refusal;
-use crate::config::headers::{ALLOWED, DEFAULT_IDENTITY, STAMPED, normalised, reserved};
+use crate::config::headers::{
+    ALLOWED, IDENTITY, MACHINE_KEY, MACHINE_NAME, MACHINE_OWNER, MACHINE_VAULT, REQUEST_ID,
+    normalised, reserved,
+};
 use crate::config::{Route, Upstream};
-
-const X_MACHINE_NAME: HeaderName = HeaderName::from_static("x-machine-name");
-const X_MACHINE_VAULT: HeaderName = HeaderName::from_static("x-machine-vault");
-const X_MACHINE_OWNER: HeaderName = HeaderName::from_static("x-machine-owner");
-const X_MACHINE_KEY: HeaderName = HeaderName::from_static("x-machine-key");
 
 /// What the gateway itself knows about a request, for the headers that it vouches for.
 #[derive(Debug)]
@@ -79,10 +76,7 @@ pub(super) fn names_an_identity(headers: &HeaderMap, identity: &HeaderName) -> b
 }
 
 fn is_identity_name(name: &str, identity: &HeaderName) -> bool {
-    // X-Request-Id is stamped too, but names nobody: load balancers send it in good faith.
-    (STAMPED.contains(&name) && name != "x-request-id")
-        || name == DEFAULT_IDENTITY.as_str()
-        || name == hyphened(identity)
+    IDENTITY.iter().any(|own| own == name) || name == hyphened(identity)
 }
 
 /// A header's name as trust in it is judged; most names are that already.
@@ -125,7 +119,7 @@ pub(super) fn request(
     }
     out.insert_header("X-Forwarded-Proto", provenance.scheme)?;
     out.insert_header("X-Forwarded-Host", provenance.host.as_str())?;
-    out.insert_header(X_REQUEST_ID, provenance.id.to_string())?;
+    out.insert_header(REQUEST_ID, provenance.id.to_string())?;
 
     for (name, value) in &upstream.set_headers {
         out.insert_header(name.clone(), value.clone())?;
@@ -137,11 +131,11 @@ pub(super) fn request(
     // Last, so that nothing above can have the last word on who this is.
     let machine = signed.machine();
     out.insert_header(identity.clone(), machine.id.as_str())?;
-    out.insert_header(X_MACHINE_KEY, signed.key().fingerprint().to_string())?;
+    out.insert_header(MACHINE_KEY, signed.key().fingerprint().to_string())?;
     for (name, value) in [
-        (X_MACHINE_NAME, &machine.name),
-        (X_MACHINE_VAULT, &machine.vault),
-        (X_MACHINE_OWNER, &machine.owner),
+        (MACHINE_NAME, &machine.name),
+        (MACHINE_VAULT, &machine.vault),
+        (MACHINE_OWNER, &machine.owner),
     ] {
         if let Some(value) = value {
             out.insert_header(name, &**value)?;
@@ -200,7 +194,7 @@ pub(super) fn response(
         out.remove_header(name);
     }
     out.insert_header(header::CACHE_CONTROL, "no-store")?;
-    out.insert_header(X_REQUEST_ID, id.to_string())?;
+    out.insert_header(REQUEST_ID, id.to_string())?;
     Ok(None)
 }
 

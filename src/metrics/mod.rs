@@ -171,7 +171,7 @@ impl Metrics {
             )?,
             spoofed_identity: declare.counter(
                 "spoofed_identity_total",
-                "Requests that carried a header only the gateway may set; it was removed.",
+                "Requests that named an identity themselves (X-Machine-Identity, -Name and so on); it was removed.",
             )?,
             queries_stripped: declare.counter(
                 "queries_stripped_total",
