@@ -9,8 +9,9 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
 use super::Gateway;
-use super::decide::{Stop, client_ip};
+use super::decide::client_ip;
 use super::forward::Passage;
+use super::refuse::Stop;
 use super::request_id::RequestId;
 use crate::audit::{
     self, Accepted, Claim, ClaimedMachine, ClaimedNonce, Evidence, Method, PathOnly, Query,

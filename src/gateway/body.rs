@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use pingora::ErrorType;
+use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -97,6 +98,16 @@ impl Body {
     pub(super) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
+}
+
+/// Sends `100 Continue` where the client waits for it; called once the headers have passed.
+pub(super) async fn send_continue(session: &mut ServerSession) -> pingora::Result<()> {
+    let keepalive = session.get_keepalive();
+    let header = ResponseHeader::build(100, Some(0))?;
+    session.write_response_header(Box::new(header)).await?;
+    // Pingora takes an answer before the end of the body for the last one.
+    session.set_keepalive(keepalive);
+    Ok(())
 }
 
 /// Why a body could not be read to its end.

@@ -9,16 +9,16 @@ use pingora::protocols::http::ServerSession;
 
 use super::Gateway;
 use super::account::Facts;
-use super::body::Body;
-use super::edge::send_continue;
+use super::body::{self, Body};
 use super::first_line::FirstLine;
 use super::forward::Passage;
 use super::framing::{self, Framing};
 use super::policy::Permitted;
 use super::recorded::Recorded;
+use super::refuse::Stop;
 use super::request_id::RequestId;
 use super::stamp::{self, Provenance};
-use crate::auth::decision::{Admitted, Attempt, Attributed, Denied};
+use crate::auth::decision::{Admitted, Attempt, Attributed};
 use crate::auth::headers::SigningHeaders;
 use crate::auth::message::BodyHash;
 use crate::auth::method::{METHODS, Method};
@@ -27,15 +27,6 @@ use crate::auth::target::Target;
 use crate::clock::Now;
 use crate::config::{HEADER_BYTES, Route};
 
-/// A refusal, with what is known of who was refused.
-#[derive(Debug)]
-pub(super) enum Stop {
-    /// Nobody knows who sent it.
-    Unverified(Refusal),
-    /// The signature is good.
-    Denied(Box<Denied>),
-}
-
 /// What is known once the head has passed (steps 1 to 6).
 struct Opening {
     attributed: Attributed,
@@ -43,27 +34,6 @@ struct Opening {
     framing: Framing,
     provenance: Provenance,
     query_stripped: bool,
-}
-
-impl Stop {
-    pub(super) fn refusal(&self) -> &Refusal {
-        match self {
-            Stop::Unverified(refusal) => refusal,
-            Stop::Denied(denied) => &denied.refusal,
-        }
-    }
-}
-
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Stop {
-        Stop::Unverified(refusal)
-    }
-}
-
-impl From<Box<Denied>> for Stop {
-    fn from(denied: Box<Denied>) -> Stop {
-        Stop::Denied(denied)
-    }
 }
 
 impl Gateway {
@@ -193,7 +163,7 @@ impl Gateway {
             return Err(Refusal::BodyTooLarge { limit });
         }
         if framing.expects_continue && !session.is_http2() && !session.is_body_empty() {
-            send_continue(session)
+            body::send_continue(session)
                 .await
                 .map_err(|_| Refusal::RequestTimeout)?;
         }

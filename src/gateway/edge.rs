@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use pingora::ErrorType;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
-use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::server::HttpSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
@@ -21,10 +20,9 @@ use tracing::error;
 use super::Gateway;
 use super::account::Ending;
 use super::body::Body;
-use super::decide::Stop;
 use super::first_line::{self, FirstLine};
 use super::forward::{Forward, Passage};
-use super::refuse::{self, Linger};
+use super::refuse::{self, Linger, Stop};
 use super::request_id::RequestId;
 use super::whole_session::WholeSession;
 use crate::auth::refusal::Refusal;
@@ -258,16 +256,6 @@ impl HttpServerApp for Edge {
         options.max_header_list_size(u32::try_from(2 * HEADER_BYTES).unwrap_or(u32::MAX));
         Some(options)
     }
-}
-
-/// Sends `100 Continue` where the client waits for it; called once the headers have passed.
-pub(super) async fn send_continue(session: &mut ServerSession) -> pingora::Result<()> {
-    let keepalive = session.get_keepalive();
-    let header = ResponseHeader::build(100, Some(0))?;
-    session.write_response_header(Box::new(header)).await?;
-    // Pingora takes an answer before the end of the body for the last one.
-    session.set_keepalive(keepalive);
-    Ok(())
 }
 
 async fn reuse(session: ServerSession) -> Option<ReusedHttpStream> {

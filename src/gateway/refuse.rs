@@ -1,4 +1,4 @@
-//! The answer to a refused request: JSON that the known clients read, and a way to end the
+//! A refusal, and the answer to it: JSON that the known clients read, and a way to end the
 //! connection that lets it arrive.
 
 use std::time::Duration;
@@ -15,8 +15,39 @@ use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
 use super::request_id::RequestId;
+use crate::auth::decision::Denied;
 use crate::auth::refusal::Refusal;
 use crate::config::headers::REQUEST_ID;
+
+/// A refusal, with what is known of who was refused.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Nobody knows who sent it.
+    Unverified(Refusal),
+    /// The signature is good.
+    Denied(Box<Denied>),
+}
+
+impl Stop {
+    pub(super) fn refusal(&self) -> &Refusal {
+        match self {
+            Stop::Unverified(refusal) => refusal,
+            Stop::Denied(denied) => &denied.refusal,
+        }
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Unverified(refusal)
+    }
+}
+
+impl From<Box<Denied>> for Stop {
+    fn from(denied: Box<Denied>) -> Stop {
+        Stop::Denied(denied)
+    }
+}
 
 /// The body of every refusal. `error` is what SikkerKey clients show, `errors` what Vault
 /// clients show.
