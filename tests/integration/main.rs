@@ -16,6 +16,7 @@ mod bodies;
 mod command_line;
 mod identity;
 mod metrics;
+mod model;
 mod query;
 mod refusals;
 mod registry;
