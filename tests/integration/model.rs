@@ -27,6 +27,11 @@
 //! Each model can be broken in named ways. Every one of these mutations must be found out, or the
 //! model would prove nothing.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "`--nocapture` shows the searches at work"
+)]
+
 mod memory;
 mod restart;
 mod shared;

@@ -101,8 +101,10 @@ enum Claim {
 enum Record {
     #[default]
     None,
-    /// In the page cache: survives the process, and perhaps not the machine.
+    /// In the page cache: survives the process, and perhaps not the machine. When the kernel
+    /// writes it out is its own affair, and shows at the next power loss.
     Cached,
+    /// Known to be on the disk.
     Synced,
 }
 
@@ -135,16 +137,12 @@ enum Found {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Action {
-    /// A tick of the wall clock.
-    Tick,
-    /// Somebody, or NTP, or a dead battery, sets it.
+    /// The wall clock ticks, or somebody, or NTP, or a dead battery, sets it.
     Set(u8),
     /// A copy of the request arrives.
     Claim(usize),
     /// Its claim goes on by a step.
     Go(usize),
-    /// The kernel writes the journal out in its own time.
-    Flush,
     /// A bucket of the ring reaches its age: the floor rises to the timestamp of this request.
     Raise(usize),
     /// The floor is saved.
@@ -329,7 +327,6 @@ impl Model for Restart {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        actions.push(Action::Tick);
         actions.extend((0..=LATEST).filter(|&to| to != state.wall).map(Action::Set));
         for kept in [[false, false], [false, true], [true, false], [true, true]] {
             actions.push(Action::LosePower(kept));
@@ -348,23 +345,15 @@ impl Model for Restart {
                 Action::Drop(request),
             ]);
         }
-        actions.extend([Action::Flush, Action::SaveFloor]);
+        actions.push(Action::SaveFloor);
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = last.clone();
         match action {
-            Action::Tick => state.wall = LATEST.min(state.wall + 1),
             Action::Set(to) => state.wall = to,
             Action::Claim(request) => self.claim(&mut state, request)?,
             Action::Go(request) => self.go(&mut state, request)?,
-            Action::Flush => {
-                for record in &mut state.journal {
-                    if *record == Record::Cached {
-                        *record = Record::Synced;
-                    }
-                }
-            }
             Action::Raise(_) | Action::SaveFloor | Action::Forget(_) | Action::Drop(_) => {
                 self.prune(&mut state, &action)?;
             }

@@ -26,7 +26,7 @@ const OFFSETS: [i8; 3] = [-1, 1, 2];
 /// The bounds are inclusive and timestamps whole seconds, hence the one more.
 const TIME_TO_LIVE: u8 = PAST + FUTURE + 2 * MARGIN + 1;
 /// Epochs of the store: it is emptied once less.
-const MOST_EPOCHS: u8 = 3;
+const MOST_EPOCHS: u8 = 2;
 
 /// Two gateways with `store: redis`.
 #[derive(Clone, Copy, Default)]
