@@ -198,10 +198,12 @@ impl Gateway {
     async fn admit(&self, claimed: Claimed, body: &Body, arrival: Now) -> Result<Admitted, Stop> {
         let signed = claimed.verify(BodyHash::of(body.bytes()))?;
         let ahead = signed.timestamp().unix_seconds().cast_signed();
-        self.metrics
-            .observe_skew(arrival.unix_seconds().cast_signed() - ahead);
+        let skew = arrival.unix_seconds().cast_signed() - ahead;
+        self.metrics.observe_skew(skew);
         let verified = signed.check_state(arrival.unix_seconds())?;
-        Ok(verified.claim(&*self.nonces).await?)
+        let admitted = verified.claim(&*self.nonces).await?;
+        self.metrics.observe_fresh_skew(skew);
+        Ok(admitted)
     }
 
     /// Step 11: paths at which a Vault-like backend hands out the credential that the gateway

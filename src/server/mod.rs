@@ -3,6 +3,7 @@
 
 mod accept;
 mod admin;
+mod clock_watch;
 mod readiness;
 mod reload;
 mod shutdown;
@@ -19,11 +20,12 @@ use tracing::{error, info, warn};
 
 use self::accept::{Door, Reception};
 use self::admin::Admin;
+use self::clock_watch::ClockWatch;
 use self::readiness::Readiness;
 use self::reload::Reloading;
 use crate::audit::{AuditLog, Sink};
 use crate::auth::replay::NonceStore;
-use crate::clock::Clock;
+use crate::clock::{Clock, check_after_release};
 use crate::config::{AuditSink, Config, Shutdown};
 use crate::gateway::{Edge, Gateway, Parts, window};
 use crate::metrics::{Metrics, curve25519_backend};
@@ -55,6 +57,7 @@ pub struct Server {
     readiness: Arc<Readiness>,
     reloading: Reloading,
     metrics: Arc<Metrics>,
+    clock_watch: ClockWatch,
     audit: Arc<AuditLog>,
     places: Arc<Semaphore>,
     handshake: Duration,
@@ -117,6 +120,7 @@ impl Server {
         nonces: Arc<dyn NonceStore>,
         refresh: Box<dyn Fn(&Metrics) + Send + Sync>,
     ) -> Result<Server, StartError> {
+        check_after_release(clock.now()).map_err(|e| StartError::System(e.to_string()))?;
         let routes: Vec<String> = config.routes.iter().map(|r| r.path.to_string()).collect();
         let upstreams: Vec<String> = config
             .upstreams
@@ -167,6 +171,7 @@ impl Server {
             clock: clock.clone(),
         };
         reloading.report(&first);
+        let clock_watch = ClockWatch::new(clock.clone(), Arc::clone(&metrics));
         let edge = Gateway::new(Parts {
             config,
             registry,
@@ -190,6 +195,7 @@ impl Server {
             readiness,
             reloading,
             metrics,
+            clock_watch,
             audit,
             places,
             handshake,
@@ -238,7 +244,7 @@ impl Server {
             listener: self.admin_listener,
             tls: None,
         }));
-        let watching = self.reloading.start();
+        let watching = (self.reloading.start(), self.clock_watch.start());
         for address in &self.addresses {
             info!(%address, "accepting requests");
         }
