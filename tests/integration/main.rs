@@ -13,6 +13,7 @@ mod support;
 mod architecture;
 mod audit;
 mod bodies;
+mod clock;
 mod command_line;
 mod identity;
 mod metrics;
