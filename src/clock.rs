@@ -1,9 +1,15 @@
 //! The only place that reads clocks. Everything else is told the time, so that every rule about
 //! time can be tested at its exact edges.
 
+mod release;
+mod steps;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use release::{BeforeRelease, check_after_release};
+pub use steps::{LOOK_EVERY, Step, Steps};
 
 /// One reading: what the calendar says, and how long the clock has been running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

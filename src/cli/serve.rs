@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Failure;
-use crate::clock::Clock;
+use crate::clock::{Clock, check_after_release};
 use crate::config::{self, Environment, Format, Log};
 use crate::server::{Server, StartError, signals};
 
@@ -25,7 +25,8 @@ pub(super) struct ServeArgs {
 ///
 /// # Errors
 ///
-/// Every mistake of the configuration or of the registry; what the system refused.
+/// Every mistake of the configuration or of the registry; what the system refused; a clock that
+/// cannot be right.
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let loaded = config::load(&args.config, &Environment::of_process())
         .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
@@ -33,9 +34,11 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    let clock = Clock::system();
+    check_after_release(clock.now()).map_err(|e| Failure::Operation(e.to_string()))?;
     let runtime = runtime(loaded.config.threads)?;
     let ended = runtime.block_on(async {
-        let server = Server::bind(loaded.config, Clock::system()).await?;
+        let server = Server::bind(loaded.config, clock).await?;
         let stop = signals().map_err(|e| Failure::Operation(e.to_string()))?;
         server.run(stop).await;
         Ok(())

@@ -185,10 +185,12 @@ impl Gateway {
     ) -> Result<Admitted, Stop> {
         let signed = attributed.verify(BodyHash::of(body.bytes()))?;
         let stamped = signed.timestamp().unix_seconds().cast_signed();
-        self.metrics
-            .observe_skew(arrival.unix_seconds().cast_signed() - stamped);
+        let skew = arrival.unix_seconds().cast_signed() - stamped;
+        self.metrics.observe_skew(skew);
         let verified = signed.check_state(arrival.unix_seconds())?;
-        Ok(verified.claim(&*self.nonces).await?)
+        let admitted = verified.claim(&*self.nonces).await?;
+        self.metrics.observe_fresh_skew(skew);
+        Ok(admitted)
     }
 }
 

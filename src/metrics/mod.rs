@@ -7,6 +7,7 @@
 mod backend;
 mod declare;
 mod labels;
+mod recent;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 use self::declare::Declare;
+use self::recent::Recent;
 use crate::auth::refusal::Code;
 
 pub use backend::curve25519_backend;
@@ -55,6 +57,9 @@ pub struct Metrics {
     verify: Histogram,
     upstreams: Vec<Histogram>,
     skew: Histogram,
+    recent_skews: Recent,
+    clock_offset: IntGauge,
+    clock_steps: IntCounter,
     nonces: IntGauge,
     registry_machines: IntGauge,
     registry_loaded: IntCounter,
@@ -152,6 +157,15 @@ impl Metrics {
                 "The gateway's clock minus the timestamp of a verified request: negative where the machine's clock is ahead. The sum can fall.",
                 &SKEW_BUCKETS,
             )?,
+            recent_skews: Recent::new(),
+            clock_offset: declare.gauge(
+                "clock_offset_seconds",
+                "The median of clock_skew_seconds over the last 128 accepted requests: when most machines seem to be off, it is this gateway. 0 before the first.",
+            )?,
+            clock_steps: declare.counter(
+                "clock_steps_total",
+                "Times the wall clock was found set by more than two seconds, or the machine to have been suspended.",
+            )?,
             nonces: declare.gauge("nonces", "Nonces remembered in memory.")?,
             registry_machines: declare.gauge(
                 "registry_machines",
@@ -216,6 +230,17 @@ impl Metrics {
         self.skew.observe(seconds as f64);
     }
 
+    /// Notes the same of a request whose nonce was fresh, for the median: lest a request that is
+    /// sent again and again make it what the sender likes.
+    pub fn observe_fresh_skew(&self, seconds: i64) {
+        self.recent_skews.add(seconds);
+    }
+
+    /// The wall clock was set.
+    pub fn clock_stepped(&self) {
+        self.clock_steps.inc();
+    }
+
     /// Counts a request that carried a header only the gateway may set.
     pub fn spoofed_identity(&self) {
         self.spoofed_identity.inc();
@@ -270,6 +295,7 @@ impl Metrics {
 
     /// All metrics in the Prometheus text exposition format, version 0.0.4.
     pub fn render(&self) -> String {
+        self.clock_offset.set(self.recent_skews.median());
         let mut text = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
             // Half a page would look like counters that were reset.

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 
 /// The published names and types: dashboards and alerts depend on them.
-const CONTRACT: [(&str, &str); 15] = [
+const CONTRACT: [(&str, &str); 17] = [
     ("countersign_audit_records_total", "counter"),
     ("countersign_body_buffer_bytes", "gauge"),
     ("countersign_build_info", "gauge"),
+    ("countersign_clock_offset_seconds", "gauge"),
     ("countersign_clock_skew_seconds", "histogram"),
+    ("countersign_clock_steps_total", "counter"),
     ("countersign_connections", "gauge"),
     ("countersign_nonces", "gauge"),
     ("countersign_queries_stripped_total", "counter"),
@@ -330,4 +332,22 @@ fn two_gateways_in_one_process_count_apart() {
 #[test]
 fn a_gauge_beyond_its_range_saturates() {
     assert_eq!(gauge_value(u64::MAX), i64::MAX);
+}
+
+#[test]
+fn the_clock_offset_is_the_median_of_fresh_skews_and_no_others() {
+    let metrics = metrics();
+    assert_eq!(Page::of(&metrics).value("clock_offset_seconds"), 0.0);
+    for skew in [2, 3, 250] {
+        metrics.observe_fresh_skew(skew);
+    }
+    metrics.observe_skew(-100);
+    assert_eq!(Page::of(&metrics).value("clock_offset_seconds"), 3.0);
+}
+
+#[test]
+fn steps_of_the_clock_are_counted() {
+    let metrics = metrics();
+    metrics.clock_stepped();
+    assert_eq!(Page::of(&metrics).value("clock_steps_total"), 1.0);
 }

@@ -3,6 +3,7 @@
 
 mod accept;
 mod admin;
+mod clock_watch;
 mod http2;
 mod readiness;
 mod reload;
@@ -22,6 +23,7 @@ use tracing::{error, info, warn};
 
 use self::accept::{AcceptLoop, Listener};
 use self::admin::Admin;
+use self::clock_watch::ClockWatch;
 use self::readiness::Readiness;
 use self::reload::Reloading;
 use crate::audit::{AuditLog, Sink};
@@ -59,6 +61,7 @@ pub struct Server {
     readiness: Arc<Readiness>,
     reloading: Reloading,
     metrics: Arc<Metrics>,
+    clock_watch: ClockWatch,
     audit: Arc<AuditLog>,
     permits: Arc<Semaphore>,
     handshake: Duration,
@@ -166,6 +169,7 @@ impl Server {
             clock: clock.clone(),
         };
         reloading.report(&first);
+        let clock_watch = ClockWatch::new(clock.clone(), Arc::clone(&metrics));
         let gateway = Gateway::new(Parts {
             config,
             registry,
@@ -189,6 +193,7 @@ impl Server {
             readiness,
             reloading,
             metrics,
+            clock_watch,
             audit,
             permits,
             handshake,
@@ -242,7 +247,7 @@ impl Server {
             socket: self.admin_listener,
             tls: None,
         }));
-        let watching = self.reloading.start();
+        let watching = (self.reloading.start(), self.clock_watch.start());
         for address in &self.addresses {
             info!(%address, "accepting requests");
         }

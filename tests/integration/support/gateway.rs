@@ -163,18 +163,7 @@ impl Gateway {
 
     /// A GET of the admin listener.
     pub fn admin_get(&self, path: &str) -> (u16, String) {
-        use std::io::{Read, Write};
-        let mut stream = std::net::TcpStream::connect(self.admin).unwrap();
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, body.to_owned())
+        get(self.admin, path)
     }
 
     /// One sample of `/metrics`, by its whole name with labels.
@@ -271,6 +260,22 @@ pub fn raw(method: &str, target: &str, lines: &str, body: &[u8]) -> Vec<u8> {
         format!("{method} {target} HTTP/1.1\r\nHost: gw\r\n{lines}{length}\r\n").into_bytes();
     bytes.extend_from_slice(body);
     bytes
+}
+
+/// A GET of an admin listener: status and body.
+pub fn get(admin: SocketAddr, path: &str) -> (u16, String) {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(admin).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
 }
 
 /// Waits, bounded, until `look` finds something.

@@ -33,11 +33,17 @@ pub struct Process {
 impl Process {
     /// Starts it in front of a backend and waits until it is ready.
     pub fn serve(backend: &Backend, shutdown: &str) -> Process {
+        Process::serve_with(backend, shutdown, &[])
+    }
+
+    /// Starts it with more in its environment.
+    pub fn serve_with(backend: &Backend, shutdown: &str, environment: &[(&str, &str)]) -> Process {
         let folder = tempfile::tempdir().unwrap();
         let (address, admin) = (free_address(), free_address());
         write_configuration(folder.path(), backend, address, admin, shutdown);
         let config = folder.path().join("countersign.yaml");
         let child = countersign(&["serve", "--config", config.to_str().unwrap()])
+            .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(fs::File::create(folder.path().join("log")).unwrap())
             .spawn()

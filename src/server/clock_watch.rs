@@ -1,0 +1,100 @@
+//! Looks at the clock from time to time, and says when it was set.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::warn;
+
+use crate::clock::{Clock, LOOK_EVERY, Now, Steps};
+use crate::metrics::Metrics;
+
+/// What is looked at, and where steps are counted.
+pub(super) struct ClockWatch {
+    clock: Clock,
+    steps: Steps,
+    metrics: Arc<Metrics>,
+}
+
+/// Ends the watch when dropped.
+pub(super) struct Watching(JoinHandle<()>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl ClockWatch {
+    pub(super) fn new(clock: Clock, metrics: Arc<Metrics>) -> ClockWatch {
+        let steps = Steps::new(clock.now());
+        ClockWatch {
+            clock,
+            steps,
+            metrics,
+        }
+    }
+
+    pub(super) fn start(mut self) -> Watching {
+        Watching(tokio::spawn(async move {
+            let mut looks = interval(LOOK_EVERY);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                looks.tick().await;
+                let now = self.clock.now();
+                self.look(now);
+            }
+        }))
+    }
+
+    fn look(&mut self, now: Now) {
+        if let Some(step) = self.steps.look(now) {
+            self.metrics.clock_stepped();
+            warn!("{step}");
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn counted(metrics: &Metrics) -> bool {
+        metrics
+            .render()
+            .contains("\ncountersign_clock_steps_total 1\n")
+    }
+
+    #[test]
+    fn a_step_is_counted_once() {
+        let metrics = Arc::new(Metrics::new(&[], &[], "", "").unwrap());
+        let (clock, hands) = Clock::manual(1_800_000_000_000);
+        let mut watch = ClockWatch::new(clock.clone(), Arc::clone(&metrics));
+        hands.advance(Duration::from_secs(1));
+        watch.look(clock.now());
+        assert!(!counted(&metrics));
+        hands.set(1_700_000_000_000);
+        watch.look(clock.now());
+        assert!(counted(&metrics));
+        hands.advance(Duration::from_secs(1));
+        watch.look(clock.now());
+        assert!(counted(&metrics));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_looks_every_second_until_it_is_dropped() {
+        let metrics = Arc::new(Metrics::new(&[], &[], "", "").unwrap());
+        let (clock, hands) = Clock::manual(1_800_000_000_000);
+        let watching = ClockWatch::new(clock, Arc::clone(&metrics)).start();
+        hands.set(1_800_000_100_000);
+        tokio::time::sleep(LOOK_EVERY * 2).await;
+        assert!(counted(&metrics));
+        drop(watching);
+        tokio::task::yield_now().await;
+        hands.set(1_800_000_000_000);
+        tokio::time::sleep(LOOK_EVERY * 2).await;
+        assert!(counted(&metrics));
+    }
+}
