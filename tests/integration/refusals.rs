@@ -95,6 +95,8 @@ fn assert_refused(gateway: &Gateway, backend: &Backend, response: &Response, cod
     assert_eq!(backend.connections(), 0, "not even a connection");
     assert!(backend.seen().is_empty());
     let sample = format!("countersign_refusals_total{{code=\"{}\"}}", code.as_str());
+    // Counted when the answer has been sent, which its reader may outrun.
+    wait_for("the count", || (gateway.metric(&sample) >= 1.0).then_some(()));
     assert_eq!(gateway.metric(&sample), 1.0);
 }
 
