@@ -279,6 +279,15 @@ impl Restart {
         if !self.is(Mutation::BootIsNotedWithoutTheFloor) {
             state.reservation.floor = floor;
         }
+        // `R` may fall to what is known: it bounds what lies above the floor.
+        let known = |(stamp, record): (u8, Record)| {
+            (record != Record::None && stamp <= reserved).then_some(stamp)
+        };
+        let records = STAMPS.into_iter().zip(state.journal);
+        state.reservation.reserved = records.filter_map(known).max().unwrap_or(0);
+        if state.found >= Found::NoJournal {
+            state.reservation.ahead = 0;
+        }
         state.process = Some(Process {
             found: state.found,
             floor,
@@ -371,7 +380,8 @@ impl Model for Restart {
                 let passes = |request: usize| {
                     process.claims[request] == Claim::Journaled && STAMPS[request] > process.floor
                 };
-                process.found == found && (0..REQUESTS).any(passes)
+                let waited = found == Found::SameBoot || process.floor > 0;
+                process.found == found && waited && (0..REQUESTS).any(passes)
             })
         }
         vec![
@@ -387,15 +397,11 @@ impl Model for Restart {
             ),
             Property::sometimes(
                 "a request is accepted after power loss",
-                |_, state: &State| {
-                    serves(state, Found::OtherBoot) && state.reservation.reserved > 0
-                },
+                |_, state: &State| serves(state, Found::OtherBoot),
             ),
             Property::sometimes(
                 "a request is accepted after the journal was lost",
-                |_, state: &State| {
-                    serves(state, Found::NoJournal) && state.reservation.reserved > 0
-                },
+                |_, state: &State| serves(state, Found::NoJournal),
             ),
             Property::sometimes(
                 "a request is accepted after all was lost",

@@ -1,8 +1,9 @@
-//! Two gateways, one shared store, and clocks that differ.
+//! Two gateways and one shared store.
 //!
 //! The store is one Redis or Valkey primary: `SET .. NX PX`, atomic, and it forgets by itself when
-//! the time to live is over. So clocks do take part here, within bounds that are checked: a
-//! gateway whose wall clock is further from the store's `TIME` than the margin accepts nothing.
+//! the time to live is over. So one clock does take part here, the store's: a claim counts only if
+//! its timestamp lies in the window, widened by the margin, by that clock, in the transaction that
+//! set the key. No gateway's clock matters, and so the model has none.
 //!
 //! The local sets are left out, as if each gateway had forgotten all: what the store and the
 //! floors do not refuse, passes. One request is enough for that.
@@ -13,95 +14,109 @@ use super::{ONCE, holds, is_found_out};
 
 /// The timestamp of the request.
 const STAMP: u8 = 4;
-/// The store's clock shows 0 to this; at the end the request is out of every window.
-const LATEST: u8 = 7;
-/// The window, both ways.
+/// The store's clock shows 0 to this; at the end the request is out of the widened window.
+const LATEST: u8 = 8;
+/// The window, both ways, and how far a gateway's clock may be from the store's.
 const PAST: u8 = 1;
 const FUTURE: u8 = 1;
-/// How far a gateway's wall clock may be from the store's.
 const MARGIN: u8 = 1;
-/// What a gateway's wall clock may be off by: within the margin, at its ends, beyond it.
-const OFFSETS: [i8; 3] = [-1, 1, 2];
-/// `PX`: from the earliest moment a gateway accepts the request to the latest one, both included.
-/// The bounds are inclusive and timestamps whole seconds, hence the one more.
+/// `PX`: from the first moment at which a timestamp counts to the last, both included. The bounds
+/// are inclusive and times whole seconds, hence the one more.
 const TIME_TO_LIVE: u8 = PAST + FUTURE + 2 * MARGIN + 1;
-/// Epochs of the store: it is emptied once less.
-const MOST_EPOCHS: u8 = 2;
+/// How often the store restarts in a way that loses something.
+const LOSSES: u8 = 2;
 
 /// Two gateways with `store: redis`.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Shared {
+    /// `appendfsync always`: what the store acknowledged survives its restart.
+    durable: bool,
     broken: Option<Mutation>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mutation {
-    /// A replica takes over that had not heard of the last writes. Its epoch is the same.
+    /// A replica takes over that had not heard of the last writes, and passes for its primary.
     FailoverToAStaleReplica,
-    /// A gateway does not look at the epoch when it connects again.
-    EpochIgnored,
-    /// The epoch is noted before the floor that goes with it, and the process dies in between.
-    EpochIsSavedWithoutTheFloor,
-    /// The floor rises to the gateway's own time + future, without the margin.
+    /// An empty store is a new one, and no reason to raise a floor.
+    EmptyIsNew,
+    /// Only the gateway that finds the store empty raises its floor; the epoch does not tell the
+    /// others.
+    EpochTellsNoFloor,
+    /// The floor of a new epoch is the time + future, without the margin.
     FloorWithoutTheMargin,
+    /// A store that is not durable is trusted after its restart: its epoch is still there.
+    LossIsNotNoticed,
     /// `PX` = past + future + 2 x margin, and not a second more.
     TimeToLiveWithoutTheLastSecond,
-    /// The window is looked at before the claim, and not again after the store's answer.
-    NoSecondLookAtTheWindow,
-    /// Gateways do not compare clocks with the store.
-    ClocksNotCompared,
+    /// The window is looked at before the claim, and not in its transaction.
+    WindowOnlyBeforeTheClaim,
+    /// The claim asks and sets in two steps: no `NX`.
+    NotAtomic,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct State {
-    /// The store's clock, which `TIME` tells.
-    time: u8,
-    /// The time left to the entry of the request, if the store holds it.
-    entry: Option<u8>,
-    /// The epoch key. A store that has lost its data has none until the first gateway writes one.
-    epoch: Option<u8>,
-    epochs: u8,
+    store: Store,
     gateways: [Gateway; 2],
     /// How often the request has been accepted, over both gateways.
     accepted: u8,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Gateway {
-    /// Its wall clock is so far ahead of the store's.
-    offset: i8,
-    /// `L`, saved in `state_dir`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Store {
+    /// Its clock, which `TIME` tells.
+    time: u8,
+    /// The time left to the entry of the request, if it holds it: the shared part of `S`.
+    entry: Option<u8>,
+    /// The epoch key: present as long as the contents are. The first to find none writes it.
+    epoch: Option<Epoch>,
+    /// The life of the process (`run_id`), and when it began.
+    life: u8,
+    began: u8,
+}
+
+/// Written once, when the store was empty: whatever passed before is stamped no later than `floor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Epoch {
+    /// Random in truth; here it is the life in which it was written.
+    name: u8,
     floor: u8,
-    /// The epoch it remembers, saved together with the floor.
-    epoch: Option<u8>,
-    connected: bool,
-    claim: Claim,
+}
+
+/// All of it dies with the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Gateway {
+    /// `L`, as far as the store raised it.
+    floor: u8,
+    /// The life in which it met the store last.
+    known: Option<u8>,
+    /// The epoch of the connection it has, if it has one.
+    link: Option<u8>,
+    /// A copy of the request is past clause 1, and perhaps asleep.
+    claim: Option<Claim>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Claim {
-    None,
-    /// Clauses 1 and 2.
-    Looked,
-    /// And the store has answered that the nonce was fresh: clauses 3 and 5.
-    Answered,
+struct Claim {
+    /// What a mutation saw before it slept.
+    seen: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Action {
-    /// A tick of all clocks.
+    /// A tick of the store's clock.
     Tick,
-    /// A gateway's wall clock is set, or has drifted.
-    Set(usize, i8),
-    /// A copy of the request arrives.
+    /// A copy of the request arrives at a gateway.
     Look(usize),
-    /// The claim goes on by a step.
-    Go(usize),
+    /// The gateway's transaction: set the key, tell the epoch and the time. If the answer gets
+    /// lost, the request is refused, which is no worse than that it never arrived.
+    Ask(usize),
     /// The process of a gateway dies and starts again.
     Crash(usize),
-    /// A gateway connects to the store again.
+    /// A gateway connects to the store.
     Connect(usize),
-    /// The store restarts with its data: `appendfsync always`.
+    /// The store restarts; where it is not durable, without its last writes.
     RestartStore,
     /// The store restarts empty.
     EmptyStore,
@@ -109,33 +124,21 @@ enum Action {
     Failover,
 }
 
-impl Gateway {
-    fn new() -> Gateway {
-        Gateway {
-            offset: OFFSETS[0],
-            floor: 0,
-            epoch: Some(0),
-            connected: true,
-            claim: Claim::None,
-        }
+/// The greatest timestamp that can have passed by this time.
+fn ceiling(time: u8) -> u8 {
+    time + FUTURE + MARGIN
+}
+
+impl Store {
+    /// Clause 2, by the store's clock.
+    fn counts(&self) -> bool {
+        self.time <= STAMP + PAST + MARGIN && STAMP <= ceiling(self.time)
     }
 
-    fn wall(&self, time: u8) -> u8 {
-        time.saturating_add_signed(self.offset)
-    }
-
-    fn in_window(&self, time: u8) -> bool {
-        let wall = self.wall(time);
-        wall <= STAMP + PAST && STAMP <= wall + FUTURE
-    }
-
-    /// A broken connection: no answer will come, and doubt is refusal. An answer that has come
-    /// already counts.
-    fn disconnect(&mut self) {
-        self.connected = false;
-        if self.claim == Claim::Looked {
-            self.claim = Claim::None;
-        }
+    fn begin_a_life(&mut self) {
+        self.life += 1;
+        self.began = self.time;
+        self.entry = None;
     }
 }
 
@@ -144,51 +147,84 @@ impl Shared {
         self.broken == Some(mutation)
     }
 
-    fn trusts_its_clock(&self, gateway: &Gateway) -> bool {
-        gateway.offset.unsigned_abs() <= MARGIN || self.is(Mutation::ClocksNotCompared)
-    }
-
-    fn go(&self, state: &mut State, at: usize) -> Option<()> {
-        let gateway = &mut state.gateways[at];
-        match gateway.claim {
-            Claim::None => return None,
-            Claim::Looked => {
-                let fresh = state.entry.is_none();
-                gateway.claim = Claim::None;
-                if fresh {
-                    let less = u8::from(self.is(Mutation::TimeToLiveWithoutTheLastSecond));
-                    state.entry = Some(TIME_TO_LIVE - less);
-                    gateway.claim = Claim::Answered;
-                }
-            }
-            // Clause 4, and clause 2 again: the store forgets by its clock, so the insertion
-            // only counts if it came before the end of the window.
-            Claim::Answered => {
-                gateway.claim = Claim::None;
-                let in_time = gateway.in_window(state.time) && self.trusts_its_clock(gateway);
-                if STAMP > gateway.floor && (in_time || self.is(Mutation::NoSecondLookAtTheWindow))
-                {
-                    state.accepted += 1;
-                }
-            }
-        }
+    fn look(&self, state: &mut State, at: usize) -> Option<()> {
+        let (store, gateway) = (&state.store, &mut state.gateways[at]);
+        let passes = gateway.link.is_some() && gateway.claim.is_none() && STAMP > gateway.floor;
+        let seen = if self.is(Mutation::WindowOnlyBeforeTheClaim) {
+            Some(store.counts())
+        } else {
+            self.is(Mutation::NotAtomic)
+                .then_some(store.entry.is_none())
+        };
+        gateway.claim = Some(passes.then_some(Claim { seen })?);
         Some(())
     }
 
-    /// A store whose epoch is not the one remembered has forgotten. Whatever any gateway accepted
-    /// before that was stamped no later than its clock + future; so the floor rises to there.
-    fn connect(&self, state: &mut State, at: usize) {
-        let gateway = &mut state.gateways[at];
-        let epoch = *state.epoch.get_or_insert(state.epochs);
-        if gateway.epoch != Some(epoch) && !self.is(Mutation::EpochIgnored) {
-            let horizon = match self.is(Mutation::FloorWithoutTheMargin) {
-                true => gateway.wall(state.time) + FUTURE,
-                false => state.time + MARGIN + FUTURE,
-            };
-            gateway.floor = gateway.floor.max(horizon);
-            gateway.epoch = Some(epoch);
+    /// Clauses 3 and 5 are the store's; clause 2 holds in the same instant. Clause 4 holds too:
+    /// the floor only rises on a new connection, and this one is still good.
+    fn ask(&self, state: &mut State, at: usize) -> Option<()> {
+        let (store, gateway) = (&mut state.store, &mut state.gateways[at]);
+        let Claim { seen } = gateway.claim.take()?;
+        let mut fresh = store.entry.is_none();
+        let mut counts = store.counts();
+        if self.is(Mutation::WindowOnlyBeforeTheClaim) {
+            counts = seen?;
+        } else if self.is(Mutation::NotAtomic) {
+            fresh = seen?;
         }
-        gateway.connected = true;
+        if fresh {
+            let less = u8::from(self.is(Mutation::TimeToLiveWithoutTheLastSecond));
+            store.entry = Some(TIME_TO_LIVE - less);
+        }
+        let same_epoch = store.epoch.map(|epoch| epoch.name) == gateway.link;
+        state.accepted += u8::from(fresh && counts && same_epoch);
+        Some(())
+    }
+
+    /// A gateway asks what the store may have forgotten, and raises its floor past that.
+    fn connect(&self, state: &mut State, at: usize) {
+        let (store, gateway) = (&mut state.store, &mut state.gateways[at]);
+        let mut lost = match gateway.known {
+            _ if self.durable || self.is(Mutation::LossIsNotNoticed) => 0,
+            Some(life) if life == store.life => 0,
+            Some(_) => ceiling(store.time),
+            // What it forgot, it forgot when it began.
+            None => ceiling(store.began),
+        };
+        let horizon = match self.broken {
+            Some(Mutation::EmptyIsNew) => 0,
+            Some(Mutation::FloorWithoutTheMargin) => store.time + FUTURE,
+            _ => ceiling(store.time),
+        };
+        let tells = !self.is(Mutation::EpochTellsNoFloor);
+        if store.epoch.is_none() && !tells {
+            lost = lost.max(horizon);
+        }
+        let epoch = *store.epoch.get_or_insert(Epoch {
+            name: store.life,
+            floor: if tells { horizon } else { 0 },
+        });
+        gateway.floor = gateway.floor.max(epoch.floor).max(lost);
+        gateway.known = Some(store.life);
+        gateway.link = Some(epoch.name);
+    }
+
+    fn restart_store(&self, state: &mut State, action: &Action) -> Option<()> {
+        let loses = *action == Action::EmptyStore || !self.durable;
+        match action {
+            Action::Failover => state.store.entry = None,
+            _ if loses && state.store.life == LOSSES => return None,
+            _ if loses => state.store.begin_a_life(),
+            _ => {}
+        }
+        if *action == Action::EmptyStore {
+            state.store.epoch = None;
+        }
+        for gateway in &mut state.gateways {
+            gateway.link = None;
+            gateway.claim = None;
+        }
+        Some(())
     }
 }
 
@@ -196,15 +232,9 @@ impl Model for Shared {
     type State = State;
     type Action = Action;
 
+    /// The store is new, and so are the gateways: the first to connect writes the epoch.
     fn init_states(&self) -> Vec<State> {
-        vec![State {
-            time: 0,
-            entry: None,
-            epoch: Some(0),
-            epochs: 0,
-            gateways: [Gateway::new(), Gateway::new()],
-            accepted: 0,
-        }]
+        vec![State::default()]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -213,11 +243,11 @@ impl Model for Shared {
             actions.push(Action::Failover);
         }
         for (at, gateway) in state.gateways.iter().enumerate() {
-            actions.extend(OFFSETS.map(|offset| Action::Set(at, offset)));
-            actions.extend([Action::Go(at), Action::Crash(at)]);
-            actions.push(match gateway.connected {
-                true => Action::Look(at),
-                false => Action::Connect(at),
+            actions.push(Action::Crash(at));
+            actions.push(match gateway.claim {
+                _ if gateway.link.is_none() => Action::Connect(at),
+                None => Action::Look(at),
+                Some(_) => Action::Ask(at),
             });
         }
     }
@@ -226,37 +256,16 @@ impl Model for Shared {
         let mut state = last.clone();
         match action {
             Action::Tick => {
-                state.time = Some(state.time + 1).filter(|&time| time <= LATEST)?;
-                state.entry = state.entry.map(|left| left - 1).filter(|&left| left > 0);
+                let store = &mut state.store;
+                store.time = Some(store.time + 1).filter(|&time| time <= LATEST)?;
+                store.entry = store.entry.map(|left| left - 1).filter(|&left| left > 0);
             }
-            Action::Set(at, offset) => state.gateways[at].offset = offset,
-            Action::Look(at) => {
-                let gateway = &mut state.gateways[at];
-                let passes = STAMP > gateway.floor
-                    && gateway.in_window(state.time)
-                    && self.trusts_its_clock(gateway)
-                    && gateway.claim == Claim::None;
-                gateway.claim = passes.then_some(Claim::Looked)?;
-            }
-            Action::Go(at) => self.go(&mut state, at)?,
-            Action::Crash(at) => {
-                let gateway = &mut state.gateways[at];
-                gateway.disconnect();
-                gateway.claim = Claim::None;
-                if self.is(Mutation::EpochIsSavedWithoutTheFloor) {
-                    gateway.floor = 0;
-                }
-            }
+            Action::Look(at) => self.look(&mut state, at)?,
+            Action::Ask(at) => self.ask(&mut state, at)?,
+            Action::Crash(at) => state.gateways[at] = Gateway::default(),
             Action::Connect(at) => self.connect(&mut state, at),
             Action::RestartStore | Action::EmptyStore | Action::Failover => {
-                state.gateways.iter_mut().for_each(Gateway::disconnect);
-                if action == Action::EmptyStore {
-                    state.epochs = Some(state.epochs + 1).filter(|&n| n < MOST_EPOCHS)?;
-                    state.epoch = None;
-                }
-                if action != Action::RestartStore {
-                    state.entry = None;
-                }
+                self.restart_store(&mut state, &action)?;
             }
         }
         Some(state)
@@ -266,30 +275,24 @@ impl Model for Shared {
         vec![
             Property::always(ONCE, |_, state: &State| state.accepted <= 1),
             Property::always(
-                "an empty store shuts nobody out for longer than the future window and the margin",
+                "nobody is shut out for longer than the future window and the margin",
                 |_, state: &State| {
+                    let longest = ceiling(state.store.time);
                     state
                         .gateways
                         .iter()
-                        .all(|gateway| gateway.floor <= state.time + FUTURE + MARGIN)
+                        .all(|gateway| gateway.floor <= longest)
                 },
             ),
             Property::sometimes("the request is accepted", |_, state: &State| {
                 state.accepted == 1
             }),
             Property::sometimes(
-                "it is accepted after the store was emptied",
+                "the request is accepted after the store was emptied",
                 |_, state: &State| {
-                    state.epochs > 0
-                        && state
-                            .gateways
-                            .iter()
-                            .all(|gateway| gateway.epoch == state.epoch)
-                        && state.gateways.iter().any(|gateway| {
-                            gateway.claim == Claim::Answered
-                                && gateway.floor > 0
-                                && STAMP > gateway.floor
-                        })
+                    state.accepted == 1
+                        && state.store.epoch.is_some_and(|epoch| epoch.name > 0)
+                        && state.store.entry.is_some()
                 },
             ),
         ]
@@ -297,8 +300,19 @@ impl Model for Shared {
 }
 
 #[test]
-fn nothing_passes_twice_at_two_gateways_with_one_store() {
-    holds(Shared::default());
+fn nothing_passes_twice_at_two_gateways_with_one_durable_store() {
+    holds(Shared {
+        durable: true,
+        broken: None,
+    });
+}
+
+#[test]
+fn nothing_passes_twice_at_two_gateways_with_one_store_that_loses_its_last_writes() {
+    holds(Shared {
+        durable: false,
+        broken: None,
+    });
 }
 
 #[test]
@@ -307,18 +321,26 @@ fn a_failover_to_a_stale_replica_is_found_out() {
 }
 
 #[test]
-fn a_gateway_that_does_not_ask_whether_the_store_forgot_is_found_out() {
-    is_found_out(broken(Mutation::EpochIgnored));
+fn an_empty_store_that_passes_for_a_new_one_is_found_out() {
+    is_found_out(broken(Mutation::EmptyIsNew));
 }
 
 #[test]
-fn an_epoch_saved_without_the_floor_that_goes_with_it_is_found_out() {
-    is_found_out(broken(Mutation::EpochIsSavedWithoutTheFloor));
+fn an_epoch_that_does_not_tell_its_floor_is_found_out() {
+    is_found_out(broken(Mutation::EpochTellsNoFloor));
 }
 
 #[test]
-fn a_floor_raised_by_the_gateways_own_clock_without_the_margin_is_found_out() {
+fn a_floor_of_a_new_epoch_without_the_margin_is_found_out() {
     is_found_out(broken(Mutation::FloorWithoutTheMargin));
+}
+
+#[test]
+fn a_store_that_is_not_durable_and_is_trusted_after_its_restart_is_found_out() {
+    is_found_out(Shared {
+        durable: false,
+        broken: Some(Mutation::LossIsNotNoticed),
+    });
 }
 
 #[test]
@@ -327,17 +349,18 @@ fn a_time_to_live_that_is_a_second_short_is_found_out() {
 }
 
 #[test]
-fn a_claim_that_sleeps_and_does_not_look_at_the_window_again_is_found_out() {
-    is_found_out(broken(Mutation::NoSecondLookAtTheWindow));
+fn a_claim_that_sleeps_after_its_look_at_the_window_is_found_out() {
+    is_found_out(broken(Mutation::WindowOnlyBeforeTheClaim));
 }
 
 #[test]
-fn clocks_that_nobody_compares_are_found_out() {
-    is_found_out(broken(Mutation::ClocksNotCompared));
+fn a_claim_that_asks_and_sets_in_two_steps_is_found_out() {
+    is_found_out(broken(Mutation::NotAtomic));
 }
 
 fn broken(mutation: Mutation) -> Shared {
     Shared {
+        durable: true,
         broken: Some(mutation),
     }
 }
