@@ -15,6 +15,7 @@ mod audit;
 mod bodies;
 mod command_line;
 mod identity;
+mod journal;
 mod metrics;
 mod query;
 mod refusals;

@@ -382,7 +382,7 @@ fn no_route() {
 #[test]
 fn throttled_for_a_machine_over_its_quota() {
     let backend = Backend::start();
-    let more = "replay: { quota_per_machine: 2 }\n".into();
+    let more = "replay: { state_dir: none, quota_per_machine: 2 }\n".into();
     let gateway = Gateway::with(
         &backend,
         Options {
