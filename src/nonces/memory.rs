@@ -158,8 +158,8 @@ impl NonceStore for MemoryNonces {
             return Ok(());
         }
         Err(format!(
-            "what is stamped at or before Unix time {level} may have been accepted: refusing it \
-             until the clock is past that"
+            "quarantine until the clock is past Unix time {level}: an earlier process may have \
+             accepted what is stamped until then"
         ))
     }
 }

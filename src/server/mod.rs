@@ -102,7 +102,12 @@ impl Server {
         };
         let nonces = JournaledNonces::start(state_dir, window, quotas, clock.clone())
             .map(Arc::new)
-            .map_err(|error| StartError::System(format!("replay.state_dir: {error}")))?;
+            .map_err(|error| {
+                StartError::System(format!(
+                    "replay.state_dir: {error}; name a directory that this user may write to, or \
+                     write none and accept that a restart forgets"
+                ))
+            })?;
         let live = Arc::clone(&nonces);
         let refresh = move |metrics: &Metrics| metrics.nonces(live.live());
         let store: Arc<dyn NonceStore> = Arc::<JournaledNonces>::clone(&nonces);

@@ -17,6 +17,9 @@ pub(super) struct Folder {
 /// Added to a name while the file is being written.
 const UNFINISHED: &str = ".new";
 
+/// What a new file system, mounted here, is born with.
+const MADE_BY_MKFS: &str = "lost+found";
+
 impl Folder {
     /// Opens the directory, or makes it, readable by this user alone.
     ///
@@ -54,8 +57,9 @@ impl Folder {
 
     /// Whether nothing has ever been in it. Only then is a missing reservation no loss.
     ///
-    /// A directory is as old as its last change only if nothing was ever made or deleted in it.
-    /// Where the file system does not tell its birth, only one that was made just now is unused.
+    /// A directory's last change comes after its birth as soon as anything is made or deleted in
+    /// it. (Before it where a container's volume was given the times of the image.) Where the file
+    /// system does not tell its birth, only one that was made just now is unused.
     ///
     /// # Errors
     ///
@@ -63,10 +67,10 @@ impl Folder {
     pub(super) fn unused(&self) -> io::Result<bool> {
         let directory = self.handle.metadata()?;
         let untouched = match (directory.created(), directory.modified()) {
-            (Ok(born), Ok(changed)) => born == changed,
+            (Ok(born), Ok(changed)) => changed <= born,
             _ => self.made,
         };
-        Ok(untouched && self.names()?.is_empty())
+        Ok(untouched && self.names()?.iter().all(|name| name == MADE_BY_MKFS))
     }
 
     /// Takes the lock, which lasts until the folder is dropped or the process ends, however it
