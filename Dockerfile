@@ -1,7 +1,8 @@
 # The gateway in an image that holds one binary, no shell and no package manager.
 #
 #   docker build -t countersign .
-#   docker run -v /srv/countersign:/etc/countersign:ro -p 8080:8080 countersign
+#   docker run -v /srv/countersign:/etc/countersign:ro -v countersign:/var/lib/countersign \
+#     -p 8080:8080 countersign
 
 FROM rust:1.95-bookworm AS build
 # zlib-ng, in Pingora's tree, is built with cmake.
@@ -10,12 +11,17 @@ WORKDIR /build
 # .cargo/config.toml comes along: it selects the fast Ed25519 code. A RUSTFLAGS in the environment
 # would replace it silently, so none is set here.
 COPY . .
-RUN cargo build --release --locked
+RUN cargo build --release --locked && mkdir /build/state
 
 # Debian 12 on both sides: the binary needs the C library it was linked against. `cc` has that
 # and root certificates, `nonroot` is uid 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /build/target/release/countersign /countersign
+# The journal of nonces, `replay.state_dir`. A volume must be mounted here: with a new, empty one in
+# each container, a new container does not know what the one before accepted.
+COPY --from=build --chown=nonroot:nonroot /build/state /var/lib/countersign
+ENV STATE_DIRECTORY=/var/lib/countersign
+VOLUME /var/lib/countersign
 USER nonroot
 # The configuration, the registry and the credential come from a read-only mount on
 # /etc/countersign. Mount the directory, not single files: a file that an editor replaces by

@@ -33,7 +33,7 @@ const PATH: &str = "/v1/secret/5b0c6f3e-8a1d-4f0e-9a57-0e6a4f6d1c2b";
 fn main() {
     let backend = start_backend();
     println!(
-        "{CONNECTIONS} connections, {REQUESTS_EACH} bodyless requests each, file audit and metrics on\n"
+        "{CONNECTIONS} connections, {REQUESTS_EACH} bodyless requests each, file audit, journal and metrics on\n"
     );
     println!("round   verify_strict   accepted request   ratio");
     for round in 1..=ROUNDS {

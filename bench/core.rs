@@ -20,7 +20,7 @@ use countersign::auth::method::Method;
 use countersign::auth::replay::{Claim, NonceStore, Window};
 use countersign::auth::target::{QueryPolicy, SignedTarget, Target};
 use countersign::clock::Clock;
-use countersign::nonces::{MemoryNonces, Quotas};
+use countersign::nonces::{JournaledNonces, MemoryNonces, Quotas};
 use divan::{Bencher, black_box};
 use ed25519_dalek::{Signer, SigningKey};
 use futures::FutureExt;
@@ -158,5 +158,37 @@ fn claim(bencher: Bencher<'_, '_>) {
         let claim = Claim::new(&public, &format!("{nonce:020}"), stamp);
         // The memory store never waits.
         store.claim(claim).now_or_never().unwrap().is_ok()
+    });
+}
+
+/// The same with its record in a journal. A bench that outruns the making of segments would measure
+/// refusals, so the samples together stay below the two that are there from the start.
+#[divan::bench(sample_count = 25, sample_size = 1000)]
+fn journaled_claim(bencher: Bencher<'_, '_>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (clock, hands) = Clock::manual(NOW * 1000);
+    let quotas = Quotas {
+        all: u64::MAX,
+        per_machine: u32::MAX,
+    };
+    let store = JournaledNonces::start(folder.path(), WINDOW, quotas, clock.clone()).unwrap();
+    // Its first second, whenever that was, is refused.
+    while store.ready().is_err() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        hands.advance(std::time::Duration::from_secs(1));
+    }
+    let public = machine().keys[0];
+    let now = clock.now().unix_seconds().to_string();
+    let stamp = Timestamp::parse(now.as_bytes()).unwrap();
+    // The keeper holds the pen now and then, for a microsecond; then a claim waits.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let mut nonce = 0;
+    bencher.bench_local(|| {
+        nonce += 1;
+        let claim = Claim::new(&public, &format!("{nonce:020}"), stamp);
+        runtime.block_on(store.claim(claim)).unwrap();
     });
 }

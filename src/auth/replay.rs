@@ -49,6 +49,11 @@ impl NonceKey {
         NonceKey(short)
     }
 
+    /// A key that an earlier process made, from its bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> NonceKey {
+        NonceKey(bytes)
+    }
+
     /// The 16 bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -70,6 +75,18 @@ pub struct Claim {
 /// the operator registers keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Owner(u64);
+
+impl Owner {
+    /// An owner that an earlier process knew, from its number.
+    pub fn from_number(number: u64) -> Owner {
+        Owner(number)
+    }
+
+    /// The 64 bits as a number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
 
 impl Claim {
     /// The claim of a nonce that `key` has signed.
@@ -97,6 +114,16 @@ pub trait NonceStore: Send + Sync {
     ///
     /// [`ClaimError`]. A nonce may stay spent after an error.
     async fn claim(&self, claim: Claim) -> Result<(), ClaimError>;
+
+    /// Whether a request signed now would find the store able to tell that it is new. It decides
+    /// nothing: it only keeps requests away that would be refused.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in a few words for the operator.
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Why a nonce was not claimed.

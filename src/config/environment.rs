@@ -17,7 +17,8 @@ impl Environment {
     /// This process's variables and the system's resolver.
     #[allow(
         clippy::disallowed_methods,
-        reason = "the one place that reads the environment: only what a configuration names by `env:`"
+        reason = "the one place that reads the environment: what a configuration names by `env:`, and \
+                  $STATE_DIRECTORY"
     )]
     pub fn of_process() -> Environment {
         Environment {

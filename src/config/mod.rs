@@ -169,7 +169,7 @@ fn config(
     let named = upstreams::read(&mut root, &identity_header, base, environment);
     let routes = routes::read(&mut root, &named, &identity_header);
     let largest_body = routes.iter().map(|route| route.max_body).max().unwrap_or(0);
-    let replay = replay::read(root.table("replay"));
+    let replay = replay::read(root.table("replay"), base, environment);
     let limits = limits::read(root.table("limits"), largest_body);
     let audit = operation::audit(root.table("audit"), base);
     let log = operation::log(root.table("log"));

@@ -84,7 +84,8 @@ pub(super) fn file(place: &Place<'_>, base: &Path) -> Option<PathBuf> {
     place.parse(|text| path(text, base))
 }
 
-fn path(text: &str, base: &Path) -> Result<PathBuf, String> {
+/// The path that `text` names, relative to `base`.
+pub(super) fn path(text: &str, base: &Path) -> Result<PathBuf, String> {
     if text.is_empty() || text.contains('\0') {
         return Err("is not a file name".into());
     }

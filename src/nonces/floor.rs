@@ -67,6 +67,11 @@ impl Floor {
         }
     }
 
+    /// The floor itself, in Unix seconds.
+    pub(super) fn level(&self) -> u64 {
+        self.level
+    }
+
     /// Whether a claim with this timestamp is above the floor.
     pub(super) fn admits(&self, timestamp: Timestamp) -> bool {
         timestamp.unix_seconds() > self.level

@@ -31,9 +31,9 @@ pub struct Quotas {
 /// Seconds a client is told to wait when there is no room: room comes with the next bucket.
 const RETRY_WHEN_FULL: u32 = 10;
 
-/// Seconds a client is told to wait when its timestamp is at or below the floor: a fresh one lies
-/// above it.
-const RETRY_BELOW_FLOOR: u32 = 1;
+/// Most seconds a client is told to wait when its timestamp is at or below the floor, however far
+/// ahead of the clock that is: the clock may be set right at any moment.
+const RETRY_BELOW_FLOOR: u64 = 3600;
 
 impl MemoryNonces {
     /// An empty store.
@@ -42,13 +42,37 @@ impl MemoryNonces {
     /// process may have accepted it. What remains open across a restart is a request stamped
     /// ahead of the gateway's clock at that moment.
     pub fn new(window: Window, quotas: Quotas, clock: Clock) -> MemoryNonces {
+        let floor = clock.now().unix_seconds();
+        MemoryNonces::above(floor, window, quotas, clock)
+    }
+
+    /// An empty store with its floor at `level`, in Unix seconds.
+    pub(super) fn above(level: u64, window: Window, quotas: Quotas, clock: Clock) -> MemoryNonces {
         let retention = Duration::from_secs(window.past + window.future) + Floor::SLACK;
         MemoryNonces {
             spent: Cache::builder().time_to_live(retention).build(),
-            floor: Mutex::new(Floor::new(clock.now().unix_seconds(), retention)),
+            floor: Mutex::new(Floor::new(level, retention)),
             quotas,
             clock,
         }
+    }
+
+    /// Remembers a claim that an earlier process accepted, whatever the quotas.
+    pub(super) fn restore(&self, claim: Claim) {
+        let (mut floor, now) = self.floor();
+        floor.cover(now, claim.timestamp);
+        if (self.spent.entry(claim.nonce))
+            .or_insert_with(|| ())
+            .is_fresh()
+        {
+            floor.count(now, claim.owner);
+        }
+    }
+
+    /// The floor, in Unix seconds.
+    pub(super) fn level(&self) -> u64 {
+        let (floor, _) = self.floor();
+        floor.level()
     }
 
     /// How many nonces are remembered.
@@ -67,7 +91,7 @@ impl MemoryNonces {
         (floor, now)
     }
 
-    fn claim_now(&self, claim: Claim) -> Result<(), ClaimError> {
+    pub(super) fn claim_now(&self, claim: Claim) -> Result<(), ClaimError> {
         let Claim {
             nonce,
             owner,
@@ -76,7 +100,7 @@ impl MemoryNonces {
         {
             let (mut floor, now) = self.floor();
             if !floor.admits(timestamp) {
-                return Err(BELOW_FLOOR);
+                return Err(self.below(floor.level()));
             }
             if floor.live() >= self.quotas.all {
                 return Err(FULL);
@@ -99,14 +123,20 @@ impl MemoryNonces {
         if floor.admits(timestamp) {
             Ok(())
         } else {
-            Err(BELOW_FLOOR)
+            Err(self.below(floor.level()))
+        }
+    }
+
+    /// For a claim at or below the floor: a fresh one lies above it once the clock does.
+    fn below(&self, level: u64) -> ClaimError {
+        let wait = level
+            .saturating_add(1)
+            .saturating_sub(self.clock.now().unix_seconds());
+        ClaimError::Unavailable {
+            retry_after: u32::try_from(wait.clamp(1, RETRY_BELOW_FLOOR)).unwrap_or(1),
         }
     }
 }
-
-const BELOW_FLOOR: ClaimError = ClaimError::Unavailable {
-    retry_after: RETRY_BELOW_FLOOR,
-};
 
 const FULL: ClaimError = ClaimError::Unavailable {
     retry_after: RETRY_WHEN_FULL,
@@ -120,6 +150,17 @@ const OVER_QUOTA: ClaimError = ClaimError::OverQuota {
 impl NonceStore for MemoryNonces {
     async fn claim(&self, claim: Claim) -> Result<(), ClaimError> {
         self.claim_now(claim)
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let level = self.level();
+        if self.clock.now().unix_seconds() > level {
+            return Ok(());
+        }
+        Err(format!(
+            "quarantine until the clock is past Unix time {level}: an earlier process may have \
+             accepted what is stamped until then"
+        ))
     }
 }
 
@@ -147,6 +188,8 @@ mod tests {
         };
         (MemoryNonces::new(WINDOW, quotas, clock), hands)
     }
+
+    const BELOW_FLOOR: ClaimError = ClaimError::Unavailable { retry_after: 1 };
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::parse(seconds.to_string().as_bytes()).unwrap()
@@ -216,6 +259,58 @@ mod tests {
             assert_eq!(store.claim_now(claim(1, t)), Err(BELOW_FLOOR));
         }
         assert_eq!(store.claim_now(claim(1, NOW + 1)), Ok(()));
+    }
+
+    #[test]
+    fn it_is_ready_once_the_clock_is_past_the_floor() {
+        let (store, hands) = store(10);
+        assert!(store.ready().unwrap_err().contains(&NOW.to_string()));
+        hands.advance(Duration::from_secs(1));
+        assert_eq!(store.ready(), Ok(()));
+    }
+
+    #[test]
+    fn under_a_floor_ahead_of_the_clock_the_client_is_told_how_long_to_wait() {
+        let (clock, hands) = Clock::manual(NOW * 1000);
+        let quotas = Quotas {
+            all: 10,
+            per_machine: 10,
+        };
+        let store = MemoryNonces::above(NOW + 15, WINDOW, quotas, clock);
+        let wait = |retry_after| Err(ClaimError::Unavailable { retry_after });
+        assert_eq!(store.claim_now(claim(1, NOW)), wait(16));
+        assert_eq!(store.claim_now(claim(1, NOW + 15)), wait(16));
+        hands.advance(Duration::from_secs(16));
+        assert_eq!(store.claim_now(claim(1, NOW + 16)), Ok(()));
+        hands.set(1_000_000_000_000);
+        assert_eq!(store.claim_now(claim(2, NOW)), wait(3600));
+    }
+
+    #[test]
+    fn what_was_restored_is_spent_and_counts() {
+        let (store, _) = store(2);
+        for _ in 0..2 {
+            store.restore(claim(1, NOW + 1));
+        }
+        store.restore(claim(2, NOW + 1));
+        store.restore(claim(3, NOW + 1));
+        assert_eq!(store.live(), 3);
+        for n in [1, 2, 3] {
+            store.claim_now(claim(n, NOW + 1)).unwrap_err();
+        }
+        assert_eq!(store.claim_now(claim(4, NOW + 1)), Err(FULL));
+    }
+
+    #[test]
+    fn the_floor_passes_what_was_restored_before_it_is_forgotten() {
+        let (store, hands) = store(10);
+        store.restore(claim(1, NOW + 100));
+        assert_eq!(
+            store.claim_now(claim(1, NOW + 100)),
+            Err(ClaimError::Replayed)
+        );
+        hands.advance(Duration::from_secs(650));
+        assert!(store.level() >= NOW + 100);
     }
 
     #[test]

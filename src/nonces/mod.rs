@@ -2,6 +2,8 @@
 //! [`NonceStore`](crate::auth::replay::NonceStore); here it is kept.
 
 mod floor;
+mod journal;
 mod memory;
 
+pub use journal::JournaledNonces;
 pub use memory::{MemoryNonces, Quotas};

@@ -41,7 +41,7 @@ impl Admin {
             "/livez" => text(StatusCode::OK, "alive"),
             "/readyz" => match self.readiness.check() {
                 Ok(()) => text(StatusCode::OK, "ready"),
-                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, &why),
             },
             "/metrics" => {
                 (self.refresh)(&self.metrics);

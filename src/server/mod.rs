@@ -32,7 +32,7 @@ use crate::clock::Clock;
 use crate::config::{AuditSink, Config, Shutdown, TlsFiles};
 use crate::gateway::{Edge, Gateway, Leaving, Parts, window};
 use crate::metrics::{Metrics, curve25519_backend};
-use crate::nonces::{MemoryNonces, Quotas};
+use crate::nonces::{JournaledNonces, MemoryNonces, Quotas};
 use crate::registry::RegistryStore;
 
 pub use self::shutdown::signals;
@@ -63,6 +63,8 @@ pub struct Server {
     metrics: Arc<Metrics>,
     clock_watch: ClockWatch,
     audit: Arc<AuditLog>,
+    /// To be closed when nothing is in flight any more.
+    journal: Option<Arc<JournaledNonces>>,
     permits: Arc<Semaphore>,
     handshake: Duration,
     idle: Duration,
@@ -89,21 +91,37 @@ impl Server {
     ///
     /// Outside a Tokio runtime.
     pub async fn bind(config: Config, clock: Clock) -> Result<Server, StartError> {
-        let nonces = Arc::new(MemoryNonces::new(
+        let (window, quotas) = (
             window(&config),
             Quotas {
                 all: config.replay.quota,
                 per_machine: config.replay.quota_per_machine,
             },
-            clock.clone(),
-        ));
-        warn!(
-            "replay.state_dir is none: a restart forgets which nonces are spent. What is stamped \
-             before it is refused; what is stamped ahead of this clock could be replayed"
         );
+        let Some(state_dir) = &config.replay.state_dir else {
+            warn!(
+                "replay.state_dir is none: a restart forgets which nonces are spent. What is \
+                 stamped before it is refused; what is stamped ahead of this clock could be replayed"
+            );
+            let nonces = Arc::new(MemoryNonces::new(window, quotas, clock.clone()));
+            let live = Arc::clone(&nonces);
+            let refresh = move |metrics: &Metrics| metrics.nonces(live.live());
+            return Server::assemble(config, clock, nonces, Box::new(refresh)).await;
+        };
+        let nonces = JournaledNonces::start(state_dir, window, quotas, clock.clone())
+            .map(Arc::new)
+            .map_err(|error| {
+                StartError::System(format!(
+                    "replay.state_dir: {error}; name a directory that this user may write to, or \
+                     write none and accept that a restart forgets"
+                ))
+            })?;
         let live = Arc::clone(&nonces);
         let refresh = move |metrics: &Metrics| metrics.nonces(live.live());
-        Server::assemble(config, clock, nonces, Box::new(refresh)).await
+        let store: Arc<dyn NonceStore> = Arc::<JournaledNonces>::clone(&nonces);
+        let mut server = Server::assemble(config, clock, store, Box::new(refresh)).await?;
+        server.journal = Some(nonces);
+        Ok(server)
     }
 
     /// Like [`Server::bind`], with another store of nonces.
@@ -145,7 +163,7 @@ impl Server {
         let audit = open_audit(&config.audit, &clock, &metrics)
             .map(Arc::new)
             .map_err(|error| StartError::System(format!("the audit log: {error}")))?;
-        let readiness = Arc::new(Readiness::new(clock.clone(), Arc::clone(&audit)));
+        let readiness = Arc::new(Readiness::new(Arc::clone(&nonces), Arc::clone(&audit)));
 
         // All files first: a bad one must not leave another listener bound.
         let acceptors = acceptors(&config)?;
@@ -195,6 +213,7 @@ impl Server {
             metrics,
             clock_watch,
             audit,
+            journal: None,
             permits,
             handshake,
             idle,
@@ -266,6 +285,9 @@ impl Server {
             Err(_) => info!(left = tasks.len(), "the grace period is over"),
         }
         let _ = stop_admin.send(true);
+        if let Some(journal) = &self.journal {
+            journal.close();
+        }
         if let Err(error) = self.audit.close(AUDIT_PATIENCE) {
             error!(%error, "audit records may be missing");
         }

@@ -4,22 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::audit::AuditLog;
-use crate::clock::Clock;
+use crate::auth::replay::NonceStore;
 
 /// What `/readyz` answers from.
 pub(crate) struct Readiness {
-    clock: Clock,
-    /// Requests stamped with this second or an earlier one are refused.
-    first_second: u64,
+    nonces: Arc<dyn NonceStore>,
     audit: Arc<AuditLog>,
     draining: AtomicBool,
 }
 
 impl Readiness {
-    pub(super) fn new(clock: Clock, audit: Arc<AuditLog>) -> Readiness {
+    pub(super) fn new(nonces: Arc<dyn NonceStore>, audit: Arc<AuditLog>) -> Readiness {
         Readiness {
-            first_second: clock.now().unix_seconds(),
-            clock,
+            nonces,
             audit,
             draining: AtomicBool::new(false),
         }
@@ -33,15 +30,14 @@ impl Readiness {
     /// # Errors
     ///
     /// Why no requests should be sent here, in a few words.
-    pub(crate) fn check(&self) -> Result<(), &'static str> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.draining.load(Ordering::Relaxed) {
-            Err("shutting down")
-        } else if self.clock.now().unix_seconds() <= self.first_second {
-            Err("in the first second, whose nonces an earlier process may have spent")
-        } else if !self.audit.healthy() {
-            Err("the audit log cannot be written")
-        } else {
-            Ok(())
+            return Err("shutting down".into());
         }
+        self.nonces.ready()?;
+        if !self.audit.healthy() {
+            return Err("the audit log cannot be written".into());
+        }
+        Ok(())
     }
 }

@@ -17,6 +17,7 @@ mod clock;
 mod command_line;
 mod deadlines;
 mod identity;
+mod journal;
 mod metrics;
 mod model;
 mod query;

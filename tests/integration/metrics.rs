@@ -100,7 +100,7 @@ fn alive_from_the_start_and_ready_after_the_first_second() {
     gateway.hands.set(START * 1000 + 999);
     let (status, why) = gateway.admin_get("/readyz");
     assert_eq!(status, 503);
-    assert!(why.contains("first second"), "{why}");
+    assert!(why.contains("quarantine"), "{why}");
 }
 
 #[test]

@@ -96,7 +96,9 @@ fn assert_refused(gateway: &Gateway, backend: &Backend, response: &Response, cod
     assert!(backend.seen().is_empty());
     let sample = format!("countersign_refusals_total{{code=\"{}\"}}", code.as_str());
     // Counted when the answer has been sent, which its reader may outrun.
-    wait_for("the count", || (gateway.metric(&sample) >= 1.0).then_some(()));
+    wait_for("the count", || {
+        (gateway.metric(&sample) >= 1.0).then_some(())
+    });
     assert_eq!(gateway.metric(&sample), 1.0);
 }
 
@@ -452,7 +454,7 @@ fn no_route() {
 #[test]
 fn throttled_for_a_machine_over_its_quota() {
     let backend = Backend::start();
-    let more = "replay: { quota_per_machine: 2 }\n".into();
+    let more = "replay: { state_dir: none, quota_per_machine: 2 }\n".into();
     let gateway = Gateway::with(
         &backend,
         Options {

@@ -43,7 +43,7 @@ fn run(folder: &Path) -> Result<(), String> {
             routes: route(&case["route"]),
             machines: machines(&case["machines"]),
             more: format!(
-                "replay: {{ window: {}s, future: {}s }}\n",
+                "replay: {{ state_dir: none, window: {}s, future: {}s }}\n",
                 case["window"]["past"], case["window"]["future"]
             ),
             start: now - 100_000,

@@ -70,8 +70,10 @@ fn a_key_that_the_reference_lacks_would_be_noticed() {
 #[test]
 fn the_settings_of_the_reference_are_the_real_defaults() {
     let reference = reference().config;
-    let file = Path::new("conf/countersign.yaml");
-    let minimal = read(MINIMAL, file, &environment()).unwrap().config;
+    // Of the same place: the directory of the journal is beside the file.
+    let minimal = read(MINIMAL, &reference.file, &environment())
+        .unwrap()
+        .config;
     assert_eq!(reference.admin, minimal.admin);
     assert_eq!(reference.hosts, minimal.hosts);
     assert_eq!(reference.identity_header, minimal.identity_header);

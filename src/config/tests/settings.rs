@@ -167,3 +167,44 @@ fn no_deadline_can_be_switched_off() {
         assert!(only(&with_upstream(&format!("{key}: 0s"))).contains(key));
     }
 }
+
+#[test]
+fn the_state_directory_is_beside_the_configuration_unless_it_is_said_otherwise() {
+    let of = |more: &str| good(&minimal_and(more)).replay.state_dir;
+    assert_eq!(of(""), Some("conf/state".into()));
+    assert_eq!(of("replay: { state_dir: x/y }"), Some("conf/x/y".into()));
+    assert_eq!(of("replay: { state_dir: /var/x }"), Some("/var/x".into()));
+    assert_eq!(of("replay: { state_dir: none }"), None);
+    let text = only(&minimal_and("replay: { state_dir: '' }"));
+    assert!(
+        text.contains("replay.state_dir: is not a file name"),
+        "{text}"
+    );
+}
+
+#[test]
+fn systemd_says_where_the_state_directory_is_by_default() {
+    let under_systemd = |variable| Environment {
+        variable,
+        ..environment()
+    };
+    let file = Path::new("conf/countersign.yaml");
+    let of = |text: &str, environment| {
+        read(text, file, &environment)
+            .unwrap()
+            .config
+            .replay
+            .state_dir
+    };
+    let one = under_systemd(|name| match name {
+        "STATE_DIRECTORY" => Ok("/var/lib/countersign".into()),
+        _ => Err(VarError::NotPresent),
+    });
+    assert_eq!(of(MINIMAL, one), Some("/var/lib/countersign".into()));
+    let written = minimal_and("replay: { state_dir: x }");
+    assert_eq!(of(&written, one), Some("conf/x".into()));
+    let several = under_systemd(|_| Ok("/var/lib/a:/var/lib/b".into()));
+    assert_eq!(of(MINIMAL, several), Some("/var/lib/a".into()));
+    let empty = under_systemd(|_| Ok(String::new()));
+    assert_eq!(of(MINIMAL, empty), Some("conf/state".into()));
+}

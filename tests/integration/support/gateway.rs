@@ -36,7 +36,7 @@ pub struct Gateway {
 pub struct Options {
     /// Lines below `routes:`; by default one route for everything.
     pub routes: String,
-    /// More top-level lines.
+    /// More top-level lines. A `replay:` among them should have no journal either.
     pub more: String,
     /// More lines of the upstream `secrets`.
     pub upstream: String,
@@ -241,6 +241,12 @@ fn write_files(folder: &Path, backend: &Backend, options: &Options) -> PathBuf {
          routes:\n{}audit: {{ file: {} }}\nshutdown: {{ delay: 0s, grace: 10s }}\n{}",
         options.upstream, options.routes, options.audit, options.more,
     );
+    // No journal: the clock is the test's own, and restarts are tested with real processes.
+    let replay = match options.more.contains("replay:") {
+        true => "",
+        false => "replay: { state_dir: none }\n",
+    };
+    let config = config + replay;
     if let Some(token) = &options.token {
         fs::write(folder.join("token"), token).unwrap();
     }

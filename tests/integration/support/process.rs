@@ -41,21 +41,51 @@ impl Process {
         let folder = tempfile::tempdir().unwrap();
         let (address, admin) = (free_address(), free_address());
         write_configuration(folder.path(), backend, address, admin, shutdown);
-        let config = folder.path().join("countersign.yaml");
-        let child = countersign(&["serve", "--config", config.to_str().unwrap()])
-            .envs(environment.iter().copied())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(folder.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
+        let child = spawn(folder.path(), environment);
         let process = Process {
             address,
             admin,
             folder,
             child,
         };
-        super::gateway::wait_for("readiness", || process.is_ready().then_some(()));
+        process.wait_until_ready();
         process
+    }
+
+    pub fn wait_until_ready(&self) {
+        super::gateway::wait_for("readiness", || self.is_ready().then_some(()));
+    }
+
+    /// Ends it as the kernel does when memory runs out: without a word to it.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it anew, in the same folder and on the same addresses, without waiting.
+    pub fn start_again(&mut self) {
+        self.child = spawn(self.folder.path(), &[]);
+    }
+
+    /// A second one of the same folder, on addresses of its own, without waiting.
+    pub fn beside(&self) -> Process {
+        let (address, admin) = (free_address(), free_address());
+        let read = |name| fs::read_to_string(self.folder.path().join(name)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let config = read("countersign.yaml")
+            .replace(&self.address.to_string(), &address.to_string())
+            .replace(&self.admin.to_string(), &admin.to_string());
+        let state = self.folder.path().join("state");
+        let config = config + &format!("replay: {{ state_dir: {state:?} }}\n");
+        fs::write(folder.path().join("countersign.yaml"), config).unwrap();
+        fs::write(folder.path().join("machines.yaml"), read("machines.yaml")).unwrap();
+        let child = spawn(folder.path(), &[]);
+        Process {
+            address,
+            admin,
+            folder,
+            child,
+        }
     }
 
     pub fn is_ready(&self) -> bool {
@@ -98,6 +128,22 @@ impl Process {
             .read_to_string(&mut text);
         text
     }
+}
+
+/// Serves the configuration of a folder; what it logs is added to `log` there.
+fn spawn(folder: &Path, environment: &[(&str, &str)]) -> Child {
+    let config = folder.join("countersign.yaml");
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))
+        .unwrap();
+    countersign(&["serve", "--config", config.to_str().unwrap()])
+        .envs(environment.iter().copied())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Process {

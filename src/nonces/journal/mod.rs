@@ -1,0 +1,286 @@
+//! Nonces that outlive the process: in memory, and in a journal before a request passes.
+//!
+//! Three files' worth of facts carry the argument of [`crate::auth::replay`] across a restart:
+//!
+//! - Segments of records, one for each accepted claim, handed to the operating system before the
+//!   claim succeeds. They survive the process, not the machine.
+//! - The reservation, synchronised to disk: a floor that forgotten claims lie under, a bound R
+//!   that what was accepted lies under, and F for the few claims stamped beyond R, which are
+//!   synchronised one by one. It names the segments too, so that a missing one is missed.
+//! - The lock on the directory: what is not in the files is in the one process that holds it.
+//!
+//! A start that finds all of it goes on as if nothing had happened. Where records may be missing
+//! it raises the floor to R, or to R and F, and refuses what lies under it until time has passed
+//! it; where not even the reservation is left, to the end of the window. See [`recover`].
+
+mod folder;
+mod keeper;
+mod pen;
+mod record;
+mod recover;
+mod reservation;
+mod segment;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use self::folder::Folder;
+use self::keeper::Keeper;
+use self::pen::{Pen, Unwritten, Written};
+use super::memory::{MemoryNonces, Quotas};
+use crate::auth::replay::{Claim, ClaimError, NonceStore, Window};
+use crate::clock::Clock;
+
+/// A [`NonceStore`] that forgets nothing when its process ends, in whatever way.
+///
+/// Until it holds the directory's lock and has read what is there, while the disk does not take
+/// its records, and while the floor is ahead of the clock, it refuses with
+/// [`ClaimError::Unavailable`]. All of these end by themselves.
+#[derive(Debug)]
+pub struct JournaledNonces {
+    shared: Arc<Shared>,
+    orders: SyncSender<Order>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What requests and the keeper share.
+#[derive(Debug)]
+struct Shared {
+    clock: Clock,
+    /// Set once the past is known.
+    ledger: OnceLock<Ledger>,
+    /// Why the keeper cannot do its work; while there is no ledger, what it waits for.
+    trouble: Mutex<Option<String>>,
+    /// When the keeper last went round, in milliseconds of `mono`.
+    beat: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Ledger {
+    memory: MemoryNonces,
+    pen: Mutex<Pen>,
+    /// The last record could not be written.
+    failing: AtomicBool,
+}
+
+/// What the keeper is asked for.
+#[derive(Debug)]
+enum Order {
+    /// To have a record that is stamped beyond the reservation on disk.
+    Synchronise {
+        file: Arc<File>,
+        stamp: u64,
+        done: oneshot::Sender<()>,
+    },
+    Close,
+}
+
+/// Seconds a client is told to wait while the journal cannot be written, or is not read yet.
+const RETRY: u32 = 1;
+
+/// Requests stamped beyond the reservation that may wait for the disk at once. They come from
+/// machines whose clock is far ahead; more are refused.
+const WAITING: usize = 1024;
+
+/// Longest wait for the disk of a request that needs it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a request lets others run while another one writes, which takes a microsecond, and
+/// how often it then looks again after [`PAUSE`]: past that the write is stuck, and no more
+/// threads shall be.
+const YIELDS: u32 = 32;
+const PAUSES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How often, [`PAUSE`] apart, the end looks whether the keeper has ended: for some seconds.
+const CLOSING: u32 = 5000;
+
+/// A keeper that has not gone round for so long, in milliseconds, is stuck in the disk.
+const STUCK: u64 = 5000;
+
+const UNAVAILABLE: ClaimError = ClaimError::Unavailable { retry_after: RETRY };
+
+/// Differs from one boot of the machine to the next.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
+impl JournaledNonces {
+    /// Opens the directory at `path`, or makes it, and begins to wait for its lock and to read
+    /// what is there, on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// A text that names what cannot be opened or made.
+    pub fn start(
+        path: &Path,
+        window: Window,
+        quotas: Quotas,
+        clock: Clock,
+    ) -> Result<JournaledNonces, String> {
+        let boot = fs::read_to_string(BOOT).map_err(|error| format!("{BOOT}: {error}"))?;
+        JournaledNonces::start_in(boot.trim(), path, window, quotas, clock)
+    }
+
+    fn start_in(
+        boot: &str,
+        path: &Path,
+        window: Window,
+        quotas: Quotas,
+        clock: Clock,
+    ) -> Result<JournaledNonces, String> {
+        let failed = |error: io::Error| format!("{}: {error}", path.display());
+        let folder = Folder::open(path).map_err(failed)?;
+        let shared = Arc::new(Shared::new(clock));
+        let (orders, incoming) = sync_channel(WAITING);
+        let keeper = Keeper::new(folder, boot, window, quotas, Arc::clone(&shared));
+        let thread = std::thread::Builder::new()
+            .name("nonces".into())
+            .spawn(move || keeper.run(&incoming))
+            .map_err(failed)?;
+        Ok(JournaledNonces {
+            shared,
+            orders,
+            keeper: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// How many nonces are remembered.
+    pub fn live(&self) -> u64 {
+        self.shared.ledger.get().map_or(0, |l| l.memory.live())
+    }
+
+    /// Refuses from now on, has everything on disk, and leaves the directory to the next process.
+    /// Waits for the disk, but not for ever: what is not done then is as after a crash.
+    pub fn close(&self) {
+        let Some(keeper) = lock(&self.keeper).take() else {
+            return;
+        };
+        for _ in 0..CLOSING {
+            // Again and again: there may be no room for the order yet.
+            let _ = self.orders.try_send(Order::Close);
+            if keeper.is_finished() {
+                return;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        warn!("the journal of nonces is not closed: its disk does not answer");
+    }
+
+    /// For a record stamped beyond the reservation: waits until it is on disk.
+    async fn synchronised(&self, file: Arc<File>, stamp: u64) -> Result<(), ClaimError> {
+        let (done, synchronised) = oneshot::channel();
+        let order = Order::Synchronise { file, stamp, done };
+        (self.orders.try_send(order)).map_err(|_| UNAVAILABLE)?;
+        match tokio::time::timeout(PATIENCE, synchronised).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(UNAVAILABLE),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl NonceStore for JournaledNonces {
+    async fn claim(&self, claim: Claim) -> Result<(), ClaimError> {
+        let ledger = self.shared.ledger.get().ok_or(UNAVAILABLE)?;
+        ledger.memory.claim_now(claim)?;
+        match ledger.write(&claim).await {
+            Ok(Written::Covered) => Ok(()),
+            Ok(Written::Ahead(file)) => {
+                let stamp = claim.timestamp.unix_seconds();
+                self.synchronised(file, stamp).await
+            }
+            Err(_) => Err(UNAVAILABLE),
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.shared.ready()
+    }
+}
+
+impl Shared {
+    fn new(clock: Clock) -> Shared {
+        Shared {
+            clock,
+            ledger: OnceLock::new(),
+            trouble: Mutex::new(Some("the journal of nonces is not read yet".into())),
+            beat: AtomicU64::new(0),
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if let Some(trouble) = lock(&self.trouble).clone() {
+            return Err(trouble);
+        }
+        let Some(ledger) = self.ledger.get() else {
+            return Err("the journal of nonces is not read yet".into());
+        };
+        let since = self
+            .mono()
+            .saturating_sub(self.beat.load(Ordering::Relaxed));
+        if since > STUCK {
+            return Err(format!(
+                "the disk of the journal has not answered for {since} ms"
+            ));
+        }
+        if ledger.failing.load(Ordering::Relaxed) {
+            return Err("the journal of nonces cannot be written".into());
+        }
+        ledger.memory.ready()
+    }
+
+    fn mono(&self) -> u64 {
+        u64::try_from(self.clock.now().mono.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Ledger {
+    /// Writes the record of a claim that is fresh in memory. A write that is stuck holds up its
+    /// own thread; everybody else gives up after a while.
+    async fn write(&self, claim: &Claim) -> Result<Written, Unwritten> {
+        for attempt in 0..YIELDS + PAUSES {
+            if let Some(written) = self.try_write(claim) {
+                return written;
+            }
+            if attempt < YIELDS {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        Err(Unwritten::Failed)
+    }
+
+    /// Nothing if somebody else is writing.
+    fn try_write(&self, claim: &Claim) -> Option<Result<Written, Unwritten>> {
+        let mut pen = match self.pen.try_lock() {
+            Ok(pen) => pen,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let written = pen.write(claim);
+        // Only on a change: the line is shared by all threads.
+        let failing = matches!(written, Err(Unwritten::Failed));
+        if self.failing.load(Ordering::Relaxed) != failing {
+            self.failing.store(failing, Ordering::Relaxed);
+        }
+        Some(written)
+    }
+}
+
+/// No value behind these locks is left half changed by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

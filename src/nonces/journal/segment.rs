@@ -1,0 +1,412 @@
+//! A file of records. It has its whole length from the start, filled with zeros on disk, so that
+//! writing a record takes no space that could be lacking, and a file that was cut is seen to be.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::folder::Folder;
+use super::record::{self, Position, Slot};
+use crate::auth::replay::Claim;
+
+/// A segment that takes records.
+#[derive(Debug)]
+pub(super) struct Segment {
+    number: u64,
+    file: Arc<File>,
+    next: u32,
+    greatest: u64,
+}
+
+/// Why a segment cannot be believed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {what}")]
+pub(super) struct Damage {
+    name: String,
+    what: String,
+}
+
+/// Records of a segment: 640 KiB, written and synchronised in some ten milliseconds. At ten
+/// thousand requests a second there is a new one every 1.6 s.
+pub(super) const CAPACITY: u32 = 16_384;
+
+/// Bytes before the first record: name of the format and its version 16, number 8, check 8, zeros.
+const HEADER: usize = 64;
+
+const FORMAT: &[u8; 16] = b"countersign jn 1";
+
+const FILE: usize = HEADER + CAPACITY as usize * record::LEN;
+
+const PREFIX: &str = "journal-";
+
+/// The name of a segment's file.
+pub(super) fn name(number: u64) -> String {
+    format!("{PREFIX}{number:020}")
+}
+
+/// The number in the name of a segment's file.
+pub(super) fn number(file_name: &str) -> Option<u64> {
+    let number = file_name.strip_prefix(PREFIX)?.parse().ok()?;
+    (name(number) == file_name).then_some(number)
+}
+
+impl Segment {
+    /// A new, empty segment; it is on disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system refuses.
+    pub(super) fn create(folder: &Folder, number: u64) -> io::Result<Segment> {
+        let mut content = vec![0; FILE];
+        content[..HEADER].copy_from_slice(&header(number));
+        Ok(Segment {
+            number,
+            file: Arc::new(folder.write(&name(number), &content)?),
+            next: 0,
+            greatest: 0,
+        })
+    }
+
+    /// Opens a segment where it was left, and reads the claims in it.
+    ///
+    /// # Errors
+    ///
+    /// The outer one: the system does not let it be read. The inner one: it is damaged, or gone.
+    pub(super) fn open(
+        folder: &Folder,
+        number: u64,
+    ) -> io::Result<Result<(Segment, Vec<Claim>), Damage>> {
+        let damage = |what: String| {
+            let name = folder.file(&name(number)).display().to_string();
+            Ok(Err(Damage { name, what }))
+        };
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(folder.file(&name(number)));
+        let mut file = match file {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return damage("it is gone".into());
+            }
+            Err(error) => return Err(error),
+        };
+        let length = file.metadata()?.len();
+        if length != FILE as u64 {
+            return damage(format!("it has {length} bytes and should have {FILE}"));
+        }
+        let mut content = vec![0; FILE];
+        file.read_exact(&mut content)?;
+        let (head, records) = content.split_at(HEADER);
+        if head != header(number) {
+            return damage("its header is not what was written".into());
+        }
+        match claims(records, number) {
+            Ok(claims) => {
+                let segment = Segment {
+                    number,
+                    file: Arc::new(file),
+                    next: u32::try_from(claims.len()).unwrap_or(CAPACITY),
+                    greatest: claims.iter().map(stamp).max().unwrap_or(0),
+                };
+                Ok(Ok((segment, claims)))
+            }
+            Err(index) => damage(format!("record {index} is not what was written")),
+        }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The greatest timestamp in it; zero while it is empty.
+    pub(super) fn greatest(&self) -> u64 {
+        self.greatest
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.next == 0
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.next >= CAPACITY
+    }
+
+    /// The file, to be synchronised without holding the segment.
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Writes a record into the next slot. It survives the death of the process, not that of the
+    /// machine, until the file is synchronised. A full segment must not be written to.
+    ///
+    /// # Errors
+    ///
+    /// The system refused; the next record goes over whatever is left of this one.
+    pub(super) fn append(&mut self, claim: &Claim) -> io::Result<()> {
+        if self.is_full() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let position = Position {
+            segment: self.number,
+            index: self.next,
+        };
+        (self.file).write_all_at(&record::encode(claim, position), offset(self.next))?;
+        self.next += 1;
+        self.greatest = self.greatest.max(stamp(claim));
+        Ok(())
+    }
+
+    /// Tries to write without leaving a record: whether the disk takes records again.
+    ///
+    /// # Errors
+    ///
+    /// It does not.
+    pub(super) fn probe(&self) -> io::Result<()> {
+        if self.is_full() {
+            return Ok(());
+        }
+        (self.file).write_all_at(&[0; record::LEN], offset(self.next))
+    }
+}
+
+fn stamp(claim: &Claim) -> u64 {
+    claim.timestamp.unix_seconds()
+}
+
+fn offset(index: u32) -> u64 {
+    HEADER as u64 + u64::from(index) * record::LEN as u64
+}
+
+/// The claims up to the first slot that holds none, or the index of a slot that nobody can have
+/// left like that: records are written in order, so after a torn or an empty one there is nothing.
+fn claims(records: &[u8], segment: u64) -> Result<Vec<Claim>, u32> {
+    let mut claims = Vec::new();
+    let mut ended = false;
+    let (slots, _) = records.as_chunks::<{ record::LEN }>();
+    for (index, slot) in (0..).zip(slots) {
+        match record::decode(slot, Position { segment, index }) {
+            Slot::Spent(claim) if !ended => claims.push(claim),
+            Slot::Torn if !ended => ended = true,
+            Slot::Empty => ended = true,
+            Slot::Spent(_) | Slot::Torn | Slot::Damaged => return Err(index),
+        }
+    }
+    Ok(claims)
+}
+
+fn header(number: u64) -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
+    bytes[..16].copy_from_slice(FORMAT);
+    bytes[16..24].copy_from_slice(&number.to_le_bytes());
+    let digest = Sha256::digest(&bytes[..24]);
+    bytes[24..32].copy_from_slice(&digest[..8]);
+    bytes
+}
+
+#[cfg(test)]
+impl Segment {
+    /// From here on the system refuses to write. Gives what makes it write again.
+    pub(super) fn refuse_writes(&mut self, folder: &Folder) -> Arc<File> {
+        let writable = self.file();
+        if let Ok(read_only) = File::open(folder.file(&name(self.number))) {
+            self.file = Arc::new(read_only);
+        }
+        writable
+    }
+
+    pub(super) fn take_writes(&mut self, file: Arc<File>) {
+        self.file = file;
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+mod tests {
+    use super::super::testing::claim;
+    use super::*;
+    use std::fs;
+
+    const T: u64 = 1_800_000_000;
+
+    /// A folder with segment 5, which holds so many claims.
+    fn written(count: u32) -> (tempfile::TempDir, Folder, Segment) {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = Folder::open(parent.path()).unwrap();
+        let mut segment = Segment::create(&folder, 5).unwrap();
+        for n in 0..count {
+            segment.append(&claim(n, T + u64::from(n))).unwrap();
+        }
+        (parent, folder, segment)
+    }
+
+    fn open(folder: &Folder) -> Result<Vec<Claim>, String> {
+        let opened = Segment::open(folder, 5).unwrap();
+        opened
+            .map(|(_, claims)| claims)
+            .map_err(|damage| damage.to_string())
+    }
+
+    fn change(folder: &Folder, change: impl FnOnce(&mut Vec<u8>)) {
+        let path = folder.file(&name(5));
+        let mut content = fs::read(&path).unwrap();
+        change(&mut content);
+        fs::write(path, content).unwrap();
+    }
+
+    #[test]
+    fn names_and_numbers_belong_together() {
+        assert_eq!(number(&name(0)), Some(0));
+        assert_eq!(number(&name(u64::MAX)), Some(u64::MAX));
+        for odd in [
+            "journal-1",
+            "journal-",
+            "reservation",
+            "journal-+0000000000000000001",
+        ] {
+            assert_eq!(number(odd), None);
+        }
+        assert_eq!(number(&(name(1) + ".new")), None);
+    }
+
+    #[test]
+    fn it_has_its_whole_length_from_the_start() {
+        let (_parent, folder, _) = written(0);
+        let length = fs::metadata(folder.file(&name(5))).unwrap().len();
+        assert_eq!(length, FILE as u64);
+        assert_eq!(open(&folder), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_goes_on_where_it_was_left() {
+        let (_parent, folder, _) = written(3);
+        let (mut segment, claims) = Segment::open(&folder, 5).unwrap().unwrap();
+        assert_eq!(claims, [claim(0, T), claim(1, T + 1), claim(2, T + 2)]);
+        assert_eq!(segment.greatest(), T + 2);
+        segment.append(&claim(3, T)).unwrap();
+        assert_eq!(open(&folder).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_full_one_takes_no_more() {
+        let (_parent, folder, mut segment) = written(CAPACITY);
+        assert!(segment.is_full());
+        assert!(segment.append(&claim(0, T)).is_err());
+        assert_eq!(open(&folder).unwrap().len(), CAPACITY as usize);
+        assert!(Segment::open(&folder, 5).unwrap().unwrap().0.is_full());
+    }
+
+    #[test]
+    fn a_torn_tail_at_every_byte_loses_that_record_alone_and_is_written_over() {
+        for end in 1..record::LEN {
+            let (_parent, folder, _) = written(3);
+            change(&folder, |content| {
+                let last = offset(2) as usize;
+                content[last + end..last + record::LEN].fill(0);
+            });
+            let (mut segment, claims) = Segment::open(&folder, 5).unwrap().unwrap();
+            assert_eq!(claims.len(), 2, "cut after {end} bytes");
+            segment.append(&claim(9, T)).unwrap();
+            assert_eq!(open(&folder).unwrap()[2], claim(9, T));
+        }
+    }
+
+    #[test]
+    fn a_file_cut_at_any_length_is_damage() {
+        for length in [
+            0,
+            1,
+            HEADER,
+            HEADER + 1,
+            offset(2) as usize,
+            FILE - 1,
+            FILE + 1,
+        ] {
+            let (_parent, folder, _) = written(3);
+            change(&folder, |content| content.resize(length, 0));
+            let text = open(&folder).unwrap_err();
+            assert!(text.contains(&format!("it has {length} bytes")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_in_the_header_is_damage() {
+        for bit in 0..HEADER * 8 {
+            let (_parent, folder, _) = written(1);
+            change(&folder, |content| content[bit / 8] ^= 1 << (bit % 8));
+            assert!(open(&folder).unwrap_err().contains("header"), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_in_any_record_is_damage() {
+        let (_parent, folder, _) = written(3);
+        let whole = fs::read(folder.file(&name(5))).unwrap();
+        for byte in HEADER..HEADER + 3 * record::LEN {
+            let mut content = whole.clone();
+            content[byte] ^= 0x10;
+            fs::write(folder.file(&name(5)), &content).unwrap();
+            let index = (byte - HEADER) / record::LEN;
+            let text = open(&folder).unwrap_err();
+            assert!(text.contains(&format!("record {index} ")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_in_what_was_never_written_is_damage_or_a_torn_record() {
+        let (_parent, folder, _) = written(1);
+        change(&folder, |content| content[offset(1) as usize] ^= 1);
+        assert_eq!(open(&folder).unwrap().len(), 1);
+        change(&folder, |content| content[offset(3) as usize] ^= 1);
+        assert!(open(&folder).is_err());
+    }
+
+    #[test]
+    fn a_hole_is_damage() {
+        let (_parent, folder, _) = written(3);
+        change(&folder, |content| {
+            content[offset(1) as usize..offset(2) as usize].fill(0);
+        });
+        assert!(open(&folder).unwrap_err().contains("record 2"));
+    }
+
+    #[test]
+    fn a_torn_record_in_the_middle_is_damage() {
+        let (_parent, folder, _) = written(3);
+        change(&folder, |content| content[offset(2) as usize - 1] = 0);
+        assert!(open(&folder).is_err());
+    }
+
+    #[test]
+    fn a_segment_under_another_name_is_damage() {
+        let (_parent, folder, _) = written(1);
+        fs::rename(folder.file(&name(5)), folder.file(&name(6))).unwrap();
+        assert!(open(&folder).unwrap_err().contains("gone"));
+        assert!(Segment::open(&folder, 6).unwrap().is_err());
+    }
+
+    #[test]
+    fn damage_names_the_file() {
+        let (_parent, folder, _) = written(1);
+        change(&folder, |content| content.truncate(3));
+        assert!(
+            open(&folder)
+                .unwrap_err()
+                .contains("journal-00000000000000000005")
+        );
+    }
+
+    #[test]
+    fn a_probe_leaves_nothing() {
+        let (_parent, folder, segment) = written(2);
+        segment.probe().unwrap();
+        assert_eq!(open(&folder).unwrap().len(), 2);
+    }
+}

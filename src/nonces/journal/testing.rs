@@ -1,0 +1,15 @@
+//! What the tests of the journal are made of.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use crate::auth::headers::Timestamp;
+use crate::auth::identity::PublicKey;
+use crate::auth::replay::Claim;
+
+/// The claim of nonce `n` by the one machine, stamped `t`.
+pub(super) fn claim(n: u32, t: u64) -> Claim {
+    let signing = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
+    let public = PublicKey::from_bytes(signing.verifying_key().as_bytes()).unwrap();
+    let timestamp = Timestamp::parse(t.to_string().as_bytes()).unwrap();
+    Claim::new(&public, &format!("nonce-{n:020}"), timestamp)
+}
