@@ -146,7 +146,7 @@ fn the_decision_core_knows_no_socket_clock_file_or_log() {
 
 #[test]
 fn files_have_one_job_and_so_a_few_screenfuls() {
-    const MOST_LINES: usize = 330;
+    const MOST_LINES: usize = 350;
     for file in sources() {
         if file.path.contains("test") {
             continue;
