@@ -97,6 +97,16 @@ pub trait NonceStore: Send + Sync {
     ///
     /// [`ClaimError`]. A nonce may stay spent after an error.
     async fn claim(&self, claim: Claim) -> Result<(), ClaimError>;
+
+    /// Whether it can tell fresh from spent at present, as far as it knows: what a load balancer
+    /// goes by. No promise depends on it.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in a few words.
+    fn ready(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
 }
 
 /// Why a nonce was not claimed.

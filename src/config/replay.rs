@@ -1,10 +1,14 @@
 //! How long a signed request stays good, and how many of them are remembered.
 
+use std::path::Path;
+
+use super::environment::Environment;
 use super::reader::{Table, one_of};
+use super::redis::{self, Redis};
 use super::units::{seconds, whole};
 
-/// The window and the quotas of the replay check. Nonces are kept in memory; a store across
-/// gateways and a journal across restarts are not in this version.
+/// The window and the quotas of the replay check. A journal across restarts is not in this
+/// version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replay {
     /// How old a timestamp may be, in seconds, inclusive; key `window`, default 300.
@@ -19,12 +23,13 @@ pub struct Replay {
     /// `replay_unavailable`. With the retention, past + future + 60 s, it bounds the sustained
     /// rate: 1,515 requests a second by default.
     pub quota: u64,
+    /// The store that several gateways share, with `store: redis`; `None`: this one's memory alone.
+    pub redis: Option<Redis>,
 }
 
 /// Reads the table.
-pub(super) fn read(mut table: Table<'_>) -> Replay {
-    table.not_yet(&["redis"]);
-    table.value("store", (), one_of(&[("memory", ())], &["redis"]));
+pub(super) fn read(mut table: Table<'_>, base: &Path, environment: &Environment) -> Replay {
+    let redis = store(&mut table, base, environment);
     table.value("state_dir", (), state_dir);
     let past = table.value("window", 300, seconds(1..=3600));
     let future = table.value("future", past, seconds(1..=3600));
@@ -44,6 +49,32 @@ pub(super) fn read(mut table: Table<'_>) -> Replay {
         future,
         quota_per_machine,
         quota,
+        redis,
+    }
+}
+
+/// The shared store, where there is one: several gateways that each remember alone would each
+/// let a request pass once.
+fn store(table: &mut Table<'_>, base: &Path, environment: &Environment) -> Option<Redis> {
+    let shared = table.value("store", false, one_of(&[("memory", false), ("redis", true)], &[]));
+    let instances = table.value("instances", 1, whole(1..=1000));
+    if instances > 1 && !shared {
+        let text = "is above 1, and each gateway would remember only what it saw itself, so a \
+                    request would pass once at each; use `store: redis`";
+        table.mistake("instances", text);
+    }
+    match table.place("redis") {
+        Some(place) if shared => redis::read(&place, base, environment),
+        Some(place) => {
+            place.mistake("stands beside `store: memory`; write `store: redis`, or remove it");
+            None
+        }
+        None => {
+            if shared {
+                table.mistake("redis", "is missing; `store: redis` needs its `url`");
+            }
+            None
+        }
     }
 }
 

@@ -3,5 +3,7 @@
 
 mod floor;
 mod memory;
+mod shared;
 
 pub use memory::{MemoryNonces, Quotas};
+pub use shared::SharedNonces;

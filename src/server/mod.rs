@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::config::{AuditSink, Config, Shutdown};
 use crate::gateway::{Edge, Gateway, Parts, window};
 use crate::metrics::{Metrics, curve25519_backend};
-use crate::nonces::{MemoryNonces, Quotas};
+use crate::nonces::{MemoryNonces, Quotas, SharedNonces};
 use crate::registry::RegistryStore;
 
 pub use self::shutdown::signals;
@@ -81,21 +81,29 @@ impl Server {
     ///
     /// Outside a Tokio runtime.
     pub async fn bind(config: Config, clock: Clock) -> Result<Server, StartError> {
-        let nonces = Arc::new(MemoryNonces::new(
-            window(&config),
-            Quotas {
-                all: config.replay.quota,
-                per_machine: config.replay.quota_per_machine,
-            },
-            clock.clone(),
-        ));
+        let metrics = metrics(&config)?;
+        let quotas = Quotas {
+            all: config.replay.quota,
+            per_machine: config.replay.quota_per_machine,
+        };
+        if let Some(redis) = &config.replay.redis {
+            let (clock_of_nonces, counts) = (clock.clone(), Arc::clone(&metrics));
+            let nonces =
+                SharedNonces::start(redis, window(&config), quotas, clock_of_nonces, counts)
+                    .map(Arc::new)
+                    .map_err(StartError::Configuration)?;
+            let live = Arc::clone(&nonces);
+            let refresh = move |metrics: &Metrics| metrics.nonces(live.live());
+            return Server::assemble(config, clock, metrics, nonces, Box::new(refresh)).await;
+        }
+        let nonces = Arc::new(MemoryNonces::new(window(&config), quotas, clock.clone()));
         warn!(
             "replay.state_dir is none: a restart forgets which nonces are spent. What is stamped \
              before it is refused; what is stamped ahead of this clock could be replayed"
         );
         let live = Arc::clone(&nonces);
         let refresh = move |metrics: &Metrics| metrics.nonces(live.live());
-        Server::assemble(config, clock, nonces, Box::new(refresh)).await
+        Server::assemble(config, clock, metrics, nonces, Box::new(refresh)).await
     }
 
     /// Like [`Server::bind`], with another store of nonces.
@@ -108,36 +116,28 @@ impl Server {
         clock: Clock,
         nonces: Arc<dyn NonceStore>,
     ) -> Result<Server, StartError> {
-        Server::assemble(config, clock, nonces, Box::new(|_| {})).await
+        let metrics = metrics(&config)?;
+        Server::assemble(config, clock, metrics, nonces, Box::new(|_| {})).await
     }
 
     async fn assemble(
         config: Config,
         clock: Clock,
+        metrics: Arc<Metrics>,
         nonces: Arc<dyn NonceStore>,
         refresh: Box<dyn Fn(&Metrics) + Send + Sync>,
     ) -> Result<Server, StartError> {
-        let routes: Vec<String> = config.routes.iter().map(|r| r.path.to_string()).collect();
-        let upstreams: Vec<String> = config
-            .upstreams
-            .iter()
-            .map(|u| u.name.to_string())
-            .collect();
-        let metrics = Metrics::new(
-            &routes,
-            &upstreams,
-            env!("CARGO_PKG_VERSION"),
-            curve25519_backend(),
-        )
-        .map(Arc::new)
-        .map_err(|error| StartError::System(error.to_string()))?;
         let (registry, first) = RegistryStore::open(&config.registry)
             .map_err(|mistakes| StartError::Configuration(mistakes.to_string()))?;
         let registry = Arc::new(registry);
         let audit = open_audit(&config.audit, &clock, &metrics)
             .map(Arc::new)
             .map_err(|error| StartError::System(format!("the audit log: {error}")))?;
-        let readiness = Arc::new(Readiness::new(clock.clone(), Arc::clone(&audit)));
+        let readiness = Arc::new(Readiness::new(
+            clock.clone(),
+            Arc::clone(&audit),
+            Arc::clone(&nonces),
+        ));
 
         let mut doors = Vec::new();
         let mut addresses = Vec::new();
@@ -261,6 +261,23 @@ impl Server {
             error!(%error, "audit records may be missing");
         }
     }
+}
+
+fn metrics(config: &Config) -> Result<Arc<Metrics>, StartError> {
+    let routes: Vec<String> = config.routes.iter().map(|r| r.path.to_string()).collect();
+    let upstreams: Vec<String> = config
+        .upstreams
+        .iter()
+        .map(|u| u.name.to_string())
+        .collect();
+    Metrics::new(
+        &routes,
+        &upstreams,
+        env!("CARGO_PKG_VERSION"),
+        curve25519_backend(),
+    )
+    .map(Arc::new)
+    .map_err(|error| StartError::System(error.to_string()))
 }
 
 fn open_audit(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::audit::AuditLog;
+use crate::auth::replay::NonceStore;
 use crate::clock::Clock;
 
 /// What `/readyz` answers from.
@@ -12,15 +13,21 @@ pub(crate) struct Readiness {
     /// Requests stamped with this second or an earlier one are refused.
     first_second: u64,
     audit: Arc<AuditLog>,
+    nonces: Arc<dyn NonceStore>,
     draining: AtomicBool,
 }
 
 impl Readiness {
-    pub(super) fn new(clock: Clock, audit: Arc<AuditLog>) -> Readiness {
+    pub(super) fn new(
+        clock: Clock,
+        audit: Arc<AuditLog>,
+        nonces: Arc<dyn NonceStore>,
+    ) -> Readiness {
         Readiness {
             first_second: clock.now().unix_seconds(),
             clock,
             audit,
+            nonces,
             draining: AtomicBool::new(false),
         }
     }
@@ -41,7 +48,7 @@ impl Readiness {
         } else if !self.audit.healthy() {
             Err("the audit log cannot be written")
         } else {
-            Ok(())
+            self.nonces.ready()
         }
     }
 }
