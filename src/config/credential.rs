@@ -88,7 +88,10 @@ pub(super) fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     }
 }
 
-pub(super) fn from_variable(name: &str, environment: &Environment) -> Result<Zeroizing<Vec<u8>>, String> {
+pub(super) fn from_variable(
+    name: &str,
+    environment: &Environment,
+) -> Result<Zeroizing<Vec<u8>>, String> {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.bytes().all(word)
     {

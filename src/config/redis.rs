@@ -67,11 +67,7 @@ impl fmt::Debug for Password {
 const TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Reads `{ url, timeout, clock_margin, username, password_file | password_env, ca, prefix }`.
-pub(super) fn read(
-    place: &Place<'_>,
-    base: &Path,
-    environment: &Environment,
-) -> Option<Redis> {
+pub(super) fn read(place: &Place<'_>, base: &Path, environment: &Environment) -> Option<Redis> {
     let mut table = place.table();
     let server = table.required("url").and_then(|url| url.parse(endpoint));
     let bounds = Duration::from_millis(1)..=Duration::from_secs(5);

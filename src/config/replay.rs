@@ -56,7 +56,11 @@ pub(super) fn read(mut table: Table<'_>, base: &Path, environment: &Environment)
 /// The shared store, where there is one: several gateways that each remember alone would each
 /// let a request pass once.
 fn store(table: &mut Table<'_>, base: &Path, environment: &Environment) -> Option<Redis> {
-    let shared = table.value("store", false, one_of(&[("memory", false), ("redis", true)], &[]));
+    let shared = table.value(
+        "store",
+        false,
+        one_of(&[("memory", false), ("redis", true)], &[]),
+    );
     let instances = table.value("instances", 1, whole(1..=1000));
     if instances > 1 && !shared {
         let text = "is above 1, and each gateway would remember only what it saw itself, so a \

@@ -20,6 +20,7 @@ mod query;
 mod refusals;
 mod registry;
 mod replay;
+mod shared;
 mod shutdown;
 mod upstream;
 mod vectors;

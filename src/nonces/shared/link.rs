@@ -128,9 +128,11 @@ impl Target {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None);
-        let mut connection = (self.client.get_multiplexed_async_connection_with_config(&config))
-            .await
-            .map_err(|error| Unfit::Failed(error.to_string()))?;
+        let mut connection = (self
+            .client
+            .get_multiplexed_async_connection_with_config(&config))
+        .await
+        .map_err(|error| Unfit::Failed(error.to_string()))?;
         let info: String = ask(&mut connection, "INFO", &cmd("INFO")).await?;
         let settings = Settings {
             maxmemory_policy: setting(&mut connection, "maxmemory-policy").await?,
@@ -267,12 +269,8 @@ async fn setting(
     connection: &mut MultiplexedConnection,
     name: &str,
 ) -> Result<Option<String>, Unfit> {
-    let answer: Vec<String> = ask(
-        connection,
-        "CONFIG GET",
-        cmd("CONFIG").arg("GET").arg(name),
-    )
-    .await?;
+    let answer: Vec<String> =
+        ask(connection, "CONFIG GET", cmd("CONFIG").arg("GET").arg(name)).await?;
     Ok(answer.into_iter().nth(1))
 }
 

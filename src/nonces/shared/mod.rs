@@ -8,8 +8,6 @@ mod keeper;
 mod link;
 mod rules;
 mod standing;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,8 +135,11 @@ impl NonceStore for SharedNonces {
 
     fn ready(&self) -> Result<(), &'static str> {
         match self.shelf.link() {
-            Some(_) => Ok(()),
             None => Err("the shared nonce store cannot be used"),
+            Some(link) if link.floor >= self.clock.now().unix_seconds() => {
+                Err("the shared nonce store is new, or may have forgotten nonces")
+            }
+            Some(_) => Ok(()),
         }
     }
 }

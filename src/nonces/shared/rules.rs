@@ -147,10 +147,7 @@ mod tests {
 
     #[test]
     fn a_fresh_key_in_the_known_epoch_and_in_time_is_fresh() {
-        assert_eq!(
-            weigh(&fresh(NOW), at(NOW), &epoch(), RULES),
-            Verdict::Fresh
-        );
+        assert_eq!(weigh(&fresh(NOW), at(NOW), &epoch(), RULES), Verdict::Fresh);
     }
 
     #[test]
@@ -160,23 +157,20 @@ mod tests {
             epoch: None,
             now: 0,
         };
-        assert_eq!(
-            weigh(&evidence, at(NOW), &epoch(), RULES),
-            Verdict::Spent
-        );
+        assert_eq!(weigh(&evidence, at(NOW), &epoch(), RULES), Verdict::Spent);
     }
 
     #[test]
     fn a_fresh_key_beside_a_missing_or_another_epoch_does_not_count() {
-        for other in [None, Some("1700 past=300 future=60 margin=5 abd".to_owned())] {
+        for other in [
+            None,
+            Some("1700 past=300 future=60 margin=5 abd".to_owned()),
+        ] {
             let evidence = Evidence {
                 epoch: other,
                 ..fresh(NOW)
             };
-            assert_eq!(
-                weigh(&evidence, at(NOW), &epoch(), RULES),
-                Verdict::Forgot
-            );
+            assert_eq!(weigh(&evidence, at(NOW), &epoch(), RULES), Verdict::Forgot);
         }
     }
 
@@ -203,7 +197,12 @@ mod tests {
 
     #[test]
     fn what_is_not_an_epoch_is_refused() {
-        for text in ["", "1700", "x past=300 future=60 margin=5 abc", "hello world"] {
+        for text in [
+            "",
+            "1700",
+            "x past=300 future=60 margin=5 abc",
+            "hello world",
+        ] {
             assert!(Epoch::parse(text.into(), RULES).is_err(), "{text}");
         }
     }

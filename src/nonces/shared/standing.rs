@@ -24,7 +24,9 @@ pub(super) enum Unfit {
          maxmemory-policy noeviction"
     )]
     Evicts(String),
-    #[error("it refuses {command}: {error}. Allow replay.redis.username that command (docs/replay.md)")]
+    #[error(
+        "it refuses {command}: {error}. Allow replay.redis.username that command (docs/replay.md)"
+    )]
     Forbidden {
         command: &'static str,
         error: String,
@@ -210,8 +212,7 @@ mod tests {
             let unfit = refused(|info, _| *info = info.replace("standalone", mode));
             assert_eq!(unfit, Unfit::Distributed(mode.into()));
             let valkey = format!("redis_mode:standalone\r\nserver_mode:{mode}");
-            let unfit =
-                refused(|info, _| *info = info.replace("redis_mode:standalone", &valkey));
+            let unfit = refused(|info, _| *info = info.replace("redis_mode:standalone", &valkey));
             assert_eq!(unfit, Unfit::Distributed(mode.into()));
         }
     }
