@@ -265,6 +265,35 @@ fn a_store_that_comes_back_empty_lets_nothing_pass_twice_and_honest_requests_aft
 }
 
 #[test]
+fn a_store_that_keeps_its_epoch_and_loses_its_last_nonces_lets_nothing_pass_twice() {
+    let lax = "appendonly yes\nappendfsync everysec\n";
+    let (backend, mut redis) = (Backend::start(), Redis::start(lax));
+    let (one, other) = (gateway(&backend, &redis), gateway(&backend, &redis));
+    ready(&one);
+    ready(&other);
+    let earlier = redis.data();
+    let bytes = request_ahead(&one);
+    assert_eq!(send(&one, &bytes).status, 200);
+    let before = backend.seen().len();
+    redis.kill();
+    not_ready(&other);
+    redis.restore(&earlier);
+    redis.spawn();
+    let third = gateway(&backend, &redis);
+    let back = clock();
+    while back.elapsed() < Duration::from_secs(4) {
+        for gateway in [&other, &third] {
+            synchronise(gateway);
+            assert_ne!(send(gateway, &bytes).status, 200);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(backend.seen().len(), before);
+    passes_again(&other);
+    passes_again(&third);
+}
+
+#[test]
 fn a_store_that_is_emptied_while_it_runs_is_noticed_by_the_next_claim() {
     let (backend, redis) = (Backend::start(), Redis::start(DURABLE));
     let (one, other) = (gateway(&backend, &redis), gateway(&backend, &redis));

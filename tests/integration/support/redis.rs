@@ -89,8 +89,30 @@ impl Redis {
     /// Deletes what a stopped server has left behind.
     pub fn forget(&self) {
         assert!(self.child.is_none(), "it still runs");
-        let _ = fs::remove_dir_all(self.folder.path().join("appendonlydir"));
+        let _ = fs::remove_dir_all(self.append_only());
         let _ = fs::remove_file(self.folder.path().join("dump.rdb"));
+    }
+
+    /// The files of its data, by name, as they are now.
+    pub fn data(&self) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+        let entries = fs::read_dir(self.append_only()).unwrap();
+        let read = |entry: std::io::Result<fs::DirEntry>| {
+            let entry = entry.unwrap();
+            (entry.file_name(), fs::read(entry.path()).unwrap())
+        };
+        entries.map(read).collect()
+    }
+
+    /// Gives a stopped server its data of an earlier moment back.
+    pub fn restore(&self, data: &[(std::ffi::OsString, Vec<u8>)]) {
+        assert!(self.child.is_none(), "it still runs");
+        for (name, bytes) in data {
+            fs::write(self.append_only().join(name), bytes).unwrap();
+        }
+    }
+
+    fn append_only(&self) -> std::path::PathBuf {
+        self.folder.path().join("appendonlydir")
     }
 
     /// Sends one command in words and returns the first line of the answer, without its mark.
