@@ -132,7 +132,7 @@ impl Target {
             .client
             .get_multiplexed_async_connection_with_config(&config))
         .await
-        .map_err(|error| Unfit::Failed(error.to_string()))?;
+        .map_err(|error| Unfit::Failed(login_failed(&error)))?;
         let info: String = ask(&mut connection, "INFO", &cmd("INFO")).await?;
         let settings = Settings {
             maxmemory_policy: setting(&mut connection, "maxmemory-policy").await?,
@@ -243,6 +243,16 @@ fn epoch_key(prefix: &str) -> String {
     format!("{prefix}epoch-of-the-nonces-1")
 }
 
+/// The server's own words are left out: Redis repeats the arguments of a command that it does not
+/// know, and here they are the password.
+fn login_failed(error: &RedisError) -> String {
+    match error.code() {
+        _ if error.is_io_error() => error.to_string(),
+        Some(code) => format!("it refuses the login ({code})"),
+        None => format!("it refuses the login ({})", error.category()),
+    }
+}
+
 async fn ask<T: FromRedisValue>(
     connection: &mut MultiplexedConnection,
     command: &'static str,
@@ -284,4 +294,100 @@ fn certificates(file: &Path) -> Result<Vec<u8>, String> {
         .and_then(|file| file.take(MAX_CERTIFICATES).read_to_end(&mut pem))
         .map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
     Ok(pem)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::auth::replay::Window;
+    use crate::config::{Environment, read};
+
+    const SECRET: &str = "s3cret-of-the-store";
+
+    fn target(url: &str) -> Target {
+        let text = format!(
+            "listeners: [{{ address: 127.0.0.1:1 }}]\nregistry: {{ file: m.yaml }}\n\
+             upstreams: {{ a: {{ servers: ['http://127.0.0.1:2'] }} }}\n\
+             routes: [{{ path: /, upstream: a }}]\n\
+             replay: {{ store: redis, redis: {{ url: '{url}', password_env: P }} }}\n"
+        );
+        let environment = Environment {
+            variable: |_| Ok(SECRET.to_owned()),
+            resolve: |authority| Ok(vec![authority.parse().unwrap()]),
+        };
+        let config = read(&text, Path::new("c.yaml"), &environment)
+            .unwrap()
+            .config;
+        let window = Window {
+            past: 300,
+            future: 300,
+        };
+        let rules = Rules { window, margin: 5 };
+        Target::new(&config.replay.redis.unwrap(), rules).unwrap()
+    }
+
+    fn connect(target: &Target) -> Unfit {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let connected = runtime.block_on(target.connect(None, Duration::from_millis(500)));
+        connected.err().unwrap()
+    }
+
+    /// What becomes of connecting to a server that gives one answer, whatever it is asked.
+    fn connect_to(answer: String) -> Unfit {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let target = target(&format!("redis://{}", listener.local_addr().unwrap()));
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(answer.as_bytes());
+            let _ = stream.read(&mut request);
+        });
+        let unfit = connect(&target);
+        server.join().unwrap();
+        unfit
+    }
+
+    #[test]
+    fn a_server_that_repeats_the_password_does_not_get_it_into_the_log() {
+        let unfit = connect_to(format!(
+            "-ERR unknown command 'AUTH', with args beginning with: '{SECRET}'\r\n"
+        ));
+        let text = unfit.to_string();
+        assert!(text.contains("refuses the login"), "{text}");
+        assert!(!format!("{text}{unfit:?}").contains(SECRET), "{text}");
+    }
+
+    #[test]
+    fn a_wrong_password_is_called_so_without_being_told() {
+        let text = connect_to("-WRONGPASS invalid username-password pair\r\n".into()).to_string();
+        assert!(text.contains("refuses the login"), "{text}");
+        assert!(!text.contains(SECRET), "{text}");
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_is_slow() {
+        assert_eq!(connect_to(String::new()), Unfit::Slow);
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_told_as_the_system_tells_it() {
+        let free = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let target = target(&format!("redis://{}", free.local_addr().unwrap()));
+        drop(free);
+        let text = connect(&target).to_string();
+        assert!(text.contains("refused"), "{text}");
+    }
+
+    #[test]
+    fn the_key_of_the_epoch_is_never_that_of_a_nonce() {
+        assert_ne!(epoch_key("").len(), 16);
+    }
 }
