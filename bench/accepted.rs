@@ -2,15 +2,8 @@
 //! system time of the gateway's process, from its start of serving to its end.
 //!
 //!     cargo bench --bench accepted
-#![allow(
-    missing_docs,
-    reason = "a benchmark has no reader of its documentation"
-)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a benchmark may panic"
-)]
+#![allow(missing_docs, reason = "a benchmark has no reader of its documentation")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark may panic")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -31,9 +24,7 @@ const PATH: &str = "/v1/secret/5b0c6f3e-8a1d-4f0e-9a57-0e6a4f6d1c2b";
 
 fn main() {
     let backend = start_backend();
-    println!(
-        "{CONNECTIONS} connections, {REQUESTS_EACH} bodyless requests each, file audit and metrics on\n"
-    );
+    println!("{CONNECTIONS} connections, {REQUESTS_EACH} bodyless requests each, file audit and metrics on\n");
     println!("round   verify_strict   accepted request   ratio");
     for round in 1..=ROUNDS {
         let verify = verify_strict();
@@ -57,11 +48,7 @@ fn verify_strict() -> Duration {
     let (signature, public) = (key.sign(&message), key.verifying_key());
     let start = Instant::now();
     for _ in 0..TIMES {
-        assert!(
-            public
-                .verify_strict(std::hint::black_box(&message), &signature)
-                .is_ok()
-        );
+        assert!(public.verify_strict(std::hint::black_box(&message), &signature).is_ok());
     }
     start.elapsed() / TIMES
 }
@@ -109,19 +96,10 @@ fn accepted(backend: SocketAddr) -> Duration {
     spent / u32::try_from(CONNECTIONS * REQUESTS_EACH).unwrap()
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the gateway under test lives in real time"
-)]
+#[allow(clippy::disallowed_methods, reason = "the gateway under test lives in real time")]
 fn requests(key: &SigningKey, connection: usize) -> Vec<Vec<u8>> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
-    let empty: String = Sha256::digest(b"")
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let empty: String = Sha256::digest(b"").iter().map(|b| format!("{b:02x}")).collect();
     (0..REQUESTS_EACH)
         .map(|n| {
             let nonce = format!("bench-{connection:04}-{n:016}");
@@ -209,8 +187,5 @@ fn stop(process: &mut Child) {
 }
 
 fn free_address() -> SocketAddr {
-    TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
 }

@@ -1,10 +1,7 @@
 //! Micro benchmarks of the decision: parse, message, verify, claim.
 //!
 //!     make bench-core
-#![allow(
-    missing_docs,
-    reason = "a benchmark has no reader of its documentation"
-)]
+#![allow(missing_docs, reason = "a benchmark has no reader of its documentation")]
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 use std::sync::Arc;
@@ -78,7 +75,10 @@ fn values(body: &[u8]) -> [String; 4] {
 }
 
 fn headers(values: &[String; 4]) -> SigningHeaders<'_> {
-    SigningHeaders::parse(|header| Occurrence::Once(values[header as usize].as_bytes())).unwrap()
+    SigningHeaders::parse(|header| {
+        Occurrence::Once(values[header as usize].as_bytes())
+    })
+    .unwrap()
 }
 
 fn target() -> SignedTarget<'static> {
@@ -115,8 +115,7 @@ fn build_message(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn verify_strict_alone(bencher: Bencher<'_, '_>) {
     let key = key();
-    let message =
-        b"GET:/v1/secret/a:1800000000:AAAAAAAAAAAAAAAAAAAAAA==:e3b0c44298fc1c149afbf4c8996fb924";
+    let message = b"GET:/v1/secret/a:1800000000:AAAAAAAAAAAAAAAAAAAAAA==:e3b0c44298fc1c149afbf4c8996fb924";
     let signature = key.sign(message);
     let public = key.verifying_key();
     bencher.bench_local(|| public.verify_strict(black_box(message), &signature).is_ok());

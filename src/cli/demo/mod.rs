@@ -127,12 +127,9 @@ fn tell(stage: &Stage, gateway: &str, admin: &str, out: &mut dyn Write) -> Resul
     )?;
 
     // Counted when the answer has been sent, which its reader may outrun.
-    let after = stage.wait_for_metric(
-        admin,
-        &format!(
-            "countersign_requests_total{{auth=\"signature\",outcome=\"forwarded\",route=\"/\"}} 2"
-        ),
-    )?;
+    let after = stage.wait_for_metric(admin, &format!(
+        "countersign_requests_total{{auth=\"signature\",outcome=\"forwarded\",route=\"/\"}} 2"
+    ))?;
     say(out, "6. The metrics that moved\n")?;
     for line in after.iter().filter(|line| !before.contains(line)) {
         if [

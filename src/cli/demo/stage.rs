@@ -188,9 +188,7 @@ impl Stage {
                 return Ok(lines);
             }
             if self.clock.now().mono > deadline {
-                return Err(Failure::Operation(format!(
-                    "the metrics never showed: {line}"
-                )));
+                return Err(Failure::Operation(format!("the metrics never showed: {line}")));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
