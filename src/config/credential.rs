@@ -71,7 +71,7 @@ fn secret(
     }
 }
 
-fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+pub(super) fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     // Room for all of it at once: growing would leave copies behind that nobody wipes.
     let mut secret = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 2));
     File::open(path)
@@ -88,7 +88,10 @@ fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     }
 }
 
-fn from_variable(name: &str, environment: &Environment) -> Result<Zeroizing<Vec<u8>>, String> {
+pub(super) fn from_variable(
+    name: &str,
+    environment: &Environment,
+) -> Result<Zeroizing<Vec<u8>>, String> {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.bytes().all(word)
     {

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use super::environment::Environment;
 use super::operation;
 use super::reader::{Table, one_of};
+use super::redis::{self, Redis};
 use super::units::{seconds, whole};
 
-/// The window and the quotas of the replay check. Nonces are kept in memory, and in a journal
-/// across restarts; a store across gateways is not in this version.
+/// The window, the quotas and the store of the replay check. Nonces are kept in memory, and either
+/// in a journal across restarts or in a store that several gateways share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replay {
     /// How old a timestamp may be, in seconds, inclusive; key `window`, default 300.
@@ -24,8 +25,10 @@ pub struct Replay {
     /// rate: 1,515 requests a second by default.
     pub quota: u64,
     /// The directory of the journal; default `$STATE_DIRECTORY`, else `state` beside the
-    /// configuration. `None`, written `none`: a restart forgets.
+    /// configuration. `None`, written `none`: a restart forgets. A shared store takes its place.
     pub state_dir: Option<PathBuf>,
+    /// The store that several gateways share, with `store: redis`; `None`: this one's alone.
+    pub redis: Option<Redis>,
 }
 
 /// What systemd names the directory of its `StateDirectory=` by.
@@ -33,10 +36,10 @@ const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 
 /// Reads the table.
 pub(super) fn read(mut table: Table<'_>, base: &Path, environment: &Environment) -> Replay {
-    table.not_yet(&["redis"]);
-    table.value("store", (), one_of(&[("memory", ())], &["redis"]));
+    let (shared, redis) = store(&mut table, base, environment);
     let state_dir = match table.place("state_dir") {
-        Some(place) => place.parse(|text| state_dir(text, base)).flatten(),
+        Some(place) => place.parse(|text| state_dir(text, base, shared)).flatten(),
+        None if shared => None,
         None => Some(default_state_dir(base, environment)),
     };
     let past = table.value("window", 300, seconds(1..=3600));
@@ -58,12 +61,46 @@ pub(super) fn read(mut table: Table<'_>, base: &Path, environment: &Environment)
         quota_per_machine,
         quota,
         state_dir,
+        redis,
     }
 }
 
-fn state_dir(text: &str, base: &Path) -> Result<Option<PathBuf>, String> {
+/// Whether the store is shared, and which one it is. Several gateways that each remember alone
+/// would each let a request pass once.
+fn store(table: &mut Table<'_>, base: &Path, environment: &Environment) -> (bool, Option<Redis>) {
+    let shared = table.value(
+        "store",
+        false,
+        one_of(&[("memory", false), ("redis", true)], &[]),
+    );
+    let instances = table.value("instances", 1, whole(1..=1000));
+    if instances > 1 && !shared {
+        let text = "is above 1, and each gateway would remember only what it saw itself, so a \
+                    request would pass once at each; use `store: redis`";
+        table.mistake("instances", text);
+    }
+    let redis = match table.place("redis") {
+        Some(place) if shared => redis::read(&place, base, environment),
+        Some(place) => {
+            place.mistake("stands beside `store: memory`; write `store: redis`, or remove it");
+            None
+        }
+        None => {
+            if shared {
+                table.mistake("redis", "is missing; `store: redis` needs its `url`");
+            }
+            None
+        }
+    };
+    (shared, redis)
+}
+
+fn state_dir(text: &str, base: &Path, shared: bool) -> Result<Option<PathBuf>, String> {
     match text {
         "none" => Ok(None),
+        _ if shared => {
+            Err("is not used with `store: redis`, which remembers instead; remove it".into())
+        }
         _ => operation::path(text, base).map(Some),
     }
 }

@@ -41,6 +41,12 @@ const UPSTREAM_BUCKETS: [f64; 15] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 
+/// Seconds. A store in the same network answers within a millisecond; its deadline is 50 ms by
+/// default and 5 s at most.
+const STORE_BUCKETS: [f64; 12] = [
+    0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0,
+];
+
 /// Seconds, both ways, to the ends of the default window of five minutes. Timestamps are whole
 /// seconds, so that 0 and 1 are what a right clock shows.
 const SKEW_BUCKETS: [f64; 17] = [
@@ -61,6 +67,8 @@ pub struct Metrics {
     clock_offset: IntGauge,
     clock_steps: IntCounter,
     nonces: IntGauge,
+    replay_store: Histogram,
+    replay_store_errors: IntCounter,
     registry_machines: IntGauge,
     registry_loaded: IntCounter,
     registry_rejected: IntCounter,
@@ -167,6 +175,15 @@ impl Metrics {
                 "Times the wall clock was found set by more than two seconds, or the machine to have been suspended.",
             )?,
             nonces: declare.gauge("nonces", "Nonces remembered in memory.")?,
+            replay_store: declare.histogram(
+                "replay_store_seconds",
+                "Time one question to the shared nonce store took, answered or not.",
+                &STORE_BUCKETS,
+            )?,
+            replay_store_errors: declare.counter(
+                "replay_store_errors_total",
+                "Requests that were refused because the shared nonce store gave no answer that counts.",
+            )?,
             registry_machines: declare.gauge(
                 "registry_machines",
                 "Machines in the registry in force.",
@@ -274,6 +291,16 @@ impl Metrics {
     /// So many nonces are remembered now.
     pub fn nonces(&self, count: u64) {
         self.nonces.set(gauge_value(count));
+    }
+
+    /// Notes the time one question to the shared nonce store took.
+    pub fn observe_replay_store(&self, took: Duration) {
+        self.replay_store.observe(took.as_secs_f64());
+    }
+
+    /// Counts a request that the shared nonce store gave no answer about that counts.
+    pub fn replay_store_error(&self) {
+        self.replay_store_errors.inc();
     }
 
     /// A registry of so many machines came into force at `unix_seconds`.

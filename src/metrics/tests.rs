@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 
 /// The published names and types: dashboards and alerts depend on them.
-const CONTRACT: [(&str, &str); 17] = [
+const CONTRACT: [(&str, &str); 19] = [
     ("countersign_audit_records_total", "counter"),
     ("countersign_body_buffer_bytes", "gauge"),
     ("countersign_build_info", "gauge"),
@@ -22,6 +22,8 @@ const CONTRACT: [(&str, &str); 17] = [
     ),
     ("countersign_registry_machines", "gauge"),
     ("countersign_registry_reloads_total", "counter"),
+    ("countersign_replay_store_errors_total", "counter"),
+    ("countersign_replay_store_seconds", "histogram"),
     ("countersign_requests_total", "counter"),
     ("countersign_spoofed_identity_total", "counter"),
     ("countersign_upstream_seconds", "histogram"),

@@ -4,6 +4,8 @@
 mod floor;
 mod journal;
 mod memory;
+mod shared;
 
 pub use journal::JournaledNonces;
 pub use memory::{MemoryNonces, Quotas};
+pub use shared::SharedNonces;

@@ -32,7 +32,7 @@ use crate::clock::Clock;
 use crate::config::{AuditSink, Config, Shutdown, TlsFiles};
 use crate::gateway::{Edge, Gateway, Leaving, Parts, window};
 use crate::metrics::{Metrics, curve25519_backend};
-use crate::nonces::{JournaledNonces, MemoryNonces, Quotas};
+use crate::nonces::{JournaledNonces, MemoryNonces, Quotas, SharedNonces};
 use crate::registry::RegistryStore;
 
 pub use self::shutdown::signals;
@@ -98,6 +98,16 @@ impl Server {
                 per_machine: config.replay.quota_per_machine,
             },
         );
+        let metrics = metrics(&config)?;
+        if let Some(redis) = &config.replay.redis {
+            let counts = Arc::clone(&metrics);
+            let nonces = SharedNonces::start(redis, window, quotas, clock.clone(), counts)
+                .map(Arc::new)
+                .map_err(StartError::Configuration)?;
+            let live = Arc::clone(&nonces);
+            let refresh = move |metrics: &Metrics| metrics.nonces(live.live());
+            return Server::assemble(config, clock, metrics, nonces, Box::new(refresh)).await;
+        }
         let Some(state_dir) = &config.replay.state_dir else {
             warn!(
                 "replay.state_dir is none: a restart forgets which nonces are spent. What is \
@@ -106,7 +116,7 @@ impl Server {
             let nonces = Arc::new(MemoryNonces::new(window, quotas, clock.clone()));
             let live = Arc::clone(&nonces);
             let refresh = move |metrics: &Metrics| metrics.nonces(live.live());
-            return Server::assemble(config, clock, nonces, Box::new(refresh)).await;
+            return Server::assemble(config, clock, metrics, nonces, Box::new(refresh)).await;
         };
         let nonces = JournaledNonces::start(state_dir, window, quotas, clock.clone())
             .map(Arc::new)
@@ -119,7 +129,7 @@ impl Server {
         let live = Arc::clone(&nonces);
         let refresh = move |metrics: &Metrics| metrics.nonces(live.live());
         let store: Arc<dyn NonceStore> = Arc::<JournaledNonces>::clone(&nonces);
-        let mut server = Server::assemble(config, clock, store, Box::new(refresh)).await?;
+        let mut server = Server::assemble(config, clock, metrics, store, Box::new(refresh)).await?;
         server.journal = Some(nonces);
         Ok(server)
     }
@@ -134,29 +144,17 @@ impl Server {
         clock: Clock,
         nonces: Arc<dyn NonceStore>,
     ) -> Result<Server, StartError> {
-        Server::assemble(config, clock, nonces, Box::new(|_| {})).await
+        let metrics = metrics(&config)?;
+        Server::assemble(config, clock, metrics, nonces, Box::new(|_| {})).await
     }
 
     async fn assemble(
         config: Config,
         clock: Clock,
+        metrics: Arc<Metrics>,
         nonces: Arc<dyn NonceStore>,
         refresh: Box<dyn Fn(&Metrics) + Send + Sync>,
     ) -> Result<Server, StartError> {
-        let routes: Vec<String> = config.routes.iter().map(|r| r.path.to_string()).collect();
-        let upstreams: Vec<String> = config
-            .upstreams
-            .iter()
-            .map(|u| u.name.to_string())
-            .collect();
-        let metrics = Metrics::new(
-            &routes,
-            &upstreams,
-            env!("CARGO_PKG_VERSION"),
-            curve25519_backend(),
-        )
-        .map(Arc::new)
-        .map_err(|error| StartError::System(error.to_string()))?;
         let (registry, first) = RegistryStore::open(&config.registry)
             .map_err(|mistakes| StartError::Configuration(mistakes.to_string()))?;
         let registry = Arc::new(registry);
@@ -318,6 +316,23 @@ pub fn mistakes_in_files(config: &Config) -> Vec<String> {
         .filter_map(|listener| listener.tls.as_ref())
         .filter_map(|files| tls::acceptor(&files.cert, &files.key).err())
         .collect()
+}
+
+fn metrics(config: &Config) -> Result<Arc<Metrics>, StartError> {
+    let routes: Vec<String> = config.routes.iter().map(|r| r.path.to_string()).collect();
+    let upstreams: Vec<String> = config
+        .upstreams
+        .iter()
+        .map(|u| u.name.to_string())
+        .collect();
+    Metrics::new(
+        &routes,
+        &upstreams,
+        env!("CARGO_PKG_VERSION"),
+        curve25519_backend(),
+    )
+    .map(Arc::new)
+    .map_err(|error| StartError::System(error.to_string()))
 }
 
 fn open_audit(

@@ -24,6 +24,7 @@ mod query;
 mod refusals;
 mod registry;
 mod replay;
+mod shared;
 mod shutdown;
 mod upstream;
 mod vectors;

@@ -101,8 +101,6 @@ fn a_key_of_a_later_version_is_told_from_an_unknown_one() {
         ),
         ("throttle", minimal_and("throttle: { ban: 60s }")),
         ("trusted_proxies", minimal_and("trusted_proxies: []")),
-        ("replay.redis", minimal_and("replay: { redis: { url: x } }")),
-        ("replay.store", minimal_and("replay: { store: redis }")),
         ("routes[0].mode", with_route("mode: observe")),
         ("routes[0].mode", with_route("mode: open")),
         (

@@ -8,6 +8,7 @@ use super::*;
 
 mod credential;
 mod files;
+mod redis;
 mod reference;
 mod routes;
 mod settings;
@@ -27,7 +28,7 @@ const SECRET: &str = "s.VerySecretToken";
 pub(super) fn environment() -> Environment {
     Environment {
         variable: |name| match name {
-            "VAULT_TOKEN" => Ok(SECRET.to_owned()),
+            "VAULT_TOKEN" | "REDIS_PASSWORD" => Ok(SECRET.to_owned()),
             "EMPTY" => Ok(String::new()),
             "TWO_LINES" => Ok(format!("{SECRET}\n{SECRET}")),
             _ => Err(VarError::NotPresent),

@@ -34,6 +34,14 @@ fn without(text: &str, setting: &str) -> String {
         .collect()
 }
 
+/// Every setting, but the `file` of each two that exclude one another.
+fn everything() -> String {
+    let with_env = without(&uncommented(), "file: vault-token");
+    without(&with_env, "password_file:")
+        .replace("store: memory", "store: redis")
+        .replace("state_dir: state", "state_dir: none")
+}
+
 fn absent_keys(text: &str) -> Vec<String> {
     let notes = Notes::new(Path::new("countersign.yaml"));
     let (config, _) = read_noting(text, Path::new("countersign.yaml"), &environment(), &notes);
@@ -51,19 +59,20 @@ fn the_reference_loads_without_a_warning() {
 
 #[test]
 fn the_reference_with_its_optional_settings_has_every_key_there_is() {
-    // `env` and `file` of a credential exclude one another, so each is switched on in turn.
-    let with_env = without(&uncommented(), "file: vault-token");
     assert_eq!(
-        absent_keys(&with_env),
-        ["upstreams.secrets.credential.file"]
+        absent_keys(&everything()),
+        [
+            "upstreams.secrets.credential.file",
+            "replay.redis.password_file"
+        ]
     );
     assert!(uncommented().contains("file: vault-token"));
+    assert!(uncommented().contains("password_file: redis-password"));
 }
 
 #[test]
 fn a_key_that_the_reference_lacks_would_be_noticed() {
-    let with_env = without(&uncommented(), "file: vault-token");
-    let poorer = without(&with_env, "idle_timeout:");
+    let poorer = without(&everything(), "idle_timeout:");
     assert!(absent_keys(&poorer).contains(&"upstreams.secrets.idle_timeout".to_owned()));
 }
 

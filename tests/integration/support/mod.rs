@@ -5,5 +5,6 @@ pub mod client;
 pub mod gateway;
 pub mod http2;
 pub mod process;
+pub mod redis;
 pub mod signer;
 pub mod tls;

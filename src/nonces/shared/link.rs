@@ -1,0 +1,393 @@
+//! One connection to the store, made after everything that the gateway relies on was looked at.
+//! Claims share it: each is one transaction, and they are pipelined.
+
+use std::path::Path;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo,
+    RedisConnectionInfo, RedisError, TlsCertificates, Value, cmd, pipe,
+};
+
+use super::rules::{Epoch, Evidence, Rules, Verdict, weigh};
+use super::standing::{Life, Server, Settings, Unfit};
+use crate::auth::headers::Timestamp;
+use crate::auth::replay::NonceKey;
+use crate::config::Redis;
+
+/// Where to connect, and under which rules.
+pub(super) struct Target {
+    client: Client,
+    prefix: String,
+    rules: Rules,
+}
+
+/// A usable connection.
+pub(super) struct Link {
+    connection: MultiplexedConnection,
+    epoch: Epoch,
+    prefix: String,
+    rules: Rules,
+    pub(super) life: Life,
+    /// What is stamped at or below it may have passed without a trace.
+    pub(super) floor: u64,
+    /// What the operator should know of the server.
+    pub(super) remark: Option<&'static str>,
+    /// The store's clock when it was looked at, in Unix seconds.
+    pub(super) time: u64,
+}
+
+/// Why an answer does not count.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Doubt {
+    #[error("{0}")]
+    Failed(#[from] RedisError),
+    #[error("its answer is not one to SET, GET and TIME")]
+    Odd,
+}
+
+/// Writes a new epoch where there is none, and answers with the one that stands. One step, so that
+/// its floor, by the store's clock at that very moment, covers all that can have passed before.
+const EPOCH: &str = "\
+local epoch = redis.call('GET', KEYS[1])
+if not epoch then
+  local now = redis.call('TIME')
+  epoch = string.format('%d', now[1] + ARGV[1]) .. ARGV[2]
+  redis.call('SET', KEYS[1], epoch)
+end
+return epoch";
+
+impl Target {
+    /// # Errors
+    ///
+    /// What is wrong with the file of certificates.
+    pub(super) fn new(redis: &Redis, rules: Rules) -> Result<Target, String> {
+        let server = &redis.server;
+        let address = match server.tls {
+            false => ConnectionAddr::Tcp(server.host.clone(), server.port),
+            true => ConnectionAddr::TcpTls {
+                host: server.host.clone(),
+                port: server.port,
+                insecure: false,
+                tls_params: None,
+            },
+        };
+        let mut login = RedisConnectionInfo::default()
+            .set_db(server.database)
+            .set_skip_set_lib_name();
+        if let Some(username) = &redis.username {
+            login = login.set_username(username);
+        }
+        if let Some(password) = &redis.password {
+            login = login.set_password(password.reveal());
+        }
+        // Without nodelay a claim could wait for the acknowledgement of the one before.
+        let info = address
+            .into_connection_info()
+            .map_err(|error| error.to_string())?
+            .set_tcp_settings(TcpSettings::default().set_nodelay(true))
+            .set_redis_settings(login);
+        let client = match &redis.ca {
+            None => Client::open(info).map_err(|error| error.to_string())?,
+            Some(file) => {
+                let certificates = TlsCertificates {
+                    client_tls: None,
+                    root_cert: Some(certificates(file)?),
+                };
+                Client::build_with_tls(info, certificates)
+                    .map_err(|error| format!("{}: {error}", file.display()))?
+            }
+        };
+        Ok(Target {
+            client,
+            prefix: redis.prefix.clone(),
+            rules,
+        })
+    }
+
+    /// Connects and looks at everything anew. `known` is the life in which the server was met
+    /// last. Takes at most `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// Why the server cannot be used now.
+    pub(super) async fn connect(
+        &self,
+        known: Option<&Life>,
+        deadline: Duration,
+    ) -> Result<Link, Unfit> {
+        tokio::time::timeout(deadline, self.open(known))
+            .await
+            .unwrap_or(Err(Unfit::Slow))
+    }
+
+    async fn open(&self, known: Option<&Life>) -> Result<Link, Unfit> {
+        // The deadlines are those of the callers, around the whole of what they wait for.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None);
+        let mut connection = (self
+            .client
+            .get_multiplexed_async_connection_with_config(&config))
+        .await
+        .map_err(|error| Unfit::Failed(login_failed(&error)))?;
+        let info: String = ask(&mut connection, "INFO", &cmd("INFO")).await?;
+        let settings = Settings {
+            maxmemory_policy: setting(&mut connection, "maxmemory-policy").await?,
+            appendonly: setting(&mut connection, "appendonly").await?,
+            appendfsync: setting(&mut connection, "appendfsync").await?,
+            no_appendfsync_on_rewrite: setting(&mut connection, "no-appendfsync-on-rewrite")
+                .await?,
+        };
+        let server = Server::read(&info, &settings)?;
+        let epoch = self.epoch(&mut connection).await?;
+        let mut link = Link {
+            connection,
+            prefix: self.prefix.clone(),
+            rules: self.rules,
+            life: server.life.clone(),
+            floor: 0,
+            remark: server.remark(),
+            time: 0,
+            epoch,
+        };
+        link.time = match link.pulse().await {
+            Ok(Some(time)) => time,
+            Ok(None) => return Err(Unfit::Forgot),
+            Err(doubt) => return Err(Unfit::Failed(doubt.to_string())),
+        };
+        let lost = server.floor(known, link.time, self.rules);
+        link.floor = link.epoch.floor.max(lost);
+        Ok(link)
+    }
+
+    async fn epoch(&self, connection: &mut MultiplexedConnection) -> Result<Epoch, Unfit> {
+        let key = epoch_key(&self.prefix);
+        let mut random = [0u8; 16];
+        getrandom::fill(&mut random).map_err(|error| Unfit::Failed(error.to_string()))?;
+        let words = format!(
+            " {} {:032x}",
+            self.rules.words(),
+            u128::from_be_bytes(random)
+        );
+        let mut script = cmd("EVAL");
+        (script.arg(EPOCH).arg(1).arg(&key))
+            .arg(self.rules.ceiling(0))
+            .arg(words);
+        let text: String = ask(connection, "EVAL", &script).await?;
+        Epoch::parse(text, self.rules).map_err(|theirs| Unfit::OtherRules {
+            theirs,
+            ours: self.rules.words(),
+            key,
+        })
+    }
+}
+
+impl Link {
+    /// Spends a nonce, without a deadline.
+    ///
+    /// # Errors
+    ///
+    /// Any doubt. The nonce may be spent or not.
+    pub(super) async fn claim(
+        &self,
+        nonce: NonceKey,
+        timestamp: Timestamp,
+    ) -> Result<Verdict, Doubt> {
+        let mut key = self.prefix.clone().into_bytes();
+        key.extend_from_slice(nonce.as_bytes());
+        let mut set = cmd("SET");
+        (set.arg(key).arg(1).arg("NX").arg("PX")).arg(self.rules.keep_ms());
+        let evidence = self.transact(set).await?;
+        Ok(weigh(&evidence, timestamp, &self.epoch, self.rules))
+    }
+
+    /// A claim of nothing, without a deadline: whether the store takes writes, and its clock in
+    /// Unix seconds; `None` where it has lost its contents.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::claim`].
+    pub(super) async fn pulse(&self) -> Result<Option<u64>, Doubt> {
+        let mut set = cmd("SET");
+        (set.arg(format!("{}pulse", self.prefix)).arg(1))
+            .arg("PX")
+            .arg(1000);
+        let evidence = self.transact(set).await?;
+        Ok((evidence.epoch.as_ref() == Some(&self.epoch.text)).then_some(evidence.now))
+    }
+
+    async fn transact(&self, set: Cmd) -> Result<Evidence, Doubt> {
+        let answer: (Value, Option<String>, (u64, u64)) = pipe()
+            .atomic()
+            .add_command(set)
+            .cmd("GET")
+            .arg(epoch_key(&self.prefix))
+            .cmd("TIME")
+            .query_async(&mut self.connection.clone())
+            .await?;
+        let (set, epoch, (now, _)) = answer;
+        let fresh = match set {
+            Value::Okay => true,
+            Value::Nil => false,
+            _ => return Err(Doubt::Odd),
+        };
+        Ok(Evidence { fresh, epoch, now })
+    }
+}
+
+/// 21 bytes where a nonce has 16, so that the two never meet.
+fn epoch_key(prefix: &str) -> String {
+    format!("{prefix}epoch-of-the-nonces-1")
+}
+
+/// The server's own words are left out: Redis repeats the arguments of a command that it does not
+/// know, and here they are the password.
+fn login_failed(error: &RedisError) -> String {
+    match error.code() {
+        _ if error.is_io_error() => error.to_string(),
+        Some(code) => format!("it refuses the login ({code})"),
+        None => format!("it refuses the login ({})", error.category()),
+    }
+}
+
+async fn ask<T: FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    command: &'static str,
+    ask: &Cmd,
+) -> Result<T, Unfit> {
+    ask.query_async(connection).await.map_err(|error| {
+        let text = error.to_string();
+        match error.code() {
+            // ERR unknown command: a managed service that has taken it away.
+            Some("NOPERM") => Unfit::Forbidden {
+                command,
+                error: text,
+            },
+            _ if text.contains("unknown command") => Unfit::Forbidden {
+                command,
+                error: text,
+            },
+            _ => Unfit::Failed(format!("{command}: {text}")),
+        }
+    })
+}
+
+async fn setting(
+    connection: &mut MultiplexedConnection,
+    name: &str,
+) -> Result<Option<String>, Unfit> {
+    let answer: Vec<String> =
+        ask(connection, "CONFIG GET", cmd("CONFIG").arg("GET").arg(name)).await?;
+    Ok(answer.into_iter().nth(1))
+}
+
+/// Largest file of certificates, in bytes: the system's own, with all there are, has some 200 KiB.
+const MAX_CERTIFICATES: u64 = 1024 * 1024;
+
+fn certificates(file: &Path) -> Result<Vec<u8>, String> {
+    use std::io::Read;
+    let mut pem = Vec::new();
+    std::fs::File::open(file)
+        .and_then(|file| file.take(MAX_CERTIFICATES).read_to_end(&mut pem))
+        .map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+    Ok(pem)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::auth::replay::Window;
+    use crate::config::{Environment, read};
+
+    const SECRET: &str = "s3cret-of-the-store";
+
+    fn target(url: &str) -> Target {
+        let text = format!(
+            "listeners: [{{ address: 127.0.0.1:1 }}]\nregistry: {{ file: m.yaml }}\n\
+             upstreams: {{ a: {{ servers: ['http://127.0.0.1:2'] }} }}\n\
+             routes: [{{ path: /, upstream: a }}]\n\
+             replay: {{ store: redis, redis: {{ url: '{url}', password_env: P }} }}\n"
+        );
+        let environment = Environment {
+            variable: |_| Ok(SECRET.to_owned()),
+            resolve: |authority| Ok(vec![authority.parse().unwrap()]),
+        };
+        let config = read(&text, Path::new("c.yaml"), &environment)
+            .unwrap()
+            .config;
+        let window = Window {
+            past: 300,
+            future: 300,
+        };
+        let rules = Rules { window, margin: 5 };
+        Target::new(&config.replay.redis.unwrap(), rules).unwrap()
+    }
+
+    fn connect(target: &Target) -> Unfit {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let connected = runtime.block_on(target.connect(None, Duration::from_millis(500)));
+        connected.err().unwrap()
+    }
+
+    /// What becomes of connecting to a server that gives one answer, whatever it is asked.
+    fn connect_to(answer: String) -> Unfit {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let target = target(&format!("redis://{}", listener.local_addr().unwrap()));
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(answer.as_bytes());
+            let _ = stream.read(&mut request);
+        });
+        let unfit = connect(&target);
+        server.join().unwrap();
+        unfit
+    }
+
+    #[test]
+    fn a_server_that_repeats_the_password_does_not_get_it_into_the_log() {
+        let unfit = connect_to(format!(
+            "-ERR unknown command 'AUTH', with args beginning with: '{SECRET}'\r\n"
+        ));
+        let text = unfit.to_string();
+        assert!(text.contains("refuses the login"), "{text}");
+        assert!(!format!("{text}{unfit:?}").contains(SECRET), "{text}");
+    }
+
+    #[test]
+    fn a_wrong_password_is_called_so_without_being_told() {
+        let text = connect_to("-WRONGPASS invalid username-password pair\r\n".into()).to_string();
+        assert!(text.contains("refuses the login"), "{text}");
+        assert!(!text.contains(SECRET), "{text}");
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_is_slow() {
+        assert_eq!(connect_to(String::new()), Unfit::Slow);
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_told_as_the_system_tells_it() {
+        let free = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let target = target(&format!("redis://{}", free.local_addr().unwrap()));
+        drop(free);
+        let text = connect(&target).to_string();
+        assert!(text.contains("refused"), "{text}");
+    }
+
+    #[test]
+    fn the_key_of_the_epoch_is_never_that_of_a_nonce() {
+        assert_ne!(epoch_key("").len(), 16);
+    }
+}

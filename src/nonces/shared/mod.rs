@@ -1,0 +1,145 @@
+//! Nonces that several gateways share, in one Redis or Valkey primary.
+//!
+//! `rules` says what makes an answer of the store count, and `standing` whether a server can be
+//! used at all; `link` asks both over a connection, and `keeper` replaces the connection when it
+//! fails. Which deployments are sound, and what each failure costs: docs/replay.md.
+
+mod keeper;
+mod link;
+mod rules;
+mod standing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::AbortOnDropHandle;
+
+use self::keeper::{Keeper, Shelf};
+use self::link::{Link, Target};
+use self::rules::{Rules, Verdict};
+use super::memory::{MemoryNonces, Quotas};
+use crate::auth::replay::{Claim, ClaimError, NonceStore, Window};
+use crate::clock::Clock;
+use crate::config::Redis;
+use crate::metrics::Metrics;
+
+/// A [`NonceStore`] that several gateways share. It asks this gateway's own memory first, so that
+/// a replay here never troubles the store, and then the store.
+///
+/// It fails closed: an error, a late or an odd answer is [`ClaimError::Unavailable`], and such a
+/// nonce stays spent here. No command is sent twice.
+pub struct SharedNonces {
+    local: MemoryNonces,
+    shelf: Arc<Shelf>,
+    timeout: Duration,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    _keeper: AbortOnDropHandle<()>,
+}
+
+/// Seconds a client is told to wait while the store cannot be used: it is tried four times a second.
+const RETRY_WHEN_UNUSABLE: u32 = 1;
+
+impl SharedNonces {
+    /// A store that begins to connect now, and goes on until it is dropped. Until it has, it
+    /// refuses.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file of certificates.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
+    pub fn start(
+        redis: &Redis,
+        window: Window,
+        quotas: Quotas,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<SharedNonces, String> {
+        let margin = redis.clock_margin;
+        let shelf = Arc::new(Shelf::default());
+        let keeper = Keeper {
+            target: Target::new(redis, Rules { window, margin })?,
+            shelf: Arc::clone(&shelf),
+            clock: clock.clone(),
+            timeout: redis.timeout,
+            margin,
+        };
+        Ok(SharedNonces {
+            local: MemoryNonces::new(window, quotas, clock.clone()),
+            shelf,
+            timeout: redis.timeout,
+            clock,
+            metrics,
+            _keeper: AbortOnDropHandle::new(tokio::spawn(keeper.run())),
+        })
+    }
+
+    /// How many nonces this gateway remembers itself.
+    pub fn live(&self) -> u64 {
+        self.local.live()
+    }
+
+    async fn ask(&self, link: &Arc<Link>, claim: Claim) -> Result<(), ClaimError> {
+        let began = self.clock.now().mono;
+        let answer =
+            tokio::time::timeout(self.timeout, link.claim(claim.nonce, claim.timestamp)).await;
+        let took = self.clock.now().mono.saturating_sub(began);
+        self.metrics.observe_replay_store(took);
+        match answer {
+            Ok(Ok(Verdict::Fresh)) => Ok(()),
+            Ok(Ok(Verdict::Spent)) => Err(ClaimError::Replayed),
+            // The link is sound: it is this claim that came too late, or this gateway's clock.
+            Ok(Ok(Verdict::OutOfTime)) => {
+                self.metrics.replay_store_error();
+                Err(UNUSABLE)
+            }
+            Ok(Ok(Verdict::Forgot) | Err(_)) | Err(_) => {
+                self.metrics.replay_store_error();
+                self.shelf.discard(link);
+                Err(UNUSABLE)
+            }
+        }
+    }
+}
+
+const UNUSABLE: ClaimError = ClaimError::Unavailable {
+    retry_after: RETRY_WHEN_UNUSABLE,
+};
+
+/// The refusal of a timestamp at or below `floor`: one that is stamped later lies above it.
+fn below(floor: u64, now: u64) -> ClaimError {
+    let seconds = floor.saturating_sub(now).saturating_add(1);
+    ClaimError::Unavailable {
+        retry_after: u32::try_from(seconds).unwrap_or(u32::MAX),
+    }
+}
+
+#[async_trait::async_trait]
+impl NonceStore for SharedNonces {
+    async fn claim(&self, claim: Claim) -> Result<(), ClaimError> {
+        // Looked for before the nonce is spent here: nobody was asked yet, so the same request
+        // may pass at another gateway, or here when the store is back.
+        let Some(link) = self.shelf.link() else {
+            self.metrics.replay_store_error();
+            return Err(UNUSABLE);
+        };
+        if claim.timestamp.unix_seconds() <= link.floor {
+            return Err(below(link.floor, self.clock.now().unix_seconds()));
+        }
+        self.local.claim(claim).await?;
+        self.ask(&link, claim).await
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match self.shelf.link() {
+            None => Err("the shared nonce store cannot be used".into()),
+            Some(link) if link.floor >= self.clock.now().unix_seconds() => {
+                Err("the shared nonce store is new, or may have forgotten nonces".into())
+            }
+            Some(_) => self.local.ready(),
+        }
+    }
+}

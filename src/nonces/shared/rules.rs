@@ -1,0 +1,235 @@
+//! What every gateway of one store must agree on, and what makes the store's answer to a claim
+//! count. Pure: the store's clock and its answers are arguments.
+//!
+//! No gateway's clock takes part. A claim counts only if its timestamp lies in the window, widened
+//! by the margin, by the store's clock in the very transaction that set the key. The key stays for
+//! the whole length of that widened window. So a second claim either finds it, or comes when the
+//! timestamp is no longer in the window.
+
+use crate::auth::headers::Timestamp;
+use crate::auth::replay::Window;
+
+/// The window, and how far from the store's clock a gateway's may be, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::nonces) struct Rules {
+    pub(in crate::nonces) window: Window,
+    pub(in crate::nonces) margin: u64,
+}
+
+impl Rules {
+    /// How long the store keeps a nonce, in milliseconds: from the earliest moment at which its
+    /// timestamp counts to the latest. Two seconds more: the store's time is rounded down, and the
+    /// second may change between the key and the look at the clock in one transaction.
+    pub(super) fn keep_ms(self) -> u64 {
+        (self.window.past + self.window.future + 2 * self.margin + 2) * 1000
+    }
+
+    /// The greatest timestamp that can have passed anywhere by `now` (the store's Unix seconds).
+    pub(super) fn ceiling(self, now: u64) -> u64 {
+        now.saturating_add(self.window.future + self.margin)
+    }
+
+    fn counts(self, now: u64, timestamp: Timestamp) -> bool {
+        let widened = Window {
+            past: self.window.past + self.margin,
+            future: self.window.future + self.margin,
+        };
+        widened.contains(now, timestamp)
+    }
+
+    /// The second half of every epoch: gateways with other rules would keep nonces for too short a
+    /// time for one another.
+    pub(super) fn words(self) -> String {
+        let Rules { window, margin } = self;
+        format!(
+            "past={} future={} margin={margin}",
+            window.past, window.future
+        )
+    }
+}
+
+/// One life of the store's contents, from their creation until they are lost: the text at the
+/// epoch key, `<floor> past=300 future=300 margin=5 <random>`. Whoever finds none writes a new one;
+/// everything that may have passed before it is stamped at or below its floor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Epoch {
+    pub(super) text: String,
+    pub(super) floor: u64,
+}
+
+impl Epoch {
+    /// # Errors
+    ///
+    /// The rules that the text names, if they are not `rules`.
+    pub(super) fn parse(text: String, rules: Rules) -> Result<Epoch, String> {
+        let (floor, rest) = text.split_once(' ').unwrap_or(("", &text));
+        let theirs = rest.rsplit_once(' ').map_or(rest, |(words, _)| words);
+        match floor.parse() {
+            Ok(floor) if theirs == rules.words() => Ok(Epoch { floor, text }),
+            _ => Err(theirs.chars().take(80).collect()),
+        }
+    }
+}
+
+/// The answer to the transaction of one claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Evidence {
+    /// Whether the key was not there before.
+    pub(super) fresh: bool,
+    /// What stands at the epoch key, right after.
+    pub(super) epoch: Option<String>,
+    /// The store's clock, right after, in Unix seconds.
+    pub(super) now: u64,
+}
+
+/// What an answer amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nobody has spent the nonce before.
+    Fresh,
+    /// Somebody has.
+    Spent,
+    /// The store has lost its contents since the epoch was read.
+    Forgot,
+    /// The timestamp is outside the window by the store's clock: this gateway's clock is off by
+    /// more than the margin, or this claim was held up for long.
+    OutOfTime,
+}
+
+/// Weighs an answer. It fails closed: only a fresh key, in the known epoch, in time, is fresh.
+pub(super) fn weigh(
+    evidence: &Evidence,
+    timestamp: Timestamp,
+    epoch: &Epoch,
+    rules: Rules,
+) -> Verdict {
+    if !evidence.fresh {
+        Verdict::Spent
+    } else if evidence.epoch.as_deref() != Some(epoch.text.as_str()) {
+        Verdict::Forgot
+    } else if !rules.counts(evidence.now, timestamp) {
+        Verdict::OutOfTime
+    } else {
+        Verdict::Fresh
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: u64 = 1_700_000_000;
+    const RULES: Rules = Rules {
+        window: Window {
+            past: 300,
+            future: 60,
+        },
+        margin: 5,
+    };
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::parse(seconds.to_string().as_bytes()).unwrap()
+    }
+
+    fn epoch() -> Epoch {
+        Epoch::parse("1700 past=300 future=60 margin=5 abc".into(), RULES).unwrap()
+    }
+
+    fn fresh(now: u64) -> Evidence {
+        Evidence {
+            fresh: true,
+            epoch: Some(epoch().text),
+            now,
+        }
+    }
+
+    #[test]
+    fn a_fresh_key_in_the_known_epoch_and_in_time_is_fresh() {
+        assert_eq!(weigh(&fresh(NOW), at(NOW), &epoch(), RULES), Verdict::Fresh);
+    }
+
+    #[test]
+    fn a_key_that_was_there_is_spent_whatever_else_is_said() {
+        let evidence = Evidence {
+            fresh: false,
+            epoch: None,
+            now: 0,
+        };
+        assert_eq!(weigh(&evidence, at(NOW), &epoch(), RULES), Verdict::Spent);
+    }
+
+    #[test]
+    fn a_fresh_key_beside_a_missing_or_another_epoch_does_not_count() {
+        for other in [
+            None,
+            Some("1700 past=300 future=60 margin=5 abd".to_owned()),
+        ] {
+            let evidence = Evidence {
+                epoch: other,
+                ..fresh(NOW)
+            };
+            assert_eq!(weigh(&evidence, at(NOW), &epoch(), RULES), Verdict::Forgot);
+        }
+    }
+
+    #[test]
+    fn a_timestamp_counts_up_to_the_margin_beyond_the_window_and_no_further() {
+        let weigh = |t| weigh(&fresh(NOW), at(t), &epoch(), RULES);
+        assert_eq!(weigh(NOW - 305), Verdict::Fresh);
+        assert_eq!(weigh(NOW - 306), Verdict::OutOfTime);
+        assert_eq!(weigh(NOW + 65), Verdict::Fresh);
+        assert_eq!(weigh(NOW + 66), Verdict::OutOfTime);
+    }
+
+    #[test]
+    fn an_epoch_tells_its_floor() {
+        assert_eq!(epoch().floor, 1700);
+    }
+
+    #[test]
+    fn an_epoch_of_other_rules_is_refused_and_they_are_named() {
+        let text = "1700 past=300 future=61 margin=5 abc";
+        let theirs = Epoch::parse(text.into(), RULES).unwrap_err();
+        assert_eq!(theirs, "past=300 future=61 margin=5");
+    }
+
+    #[test]
+    fn what_is_not_an_epoch_is_refused() {
+        for text in [
+            "",
+            "1700",
+            "x past=300 future=60 margin=5 abc",
+            "hello world",
+        ] {
+            assert!(Epoch::parse(text.into(), RULES).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        /// Whatever the store's clock says at the two claims: the key of the first is still there
+        /// at any moment at which the second would count. (The key may be a second older than the
+        /// time of the first says, and the second a second later than its own says.)
+        #[test]
+        fn a_nonce_is_kept_for_as_long_as_its_timestamp_counts(
+            first in 0u64..1000, t in 0u64..2000, later in 0u64..2000
+        ) {
+            let (first, t) = (NOW + first, at(NOW + t));
+            let second = first + later;
+            if RULES.counts(first, t) && RULES.counts(second, t) {
+                prop_assert!((second + 2) * 1000 <= first * 1000 + RULES.keep_ms());
+            }
+        }
+
+        #[test]
+        fn whatever_counted_by_a_moment_is_at_or_below_its_ceiling(
+            now in 0u64..1000, t in 0u64..2000
+        ) {
+            let (now, t) = (NOW + now, NOW + t);
+            if RULES.counts(now, at(t)) {
+                prop_assert!(t <= RULES.ceiling(now));
+            }
+        }
+    }
+}
