@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Failure;
-use crate::config::{self, Environment, Loaded};
+use crate::config::{self, Config, Environment, Loaded};
 
 const EXAMPLE: &str = "\
 Example:
@@ -22,7 +22,8 @@ pub(super) struct CheckArgs {
 }
 
 /// Reads both files and writes a summary to `out`. `registry_check` reads a registry file: the
-/// number of machines in it, or one line for each of its mistakes.
+/// number of machines in it, or one line for each of its mistakes; `files_check` the other files that a start
+/// reads.
 ///
 /// # Errors
 ///
@@ -32,6 +33,7 @@ pub(super) fn run(
     args: &CheckArgs,
     environment: &Environment,
     registry_check: impl Fn(&Path) -> Result<usize, Vec<String>>,
+    files_check: impl Fn(&Config) -> Vec<String>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let mut mistakes = Vec::new();
@@ -51,6 +53,9 @@ pub(super) fn run(
         }
         None => 0,
     };
+    if let Ok(loaded) = &loaded {
+        mistakes.extend(files_check(&loaded.config));
+    }
     match loaded {
         Ok(loaded) if mistakes.is_empty() => summary(&loaded, machines, out)
             .map_err(|error| Failure::Operation(format!("cannot write the summary: {error}"))),
@@ -117,7 +122,13 @@ routes: [{ path: /v1, upstream: secrets }]
                 config: self.0.clone(),
             };
             let mut out = Vec::new();
-            run(&args, &Environment::of_process(), registry, &mut out)?;
+            run(
+                &args,
+                &Environment::of_process(),
+                registry,
+                |_| Vec::new(),
+                &mut out,
+            )?;
             Ok(String::from_utf8(out).unwrap())
         }
     }
@@ -185,7 +196,14 @@ routes: [{ path: /v1, upstream: secrets }]
         };
         let registry = |_: &Path| panic!("there is no registry to check");
         let environment = Environment::of_process();
-        let failure = run(&args, &environment, registry, &mut Vec::new()).unwrap_err();
+        let failure = run(
+            &args,
+            &environment,
+            registry,
+            |_| Vec::new(),
+            &mut Vec::new(),
+        )
+        .unwrap_err();
         assert_eq!(failure.exit_code(), 78);
         assert!(
             failure

@@ -19,6 +19,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Environment};
 use crate::registry::Registry;
+use crate::server::mistakes_in_files;
 
 /// A reverse-proxy gateway that lets only signed requests through
 #[derive(Debug, Parser)]
@@ -98,7 +99,13 @@ pub fn main() -> ExitCode {
 fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => serve::run(&args),
-        Command::Check(args) => check::run(&args, &Environment::of_process(), check_registry, out),
+        Command::Check(args) => check::run(
+            &args,
+            &Environment::of_process(),
+            check_registry,
+            mistakes_in_files,
+            out,
+        ),
         Command::Demo(args) => demo::run(&args, out),
         Command::Keygen(args) => keygen::run(&args, out),
         Command::Machine(args) => machine::run(&args, &registry_of(&args)?, out),

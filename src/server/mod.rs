@@ -5,6 +5,7 @@ mod accept;
 mod admin;
 mod clock_watch;
 mod http2;
+mod parts;
 mod readiness;
 mod reload;
 mod shutdown;
@@ -15,7 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use pingora::listeners::tls::Acceptor;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -24,17 +24,19 @@ use tracing::{error, info, warn};
 use self::accept::{AcceptLoop, Listener};
 use self::admin::Admin;
 use self::clock_watch::ClockWatch;
+use self::parts::{acceptors, bind, metrics, open_audit};
 use self::readiness::Readiness;
 use self::reload::Reloading;
-use crate::audit::{AuditLog, Sink};
+use crate::audit::AuditLog;
 use crate::auth::replay::NonceStore;
 use crate::clock::Clock;
-use crate::config::{AuditSink, Config, Shutdown, TlsFiles};
+use crate::config::{Config, Shutdown};
 use crate::gateway::{Edge, Gateway, Leaving, Parts, window};
-use crate::metrics::{Metrics, curve25519_backend};
+use crate::metrics::Metrics;
 use crate::nonces::{JournaledNonces, MemoryNonces, Quotas, SharedNonces};
 use crate::registry::RegistryStore;
 
+pub use self::parts::mistakes_in_files;
 pub use self::shutdown::signals;
 
 /// Why a gateway did not start. Nothing is bound, or nothing is any more.
@@ -70,9 +72,6 @@ pub struct Server {
     idle: Duration,
     shutdown: Shutdown,
 }
-
-/// Longest wait for an accepted request's record before the request is refused.
-const AUDIT_DEADLINE: Duration = Duration::from_millis(250);
 
 /// Longest wait at the end for records that are still queued.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
@@ -291,65 +290,4 @@ impl Server {
         }
         drop(watching);
     }
-}
-
-/// Reads the TLS files of every listener.
-fn acceptors(config: &Config) -> Result<Vec<Option<Arc<Acceptor>>>, StartError> {
-    let load = |files: &TlsFiles| {
-        tls::acceptor(&files.cert, &files.key)
-            .map(Arc::new)
-            .map_err(StartError::Configuration)
-    };
-    config
-        .listeners
-        .iter()
-        .map(|listener| listener.tls.as_ref().map(load).transpose())
-        .collect()
-}
-
-/// What is wrong with the files that a start reads besides the configuration and the registry:
-/// one line each.
-pub fn mistakes_in_files(config: &Config) -> Vec<String> {
-    config
-        .listeners
-        .iter()
-        .filter_map(|listener| listener.tls.as_ref())
-        .filter_map(|files| tls::acceptor(&files.cert, &files.key).err())
-        .collect()
-}
-
-fn metrics(config: &Config) -> Result<Arc<Metrics>, StartError> {
-    let routes: Vec<String> = config.routes.iter().map(|r| r.path.to_string()).collect();
-    let upstreams: Vec<String> = config
-        .upstreams
-        .iter()
-        .map(|u| u.name.to_string())
-        .collect();
-    Metrics::new(
-        &routes,
-        &upstreams,
-        env!("CARGO_PKG_VERSION"),
-        curve25519_backend(),
-    )
-    .map(Arc::new)
-    .map_err(|error| StartError::System(error.to_string()))
-}
-
-fn open_audit(
-    sink: &AuditSink,
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> std::io::Result<AuditLog> {
-    let sink = match sink {
-        AuditSink::Stdout => Sink::stdout()?,
-        AuditSink::File(path) => Sink::file(path)?,
-    };
-    AuditLog::start(sink, AUDIT_DEADLINE, clock.clone(), Arc::clone(metrics))
-}
-
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |error| StartError::System(format!("cannot listen on {address}: {error}"));
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
 }

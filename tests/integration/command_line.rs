@@ -70,6 +70,25 @@ fn serve_with_five_mistakes_binds_nothing_and_exits_78() {
 }
 
 #[test]
+fn check_and_serve_find_a_tls_file_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::start();
+    let (plain, tls) = (free_address(), free_address());
+    write_configuration(folder.path(), &backend, plain, free_address(), "{}");
+    let file = folder.path().join("countersign.yaml");
+    let listeners =
+        format!("listeners:\n  - address: {tls}\n    tls: {{ cert: cert.pem, key: key.pem }}\n");
+    let config = fs::read_to_string(&file).unwrap();
+    fs::write(&file, config.replacen("listeners:\n", &listeners, 1)).unwrap();
+    for command in ["check", "serve"] {
+        let output = run(&[command, "--config", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(78), "{command}");
+        assert!(stderr(&output).contains("cert.pem"), "{}", stderr(&output));
+    }
+    assert!(std::net::TcpListener::bind(plain).is_ok());
+}
+
+#[test]
 fn serve_with_a_bad_registry_exits_78_and_says_why() {
     let backend = Backend::start();
     let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,78 @@
+//! What a server is put together from: metrics, files, sockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::listeners::tls::Acceptor;
+use tokio::net::TcpListener;
+
+use super::{StartError, tls};
+use crate::audit::{AuditLog, Sink};
+use crate::clock::Clock;
+use crate::config::{AuditSink, Config, TlsFiles};
+use crate::metrics::{Metrics, curve25519_backend};
+
+/// Longest wait for an accepted request's record before the request is refused.
+const AUDIT_DEADLINE: Duration = Duration::from_millis(250);
+
+pub(super) fn metrics(config: &Config) -> Result<Arc<Metrics>, StartError> {
+    let routes: Vec<String> = config.routes.iter().map(|r| r.path.to_string()).collect();
+    let upstreams: Vec<String> = config
+        .upstreams
+        .iter()
+        .map(|u| u.name.to_string())
+        .collect();
+    Metrics::new(
+        &routes,
+        &upstreams,
+        env!("CARGO_PKG_VERSION"),
+        curve25519_backend(),
+    )
+    .map(Arc::new)
+    .map_err(|error| StartError::System(error.to_string()))
+}
+
+pub(super) fn open_audit(
+    sink: &AuditSink,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> std::io::Result<AuditLog> {
+    let sink = match sink {
+        AuditSink::Stdout => Sink::stdout()?,
+        AuditSink::File(path) => Sink::file(path)?,
+    };
+    AuditLog::start(sink, AUDIT_DEADLINE, clock.clone(), Arc::clone(metrics))
+}
+
+pub(super) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::System(format!("cannot listen on {address}: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Reads the TLS files of every listener.
+pub(super) fn acceptors(config: &Config) -> Result<Vec<Option<Arc<Acceptor>>>, StartError> {
+    let load = |files: &TlsFiles| {
+        tls::acceptor(&files.cert, &files.key)
+            .map(Arc::new)
+            .map_err(StartError::Configuration)
+    };
+    config
+        .listeners
+        .iter()
+        .map(|listener| listener.tls.as_ref().map(load).transpose())
+        .collect()
+}
+
+/// What is wrong with the files that a start reads besides the configuration and the registry:
+/// one line each.
+pub fn mistakes_in_files(config: &Config) -> Vec<String> {
+    config
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.tls.as_ref())
+        .filter_map(|files| tls::acceptor(&files.cert, &files.key).err())
+        .collect()
+}
