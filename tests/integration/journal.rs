@@ -321,6 +321,12 @@ fn a_second_gateway_waits_for_the_first_and_takes_over() {
             .contains("another process holds it")
             .then_some(())
     });
+    // It says so before it listens.
+    wait_for("its listener", || {
+        std::net::TcpStream::connect(second.address)
+            .is_ok()
+            .then_some(())
+    });
     assert!(!second.is_ready());
     let honest = scene.request(0);
     let answer = exchange(second.address, &honest);
