@@ -12,6 +12,9 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::registry::{Change, RegistryStore, Watch, watch};
 
+/// Why the registry is loaded once more behind the first load.
+const CATCHING_UP: &str = "the file changed during the start";
+
 /// What a reload touches.
 #[derive(Clone)]
 pub(super) struct Reloading {
@@ -47,7 +50,7 @@ impl Reloading {
         .ok();
         let this = self.clone();
         // What was written between the first load and the start of the watch.
-        tokio::task::spawn_blocking(move || this.reload("the file changed during the start"));
+        tokio::task::spawn_blocking(move || this.reload(CATCHING_UP));
         let hangups = self
             .on_hangup()
             .inspect_err(|error| error!(%error, "cannot listen for SIGHUP"))
@@ -74,7 +77,12 @@ impl Reloading {
         let known = self.registry.current().digest();
         match self.registry.reload() {
             Ok(change) if change.digest == known => {
-                info!(why, "the registry is as it was");
+                // An attempt that was made counts; a record of it would say that something changed.
+                if why != CATCHING_UP {
+                    info!(why, "the registry is as it was");
+                    let now = self.clock.now().unix_seconds();
+                    self.metrics.registry_loaded(change.machines, now);
+                }
             }
             Ok(change) => {
                 info!(
