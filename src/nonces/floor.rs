@@ -1,14 +1,19 @@
 //! The floor: the timestamp at and below which nothing is accepted any more.
 //!
-//! It follows what was accepted and is about to be forgotten, by the monotonic clock, and never
-//! the wall clock. A wall clock that steps back therefore reopens nothing, and one that jumps
-//! ahead and returns locks no honest machine out for longer than it was wrong.
+//! It follows what was accepted and is about to be forgotten, by the monotonic clock. A wall clock
+//! that steps back therefore reopens nothing.
+//!
+//! The wall clock has a say in one thing, and only to the good of honest machines: where it has
+//! been set back since a claim was accepted, the claim's timestamp may still lie in the window, or
+//! ahead of it. A floor that rose to it would shut out whoever has the right time, so the claim is
+//! remembered for another while instead. Whatever the wall clock says, a claim is either
+//! remembered or at or below the floor.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::auth::headers::Timestamp;
-use crate::auth::replay::Owner;
+use crate::auth::replay::{Claim, NonceKey, Owner};
 
 /// The floor, and the ring of buckets that raises it.
 #[derive(Debug)]
@@ -19,13 +24,26 @@ pub(super) struct Floor {
     buckets: VecDeque<Bucket>,
     live: u64,
     live_of: HashMap<Owner, u32>,
+    /// How often a bucket has ended without raising the floor to its greatest timestamp.
+    renewals: u64,
 }
 
 #[derive(Debug)]
 struct Bucket {
     start: Duration,
+    /// At or above the timestamp of every claim that was covered here, remembered or not.
     greatest: u64,
-    nonces: HashMap<Owner, u32>,
+    /// The claims that are remembered: for the day on which the clock has been set back.
+    claims: Vec<Claim>,
+    owners: HashMap<Owner, u32>,
+}
+
+/// What a claim holds between its two looks at the floor: the bucket that will raise the floor
+/// past it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cover {
+    bucket: Duration,
+    renewals: u64,
 }
 
 /// Width of a bucket. Ten seconds make some seventy buckets for the default window; a wider one
@@ -50,19 +68,50 @@ impl Floor {
             buckets: VecDeque::new(),
             live: 0,
             live_of: HashMap::new(),
+            renewals: 0,
         }
     }
 
     /// Raises the floor past everything that the store may forget soon after `now` (monotonic).
     /// Must be called before each look at the floor: that is what makes the look count.
-    pub(super) fn advance(&mut self, now: Duration) {
+    ///
+    /// What is stamped at or below `passed` has left the window, by the wall clock of this moment.
+    /// Gives the nonces that have not, which the store must insert anew before anybody else looks.
+    #[must_use = "what is not inserted anew is forgotten above the floor"]
+    pub(super) fn advance(&mut self, now: Duration, passed: u64) -> Vec<NonceKey> {
+        let mut renewed = Vec::new();
         while let Some(oldest) = self.buckets.front() {
             if oldest.start + self.keep > now {
                 break;
             }
-            self.level = self.level.max(oldest.greatest);
-            if let Some(oldest) = self.buckets.pop_front() {
-                self.discount(oldest.nonces);
+            let Some(oldest) = self.buckets.pop_front() else {
+                break;
+            };
+            if oldest.greatest <= passed {
+                self.level = self.level.max(oldest.greatest);
+                self.discount(oldest.owners);
+            } else {
+                self.renew(oldest, now, passed, &mut renewed);
+            }
+        }
+        renewed
+    }
+
+    /// Puts what has not left the window into the bucket of `now`. Claims that were covered and
+    /// are not remembered yet are refused by [`Floor::count`].
+    fn renew(&mut self, old: Bucket, now: Duration, passed: u64, renewed: &mut Vec<NonceKey>) {
+        self.renewals += 1;
+        self.discount(old.owners);
+        for claim in old.claims {
+            let stamp = claim.timestamp.unix_seconds();
+            if stamp > passed {
+                let bucket = self.bucket(now);
+                bucket.greatest = bucket.greatest.max(stamp);
+                let bucket = bucket.start;
+                self.remember(bucket, &claim);
+                renewed.push(claim.nonce);
+            } else {
+                self.level = self.level.max(stamp);
             }
         }
     }
@@ -79,16 +128,39 @@ impl Floor {
 
     /// Makes sure that the floor will pass `timestamp` before an entry that is inserted from
     /// `now` on can be forgotten. Must come before the insertion.
-    pub(super) fn cover(&mut self, now: Duration, timestamp: Timestamp) {
+    pub(super) fn cover(&mut self, now: Duration, timestamp: Timestamp) -> Cover {
+        let renewals = self.renewals;
         let bucket = self.bucket(now);
         bucket.greatest = bucket.greatest.max(timestamp.unix_seconds());
+        Cover {
+            bucket: bucket.start,
+            renewals,
+        }
     }
 
-    /// Counts an entry that was inserted for `owner`.
-    pub(super) fn count(&mut self, now: Duration, owner: Owner) {
-        *self.bucket(now).nonces.entry(owner).or_default() += 1;
-        *self.live_of.entry(owner).or_default() += 1;
+    /// Remembers a claim that was inserted under `cover`, and counts it. `false`, and the claim
+    /// must not succeed, if since then something happened that could have hidden an earlier one:
+    /// the bucket has ended, or claims were renewed.
+    #[must_use = "a claim that is not counted must not succeed"]
+    pub(super) fn count(&mut self, cover: Cover, claim: &Claim) -> bool {
+        if cover.renewals != self.renewals {
+            return false;
+        }
+        self.remember(cover.bucket, claim)
+    }
+
+    /// `false` if there is no bucket of this start.
+    fn remember(&mut self, start: Duration, claim: &Claim) -> bool {
+        // Nearly always the newest.
+        let mut buckets = self.buckets.iter_mut().rev();
+        let Some(bucket) = buckets.find(|bucket| bucket.start == start) else {
+            return false;
+        };
+        bucket.claims.push(*claim);
+        *bucket.owners.entry(claim.owner).or_default() += 1;
+        *self.live_of.entry(claim.owner).or_default() += 1;
         self.live += 1;
+        true
     }
 
     /// How many entries the store remembers, at least.
@@ -101,8 +173,8 @@ impl Floor {
         self.live_of.get(&owner).copied().unwrap_or(0)
     }
 
-    fn discount(&mut self, nonces: HashMap<Owner, u32>) {
-        for (owner, count) in nonces {
+    fn discount(&mut self, owners: HashMap<Owner, u32>) {
+        for (owner, count) in owners {
             self.live -= u64::from(count);
             if let Some(live) = self.live_of.get_mut(&owner) {
                 *live -= count;
@@ -122,10 +194,14 @@ impl Floor {
             .back()
             .is_none_or(|newest| newest.start < start)
         {
+            if let Some(done) = self.buckets.back_mut() {
+                done.claims.shrink_to_fit();
+            }
             self.buckets.push_back(Bucket {
                 start,
                 greatest: 0,
-                nonces: HashMap::new(),
+                claims: Vec::new(),
+                owners: HashMap::new(),
             });
         }
         let newest = self.buckets.len() - 1;
@@ -134,154 +210,4 @@ impl Floor {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
-mod tests {
-    use super::*;
-    use crate::auth::identity::PublicKey;
-    use crate::auth::replay::Claim;
-    use proptest::prelude::*;
-    use std::collections::HashMap;
-
-    const RETENTION: Duration = Duration::from_secs(660);
-    const START: u64 = 1_700_000_000;
-
-    fn at(seconds: u64) -> Timestamp {
-        Timestamp::parse(seconds.to_string().as_bytes()).unwrap()
-    }
-
-    fn owner(seed: u8) -> Owner {
-        let signing = ed25519_dalek::SigningKey::from_bytes(&[seed; 32]);
-        let key = PublicKey::from_bytes(signing.verifying_key().as_bytes()).unwrap();
-        Claim::new(&key, "", at(START)).owner
-    }
-
-    fn secs(n: u64) -> Duration {
-        Duration::from_secs(n)
-    }
-
-    #[test]
-    fn what_was_stamped_at_or_before_the_start_is_below_the_floor() {
-        let floor = Floor::new(START, RETENTION);
-        assert!(!floor.admits(at(START - 1)));
-        assert!(!floor.admits(at(START)));
-        assert!(floor.admits(at(START + 1)));
-    }
-
-    #[test]
-    fn the_floor_passes_an_entry_before_the_store_may_forget_it() {
-        let mut floor = Floor::new(0, RETENTION);
-        floor.cover(secs(9), at(START));
-        floor.advance(secs(639));
-        assert!(floor.admits(at(START)));
-        floor.advance(secs(640));
-        assert!(!floor.admits(at(START)) && floor.admits(at(START + 1)));
-    }
-
-    #[test]
-    fn the_floor_never_falls() {
-        let mut floor = Floor::new(START + 500, RETENTION);
-        floor.cover(secs(0), at(START));
-        floor.advance(secs(10_000));
-        assert!(!floor.admits(at(START + 500)));
-    }
-
-    #[test]
-    fn a_wall_clock_that_jumps_ahead_and_returns_does_not_raise_it_at_once() {
-        let mut floor = Floor::new(START, RETENTION);
-        floor.cover(secs(5), at(START + 1_000_000));
-        floor.advance(secs(6));
-        assert!(floor.admits(at(START + 6)));
-    }
-
-    #[test]
-    fn live_entries_are_counted_until_the_floor_passes_them() {
-        let mut floor = Floor::new(0, RETENTION);
-        for second in 0..30 {
-            floor.cover(secs(second), at(START));
-            floor.count(secs(second), owner(1));
-        }
-        assert_eq!(floor.live(), 30);
-        floor.advance(secs(655));
-        assert_eq!(floor.live(), 10);
-        floor.advance(secs(2000));
-        assert_eq!(floor.live(), 0);
-    }
-
-    #[test]
-    fn each_owners_entries_are_counted_apart() {
-        let mut floor = Floor::new(0, RETENTION);
-        floor.count(secs(0), owner(1));
-        floor.count(secs(15), owner(1));
-        floor.count(secs(15), owner(2));
-        assert_eq!((floor.live_of(owner(1)), floor.live_of(owner(2))), (2, 1));
-        floor.advance(secs(640));
-        assert_eq!((floor.live_of(owner(1)), floor.live_of(owner(2))), (1, 1));
-        floor.advance(secs(2000));
-        assert_eq!(floor.live_of(owner(1)), 0);
-        assert!(floor.live_of.is_empty());
-    }
-
-    #[test]
-    fn the_ring_stays_as_short_as_the_retention() {
-        let mut floor = Floor::new(0, RETENTION);
-        for second in 0..100_000 {
-            floor.advance(secs(second));
-            floor.cover(secs(second), at(START));
-        }
-        assert!(floor.buckets.len() <= 65);
-    }
-
-    proptest! {
-        /// A store that forgets as early as it may, a wall clock that jumps at will, and requests
-        /// that are repeated at will: no (nonce, timestamp) passes twice.
-        #[test]
-        fn nothing_passes_twice_whatever_the_wall_clock_does(
-            steps in proptest::collection::vec((0u64..200, 0u8..6, -1000i64..1000), 1..200)
-        ) {
-            let mut floor = Floor::new(START, RETENTION);
-            let mut remembered: HashMap<(u8, u64), Duration> = HashMap::new();
-            let mut accepted: Vec<(u8, u64)> = Vec::new();
-            let mut now = Duration::ZERO;
-            for (pause, nonce, skew) in steps {
-                now += secs(pause);
-                remembered.retain(|_, inserted| now < *inserted + RETENTION);
-                let t = (START + now.as_secs()).saturating_add_signed(skew);
-                // Half of the steps repeat an earlier request.
-                let (nonce, t) = match accepted.get(usize::from(nonce)) {
-                    Some(earlier) if skew % 2 == 0 => *earlier,
-                    _ => (nonce, t),
-                };
-                floor.advance(now);
-                if !floor.admits(at(t)) {
-                    continue;
-                }
-                floor.cover(now, at(t));
-                if remembered.contains_key(&(nonce, t)) {
-                    continue;
-                }
-                remembered.insert((nonce, t), now);
-                floor.advance(now);
-                if floor.admits(at(t)) {
-                    prop_assert!(!accepted.contains(&(nonce, t)), "passed twice");
-                    accepted.push((nonce, t));
-                }
-            }
-        }
-
-        #[test]
-        fn an_honest_machine_is_never_below_the_floor(
-            pauses in proptest::collection::vec(0u64..120, 1..200), skew in -300i64..=300
-        ) {
-            // Window of 300 s both ways, and a wall clock that keeps time.
-            let mut floor = Floor::new(START - 300, RETENTION);
-            let mut now = Duration::ZERO;
-            for pause in pauses {
-                now += secs(pause);
-                let t = at((START + now.as_secs() + 1).saturating_add_signed(skew));
-                floor.advance(now);
-                prop_assert!(floor.admits(t));
-                floor.cover(now, at(START + now.as_secs() + 300));
-            }
-        }
-    }
-}
+mod tests;

@@ -16,6 +16,8 @@ pub struct MemoryNonces {
     spent: Cache<NonceKey, ()>,
     floor: Mutex<Floor>,
     quotas: Quotas,
+    /// The window's `past`, in seconds.
+    past: u64,
     clock: Clock,
 }
 
@@ -53,6 +55,7 @@ impl MemoryNonces {
             spent: Cache::builder().time_to_live(retention).build(),
             floor: Mutex::new(Floor::new(level, retention)),
             quotas,
+            past: window.past,
             clock,
         }
     }
@@ -60,12 +63,11 @@ impl MemoryNonces {
     /// Remembers a claim that an earlier process accepted, whatever the quotas.
     pub(super) fn restore(&self, claim: Claim) {
         let (mut floor, now) = self.floor();
-        floor.cover(now, claim.timestamp);
-        if (self.spent.entry(claim.nonce))
-            .or_insert_with(|| ())
-            .is_fresh()
-        {
-            floor.count(now, claim.owner);
+        let cover = floor.cover(now, claim.timestamp);
+        let entry = self.spent.entry(claim.nonce).or_insert_with(|| ());
+        if entry.is_fresh() {
+            // Under one lock nothing can have come between the two.
+            let _ = floor.count(cover, &claim);
         }
     }
 
@@ -86,9 +88,12 @@ impl MemoryNonces {
     fn floor(&self) -> (MutexGuard<'_, Floor>, Duration) {
         // A panic while the lock is held cannot leave the floor lower than it was.
         let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.clock.now().mono;
-        floor.advance(now);
-        (floor, now)
+        let now = self.clock.now();
+        let passed = now.unix_seconds().saturating_sub(self.past + 1);
+        for nonce in floor.advance(now.mono, passed) {
+            self.spent.insert(nonce, ());
+        }
+        (floor, now.mono)
     }
 
     pub(super) fn claim_now(&self, claim: Claim) -> Result<(), ClaimError> {
@@ -97,7 +102,7 @@ impl MemoryNonces {
             owner,
             timestamp,
         } = claim;
-        {
+        let cover = {
             let (mut floor, now) = self.floor();
             if !floor.admits(timestamp) {
                 return Err(self.below(floor.level()));
@@ -108,18 +113,20 @@ impl MemoryNonces {
             if floor.live_of(owner) >= self.quotas.per_machine {
                 return Err(OVER_QUOTA);
             }
-            floor.cover(now, timestamp);
-        }
+            floor.cover(now, timestamp)
+        };
         // `or_insert_with` runs its closure for one of several callers at once; `or_insert` is
         // not atomic.
         let fresh = self.spent.entry(nonce).or_insert_with(|| ()).is_fresh();
         if !fresh {
             return Err(ClaimError::Replayed);
         }
-        let (mut floor, now) = self.floor();
-        floor.count(now, owner);
+        let (mut floor, _) = self.floor();
         // Between the first look and the insertion this task may have slept for longer than the
         // store remembers.
+        if !floor.count(cover, &claim) {
+            return Err(INTERRUPTED);
+        }
         if floor.admits(timestamp) {
             Ok(())
         } else {
@@ -141,6 +148,9 @@ impl MemoryNonces {
 const FULL: ClaimError = ClaimError::Unavailable {
     retry_after: RETRY_WHEN_FULL,
 };
+
+/// Nothing is wrong with the next one.
+const INTERRUPTED: ClaimError = ClaimError::Unavailable { retry_after: 1 };
 
 const OVER_QUOTA: ClaimError = ClaimError::OverQuota {
     retry_after: RETRY_WHEN_FULL,
@@ -357,7 +367,30 @@ mod tests {
         assert_eq!(store.claim_now(claim(1, NOW + 1)), Ok(()));
         hands.advance(Duration::from_secs(700));
         hands.set((NOW + 1) * 1000);
+        assert_eq!(
+            store.claim_now(claim(1, NOW + 1)),
+            Err(ClaimError::Replayed)
+        );
+        hands.advance(Duration::from_secs(700));
+        assert!(store.level() > NOW);
+        hands.set((NOW + 1) * 1000);
         assert_eq!(store.claim_now(claim(1, NOW + 1)), Err(BELOW_FLOOR));
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_ahead_and_is_set_right_shuts_nobody_out_later_either() {
+        let (store, hands) = store(10);
+        hands.set((NOW + 3600) * 1000);
+        let early = claim(1, NOW + 3600);
+        assert_eq!(store.claim_now(early), Ok(()));
+        hands.set(NOW * 1000);
+        for _ in 0..10 {
+            hands.advance(Duration::from_secs(350));
+            let right = store.clock.now().unix_seconds();
+            let honest = u32::try_from(right - NOW).unwrap();
+            assert_eq!(store.claim_now(claim(honest, right)), Ok(()));
+            assert_eq!(store.claim_now(early), Err(ClaimError::Replayed));
+        }
     }
 
     #[test]

@@ -19,8 +19,8 @@ const PAST: u8 = 1;
 const FUTURE: u8 = 1;
 /// Age at which the cache drops an entry: more than the window is wide.
 const TIME_TO_LIVE: u8 = 4;
-/// Age at which the ring gives a bucket's greatest timestamp to the floor: before any entry that
-/// the bucket covers can be dropped.
+/// Age at which a bucket of the ring ends, before any entry that it covers can be dropped: it
+/// raises the floor, or its entries begin anew.
 const BUCKET_LIVES: u8 = TIME_TO_LIVE - 1;
 /// Claims under way at once.
 const TASKS: usize = 2;
@@ -39,8 +39,12 @@ enum Mutation {
     NoSecondLookAtTheFloor,
     /// The floor is the lower end of the window: it falls when the wall clock does.
     FloorFollowsTheWallClock,
-    /// The ring hears of a timestamp after the insertion, not before it.
+    /// The ring hears of a claim after the insertion, not before it.
     CoveredAfterTheInsertion,
+    /// A claim does not notice that others began anew while it slept.
+    RenewalsGoUnnoticed,
+    /// What may still come back is forgotten, and the floor not raised.
+    RenewalInNameOnly,
     /// Clause 3 looks first and inserts later.
     InsertionIsNotAtomic,
     /// Clause 2 is missing. This one is no mistake: see the test.
@@ -55,25 +59,31 @@ struct State {
     floor: u8,
     /// `S`: the age of the entry of each request.
     spent: [Option<u8>; REQUESTS],
-    /// The ring: the age of the oldest bucket that will raise the floor to each timestamp.
+    /// The ring: the age of the bucket that remembers the claim of each request.
     ring: [Option<u8>; REQUESTS],
     /// Claims under way, in no order of importance.
     tasks: Vec<Task>,
     /// How often each request has been accepted. All that an observer sees.
     accepted: [u8; REQUESTS],
+    /// The later request began anew before the earlier was accepted.
+    renewed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Task {
     request: usize,
     step: Step,
+    /// The age of the bucket that covers it.
+    bucket: u8,
+    /// Others began anew since its first look.
+    disturbed: bool,
 }
 
 /// What a claim has behind it. It may pause for any time after each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Step {
-    /// Clauses 1 and 2, and the ring knows the timestamp. Whether `S` held it is of interest to
-    /// a mutation only.
+    /// Clauses 1 and 2, and a bucket covers it. Whether `S` held it is of interest to a mutation
+    /// only.
     Looked { absent: bool },
     /// Clause 3.
     Inserted,
@@ -112,11 +122,24 @@ impl Memory {
             state.floor = state.wall.saturating_sub(PAST + 1);
             return;
         }
-        for (bucket, stamp) in state.ring.iter_mut().zip(STAMPS) {
-            if bucket.is_some_and(|age| age >= BUCKET_LIVES) {
-                *bucket = None;
-                state.floor = state.floor.max(stamp);
+        for (request, stamp) in STAMPS.into_iter().enumerate() {
+            if state.ring[request].is_none_or(|age| age < BUCKET_LIVES) {
+                continue;
             }
+            if stamp + PAST < state.wall {
+                state.ring[request] = None;
+                state.floor = state.floor.max(stamp);
+                continue;
+            }
+            // The clock was set back since: it may still come, and others are to be let in.
+            state.ring[request] = Some(0);
+            if !self.is(Mutation::RenewalInNameOnly) {
+                state.spent[request] = Some(0);
+            }
+            for task in &mut state.tasks {
+                task.disturbed = !self.is(Mutation::RenewalsGoUnnoticed);
+            }
+            state.renewed |= request == 1 && state.accepted[0] == 0;
         }
     }
 
@@ -130,31 +153,41 @@ impl Memory {
         if stamp <= state.floor || !self.in_window(state, stamp) {
             return None;
         }
-        if !self.is(Mutation::CoveredAfterTheInsertion) {
-            state.ring[request].get_or_insert(0);
-        }
         let absent = state.spent[request].is_none();
         let absent = absent && self.is(Mutation::InsertionIsNotAtomic);
-        let step = Step::Looked { absent };
-        Some(Task { request, step })
-    }
-
-    fn insert(&self, state: &mut State, request: usize, absent: bool) -> Option<Task> {
-        let fresh = state.spent[request].is_none() || absent;
-        let step = Step::Inserted;
-        fresh.then(|| {
-            state.spent[request] = Some(0);
-            Task { request, step }
+        Some(Task {
+            request,
+            step: Step::Looked { absent },
+            bucket: 0,
+            disturbed: false,
         })
     }
 
-    fn look_again(&self, state: &mut State, request: usize) {
+    fn insert(&self, state: &mut State, task: Task, absent: bool) -> Option<Task> {
+        let fresh = state.spent[task.request].is_none() || absent;
+        let step = Step::Inserted;
+        fresh.then(|| {
+            state.spent[task.request] = Some(0);
+            Task { step, ..task }
+        })
+    }
+
+    /// The last of the tasks looks again; it is one of them until it has, so that it hears of what
+    /// its own look brings about.
+    fn look_again(&self, state: &mut State) {
         self.advance(state);
+        let Some(task) = state.tasks.pop() else {
+            return;
+        };
+        let (request, mut bucket) = (task.request, task.bucket);
         if self.is(Mutation::CoveredAfterTheInsertion) {
-            state.ring[request].get_or_insert(0);
+            bucket = 0;
         }
-        if STAMPS[request] > state.floor || self.is(Mutation::NoSecondLookAtTheFloor) {
+        let undisturbed = bucket < BUCKET_LIVES && !task.disturbed;
+        let admitted = undisturbed && STAMPS[request] > state.floor;
+        if admitted || self.is(Mutation::NoSecondLookAtTheFloor) {
             state.accepted[request] += 1;
+            state.ring[request] = Some(bucket);
         }
     }
 }
@@ -186,7 +219,8 @@ impl Model for Memory {
                         .map(|age| age + 1)
                         .filter(|&age| age < self.time_to_live());
                 }
-                for age in state.ring.iter_mut().flatten() {
+                let covers = state.tasks.iter_mut().map(|task| &mut task.bucket);
+                for age in state.ring.iter_mut().flatten().chain(covers) {
                     *age = BUCKET_LIVES.min(*age + 1);
                 }
             }
@@ -196,15 +230,17 @@ impl Model for Memory {
                 state.tasks.extend(task);
             }
             Action::Go(task) => {
-                let Task { request, step } = state.tasks.remove(task);
-                let next = match step {
-                    Step::Looked { absent } => self.insert(&mut state, request, absent),
-                    Step::Inserted => {
-                        self.look_again(&mut state, request);
-                        None
+                let task = state.tasks.remove(task);
+                match task.step {
+                    Step::Looked { absent } => {
+                        let next = self.insert(&mut state, task, absent);
+                        state.tasks.extend(next);
                     }
-                };
-                state.tasks.extend(next);
+                    Step::Inserted => {
+                        state.tasks.push(task);
+                        self.look_again(&mut state);
+                    }
+                }
             }
         }
         state.tasks.sort_unstable();
@@ -217,13 +253,13 @@ impl Model for Memory {
                 state.accepted.iter().all(|&times| times <= 1)
             }),
             Property::always(
-                "what is forgotten lies below the next look's floor",
+                "at each look, what was accepted is remembered or lies below the floor",
                 |model, state: &State| {
                     let mut next = state.clone();
                     model.advance(&mut next);
                     (0..REQUESTS).all(|request| {
                         state.accepted[request] == 0
-                            || state.spent[request].is_some()
+                            || next.spent[request].is_some()
                             || STAMPS[request] <= next.floor
                     })
                 },
@@ -241,6 +277,10 @@ impl Model for Memory {
                         && state.wall == STAMPS[0]
                         && state.accepted == [1, 1]
                 },
+            ),
+            Property::sometimes(
+                "nor when what the wrong clock let in has come of age",
+                |_, state: &State| state.renewed && state.accepted == [1, 1],
             ),
         ]
     }
@@ -275,6 +315,16 @@ fn a_floor_that_falls_with_the_wall_clock_is_found_out() {
 #[test]
 fn a_ring_that_hears_of_a_timestamp_after_the_insertion_is_found_out() {
     is_found_out(broken(Mutation::CoveredAfterTheInsertion));
+}
+
+#[test]
+fn a_claim_that_does_not_notice_a_renewal_is_found_out() {
+    is_found_out(broken(Mutation::RenewalsGoUnnoticed));
+}
+
+#[test]
+fn a_claim_that_is_forgotten_because_it_may_come_back_is_found_out() {
+    is_found_out(broken(Mutation::RenewalInNameOnly));
 }
 
 #[test]
