@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::support::backend::Backend;
@@ -17,36 +17,58 @@ use crate::support::process::{
 struct Scene {
     backend: Backend,
     process: Process,
-    /// The gateway's clock is that of the system and so much, in seconds.
-    offset: PathBuf,
+    clock: Faketime,
     accepted: Vec<Vec<u8>>,
     sent: usize,
+}
+
+/// The clock of a process: that of the system and so much.
+pub(crate) struct Faketime {
+    /// Holds so much, in seconds.
+    offset: PathBuf,
     _folder: tempfile::TempDir,
+}
+
+impl Faketime {
+    pub(crate) fn new() -> Faketime {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Faketime {
+            offset: folder.path().join("offset"),
+            _folder: folder,
+        };
+        clock.set(0);
+        clock
+    }
+
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let file = self.offset.to_str().unwrap().to_owned();
+        vec![
+            ("LD_PRELOAD", libfaketime()),
+            ("FAKETIME_TIMESTAMP_FILE", file),
+            ("FAKETIME_NO_CACHE", "1".into()),
+            ("DONT_FAKE_MONOTONIC", "1".into()),
+        ]
+    }
+
+    /// The process reads the file at each look at a clock: it must never be half written.
+    pub(crate) fn set(&self, off: i64) {
+        let new = self.offset.with_extension("new");
+        fs::write(&new, format!("{off:+}\n")).unwrap();
+        fs::rename(new, &self.offset).unwrap();
+    }
 }
 
 impl Scene {
     fn start() -> Scene {
-        let folder = tempfile::tempdir().unwrap();
-        let offset = folder.path().join("offset");
-        write_offset(&offset, 0);
-        let backend = Backend::start();
-        let environment = [
-            ("LD_PRELOAD", libfaketime()),
-            ("FAKETIME_TIMESTAMP_FILE", offset.to_str().unwrap().into()),
-            ("FAKETIME_NO_CACHE", "1".into()),
-            ("DONT_FAKE_MONOTONIC", "1".into()),
-        ];
-        let environment = environment
-            .each_ref()
-            .map(|(name, value)| (*name, &**value));
-        let process = Process::serve_with(&backend, "{ delay: 0s, grace: 5s }", &environment);
+        let (clock, backend) = (Faketime::new(), Backend::start());
+        let process = Process::start(&backend, "", clock.environment());
+        process.wait_until_ready();
         Scene {
             backend,
             process,
-            offset,
+            clock,
             accepted: Vec::new(),
             sent: 0,
-            _folder: folder,
         }
     }
 
@@ -75,10 +97,6 @@ impl Scene {
         }
     }
 
-    fn step(&self, off: i64) {
-        write_offset(&self.offset, off);
-    }
-
     fn deliveries(&self) -> HashMap<String, usize> {
         let mut deliveries = HashMap::new();
         for seen in self.backend.seen() {
@@ -97,13 +115,6 @@ impl Scene {
     }
 }
 
-/// libfaketime reads the file at each look at a clock: it must never be half written.
-fn write_offset(file: &Path, off: i64) {
-    let new = file.with_extension("new");
-    fs::write(&new, format!("{off:+}\n")).unwrap();
-    fs::rename(new, file).unwrap();
-}
-
 fn libfaketime() -> String {
     let architectures = fs::read_dir("/usr/lib").unwrap().flatten();
     let library = architectures
@@ -117,7 +128,7 @@ fn libfaketime() -> String {
 fn nothing_is_delivered_twice_while_the_clock_is_set_back_and_forth() {
     let mut scene = Scene::start();
     for off in [0, 400, 0, -400, 0, 3600, -3600, 200, -200, 250, 0] {
-        scene.step(off);
+        scene.clock.set(off);
         let stepped = clock();
         if off == 0 {
             while !scene.request(0) {

@@ -26,5 +26,6 @@ mod registry;
 mod replay;
 mod shared;
 mod shutdown;
+mod siege;
 mod upstream;
 mod vectors;

@@ -20,14 +20,19 @@ pub struct Response {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).unwrap();
+        Client::try_connect(address).unwrap()
+    }
+
+    /// `None` where nobody listens.
+    pub fn try_connect(address: SocketAddr) -> Option<Client> {
+        let stream = TcpStream::connect(address).ok()?;
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
         stream.set_nodelay(true).unwrap();
-        Client {
+        Some(Client {
             reader: BufReader::new(stream),
-        }
+        })
     }
 
     pub fn send(&mut self, bytes: &[u8]) {

@@ -6,5 +6,6 @@ pub mod gateway;
 pub mod http2;
 pub mod process;
 pub mod redis;
+pub mod siege;
 pub mod signer;
 pub mod tls;

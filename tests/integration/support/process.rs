@@ -27,29 +27,48 @@ pub struct Process {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     pub folder: tempfile::TempDir,
+    environment: Vec<(&'static str, String)>,
     child: Child,
 }
 
 impl Process {
     /// Starts it in front of a backend and waits until it is ready.
     pub fn serve(backend: &Backend, shutdown: &str) -> Process {
-        Process::serve_with(backend, shutdown, &[])
+        let process = Process::spawn(backend, shutdown, "", Vec::new());
+        process.wait_until_ready();
+        process
     }
 
-    /// Starts it with more in its environment.
-    pub fn serve_with(backend: &Backend, shutdown: &str, environment: &[(&str, &str)]) -> Process {
+    /// Starts it with more lines in its configuration and more in its environment, without
+    /// waiting.
+    pub fn start(
+        backend: &Backend,
+        more: &str,
+        environment: Vec<(&'static str, String)>,
+    ) -> Process {
+        Process::spawn(backend, "{ delay: 0s, grace: 5s }", more, environment)
+    }
+
+    fn spawn(
+        backend: &Backend,
+        shutdown: &str,
+        more: &str,
+        environment: Vec<(&'static str, String)>,
+    ) -> Process {
         let folder = tempfile::tempdir().unwrap();
         let (address, admin) = (free_address(), free_address());
         write_configuration(folder.path(), backend, address, admin, shutdown);
-        let child = spawn(folder.path(), environment);
-        let process = Process {
+        let file = folder.path().join("countersign.yaml");
+        let config = fs::read_to_string(&file).unwrap();
+        fs::write(file, config + more).unwrap();
+        let child = spawn(folder.path(), &environment);
+        Process {
             address,
             admin,
             folder,
+            environment,
             child,
-        };
-        process.wait_until_ready();
-        process
+        }
     }
 
     pub fn wait_until_ready(&self) {
@@ -64,7 +83,7 @@ impl Process {
 
     /// Starts it anew, in the same folder and on the same addresses, without waiting.
     pub fn start_again(&mut self) {
-        self.child = spawn(self.folder.path(), &[]);
+        self.child = spawn(self.folder.path(), &self.environment);
     }
 
     /// A second one of the same folder, on addresses of its own, without waiting.
@@ -84,6 +103,7 @@ impl Process {
             address,
             admin,
             folder,
+            environment: Vec::new(),
             child,
         }
     }
@@ -131,7 +151,7 @@ impl Process {
 }
 
 /// Serves the configuration of a folder; what it logs is added to `log` there.
-fn spawn(folder: &Path, environment: &[(&str, &str)]) -> Child {
+fn spawn(folder: &Path, environment: &[(&'static str, String)]) -> Child {
     let config = folder.join("countersign.yaml");
     let log = fs::OpenOptions::new()
         .create(true)
@@ -139,7 +159,7 @@ fn spawn(folder: &Path, environment: &[(&str, &str)]) -> Child {
         .open(folder.join("log"))
         .unwrap();
     countersign(&["serve", "--config", config.to_str().unwrap()])
-        .envs(environment.iter().copied())
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
