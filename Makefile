@@ -38,6 +38,11 @@ test: ## Every test: unit, integration, real clients, golden vectors, the README
 	$(VENV_PYTHON) tests/vectors/verify.py
 	sh tests/readme.sh "$(BINARY)"
 
+.PHONY: test-power-loss
+test-power-loss: ## Real power loss under load, as root: a disk image is copied as it is and mounted again
+	@scripts/setup test
+	$(CARGO) test --locked --test integration power:: -- --ignored --nocapture
+
 .PHONY: lint
 lint: ## Format, clippy and docs with warnings denied, and cargo-deny where it is installed
 	@scripts/setup build
@@ -54,6 +59,11 @@ lint: ## Format, clippy and docs with warnings denied, and cargo-deny where it i
 bench-core: ## Micro benchmark of the decision, and the CPU cost of an accepted request against the signature alone
 	@scripts/setup build
 	$(CARGO) bench --locked --bench core --bench accepted
+
+.PHONY: bench-nonces
+bench-nonces: ## Memory and claim latency of up to five million live nonces, with and without the journal
+	@scripts/setup build
+	$(CARGO) bench --locked --bench nonces
 
 .PHONY: build
 build: ## The release binary, in target/release (fat LTO: minutes)

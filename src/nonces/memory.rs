@@ -6,6 +6,7 @@ use std::time::Duration;
 use moka::sync::Cache;
 
 use super::floor::Floor;
+use super::parts::in_parts;
 use crate::auth::replay::{Claim, ClaimError, NonceKey, NonceStore, Window};
 use crate::clock::Clock;
 
@@ -60,15 +61,22 @@ impl MemoryNonces {
         }
     }
 
-    /// Remembers a claim that an earlier process accepted, whatever the quotas.
-    pub(super) fn restore(&self, claim: Claim) {
-        let (mut floor, now) = self.floor();
-        let cover = floor.cover(now, claim.timestamp);
-        let entry = self.spent.entry(claim.nonce).or_insert_with(|| ());
-        if entry.is_fresh() {
-            // Under one lock nothing can have come between the two.
-            let _ = floor.count(cover, &claim);
+    /// Remembers what an earlier process accepted, whatever the quotas. Nobody may claim anything
+    /// before this has returned.
+    pub(super) fn restore(&self, claims: &[Claim]) {
+        {
+            let (mut floor, now) = self.floor();
+            for claim in claims {
+                let cover = floor.cover(now, claim.timestamp);
+                // Under one lock nothing can have come between the two.
+                let _ = floor.count(cover, claim);
+            }
         }
+        in_parts(claims, |part| {
+            for claim in part {
+                self.spent.insert(claim.nonce, ());
+            }
+        });
     }
 
     /// The floor, in Unix seconds.
@@ -299,11 +307,7 @@ mod tests {
     #[test]
     fn what_was_restored_is_spent_and_counts() {
         let (store, _) = store(2);
-        for _ in 0..2 {
-            store.restore(claim(1, NOW + 1));
-        }
-        store.restore(claim(2, NOW + 1));
-        store.restore(claim(3, NOW + 1));
+        store.restore(&[1, 2, 3].map(|n| claim(n, NOW + 1)));
         assert_eq!(store.live(), 3);
         for n in [1, 2, 3] {
             store.claim_now(claim(n, NOW + 1)).unwrap_err();
@@ -314,7 +318,7 @@ mod tests {
     #[test]
     fn the_floor_passes_what_was_restored_before_it_is_forgotten() {
         let (store, hands) = store(10);
-        store.restore(claim(1, NOW + 100));
+        store.restore(&[claim(1, NOW + 100)]);
         assert_eq!(
             store.claim_now(claim(1, NOW + 100)),
             Err(ClaimError::Replayed)

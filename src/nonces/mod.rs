@@ -4,6 +4,7 @@
 mod floor;
 mod journal;
 mod memory;
+mod parts;
 mod shared;
 
 pub use journal::JournaledNonces;

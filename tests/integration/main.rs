@@ -20,6 +20,7 @@ mod identity;
 mod journal;
 mod metrics;
 mod model;
+mod power;
 mod query;
 mod refusals;
 mod registry;

@@ -145,9 +145,7 @@ impl Keeper {
 
         let memory =
             MemoryNonces::above(floor, self.window, self.quotas, self.shared.clock.clone());
-        for claim in claims {
-            memory.restore(claim);
-        }
+        memory.restore(&claims);
         let mut pen = Pen::new(segments, current, bound);
         pen.put_spare(spare);
         pen.reserve(reservation.bound);

@@ -7,6 +7,7 @@ use super::folder::Folder;
 use super::reservation::Reservation;
 use super::segment::{self, Segment};
 use crate::auth::replay::{Claim, Window};
+use crate::nonces::parts::in_parts;
 
 /// The state to go on from. It is in force only once a reservation of it has been written.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ pub(super) fn recover(
         last,
         ..
     } = reservation;
-    let (segments, claims) = match read_all(folder, &reservation)? {
+    let (segments, claims) = match read_all(folder, numbers.len(), &reservation)? {
         Ok(read) => read,
         Err(damage) => {
             let floor = floor.max(bound).max(ahead);
@@ -124,15 +125,25 @@ pub(super) fn recover(
     })
 }
 
-/// Every segment that the reservation names, and the claims in them; or what is wrong with one.
+/// Every segment that the reservation names, of so many that there are, and the claims in them; or
+/// what is wrong with one.
 #[allow(clippy::type_complexity, reason = "it is taken apart at the one call")]
 fn read_all(
     folder: &Folder,
+    files: usize,
     reservation: &Reservation,
 ) -> io::Result<Result<(Vec<Segment>, Vec<Claim>), String>> {
+    // One more than there are files is enough to miss one.
+    let named = reservation.first..=reservation.last;
+    let numbers: Vec<u64> = named.take(files.saturating_add(1)).collect();
+    let open = |part: &[u64]| -> Vec<_> {
+        (part.iter())
+            .map(|number| (*number, Segment::open(folder, *number)))
+            .collect()
+    };
     let (mut segments, mut claims) = (Vec::<Segment>::new(), Vec::new());
-    for number in reservation.first..=reservation.last {
-        let (segment, found) = match Segment::open(folder, number)? {
+    for (number, opened) in in_parts(&numbers, open).into_iter().flatten() {
+        let (segment, found) = match opened? {
             Ok(read) => read,
             Err(damage) => return Ok(Err(damage.to_string())),
         };

@@ -86,6 +86,23 @@ impl Process {
         self.child = spawn(self.folder.path(), &self.environment);
     }
 
+    /// Starts it anew as after a reboot: the kernel tells it another name for this boot. Takes
+    /// root.
+    pub fn start_again_in_another_boot(&mut self, name: &str) {
+        let file = self.folder.path().join("boot");
+        fs::write(&file, format!("{name}\n")).unwrap();
+        const REPLACE: &str =
+            "mount --bind \"$1\" /proc/sys/kernel/random/boot_id && shift && exec \"$@\"";
+        let serve = serve(self.folder.path(), &self.environment);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", REPLACE, "sh"]);
+        command
+            .arg(&file)
+            .arg(serve.get_program())
+            .args(serve.get_args());
+        self.child = logged(&mut command, self.folder.path());
+    }
+
     /// A second one of the same folder, on addresses of its own, without waiting.
     pub fn beside(&self) -> Process {
         let (address, admin) = (free_address(), free_address());
@@ -150,17 +167,26 @@ impl Process {
     }
 }
 
-/// Serves the configuration of a folder; what it logs is added to `log` there.
+/// Serves the configuration of a folder.
 fn spawn(folder: &Path, environment: &[(&'static str, String)]) -> Child {
+    logged(&mut serve(folder, environment), folder)
+}
+
+fn serve(folder: &Path, environment: &[(&'static str, String)]) -> Command {
     let config = folder.join("countersign.yaml");
+    let mut command = countersign(&["serve", "--config", config.to_str().unwrap()]);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    command
+}
+
+/// What it logs is added to `log` in the folder.
+fn logged(command: &mut Command, folder: &Path) -> Child {
     let log = fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(folder.join("log"))
         .unwrap();
-    countersign(&["serve", "--config", config.to_str().unwrap()])
-        .envs(environment.iter().map(|(name, value)| (name, value)))
-        .stdout(Stdio::null())
+    (command.stdin(Stdio::null()).stdout(Stdio::null()))
         .stderr(log)
         .spawn()
         .unwrap()

@@ -1,0 +1,96 @@
+//! Real power loss, as near as one machine comes to it: the state directory is on a file system of
+//! its own, in an image file, and what "the disk" holds at a moment under load is a copy of that
+//! image. Whatever the gateway had written and not synchronised is not in it. The gateway that
+//! starts on the copy finds another boot.
+//!
+//! Takes root and a loop device, so it runs apart: `make test-power-loss`.
+#![allow(clippy::print_stdout, reason = "`--nocapture` shows the figures")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::backend::Backend;
+use crate::support::process::Process;
+use crate::support::siege::{FUTURE, PAST, Siege};
+
+/// Seconds within which honest requests pass again.
+const AFTER_POWER_LOSS: Duration = Duration::from_secs(30);
+
+/// A file system in a file, mounted beside it.
+struct Disk {
+    image: PathBuf,
+    mounted: PathBuf,
+}
+
+impl Disk {
+    fn format(folder: &Path) -> Disk {
+        let image = folder.join("disk-0");
+        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        run("mkfs.ext4", &["-q", image.to_str().unwrap()]);
+        Disk::mount(image, folder.join("mounted"))
+    }
+
+    fn mount(image: PathBuf, mounted: PathBuf) -> Disk {
+        fs::create_dir_all(&mounted).unwrap();
+        let paths = [image.to_str().unwrap(), mounted.to_str().unwrap()];
+        run("mount", &["-o", "loop", paths[0], paths[1]]);
+        Disk { image, mounted }
+    }
+
+    /// What is on the disk now, without what the system has yet to write to it.
+    fn copy(&self, to: &Path) {
+        fs::copy(&self.image, to).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.mounted).status();
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let status = Command::new(program).args(arguments).status();
+    let status = status.unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(status.success(), "{program} {arguments:?}: {status}");
+}
+
+#[test]
+#[ignore = "takes root and a loop device: make test-power-loss"]
+fn after_power_loss_nothing_is_delivered_twice() {
+    let (backend, folder) = (Backend::start(), tempfile::tempdir().unwrap());
+    let mut disk = Disk::format(folder.path());
+    let state = disk.mounted.join("state");
+    let more = format!("replay: {{ window: {PAST}s, future: {FUTURE}s, state_dir: {state:?} }}\n");
+    let mut gateway = Process::start(&backend, &more, Vec::new());
+    let siege = Siege::begin(vec![gateway.address]);
+    siege.passes_within(Duration::from_secs(20), || gateway.log());
+    let mut report = Vec::new();
+    for loss in 1..=5 {
+        // Longer and longer, so that the reservation is raised in some and not in others.
+        std::thread::sleep(Duration::from_secs(2 * loss));
+        gateway.signal("STOP");
+        let image = folder.path().join(format!("disk-{loss}"));
+        disk.copy(&image);
+        gateway.kill();
+        let mounted = disk.mounted.clone();
+        drop(disk);
+        disk = Disk::mount(image, mounted);
+        gateway.start_again_in_another_boot(&format!("boot-{loss}"));
+        let back = siege.passes_within(AFTER_POWER_LOSS, || gateway.log());
+        report.push(format!("{:.1} s", back.as_secs_f64()));
+        gateway.wait_until_ready();
+    }
+    let log = gateway.log();
+    assert_eq!(log.matches("stopped without notice").count(), 5, "{log}");
+    assert!(!log.contains("damaged"), "{log}");
+    let outcome = siege.end(&backend);
+    println!(
+        "power lost 5 times, service after {}: {outcome}",
+        report.join(", ")
+    );
+    assert!(outcome.delivered > 1000, "{outcome}");
+    drop(gateway);
+}
