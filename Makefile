@@ -9,8 +9,8 @@ CARGO_TARGET_DIR ?= target
 BINARY := $(abspath $(CARGO_TARGET_DIR))/debug/countersign
 VENV_PYTHON := tests/clients/.venv/bin/python
 
-# promtool is unpacked here rather than installed: Debian's package would start a Prometheus, on
-# the gateway's own admin port.
+# What scripts/setup unpacks rather than installs: Debian's packages would start services, one of
+# them on the gateway's own admin port.
 export PATH := $(abspath $(CARGO_TARGET_DIR))/tools/usr/bin:$(PATH)
 export CARGO_TARGET_DIR
 
@@ -32,6 +32,12 @@ demo: ## Gateway, backend and one machine in one process, until Ctrl-C (ONCE=1: 
 test: ## Every test: unit, integration, real clients, golden vectors, the README's own commands
 	@scripts/setup test
 	$(CARGO) test --locked # builds the binary too, for the integration tests
+	@if server=$$(command -v valkey-server); then \
+		echo "The tests of the shared store once more, with Valkey"; \
+		REDIS_SERVER="$$server" $(CARGO) test --locked --test integration -- shared:: siege::two; \
+	else \
+		echo "test: there is no valkey-server here; the tests with it are left out"; \
+	fi
 	sh tests/clients/setup.sh
 	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/run.py
 	$(VENV_PYTHON) tests/vectors/generate.py --check

@@ -18,6 +18,8 @@ use crate::support::siege::{FUTURE, PAST, Siege};
 /// Seconds within which honest requests pass again.
 const AFTER_POWER_LOSS: Duration = Duration::from_secs(30);
 
+const LOSSES: u64 = 3;
+
 /// A file system in a file, mounted beside it.
 struct Disk {
     image: PathBuf,
@@ -68,9 +70,9 @@ fn after_power_loss_nothing_is_delivered_twice() {
     let siege = Siege::begin(vec![gateway.address]);
     siege.passes_within(Duration::from_secs(20), || gateway.log());
     let mut report = Vec::new();
-    for loss in 1..=5 {
+    for loss in 1..=LOSSES {
         // Longer and longer, so that the reservation is raised in some and not in others.
-        std::thread::sleep(Duration::from_secs(2 * loss));
+        std::thread::sleep(Duration::from_secs(3 * loss - 1));
         gateway.signal("STOP");
         let image = folder.path().join(format!("disk-{loss}"));
         disk.copy(&image);
@@ -84,11 +86,12 @@ fn after_power_loss_nothing_is_delivered_twice() {
         gateway.wait_until_ready();
     }
     let log = gateway.log();
-    assert_eq!(log.matches("stopped without notice").count(), 5, "{log}");
+    let noticed = log.matches("stopped without notice").count() as u64;
+    assert_eq!(noticed, LOSSES, "{log}");
     assert!(!log.contains("damaged"), "{log}");
     let outcome = siege.end(&backend);
     println!(
-        "power lost 5 times, service after {}: {outcome}",
+        "power lost {LOSSES} times, service after {}: {outcome}",
         report.join(", ")
     );
     assert!(outcome.delivered > 1000, "{outcome}");

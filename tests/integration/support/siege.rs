@@ -39,6 +39,8 @@ struct Field {
     /// When an honest request passed last.
     passed: Mutex<Option<Instant>>,
     honest: Mutex<Tally>,
+    /// The longest wait of an honest machine for an answer of whatever kind.
+    slowest: Mutex<Duration>,
     replays: Mutex<Tally>,
     /// Half of the machines' clocks are off by so much, in seconds.
     off: AtomicI64,
@@ -63,6 +65,8 @@ pub struct Outcome {
     pub captured: usize,
     pub delivered: usize,
     pub replays: usize,
+    /// The longest wait of an honest machine for an answer of whatever kind.
+    pub slowest: Duration,
     text: String,
 }
 
@@ -73,6 +77,7 @@ impl Siege {
             captured: Mutex::default(),
             passed: Mutex::default(),
             honest: Mutex::default(),
+            slowest: Mutex::default(),
             replays: Mutex::default(),
             off: AtomicI64::new(0),
             for_ever: AtomicBool::new(false),
@@ -163,6 +168,7 @@ impl Siege {
             captured: captured.len(),
             delivered: backend.seen().len(),
             replays: replays.0.values().sum(),
+            slowest: *lock(&field.slowest),
             text: format!("honest: {honest}; replays: {replays}"),
         }
     }
@@ -187,7 +193,12 @@ impl Field {
             // Captured first: whatever becomes of the answer, the request is out.
             lock(&self.captured).push(Arc::clone(&request));
             let at = n % lines.len();
+            let began = clock();
             let answer = lines[at].send(&request.bytes);
+            if answer.is_some() {
+                let mut slowest = lock(&self.slowest);
+                *slowest = slowest.max(began.elapsed());
+            }
             if answer.as_ref().is_some_and(|answer| answer.status == 200) {
                 *lock(&self.passed) = Some(clock());
             }
@@ -290,11 +301,13 @@ impl fmt::Display for Outcome {
             captured,
             delivered,
             replays,
+            slowest,
             text,
         } = self;
         write!(
             f,
-            "{captured} captured, {delivered} delivered, {replays} replays; {text}"
+            "{captured} captured, {delivered} delivered, {replays} replays, \
+             slowest answer {slowest:.1?}; {text}"
         )
     }
 }
