@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
 
 /// Room for a usual record, so that it is allocated once.
-const USUAL_LINE: usize = 1024;
+const USUAL_LINE: usize = 1280;
 
 /// Encodes a record as one line.
 ///

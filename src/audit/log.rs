@@ -1,18 +1,18 @@
 //! The audit log as the rest of the gateway sees it.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
-use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::queue::{Ack, Item, Kind, Queue};
-use super::writer::{Complaints, Health, Writer};
-use super::{Accepted, AuditError, Refused, RegistryLoaded, Response, Sink, line};
+use super::book::Checkpoints;
+use super::flood::Flood;
+use super::queue::Kind;
+use super::stream::Stream;
+use super::{Accepted, AuditError, Evidence, Refused, RegistryLoaded, Response, Sink};
 use crate::clock::Clock;
-use crate::metrics::Metrics;
+use crate::metrics::{AuditResult, Metrics};
 
 /// Proof that the record of an accepted request has been handed to the operating system: nothing
 /// else makes one, and nothing is forwarded without one.
@@ -22,47 +22,54 @@ pub struct Receipt(());
 
 /// The audit log. Shared in an `Arc`.
 pub struct AuditLog {
-    queue: Arc<Queue>,
-    health: Arc<Health>,
+    trail: Stream,
+    /// Refusals before a signature has verified; `None`: they go into the trail.
+    strangers: Option<Stream>,
+    flood: Arc<Flood>,
     metrics: Arc<Metrics>,
     clock: Clock,
     deadline: Duration,
-    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Where the records go that strangers cause.
+pub struct Strangers {
+    /// A sink of their own; `None`: the trail.
+    pub sink: Option<Sink>,
+    /// Most of them recorded in a second.
+    pub per_second: u32,
 }
 
 impl AuditLog {
-    /// Starts the thread that writes to `sink`. An accepted request waits for its record at most
-    /// `deadline`.
+    /// Starts the threads that write. An accepted request waits for its record at most `deadline`.
     ///
     /// # Errors
     ///
     /// If the operating system has no thread to give.
     pub fn start(
         sink: Sink,
+        strangers: Strangers,
+        checkpoints: Checkpoints,
         deadline: Duration,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> io::Result<AuditLog> {
-        let queue = Arc::new(Queue::default());
-        let health = Arc::new(Health::default());
-        let writer = Writer {
-            queue: Arc::clone(&queue),
-            sink,
-            health: Arc::clone(&health),
-            metrics: Arc::clone(&metrics),
-            clock: clock.clone(),
-            complaints: Complaints::default(),
+        let flood = Arc::new(Flood::new(strangers.per_second));
+        let start = |sink, has_strangers: bool| {
+            Stream::start(
+                sink,
+                checkpoints.clone(),
+                has_strangers.then(|| Arc::clone(&flood)),
+                clock.clone(),
+                Arc::clone(&metrics),
+            )
         };
-        let thread = thread::Builder::new()
-            .name("audit".to_owned())
-            .spawn(move || writer.run())?;
         Ok(AuditLog {
-            queue,
-            health,
+            trail: start(sink, strangers.sink.is_none())?,
+            strangers: strangers.sink.map(|sink| start(sink, true)).transpose()?,
+            flood,
             metrics,
             clock,
             deadline,
-            thread: Mutex::new(Some(thread)),
         })
     }
 
@@ -79,7 +86,7 @@ impl AuditLog {
     /// Every [`AuditError`]. What became of the record is counted.
     pub async fn accepted(&self, record: &Accepted<'_>) -> Result<Receipt, AuditError> {
         let (ack, written) = oneshot::channel();
-        self.push(Kind::Accepted, record, Some(ack))?;
+        self.trail.push(Kind::Accepted, record, Some(ack))?;
         match tokio::time::timeout(self.deadline, written).await {
             Ok(Ok(result)) => result.map(Receipt),
             Ok(Err(_writer_gone)) => Err(AuditError::Closed),
@@ -87,79 +94,51 @@ impl AuditLog {
         }
     }
 
-    /// Records a refusal. Never waits; left out, and counted, when the queue is half full.
+    /// Records a refusal. Never waits; left out, and counted, when the queue is half full, and,
+    /// where no signature has verified, when there are too many.
     pub fn refused(&self, record: &Refused<'_>) {
-        self.note(Kind::Refused, record);
+        let stream = match record.evidence {
+            Evidence::Signed(_) => &self.trail,
+            Evidence::Claimed(_) => {
+                if !self.flood.admits(record.code, self.clock.now()) {
+                    self.metrics.audit_record(AuditResult::Dropped);
+                    return;
+                }
+                self.strangers.as_ref().unwrap_or(&self.trail)
+            }
+        };
+        // Counted there; whom it concerns has had its answer.
+        let _ = stream.push(Kind::Refused, record, None);
     }
 
     /// Records how an accepted request ended. Never waits; left out, and counted, when the queue
     /// is half full.
     pub fn response(&self, record: &Response<'_>) {
-        self.note(Kind::Response, record);
+        let _ = self.trail.push(Kind::Response, record, None);
     }
 
     /// Records that a registry came into force. Never waits; left out, and counted, only when
     /// the queue is full.
     pub fn registry_loaded(&self, record: &RegistryLoaded<'_>) {
-        self.note(Kind::Registry, record);
+        let _ = self.trail.push(Kind::Registry, record, None);
     }
 
-    /// Whether records can be written, as far as is known: the last write succeeded, and none is
-    /// stuck. A log that fails is tried again every second, also without requests.
+    /// Whether records of accepted requests can be written, as far as is known: the last write
+    /// succeeded, and none is stuck. A log that fails is tried again every second, also without
+    /// requests.
     pub fn healthy(&self) -> bool {
-        self.queue.is_open() && self.health.is_good(self.clock.now().mono, self.deadline)
+        self.trail.healthy(self.deadline)
     }
 
-    /// Takes no more records, writes those that wait, and ends the thread. Blocks for at most
-    /// `patience`; a thread stuck in a write is left behind.
+    /// Takes no more records, writes those that wait, and ends the threads. Blocks for at most
+    /// twice `patience`; a thread stuck in a write is left behind.
     ///
     /// # Errors
     ///
     /// [`AuditError::Late`] if records may be missing: those that still waited are counted.
     pub fn close(&self, patience: Duration) -> Result<(), AuditError> {
-        self.queue.close();
-        if !self.queue.wait_for_writer(patience) {
-            for item in self.queue.abandon() {
-                self.metrics.audit_record(item.kind.not_written());
-            }
-            return Err(AuditError::Late(patience));
-        }
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match thread.map(JoinHandle::join) {
-            Some(Err(_panic)) => Err(AuditError::Closed),
-            Some(Ok(())) | None => Ok(()),
-        }
-    }
-
-    fn note(&self, kind: Kind, record: &impl Serialize) {
-        // Counted there; whom it concerns has had its answer.
-        let _ = self.push(kind, record, None);
-    }
-
-    fn push(
-        &self,
-        kind: Kind,
-        record: &impl Serialize,
-        ack: Option<Ack>,
-    ) -> Result<(), AuditError> {
-        let pushed = line::encode(record)
-            .map_err(|_| AuditError::Encode)
-            .and_then(|line| self.queue.push(Item { line, kind, ack }));
-        if pushed.is_err() {
-            self.metrics.audit_record(kind.left_out());
-        }
-        pushed
-    }
-}
-
-impl Drop for AuditLog {
-    /// Lets the thread end by itself; only [`AuditLog::close`] waits for it.
-    fn drop(&mut self) {
-        self.queue.close();
+        let strangers = (self.strangers.as_ref()).map_or(Ok(()), |stream| stream.close(patience));
+        self.trail.close(patience).and(strangers)
     }
 }
 

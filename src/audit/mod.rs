@@ -8,12 +8,18 @@
 //! Requests meet one thread that owns the file or pipe ([`Sink`]), through a bounded queue: a
 //! disk that is full or a reader that stopped blocks that thread and nothing else.
 
+mod book;
+pub mod chain;
+pub mod checkpoint;
 mod error;
+mod flood;
 mod line;
 mod log;
 mod queue;
 mod record;
 mod sink;
+mod stream;
+mod tail;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 mod testing;
@@ -22,10 +28,11 @@ mod untrusted;
 mod wire;
 mod writer;
 
+pub use book::Checkpoints;
 pub use error::AuditError;
-pub use log::{AuditLog, Receipt};
+pub use log::{AuditLog, Receipt, Strangers};
 pub use record::{
     Accepted, Body, Claim, Evidence, Query, Refused, RegistryLoaded, Request, Response, Signed,
 };
-pub use sink::Sink;
+pub use sink::{Bounds, Sink};
 pub use untrusted::{Capped, ClaimedMachine, ClaimedNonce, Method, PathOnly};

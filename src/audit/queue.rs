@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::AuditError;
+use super::chain::Head;
 use crate::metrics::AuditResult;
 
 /// Bytes of lines that may wait: some ten thousand records of usual size, a second of the fastest
@@ -28,30 +29,41 @@ pub(super) enum Kind {
     Refused,
     Response,
     Registry,
+    /// The writer's own: where the chain begins or goes on,
+    Opening,
+    /// where it was signed,
+    Checkpoint,
+    /// and what was left out.
+    Summary,
 }
 
 impl Kind {
     const fn capacity(self) -> usize {
         match self {
-            Kind::Accepted | Kind::Registry => CAPACITY,
             Kind::Refused | Kind::Response => CAPACITY_FOR_NOTES,
+            _ => CAPACITY,
         }
+    }
+
+    /// Whether somebody else asked for it, and it counts.
+    pub(super) const fn is_counted(self) -> bool {
+        !matches!(self, Kind::Opening | Kind::Checkpoint | Kind::Summary)
     }
 
     /// How to count one that found no room in the queue.
     pub(super) const fn left_out(self) -> AuditResult {
         match self {
             Kind::Accepted => AuditResult::Failed,
-            Kind::Refused | Kind::Registry => AuditResult::Dropped,
             Kind::Response => AuditResult::ResponseLost,
+            _ => AuditResult::Dropped,
         }
     }
 
     /// How to count one that was queued and not written.
     pub(super) const fn not_written(self) -> AuditResult {
         match self {
-            Kind::Accepted | Kind::Refused | Kind::Registry => AuditResult::Failed,
             Kind::Response => AuditResult::ResponseLost,
+            _ => AuditResult::Failed,
         }
     }
 }
@@ -65,6 +77,19 @@ pub(super) struct Item {
     pub(super) line: Vec<u8>,
     pub(super) kind: Kind,
     pub(super) ack: Option<Ack>,
+    /// Where the chain stands after it, once it is linked.
+    pub(super) head: Head,
+}
+
+impl Item {
+    pub(super) fn new(kind: Kind, line: Vec<u8>, ack: Option<Ack>) -> Item {
+        Item {
+            line,
+            kind,
+            ack,
+            head: Head::START,
+        }
+    }
 }
 
 /// What the writer is woken for.
@@ -198,11 +223,7 @@ mod tests {
     const NO_WAIT: Duration = Duration::ZERO;
 
     fn item(kind: Kind, len: usize) -> Item {
-        Item {
-            line: vec![b'x'; len],
-            kind,
-            ack: None,
-        }
+        Item::new(kind, vec![b'x'; len], None)
     }
 
     fn next(queue: &Queue) -> (Wake, Vec<usize>) {

@@ -1,12 +1,15 @@
 //! Where lines go: a file that is followed when it is moved away, or standard output.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::chain::Head;
+use super::tail;
 
 /// Owner reads and writes, the group reads (log shippers do), nobody else: records name machines
 /// and paths.
@@ -22,12 +25,48 @@ pub struct Sink {
     file: Option<Followed>,
     /// The last line may lack its end: a line feed goes first.
     mid_line: bool,
+    /// What the file held when it was first opened.
+    found: Found,
 }
 
 /// A file known by its path, and which one it was when it was opened.
 struct Followed {
     path: PathBuf,
     opened: FileId,
+    bounds: Bounds,
+    /// Its size in bytes, as far as this process has written it.
+    size: u64,
+    /// Unix milliseconds.
+    born: u64,
+}
+
+/// When a file is put aside.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounds {
+    /// Largest size, in bytes; `None`: any.
+    pub size: Option<u64>,
+    /// Greatest age; `None`: any.
+    pub age: Option<Duration>,
+    /// Only the last file that was put aside is kept. Otherwise all are.
+    pub keep_one: bool,
+}
+
+/// What a sink held before this process wrote to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Found {
+    /// Where its chain stands.
+    pub(super) head: Option<Head>,
+    /// Its last line lacks its end.
+    pub(super) torn: bool,
+}
+
+/// What a look at the sink before a write has brought about.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Prepared {
+    /// The next line is the first in its file, or follows lines of others.
+    pub(super) reopened: bool,
+    /// The line before was cut off, and has been ended.
+    pub(super) torn: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,16 +102,23 @@ impl Sink {
     /// # Errors
     ///
     /// What the operating system says, with the path.
-    pub fn file(path: &Path) -> io::Result<Sink> {
-        let (out, opened, mid_line) = open(path)?;
+    pub fn file(path: &Path, bounds: Bounds) -> io::Result<Sink> {
+        let file = open(path)?;
         Ok(Sink {
             name: path.display().to_string(),
-            out: Box::new(out),
+            found: Found {
+                head: tail::head(path)?,
+                torn: file.mid_line,
+            },
+            mid_line: file.mid_line,
             file: Some(Followed {
                 path: path.to_owned(),
-                opened,
+                opened: file.id,
+                bounds,
+                size: file.size,
+                born: file.born,
             }),
-            mid_line,
+            out: Box::new(file.out),
         })
     }
 
@@ -84,7 +130,13 @@ impl Sink {
             out,
             file: None,
             mid_line: false,
+            found: Found::default(),
         }
+    }
+
+    /// What the file held when it was first opened; nothing for what cannot be read back.
+    pub(super) fn found(&self) -> &Found {
+        &self.found
     }
 
     /// What to call it in a message.
@@ -92,38 +144,91 @@ impl Sink {
         &self.name
     }
 
-    /// Hands whole lines to the operating system. With no lines it only makes sure that the next
-    /// ones can be written: the file is in its place and the last line is ended.
+    /// Makes sure that the next lines can be written: the file is in its place and within its
+    /// bounds, at `wall_ms` (Unix milliseconds), and the last line is ended.
     ///
     /// # Errors
     ///
-    /// [`Torn`]. The next call then starts on a fresh line; a reader may find an empty one.
-    pub(super) fn write_lines(&mut self, lines: &[u8]) -> Result<(), Torn> {
-        let before = |error| Torn { written: 0, error };
-        self.follow().map_err(before)?;
-        if self.mid_line {
-            write_fully(&mut self.out, b"\n").map_err(|torn| before(torn.error))?;
-            self.mid_line = false;
+    /// Whatever the system refuses.
+    pub(super) fn prepare(&mut self, wall_ms: u64) -> io::Result<Prepared> {
+        self.put_aside(wall_ms)?;
+        let reopened = self.follow()?;
+        let torn = std::mem::take(&mut self.mid_line);
+        if torn {
+            write_fully(&mut self.out, b"\n").map_err(|torn| {
+                self.mid_line = true;
+                torn.error
+            })?;
         }
-        write_fully(&mut self.out, lines).inspect_err(|_| self.mid_line = true)
+        Ok(Prepared { reopened, torn })
+    }
+
+    /// Hands whole lines to the operating system, after [`Sink::prepare`].
+    ///
+    /// # Errors
+    ///
+    /// [`Torn`]. The next lines then start on a fresh line; a reader may find an empty one.
+    pub(super) fn write_lines(&mut self, lines: &[u8]) -> Result<(), Torn> {
+        let outcome = write_fully(&mut self.out, lines);
+        self.mid_line |= outcome.is_err();
+        if let Some(file) = &mut self.file {
+            let written = outcome
+                .as_ref()
+                .map_or_else(|torn| torn.written, |()| lines.len());
+            file.size += written as u64;
+        }
+        outcome
     }
 
     /// Opens the path anew if another file, or none, is there now: whoever writes on into a
-    /// deleted file only seems to keep a log.
-    fn follow(&mut self) -> io::Result<()> {
+    /// deleted file only seems to keep a log. Whether it did.
+    fn follow(&mut self) -> io::Result<bool> {
         let Some(file) = &mut self.file else {
-            return Ok(());
+            return Ok(false);
         };
         let in_place = fs::metadata(&file.path).is_ok_and(|found| id(&found) == file.opened);
         if !in_place {
-            let (out, opened, mid_line) = open(&file.path)?;
-            (self.out, file.opened, self.mid_line) = (Box::new(out), opened, mid_line);
+            let opened = open(&file.path)?;
+            (file.opened, file.size, file.born) = (opened.id, opened.size, opened.born);
+            (self.out, self.mid_line) = (Box::new(opened.out), opened.mid_line);
         }
-        Ok(())
+        Ok(!in_place)
+    }
+
+    /// Renames a file that has reached its bounds, under a name that nothing has.
+    fn put_aside(&mut self, wall_ms: u64) -> io::Result<()> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let age = Duration::from_millis(wall_ms.saturating_sub(file.born));
+        let is_full = file.bounds.size.is_some_and(|most| file.size >= most);
+        let is_old = file.bounds.age.is_some_and(|most| age >= most);
+        if file.size == 0 || !(is_full || is_old) {
+            return Ok(());
+        }
+        let aside = |number: u64| {
+            let mut name = file.path.clone().into_os_string();
+            name.push(format!(".{number}"));
+            PathBuf::from(name)
+        };
+        let mut number = 1;
+        while !file.bounds.keep_one && fs::symlink_metadata(aside(number)).is_ok() {
+            number += 1;
+        }
+        fs::rename(&file.path, aside(number))
     }
 }
 
-fn open(path: &Path) -> io::Result<(File, FileId, bool)> {
+/// A file as it was opened.
+struct Opened {
+    out: File,
+    id: FileId,
+    size: u64,
+    born: u64,
+    mid_line: bool,
+}
+
+fn open(path: &Path) -> io::Result<Opened> {
     let with_path =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
@@ -137,21 +242,21 @@ fn open(path: &Path) -> io::Result<(File, FileId, bool)> {
         .open(path)
         .map_err(with_path)?;
     let metadata = file.metadata().map_err(with_path)?;
-    let mid_line = metadata.is_file() && metadata.len() > 0 && !ends_a_line(path);
-    Ok((file, id(&metadata), mid_line))
+    let mid_line = metadata.is_file() && metadata.len() > 0 && !tail::ends_a_line(path);
+    // Where the file system does not tell its birth, it is as old as its last change.
+    let born = metadata.created().or_else(|_| metadata.modified());
+    Ok(Opened {
+        id: id(&metadata),
+        size: metadata.len(),
+        born: born.map_or(0, unix_ms),
+        mid_line,
+        out: file,
+    })
 }
 
-/// Whether the last byte is a line feed. If the file cannot be read, it may not be: a power loss
-/// or a full disk may have cut off the last line of the process before.
-fn ends_a_line(path: &Path) -> bool {
-    let last = || -> io::Result<u8> {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::End(-1))?;
-        let mut byte = [0];
-        file.read_exact(&mut byte)?;
-        Ok(byte[0])
-    };
-    last().is_ok_and(|byte| byte == b'\n')
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn id(metadata: &Metadata) -> FileId {

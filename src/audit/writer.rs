@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::AuditError;
+use super::book::Book;
 use super::queue::{Item, Queue, Wake};
 use super::sink::{Sink, Torn};
 use crate::clock::Clock;
@@ -51,13 +52,15 @@ pub(super) struct Writer {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     pub(super) complaints: Complaints,
+    pub(super) book: Book,
 }
 
 impl Writer {
     pub(super) fn run(mut self) {
         let mut batch = Vec::new();
         let mut lines = Vec::new();
-        while self.queue.next(&mut batch, IDLE) != Wake::Closed {
+        loop {
+            let closing = self.queue.next(&mut batch, IDLE) == Wake::Closed;
             // Whoever gave up waiting has refused the request: its record would be a lie.
             batch.retain(|item| {
                 let wanted = item.ack.as_ref().is_none_or(|ack| !ack.is_closed());
@@ -66,19 +69,35 @@ impl Writer {
                 }
                 wanted
             });
-            lines.clear();
-            for item in &batch {
-                lines.extend_from_slice(&item.line);
-            }
-            let outcome = self.write(&lines);
+            let outcome = self.write(&mut batch, &mut lines, closing);
             self.settle(&mut batch, lines.len(), outcome);
+            if closing {
+                return;
+            }
         }
     }
 
-    fn write(&mut self, lines: &[u8]) -> Result<(), Torn> {
-        let since = stamp(self.clock.now().mono);
+    /// Writes the batch, with what the book adds to it; `lines` is room to do so.
+    fn write(
+        &mut self,
+        batch: &mut Vec<Item>,
+        lines: &mut Vec<u8>,
+        closing: bool,
+    ) -> Result<(), Torn> {
+        let now = self.clock.now();
+        let since = stamp(now.mono);
         self.health.writing_since.store(since, Ordering::Relaxed);
-        let outcome = self.sink.write_lines(lines);
+        lines.clear();
+        let outcome = match self.sink.prepare(now.wall_ms) {
+            Ok(prepared) => {
+                self.book.complete(batch, prepared, now, closing);
+                for item in &*batch {
+                    lines.extend_from_slice(&item.line);
+                }
+                self.sink.write_lines(lines)
+            }
+            Err(error) => Err(Torn { written: 0, error }),
+        };
         self.health
             .failing
             .store(outcome.is_err(), Ordering::Relaxed);
@@ -96,27 +115,29 @@ impl Writer {
         let result = error
             .as_ref()
             .map_or(Ok(()), |error| Err(AuditError::Write(error.kind())));
+        let now = self.clock.now();
         let mut end = 0;
         let mut lost = 0;
         for item in batch.drain(..) {
             end += item.line.len();
             let result = if end <= written { Ok(()) } else { result };
-            lost += u64::from(result.is_err());
-            self.metrics.audit_record(match result {
-                Ok(()) => AuditResult::Written,
-                Err(_) => item.kind.not_written(),
-            });
+            if result.is_ok() {
+                self.book.written(&item, now);
+            }
+            if item.kind.is_counted() {
+                lost += u64::from(result.is_err());
+                self.metrics.audit_record(match result {
+                    Ok(()) => AuditResult::Written,
+                    Err(_) => item.kind.not_written(),
+                });
+            }
             if let Some(ack) = item.ack {
                 // An error means that nobody waits any more.
                 let _ = ack.send(result);
             }
         }
-        self.complaints.note(
-            self.sink.name(),
-            error.as_ref(),
-            lost,
-            self.clock.now().mono,
-        );
+        self.complaints
+            .note(self.sink.name(), error.as_ref(), lost, now.mono);
     }
 }
 

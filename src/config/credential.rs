@@ -1,7 +1,5 @@
 //! The secret by which the gateway itself is known to a backend.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -11,6 +9,7 @@ use zeroize::Zeroizing;
 use super::environment::Environment;
 use super::headers;
 use super::reader::{Place, Table};
+use super::secret_file;
 
 /// Largest secret, in bytes. Tokens have tens to a few thousand; common servers take no header
 /// block beyond 8 KiB, so a larger file is a mix-up, and is not read on.
@@ -72,11 +71,7 @@ fn secret(
 }
 
 pub(super) fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    // Room for all of it at once: growing would leave copies behind that nobody wipes.
-    let mut secret = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 2));
-    File::open(path)
-        .and_then(|file| file.take(MAX_SECRET as u64 + 2).read_to_end(&mut secret))
-        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let mut secret = secret_file::read(path, MAX_SECRET + 2)?;
     for end in [b'\n', b'\r'] {
         if secret.last() == Some(&end) {
             secret.pop();

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use http::HeaderName;
 
+mod audit;
 mod credential;
 mod environment;
 pub mod headers;
@@ -23,6 +24,7 @@ mod reader;
 mod redis;
 mod replay;
 mod routes;
+mod secret_file;
 mod tree;
 mod units;
 mod upstreams;
@@ -30,12 +32,13 @@ mod upstreams;
 #[cfg(test)]
 mod tests;
 
+pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
 pub use credential::Credential;
 pub use environment::Environment;
 pub use limits::{HEADER_BYTES, Limits};
 pub use listeners::{Listener, TlsFiles};
 pub use mistakes::{Finding, Mistakes};
-pub use operation::{AuditSink, Format, Log, Shutdown};
+pub use operation::{Format, Log, Shutdown};
 pub use redis::{Endpoint, Password, Redis};
 pub use replay::Replay;
 pub use routes::{Route, Routes};
@@ -75,7 +78,7 @@ pub struct Config {
     /// Deadlines and budgets on the client's side.
     pub limits: Limits,
     /// Where the audit records go.
-    pub audit: AuditSink,
+    pub audit: Audit,
     /// The diagnostic log.
     pub log: Log,
     /// How the gateway stops.
@@ -173,7 +176,7 @@ fn config(
     let largest_body = routes.iter().map(|route| route.max_body).max().unwrap_or(0);
     let replay = replay::read(root.table("replay"), base, environment);
     let limits = limits::read(root.table("limits"), largest_body);
-    let audit = operation::audit(root.table("audit"), base);
+    let audit = audit::read(root.table("audit"), base);
     let log = operation::log(root.table("log"));
     let shutdown = operation::shutdown(root.table("shutdown"));
     let threads = root.value("threads", 0, whole(0..=1024));

@@ -8,15 +8,6 @@ use tracing::Level;
 use super::reader::{Place, Table, one_of};
 use super::units::duration;
 
-/// Where the audit records go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuditSink {
-    /// Standard output, written `-`; the default.
-    Stdout,
-    /// Appended to this file.
-    File(PathBuf),
-}
-
 /// The diagnostic log, on standard error: standard output may be the audit's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -44,13 +35,6 @@ pub struct Shutdown {
     /// How long requests in flight may then take, default 25 s. Together with `delay` it should
     /// stay below what the supervisor allows (30 s in Kubernetes) before it kills.
     pub grace: Duration,
-}
-
-pub(super) fn audit(mut table: Table<'_>, base: &Path) -> AuditSink {
-    table.value("file", AuditSink::Stdout, |text| match text {
-        "-" => Ok(AuditSink::Stdout),
-        _ => path(text, base).map(AuditSink::File),
-    })
 }
 
 pub(super) fn log(mut table: Table<'_>) -> Log {

@@ -2,19 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pingora::listeners::tls::Acceptor;
 use tokio::net::TcpListener;
 
 use super::{StartError, tls};
-use crate::audit::{AuditLog, Sink};
+use crate::audit::checkpoint::Signer;
+use crate::audit::{AuditLog, Bounds, Checkpoints, Sink, Strangers};
 use crate::clock::Clock;
-use crate::config::{AuditSink, Config, TlsFiles};
+use crate::config::{Audit, AuditSink, Config, GatewayKey, TlsFiles};
 use crate::metrics::{Metrics, curve25519_backend};
-
-/// Longest wait for an accepted request's record before the request is refused.
-const AUDIT_DEADLINE: Duration = Duration::from_millis(250);
 
 pub(super) fn metrics(config: &Config) -> Result<Arc<Metrics>, StartError> {
     let routes: Vec<String> = config.routes.iter().map(|r| r.path.to_string()).collect();
@@ -34,15 +31,44 @@ pub(super) fn metrics(config: &Config) -> Result<Arc<Metrics>, StartError> {
 }
 
 pub(super) fn open_audit(
-    sink: &AuditSink,
+    audit: &Audit,
     clock: &Clock,
     metrics: &Arc<Metrics>,
 ) -> std::io::Result<AuditLog> {
-    let sink = match sink {
-        AuditSink::Stdout => Sink::stdout()?,
-        AuditSink::File(path) => Sink::file(path)?,
+    let rotate = Bounds {
+        size: audit.rotate.size,
+        age: audit.rotate.age,
+        keep_one: false,
     };
-    AuditLog::start(sink, AUDIT_DEADLINE, clock.clone(), Arc::clone(metrics))
+    let trail = match &audit.sink {
+        AuditSink::Stdout => Sink::stdout()?,
+        AuditSink::File(path) => Sink::file(path, rotate)?,
+    };
+    let refusals = &audit.refusals;
+    let bounded = Bounds {
+        size: Some(refusals.size),
+        age: None,
+        keep_one: true,
+    };
+    let own = refusals.file.as_ref();
+    let strangers = Strangers {
+        sink: own.map(|path| Sink::file(path, bounded)).transpose()?,
+        per_second: refusals.per_second,
+    };
+    let signer = |key: &GatewayKey| Arc::new(Signer::new(key.reveal().clone()));
+    let checkpoints = Checkpoints {
+        signer: audit.signing_key.as_ref().map(signer),
+        records: audit.checkpoint_records,
+        interval: audit.checkpoint_interval,
+    };
+    AuditLog::start(
+        trail,
+        strangers,
+        checkpoints,
+        audit.deadline,
+        clock.clone(),
+        Arc::clone(metrics),
+    )
 }
 
 pub(super) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::thread;
 
 use super::*;
+use crate::audit::Bounds;
 use crate::audit::queue::{CAPACITY, CAPACITY_FOR_NOTES};
 use crate::audit::testing::{PATIENCE, Scratch, Step, Tape, accepted, machine, refused, response};
 use crate::clock::Hands;
@@ -22,7 +23,19 @@ impl Bench {
     fn new(sink: Sink, deadline: Duration) -> Bench {
         let metrics = Arc::new(Metrics::new(&[], &[], "0", "serial").unwrap());
         let (clock, hands) = Clock::manual(0);
-        let log = AuditLog::start(sink, deadline, clock, Arc::clone(&metrics)).unwrap();
+        let strangers = Strangers {
+            sink: None,
+            per_second: u32::MAX,
+        };
+        let log = AuditLog::start(
+            sink,
+            strangers,
+            unsigned(),
+            deadline,
+            clock,
+            Arc::clone(&metrics),
+        )
+        .unwrap();
         Bench {
             log,
             metrics,
@@ -42,6 +55,14 @@ impl Bench {
     }
 }
 
+fn unsigned() -> Checkpoints {
+    Checkpoints {
+        signer: None,
+        records: 1,
+        interval: SHORT,
+    }
+}
+
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -51,10 +72,11 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn ids(text: &str) -> Vec<String> {
+    // The writer's own lines have none.
     text.lines()
-        .map(|line| {
+        .filter_map(|line| {
             let json: serde_json::Value = serde_json::from_str(line).unwrap();
-            json["request_id"].as_str().unwrap().to_owned()
+            json["request_id"].as_str().map(str::to_owned)
         })
         .collect()
 }
@@ -113,7 +135,7 @@ fn what_waits_during_a_write_is_written_at_once_and_all_are_told() {
         let waiting: Vec<_> = (0..8)
             .map(|_| scope.spawn(|| bench.accepted("together")))
             .collect();
-        eventually("eight wait", || bench.log.queue.len() == 8);
+        eventually("eight wait", || bench.log.trail.queue.len() == 8);
         tape.unblock();
         for one in waiting {
             let _receipt = one.join().unwrap().unwrap();
@@ -137,7 +159,7 @@ fn a_failed_write_is_told_to_all_in_the_batch() {
         let waiting: Vec<_> = (0..4)
             .map(|_| scope.spawn(|| bench.accepted("r")))
             .collect();
-        eventually("four wait", || bench.log.queue.len() == 4);
+        eventually("four wait", || bench.log.trail.queue.len() == 4);
         tape.unblock();
         let results = waiting
             .into_iter()
@@ -162,7 +184,7 @@ fn a_record_written_whole_before_the_failure_has_its_receipt() {
     tape.then(Step::Fail(ErrorKind::StorageFull));
     let good = thread::scope(|scope| {
         let waiting = [(); 2].map(|()| scope.spawn(|| bench.accepted("r")));
-        eventually("two wait", || bench.log.queue.len() == 2);
+        eventually("two wait", || bench.log.trail.queue.len() == 2);
         tape.unblock();
         let results = waiting.map(|one| one.join().unwrap());
         results.iter().filter(|result| result.is_ok()).count()
@@ -259,11 +281,11 @@ fn a_flood_of_refusals_never_waits_and_leaves_room_for_accepted_records() {
     }
     let dropped = bench.counted(AuditResult::Dropped);
     assert!(dropped > 0);
-    assert!(bench.log.queue.bytes() <= CAPACITY_FOR_NOTES);
+    assert!(bench.log.trail.queue.bytes() <= CAPACITY_FOR_NOTES);
     thread::scope(|scope| {
         let waiting = scope.spawn(|| bench.accepted("accepted"));
         let queued = usize::try_from(dropped).map(|dropped| flood - dropped + 1);
-        eventually("it is queued", || Ok(bench.log.queue.len()) == queued);
+        eventually("it is queued", || Ok(bench.log.trail.queue.len()) == queued);
         tape.unblock();
         let _receipt = waiting.join().unwrap().unwrap();
     });
@@ -353,7 +375,7 @@ fn closing_tells_who_still_waits_behind_a_stuck_write() {
     tape.wait_for_blocked_write();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| bench.accepted("r1"));
-        eventually("it waits", || bench.log.queue.len() == 1);
+        eventually("it waits", || bench.log.trail.queue.len() == 1);
         bench.log.close(SHORT).unwrap_err();
         let result = waiting.join().unwrap();
         assert_eq!(result.unwrap_err(), AuditError::Closed);
@@ -390,7 +412,7 @@ fn a_writer_that_died_fails_records_instead_of_keeping_them_waiting() {
 #[test]
 fn a_dropped_log_ends_its_thread() {
     let bench = Bench::new(Tape::default().sink(), PATIENCE);
-    let queue = Arc::clone(&bench.log.queue);
+    let queue = Arc::clone(&bench.log.trail.queue);
     drop(bench);
     assert!(queue.wait_for_writer(PATIENCE));
 }
@@ -419,7 +441,7 @@ fn a_pipe_whose_reader_is_gone_gives_errors_and_ill_health() {
 
 #[test]
 fn a_full_device_gives_errors_and_ill_health() {
-    let sink = Sink::file("/dev/full".as_ref()).unwrap();
+    let sink = Sink::file("/dev/full".as_ref(), Bounds::default()).unwrap();
     let bench = Bench::new(sink, PATIENCE);
     let error = bench.accepted("r1").unwrap_err();
     assert_eq!(error, AuditError::Write(ErrorKind::StorageFull));
@@ -430,7 +452,7 @@ fn a_full_device_gives_errors_and_ill_health() {
 fn an_idle_log_makes_a_deleted_file_again_within_seconds() {
     let scratch = Scratch::new();
     let path = scratch.path("audit.jsonl");
-    let bench = Bench::new(Sink::file(&path).unwrap(), PATIENCE);
+    let bench = Bench::new(Sink::file(&path, Bounds::default()).unwrap(), PATIENCE);
     std::fs::remove_file(&path).unwrap();
     eventually("the file is back", || path.exists());
     let _receipt = bench.accepted("r1").unwrap();
@@ -442,7 +464,10 @@ fn a_directory_that_vanished_is_ill_health_until_it_is_back() {
     let scratch = Scratch::new();
     let dir = scratch.path("log");
     std::fs::create_dir(&dir).unwrap();
-    let bench = Bench::new(Sink::file(&dir.join("audit")).unwrap(), PATIENCE);
+    let bench = Bench::new(
+        Sink::file(&dir.join("audit"), Bounds::default()).unwrap(),
+        PATIENCE,
+    );
     std::fs::remove_dir_all(&dir).unwrap();
     let error = bench.accepted("r1").unwrap_err();
     assert_eq!(error, AuditError::Write(ErrorKind::NotFound));

@@ -5,12 +5,24 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::audit::testing::{Scratch, Step, Tape};
 
+impl Sink {
+    /// As the writer does it.
+    fn put(&mut self, lines: &[u8]) -> Result<(), Torn> {
+        self.prepare(0)
+            .map_err(|error| Torn { written: 0, error })?;
+        self.write_lines(lines)
+    }
+}
+
 #[test]
 fn lines_are_appended_to_a_file() {
     let scratch = Scratch::new();
     let path = scratch.path("audit");
     fs::write(&path, "before\n").unwrap();
-    Sink::file(&path).unwrap().write_lines(b"after\n").unwrap();
+    Sink::file(&path, Bounds::default())
+        .unwrap()
+        .put(b"after\n")
+        .unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "before\nafter\n");
 }
 
@@ -18,7 +30,7 @@ fn lines_are_appended_to_a_file() {
 fn a_new_file_is_not_for_everybody() {
     let scratch = Scratch::new();
     let path = scratch.path("audit");
-    Sink::file(&path).unwrap();
+    Sink::file(&path, Bounds::default()).unwrap();
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777 & !MODE, 0, "{mode:o}");
     assert_eq!(mode & 0o600, 0o600, "{mode:o}");
@@ -28,7 +40,7 @@ fn a_new_file_is_not_for_everybody() {
 fn a_missing_directory_is_an_error_that_names_the_path() {
     let scratch = Scratch::new();
     let path = scratch.path("missing/audit");
-    let error = Sink::file(&path).err().unwrap();
+    let error = Sink::file(&path, Bounds::default()).err().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     assert!(error.to_string().contains("missing/audit"), "{error}");
 }
@@ -36,7 +48,7 @@ fn a_missing_directory_is_an_error_that_names_the_path() {
 #[test]
 fn a_directory_is_no_sink() {
     let scratch = Scratch::new();
-    assert!(Sink::file(scratch.dir()).is_err());
+    assert!(Sink::file(scratch.dir(), Bounds::default()).is_err());
 }
 
 #[test]
@@ -44,7 +56,10 @@ fn a_line_that_a_crash_cut_off_is_ended_first() {
     let scratch = Scratch::new();
     let path = scratch.path("audit");
     fs::write(&path, "{\"torn").unwrap();
-    Sink::file(&path).unwrap().write_lines(b"{}\n").unwrap();
+    Sink::file(&path, Bounds::default())
+        .unwrap()
+        .put(b"{}\n")
+        .unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "{\"torn\n{}\n");
 }
 
@@ -52,10 +67,10 @@ fn a_line_that_a_crash_cut_off_is_ended_first() {
 fn a_deleted_file_is_made_again() {
     let scratch = Scratch::new();
     let path = scratch.path("audit");
-    let mut sink = Sink::file(&path).unwrap();
-    sink.write_lines(b"1\n").unwrap();
+    let mut sink = Sink::file(&path, Bounds::default()).unwrap();
+    sink.put(b"1\n").unwrap();
     fs::remove_file(&path).unwrap();
-    sink.write_lines(b"2\n").unwrap();
+    sink.put(b"2\n").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "2\n");
 }
 
@@ -63,10 +78,10 @@ fn a_deleted_file_is_made_again() {
 fn a_file_that_was_moved_away_keeps_its_lines_and_gets_no_more() {
     let scratch = Scratch::new();
     let (path, moved) = (scratch.path("audit"), scratch.path("audit.1"));
-    let mut sink = Sink::file(&path).unwrap();
-    sink.write_lines(b"1\n").unwrap();
+    let mut sink = Sink::file(&path, Bounds::default()).unwrap();
+    sink.put(b"1\n").unwrap();
     fs::rename(&path, &moved).unwrap();
-    sink.write_lines(b"2\n").unwrap();
+    sink.put(b"2\n").unwrap();
     assert_eq!(fs::read_to_string(&moved).unwrap(), "1\n");
     assert_eq!(fs::read_to_string(&path).unwrap(), "2\n");
 }
@@ -75,10 +90,10 @@ fn a_file_that_was_moved_away_keeps_its_lines_and_gets_no_more() {
 fn a_file_put_in_place_of_the_old_one_is_appended_to() {
     let scratch = Scratch::new();
     let (path, other) = (scratch.path("audit"), scratch.path("other"));
-    let mut sink = Sink::file(&path).unwrap();
+    let mut sink = Sink::file(&path, Bounds::default()).unwrap();
     fs::write(&other, "other").unwrap();
     fs::rename(&other, &path).unwrap();
-    sink.write_lines(b"1\n").unwrap();
+    sink.put(b"1\n").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "other\n1\n");
 }
 
@@ -86,10 +101,10 @@ fn a_file_put_in_place_of_the_old_one_is_appended_to() {
 fn a_truncated_file_is_written_on_from_its_start() {
     let scratch = Scratch::new();
     let path = scratch.path("audit");
-    let mut sink = Sink::file(&path).unwrap();
-    sink.write_lines(b"1\n").unwrap();
+    let mut sink = Sink::file(&path, Bounds::default()).unwrap();
+    sink.put(b"1\n").unwrap();
     File::create(&path).unwrap();
-    sink.write_lines(b"2\n").unwrap();
+    sink.put(b"2\n").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "2\n");
 }
 
@@ -99,11 +114,11 @@ fn a_file_that_cannot_be_made_again_fails_until_it_can() {
     let dir = scratch.path("log");
     let path = dir.join("audit");
     fs::create_dir(&dir).unwrap();
-    let mut sink = Sink::file(&path).unwrap();
+    let mut sink = Sink::file(&path, Bounds::default()).unwrap();
     fs::remove_dir_all(&dir).unwrap();
-    assert_eq!(sink.write_lines(b"1\n").unwrap_err().written, 0);
+    assert_eq!(sink.put(b"1\n").unwrap_err().written, 0);
     fs::create_dir(&dir).unwrap();
-    sink.write_lines(b"2\n").unwrap();
+    sink.put(b"2\n").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "2\n");
 }
 
@@ -111,7 +126,7 @@ fn a_file_that_cannot_be_made_again_fails_until_it_can() {
 fn an_interrupted_write_is_taken_up_again() {
     let tape = Tape::default();
     tape.then(Step::Fail(io::ErrorKind::Interrupted));
-    tape.sink().write_lines(b"1\n").unwrap();
+    tape.sink().put(b"1\n").unwrap();
     assert_eq!(tape.text(), "1\n");
 }
 
@@ -120,7 +135,7 @@ fn a_descriptor_that_would_block_is_tried_again() {
     let tape = Tape::default();
     tape.then(Step::Take(1));
     tape.then(Step::Fail(io::ErrorKind::WouldBlock));
-    tape.sink().write_lines(b"1\n").unwrap();
+    tape.sink().put(b"1\n").unwrap();
     assert_eq!(tape.text(), "1\n");
 }
 
@@ -129,7 +144,7 @@ fn a_write_in_parts_is_completed() {
     let tape = Tape::default();
     tape.then(Step::Take(1));
     tape.then(Step::Take(2));
-    tape.sink().write_lines(b"abcdef\n").unwrap();
+    tape.sink().put(b"abcdef\n").unwrap();
     assert_eq!(tape.writes(), ["a", "bc", "def\n"]);
 }
 
@@ -138,7 +153,7 @@ fn a_failure_tells_how_much_was_taken() {
     let tape = Tape::default();
     tape.then(Step::Take(3));
     tape.then(Step::Fail(io::ErrorKind::StorageFull));
-    let torn = tape.sink().write_lines(b"abcdef\n").unwrap_err();
+    let torn = tape.sink().put(b"abcdef\n").unwrap_err();
     assert_eq!(torn.written, 3);
     assert_eq!(torn.error.kind(), io::ErrorKind::StorageFull);
 }
@@ -147,7 +162,7 @@ fn a_failure_tells_how_much_was_taken() {
 fn a_writer_that_takes_nothing_has_failed() {
     let tape = Tape::default();
     tape.then(Step::Take(0));
-    let torn = tape.sink().write_lines(b"a\n").unwrap_err();
+    let torn = tape.sink().put(b"a\n").unwrap_err();
     assert_eq!(torn.error.kind(), io::ErrorKind::WriteZero);
 }
 
@@ -156,9 +171,9 @@ fn after_a_failure_the_next_lines_start_afresh_and_those_after_them_do_not() {
     let tape = Tape::default();
     let mut sink = tape.sink();
     tape.then(Step::Fail(io::ErrorKind::StorageFull));
-    sink.write_lines(b"1\n").unwrap_err();
-    sink.write_lines(b"2\n").unwrap();
-    sink.write_lines(b"3\n").unwrap();
+    sink.put(b"1\n").unwrap_err();
+    sink.put(b"2\n").unwrap();
+    sink.put(b"3\n").unwrap();
     assert_eq!(tape.text(), "\n2\n3\n");
 }
 
@@ -168,9 +183,9 @@ fn a_failure_to_end_the_torn_line_leaves_it_to_be_ended() {
     let mut sink = tape.sink();
     tape.then(Step::Fail(io::ErrorKind::StorageFull));
     tape.then(Step::Fail(io::ErrorKind::StorageFull));
-    sink.write_lines(b"1\n").unwrap_err();
-    assert_eq!(sink.write_lines(b"2\n").unwrap_err().written, 0);
-    sink.write_lines(b"3\n").unwrap();
+    sink.put(b"1\n").unwrap_err();
+    assert_eq!(sink.put(b"2\n").unwrap_err().written, 0);
+    sink.put(b"3\n").unwrap();
     assert_eq!(tape.text(), "\n3\n");
 }
 
@@ -179,8 +194,8 @@ fn writing_no_lines_ends_a_torn_one() {
     let tape = Tape::default();
     let mut sink = tape.sink();
     tape.then(Step::Fail(io::ErrorKind::StorageFull));
-    sink.write_lines(b"1\n").unwrap_err();
-    sink.write_lines(b"").unwrap();
+    sink.put(b"1\n").unwrap_err();
+    sink.put(b"").unwrap();
     assert_eq!(tape.text(), "\n");
 }
 
@@ -190,6 +205,6 @@ fn a_named_pipe_is_refused_instead_of_waited_for() {
     let path = scratch.path("pipe");
     let made = std::process::Command::new("mkfifo").arg(&path).status();
     assert!(made.unwrap().success());
-    let error = Sink::file(&path).err().unwrap();
+    let error = Sink::file(&path, Bounds::default()).err().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }

@@ -15,7 +15,7 @@ fn the_least_configuration_is_enough() {
 fn paths_are_relative_to_the_file() {
     let config = good(&minimal_and("audit: { file: audit.log }"));
     assert_eq!(config.registry, Path::new("conf/machines.yaml"));
-    assert_eq!(config.audit, AuditSink::File("conf/audit.log".into()));
+    assert_eq!(config.audit.sink, AuditSink::File("conf/audit.log".into()));
 }
 
 #[test]

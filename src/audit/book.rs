@@ -1,0 +1,160 @@
+//! What the writer adds to the lines of others: their numbers and hashes, and lines of its own,
+//! which say where the chain begins or goes on, where it was signed, and what was left out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::chain::Head;
+use super::checkpoint::Signer;
+use super::flood::Flood;
+use super::line;
+use super::queue::{Item, Kind};
+use super::sink::{Found, Prepared};
+use super::timestamp::Timestamp;
+use crate::clock::Now;
+
+/// How often the chain is signed.
+#[derive(Clone)]
+pub struct Checkpoints {
+    /// With what; without it, never.
+    pub signer: Option<Arc<Signer>>,
+    /// After so many records,
+    pub records: u64,
+    /// and after so long, where there were any.
+    pub interval: Duration,
+}
+
+/// The state of one stream of lines.
+pub(super) struct Book {
+    head: Head,
+    /// What the next line has to say before any other.
+    opening: Option<Opening>,
+    checkpoints: Checkpoints,
+    /// Records since the last checkpoint.
+    unsigned: u64,
+    /// When the first of them was written, on the monotonic clock.
+    unsigned_since: Duration,
+    /// What strangers' refusals were left out.
+    flood: Option<Arc<Flood>>,
+}
+
+#[derive(Clone, Copy)]
+struct Opening {
+    event: &'static str,
+    /// The line before it was cut off.
+    torn: bool,
+}
+
+impl Book {
+    /// `found` is what the sink held already.
+    pub(super) fn open(found: &Found, checkpoints: Checkpoints, flood: Option<Arc<Flood>>) -> Book {
+        let event = match found.head {
+            Some(_) => "restart",
+            None => "begin",
+        };
+        Book {
+            head: found.head.unwrap_or(Head::START),
+            opening: Some(Opening {
+                event,
+                torn: found.torn,
+            }),
+            checkpoints,
+            unsigned: 0,
+            unsigned_since: Duration::ZERO,
+            flood,
+        }
+    }
+
+    /// Makes the batch ready to be written: adds the lines of its own and links them all. The chain
+    /// goes on from a line only once [`Book::written`] has heard of it.
+    pub(super) fn complete(
+        &mut self,
+        batch: &mut Vec<Item>,
+        prepared: Prepared,
+        now: Now,
+        closing: bool,
+    ) {
+        if prepared.reopened || prepared.torn {
+            let known = self.opening.take();
+            self.opening = Some(Opening {
+                event: known.map_or("reopen", |opening| opening.event),
+                torn: prepared.torn || known.is_some_and(|opening| opening.torn),
+            });
+        }
+        if let Some(opening) = self.opening {
+            batch.splice(0..0, own(Kind::Opening, &self.opening_line(opening, now)));
+        }
+        if let Some(flood) = &self.flood
+            && let Some(summary) = flood.summary(now, closing)
+        {
+            batch.extend(own(Kind::Summary, &summary));
+        }
+        let mut head = self.head;
+        for item in batch.iter_mut() {
+            head = head.link(&mut item.line);
+            item.head = head;
+        }
+        if let Some(signer) = &self.checkpoints.signer
+            && self.is_due(batch.len() as u64, now, closing)
+            && let Some(mut item) = own(Kind::Checkpoint, &signer.sign(head, now.wall_ms))
+        {
+            item.head = head.link(&mut item.line);
+            batch.push(item);
+        }
+    }
+
+    /// A line has been handed to the operating system, whole.
+    pub(super) fn written(&mut self, item: &Item, now: Now) {
+        self.head = item.head;
+        match item.kind {
+            Kind::Checkpoint => {
+                self.unsigned = 0;
+                return;
+            }
+            Kind::Opening => self.opening = None,
+            _ => {}
+        }
+        if self.unsigned == 0 {
+            self.unsigned_since = now.mono;
+        }
+        self.unsigned += 1;
+    }
+
+    fn is_due(&self, coming: u64, now: Now, closing: bool) -> bool {
+        let unsigned = self.unsigned + coming;
+        let waited = now.mono.saturating_sub(self.unsigned_since);
+        unsigned > 0
+            && (closing
+                || unsigned >= self.checkpoints.records
+                || (self.unsigned > 0 && waited >= self.checkpoints.interval))
+    }
+
+    fn opening_line(&self, opening: Opening, now: Now) -> impl Serialize + use<> {
+        #[derive(Serialize)]
+        struct Line {
+            ts: Timestamp,
+            decision: &'static str,
+            event: &'static str,
+            after: String,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            torn: bool,
+        }
+        Line {
+            ts: Timestamp {
+                unix_ms: now.wall_ms,
+            },
+            decision: "log",
+            event: opening.event,
+            after: self.head.to_string(),
+            torn: opening.torn,
+        }
+    }
+}
+
+/// A line of the writer's own. Its records have nothing that could fail to be encoded.
+fn own(kind: Kind, record: &impl Serialize) -> Option<Item> {
+    let line = line::encode(record).ok()?;
+    Some(Item::new(kind, line, None))
+}

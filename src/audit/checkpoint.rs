@@ -1,0 +1,109 @@
+//! Checkpoints: now and then a line in which the gateway signs, with a key of its own, where the
+//! chain stands. Whoever holds the key's public half can tell a log from one that somebody without
+//! the private half has written anew.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use serde::Serialize;
+
+use super::chain::Head;
+use super::timestamp::Timestamp;
+
+/// Signs checkpoints. The private key is wiped when it is dropped.
+pub struct Signer(SigningKey);
+
+impl Signer {
+    /// A signer with the gateway's key.
+    pub fn new(key: SigningKey) -> Signer {
+        Signer(key)
+    }
+
+    /// The record of a checkpoint at `head`, at `wall_ms` (Unix milliseconds).
+    pub(super) fn sign(&self, head: Head, wall_ms: u64) -> impl Serialize + use<> {
+        #[derive(Serialize)]
+        struct Line {
+            ts: Timestamp,
+            decision: &'static str,
+            head: String,
+            gateway_key: String,
+            signature: String,
+        }
+        let ts = Timestamp { unix_ms: wall_ms };
+        let signature = self
+            .0
+            .sign(message(&head.to_string(), &ts.to_string()).as_bytes());
+        Line {
+            ts,
+            decision: "checkpoint",
+            head: head.to_string(),
+            gateway_key: STANDARD.encode(self.0.verifying_key().as_bytes()),
+            signature: STANDARD.encode(signature.to_bytes()),
+        }
+    }
+}
+
+/// Whether `signature`, in base64, is one of `key` over a checkpoint. Anything odd is none.
+pub fn verifies(key: &VerifyingKey, head: &str, ts: &str, signature: &str) -> bool {
+    let signature =
+        (STANDARD.decode(signature).ok()).and_then(|bytes| Signature::from_slice(&bytes).ok());
+    signature.is_some_and(|signature| {
+        key.verify_strict(message(head, ts).as_bytes(), &signature)
+            .is_ok()
+    })
+}
+
+/// What is signed. Its beginning keeps it from being anything else that the key might sign.
+fn message(head: &str, ts: &str) -> String {
+    format!("countersign-audit-checkpoint-1:{head}:{ts}")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn signed() -> (VerifyingKey, serde_json::Value) {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let head = Head {
+            seq: 12,
+            hash: [0xab; 32],
+        };
+        let line = Signer::new(key.clone()).sign(head, 1_750_000_000_123);
+        (key.verifying_key(), serde_json::to_value(line).unwrap())
+    }
+
+    fn good(key: &VerifyingKey, line: &serde_json::Value) -> bool {
+        let text = |name: &str| line[name].as_str().unwrap().to_owned();
+        verifies(key, &text("head"), &text("ts"), &text("signature"))
+    }
+
+    #[test]
+    fn a_checkpoint_verifies_under_the_key_it_names() {
+        let (key, line) = signed();
+        assert!(good(&key, &line));
+        let named = STANDARD.decode(line["gateway_key"].as_str().unwrap());
+        assert_eq!(named.unwrap(), key.as_bytes());
+    }
+
+    #[test]
+    fn it_does_not_under_another() {
+        let (_, line) = signed();
+        let other = SigningKey::from_bytes(&[8; 32]).verifying_key();
+        assert!(!good(&other, &line));
+    }
+
+    #[test]
+    fn it_holds_the_head_and_the_time() {
+        let (key, line) = signed();
+        for (name, value) in [
+            ("head", line["head"].as_str().unwrap().replace("12:", "13:")),
+            ("ts", "2025-06-15T15:06:40.124Z".to_owned()),
+            ("signature", "AAAA".to_owned()),
+        ] {
+            let mut changed = line.clone();
+            changed[name] = value.into();
+            assert!(!good(&key, &changed), "{name}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The bound on records that strangers cause: so many a second, and the rest as numbers.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::timestamp::Timestamp;
+use crate::auth::refusal::Code;
+use crate::clock::Now;
+
+/// Counts the refusals of strangers, and lets so many of each second be recorded.
+pub(super) struct Flood {
+    per_second: u32,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The second of the monotonic clock that is being counted.
+    second: u64,
+    recorded: u32,
+    left_out: [u64; Code::ALL.len()],
+    /// When the first was left out since the last summary.
+    since: Option<Now>,
+}
+
+/// Least time between two summaries. A flood costs six lines a minute beyond its share.
+const SUMMARY: Duration = Duration::from_secs(10);
+
+impl Flood {
+    pub(super) fn new(per_second: u32) -> Flood {
+        Flood {
+            per_second,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Whether this refusal may be recorded; if not, it is counted.
+    pub(super) fn admits(&self, code: Code, now: Now) -> bool {
+        let mut state = self.lock();
+        let second = now.mono.as_secs();
+        if second != state.second {
+            (state.second, state.recorded) = (second, 0);
+        }
+        if state.recorded < self.per_second {
+            state.recorded += 1;
+            return true;
+        }
+        state.left_out[code as usize] += 1;
+        state.since.get_or_insert(now);
+        false
+    }
+
+    /// What was left out since the last summary, if it is time for one, or the log is `closing`.
+    pub(super) fn summary(&self, now: Now, closing: bool) -> Option<impl Serialize + use<>> {
+        #[derive(Serialize)]
+        struct Line {
+            ts: Timestamp,
+            decision: &'static str,
+            since: Timestamp,
+            left_out: BTreeMap<&'static str, u64>,
+        }
+        let mut state = self.lock();
+        let since = state.since?;
+        if !closing && now.mono.saturating_sub(since.mono) < SUMMARY {
+            return None;
+        }
+        state.since = None;
+        let counts = std::mem::replace(&mut state.left_out, [0; Code::ALL.len()]);
+        let at = |wall_ms| Timestamp { unix_ms: wall_ms };
+        Some(Line {
+            ts: at(now.wall_ms),
+            decision: "summary",
+            since: at(since.wall_ms),
+            left_out: (Code::ALL.into_iter().zip(counts))
+                .filter(|(_, count)| *count > 0)
+                .map(|(code, count)| (code.as_str(), count))
+                .collect(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Now {
+        Now {
+            wall_ms: 1_750_000_000_000 + ms,
+            mono: Duration::from_millis(ms),
+        }
+    }
+
+    fn shown(flood: &Flood, now: Now, closing: bool) -> Option<serde_json::Value> {
+        let line = flood.summary(now, closing)?;
+        Some(serde_json::to_value(line).unwrap())
+    }
+
+    #[test]
+    fn so_many_a_second_are_recorded_and_no_more() {
+        let flood = Flood::new(3);
+        let admitted = |ms| flood.admits(Code::BadSignature, at(ms));
+        let of = |second: u64| (0..100).filter(|n| admitted(second * 1000 + n)).count();
+        assert_eq!([of(0), of(1), of(7)], [3, 3, 3]);
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_by_code_after_a_while_and_once() {
+        let flood = Flood::new(1);
+        for (ms, code) in [
+            (0, Code::BadSignature),
+            (500, Code::BadSignature),
+            (600, Code::NoRoute),
+        ] {
+            flood.admits(code, at(ms));
+        }
+        assert_eq!(shown(&flood, at(10_499), false), None);
+        let line = shown(&flood, at(10_500), false).unwrap();
+        let left_out = serde_json::json!({"bad_signature": 1, "no_route": 1});
+        assert_eq!(line["left_out"], left_out);
+        assert_eq!(line["since"], "2025-06-15T15:06:40.500Z");
+        assert_eq!(shown(&flood, at(99_000), false), None);
+    }
+
+    #[test]
+    fn a_log_that_is_closed_tells_it_at_once() {
+        let flood = Flood::new(1);
+        flood.admits(Code::NoRoute, at(0));
+        assert_eq!(shown(&flood, at(1), true), None);
+        flood.admits(Code::NoRoute, at(2));
+        assert!(shown(&flood, at(3), true).is_some());
+    }
+}

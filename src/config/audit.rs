@@ -1,0 +1,177 @@
+//! What becomes of the audit records.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::DecodePrivateKey;
+
+use super::operation;
+use super::reader::{Place, Table};
+use super::units::{duration, size, whole};
+
+/// Where the audit records go, and how they are kept honest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// The audit trail: every request that was let through, and every refusal of a machine whose
+    /// signature was good.
+    pub sink: AuditSink,
+    /// Refusals before a signature has verified: anybody can cause those.
+    pub refusals: Refusals,
+    /// Longest wait of an accepted request for its record, default 250 ms; then
+    /// `audit_unavailable`.
+    pub deadline: Duration,
+    /// The gateway's own key, by which it signs where the trail stands. Default: it does not.
+    pub signing_key: Option<GatewayKey>,
+    /// After so many records it signs, default 1000,
+    pub checkpoint_records: u64,
+    /// and after so long, default 60 s, where there were any.
+    pub checkpoint_interval: Duration,
+    /// When the file of the trail is put aside and a new one begun.
+    pub rotate: Rotate,
+}
+
+/// A place for records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditSink {
+    /// Standard output, written `-`; the default of the trail.
+    Stdout,
+    /// Appended to this file.
+    File(PathBuf),
+}
+
+/// The records that strangers cause. They are bounded, in rate and in all, so that a flood of them
+/// cannot fill the disk on which accepted requests depend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusals {
+    /// A file of their own: by default, beside that of the trail, with `.refused` in its name.
+    /// `None`: among the others, on standard output.
+    pub file: Option<PathBuf>,
+    /// Most of them in a second, default 100; the rest is only counted, in a summary.
+    pub per_second: u32,
+    /// Largest size of the file, in bytes, default 64 MiB. Then it is put aside, under its name with
+    /// `.1`, in the place of the one before.
+    pub size: u64,
+}
+
+/// When a file is put aside; nothing is ever deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotate {
+    /// Largest size, in bytes. Default: any.
+    pub size: Option<u64>,
+    /// Greatest age. Default: any.
+    pub age: Option<Duration>,
+}
+
+/// The gateway's private key. It has no `Debug` to speak of; clones are wiped one by one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GatewayKey(SigningKey);
+
+impl GatewayKey {
+    /// The key, to sign with.
+    pub fn reveal(&self) -> &SigningKey {
+        &self.0
+    }
+}
+
+impl fmt::Debug for GatewayKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GatewayKey(..)")
+    }
+}
+
+pub(super) fn read(mut table: Table<'_>, base: &Path) -> Audit {
+    let sink = table.value("file", AuditSink::Stdout, |text| match text {
+        "-" => Ok(AuditSink::Stdout),
+        _ => operation::path(text, base).map(AuditSink::File),
+    });
+    let refusals = refusals(table.table("refusals"), &sink, base);
+    let deadline = table.value(
+        "deadline",
+        Duration::from_millis(250),
+        duration(Duration::from_millis(10)..=Duration::from_secs(60)),
+    );
+    let signing_key = (table.place("signing_key")).and_then(|place| signing_key(&place, base));
+    let mut checkpoint = table.table("checkpoint");
+    let checkpoint_records = checkpoint.value("records", 1000, whole(1..=1_000_000));
+    let checkpoint_interval = checkpoint.value(
+        "interval",
+        Duration::from_secs(60),
+        duration(Duration::from_secs(1)..=Duration::from_secs(86_400)),
+    );
+    let rotate = rotate(table.place("rotate"), &sink);
+    Audit {
+        sink,
+        refusals,
+        deadline,
+        signing_key,
+        checkpoint_records,
+        checkpoint_interval,
+        rotate,
+    }
+}
+
+fn refusals(mut table: Table<'_>, trail: &AuditSink, base: &Path) -> Refusals {
+    let default = match trail {
+        AuditSink::Stdout => None,
+        AuditSink::File(path) => Some(beside(path)),
+    };
+    let file = table.value("file", default, |text| {
+        let file = operation::path(text, base)?;
+        match *trail == AuditSink::File(file.clone()) {
+            true => Err("is the file of the accepted ones; name another".into()),
+            false => Ok(Some(file)),
+        }
+    });
+    Refusals {
+        file,
+        per_second: table.value("per_second", 100, whole(1..=100_000)),
+        size: table.value("size", 64 << 20, size(1 << 20..=1 << 40)),
+    }
+}
+
+/// `audit.jsonl` becomes `audit.refused.jsonl`.
+fn beside(trail: &Path) -> PathBuf {
+    let extension = trail.extension().and_then(|extension| extension.to_str());
+    trail.with_extension(match extension {
+        Some(extension) => format!("refused.{extension}"),
+        None => "refused".to_owned(),
+    })
+}
+
+fn rotate(place: Option<Place<'_>>, trail: &AuditSink) -> Rotate {
+    let Some(place) = place else {
+        return Rotate::default();
+    };
+    if *trail == AuditSink::Stdout {
+        place.mistake("rotates standard output; name an audit.file, or remove it");
+    }
+    let mut table = place.table();
+    let hour = Duration::from_secs(3600);
+    Rotate {
+        size: table.value("size", None, |text| size(1 << 20..=1 << 40)(text).map(Some)),
+        age: table.value("age", None, |text| {
+            duration(hour..=24 * 366 * hour)(text).map(Some)
+        }),
+    }
+}
+
+fn signing_key(place: &Place<'_>, base: &Path) -> Option<GatewayKey> {
+    place.parse(|text| {
+        let path = operation::path(text, base)?;
+        let pem = super::secret_file::read(&path, MAX_KEY)?;
+        let text = std::str::from_utf8(&pem).ok();
+        text.and_then(|text| SigningKey::from_pkcs8_pem(text).ok())
+            .map(GatewayKey)
+            .ok_or_else(|| {
+                format!(
+                    "{} is not an Ed25519 private key in PKCS#8 PEM; make one with countersign keygen",
+                    path.display()
+                )
+            })
+    })
+}
+
+/// A PEM key is some hundred bytes.
+const MAX_KEY: usize = 8 * 1024;
