@@ -10,6 +10,7 @@
 
 mod book;
 pub mod chain;
+pub mod check;
 pub mod checkpoint;
 mod error;
 mod flood;

@@ -4,9 +4,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use moka::sync::Cache;
+use rayon::prelude::*;
 
 use super::floor::Floor;
-use super::parts::in_parts;
 use crate::auth::replay::{Claim, ClaimError, NonceKey, NonceStore, Window};
 use crate::clock::Clock;
 
@@ -72,11 +72,9 @@ impl MemoryNonces {
                 let _ = floor.count(cover, claim);
             }
         }
-        in_parts(claims, |part| {
-            for claim in part {
-                self.spent.insert(claim.nonce, ());
-            }
-        });
+        claims
+            .par_iter()
+            .for_each(|claim| self.spent.insert(claim.nonce, ()));
     }
 
     /// The floor, in Unix seconds.

@@ -4,7 +4,6 @@
 mod floor;
 mod journal;
 mod memory;
-mod parts;
 mod shared;
 
 pub use journal::JournaledNonces;

@@ -1,0 +1,138 @@
+//! What can be wrong with a log.
+
+use std::fmt;
+
+use super::super::chain::Head;
+
+/// A fault, and where it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The file.
+    pub file: String,
+    /// The line in it, from 1.
+    pub line: u64,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+/// What can be wrong with a log, or with one line of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It has no number and hash, and is not a line that a crash cut off.
+    #[error("this is no line of a log: it does not end in a number and a hash")]
+    NotALine,
+    /// Its hash is not that of its content behind the line before.
+    #[error("altered: the hash is not that of this line behind the one before")]
+    Altered,
+    /// Records are gone.
+    #[error("missing: {} between this line and the one before", numbers(*.from, *.to))]
+    Missing {
+        /// The first of them,
+        from: u64,
+        /// and the last.
+        to: u64,
+    },
+    /// It stands in another place than it was written in.
+    #[error("reordered: record {0} stands in another place than it was written in")]
+    Reordered(u64),
+    /// It is there twice.
+    #[error("doubled: record {0} is there already")]
+    Doubled(u64),
+    /// The first line is not the first record.
+    #[error(
+        "the beginning is cut off: the first record here is {0}. If it is in an older file, name \
+         that file first, or the hash of its last line with --continues"
+    )]
+    BeginningCutOff(u64),
+    /// The first line does not continue what it should.
+    #[error("does not continue the log that it should: another hash stands before it")]
+    ContinuesAnother,
+    /// A new chain begins.
+    #[error(
+        "a new chain begins in the middle: the log before it was taken away, or is another \
+         gateway's. If the gateway writes to standard output, --restarts accepts it"
+    )]
+    BeginsAnew,
+    /// A checkpoint of somebody else.
+    #[error("foreign: the checkpoint is signed with {0}, which is not the gateway's key")]
+    ForeignKey(String),
+    /// A checkpoint that does not verify.
+    #[error("forged: the signature of the checkpoint does not verify")]
+    CheckpointForged,
+    /// The chain is not the one that was signed.
+    #[error(
+        "rewritten: the gateway has signed {signed} here, and the chain stands at {found}; \
+         something before this line, and after the last good checkpoint, was changed"
+    )]
+    Rewritten {
+        /// What the checkpoint says.
+        signed: String,
+        /// What the lines come to.
+        found: Head,
+    },
+    /// The machine's signature does not verify.
+    #[error("the signature of machine {0} does not verify: the request was not signed like this")]
+    ClientSignature(String),
+    /// The key does not belong to the machine.
+    #[error("unknown key: {key} does not belong to machine {machine}, by the registry or this log")]
+    UnknownKey {
+        /// The machine named.
+        machine: String,
+        /// The key, in base64.
+        key: String,
+    },
+    /// An accepted record lacks what its signature is over.
+    #[error("incomplete: an accepted request without {0}")]
+    Incomplete(&'static str),
+    /// The end is gone.
+    #[error("the end is cut off: {wanted} was the head once, and the log ends at {found}")]
+    EndCutOff {
+        /// The head that was asked for,
+        wanted: Head,
+        /// and where the log ends.
+        found: Head,
+    },
+    /// The head that was asked for is not in it, though its number is.
+    #[error("rewritten: {0} was the head once, and another record has its number")]
+    AnotherHead(Head),
+    /// Nothing was signed.
+    #[error("there is no checkpoint that the given gateway key has signed")]
+    NoCheckpoint,
+}
+
+fn numbers(from: u64, to: u64) -> String {
+    match from == to {
+        true => format!("record {from}"),
+        false => format!("records {from} to {to}"),
+    }
+}
+
+impl Fault {
+    /// One word for programs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Fault::NotALine => "not_a_line",
+            Fault::Altered => "altered",
+            Fault::Missing { .. } => "missing",
+            Fault::Reordered(_) => "reordered",
+            Fault::Doubled(_) => "doubled",
+            Fault::BeginningCutOff(_) => "beginning_cut_off",
+            Fault::ContinuesAnother => "continues_another",
+            Fault::BeginsAnew => "begins_anew",
+            Fault::ForeignKey(_) => "foreign_key",
+            Fault::CheckpointForged => "checkpoint_forged",
+            Fault::Rewritten { .. } | Fault::AnotherHead(_) => "rewritten",
+            Fault::ClientSignature(_) => "client_signature",
+            Fault::UnknownKey { .. } => "unknown_key",
+            Fault::Incomplete(_) => "incomplete",
+            Fault::EndCutOff { .. } => "end_cut_off",
+            Fault::NoCheckpoint => "no_checkpoint",
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.fault)
+    }
+}

@@ -1,0 +1,236 @@
+//! The lines in their order: where they do not go together, and what became of them.
+
+use std::collections::{HashMap, HashSet};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::super::chain::Head;
+use super::record::{Checkpoint, Content, Examined, Proof, Unproved};
+use super::{Believed, Fault, Finding, Verdict};
+
+/// Goes along a log, from line to line and from file to file.
+pub(super) struct Follower {
+    believed: Believed,
+    verdict: Verdict,
+    /// Where the chain stands by the last line.
+    at: Option<Head>,
+    /// The last lines, so that one that is there twice is told from one out of place.
+    recent: HashMap<u64, Head>,
+    /// Lines that stood too early: those that belong before them come after.
+    early: HashMap<u64, Head>,
+    /// Lines without a place in the chain, of which the next one may say that they were cut off.
+    loose: Vec<Finding>,
+    /// Whether the head that was asked for was met.
+    met: bool,
+    /// Where the last line was.
+    place: (String, u64),
+}
+
+/// How far a line may have been moved, or doubled, and still be called so; beyond it, it is
+/// missing in one place and unexpected in another.
+const REACH: usize = 4096;
+
+impl Follower {
+    pub(super) fn new(believed: Believed) -> Follower {
+        Follower {
+            believed,
+            verdict: Verdict::default(),
+            at: None,
+            recent: HashMap::new(),
+            early: HashMap::new(),
+            loose: Vec::new(),
+            met: false,
+            place: (String::new(), 0),
+        }
+    }
+
+    /// Goes on with the lines of `file` after the first `before`.
+    pub(super) fn follow(
+        &mut self,
+        file: &str,
+        before: u64,
+        lines: &[Examined<'_>],
+        report: &mut impl FnMut(Finding),
+    ) {
+        for (index, line) in lines.iter().enumerate() {
+            self.place = (file.to_owned(), before + index as u64 + 1);
+            if line.is_empty {
+                continue;
+            }
+            self.verdict.lines += 1;
+            let Some((body, claimed)) = line.claimed else {
+                self.loose.push(self.finding(Fault::NotALine));
+                continue;
+            };
+            self.settle_loose(&line.content, report);
+            if !self.link(body, claimed, &lines[index + 1..], report) {
+                continue;
+            }
+            if self.believed.head == Some(claimed) {
+                self.met = true;
+            }
+            self.look_into(&line.content, report);
+            self.at = Some(claimed);
+            self.recent.insert(claimed.seq, claimed);
+            let reach = REACH as u64;
+            self.recent.remove(&claimed.seq.wrapping_sub(reach));
+        }
+    }
+
+    /// What can be said when nothing follows.
+    pub(super) fn end(mut self, report: &mut impl FnMut(Finding)) -> Verdict {
+        self.loose.drain(..).for_each(&mut *report);
+        let found = self.at.unwrap_or(Head::START);
+        if let Some(wanted) = self.believed.head.filter(|_| !self.met) {
+            report(self.finding(match wanted.seq > found.seq {
+                true => Fault::EndCutOff { wanted, found },
+                false => Fault::AnotherHead(wanted),
+            }));
+        }
+        if self.believed.gateway_key.is_some() && self.verdict.checkpoints == 0 {
+            report(self.finding(Fault::NoCheckpoint));
+        }
+        self.verdict.head = self.at;
+        self.verdict
+    }
+
+    /// Lines that were cut off are no fault where the gateway has said so in the line after them.
+    fn settle_loose(&mut self, next: &Content, report: &mut impl FnMut(Finding)) {
+        let said = matches!(next, Content::Log { torn: true });
+        let torn = usize::from(said && !self.loose.is_empty());
+        self.verdict.torn += torn as u64;
+        let faults = self.loose.len() - torn;
+        self.loose.drain(..).take(faults).for_each(report);
+    }
+
+    /// Puts a line behind the one before it; `false` if it has no place there.
+    fn link(
+        &mut self,
+        body: &[u8],
+        claimed: Head,
+        following: &[Examined<'_>],
+        report: &mut impl FnMut(Finding),
+    ) -> bool {
+        while let Some(at) = self.at
+            && claimed.seq > at.seq + 1
+            && let Some(early) = self.early.remove(&(at.seq + 1))
+        {
+            self.at = Some(early);
+        }
+        let fault = match self.at {
+            None => self.begin(body, claimed),
+            Some(at) if claimed.seq == at.seq + 1 => {
+                (at.after(claimed.seq, body) != claimed).then_some(Fault::Altered)
+            }
+            Some(_) if self.recent.get(&claimed.seq) == Some(&claimed) => {
+                report(self.finding(Fault::Doubled(claimed.seq)));
+                return false;
+            }
+            Some(_) if claimed.seq == 1 && Head::START.after(1, body) == claimed => {
+                self.recent.clear();
+                (!self.believed.restarts).then_some(Fault::BeginsAnew)
+            }
+            Some(at) if claimed.seq > at.seq => {
+                let missing = at.seq + 1;
+                let comes_later = (following.iter().take(REACH))
+                    .any(|line| line.claimed.is_some_and(|(_, head)| head.seq == missing));
+                if comes_later {
+                    self.early.insert(claimed.seq, claimed);
+                    report(self.finding(Fault::Reordered(claimed.seq)));
+                    return false;
+                }
+                Some(Fault::Missing {
+                    from: missing,
+                    to: claimed.seq - 1,
+                })
+            }
+            Some(_) => {
+                report(self.finding(Fault::Reordered(claimed.seq)));
+                return false;
+            }
+        };
+        if let Some(fault) = fault {
+            report(self.finding(fault));
+        }
+        true
+    }
+
+    /// Whether the first line is one.
+    fn begin(&self, body: &[u8], claimed: Head) -> Option<Fault> {
+        match self.believed.continues {
+            Some(hash) => {
+                let before = Head {
+                    seq: claimed.seq.saturating_sub(1),
+                    hash,
+                };
+                (before.after(claimed.seq, body) != claimed).then_some(Fault::ContinuesAnother)
+            }
+            None if claimed.seq != 1 => Some(Fault::BeginningCutOff(claimed.seq)),
+            None => (Head::START.after(1, body) != claimed).then_some(Fault::Altered),
+        }
+    }
+
+    fn look_into(&mut self, content: &Content, report: &mut impl FnMut(Finding)) {
+        self.verdict.unsigned += 1;
+        let fault = match content {
+            Content::Accepted(proof) => {
+                self.verdict.accepted += 1;
+                self.owned(proof)
+            }
+            Content::Checkpoint(checkpoint) => self.signed(checkpoint),
+            Content::Registry(owners) => {
+                for (machine, keys) in owners {
+                    let known: &mut HashSet<_> =
+                        self.believed.keys.entry(machine.clone()).or_default();
+                    known.extend(keys);
+                }
+                None
+            }
+            Content::Log { .. } | Content::Other => None,
+        };
+        if let Some(fault) = fault {
+            report(self.finding(fault));
+        }
+    }
+
+    fn owned(&self, proof: &Result<Proof, Unproved>) -> Option<Fault> {
+        match proof {
+            Err(Unproved::Incomplete(what)) => Some(Fault::Incomplete(what)),
+            Err(Unproved::Signature(machine)) => Some(Fault::ClientSignature(machine.clone())),
+            Ok(Proof { machine, key }) => {
+                let keys = self.believed.keys.get(machine);
+                let is_known = keys.is_some_and(|keys| keys.contains(key));
+                (!is_known).then(|| Fault::UnknownKey {
+                    machine: machine.clone(),
+                    key: STANDARD.encode(key),
+                })
+            }
+        }
+    }
+
+    fn signed(&mut self, checkpoint: &Checkpoint) -> Option<Fault> {
+        self.believed.gateway_key?;
+        let found = self.at.unwrap_or(Head::START);
+        if !checkpoint.names_the_key {
+            return Some(Fault::ForeignKey(checkpoint.gateway_key.clone()));
+        }
+        if !checkpoint.verifies {
+            return Some(Fault::CheckpointForged);
+        }
+        if checkpoint.head != found.to_string() {
+            return Some(Fault::Rewritten {
+                signed: checkpoint.head.clone(),
+                found,
+            });
+        }
+        self.verdict.checkpoints += 1;
+        self.verdict.unsigned = 0;
+        None
+    }
+
+    fn finding(&self, fault: Fault) -> Finding {
+        let (file, line) = self.place.clone();
+        Finding { file, line, fault }
+    }
+}
