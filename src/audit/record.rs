@@ -2,6 +2,7 @@
 //! checked; in `wire` the flat order of fields in the line.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::untrusted::{ClaimedMachine, ClaimedNonce, Method, PathOnly};
 use crate::auth::identity::{Machine, MachineId, PublicKey};
@@ -142,4 +143,6 @@ pub struct RegistryLoaded<'a> {
     /// Machines of both with the same keys, in which something else differs: switched off or on,
     /// another name or date.
     pub changed: &'a [MachineId],
+    /// The added machines and those with other keys, with the keys that are theirs from now on.
+    pub keys: &'a [Arc<Machine>],
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
@@ -15,8 +16,8 @@ use super::untrusted::{ClaimedMachine, ClaimedNonce, Method, PathOnly};
 use crate::auth::identity::{Fingerprint, Machine, MachineId, PublicKey};
 use crate::metrics::Auth;
 
-/// Most ids that one list of a registry record names: more than an edit by hand touches, and
-/// about 130 KB at the longest ids. Beyond it only the count tells.
+/// Most ids, or owners of keys, that one list of a registry record names: more than an edit by hand
+/// touches, and some 200 KB at the longest ids. Beyond it only the count tells.
 const LISTED: usize = 1000;
 
 impl Serialize for Accepted<'_> {
@@ -79,6 +80,7 @@ impl Serialize for RegistryLoaded<'_> {
             removed: Ids<'a>,
             keys_changed: Ids<'a>,
             changed: Ids<'a>,
+            keys: Vec<Owner<'a>>,
         }
         Line {
             ts: Timestamp {
@@ -91,6 +93,7 @@ impl Serialize for RegistryLoaded<'_> {
             removed: Ids::of(self.removed),
             keys_changed: Ids::of(self.keys_changed),
             changed: Ids::of(self.changed),
+            keys: self.keys.iter().take(LISTED).map(Owner::of).collect(),
         }
         .serialize(serializer)
     }
@@ -214,6 +217,23 @@ impl<'a> KnownMachine<'a> {
             owner: machine.owner.as_deref(),
             key: Shown(key.fingerprint()),
             public_key: Shown(Base64Display::new(key.as_bytes(), &STANDARD)),
+        }
+    }
+}
+
+/// A machine and the keys that are its own.
+#[derive(Serialize)]
+struct Owner<'a> {
+    id: &'a str,
+    public_keys: Vec<Shown<Base64<'a>>>,
+}
+
+impl<'a> Owner<'a> {
+    fn of(machine: &'a Arc<Machine>) -> Owner<'a> {
+        let base64 = |key: &'a PublicKey| Shown(Base64Display::new(key.as_bytes(), &STANDARD));
+        Owner {
+            id: machine.id.as_str(),
+            public_keys: machine.keys.iter().map(base64).collect(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod audit;
 mod check;
 mod demo;
 mod health;
@@ -39,6 +40,7 @@ enum Command {
     Sign(sign::SignArgs),
     Request(request::RequestArgs),
     Health(health::HealthArgs),
+    Audit(audit::AuditArgs),
 }
 
 /// Why a command ended without success, with the text for the person who ran it.
@@ -112,6 +114,7 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
         Command::Sign(args) => sign::run(&args, out),
         Command::Request(args) => request::run(&args, out),
         Command::Health(args) => health::run(&args),
+        Command::Audit(args) => audit::run(&args, out),
     }
 }
 

@@ -114,6 +114,11 @@ impl Reloading {
         let now = self.clock.now();
         self.metrics
             .registry_loaded(change.machines, now.unix_seconds());
+        let registry = self.registry.current();
+        let with_keys = change.added.iter().chain(&change.keys_changed);
+        let keys: Vec<_> = with_keys
+            .filter_map(|id| registry.find(id.as_str()).cloned())
+            .collect();
         self.audit.registry_loaded(&RegistryLoaded {
             wall_ms: now.wall_ms,
             digest: &change.digest,
@@ -122,6 +127,7 @@ impl Reloading {
             removed: &change.removed,
             keys_changed: &change.keys_changed,
             changed: &change.otherwise_changed,
+            keys: &keys,
         });
     }
 }

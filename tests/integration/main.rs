@@ -28,5 +28,6 @@ mod replay;
 mod shared;
 mod shutdown;
 mod siege;
+mod trail;
 mod upstream;
 mod vectors;

@@ -109,5 +109,4 @@ fn block(file: &mut impl BufRead) -> io::Result<Vec<Vec<u8>>> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;

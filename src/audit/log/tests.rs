@@ -331,6 +331,7 @@ fn the_registry_is_recorded_also_during_a_flood() {
         removed: &[],
         keys_changed: &[],
         changed: &[],
+        keys: &[],
     });
     tape.unblock();
     bench.log.close(PATIENCE).unwrap();

@@ -214,6 +214,7 @@ fn a_registry_record_names_what_changed() {
         removed: &ids[2..],
         keys_changed: &[],
         changed: &[],
+        keys: &[Arc::new(machine())],
     };
     let expected = json!({
         "ts": "1970-01-01T00:00:00.000Z",
@@ -224,6 +225,7 @@ fn a_registry_record_names_what_changed() {
         "removed": { "count": 1, "ids": ["c"] },
         "keys_changed": { "count": 0, "ids": [] },
         "changed": { "count": 0, "ids": [] },
+        "keys": [{ "id": "m-1", "public_keys": ["11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="] }],
     });
     assert_eq!(json(&record), expected);
 }
@@ -239,6 +241,7 @@ fn a_registry_record_of_many_machines_names_the_first_and_counts_all() {
         removed: &[],
         keys_changed: &[],
         changed: &[],
+        keys: &[],
     };
     let json = json(&record);
     assert_eq!(json["added"]["count"], LISTED + 1);

@@ -6,6 +6,7 @@ use std::io;
 
 use super::*;
 
+mod audit;
 mod credential;
 mod files;
 mod redis;

@@ -34,10 +34,12 @@ fn without(text: &str, setting: &str) -> String {
         .collect()
 }
 
-/// Every setting, but the `file` of each two that exclude one another.
+/// Every setting, but the `file` of each two that exclude one another, and the file of a key.
 fn everything() -> String {
     let with_env = without(&uncommented(), "file: vault-token");
-    without(&with_env, "password_file:")
+    let without_key = without(&with_env, "signing_key:");
+    without(&without_key, "password_file:")
+        .replace("file: \"-\"", "file: audit.jsonl")
         .replace("store: memory", "store: redis")
         .replace("state_dir: state", "state_dir: none")
 }
@@ -63,9 +65,11 @@ fn the_reference_with_its_optional_settings_has_every_key_there_is() {
         absent_keys(&everything()),
         [
             "upstreams.secrets.credential.file",
-            "replay.redis.password_file"
+            "replay.redis.password_file",
+            "audit.signing_key"
         ]
     );
+    assert!(uncommented().contains("signing_key: gateway-key.pem"));
     assert!(uncommented().contains("file: vault-token"));
     assert!(uncommented().contains("password_file: redis-password"));
 }

@@ -176,10 +176,12 @@ impl Gateway {
 
     /// The audit records so far.
     pub fn records(&self) -> Vec<Value> {
-        let log = fs::read_to_string(self.folder.path().join("audit.jsonl")).unwrap();
-        log.lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
-            .collect()
+        let files = ["audit.jsonl", "audit.refused.jsonl"];
+        let logs = files.map(|name| fs::read_to_string(self.folder.path().join(name)));
+        let parse =
+            |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        let lines = logs.iter().flatten().flat_map(|log| log.lines());
+        lines.map(parse).collect()
     }
 
     /// The records with this `decision`, once there are `count` of them.

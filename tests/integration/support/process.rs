@@ -59,7 +59,10 @@ impl Process {
         let (address, admin) = (free_address(), free_address());
         write_configuration(folder.path(), backend, address, admin, shutdown);
         let file = folder.path().join("countersign.yaml");
-        let config = fs::read_to_string(&file).unwrap();
+        let mut config = fs::read_to_string(&file).unwrap();
+        if more.contains("audit:") {
+            config = config.replace("audit: { file: audit.jsonl }\n", "");
+        }
         fs::write(file, config + more).unwrap();
         let child = spawn(folder.path(), &environment);
         Process {

@@ -1,0 +1,222 @@
+//! `countersign audit show`: what is in a log.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{open, printed};
+use crate::cli::Failure;
+
+/// Show records, for people or as JSON lines
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  countersign audit show --log audit.jsonl --machine web-1 --path /v1/secret --decision refused
+  countersign audit show --log audit.jsonl --follow --json | jq .")]
+pub(super) struct ShowArgs {
+    /// A file of the log, oldest first
+    #[arg(long = "log", value_name = "FILE", required = true)]
+    logs: Vec<PathBuf>,
+    /// Only records of this machine, also those that only claim to be
+    #[arg(long, value_name = "ID")]
+    machine: Option<String>,
+    /// Only paths that begin so
+    #[arg(long, value_name = "PREFIX")]
+    path: Option<String>,
+    /// Only this decision: accepted, refused, response, registry, log, checkpoint, summary
+    #[arg(long, value_name = "WORD")]
+    decision: Option<String>,
+    /// Only from this moment on, such as 2026-01-31T08:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<OffsetDateTime>,
+    /// Only before this moment
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<OffsetDateTime>,
+    /// Print the lines as they are
+    #[arg(long)]
+    json: bool,
+    /// Go on as the last file grows, or is replaced, until interrupted
+    #[arg(long)]
+    follow: bool,
+}
+
+/// How often a file that is followed is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Longest line read, in bytes.
+const MAX_LINE: u64 = 4 * 1024 * 1024;
+
+fn moment(text: &str) -> Result<OffsetDateTime, String> {
+    OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|_| "is not a moment such as 2026-01-31T08:00:00Z".to_owned())
+}
+
+/// # Errors
+///
+/// [`Failure::Operation`]: a file cannot be read, or nothing can be printed.
+pub(super) fn run(args: &ShowArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut last = None;
+    for path in &args.logs {
+        let mut file = open(path)?;
+        print_all(args, &mut file, out, path)?;
+        last = Some((file, path));
+    }
+    match last {
+        Some((file, path)) if args.follow => follow(args, file, path, out),
+        _ => Ok(()),
+    }
+}
+
+/// Prints what has been added, for ever.
+fn follow(
+    args: &ShowArgs,
+    mut file: BufReader<File>,
+    path: &Path,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    loop {
+        print_all(args, &mut file, out, path)?;
+        printed(out.flush())?;
+        std::thread::sleep(LOOK);
+        let held = file
+            .get_ref()
+            .metadata()
+            .ok()
+            .map(|held| (held.dev(), held.ino()));
+        let there = std::fs::metadata(path)
+            .ok()
+            .map(|there| (there.dev(), there.ino()));
+        if there.is_some() && held != there {
+            // What came into the old one before it was put aside.
+            print_all(args, &mut file, out, path)?;
+            file = open(path)?;
+        }
+    }
+}
+
+/// Prints the whole lines that are there. What is left of the last one is read again.
+fn print_all(
+    args: &ShowArgs,
+    file: &mut BufReader<File>,
+    out: &mut dyn Write,
+    path: &Path,
+) -> Result<(), Failure> {
+    let failed = |error| Failure::Operation(format!("{}: {error}", path.display()));
+    loop {
+        let mut line = Vec::new();
+        let read = (file.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)).map_err(failed)?;
+        if line.last() != Some(&b'\n') {
+            let back = i64::try_from(read).unwrap_or(0);
+            file.seek(SeekFrom::Current(-back)).map_err(failed)?;
+            return Ok(());
+        }
+        let Ok(record) = serde_json::from_slice::<Value>(&line) else {
+            continue;
+        };
+        if !args.wants(&record) {
+            continue;
+        }
+        match args.json {
+            true => printed(out.write_all(&line))?,
+            false => printed(writeln!(out, "{}", for_people(&record)))?,
+        }
+    }
+}
+
+impl ShowArgs {
+    fn wants(&self, record: &Value) -> bool {
+        let text = |name: &str| record[name].as_str();
+        let named = [record["machine"]["id"].as_str(), text("claimed_machine")];
+        let when = || OffsetDateTime::parse(text("ts")?, &Rfc3339).ok();
+        self.machine
+            .as_deref()
+            .is_none_or(|machine| named.contains(&Some(machine)))
+            && (self.path.as_deref())
+                .is_none_or(|prefix| text("path").is_some_and(|path| path.starts_with(prefix)))
+            && (self.decision.as_deref()).is_none_or(|word| text("decision") == Some(word))
+            && (self.since).is_none_or(|since| when().is_some_and(|when| when >= since))
+            && (self.until).is_none_or(|until| when().is_some_and(|when| when < until))
+    }
+}
+
+/// One line: when, what, who, and whatever else tells most about such a record.
+fn for_people(record: &Value) -> String {
+    let text = |name: &str| record[name].as_str().unwrap_or("-");
+    let decision = text("decision");
+    let rest = match decision {
+        "accepted" | "refused" => {
+            let claimed = record["claimed_machine"]
+                .as_str()
+                .map(|id| format!("({id})"));
+            let known = record["machine"]["id"].as_str().map(str::to_owned);
+            format!(
+                "{:<24} {:<15} {:<6} {}{}",
+                known.or(claimed).unwrap_or_else(|| "-".into()),
+                text("client_ip"),
+                text("method"),
+                text("path"),
+                (record["code"].as_str()).map_or_else(String::new, |code| format!("  {code}")),
+            )
+        }
+        "response" => format!("{} {}", record["status"], text("request_id")),
+        "registry" => format!("{} machines, file {}", record["machines"], text("digest")),
+        "log" => format!("{} after {}", text("event"), text("after")),
+        "checkpoint" => text("head").to_owned(),
+        "summary" => format!("left out: {}", record["left_out"]),
+        _ => String::new(),
+    };
+    let line = format!("{} {decision:<10} {rest}", text("ts"));
+    // Whoever wrote the file may not be the gateway: nothing but visible characters.
+    line.chars().flat_map(visible).collect()
+}
+
+fn visible(c: char) -> impl Iterator<Item = char> {
+    let escaped = (!matches!(c, ' '..='~')).then(|| c.escape_unicode());
+    let plain = escaped.is_none().then_some(c);
+    escaped.into_iter().flatten().chain(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_for_people_names_when_what_who_and_where() {
+        let record = json!({
+            "ts": "2026-01-31T08:00:00.000Z", "decision": "refused", "code": "replayed",
+            "machine": {"id": "web-1"}, "client_ip": "192.0.2.7", "method": "GET", "path": "/a",
+        });
+        let line = for_people(&record);
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let expected = [
+            "2026-01-31T08:00:00.000Z",
+            "refused",
+            "web-1",
+            "192.0.2.7",
+            "GET",
+            "/a",
+            "replayed",
+        ];
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn a_machine_that_is_only_claimed_stands_in_brackets() {
+        let record = json!({"decision": "refused", "claimed_machine": "web-1"});
+        assert!(for_people(&record).contains("(web-1)"));
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        let record = json!({"decision": "refused", "path": "/\u{1b}[2J\u{202e}"});
+        assert!(for_people(&record).contains("/\\u{1b}[2J\\u{202e}"));
+    }
+}

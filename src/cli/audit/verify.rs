@@ -1,0 +1,207 @@
+//! `countersign audit verify`: whether a log is what a gateway wrote.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use ed25519_dalek::VerifyingKey;
+use serde_json::json;
+
+use super::{open, printed};
+use crate::audit::chain::Head;
+use crate::audit::check::{Believed, Finding, Verdict, check};
+use crate::cli::Failure;
+use crate::registry::{Registry, key_format};
+
+/// Check the chain, the checkpoints and the signature of every accepted request
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  countersign audit verify --log audit.jsonl.1 --log audit.jsonl --registry machines.yaml \\
+      --gateway-key MCowBQYDK2VwAyEA...
+
+Ends with 0 if nothing is wrong, and with 1 otherwise; then it names every fault, the first one
+first. The last line is the head of the log: keep it where the log is not, and give it to the next
+run with --head, so that an end that was cut off is found. The log itself is trusted in nothing but
+which keys its registry records give to which machine, from their place on.")]
+pub(super) struct VerifyArgs {
+    /// A file of the log, oldest first
+    #[arg(long = "log", value_name = "FILE", required = true)]
+    logs: Vec<PathBuf>,
+    /// A registry: which keys belong to which machine. Older ones may be named too
+    #[arg(long = "registry", value_name = "FILE")]
+    registries: Vec<PathBuf>,
+    /// The gateway's public key, as keygen printed it; without it no checkpoint is checked
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    gateway_key: Option<VerifyingKey>,
+    /// The head that an earlier run printed; it must still be there
+    #[arg(long, value_name = "SEQ:HASH")]
+    head: Option<Head>,
+    /// The hash of the record before the first one here
+    #[arg(long, value_name = "HASH", value_parser = hash)]
+    continues: Option<Hash>,
+    /// Accept that the chain begins anew, as it does at each start of a gateway that logs to
+    /// standard output
+    #[arg(long)]
+    restarts: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+type Hash = [u8; 32];
+
+/// Most faults that are named; more are only counted.
+const NAMED: usize = 100;
+
+fn key(text: &str) -> Result<VerifyingKey, String> {
+    let bytes = key_format::parse(text).map_err(|error| error.to_string())?;
+    VerifyingKey::from_bytes(&bytes).map_err(|_| "is not an Ed25519 public key".to_owned())
+}
+
+fn hash(text: &str) -> Result<Hash, String> {
+    let head: Head = (format!("1:{text}").parse()).map_err(|_| "is not 64 hexadecimal digits")?;
+    Ok(head.hash)
+}
+
+/// # Errors
+///
+/// [`Failure::Operation`]: something is wrong with the log, or a file cannot be read;
+/// [`Failure::Configuration`]: a registry has mistakes.
+pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut files = Vec::new();
+    let mut size = 0;
+    for path in &args.logs {
+        let file = open(path)?;
+        size += file
+            .get_ref()
+            .metadata()
+            .map_or(0, |metadata| metadata.len());
+        files.push((path.display().to_string(), file));
+    }
+    let believed = Believed {
+        keys: keys(&args.registries)?,
+        gateway_key: args.gateway_key,
+        continues: args.continues,
+        head: args.head,
+        restarts: args.restarts,
+    };
+    let mut findings = Vec::new();
+    let mut count = 0usize;
+    let mut progress = Progress::new(size);
+    let report = |finding| {
+        count += 1;
+        if findings.len() < NAMED {
+            findings.push(finding);
+        }
+    };
+    let verdict = check(files, believed, report, |read| progress.at(read))
+        .map_err(|error| Failure::Operation(error.to_string()))?;
+    progress.done();
+    let text = match args.json {
+        true => as_json(&findings, count, &verdict),
+        false => as_text(&findings, count, &verdict, args.gateway_key.is_some()),
+    };
+    printed(out.write_all(text.as_bytes()))?;
+    match count {
+        0 => Ok(()),
+        1 => Err(Failure::Operation("there is a fault".into())),
+        _ => Err(Failure::Operation(format!("there are {count} faults"))),
+    }
+}
+
+fn keys(registries: &[PathBuf]) -> Result<HashMap<String, HashSet<Hash>>, Failure> {
+    let mut owners: HashMap<String, HashSet<Hash>> = HashMap::new();
+    for path in registries {
+        let registry = Registry::load(path, None)
+            .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
+        for machine in registry.machines() {
+            let keys = owners.entry(machine.id.as_str().to_owned()).or_default();
+            keys.extend(machine.keys.iter().map(|key| *key.as_bytes()));
+        }
+    }
+    Ok(owners)
+}
+
+fn as_text(findings: &[Finding], count: usize, verdict: &Verdict, signed: bool) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        text += &format!("{finding}\n");
+    }
+    if count > findings.len() {
+        text += &format!("and {} more\n", count - findings.len());
+    }
+    let Verdict {
+        lines,
+        accepted,
+        checkpoints,
+        unsigned,
+        torn,
+        head,
+    } = verdict;
+    text += &format!("{lines} records, {accepted} accepted requests, {checkpoints} checkpoints\n");
+    if *torn > 0 {
+        text += &format!("{torn} lines were cut off by a crash or a full disk, as the log says\n");
+    }
+    match signed {
+        true => text += &format!("{unsigned} records since the last checkpoint\n"),
+        false => {
+            text += "checkpoints were not checked: name the gateway's key with --gateway-key\n"
+        }
+    }
+    if let Some(head) = head {
+        text += &format!("head {head}\n");
+    }
+    text
+}
+
+fn as_json(findings: &[Finding], count: usize, verdict: &Verdict) -> String {
+    let finding = |finding: &Finding| {
+        json!({
+            "file": finding.file,
+            "line": finding.line,
+            "fault": finding.fault.word(),
+            "text": finding.fault.to_string(),
+        })
+    };
+    let value = json!({
+        "good": count == 0,
+        "faults": count,
+        "findings": findings.iter().map(finding).collect::<Vec<_>>(),
+        "records": verdict.lines,
+        "accepted": verdict.accepted,
+        "checkpoints": verdict.checkpoints,
+        "unsigned": verdict.unsigned,
+        "torn": verdict.torn,
+        "head": verdict.head.map(|head| head.to_string()),
+    });
+    format!("{value}\n")
+}
+
+/// How far it is, on a terminal, for a person who waits.
+struct Progress {
+    size: u64,
+    shown: Option<u64>,
+}
+
+impl Progress {
+    fn new(size: u64) -> Progress {
+        let shown = (io::stderr().is_terminal() && size > 0).then_some(0);
+        Progress { size, shown }
+    }
+
+    fn at(&mut self, read: u64) {
+        let percent = read.saturating_mul(100) / self.size.max(1);
+        if self.shown.is_some_and(|shown| percent > shown) {
+            self.shown = Some(percent);
+            let bar = "#".repeat(usize::try_from(percent / 2).unwrap_or(0).min(50));
+            let _ = write!(io::stderr(), "\r[{bar:<50}] {percent:>3} %");
+        }
+    }
+
+    fn done(&self) {
+        if self.shown.is_some() {
+            let _ = write!(io::stderr(), "\r{:60}\r", "");
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! The audit trail of a real gateway, tampered with in every way there is, and `audit verify`, which
+//! names each.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::support::backend::Backend;
+use crate::support::client::Client;
+use crate::support::gateway::{machine, raw, wait_for};
+use crate::support::process::{Process, run, unix_seconds};
+use crate::support::signer::Machine;
+
+/// What a gateway has left behind.
+struct Left {
+    folder: tempfile::TempDir,
+    lines: Vec<String>,
+    gateway_key: String,
+}
+
+/// A thousand requests, some of them replayed, on four connections; a registry that changes; a
+/// restart in the middle.
+fn trail() -> &'static Left {
+    static LEFT: OnceLock<Left> = OnceLock::new();
+    LEFT.get_or_init(|| left_by("gateway-1"))
+}
+
+/// Another gateway's, with the same machines.
+fn another_trail() -> &'static Left {
+    static LEFT: OnceLock<Left> = OnceLock::new();
+    LEFT.get_or_init(|| left_by("gateway-2"))
+}
+
+fn left_by(name: &str) -> Left {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("gateway-key.pem");
+    let made = run(&["keygen", "--out", key.to_str().unwrap()]);
+    let gateway_key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    let backend = Backend::start();
+    let more = format!(
+        "audit: {{ file: audit.jsonl, signing_key: {key:?}, checkpoint: {{ records: 300 }} }}\n"
+    );
+    let mut process = Process::start(&backend, &more, Vec::new());
+    for half in 0..2 {
+        process.wait_until_ready();
+        send(&process, &format!("/{name}/{half}"));
+        process.signal("TERM");
+        assert!(process.wait(Duration::from_secs(10)).success());
+        if half == 0 {
+            process.start_again();
+        }
+    }
+    for file in ["audit.jsonl", "machines.yaml"] {
+        fs::copy(process.folder.path().join(file), folder.path().join(file)).unwrap();
+    }
+    let log = fs::read_to_string(folder.path().join("audit.jsonl")).unwrap();
+    Left {
+        lines: log.lines().map(|line| format!("{line}\n")).collect(),
+        folder,
+        gateway_key,
+    }
+}
+
+fn send(process: &Process, path: &str) {
+    wait_for("the first request", || {
+        let lines = machine().sign("GET", "/first", unix_seconds(), b"").lines();
+        let answer = Client::connect(process.address).exchange(&raw("GET", "/first", &lines, b""));
+        (answer.status == 200).then_some(())
+    });
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || {
+                let mut client = Client::connect(process.address);
+                for n in 0..125 {
+                    let path = format!("{path}/{thread}/{n}");
+                    let body = format!("body {n}");
+                    let signed = machine().sign("POST", &path, unix_seconds(), body.as_bytes());
+                    let bytes = raw("POST", &path, &signed.lines(), body.as_bytes());
+                    assert_eq!(client.exchange(&bytes).status, 200);
+                    if n % 10 == 0 {
+                        assert_eq!(client.exchange(&bytes).code(), "replayed");
+                    }
+                }
+            });
+        }
+    });
+}
+
+impl Left {
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Where the lines of accepted requests are that lie well inside.
+    fn accepted(&self) -> usize {
+        let accepted = |line: &String| line.contains("\"accepted\"");
+        (500..).find(|at| accepted(&self.lines[*at])).unwrap()
+    }
+
+    /// Writes these lines as a log of their own.
+    fn tampered(&self, lines: &[String]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), lines.concat()).unwrap();
+        file
+    }
+
+    /// Changes the lines, and gives the line and the word of the first fault.
+    fn first_fault(&self, tamper: impl FnOnce(&mut Vec<String>)) -> (u64, String) {
+        let mut lines = self.lines.clone();
+        tamper(&mut lines);
+        let verdict = self.verify(self.tampered(&lines).path(), &[]);
+        assert_eq!(verdict["good"], false, "{verdict}");
+        let first = &verdict["findings"][0];
+        let word = first["fault"].as_str().unwrap().to_owned();
+        (first["line"].as_u64().unwrap(), word)
+    }
+
+    fn verify(&self, log: &Path, more: &[&str]) -> Value {
+        let registry = self.file("machines.yaml");
+        let mut arguments = vec!["audit", "verify", "--json"];
+        arguments.extend(["--log", log.to_str().unwrap()]);
+        arguments.extend(["--registry", registry.to_str().unwrap()]);
+        arguments.extend(["--gateway-key", &self.gateway_key]);
+        arguments.extend(more);
+        let output = run(&arguments);
+        let verdict: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+        let code = i32::from(verdict["good"] == false);
+        assert_eq!(output.status.code(), Some(code), "{verdict}");
+        verdict
+    }
+}
+
+/// Numbers and hashes made anew, by the format as it is documented.
+fn rewritten(lines: &[String]) -> Vec<String> {
+    let mut hash = [0; 32];
+    let relink = |(index, line): (usize, &String)| {
+        let record = line.split(",\"seq\":").next().unwrap();
+        let body = format!("{record},\"seq\":{}", index + 1);
+        hash = Sha256::new()
+            .chain_update(hash)
+            .chain_update(&body)
+            .finalize()
+            .into();
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{body},\"hash\":\"{hex}\"}}\n")
+    };
+    lines.iter().enumerate().map(relink).collect()
+}
+
+#[test]
+fn a_real_trail_of_thousands_of_records_is_good_across_a_restart() {
+    let left = trail();
+    let verdict = left.verify(&left.file("audit.jsonl"), &[]);
+    assert_eq!(verdict["good"], true, "{verdict}");
+    assert!(left.lines.len() > 2000, "{}", left.lines.len());
+    assert!(verdict["accepted"].as_u64().unwrap() >= 1000);
+    assert!(verdict["checkpoints"].as_u64().unwrap() >= 6);
+    assert_eq!(verdict["unsigned"], 0, "a stop in order signs the end");
+}
+
+#[test]
+fn a_flipped_byte_is_named() {
+    let at = trail().accepted();
+    let (line, word) = trail().first_fault(|lines| {
+        lines[at] = lines[at].replace("POST", "PUST");
+    });
+    assert_eq!((line, &*word), (at as u64 + 1, "altered"));
+}
+
+#[test]
+fn a_dropped_record_is_named() {
+    let at = trail().accepted();
+    let fault = trail().first_fault(|lines| drop(lines.remove(at)));
+    assert_eq!(fault, (at as u64 + 1, "missing".to_owned()));
+}
+
+#[test]
+fn swapped_records_are_named() {
+    let at = trail().accepted();
+    let fault = trail().first_fault(|lines| lines.swap(at, at + 1));
+    assert_eq!(fault, (at as u64 + 1, "reordered".to_owned()));
+}
+
+#[test]
+fn a_doubled_record_is_named() {
+    let at = trail().accepted();
+    let fault = trail().first_fault(|lines| lines.insert(at + 1, lines[at].clone()));
+    assert_eq!(fault, (at as u64 + 2, "doubled".to_owned()));
+}
+
+#[test]
+fn a_beginning_that_is_cut_off_is_named() {
+    let fault = trail().first_fault(|lines| drop(lines.drain(..7)));
+    assert_eq!(fault, (1, "beginning_cut_off".to_owned()));
+}
+
+#[test]
+fn an_end_that_is_cut_off_is_found_by_the_head_of_an_earlier_run() {
+    let left = trail();
+    let whole = left.verify(&left.file("audit.jsonl"), &[]);
+    let head = whole["head"].as_str().unwrap();
+    let shorter = left.tampered(&left.lines[..left.lines.len() - 3]);
+    let verdict = left.verify(shorter.path(), &["--head", head]);
+    assert_eq!(verdict["findings"][0]["fault"], "end_cut_off", "{verdict}");
+    let verdict = left.verify(&left.file("audit.jsonl"), &["--head", head]);
+    assert_eq!(verdict["good"], true, "{verdict}");
+}
+
+#[test]
+fn records_of_another_gateway_are_named() {
+    let (at, other) = (trail().accepted(), &another_trail().lines);
+    let (line, word) = trail().first_fault(|lines| {
+        lines.splice(at..at + 3, other[at..at + 3].iter().cloned());
+    });
+    assert_eq!((line, &*word), (at as u64 + 1, "altered"));
+    // All of it from there on, checkpoints included.
+    let mut lines = trail().lines[..at].to_vec();
+    lines.extend_from_slice(&other[at..]);
+    let verdict = trail().verify(trail().tampered(&lines).path(), &[]);
+    let words = verdict["findings"].as_array().unwrap().iter();
+    let words: Vec<_> = words
+        .map(|finding| finding["fault"].as_str().unwrap())
+        .collect();
+    assert!(words.contains(&"foreign_key"), "{words:?}");
+}
+
+#[test]
+fn a_trail_that_was_written_anew_without_a_record_contradicts_a_checkpoint() {
+    let at = trail().accepted();
+    let (_, word) = trail().first_fault(|lines| {
+        lines.remove(at);
+        *lines = rewritten(lines);
+    });
+    assert_eq!(word, "rewritten");
+}
+
+#[test]
+fn a_record_forged_with_another_machines_key_is_named() {
+    let left = trail();
+    let at = left.accepted();
+    let mut record: Value = serde_json::from_str(&left.lines[at]).unwrap();
+    let thief = Machine::new("machine-1", 99);
+    let time = record["timestamp"].as_u64().unwrap();
+    let nonce = record["nonce"].as_str().unwrap().to_owned();
+    let path = record["signed_path"].as_str().unwrap().to_owned();
+    let signed = thief.sign_with_nonce("POST", &path, time, &nonce, b"other");
+    record["signature"] = signed.signature.into();
+    record["machine"]["public_key"] = thief.public_key().into();
+    let hash: String = Sha256::digest(b"other")
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    record["body_sha256"] = hash.into();
+    let fields = record.as_object_mut().unwrap();
+    (fields.remove("seq"), fields.remove("hash"));
+    let forged = record.to_string();
+    let (line, word) = left.first_fault(|lines| {
+        lines[at] = format!("{},\"seq\":", forged.strip_suffix('}').unwrap());
+        *lines = rewritten(lines);
+    });
+    assert_eq!((line, &*word), (at as u64 + 1, "unknown_key"));
+}
+
+#[test]
+fn a_changed_request_does_not_verify_under_its_machines_key() {
+    let at = trail().accepted();
+    let (line, word) = trail().first_fault(|lines| {
+        lines[at] = lines[at].replace("/gateway-1/", "/gateway-7/");
+        *lines = rewritten(lines);
+    });
+    assert_eq!((line, &*word), (at as u64 + 1, "client_signature"));
+}
+
+#[test]
+fn verify_says_in_words_what_is_wrong_and_where() {
+    let left = trail();
+    let mut lines = left.lines.clone();
+    lines.remove(10);
+    let log = left.tampered(&lines);
+    let output = run(&["audit", "verify", "--log", log.path().to_str().unwrap()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let expected = format!("{}:11: missing: record 11 between", log.path().display());
+    assert!(text.contains(&expected), "{text}");
+    assert!(text.contains("\nhead "), "{text}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn show_filters_by_machine_path_and_decision() {
+    let left = trail();
+    let log = left.file("audit.jsonl");
+    let show = |more: &[&str]| {
+        let mut arguments = vec!["audit", "show", "--log", log.to_str().unwrap()];
+        arguments.extend(more);
+        let output = run(&arguments);
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let shown = show(&[
+        "--machine",
+        "machine-1",
+        "--path",
+        "/gateway-1/0/3",
+        "--decision",
+        "refused",
+    ]);
+    assert_eq!(shown.lines().count(), 13, "{shown}");
+    assert!(
+        shown.lines().all(|line| line.ends_with("replayed")),
+        "{shown}"
+    );
+    let json = show(&["--json", "--decision", "checkpoint"]);
+    assert!(
+        json.lines()
+            .all(|line| left.lines.contains(&format!("{line}\n")))
+    );
+    assert_eq!(show(&["--until", "2020-01-01T00:00:00Z"]), "");
+}
+
+#[test]
+fn a_torn_last_line_is_reported_by_the_gateway_and_forgiven_by_verify() {
+    let backend = Backend::start();
+    let mut process = Process::start(&backend, "", Vec::new());
+    process.wait_until_ready();
+    send(&process, "/before");
+    process.kill();
+    let log = process.folder.path().join("audit.jsonl");
+    // What a power loss leaves of a line.
+    let mut text = fs::read_to_string(&log).unwrap();
+    text += "{\"ts\":\"2026-01-31T08:00:00.000Z\",\"deci";
+    fs::write(&log, text).unwrap();
+    process.start_again();
+    process.wait_until_ready();
+    send(&process, "/after");
+    process.signal("TERM");
+    assert!(process.wait(Duration::from_secs(10)).success());
+    let registry = process.folder.path().join("machines.yaml");
+    let arguments = [
+        "--log",
+        log.to_str().unwrap(),
+        "--registry",
+        registry.to_str().unwrap(),
+    ];
+    let output = run(&[&["audit", "verify", "--json"][..], &arguments].concat());
+    let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&verdict["good"], &verdict["torn"]),
+        (&true.into(), &1.into()),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn a_trail_that_is_rotated_is_one_chain_over_its_files() {
+    let backend = Backend::start();
+    let more = "audit: { file: audit.jsonl, rotate: { size: 1MiB } }\n";
+    let mut process = Process::start(&backend, more, Vec::new());
+    process.wait_until_ready();
+    for round in 0..3 {
+        send(&process, &format!("/rotated/{round}"));
+    }
+    process.signal("TERM");
+    assert!(process.wait(Duration::from_secs(10)).success());
+    let at = |name: &str| {
+        process
+            .folder
+            .path()
+            .join(name)
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert!(Path::new(&at("audit.jsonl.1")).exists());
+    let (old, new, registry) = (at("audit.jsonl.1"), at("audit.jsonl"), at("machines.yaml"));
+    let verify = |logs: &[&str]| {
+        let mut arguments = vec!["audit", "verify", "--json", "--registry", &registry];
+        arguments.extend(logs.iter().flat_map(|log| ["--log", log]));
+        let output = run(&arguments);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let verdict = verify(&[&old, &new]);
+    assert_eq!(verdict["good"], true, "{verdict}");
+    assert_eq!(verify(&[&new])["findings"][0]["fault"], "beginning_cut_off");
+}
+
+#[test]
+fn a_flood_of_strangers_leaves_the_trail_whole_and_its_own_file_small() {
+    const FLOOD: usize = 4000;
+    let backend = Backend::start();
+    let more = "audit: { file: audit.jsonl, refusals: { per_second: 20 } }\n";
+    let mut process = Process::start(&backend, more, Vec::new());
+    process.wait_until_ready();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..FLOOD / 4 {
+                    let mut client = Client::connect(process.address);
+                    let answer = client.exchange(b"GET / HTTP/1.1\r\nHost: gw\r\n\r\n");
+                    assert_eq!(answer.code(), "missing_header");
+                }
+            });
+        }
+        send(&process, "/honest");
+    });
+    process.signal("TERM");
+    assert!(process.wait(Duration::from_secs(10)).success());
+    let read = |name| fs::read_to_string(process.folder.path().join(name)).unwrap();
+    let (trail, strangers) = (read("audit.jsonl"), read("audit.refused.jsonl"));
+    assert_eq!(trail.matches("\"accepted\"").count(), 501);
+    assert!(!trail.contains("missing_header"));
+    let recorded = strangers.matches("\"code\":\"missing_header\"").count();
+    let left_out: u64 = (strangers.lines())
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter_map(|record| record["left_out"]["missing_header"].as_u64())
+        .sum();
+    assert_eq!(recorded + usize::try_from(left_out).unwrap(), FLOOD);
+    assert!(recorded < FLOOD / 2, "{recorded} recorded");
+}
