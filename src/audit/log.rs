@@ -123,6 +123,14 @@ impl AuditLog {
         let _ = self.trail.push(Kind::Registry, record, None);
     }
 
+    /// Opens files that were moved away, now; without being asked it does so within a second.
+    pub fn reopen(&self) {
+        self.trail.look();
+        if let Some(strangers) = &self.strangers {
+            strangers.look();
+        }
+    }
+
     /// Whether records of accepted requests can be written, as far as is known: the last write
     /// succeeded, and none is stuck. A log that fails is tried again every second, also without
     /// requests.

@@ -114,6 +114,7 @@ struct State {
     items: VecDeque<Item>,
     bytes: usize,
     closed: bool,
+    woken: bool,
     writer_gone: bool,
 }
 
@@ -141,7 +142,10 @@ impl Queue {
     /// Waits for items, at most `patience`, and moves up to [`BATCH`] bytes of them, in order,
     /// into `batch`.
     pub(super) fn next(&self, batch: &mut Vec<Item>, patience: Duration) -> Wake {
-        let mut state = self.wait(patience, |state| !state.items.is_empty() || state.closed);
+        let mut state = self.wait(patience, |state| {
+            !state.items.is_empty() || state.closed || state.woken
+        });
+        state.woken = false;
         let mut bytes = 0;
         while let Some(item) = state.items.front() {
             bytes += item.line.len();
@@ -161,6 +165,12 @@ impl Queue {
     /// Lets nothing more in. What waits can still be taken out.
     pub(super) fn close(&self) {
         self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Has the writer look after its sink, also where nothing waits.
+    pub(super) fn wake(&self) {
+        self.lock().woken = true;
         self.changed.notify_all();
     }
 
@@ -244,6 +254,15 @@ mod tests {
     #[test]
     fn an_empty_queue_is_idle() {
         assert_eq!(next(&Queue::default()), (Wake::Idle, vec![]));
+    }
+
+    #[test]
+    fn a_writer_that_is_woken_finds_nothing_once() {
+        let queue = Queue::default();
+        queue.wake();
+        let mut batch = Vec::new();
+        assert_eq!(queue.next(&mut batch, Duration::from_secs(60)), Wake::Idle);
+        assert_eq!(queue.next(&mut batch, NO_WAIT), Wake::Idle);
     }
 
     #[test]

@@ -80,6 +80,11 @@ impl Stream {
         pushed
     }
 
+    /// Has the sink looked after at once: a file that was moved away is opened anew.
+    pub(super) fn look(&self) {
+        self.queue.wake();
+    }
+
     /// Whether the last write succeeded, and none is stuck for longer than `patience`.
     pub(super) fn healthy(&self, patience: Duration) -> bool {
         self.queue.is_open() && self.health.is_good(self.clock.now().mono, patience)

@@ -1,10 +1,11 @@
-//! Loading the registry again: when its file changes, and on SIGHUP.
+//! What is read or opened again while the gateway runs: the registry, when its file changes and on
+//! SIGHUP; the files of the audit log, on SIGUSR1.
 
 use std::io;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::audit::{AuditLog, RegistryLoaded};
@@ -27,15 +28,7 @@ pub(super) struct Reloading {
 /// Reloading goes on for as long as this lives.
 pub(super) struct Watching {
     _file: Option<Watch>,
-    hangups: Option<JoinHandle<()>>,
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        if let Some(task) = &self.hangups {
-            task.abort();
-        }
-    }
+    _signals: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Reloading {
@@ -51,26 +44,38 @@ impl Reloading {
         let this = self.clone();
         // What was written between the first load and the start of the watch.
         tokio::task::spawn_blocking(move || this.reload(CATCHING_UP));
-        let hangups = self
-            .on_hangup()
-            .inspect_err(|error| error!(%error, "cannot listen for SIGHUP"))
-            .ok();
+        let signals = [self.on_hangup(), self.on_user_signal()];
+        let heard = |task: io::Result<_>| {
+            task.inspect_err(|error| error!(%error, "cannot listen for a signal"))
+                .ok()
+        };
         Watching {
             _file: file,
-            hangups,
+            _signals: signals.into_iter().filter_map(heard).collect(),
         }
     }
 
-    fn on_hangup(&self) -> io::Result<JoinHandle<()>> {
+    fn on_hangup(&self) -> io::Result<AbortOnDropHandle<()>> {
         let mut hangup = signal(SignalKind::hangup())?;
         let this = self.clone();
-        Ok(tokio::spawn(async move {
+        Ok(AbortOnDropHandle::new(tokio::spawn(async move {
             while hangup.recv().await.is_some() {
                 let this = this.clone();
                 // Key checks take a while, and must not hold up requests.
                 let _ = tokio::task::spawn_blocking(move || this.reload("SIGHUP")).await;
             }
-        }))
+        })))
+    }
+
+    fn on_user_signal(&self) -> io::Result<AbortOnDropHandle<()>> {
+        let mut rotated = signal(SignalKind::user_defined1())?;
+        let audit = Arc::clone(&self.audit);
+        Ok(AbortOnDropHandle::new(tokio::spawn(async move {
+            while rotated.recv().await.is_some() {
+                info!("SIGUSR1: opening the audit files again");
+                audit.reopen();
+            }
+        })))
     }
 
     fn reload(&self, why: &str) {

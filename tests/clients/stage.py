@@ -20,6 +20,7 @@ class ThroughTheGateway(unittest.TestCase):
     """One gateway and one backend for the tests of a class."""
 
     replay = None
+    signs = False  # its audit trail
 
     @classmethod
     def setUpClass(cls):
@@ -33,7 +34,7 @@ class ThroughTheGateway(unittest.TestCase):
         cls.revoked = Machine("revoked-1", enabled=False)
         cls.machines = [cls.web, cls.revoked]
         (cls._folder / "gateway").mkdir()
-        cls.gateway = Gateway(cls._folder / "gateway", cls.backend.url, cls.machines, cls.replay)
+        cls.gateway = Gateway(cls._folder / "gateway", cls.backend.url, cls.machines, cls.replay, cls.signs)
         cls.addClassCleanup(cls.gateway.stop)
 
     def setUp(self):

@@ -257,7 +257,8 @@ fn a_record_forged_with_another_machines_key_is_named() {
         .collect();
     record["body_sha256"] = hash.into();
     let fields = record.as_object_mut().unwrap();
-    (fields.remove("seq"), fields.remove("hash"));
+    fields.remove("seq");
+    fields.remove("hash");
     let forged = record.to_string();
     let (line, word) = left.first_fault(|lines| {
         lines[at] = format!("{},\"seq\":", forged.strip_suffix('}').unwrap());
@@ -386,6 +387,23 @@ fn a_trail_that_is_rotated_is_one_chain_over_its_files() {
     let verdict = verify(&[&old, &new]);
     assert_eq!(verdict["good"], true, "{verdict}");
     assert_eq!(verify(&[&new])["findings"][0]["fault"], "beginning_cut_off");
+}
+
+#[test]
+fn a_file_that_was_moved_away_is_begun_anew_on_sigusr1_without_a_request() {
+    let backend = Backend::start();
+    let process = Process::start(&backend, "", Vec::new());
+    process.wait_until_ready();
+    let log = process.folder.path().join("audit.jsonl");
+    fs::rename(&log, log.with_extension("old")).unwrap();
+    process.signal("USR1");
+    wait_for("the new file", || {
+        let text = fs::read_to_string(&log).ok()?;
+        text.contains("\"event\":\"reopen\"").then_some(())
+    });
+    wait_for("the word in the log", || {
+        process.log().contains("SIGUSR1").then_some(())
+    });
 }
 
 #[test]
