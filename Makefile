@@ -44,8 +44,8 @@ test: ## Every test: unit, integration, real clients, golden vectors, the README
 	$(VENV_PYTHON) tests/vectors/verify.py
 	sh tests/readme.sh "$(BINARY)"
 
-.PHONY: test-power-loss
-test-power-loss: ## Real power loss under load, as root: a disk image is copied as it is and mounted again
+.PHONY: test-root
+test-root: ## What takes root: real power loss under load (a disk image is copied as it is), and a full disk
 	@scripts/setup test
 	$(CARGO) test --locked --test integration power:: -- --ignored --nocapture
 

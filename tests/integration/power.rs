@@ -3,7 +3,7 @@
 //! image. Whatever the gateway had written and not synchronised is not in it. The gateway that
 //! starts on the copy finds another boot.
 //!
-//! Takes root and a loop device, so it runs apart: `make test-power-loss`.
+//! And a disk that is full. Both take root and a loop device, so they run apart: `make test-root`.
 #![allow(clippy::print_stdout, reason = "`--nocapture` shows the figures")]
 
 use std::fs;
@@ -12,7 +12,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::backend::Backend;
-use crate::support::process::Process;
+use crate::support::gateway::wait_for;
+use crate::support::process::{Process, run as countersign_run};
 use crate::support::siege::{FUTURE, PAST, Siege};
 
 /// Seconds within which honest requests pass again.
@@ -60,7 +61,7 @@ fn run(program: &str, arguments: &[&str]) {
 }
 
 #[test]
-#[ignore = "takes root and a loop device: make test-power-loss"]
+#[ignore = "takes root and a loop device: make test-root"]
 fn after_power_loss_nothing_is_delivered_twice() {
     let (backend, folder) = (Backend::start(), tempfile::tempdir().unwrap());
     let mut disk = Disk::format(folder.path());
@@ -96,4 +97,54 @@ fn after_power_loss_nothing_is_delivered_twice() {
     );
     assert!(outcome.delivered > 1000, "{outcome}");
     drop(gateway);
+}
+
+#[test]
+#[ignore = "takes root and a loop device: make test-root"]
+fn on_a_full_disk_requests_are_refused_and_pass_again_when_there_is_room() {
+    let (backend, folder) = (Backend::start(), tempfile::tempdir().unwrap());
+    let disk = Disk::format(folder.path());
+    let more = format!(
+        "audit: {{ file: {:?} }}\nreplay: {{ window: {PAST}s, future: {FUTURE}s }}\n",
+        disk.mounted.join("audit.jsonl")
+    );
+    let mut gateway = Process::start(&backend, &more, Vec::new());
+    gateway.wait_until_ready();
+    let siege = Siege::begin(vec![gateway.address]);
+    siege.passes_within(Duration::from_secs(20), || gateway.log());
+    let ballast = disk.mounted.join("ballast");
+    for _ in 0..3 {
+        // Until not a byte more goes in.
+        let mut file = fs::File::create(&ballast).unwrap();
+        while std::io::Write::write(&mut file, &[0; 4096]).is_ok_and(|written| written > 0) {}
+        drop(file);
+        wait_for("unreadiness", || (!gateway.is_ready()).then_some(()));
+        fs::remove_file(&ballast).unwrap();
+        siege.passes_within(Duration::from_secs(3), || gateway.log());
+        gateway.wait_until_ready();
+    }
+    let outcome = siege.end(&backend);
+    gateway.signal("TERM");
+    assert!(gateway.wait(Duration::from_secs(10)).success());
+    println!("full three times: {outcome}");
+    assert!(gateway.log().contains("audit records cannot be written"));
+    // Every delivery has its record, and the lines that were cut off are said to be.
+    let (log, machines) = (
+        disk.mounted.join("audit.jsonl"),
+        gateway.folder.path().join("machines.yaml"),
+    );
+    let files = [
+        "--log",
+        log.to_str().unwrap(),
+        "--registry",
+        machines.to_str().unwrap(),
+    ];
+    let verified = countersign_run(&[&["audit", "verify"][..], &files].concat());
+    assert!(
+        verified.status.success(),
+        "{}",
+        String::from_utf8_lossy(&verified.stdout)
+    );
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.matches("\"accepted\"").count() >= outcome.delivered);
 }

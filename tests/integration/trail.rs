@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::gateway::{machine, raw, wait_for};
-use crate::support::process::{Process, run, unix_seconds};
+use crate::support::process::{Process, clock, run, unix_seconds};
 use crate::support::signer::Machine;
 
 /// What a gateway has left behind.
@@ -404,6 +405,60 @@ fn a_file_that_was_moved_away_is_begun_anew_on_sigusr1_without_a_request() {
     wait_for("the word in the log", || {
         process.log().contains("SIGUSR1").then_some(())
     });
+}
+
+/// A gateway that logs to standard output, into `cat`, which can be stopped.
+fn into_a_reader(backend: &Backend) -> (Process, Child, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Process::start(backend, "audit: { file: \"-\" }\n", Vec::new());
+    process.kill();
+    let written = fs::File::create(folder.path().join("audit.jsonl")).unwrap();
+    let reader = Command::new("cat")
+        .stdin(process.start_again_piped())
+        .stdout(written)
+        .spawn()
+        .unwrap();
+    process.wait_until_ready();
+    (process, reader, folder)
+}
+
+#[test]
+fn a_reader_of_standard_output_that_stops_costs_503s_and_no_more() {
+    let backend = Backend::start();
+    let (process, mut reader, folder) = into_a_reader(&backend);
+    let id = reader.id().to_string();
+    let signal = |name: &str| {
+        let sent = Command::new("kill").args([name, &id]).status();
+        assert!(sent.unwrap().success());
+    };
+    let mut sent = 0;
+    let mut request = || {
+        sent += 1;
+        let path = format!("/{sent}");
+        let lines = machine().sign("GET", &path, unix_seconds(), b"").lines();
+        Client::connect(process.address).exchange(&raw("GET", &path, &lines, b""))
+    };
+    while request().status != 200 {}
+    signal("-STOP");
+    // The pipe takes some; then a record has nowhere to go.
+    let refused = (0..500)
+        .map(|_| request())
+        .find(|answer| answer.status != 200);
+    assert_eq!(refused.unwrap().code(), "audit_unavailable");
+    assert!(!process.is_ready());
+    signal("-CONT");
+    let back = clock();
+    while request().status != 200 {
+        assert!(back.elapsed() < Duration::from_secs(2), "{}", process.log());
+    }
+    process.wait_until_ready();
+    let delivered = backend.seen().len();
+    drop(process);
+    reader.wait().unwrap();
+    let log = fs::read_to_string(folder.path().join("audit.jsonl")).unwrap();
+    let accepted = log.matches("\"decision\":\"accepted\"").count();
+    // What was refused for want of its record may have it all the same, and a refusal behind it.
+    assert!(accepted >= delivered, "{accepted} records of {delivered}");
 }
 
 #[test]

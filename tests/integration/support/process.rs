@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::backend::Backend;
@@ -87,6 +87,17 @@ impl Process {
     /// Starts it anew, in the same folder and on the same addresses, without waiting.
     pub fn start_again(&mut self) {
         self.child = spawn(self.folder.path(), &self.environment);
+    }
+
+    /// Starts it anew, and gives its standard output.
+    pub fn start_again_piped(&mut self) -> ChildStdout {
+        let mut command = serve(self.folder.path(), &self.environment);
+        let log = log_of(self.folder.path());
+        self.child = (command.stdin(Stdio::null()).stdout(Stdio::piped()))
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child.stdout.take().unwrap()
     }
 
     /// Starts it anew as after a reboot: the kernel tells it another name for this boot. Takes
@@ -184,14 +195,17 @@ fn serve(folder: &Path, environment: &[(&'static str, String)]) -> Command {
 
 /// What it logs is added to `log` in the folder.
 fn logged(command: &mut Command, folder: &Path) -> Child {
-    let log = fs::OpenOptions::new()
+    (command.stdin(Stdio::null()).stdout(Stdio::null()))
+        .stderr(log_of(folder))
+        .spawn()
+        .unwrap()
+}
+
+fn log_of(folder: &Path) -> fs::File {
+    fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(folder.join("log"))
-        .unwrap();
-    (command.stdin(Stdio::null()).stdout(Stdio::null()))
-        .stderr(log)
-        .spawn()
         .unwrap()
 }
 
