@@ -189,7 +189,8 @@ impl Gateway {
         self.metrics.observe_skew(skew);
         let verified = signed.check_state(arrival.unix_seconds())?;
         let admitted = verified.claim(&*self.nonces).await?;
-        self.metrics.observe_fresh_skew(skew);
+        let machine = &admitted.signed().machine().id;
+        (self.metrics).observe_fresh_skew(machine, arrival.unix_seconds(), skew);
         Ok(admitted)
     }
 }

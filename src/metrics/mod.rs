@@ -2,11 +2,13 @@
 //!
 //! All label values come from closed sets that are known at the start, so every series exists
 //! from the first scrape, at zero (an alert on a rate needs that), and counting is an array index
-//! and an atomic addition. No path, nonce or unverified id can become a label.
+//! and an atomic addition; but for those of machines, which come with their first accepted request,
+//! so many and no more. No path, nonce or unverified id can become a label.
 
 mod backend;
 mod declare;
 mod labels;
+mod machines;
 mod recent;
 #[cfg(test)]
 mod tests;
@@ -16,7 +18,9 @@ use std::time::Duration;
 use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 use self::declare::Declare;
+use self::machines::Machines;
 use self::recent::Recent;
+use crate::auth::identity::MachineId;
 use crate::auth::refusal::Code;
 
 pub use backend::curve25519_backend;
@@ -66,6 +70,7 @@ pub struct Metrics {
     recent_skews: Recent,
     clock_offset: IntGauge,
     clock_steps: IntCounter,
+    machines: Machines,
     nonces: IntGauge,
     replay_store: Histogram,
     replay_store_errors: IntCounter,
@@ -174,6 +179,7 @@ impl Metrics {
                 "clock_steps_total",
                 "Times the wall clock was found set by more than two seconds, or the machine to have been suspended.",
             )?,
+            machines: Machines::declare(&declare)?,
             nonces: declare.gauge("nonces", "Nonces remembered in memory.")?,
             replay_store: declare.histogram(
                 "replay_store_seconds",
@@ -249,8 +255,14 @@ impl Metrics {
 
     /// Notes the same of a request whose nonce was fresh, for the median: lest a request that is
     /// sent again and again make it what the sender likes.
-    pub fn observe_fresh_skew(&self, seconds: i64) {
+    pub fn observe_fresh_skew(&self, machine: &MachineId, now: u64, seconds: i64) {
         self.recent_skews.add(seconds);
+        self.machines.seen(machine.as_str(), now, seconds);
+    }
+
+    /// Takes away the series of a machine that is not in the registry any more.
+    pub fn machine_removed(&self, machine: &MachineId) {
+        self.machines.forget(machine.as_str());
     }
 
     /// The wall clock was set.

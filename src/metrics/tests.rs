@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 
 /// The published names and types: dashboards and alerts depend on them.
-const CONTRACT: [(&str, &str); 19] = [
+const CONTRACT: [(&str, &str); 21] = [
     ("countersign_audit_records_total", "counter"),
     ("countersign_body_buffer_bytes", "gauge"),
     ("countersign_build_info", "gauge"),
@@ -13,6 +13,8 @@ const CONTRACT: [(&str, &str); 19] = [
     ("countersign_clock_skew_seconds", "histogram"),
     ("countersign_clock_steps_total", "counter"),
     ("countersign_connections", "gauge"),
+    ("countersign_machine_last_used_timestamp_seconds", "gauge"),
+    ("countersign_machine_skew_seconds", "gauge"),
     ("countersign_nonces", "gauge"),
     ("countersign_queries_stripped_total", "counter"),
     ("countersign_refusals_total", "counter"),
@@ -34,6 +36,10 @@ fn metrics() -> Metrics {
     let routes = ["/".to_owned(), "/v1".to_owned()];
     let upstreams = ["secrets".to_owned(), "spare".to_owned()];
     Metrics::new(&routes, &upstreams, "1.2.3", "serial").unwrap()
+}
+
+fn machine() -> MachineId {
+    MachineId::parse("web-1").unwrap()
 }
 
 /// A page of metrics that kept every rule of the text format.
@@ -136,7 +142,10 @@ fn the_checker_refuses_what_breaks_the_rules() {
 
 #[test]
 fn the_names_and_types_are_those_of_the_contract() {
-    let page = Page::of(&metrics());
+    let metrics = metrics();
+    // The series of machines come with their first accepted requests.
+    metrics.observe_fresh_skew(&machine(), 1_800_000_000, 60);
+    let page = Page::of(&metrics);
     let types: Vec<_> = page.types.iter().map(|(n, t)| (&n[..], &t[..])).collect();
     assert_eq!(types, CONTRACT);
 }
@@ -341,7 +350,7 @@ fn the_clock_offset_is_the_median_of_fresh_skews_and_no_others() {
     let metrics = metrics();
     assert_eq!(Page::of(&metrics).value("clock_offset_seconds"), 0.0);
     for skew in [2, 3, 250] {
-        metrics.observe_fresh_skew(skew);
+        metrics.observe_fresh_skew(&machine(), 1_800_000_000, skew);
     }
     metrics.observe_skew(-100);
     assert_eq!(Page::of(&metrics).value("clock_offset_seconds"), 3.0);

@@ -119,6 +119,9 @@ impl Reloading {
         let now = self.clock.now();
         self.metrics
             .registry_loaded(change.machines, now.unix_seconds());
+        for machine in &change.removed {
+            self.metrics.machine_removed(machine);
+        }
         let registry = self.registry.current();
         let with_keys = change.added.iter().chain(&change.keys_changed);
         let keys: Vec<_> = with_keys
