@@ -6,6 +6,7 @@
 //! so many and no more. No path, nonce or unverified id can become a label.
 
 mod backend;
+mod buckets;
 mod declare;
 mod labels;
 mod machines;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
+use self::buckets::{SKEW_BUCKETS, STORE_BUCKETS, UPSTREAM_BUCKETS, VERIFY_BUCKETS};
 use self::declare::Declare;
 use self::machines::Machines;
 use self::recent::Recent;
@@ -32,31 +34,6 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 /// The `route` of a request that matched none, or was refused before it could. No route is
 /// called so: their names begin with `/`.
 const NO_ROUTE: &str = "none";
-
-/// Seconds. One strict verification is about 20 us (AVX-512) or 32 us (AVX2), so the buckets are
-/// close there; a machine with several keys multiplies it; hashing a large body reaches
-/// milliseconds, and what lies above 10 ms is a starved CPU.
-const VERIFY_BUCKETS: [f64; 12] = [
-    0.00001, 0.00002, 0.00003, 0.00004, 0.00006, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01,
-];
-
-/// Seconds, from a backend on the same machine to the longest deadline anyone sets.
-const UPSTREAM_BUCKETS: [f64; 15] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-];
-
-/// Seconds. A store in the same network answers within a millisecond; its deadline is 50 ms by
-/// default and 5 s at most.
-const STORE_BUCKETS: [f64; 12] = [
-    0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0,
-];
-
-/// Seconds, both ways, to the ends of the default window of five minutes. Timestamps are whole
-/// seconds, so that 0 and 1 are what a right clock shows.
-const SKEW_BUCKETS: [f64; 17] = [
-    -300.0, -120.0, -60.0, -30.0, -10.0, -5.0, -2.0, -1.0, 0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
-    120.0, 300.0,
-];
 
 /// The counters, gauges and histograms of one gateway. Shared in an `Arc`; its registry is its
 /// own, never the process's global one, so that tests do not see each other's numbers.
