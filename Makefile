@@ -71,6 +71,16 @@ bench-nonces: ## Memory and claim latency of up to five million live nonces, wit
 	@scripts/setup build
 	$(CARGO) bench --locked --bench nonces
 
+.PHONY: bench-audit
+bench-audit: ## What an audit record costs, and how long a million of them take to check
+	@scripts/setup build
+	$(CARGO) bench --locked --bench audit
+
+.PHONY: bench-flood
+bench-flood: ## A million bad requests beside honest ones: their latency, and what the audit trail takes
+	@scripts/setup build
+	$(CARGO) bench --locked --bench flood
+
 .PHONY: build
 build: ## The release binary, in target/release (fat LTO: minutes)
 	@scripts/setup build

@@ -56,8 +56,11 @@ pub struct Verdict {
 /// Longest line read, in bytes. A registry record with a thousand machines has some 300 KB.
 const MAX_LINE: u64 = 4 * 1024 * 1024;
 
-/// Lines examined at once: enough for all cores, and some ten megabytes.
+/// Lines examined at once: enough for all cores, and seven megabytes of usual ones.
 const BLOCK: usize = 8192;
+
+/// Bytes of them, whatever they are.
+const BLOCK_BYTES: usize = 16 * 1024 * 1024;
 
 /// Reads files one after another, as one log, and reports every fault in order. `progress` hears
 /// how many bytes have been read.
@@ -96,13 +99,14 @@ pub fn check<R: BufRead>(
 
 /// The next lines, each with its line feed if it has one.
 fn block(file: &mut impl BufRead) -> io::Result<Vec<Vec<u8>>> {
-    let mut lines = Vec::new();
-    while lines.len() < BLOCK {
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    while lines.len() < BLOCK && bytes < BLOCK_BYTES {
         let mut line = Vec::new();
         file.take(MAX_LINE).read_until(b'\n', &mut line)?;
         if line.is_empty() {
             break;
         }
+        bytes += line.len();
         lines.push(line);
     }
     Ok(lines)

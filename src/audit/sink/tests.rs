@@ -208,3 +208,71 @@ fn a_named_pipe_is_refused_instead_of_waited_for() {
     let error = Sink::file(&path, Bounds::default()).err().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
+
+/// A sink in bounds, and how many files it has put aside.
+fn bounded(bounds: Bounds) -> (Scratch, Sink, impl Fn(&Scratch) -> Vec<String>) {
+    let scratch = Scratch::new();
+    let sink = Sink::file(&scratch.path("audit"), bounds).unwrap();
+    let aside = |scratch: &Scratch| {
+        let entries = fs::read_dir(scratch.dir()).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    (scratch, sink, aside)
+}
+
+#[test]
+fn a_file_that_has_reached_its_size_is_put_aside_and_the_others_stay() {
+    let (scratch, mut sink, names) = bounded(Bounds {
+        size: Some(4),
+        ..Bounds::default()
+    });
+    for line in ["1234\n", "2\n", "345\n", "4\n"] {
+        sink.put(line.as_bytes()).unwrap();
+    }
+    assert_eq!(names(&scratch), ["audit", "audit.1", "audit.2"]);
+    let read = |name| fs::read_to_string(scratch.path(name)).unwrap();
+    assert_eq!(
+        [read("audit.1"), read("audit.2"), read("audit")],
+        ["1234\n", "2\n345\n", "4\n"]
+    );
+}
+
+#[test]
+fn of_a_stream_that_may_be_cut_short_only_the_last_file_stays() {
+    let (scratch, mut sink, names) = bounded(Bounds {
+        size: Some(1),
+        keep_one: true,
+        ..Bounds::default()
+    });
+    for line in ["1\n", "2\n", "3\n"] {
+        sink.put(line.as_bytes()).unwrap();
+    }
+    assert_eq!(names(&scratch), ["audit", "audit.1"]);
+    assert_eq!(fs::read_to_string(scratch.path("audit.1")).unwrap(), "2\n");
+}
+
+#[test]
+fn a_file_that_has_reached_its_age_is_put_aside_once_it_holds_something() {
+    let (scratch, mut sink, names) = bounded(Bounds {
+        age: Some(Duration::from_secs(3600)),
+        ..Bounds::default()
+    });
+    let born = unix_ms(
+        fs::metadata(scratch.path("audit"))
+            .unwrap()
+            .created()
+            .unwrap(),
+    );
+    let hour = 3600 * 1000;
+    sink.prepare(born + 2 * hour).unwrap();
+    sink.write_lines(b"1\n").unwrap();
+    sink.prepare(born + hour - 1).unwrap();
+    assert_eq!(names(&scratch), ["audit"]);
+    let prepared = sink.prepare(born + hour).unwrap();
+    assert!(prepared.reopened);
+    assert_eq!(names(&scratch), ["audit", "audit.1"]);
+}
