@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::mistakes::quoted;
 use super::operation;
-use super::reader::{Place, Table};
+use super::proxies::TrustedProxies;
+use super::reader::{Place, Table, one_of};
+use crate::auth::target::Target;
 
 /// The operator's address unless the configuration names another.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
@@ -17,6 +19,12 @@ pub struct Listener {
     pub address: SocketAddr,
     /// The files for TLS. Default: none, and plain HTTP.
     pub tls: Option<TlsFiles>,
+    /// Connections begin with a PROXY line, of version 1 or 2, from a trusted proxy; any other
+    /// connection is closed. Default: they do not.
+    pub proxy_protocol: bool,
+    /// The path at which a load balancer asks whether requests should be sent here: 200 or 503,
+    /// whatever the `Host`, without a signature and without a record. Default: none.
+    pub health: Option<String>,
 }
 
 /// Where a listener's certificate and key lie. They are read at the start.
@@ -29,25 +37,55 @@ pub struct TlsFiles {
 }
 
 /// Reads `listeners` and `admin`, no two of which may want the same port of the same address.
-pub(super) fn read(root: &mut Table<'_>, base: &Path) -> (Vec<Listener>, SocketAddr) {
+pub(super) fn read(
+    root: &mut Table<'_>,
+    base: &Path,
+    trusted: &TrustedProxies,
+) -> (Vec<Listener>, SocketAddr) {
     let mut taken = Vec::new();
     let mut listeners = Vec::new();
     if let Some(list) = root.required("listeners") {
         let items = list.some_items("has no listener; add at least one: - address: 0.0.0.0:8080");
         for item in items {
             let mut table = item.table();
-            table.not_yet(&["proxy_protocol"]);
+            let proxy_protocol = proxy_protocol(&mut table, trusted);
+            let health = table.place("health").and_then(|place| place.parse(health));
             let tls = table.place("tls").map(|place| tls_files(&place, base));
             let place = table.required("address");
             if let Some(address) = place.and_then(|place| free(&place, &mut taken)) {
                 listeners.push(Listener {
                     address,
                     tls: tls.flatten(),
+                    proxy_protocol,
+                    health,
                 });
             }
         }
     }
     (listeners, admin(root.table("admin"), &mut taken))
+}
+
+fn proxy_protocol(table: &mut Table<'_>, trusted: &TrustedProxies) -> bool {
+    let Some(place) = table.place("proxy_protocol") else {
+        return false;
+    };
+    let on = place.parse(one_of(&[("true", true), ("false", false)], &[]));
+    if on == Some(true) && trusted.is_empty() {
+        place.mistake(
+            "believes nobody, so that every connection would be closed; name the load balancer's \
+             addresses in trusted_proxies",
+        );
+    }
+    on.unwrap_or(false)
+}
+
+/// Parses the path of a health check.
+fn health(text: &str) -> Result<String, String> {
+    let target = Target::parse(text.as_bytes());
+    match target.is_ok_and(|target| target.query().is_none()) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{} is not a path, such as /livez", quoted(text))),
+    }
 }
 
 fn tls_files(place: &Place<'_>, base: &Path) -> Option<TlsFiles> {

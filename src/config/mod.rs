@@ -20,6 +20,7 @@ mod limits;
 mod listeners;
 mod mistakes;
 mod operation;
+mod proxies;
 mod reader;
 mod redis;
 mod replay;
@@ -39,6 +40,7 @@ pub use limits::{HEADER_BYTES, Limits};
 pub use listeners::{Listener, TlsFiles};
 pub use mistakes::{Finding, Mistakes};
 pub use operation::{Format, Log, Shutdown};
+pub use proxies::TrustedProxies;
 pub use redis::{Endpoint, Password, Redis};
 pub use replay::Replay;
 pub use routes::{Route, Routes};
@@ -59,6 +61,8 @@ pub struct Config {
     pub file: PathBuf,
     /// Where clients connect; at least one.
     pub listeners: Vec<Listener>,
+    /// The proxies in front whose word on where a request comes from is believed; default: none.
+    pub trusted_proxies: TrustedProxies,
     /// Where `/metrics`, `/livez` and `/readyz` are, without authentication: default
     /// `127.0.0.1:9090`, and anything but a loopback address is a warning.
     pub admin: SocketAddr,
@@ -162,8 +166,9 @@ fn config(
     base: &Path,
     environment: &Environment,
 ) -> (Option<Config>, Option<PathBuf>) {
-    root.not_yet(&["throttle", "trusted_proxies", "credentials", "tls"]);
-    let (listeners, admin) = listeners::read(&mut root, base);
+    root.not_yet(&["throttle", "credentials", "tls"]);
+    let trusted_proxies = proxies::read(&mut root);
+    let (listeners, admin) = listeners::read(&mut root, base, &trusted_proxies);
     let registry = root
         .table("registry")
         .required("file")
@@ -187,6 +192,7 @@ fn config(
         .map(|(registry, upstreams)| Config {
             file: file.to_path_buf(),
             listeners,
+            trusted_proxies,
             admin,
             registry,
             hosts,

@@ -1,7 +1,6 @@
 //! What is written down and counted of each request: one decision record, and one response
 //! record for what was forwarded.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use http::header::HeaderName;
@@ -9,8 +8,8 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
 use super::Gateway;
-use super::decide::client_ip;
 use super::forward::Passage;
+use super::origin::Source;
 use super::refuse::Stop;
 use super::request_id::RequestId;
 use crate::audit::{
@@ -29,7 +28,7 @@ pub(super) struct Facts<'a> {
     pub(super) head: &'a RequestHeader,
     /// The index of its route.
     pub(super) route: Option<usize>,
-    pub(super) client: Option<IpAddr>,
+    pub(super) source: Source,
     pub(super) id: RequestId,
 }
 
@@ -82,12 +81,18 @@ impl Gateway {
     }
 
     /// Writes down and counts a refused request.
-    pub(super) fn refused(&self, session: &ServerSession, stop: &Stop, id: RequestId) {
+    pub(super) fn refused(
+        &self,
+        session: &ServerSession,
+        stop: &Stop,
+        source: Source,
+        id: RequestId,
+    ) {
         let head = session.req_header();
         let facts = Facts {
             head,
             route: self.config.routes.find(head.uri.path()),
-            client: client_ip(session),
+            source,
             id,
         };
         let evidence = match stop {
@@ -103,14 +108,13 @@ impl Gateway {
     }
 
     /// Writes down and counts a request whose head could not be read.
-    pub(super) fn refused_unread(&self, session: &ServerSession, stop: &Stop, id: RequestId) {
-        let client = client_ip(session);
+    pub(super) fn refused_unread(&self, stop: &Stop, source: Source, id: RequestId) {
         self.audit.refused(&Refused {
             request: audit::Request {
                 wall_ms: self.clock.now().wall_ms,
                 request_id: &id.to_string(),
-                client_ip: client,
-                peer_ip: client,
+                client_ip: source.client,
+                peer_ip: source.peer,
                 method: Method::of(b""),
                 path: PathOnly::of(b""),
                 query: None,
@@ -167,9 +171,8 @@ impl Gateway {
         audit::Request {
             wall_ms: self.clock.now().wall_ms,
             request_id: id,
-            // Until a proxy can be trusted, the peer is the client.
-            client_ip: facts.client,
-            peer_ip: facts.client,
+            client_ip: facts.source.client,
+            peer_ip: facts.source.peer,
             method: Method::of(facts.head.method.as_str().as_bytes()),
             path: PathOnly::of(target),
             query,

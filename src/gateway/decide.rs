@@ -1,8 +1,6 @@
 //! The decision over one request, in the order of the design: cheap checks first, and nothing
 //! that only a signature may cause before the signature.
 
-use std::net::IpAddr;
-
 use http::header::HeaderName;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
@@ -13,6 +11,7 @@ use super::body::{self, Body};
 use super::first_line::FirstLine;
 use super::forward::Passage;
 use super::framing::{self, Framing};
+use super::origin::Source;
 use super::policy::Permitted;
 use super::recorded::Recorded;
 use super::refuse::Stop;
@@ -48,10 +47,11 @@ impl Gateway {
         &self,
         session: &mut ServerSession,
         line: Option<&FirstLine>,
+        source: Source,
         id: RequestId,
     ) -> Result<(Passage, Body), Stop> {
         let arrival = self.clock.now();
-        let opening = self.judge_head(session, line, id, arrival)?;
+        let opening = self.judge_head(session, line, source, id, arrival)?;
         let on_head = self.clock.now().mono.saturating_sub(arrival.mono);
 
         let route = self.route(opening.route);
@@ -71,7 +71,7 @@ impl Gateway {
         let facts = Facts {
             head: session.req_header(),
             route: Some(opening.route),
-            client: opening.provenance.client_ip,
+            source,
             id,
         };
         let recorded = Recorded::write(permitted, self, facts).await?;
@@ -93,6 +93,7 @@ impl Gateway {
         &self,
         session: &ServerSession,
         line: Option<&FirstLine>,
+        source: Source,
         id: RequestId,
         arrival: Now,
     ) -> Result<Opening, Refusal> {
@@ -132,8 +133,8 @@ impl Gateway {
             framing,
             provenance: Provenance {
                 id,
-                client_ip: client_ip(session),
-                scheme: scheme(session),
+                client_ip: source.client,
+                scheme: source.scheme,
                 host,
             },
             query_stripped: target.query_stripped(),
@@ -202,21 +203,5 @@ fn not_allowed(route: &Route) -> Refusal {
         .collect();
     Refusal::MethodNotAllowed {
         allow: methods.join(", ").into(),
-    }
-}
-
-/// The address at the other end of the connection; `None` where it closed under us.
-pub(super) fn client_ip(session: &ServerSession) -> Option<IpAddr> {
-    let address = session.client_addr()?.as_inet()?;
-    Some(address.ip().to_canonical())
-}
-
-fn scheme(session: &ServerSession) -> &'static str {
-    match session
-        .digest()
-        .is_some_and(|digest| digest.ssl_digest.is_some())
-    {
-        true => "https",
-        false => "http",
     }
 }

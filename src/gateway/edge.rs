@@ -22,6 +22,8 @@ use super::account::Ending;
 use super::body::Body;
 use super::first_line::{self, FirstLine};
 use super::forward::{Forward, Passage};
+use super::health;
+use super::origin::{Origin, Source};
 use super::refuse::{self, Linger, Stop};
 use super::request_id::RequestId;
 use super::whole_session::WholeSession;
@@ -34,6 +36,10 @@ pub(crate) struct Edge {
     gateway: Arc<Gateway>,
     proxy: Arc<HttpProxy<Forward>>,
     options: HttpServerOptions,
+    /// The connection that it serves; `None` before there is one.
+    origin: Option<Origin>,
+    /// The path of the listener's health check, if it has one.
+    health: Option<Arc<str>>,
 }
 
 /// Left on a kept-alive connection: it has carried a request before, and may be idle.
@@ -57,7 +63,20 @@ impl Edge {
             gateway,
             proxy,
             options,
+            origin: None,
+            health: None,
         }
+    }
+
+    /// The same for one connection, of a listener whose health check has this path.
+    pub(crate) fn serving(&self, origin: Origin, health: Option<Arc<str>>) -> Arc<Edge> {
+        Arc::new(Edge {
+            gateway: Arc::clone(&self.gateway),
+            proxy: Arc::clone(&self.proxy),
+            options: self.options.clone(),
+            origin: Some(origin),
+            health,
+        })
     }
 
     /// Reads the head of the next request: the wait for its first byte is idle time, and all the
@@ -137,9 +156,10 @@ impl Edge {
         &self,
         session: &mut ServerSession,
         line: Option<&FirstLine>,
+        source: Source,
         id: RequestId,
     ) -> Result<(Passage, Body), Stop> {
-        AssertUnwindSafe(self.gateway.decide(session, line, id))
+        AssertUnwindSafe(self.gateway.decide(session, line, source, id))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| {
@@ -229,14 +249,21 @@ impl HttpServerApp for Edge {
             Head::Gone => None,
             Head::Refused(session, refusal) => {
                 let stop = Stop::Unverified(refusal);
-                self.gateway.refused_unread(&session, &stop, id);
+                let source = Source::of_connection(self.origin);
+                self.gateway.refused_unread(&stop, source, id);
                 self.refuse(session, &stop, id, false).await
             }
+            Head::Read(session, _) if health::is_asked(&session, self.health.as_deref()) => {
+                self.gateway.answer_health(*session).await;
+                None
+            }
             Head::Read(mut session, line) => {
-                match self.decide(&mut session, line.as_ref(), id).await {
+                let trusted = &self.gateway.config.trusted_proxies;
+                let source = Source::of_request(self.origin, &session, trusted);
+                match self.decide(&mut session, line.as_ref(), source, id).await {
                     Ok((passage, body)) => self.forward(session, passage, body, shutdown).await,
                     Err(stop) => {
-                        self.gateway.refused(&session, &stop, id);
+                        self.gateway.refused(&session, &stop, source, id);
                         self.refuse(session, &stop, id, true).await
                     }
                 }

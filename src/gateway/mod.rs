@@ -10,11 +10,14 @@
 
 mod account;
 mod body;
+mod client_address;
 mod decide;
 mod edge;
 mod first_line;
 mod forward;
 mod framing;
+mod health;
+mod origin;
 mod policy;
 mod pool;
 mod recorded;
@@ -30,6 +33,7 @@ use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 
 pub(crate) use self::edge::Edge;
+pub(crate) use self::origin::Origin;
 
 use self::body::Budget;
 use self::forward::Forward;

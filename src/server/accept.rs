@@ -1,10 +1,10 @@
 //! Accepting connections: our own loop, not Pingora's, which panics where it cannot bind, knows
 //! no limit, and cannot be stopped without a sleep.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pingora::apps::{HttpServerApp, ServerApp};
@@ -17,14 +17,38 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::http2;
+use super::{http2, proxy_line};
 use crate::auth::refusal::Code;
+use crate::config::TrustedProxies;
+use crate::gateway::{Edge, Origin};
 use crate::metrics::Metrics;
 
 /// One bound address, with what happens to a connection before the application gets it.
 pub(super) struct Listener {
     pub(super) socket: TcpListener,
+    pub(super) door: Arc<Door>,
+}
+
+/// What happens at a listener.
+#[derive(Default)]
+pub(super) struct Door {
     pub(super) tls: Option<Arc<Acceptor>>,
+    /// A PROXY line comes first, of one of these; everybody else is turned away.
+    pub(super) proxies: Option<TrustedProxies>,
+    /// The path of the health check.
+    pub(super) health: Option<Arc<str>>,
+}
+
+/// An application that may want to know whom it serves.
+pub(super) trait Serve: HttpServerApp + Send + Sync + Sized + 'static {
+    /// The application for one connection.
+    fn serving(self: &Arc<Self>, origin: Origin, door: &Door) -> Arc<Self>;
+}
+
+impl Serve for Edge {
+    fn serving(self: &Arc<Self>, origin: Origin, door: &Door) -> Arc<Self> {
+        Edge::serving(self, origin, door.health.clone())
+    }
 }
 
 /// What all doors of one application share.
@@ -37,6 +61,8 @@ pub(super) struct AcceptLoop<A> {
     pub(super) permits: Arc<Semaphore>,
     /// Whether the last connection found no permit, so that the log says it once.
     pub(super) full: AtomicBool,
+    /// Connections closed because of their PROXY line, or the lack of one.
+    pub(super) turned_away: AtomicU64,
     /// Longest time for a TLS handshake, and again for HTTP/2's preface.
     pub(super) handshake: Duration,
     /// Longest time that an HTTP/2 connection may be idle.
@@ -51,7 +77,10 @@ pub(super) struct AcceptLoop<A> {
 /// without a rest it would spin, and fill the log.
 const REST: Duration = Duration::from_millis(100);
 
-impl<A: HttpServerApp + Send + Sync + 'static> AcceptLoop<A> {
+/// Of so many connections that are turned away the log names one.
+const COMPLAIN_EVERY: u64 = 1000;
+
+impl<A: Serve> AcceptLoop<A> {
     /// Accepts until `shutdown` turns true.
     pub(super) async fn run(self: Arc<Self>, listener: Listener) {
         let mut shutdown = self.shutdown.clone();
@@ -61,7 +90,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> AcceptLoop<A> {
                 _ = shutdown.wait_for(|&stop| stop) => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.receive(stream, peer, listener.tls.clone()),
+                Ok((stream, peer)) => self.receive(stream, peer, &listener.door),
                 Err(error) => {
                     warn!(%error, "cannot accept a connection; resting for 100 ms");
                     tokio::time::sleep(REST).await;
@@ -70,7 +99,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> AcceptLoop<A> {
         }
     }
 
-    fn receive(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, tls: Option<Arc<Acceptor>>) {
+    fn receive(self: &Arc<Self>, mut stream: TcpStream, peer: SocketAddr, door: &Arc<Door>) {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             if !self.full.swap(true, Ordering::Relaxed) {
                 warn!(%peer, "the limit of connections is reached; further ones are closed at once");
@@ -81,12 +110,16 @@ impl<A: HttpServerApp + Send + Sync + 'static> AcceptLoop<A> {
             return;
         };
         self.full.store(false, Ordering::Relaxed);
-        let this = Arc::clone(self);
+        let (this, door) = (Arc::clone(self), Arc::clone(door));
         self.tasks.spawn(async move {
             let _permit = permit;
             let _counted = this.metrics.as_ref().map(Counted::new);
+            let Some(origin) = this.origin(&mut stream, peer, &door).await else {
+                return;
+            };
+            let app = this.app.serving(origin, &door);
             let plain = prepare(stream, peer);
-            let stream: Stream = match tls {
+            let stream: Stream = match &door.tls {
                 None => Box::new(plain),
                 Some(acceptor) => {
                     let mut stop = this.shutdown.clone();
@@ -111,12 +144,61 @@ impl<A: HttpServerApp + Send + Sync + 'static> AcceptLoop<A> {
                     shutdown: &this.shutdown,
                     tasks: &this.tasks,
                 };
-                http2::serve(&this.app, stream, terms).await;
+                http2::serve(&app, stream, terms).await;
             } else {
                 // Pingora's loop over the requests of an HTTP/1 connection.
-                this.app.process_new(stream, &this.shutdown).await;
+                app.process_new(stream, &this.shutdown).await;
             }
         });
+    }
+
+    /// Where a connection comes from; `None` for one that is turned away, because it does not begin
+    /// with the PROXY line of a trusted proxy where it must.
+    async fn origin(
+        &self,
+        stream: &mut TcpStream,
+        peer: SocketAddr,
+        door: &Door,
+    ) -> Option<Origin> {
+        let peer = peer.ip().to_canonical();
+        let Some(trusted) = &door.proxies else {
+            return Some(Origin {
+                peer,
+                proxied: None,
+            });
+        };
+        if !trusted.contains(peer) {
+            self.turn_away(peer, "it is not one of the trusted_proxies");
+            return None;
+        }
+        let mut stop = self.shutdown.clone();
+        let read = tokio::select! {
+            read = proxy_line::read(stream, self.handshake) => read,
+            _ = stop.wait_for(|&stop| stop) => return None,
+        };
+        match read {
+            Ok(proxied) => Some(Origin { peer, proxied }),
+            // A load balancer that only looks whether somebody is there.
+            Err(proxy_line::Bad::Gone) => None,
+            Err(bad) => {
+                self.turn_away(peer, &bad.to_string());
+                None
+            }
+        }
+    }
+
+    /// Counts a connection that cannot be what it should be, and says so now and then.
+    fn turn_away(&self, peer: IpAddr, why: &str) {
+        if let Some(metrics) = &self.metrics {
+            metrics.refused(Code::BadRequest);
+        }
+        if self
+            .turned_away
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(COMPLAIN_EVERY)
+        {
+            warn!(%peer, why, "a connection to a listener with proxy_protocol was closed");
+        }
     }
 }
 

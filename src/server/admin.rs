@@ -11,7 +11,9 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 
+use super::accept::{Door, Serve};
 use super::readiness::Readiness;
+use crate::gateway::Origin;
 use crate::metrics::{self, Metrics};
 
 /// The application of the admin listener.
@@ -25,6 +27,12 @@ pub(super) struct Admin {
 /// Longest time for a request, and for the next one on a connection: a scraper comes every
 /// fifteen or thirty seconds.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+impl Serve for Admin {
+    fn serving(self: &Arc<Self>, _: Origin, _: &Door) -> Arc<Self> {
+        Arc::clone(self)
+    }
+}
 
 struct Answer {
     status: StatusCode,

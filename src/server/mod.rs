@@ -6,6 +6,7 @@ mod admin;
 mod clock_watch;
 mod http2;
 mod parts;
+mod proxy_line;
 mod readiness;
 mod reload;
 mod shutdown;
@@ -13,7 +14,7 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -21,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use self::accept::{AcceptLoop, Listener};
+use self::accept::{AcceptLoop, Door, Listener};
 use self::admin::Admin;
 use self::clock_watch::ClockWatch;
 use self::parts::{acceptors, bind, metrics, open_audit};
@@ -169,7 +170,16 @@ impl Server {
         for (listener, tls) in config.listeners.iter().zip(acceptors) {
             let (socket, address) = bind(listener.address).await?;
             addresses.push(address);
-            listeners.push(Listener { socket, tls });
+            let proxies = listener.proxy_protocol;
+            let door = Door {
+                tls,
+                proxies: proxies.then(|| config.trusted_proxies.clone()),
+                health: listener.health.as_deref().map(Arc::from),
+            };
+            listeners.push(Listener {
+                socket,
+                door: Arc::new(door),
+            });
         }
         let (admin_listener, admin_address) = bind(config.admin).await?;
 
@@ -241,6 +251,7 @@ impl Server {
             metrics: Some(self.metrics),
             permits: self.permits,
             full: AtomicBool::new(false),
+            turned_away: AtomicU64::new(0),
             handshake: self.handshake,
             idle: self.idle,
             shutdown,
@@ -254,6 +265,7 @@ impl Server {
             metrics: None,
             permits: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
             full: AtomicBool::new(false),
+            turned_away: AtomicU64::new(0),
             handshake: self.handshake,
             idle: self.idle,
             shutdown: admin_shutdown,
@@ -261,7 +273,7 @@ impl Server {
         });
         tokio::spawn(admin.run(Listener {
             socket: self.admin_listener,
-            tls: None,
+            door: Arc::default(),
         }));
         let watching = (self.reloading.start(), self.clock_watch.start());
         for address in &self.addresses {

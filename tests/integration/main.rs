@@ -21,6 +21,7 @@ mod journal;
 mod metrics;
 mod model;
 mod power;
+mod proxies;
 mod query;
 mod refusals;
 mod registry;

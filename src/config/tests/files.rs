@@ -95,12 +95,7 @@ fn unknown_keys_are_refused_at_every_level() {
 #[test]
 fn a_key_of_a_later_version_is_told_from_an_unknown_one() {
     for (key, text) in [
-        (
-            "listeners[0].proxy_protocol",
-            MINIMAL.replace(":8080", ":8080, proxy_protocol: true"),
-        ),
         ("throttle", minimal_and("throttle: { ban: 60s }")),
-        ("trusted_proxies", minimal_and("trusted_proxies: []")),
         ("routes[0].mode", with_route("mode: observe")),
         ("routes[0].mode", with_route("mode: open")),
         (

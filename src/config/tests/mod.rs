@@ -9,6 +9,7 @@ use super::*;
 mod audit;
 mod credential;
 mod files;
+mod proxies;
 mod redis;
 mod reference;
 mod routes;

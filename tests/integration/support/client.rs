@@ -25,14 +25,18 @@ impl Client {
 
     /// `None` where nobody listens.
     pub fn try_connect(address: SocketAddr) -> Option<Client> {
-        let stream = TcpStream::connect(address).ok()?;
+        TcpStream::connect(address).ok().map(Client::over)
+    }
+
+    /// Over a connection that was made in another way.
+    pub fn over(stream: TcpStream) -> Client {
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
         stream.set_nodelay(true).unwrap();
-        Some(Client {
+        Client {
             reader: BufReader::new(stream),
-        })
+        }
     }
 
     pub fn send(&mut self, bytes: &[u8]) {

@@ -50,6 +50,8 @@ pub struct Options {
     pub token: Option<String>,
     /// Listen with TLS too.
     pub tls: bool,
+    /// More settings of the plain listener.
+    pub listener: String,
     /// The second in which it starts.
     pub start: u64,
     /// Another store of nonces.
@@ -72,6 +74,7 @@ impl Default for Options {
             audit: "audit.jsonl".into(),
             token: None,
             tls: false,
+            listener: String::new(),
             start: START,
             nonces: None,
         }
@@ -232,7 +235,7 @@ fn write_files(folder: &Path, backend: &Backend, options: &Options) -> PathBuf {
         Some(servers) => servers.clone(),
         None => vec![format!("http://{}", backend.address)],
     };
-    let mut listeners = "  - address: 127.0.0.1:0\n".to_owned();
+    let mut listeners = format!("  - {{ address: '127.0.0.1:0', {} }}\n", options.listener);
     if options.tls {
         super::tls::write_certificate(folder);
         listeners += "  - address: 127.0.0.1:0\n    tls: { cert: cert.pem, key: key.pem }\n";

@@ -1,0 +1,75 @@
+//! The proxies in front whose word on where a request comes from is believed.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::mistakes::quoted;
+use super::reader::Table;
+
+/// Addresses whose word is believed: in `X-Forwarded-For`, `X-Forwarded-Proto` and PROXY lines. Empty,
+/// the default: nobody's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Whether `address` is one of them. An IPv4 address in IPv6 clothes counts as what it is.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|net| net.contains(&address))
+    }
+
+    /// Whether nobody is believed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<IpNet> for TrustedProxies {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(nets: I) -> TrustedProxies {
+        TrustedProxies(nets.into_iter().collect())
+    }
+}
+
+pub(super) fn read(root: &mut Table<'_>) -> TrustedProxies {
+    let items = root.items("trusted_proxies");
+    let mut nets = Vec::new();
+    for item in &items {
+        let Some(net) = item.parse(net) else {
+            continue;
+        };
+        if net.prefix_len() == 0 {
+            item.warning(format!(
+                "{net} is everybody: any client could then say where it comes from"
+            ));
+        }
+        nets.push(net);
+    }
+    TrustedProxies(nets)
+}
+
+/// An address, or a network whose address is its first: `10.0.0.1/8` is a mix-up.
+fn net(text: &str) -> Result<IpNet, String> {
+    let parsed =
+        (text.parse::<IpNet>().ok()).or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let Some(net) = parsed else {
+        return Err(format!(
+            "{} is not an address or a network, such as 10.0.0.0/8",
+            quoted(text)
+        ));
+    };
+    if net.network() != net.addr() {
+        return Err(format!(
+            "{net} names an address inside the network; write {}",
+            net.trunc()
+        ));
+    }
+    Ok(match (net, net.addr().to_canonical()) {
+        (IpNet::V6(six), IpAddr::V4(_)) => {
+            return Err(format!(
+                "{six} is an IPv4 network in IPv6 clothes; write it as IPv4"
+            ));
+        }
+        (net, _) => net,
+    })
+}
