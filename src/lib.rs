@@ -36,7 +36,7 @@
 //!
 //! A module imports only what stands left of it here; a test reads the sources and holds this.
 //!
-//! `auth` ← `clock`, `metrics`, `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ←
+//! `auth`, `watch` ← `clock`, `metrics`, `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ←
 //! `cli` ← the binary
 //!
 //! `auth` is pure: no socket, no clock, no file, no log; time is an argument. Only `gateway` and
@@ -53,3 +53,4 @@ pub mod metrics;
 pub mod nonces;
 pub mod registry;
 pub mod server;
+pub mod watch;

@@ -27,13 +27,15 @@ pub struct Listener {
     pub health: Option<String>,
 }
 
-/// Where a listener's certificate and key lie. They are read at the start.
+/// Where a listener's certificate and key lie. They are read at the start, and when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate chain, PEM, the listener's own first.
     pub cert: PathBuf,
     /// The private key, PEM.
     pub key: PathBuf,
+    /// The authorities whose clients are let in, PEM; default: anybody, without a certificate.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Reads `listeners` and `admin`, no two of which may want the same port of the same address.
@@ -96,9 +98,12 @@ fn tls_files(place: &Place<'_>, base: &Path) -> Option<TlsFiles> {
             .and_then(|place| operation::file(&place, base))
     };
     let (cert, key) = (file("cert"), file("key"));
+    let client_ca = table.place("client_ca");
+    let client_ca = client_ca.and_then(|place| operation::file(&place, base));
     Some(TlsFiles {
         cert: cert?,
         key: key?,
+        client_ca,
     })
 }
 

@@ -55,6 +55,8 @@ pub struct Metrics {
     registry_loaded: IntCounter,
     registry_rejected: IntCounter,
     registry_last_reload: IntGauge,
+    tls_loaded: IntCounter,
+    tls_rejected: IntCounter,
     audit_records: [IntCounter; AuditResult::ALL.len()],
     body_buffer: IntGauge,
     spoofed_identity: IntCounter,
@@ -112,6 +114,12 @@ impl Metrics {
         let reloads = declare.counters(
             "registry_reloads_total",
             "Attempts to load the machine registry, the first one included, by result.",
+            &["result"],
+        )?;
+
+        let tls_reloads = declare.counters(
+            "tls_reloads_total",
+            "Times a listener's TLS files were found changed, by what came of it: loaded, or rejected (the last good ones stay).",
             &["result"],
         )?;
 
@@ -177,6 +185,8 @@ impl Metrics {
                 "registry_last_reload_timestamp_seconds",
                 "Unix time at which the registry in force was loaded.",
             )?,
+            tls_loaded: tls_reloads.with_label_values(&["loaded"]),
+            tls_rejected: tls_reloads.with_label_values(&["rejected"]),
             audit_records: AuditResult::ALL
                 .map(|result| audit_records.with_label_values(&[result.as_str()])),
             body_buffer: declare.gauge(
@@ -302,6 +312,14 @@ impl Metrics {
     /// A registry file was refused; the one before stays in force.
     pub fn registry_rejected(&self) {
         self.registry_rejected.inc();
+    }
+
+    /// Counts an attempt to load changed TLS files.
+    pub fn tls_reload(&self, loaded: bool) {
+        match loaded {
+            true => self.tls_loaded.inc(),
+            false => self.tls_rejected.inc(),
+        }
     }
 
     /// Counts what became of one audit record.

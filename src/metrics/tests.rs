@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 
 /// The published names and types: dashboards and alerts depend on them.
-const CONTRACT: [(&str, &str); 21] = [
+const CONTRACT: [(&str, &str); 22] = [
     ("countersign_audit_records_total", "counter"),
     ("countersign_body_buffer_bytes", "gauge"),
     ("countersign_build_info", "gauge"),
@@ -28,6 +28,7 @@ const CONTRACT: [(&str, &str); 21] = [
     ("countersign_replay_store_seconds", "histogram"),
     ("countersign_requests_total", "counter"),
     ("countersign_spoofed_identity_total", "counter"),
+    ("countersign_tls_reloads_total", "counter"),
     ("countersign_upstream_seconds", "histogram"),
     ("countersign_verify_seconds", "histogram"),
 ];

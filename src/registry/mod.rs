@@ -4,7 +4,7 @@
 //! In the order of a load: `load` reads the file in bounded memory; `parse` takes it as it stands there; `fields`
 //! checks each machine (its keys in their four [spellings](key_format), its [`validity`]); `keys` checks the keys
 //! on all cores; `report` tells all [`Mistakes`] together. The result is a [`Registry`], which nothing changes any
-//! more. A [`RegistryStore`] holds the current one, and [`watch()`] says when the file has changed. For edits
+//! more. A [`RegistryStore`] holds the current one, and [`watch`](crate::watch) says when the file has changed. For edits
 //! there are [`edit`], which works on the text, and [`replace`], which puts it in place.
 
 mod change;
@@ -21,7 +21,6 @@ pub mod replace;
 mod report;
 mod store;
 pub mod validity;
-mod watch;
 
 #[cfg(test)]
 mod fixtures;
@@ -40,7 +39,6 @@ pub use change::Change;
 pub use load::MAX_FILE;
 pub use mistakes::{Mistake, Mistakes};
 pub use store::RegistryStore;
-pub use watch::{Watch, watch};
 
 /// All machines of one registry file, every one of them checked. It never changes; a reload makes another one.
 #[derive(Default)]

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pingora::apps::{HttpServerApp, ServerApp};
-use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as TcpIo;
 use pingora::protocols::{ALPN, GetSocketDigest, SocketDigest, Stream};
 use pingora::server::ShutdownWatch;
@@ -17,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::tls::Tls;
 use super::{http2, proxy_line};
 use crate::auth::refusal::Code;
 use crate::config::TrustedProxies;
@@ -32,7 +32,7 @@ pub(super) struct Listener {
 /// What happens at a listener.
 #[derive(Default)]
 pub(super) struct Door {
-    pub(super) tls: Option<Arc<Acceptor>>,
+    pub(super) tls: Option<Arc<Tls>>,
     /// A PROXY line comes first, of one of these; everybody else is turned away.
     pub(super) proxies: Option<TrustedProxies>,
     /// The path of the health check.
@@ -121,7 +121,8 @@ impl<A: Serve> AcceptLoop<A> {
             let plain = prepare(stream, peer);
             let stream: Stream = match &door.tls {
                 None => Box::new(plain),
-                Some(acceptor) => {
+                Some(tls) => {
+                    let acceptor = tls.acceptor();
                     let mut stop = this.shutdown.clone();
                     let shaken = tokio::select! {
                         shaken = tokio::time::timeout(this.handshake, acceptor.tls_handshake(plain)) => shaken,

@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use self::accept::{AcceptLoop, Door, Listener};
 use self::admin::Admin;
 use self::clock_watch::ClockWatch;
-use self::parts::{acceptors, bind, metrics, open_audit};
+use self::parts::{bind, metrics, open_audit};
 use self::readiness::Readiness;
 use self::reload::Reloading;
 use crate::audit::AuditLog;
@@ -164,10 +164,10 @@ impl Server {
         let readiness = Arc::new(Readiness::new(Arc::clone(&nonces), Arc::clone(&audit)));
 
         // All files first: a bad one must not leave another listener bound.
-        let acceptors = acceptors(&config)?;
+        let tls = parts::tls(&config)?;
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
-        for (listener, tls) in config.listeners.iter().zip(acceptors) {
+        for (listener, tls) in config.listeners.iter().zip(tls.iter().cloned()) {
             let (socket, address) = bind(listener.address).await?;
             addresses.push(address);
             let proxies = listener.proxy_protocol;
@@ -192,6 +192,7 @@ impl Server {
             metrics: Arc::clone(&metrics),
             audit: Arc::clone(&audit),
             clock: clock.clone(),
+            tls: tls.into_iter().flatten().collect(),
         };
         reloading.report(&first);
         let clock_watch = ClockWatch::new(clock.clone(), Arc::clone(&metrics));

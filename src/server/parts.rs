@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pingora::listeners::tls::Acceptor;
 use tokio::net::TcpListener;
 
-use super::{StartError, tls};
+use super::StartError;
+use super::tls::Tls;
 use crate::audit::checkpoint::Signer;
 use crate::audit::{AuditLog, Bounds, Checkpoints, Sink, Strangers};
 use crate::clock::Clock;
@@ -79,9 +79,9 @@ pub(super) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr
 }
 
 /// Reads the TLS files of every listener.
-pub(super) fn acceptors(config: &Config) -> Result<Vec<Option<Arc<Acceptor>>>, StartError> {
+pub(super) fn tls(config: &Config) -> Result<Vec<Option<Arc<Tls>>>, StartError> {
     let load = |files: &TlsFiles| {
-        tls::acceptor(&files.cert, &files.key)
+        Tls::load(files)
             .map(Arc::new)
             .map_err(StartError::Configuration)
     };
@@ -99,6 +99,6 @@ pub fn mistakes_in_files(config: &Config) -> Vec<String> {
         .listeners
         .iter()
         .filter_map(|listener| listener.tls.as_ref())
-        .filter_map(|files| tls::acceptor(&files.cert, &files.key).err())
+        .filter_map(|files| Tls::load(files).err())
         .collect()
 }

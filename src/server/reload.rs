@@ -1,17 +1,20 @@
 //! What is read or opened again while the gateway runs: the registry, when its file changes and on
-//! SIGHUP; the files of the audit log, on SIGUSR1.
+//! SIGHUP, and so the TLS files; the files of the audit log, on SIGUSR1.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
+use super::tls::Tls;
 use crate::audit::{AuditLog, RegistryLoaded};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::registry::{Change, RegistryStore, Watch, watch};
+use crate::registry::{Change, RegistryStore};
+use crate::watch::{Watch, watch};
 
 /// Why the registry is loaded once more behind the first load.
 const CATCHING_UP: &str = "the file changed during the start";
@@ -23,11 +26,12 @@ pub(super) struct Reloading {
     pub(super) metrics: Arc<Metrics>,
     pub(super) audit: Arc<AuditLog>,
     pub(super) clock: Clock,
+    pub(super) tls: Vec<Arc<Tls>>,
 }
 
 /// Reloading goes on for as long as this lives.
 pub(super) struct Watching {
-    _file: Option<Watch>,
+    _files: Vec<Watch>,
     _signals: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -35,22 +39,29 @@ impl Reloading {
     /// Starts to watch the file and to listen for SIGHUP. Where one of the two cannot be had, the
     /// other still works, and the log says so.
     pub(super) fn start(&self) -> Watching {
+        let watched = |file: &Path, reload: fn(&Reloading, &str)| {
+            let this = self.clone();
+            watch(file, move || reload(&this, "the file changed"))
+                .inspect_err(|error| error!(%error, file = %file.display(), "cannot watch the file; use SIGHUP"))
+                .ok()
+        };
+        let mut files = vec![watched(self.registry.file(), Reloading::reload)];
+        for file in self.tls.iter().flat_map(|tls| tls.files()) {
+            files.push(watched(file, Reloading::reload_tls));
+        }
         let this = self.clone();
-        let file = watch(self.registry.file(), move || {
-            this.reload("the file changed")
-        })
-        .inspect_err(|error| error!(%error, "cannot watch the registry; use SIGHUP"))
-        .ok();
-        let this = self.clone();
-        // What was written between the first load and the start of the watch.
-        tokio::task::spawn_blocking(move || this.reload(CATCHING_UP));
+        // What was written between the first load and the start of the watches.
+        tokio::task::spawn_blocking(move || {
+            this.reload(CATCHING_UP);
+            this.reload_tls(CATCHING_UP);
+        });
         let signals = [self.on_hangup(), self.on_user_signal()];
         let heard = |task: io::Result<_>| {
             task.inspect_err(|error| error!(%error, "cannot listen for a signal"))
                 .ok()
         };
         Watching {
-            _file: file,
+            _files: files.into_iter().flatten().collect(),
             _signals: signals.into_iter().filter_map(heard).collect(),
         }
     }
@@ -62,7 +73,11 @@ impl Reloading {
             while hangup.recv().await.is_some() {
                 let this = this.clone();
                 // Key checks take a while, and must not hold up requests.
-                let _ = tokio::task::spawn_blocking(move || this.reload("SIGHUP")).await;
+                let reload = move || {
+                    this.reload("SIGHUP");
+                    this.reload_tls("SIGHUP");
+                };
+                let _ = tokio::task::spawn_blocking(reload).await;
             }
         })))
     }
@@ -109,6 +124,25 @@ impl Reloading {
                 );
                 for line in mistakes.to_string().lines() {
                     warn!("{line}");
+                }
+            }
+        }
+    }
+
+    fn reload_tls(&self, why: &str) {
+        for tls in &self.tls {
+            match tls.reload() {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.metrics.tls_reload(true);
+                    info!(
+                        why,
+                        "a listener's certificate was loaded; new connections get it"
+                    );
+                }
+                Err(error) => {
+                    self.metrics.tls_reload(false);
+                    warn!(why, "a listener keeps its last good certificate: {error}");
                 }
             }
         }

@@ -55,8 +55,9 @@ impl Source {
 }
 
 /// What each module may import from the crate, as lib.rs states it.
-const MAY_IMPORT: [(&str, &[&str]); 10] = [
+const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("auth", &[]),
+    ("watch", &[]),
     ("clock", &["auth"]),
     ("metrics", &["auth"]),
     ("config", &["auth"]),
@@ -72,7 +73,7 @@ const MAY_IMPORT: [(&str, &[&str]); 10] = [
     (
         "server",
         &[
-            "auth", "clock", "metrics", "config", "nonces", "registry", "audit", "gateway",
+            "auth", "watch", "clock", "metrics", "config", "nonces", "registry", "audit", "gateway",
         ],
     ),
     (

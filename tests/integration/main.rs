@@ -13,6 +13,7 @@ mod support;
 mod architecture;
 mod audit;
 mod bodies;
+mod certificates;
 mod clock;
 mod command_line;
 mod deadlines;

@@ -50,6 +50,8 @@ pub struct Options {
     pub token: Option<String>,
     /// Listen with TLS too.
     pub tls: bool,
+    /// More settings of its TLS, behind a comma.
+    pub tls_more: String,
     /// More settings of the plain listener.
     pub listener: String,
     /// The second in which it starts.
@@ -74,6 +76,7 @@ impl Default for Options {
             audit: "audit.jsonl".into(),
             token: None,
             tls: false,
+            tls_more: String::new(),
             listener: String::new(),
             start: START,
             nonces: None,
@@ -238,7 +241,10 @@ fn write_files(folder: &Path, backend: &Backend, options: &Options) -> PathBuf {
     let mut listeners = format!("  - {{ address: '127.0.0.1:0', {} }}\n", options.listener);
     if options.tls {
         super::tls::write_certificate(folder);
-        listeners += "  - address: 127.0.0.1:0\n    tls: { cert: cert.pem, key: key.pem }\n";
+        listeners += &format!(
+            "  - address: 127.0.0.1:0\n    tls: {{ cert: cert.pem, key: key.pem{} }}\n",
+            options.tls_more
+        );
     }
     let config = format!(
         "listeners:\n{listeners}admin: {{ address: 127.0.0.1:0 }}\n\

@@ -1,4 +1,4 @@
-//! Tells when the registry file may have changed, however that was done: written in place, replaced by a rename,
+//! Tells when a file may have changed, however that was done: written in place, replaced by a rename,
 //! deleted and made again, or reached by another symlink (Kubernetes swaps `..data`).
 //!
 //! What is watched are directories, because a rename changes a directory and not the file that was there. The
@@ -67,23 +67,21 @@ fn start(
     let mut directories = Directories::new(messages, &signals);
     directories.follow(&file);
     let mut seen = Stamp::of(&file);
-    thread::Builder::new()
-        .name("registry-watch".into())
-        .spawn({
-            let signals = Arc::clone(&signals);
-            move || {
-                while signals.wait(poll) {
-                    let named = signals.settle();
-                    directories.follow(&file);
-                    // Before the call: what is written while the file is being read differs from this, and counts.
-                    let now = Stamp::of(&file);
-                    if named || now != seen {
-                        seen = now;
-                        on_change();
-                    }
+    thread::Builder::new().name("file-watch".into()).spawn({
+        let signals = Arc::clone(&signals);
+        move || {
+            while signals.wait(poll) {
+                let named = signals.settle();
+                directories.follow(&file);
+                // Before the call: what is written while the file is being read differs from this, and counts.
+                let now = Stamp::of(&file);
+                if named || now != seen {
+                    seen = now;
+                    on_change();
                 }
             }
-        })?;
+        }
+    })?;
     Ok(Watch { signals })
 }
 
@@ -155,7 +153,7 @@ impl Directories {
             let tell = move |message| pass_on(message, &names, &signals);
             watcher = notify::recommended_watcher(tell)
                 .inspect_err(|error| {
-                    tracing::warn!(%error, "no file change messages; the registry is polled");
+                    tracing::warn!(%error, "no file change messages; the file is polled");
                 })
                 .ok();
         }
@@ -276,5 +274,4 @@ impl Stamp {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
-#[path = "watch_tests.rs"]
 mod tests;
