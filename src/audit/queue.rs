@@ -22,6 +22,10 @@ pub(super) const CAPACITY_FOR_NOTES: usize = CAPACITY / 2;
 /// waits, yet none waits for megabytes of others behind a slow reader.
 pub(super) const BATCH: usize = 64 * 1024;
 
+/// How long lines that nobody waits for are kept back for company: a request's own record wakes the
+/// writer, and to wake it once more for the line about the response costs more than to write that.
+const LINGER: Duration = Duration::from_millis(20);
+
 /// What a line tells, which decides how much of the queue it may use and how a loss is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -43,6 +47,11 @@ impl Kind {
             Kind::Refused | Kind::Response => CAPACITY_FOR_NOTES,
             _ => CAPACITY,
         }
+    }
+
+    /// Whether a request waits for it.
+    const fn is_urgent(self) -> bool {
+        matches!(self, Kind::Accepted)
     }
 
     /// Whether somebody else asked for it, and it counts.
@@ -116,6 +125,32 @@ struct State {
     closed: bool,
     woken: bool,
     writer_gone: bool,
+    /// Items that requests wait for.
+    urgent: usize,
+    writer: Waiting,
+}
+
+/// What the writer waits for, so that it is only woken for that: waking costs a system call, and
+/// often a switch of threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Waiting {
+    /// It is at work, or has been woken.
+    #[default]
+    Not,
+    /// Something urgent, or a full batch.
+    ForPressing,
+    /// Anything at all.
+    ForAnything,
+}
+
+impl State {
+    fn is_pressing(&self) -> bool {
+        self.urgent > 0 || self.bytes >= BATCH || self.closed || self.woken
+    }
+
+    fn is_anything(&self) -> bool {
+        !self.items.is_empty() || self.closed || self.woken
+    }
 }
 
 impl Queue {
@@ -133,18 +168,39 @@ impl Queue {
             return Err(AuditError::Full);
         }
         state.bytes += item.line.len();
+        state.urgent += usize::from(item.kind.is_urgent());
         state.items.push_back(item);
-        drop(state);
-        self.changed.notify_all();
+        let wakes = match state.writer {
+            Waiting::Not => false,
+            Waiting::ForPressing => state.is_pressing(),
+            Waiting::ForAnything => true,
+        };
+        if wakes {
+            state.writer = Waiting::Not;
+            drop(state);
+            self.changed.notify_all();
+        }
         Ok(())
     }
 
     /// Waits for items, at most `patience`, and moves up to [`BATCH`] bytes of them, in order,
     /// into `batch`.
     pub(super) fn next(&self, batch: &mut Vec<Item>, patience: Duration) -> Wake {
-        let mut state = self.wait(patience, |state| {
-            !state.items.is_empty() || state.closed || state.woken
-        });
+        let mut state = self.lock();
+        for (what, patience) in [
+            (Waiting::ForPressing, patience.min(LINGER)),
+            (Waiting::ForAnything, patience),
+        ] {
+            let arrived = |state: &State| match what {
+                Waiting::ForPressing => state.is_pressing(),
+                _ => state.is_anything(),
+            };
+            state.writer = what;
+            let waited =
+                (self.changed).wait_timeout_while(state, patience, |state| !arrived(state));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.writer = Waiting::Not;
         state.woken = false;
         let mut bytes = 0;
         while let Some(item) = state.items.front() {
@@ -152,7 +208,9 @@ impl Queue {
             if bytes > BATCH && !batch.is_empty() {
                 break;
             }
+            let urgent = usize::from(item.kind.is_urgent());
             state.bytes -= item.line.len();
+            state.urgent -= urgent;
             batch.extend(state.items.pop_front());
         }
         match (batch.is_empty(), state.closed) {
@@ -184,7 +242,7 @@ impl Queue {
     pub(super) fn abandon(&self) -> VecDeque<Item> {
         let mut state = self.lock();
         state.closed = true;
-        state.bytes = 0;
+        (state.bytes, state.urgent) = (0, 0);
         std::mem::take(&mut state.items)
     }
 
@@ -254,6 +312,44 @@ mod tests {
     #[test]
     fn an_empty_queue_is_idle() {
         assert_eq!(next(&Queue::default()), (Wake::Idle, vec![]));
+    }
+
+    /// A writer that waits for up to a minute, and what it is given.
+    fn waiting(queue: &Arc<Queue>) -> (thread::JoinHandle<()>, mpsc::Receiver<Vec<Kind>>) {
+        let (taken, given) = mpsc::channel();
+        let queue = Arc::clone(queue);
+        let writer = thread::spawn(move || {
+            loop {
+                let mut batch = Vec::new();
+                if queue.next(&mut batch, Duration::from_secs(60)) == Wake::Closed {
+                    return;
+                }
+                let kinds = batch.iter().map(|item| item.kind).collect();
+                taken.send(kinds).unwrap();
+            }
+        });
+        (writer, given)
+    }
+
+    #[test]
+    fn lines_that_nobody_waits_for_arrive_by_themselves_and_with_the_next_that_somebody_does() {
+        let queue = Arc::new(Queue::default());
+        let (writer, given) = waiting(&queue);
+        let next = || given.recv_timeout(Duration::from_secs(10)).unwrap();
+        // At first after a long silence, and then within the time that they are kept back.
+        for _ in 0..3 {
+            queue.push(item(Kind::Response, 1)).unwrap();
+            assert_eq!(next(), [Kind::Response]);
+        }
+        queue.push(item(Kind::Response, 1)).unwrap();
+        queue.push(item(Kind::Accepted, 1)).unwrap();
+        let mut all = next();
+        while all.len() < 2 {
+            all.extend(next());
+        }
+        assert_eq!(all, [Kind::Response, Kind::Accepted]);
+        queue.close();
+        writer.join().unwrap();
     }
 
     #[test]
