@@ -69,7 +69,7 @@ fn signatures() -> Arc<[[u8; 64]]> {
 
 /// A log in which everybody waits for the file, as requests do.
 fn write(file: &Path, signatures: &Arc<[[u8; 64]]>) {
-    let metrics = Arc::new(Metrics::new(&[], &[], "bench", "bench").unwrap());
+    let metrics = Arc::new(Metrics::new("bench", "bench").unwrap());
     let checkpoints = Checkpoints {
         signer: Some(Arc::new(Signer::new(gateway_key()))),
         records: 1000,

@@ -11,7 +11,7 @@ use super::units::{duration, size, whole};
 pub const HEADER_BYTES: usize = 32 * 1024;
 
 /// What one client, and all of them together, may take of time and memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Total time for a request's header block from its first byte, default 10 s; then
     /// `request_timeout`. A new connection has as long for its first byte, and for TLS.

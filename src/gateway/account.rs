@@ -10,6 +10,7 @@ use pingora::protocols::http::ServerSession;
 use super::Gateway;
 use super::forward::Passage;
 use super::origin::Source;
+use super::plan::Plan;
 use super::refuse::Stop;
 use super::request_id::RequestId;
 use crate::audit::{
@@ -20,11 +21,12 @@ use crate::auth::decision::Signed;
 use crate::auth::headers::{SigningHeader, Timestamp};
 use crate::auth::refusal::Refusal;
 use crate::auth::target::QueryPolicy;
-use crate::metrics::{Auth, Outcome};
+use crate::metrics::{Auth, Outcome, RouteCounts};
 
 /// What any record tells of a request whose head was read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts<'a> {
+    pub(super) plan: &'a Plan,
     pub(super) head: &'a RequestHeader,
     /// The index of its route.
     pub(super) route: Option<usize>,
@@ -83,6 +85,7 @@ impl Gateway {
     /// Writes down and counts a refused request.
     pub(super) fn refused(
         &self,
+        plan: &Plan,
         session: &ServerSession,
         stop: &Stop,
         source: Source,
@@ -90,8 +93,9 @@ impl Gateway {
     ) {
         let head = session.req_header();
         let facts = Facts {
+            plan,
             head,
-            route: self.config.routes.find(head.uri.path()),
+            route: plan.config.routes.find(head.uri.path()),
             source,
             id,
         };
@@ -104,7 +108,7 @@ impl Gateway {
             code: stop.refusal().code(),
             evidence,
         });
-        self.count_refusal(stop, facts.route);
+        self.count_refusal(stop, plan.counts(facts.route));
     }
 
     /// Writes down and counts a request whose head could not be read.
@@ -123,21 +127,20 @@ impl Gateway {
             code: stop.refusal().code(),
             evidence: Evidence::Claimed(Claim::default()),
         });
-        self.count_refusal(stop, None);
+        self.count_refusal(stop, &self.metrics.no_route());
     }
 
     /// Writes down and counts how a forwarded request ended.
     pub(super) fn forwarded(&self, passage: &Passage, ending: Ending<'_>) {
-        let route = self.route(passage.route);
-        self.metrics
-            .observe_upstream(route.upstream, ending.upstream_took);
+        let plan = &passage.plan;
+        (plan.upstream_times(passage.route)).observe(ending.upstream_took);
         let outcome = if ending.failed {
             Outcome::Failed
         } else {
             Outcome::Forwarded
         };
-        self.metrics
-            .request(Some(passage.route), outcome, Auth::Signature);
+        plan.counts(Some(passage.route))
+            .request(outcome, Auth::Signature);
         if let Some(refusal) = ending.refusal {
             self.metrics.refused(refusal.code());
         }
@@ -150,18 +153,18 @@ impl Gateway {
         });
     }
 
-    fn count_refusal(&self, stop: &Stop, route: Option<usize>) {
+    fn count_refusal(&self, stop: &Stop, route: &RouteCounts) {
         let auth = match stop {
             Stop::Denied(_) => Auth::Signature,
             Stop::Unverified(_) => Auth::None,
         };
-        self.metrics.request(route, Outcome::Refused, auth);
+        route.request(Outcome::Refused, auth);
         self.metrics.refused(stop.refusal().code());
     }
 
     fn describe<'a>(&'a self, facts: Facts<'a>, id: &'a str) -> audit::Request<'a> {
         let target = facts.head.raw_path();
-        let route = facts.route.map(|index| self.route(index));
+        let route = facts.route.map(|index| facts.plan.route(index));
         let query = match route.map(|route| route.query) {
             _ if !target.contains(&b'?') => None,
             Some(QueryPolicy::Strip) => Some(Query::Stripped),

@@ -1,6 +1,9 @@
 //! The decision over one request, in the order of the design: cheap checks first, and nothing
 //! that only a signature may cause before the signature.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use http::header::HeaderName;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
@@ -12,6 +15,7 @@ use super::first_line::FirstLine;
 use super::forward::Passage;
 use super::framing::{self, Framing};
 use super::origin::Source;
+use super::plan::Plan;
 use super::policy::Permitted;
 use super::recorded::Recorded;
 use super::refuse::Stop;
@@ -45,17 +49,19 @@ impl Gateway {
     /// whatever happens afterwards.
     pub(super) async fn decide(
         &self,
+        plan: &Arc<Plan>,
         session: &mut ServerSession,
         line: Option<&FirstLine>,
         source: Source,
         id: RequestId,
     ) -> Result<(Passage, Body), Stop> {
         let arrival = self.clock.now();
-        let opening = self.judge_head(session, line, source, id, arrival)?;
+        let opening = self.judge_head(plan, session, line, source, id, arrival)?;
         let on_head = self.clock.now().mono.saturating_sub(arrival.mono);
 
-        let route = self.route(opening.route);
-        let body = self.read_body(session, &opening.framing, route).await?;
+        let route = plan.route(opening.route);
+        let timeout = plan.limits().body_timeout;
+        let body = (self.read_body(session, &opening.framing, route, timeout)).await?;
 
         let complete = self.clock.now();
         // The body may have taken its time; a revocation in the meantime counts.
@@ -67,8 +73,9 @@ impl Gateway {
         let on_rest = self.clock.now().mono.saturating_sub(complete.mono);
         self.metrics.observe_verify(on_head + on_rest);
 
-        let permitted = Permitted::check(admitted?, route, self.upstream(route))?;
+        let permitted = Permitted::check(admitted?, route, plan.upstream(opening.route))?;
         let facts = Facts {
+            plan,
             head: session.req_header(),
             route: Some(opening.route),
             source,
@@ -80,6 +87,7 @@ impl Gateway {
         }
 
         let passage = Passage {
+            plan: Arc::clone(plan),
             recorded,
             provenance: opening.provenance,
             route: opening.route,
@@ -91,6 +99,7 @@ impl Gateway {
     /// Steps 1 to 6: framing and target, route, signing headers, time, machine.
     fn judge_head(
         &self,
+        plan: &Plan,
         session: &ServerSession,
         line: Option<&FirstLine>,
         source: Source,
@@ -104,18 +113,15 @@ impl Gateway {
             }
             None => framing::check_h2(head, HEADER_BYTES)?,
         };
-        if stamp::names_an_identity(&head.headers, &self.config.identity_header) {
+        if stamp::names_an_identity(&head.headers, &plan.config.identity_header) {
             self.metrics.spoofed_identity();
         }
-        let host = self.served_host(head)?;
+        let host = served_host(head, &plan.config.hosts)?;
         let target = Target::parse(head.raw_path()).map_err(Refusal::BadTarget)?;
 
-        let route_index = self
-            .config
-            .routes
-            .find(target.path())
-            .ok_or(Refusal::NoRoute)?;
-        let route = self.route(route_index);
+        let routes = &plan.config.routes;
+        let route_index = routes.find(target.path()).ok_or(Refusal::NoRoute)?;
+        let route = plan.route(route_index);
         let method = Method::accept(head.method.as_str(), &route.methods)
             .ok_or_else(|| not_allowed(route))?;
         let target = target.under(route.query)?;
@@ -125,7 +131,7 @@ impl Gateway {
             framing::lines(&head.headers, HeaderName::from_static(header.name()))
         })?;
         let attributed = Attempt::new(method, target, headers)
-            .check_time(arrival.unix_seconds(), &self.window)?
+            .check_time(arrival.unix_seconds(), &plan.window)?
             .look_up(|machine| self.registry.find(machine));
         Ok(Opening {
             attributed,
@@ -141,23 +147,13 @@ impl Gateway {
         })
     }
 
-    /// The host asked for, where the configuration lets every host in or names this one.
-    fn served_host(&self, head: &RequestHeader) -> Result<String, Refusal> {
-        let host = framing::host_of(head).unwrap_or_default();
-        let hosts = &self.config.hosts;
-        if hosts.is_empty() || hosts.iter().any(|served| served.eq_ignore_ascii_case(host)) {
-            Ok(host.to_owned())
-        } else {
-            Err(Refusal::BadRequest("this host is not served here"))
-        }
-    }
-
     /// Step 7: the declared length, then the body.
     async fn read_body(
         &self,
         session: &mut ServerSession,
         framing: &Framing,
         route: &Route,
+        timeout: Duration,
     ) -> Result<Body, Refusal> {
         let limit = route.max_body;
         if framing.content_length.is_some_and(|length| length > limit) {
@@ -168,13 +164,7 @@ impl Gateway {
                 .await
                 .map_err(|_| Refusal::RequestTimeout)?;
         }
-        Body::read(
-            session,
-            limit,
-            self.config.limits.body_timeout,
-            &self.budget,
-        )
-        .await
+        Body::read(session, limit, timeout, &self.budget).await
     }
 
     /// Steps 8 to 10: signature, the machine's state, the nonce.
@@ -193,6 +183,16 @@ impl Gateway {
         let machine = &admitted.signed().machine().id;
         (self.metrics).observe_fresh_skew(machine, arrival.unix_seconds(), skew);
         Ok(admitted)
+    }
+}
+
+/// The host asked for, where every host is served or this one is named.
+fn served_host(head: &RequestHeader, hosts: &[String]) -> Result<String, Refusal> {
+    let host = framing::host_of(head).unwrap_or_default();
+    if hosts.is_empty() || hosts.iter().any(|served| served.eq_ignore_ascii_case(host)) {
+        Ok(host.to_owned())
+    } else {
+        Err(Refusal::BadRequest("this host is not served here"))
     }
 }
 

@@ -24,6 +24,7 @@ use super::first_line::{self, FirstLine};
 use super::forward::{Forward, Passage};
 use super::health;
 use super::origin::{Origin, Source};
+use super::plan::Plan;
 use super::refuse::{self, Linger, Stop};
 use super::request_id::RequestId;
 use super::whole_session::WholeSession;
@@ -56,13 +57,10 @@ enum Head {
 
 impl Edge {
     pub(super) fn new(gateway: Arc<Gateway>, proxy: Arc<HttpProxy<Forward>>) -> Edge {
-        let limits = &gateway.config.limits;
-        let mut options = HttpServerOptions::default();
-        options.keepalive_request_limit = Some(limits.requests_per_connection);
         Edge {
             gateway,
             proxy,
-            options,
+            options: HttpServerOptions::default(),
             origin: None,
             health: None,
         }
@@ -70,10 +68,13 @@ impl Edge {
 
     /// The same for one connection, of a listener whose health check has this path.
     pub(crate) fn serving(&self, origin: Origin, health: Option<Arc<str>>) -> Arc<Edge> {
+        let limit = self.gateway.plan().limits().requests_per_connection;
+        let mut options = HttpServerOptions::default();
+        options.keepalive_request_limit = Some(limit);
         Arc::new(Edge {
             gateway: Arc::clone(&self.gateway),
             proxy: Arc::clone(&self.proxy),
-            options: self.options.clone(),
+            options,
             origin: Some(origin),
             health,
         })
@@ -82,19 +83,20 @@ impl Edge {
     /// Reads the head of the next request: the wait for its first byte is idle time, and all the
     /// rest of the head has one total deadline.
     async fn read_head(&self, session: ServerSession, shutdown: &ShutdownWatch) -> Head {
-        let limits = &self.gateway.config.limits;
         match session {
             ServerSession::H1(session) => self.read_h1_head(session, shutdown).await,
             // An HTTP/2 stream begins with a head that is complete.
             mut session => {
-                session.set_write_timeout(Some(limits.write_timeout));
+                let timeout = self.gateway.plan().limits().write_timeout;
+                session.set_write_timeout(Some(timeout));
                 Head::Read(Box::new(session), None)
             }
         }
     }
 
     async fn read_h1_head(&self, mut session: HttpSession, shutdown: &ShutdownWatch) -> Head {
-        let limits = &self.gateway.config.limits;
+        // A copy: a connection that is idle must not keep a plan that was replaced.
+        let limits = *self.gateway.plan().limits();
         let reused = session.take_connection_user_context().is_some();
         let left = session.get_keepalive_reuses_remaining();
         let idle = match reused {
@@ -154,12 +156,13 @@ impl Edge {
     /// Judges the request; a panic on the way is a refusal too, and the next request is fine.
     async fn decide(
         &self,
+        plan: &Arc<Plan>,
         session: &mut ServerSession,
         line: Option<&FirstLine>,
         source: Source,
         id: RequestId,
     ) -> Result<(Passage, Body), Stop> {
-        AssertUnwindSafe(self.gateway.decide(session, line, source, id))
+        AssertUnwindSafe(self.gateway.decide(plan, session, line, source, id))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| {
@@ -228,7 +231,8 @@ impl Edge {
     }
 
     fn linger(&self) -> Linger {
-        let limits = &self.gateway.config.limits;
+        let plan = self.gateway.plan();
+        let limits = plan.limits();
         Linger {
             bytes: limits.drain_bytes as usize,
             time: limits.drain_timeout,
@@ -258,12 +262,14 @@ impl HttpServerApp for Edge {
                 None
             }
             Head::Read(mut session, line) => {
-                let trusted = &self.gateway.config.trusted_proxies;
-                let source = Source::of_request(self.origin, &session, trusted);
-                match self.decide(&mut session, line.as_ref(), source, id).await {
+                let plan = self.gateway.plan();
+                let source =
+                    Source::of_request(self.origin, &session, &plan.config.trusted_proxies);
+                let decided = self.decide(&plan, &mut session, line.as_ref(), source, id);
+                match decided.await {
                     Ok((passage, body)) => self.forward(session, passage, body, shutdown).await,
                     Err(stop) => {
-                        self.gateway.refused(&session, &stop, source, id);
+                        self.gateway.refused(&plan, &session, &stop, source, id);
                         self.refuse(session, &stop, id, true).await
                     }
                 }
@@ -276,7 +282,8 @@ impl HttpServerApp for Edge {
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        let limits = &self.gateway.config.limits;
+        let plan = self.gateway.plan();
+        let limits = plan.limits();
         let mut options = default_h2_options();
         options.max_concurrent_streams(limits.h2_streams);
         // Twice the limit: `framing` judges it, and answers as it answers everything.

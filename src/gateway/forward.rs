@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::Gateway;
 use super::account::Ending;
+use super::plan::Plan;
 use super::pool::Walk;
 use super::recorded::Recorded;
 use super::refuse;
@@ -24,6 +25,8 @@ use crate::auth::refusal::Refusal;
 /// request head, which only this process can fill; a request without one is not forwarded.
 #[derive(Debug)]
 pub(super) struct Passage {
+    /// What it was judged by, and is forwarded by.
+    pub(super) plan: Arc<Plan>,
     pub(super) recorded: Recorded,
     pub(super) provenance: Provenance,
     pub(super) route: usize,
@@ -68,7 +71,8 @@ impl ProxyHttp for Forward {
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Progress) -> Result<Box<HttpPeer>> {
-        let pool = self.gateway.pool(passage(ctx)?.route);
+        let passage = Arc::clone(passage(ctx)?);
+        let pool = passage.plan.pool(passage.route);
         let walk = ctx.walk.get_or_insert_with(|| pool.walk());
         match pool.step(walk) {
             Some(server) => {
@@ -89,7 +93,7 @@ impl ProxyHttp for Forward {
     ) -> Box<Error> {
         warn!(server = %peer._address, error = %error.etype().as_str(), "cannot reach a server of the upstream");
         let more = match (ctx.walk, &ctx.passage) {
-            (Some(walk), Some(passage)) => self.gateway.pool(passage.route).has_more(&walk),
+            (Some(walk), Some(passage)) => passage.plan.pool(passage.route).has_more(&walk),
             _ => false,
         };
         error.set_retry(more);
@@ -116,15 +120,15 @@ impl ProxyHttp for Forward {
         ctx: &mut Progress,
     ) -> Result<()> {
         let passage = passage(ctx)?;
-        let route = self.gateway.route(passage.route);
+        let plan = &passage.plan;
         *request = stamp::request(
             &passage.recorded,
             &passage.provenance,
             session.req_header(),
             passage.body_len,
-            route,
-            self.gateway.upstream(route),
-            &self.gateway.config.identity_header,
+            plan.route(passage.route),
+            plan.upstream(passage.route),
+            &plan.config.identity_header,
         )?;
         if let Some(host) = &ctx.host {
             request.insert_header(HOST, host.clone())?;
@@ -140,12 +144,12 @@ impl ProxyHttp for Forward {
         ctx: &mut Progress,
     ) -> Result<()> {
         let passage = passage(ctx)?;
-        let route = self.gateway.route(passage.route);
+        let plan = &passage.plan;
         let unfit = stamp::response(
             response,
             passage.provenance.id,
-            self.gateway.upstream(route),
-            &self.gateway.config.identity_header,
+            plan.upstream(passage.route),
+            &plan.config.identity_header,
         )?;
         if let Some(unfit) = unfit {
             let what = match unfit {

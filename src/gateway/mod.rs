@@ -2,7 +2,7 @@
 //!
 //! A request meets these in order: `edge` reads it, beginning with
 //! `first_line`; `framing` refuses what has two readings;
-//! `decide` runs the checks, with `body` for the body and `policy` last; `recorded` is the permit
+//! `plan` is what it is judged by; `decide` runs the checks, with `body` for the body and `policy` last; `recorded` is the permit
 //! that comes out;
 //! `whole_session` carries the verified body into the proxy phase; `forward` runs that phase, with
 //! `pool` to choose a server and `stamp` to build what crosses. `refuse` answers whoever does not
@@ -18,6 +18,7 @@ mod forward;
 mod framing;
 mod health;
 mod origin;
+mod plan;
 mod policy;
 mod pool;
 mod recorded;
@@ -29,28 +30,27 @@ mod whole_session;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 
 pub(crate) use self::edge::Edge;
 pub(crate) use self::origin::Origin;
+pub(crate) use self::plan::{Plan, window};
 
 use self::body::Budget;
 use self::forward::Forward;
-use self::pool::Pool;
 use crate::audit::AuditLog;
 use crate::auth::decision;
-use crate::auth::replay::{NonceStore, Window};
+use crate::auth::replay::NonceStore;
 use crate::clock::Clock;
-use crate::config::{Config, Route, Upstream};
+use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::registry::RegistryStore;
 
 /// Everything a decision needs, shared by all requests.
 pub struct Gateway {
-    config: Config,
-    window: Window,
-    pools: Vec<Pool>,
+    plan: ArcSwap<Plan>,
     registry: Arc<RegistryStore>,
     nonces: Arc<dyn NonceStore>,
     audit: Arc<AuditLog>,
@@ -104,10 +104,8 @@ impl Gateway {
         } = parts;
         decision::prepare();
         Arc::new(Gateway {
-            window: window(&config),
-            pools: config.upstreams.iter().map(Pool::new).collect(),
             budget: Budget::new(config.limits.body_budget as usize, Arc::clone(&metrics)),
-            config,
+            plan: ArcSwap::from_pointee(Plan::new(config, &metrics)),
             registry,
             nonces,
             audit,
@@ -125,8 +123,9 @@ impl Gateway {
     /// The application for the data listeners.
     pub(crate) fn edge(self: &Arc<Gateway>) -> Arc<Edge> {
         let conf = ServerConf {
-            // One try a server; the walk over the pool says when to stop.
-            max_retries: self.pools.iter().map(Pool::len).max().unwrap_or(1).max(1),
+            // One try a server: the walk over the pool, whose size a reload may change, says when
+            // to stop.
+            max_retries: usize::MAX,
             ..ServerConf::default()
         };
         let forward = Forward {
@@ -136,23 +135,9 @@ impl Gateway {
         Arc::new(Edge::new(Arc::clone(self), Arc::new(proxy)))
     }
 
-    fn route(&self, index: usize) -> &Route {
-        &self.config.routes[index]
-    }
-
-    fn upstream(&self, route: &Route) -> &Upstream {
-        &self.config.upstreams[route.upstream]
-    }
-
-    fn pool(&self, route: usize) -> &Pool {
-        &self.pools[self.route(route).upstream]
-    }
-}
-
-/// The time window of a configuration.
-pub(crate) fn window(config: &Config) -> Window {
-    Window {
-        past: config.replay.past,
-        future: config.replay.future,
+    /// What a request that begins now is judged by. Whoever asks keeps what it got: two questions
+    /// may get two answers.
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        self.plan.load_full()
     }
 }

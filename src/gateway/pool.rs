@@ -52,11 +52,6 @@ impl Pool {
         }
     }
 
-    /// How many servers there are.
-    pub(super) fn len(&self) -> usize {
-        self.servers.len()
-    }
-
     /// Starts a walk at the server whose turn it is.
     pub(super) fn walk(&self) -> Walk {
         Walk {

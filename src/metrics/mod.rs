@@ -1,12 +1,13 @@
 //! Every number the gateway shows, declared once, with its help text.
 //!
-//! All label values come from closed sets that are known at the start, so every series exists
-//! from the first scrape, at zero (an alert on a rate needs that), and counting is an array index
-//! and an atomic addition; but for those of machines, which come with their first accepted request,
-//! so many and no more. No path, nonce or unverified id can become a label.
+//! All label values come from closed sets: those of the program, and the names in the
+//! configuration. So every series exists from the first scrape, at zero (an alert on a rate needs
+//! that), and counting is an array index and an atomic addition; but for those of machines, which come
+//! with their first accepted request, so many and no more. No path, nonce or unverified id can become a label.
 
 mod backend;
 mod buckets;
+mod configured;
 mod declare;
 mod labels;
 mod machines;
@@ -18,7 +19,8 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
-use self::buckets::{SKEW_BUCKETS, STORE_BUCKETS, UPSTREAM_BUCKETS, VERIFY_BUCKETS};
+use self::buckets::{SKEW_BUCKETS, STORE_BUCKETS, VERIFY_BUCKETS};
+use self::configured::Configured;
 use self::declare::Declare;
 use self::machines::Machines;
 use self::recent::Recent;
@@ -26,23 +28,19 @@ use crate::auth::identity::MachineId;
 use crate::auth::refusal::Code;
 
 pub use backend::curve25519_backend;
+pub use configured::{RouteCounts, UpstreamTimes};
 pub use labels::{AuditResult, Auth, Outcome};
 
 /// The media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// The `route` of a request that matched none, or was refused before it could. No route is
-/// called so: their names begin with `/`.
-const NO_ROUTE: &str = "none";
-
 /// The counters, gauges and histograms of one gateway. Shared in an `Arc`; its registry is its
 /// own, never the process's global one, so that tests do not see each other's numbers.
 pub struct Metrics {
     registry: Registry,
-    requests: Vec<[[IntCounter; Auth::ALL.len()]; Outcome::ALL.len()]>,
+    configured: Configured,
     refusals: [IntCounter; Code::ALL.len()],
     verify: Histogram,
-    upstreams: Vec<Histogram>,
     skew: Histogram,
     recent_skews: Recent,
     clock_offset: IntGauge,
@@ -65,50 +63,19 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Declares every metric. `routes` and `upstreams` are the names in the configuration, in the
-    /// order of the indexes used later; `version` and `backend` (see [`curve25519_backend`])
-    /// become the labels of `build_info`.
+    /// Declares every metric. `version` and `backend` (see [`curve25519_backend`]) become the labels
+    /// of `build_info`.
     ///
     /// # Errors
     ///
     /// Only if a name here is declared twice or breaks the grammar: a bug, found by any test.
-    pub fn new(
-        routes: &[String],
-        upstreams: &[String],
-        version: &str,
-        backend: &str,
-    ) -> prometheus::Result<Metrics> {
+    pub fn new(version: &str, backend: &str) -> prometheus::Result<Metrics> {
         let declare = Declare::new();
-
-        let requests = declare.counters(
-            "requests_total",
-            "Requests, by route (none: it matched no route), by how they ended, and by what proved who was asking.",
-            &["route", "outcome", "auth"],
-        )?;
-        let requests = routes
-            .iter()
-            .map(String::as_str)
-            .chain([NO_ROUTE])
-            .map(|route| {
-                Outcome::ALL.map(|outcome| {
-                    Auth::ALL.map(|auth| {
-                        requests.with_label_values(&[route, outcome.as_str(), auth.as_str()])
-                    })
-                })
-            })
-            .collect();
 
         let refusals = declare.counters(
             "refusals_total",
             "Refused requests, by the code in the body of the refusal.",
             &["code"],
-        )?;
-
-        let upstream = declare.histograms(
-            "upstream_seconds",
-            "Time from sending a request to an upstream until its answer was complete.",
-            &UPSTREAM_BUCKETS,
-            &["upstream"],
         )?;
 
         let reloads = declare.counters(
@@ -139,17 +106,13 @@ impl Metrics {
             .set(1);
 
         Ok(Metrics {
-            requests,
+            configured: Configured::declare(&declare)?,
             refusals: Code::ALL.map(|code| refusals.with_label_values(&[code.as_str()])),
             verify: declare.histogram(
                 "verify_seconds",
                 "Time of the decision on one request: the work, not the wait for its body.",
                 &VERIFY_BUCKETS,
             )?,
-            upstreams: upstreams
-                .iter()
-                .map(|name| upstream.with_label_values(&[name]))
-                .collect(),
             skew: declare.histogram(
                 "clock_skew_seconds",
                 "The gateway's clock minus the timestamp of a verified request: negative where the machine's clock is ahead. The sum can fall.",
@@ -206,14 +169,19 @@ impl Metrics {
         })
     }
 
-    /// Counts a finished request. `route` is its index in the list given to [`Metrics::new`],
-    /// `None` before one was found.
-    pub fn request(&self, route: Option<usize>, outcome: Outcome, auth: Auth) {
-        let no_route = self.requests.last();
-        let route = route.and_then(|index| self.requests.get(index));
-        if let Some(counters) = route.or(no_route) {
-            counters[outcome as usize][auth as usize].inc();
-        }
+    /// The counters of a route of the configuration.
+    pub fn route(&self, name: &str) -> RouteCounts {
+        self.configured.route(name)
+    }
+
+    /// The counters of requests that matched no route, or were refused before they could.
+    pub fn no_route(&self) -> RouteCounts {
+        self.configured.no_route()
+    }
+
+    /// The times of an upstream of the configuration.
+    pub fn upstream(&self, name: &str) -> UpstreamTimes {
+        self.configured.upstream(name)
     }
 
     /// Counts a refusal.
@@ -224,14 +192,6 @@ impl Metrics {
     /// Notes the time one decision took: hashing, looking up, verifying; not waiting for the body.
     pub fn observe_verify(&self, took: Duration) {
         self.verify.observe(took.as_secs_f64());
-    }
-
-    /// Notes the time an exchange with an upstream took. `upstream` is its index in the list
-    /// given to [`Metrics::new`].
-    pub fn observe_upstream(&self, upstream: usize, took: Duration) {
-        if let Some(histogram) = self.upstreams.get(upstream) {
-            histogram.observe(took.as_secs_f64());
-        }
     }
 
     /// Notes how far a machine's clock is off: the gateway's time minus the timestamp, in

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::buckets::UPSTREAM_BUCKETS;
 use super::*;
 
 /// The published names and types: dashboards and alerts depend on them.
@@ -34,9 +35,14 @@ const CONTRACT: [(&str, &str); 22] = [
 ];
 
 fn metrics() -> Metrics {
-    let routes = ["/".to_owned(), "/v1".to_owned()];
-    let upstreams = ["secrets".to_owned(), "spare".to_owned()];
-    Metrics::new(&routes, &upstreams, "1.2.3", "serial").unwrap()
+    let metrics = Metrics::new("1.2.3", "serial").unwrap();
+    for route in ["/", "/v1"] {
+        metrics.route(route);
+    }
+    for upstream in ["secrets", "spare"] {
+        metrics.upstream(upstream);
+    }
+    metrics
 }
 
 fn machine() -> MachineId {
@@ -195,7 +201,8 @@ fn each_label_enum_lists_its_values_in_index_order() {
 #[test]
 fn a_request_counts_under_its_route() {
     let metrics = metrics();
-    metrics.request(Some(1), Outcome::Forwarded, Auth::Signature);
+    let route = metrics.route("/v1");
+    route.request(Outcome::Forwarded, Auth::Signature);
     let page = Page::of(&metrics);
     let counted = page.samples.values().sum::<f64>();
     let series = r#"requests_total{auth="signature",outcome="forwarded",route="/v1"}"#;
@@ -206,32 +213,33 @@ fn a_request_counts_under_its_route() {
 #[test]
 fn a_request_without_a_route_counts_under_none() {
     let metrics = metrics();
-    metrics.request(None, Outcome::Refused, Auth::None);
+    metrics.no_route().request(Outcome::Refused, Auth::None);
     let series = r#"requests_total{auth="none",outcome="refused",route="none"}"#;
     assert_eq!(Page::of(&metrics).value(series), 1.0);
 }
 
 #[test]
-fn an_index_that_no_route_has_counts_under_none_and_does_not_panic() {
+fn a_route_that_comes_with_a_reload_has_its_series_and_one_that_goes_keeps_its_count() {
     let metrics = metrics();
-    metrics.request(Some(99), Outcome::Failed, Auth::Signature);
-    let series = r#"requests_total{auth="signature",outcome="failed",route="none"}"#;
-    assert_eq!(Page::of(&metrics).value(series), 1.0);
-}
-
-#[test]
-fn an_index_that_no_upstream_has_counts_nowhere_and_does_not_panic() {
-    let metrics = metrics();
-    let before = metrics.render();
-    metrics.observe_upstream(99, Duration::from_secs(1));
-    assert_eq!(metrics.render(), before);
+    let (old, new) = (metrics.route("/v1"), metrics.route("/v2"));
+    old.request(Outcome::Forwarded, Auth::Signature);
+    new.request(Outcome::Forwarded, Auth::Signature);
+    metrics
+        .route("/v1")
+        .request(Outcome::Forwarded, Auth::Signature);
+    let page = Page::of(&metrics);
+    let count = |route| {
+        let labels = r#"{auth="signature",outcome="forwarded",route="#;
+        page.value(&format!("requests_total{labels}\"{route}\"}}"))
+    };
+    assert_eq!((count("/v1"), count("/v2")), (2.0, 1.0));
 }
 
 #[test]
 fn route_names_are_escaped() {
-    let routes = ["/a\"b\\c\n".to_owned()];
-    let metrics = Metrics::new(&routes, &[], "1", "serial").unwrap();
-    metrics.request(Some(0), Outcome::Failed, Auth::None);
+    let metrics = Metrics::new("1", "serial").unwrap();
+    let route = metrics.route("/a\"b\\c\n");
+    route.request(Outcome::Failed, Auth::None);
     let series = r#"requests_total{auth="none",outcome="failed",route="/a\"b\\c\n"}"#;
     assert_eq!(Page::of(&metrics).value(series), 1.0);
 }
@@ -249,7 +257,8 @@ fn a_verification_of_25_microseconds_is_told_from_one_of_35() {
 #[test]
 fn upstream_time_counts_under_its_upstream() {
     let metrics = metrics();
-    metrics.observe_upstream(1, Duration::from_millis(20));
+    let spare = metrics.upstream("spare");
+    spare.observe(Duration::from_millis(20));
     let page = Page::of(&metrics);
     let count = |name: &str| page.value(&format!("upstream_seconds_count{{upstream=\"{name}\"}}"));
     assert_eq!((count("secrets"), count("spare")), (0.0, 1.0));

@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_step_is_counted_once() {
-        let metrics = Arc::new(Metrics::new(&[], &[], "", "").unwrap());
+        let metrics = Arc::new(Metrics::new("", "").unwrap());
         let (clock, hands) = Clock::manual(1_800_000_000_000);
         let mut watch = ClockWatch::new(clock.clone(), Arc::clone(&metrics));
         hands.advance(Duration::from_secs(1));
@@ -85,7 +85,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_looks_every_second_until_it_is_dropped() {
-        let metrics = Arc::new(Metrics::new(&[], &[], "", "").unwrap());
+        let metrics = Arc::new(Metrics::new("", "").unwrap());
         let (clock, hands) = Clock::manual(1_800_000_000_000);
         let watching = ClockWatch::new(clock, Arc::clone(&metrics)).start();
         hands.set(1_800_000_100_000);

@@ -98,7 +98,7 @@ impl Server {
                 per_machine: config.replay.quota_per_machine,
             },
         );
-        let metrics = metrics(&config)?;
+        let metrics = metrics()?;
         if let Some(redis) = &config.replay.redis {
             let counts = Arc::clone(&metrics);
             let nonces = SharedNonces::start(redis, window, quotas, clock.clone(), counts)
@@ -144,7 +144,7 @@ impl Server {
         clock: Clock,
         nonces: Arc<dyn NonceStore>,
     ) -> Result<Server, StartError> {
-        let metrics = metrics(&config)?;
+        let metrics = metrics()?;
         Server::assemble(config, clock, metrics, nonces, Box::new(|_| {})).await
     }
 

@@ -13,21 +13,10 @@ use crate::clock::Clock;
 use crate::config::{Audit, AuditSink, Config, GatewayKey, TlsFiles};
 use crate::metrics::{Metrics, curve25519_backend};
 
-pub(super) fn metrics(config: &Config) -> Result<Arc<Metrics>, StartError> {
-    let routes: Vec<String> = config.routes.iter().map(|r| r.path.to_string()).collect();
-    let upstreams: Vec<String> = config
-        .upstreams
-        .iter()
-        .map(|u| u.name.to_string())
-        .collect();
-    Metrics::new(
-        &routes,
-        &upstreams,
-        env!("CARGO_PKG_VERSION"),
-        curve25519_backend(),
-    )
-    .map(Arc::new)
-    .map_err(|error| StartError::System(error.to_string()))
+pub(super) fn metrics() -> Result<Arc<Metrics>, StartError> {
+    Metrics::new(env!("CARGO_PKG_VERSION"), curve25519_backend())
+        .map(Arc::new)
+        .map_err(|error| StartError::System(error.to_string()))
 }
 
 pub(super) fn open_audit(

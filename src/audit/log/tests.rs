@@ -21,7 +21,7 @@ struct Bench {
 
 impl Bench {
     fn new(sink: Sink, deadline: Duration) -> Bench {
-        let metrics = Arc::new(Metrics::new(&[], &[], "0", "serial").unwrap());
+        let metrics = Arc::new(Metrics::new("0", "serial").unwrap());
         let (clock, hands) = Clock::manual(0);
         let strangers = Strangers {
             sink: None,

@@ -1,0 +1,77 @@
+//! What requests are judged by: a configuration, with what is made of it. A reload puts another
+//! one in its place.
+
+use crate::auth::replay::Window;
+use crate::config::{Config, Limits, Route, Upstream};
+use crate::metrics::{Metrics, RouteCounts, UpstreamTimes};
+
+use super::pool::Pool;
+
+/// One configuration as requests meet it. It never changes; a request takes the one in force when
+/// its head is complete, and keeps it to its end, so that an index into it always means what it
+/// meant when the request was judged.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(super) config: Config,
+    pub(super) window: Window,
+    pools: Vec<Pool>,
+    route_counts: Vec<RouteCounts>,
+    no_route: RouteCounts,
+    upstream_times: Vec<UpstreamTimes>,
+}
+
+impl Plan {
+    /// Makes one, with series for all its routes and upstreams.
+    pub(crate) fn new(config: Config, metrics: &Metrics) -> Plan {
+        let routes = config.routes.iter();
+        Plan {
+            window: window(&config),
+            pools: config.upstreams.iter().map(Pool::new).collect(),
+            route_counts: routes.map(|route| metrics.route(&route.path)).collect(),
+            no_route: metrics.no_route(),
+            upstream_times: (config.upstreams.iter())
+                .map(|upstream| metrics.upstream(&upstream.name))
+                .collect(),
+            config,
+        }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+
+    pub(super) fn route(&self, index: usize) -> &Route {
+        &self.config.routes[index]
+    }
+
+    /// Where a route sends its requests.
+    pub(super) fn upstream(&self, route: usize) -> &Upstream {
+        &self.config.upstreams[self.route(route).upstream]
+    }
+
+    /// The servers there.
+    pub(super) fn pool(&self, route: usize) -> &Pool {
+        &self.pools[self.route(route).upstream]
+    }
+
+    /// The times that are measured there.
+    pub(super) fn upstream_times(&self, route: usize) -> &UpstreamTimes {
+        &self.upstream_times[self.route(route).upstream]
+    }
+
+    /// The counters of a route, or of requests that matched none.
+    pub(super) fn counts(&self, route: Option<usize>) -> &RouteCounts {
+        match route {
+            Some(index) => &self.route_counts[index],
+            None => &self.no_route,
+        }
+    }
+}
+
+/// The time window of a configuration.
+pub(crate) fn window(config: &Config) -> Window {
+    Window {
+        past: config.replay.past,
+        future: config.replay.future,
+    }
+}

@@ -1,0 +1,80 @@
+//! The series that the configuration names: those of its routes and of its upstreams. They come
+//! with the configuration that names them, at zero, and stay when a reload drops the name, so that
+//! a name which comes back goes on counting. Their number is bounded by what operators write.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Result};
+
+use super::buckets::UPSTREAM_BUCKETS;
+use super::declare::Declare;
+use super::{Auth, Outcome};
+
+/// The `route` of a request that matched none, or was refused before it could. No route is
+/// called so: their names begin with `/`.
+const NO_ROUTE: &str = "none";
+
+/// The families whose labels are names in the configuration.
+pub(super) struct Configured {
+    requests: IntCounterVec,
+    upstream_seconds: HistogramVec,
+}
+
+/// The counters of the requests of one route.
+#[derive(Clone, Debug)]
+pub struct RouteCounts([[IntCounter; Auth::ALL.len()]; Outcome::ALL.len()]);
+
+/// The histogram of the times that one upstream took.
+#[derive(Clone, Debug)]
+pub struct UpstreamTimes(Histogram);
+
+impl Configured {
+    pub(super) fn declare(declare: &Declare) -> Result<Configured> {
+        let configured = Configured {
+            requests: declare.counters(
+                "requests_total",
+                "Requests, by route (none: it matched no route), by how they ended, and by what proved who was asking.",
+                &["route", "outcome", "auth"],
+            )?,
+            upstream_seconds: declare.histograms(
+                "upstream_seconds",
+                "Time from sending a request to an upstream until its answer was complete.",
+                &UPSTREAM_BUCKETS,
+                &["upstream"],
+            )?,
+        };
+        configured.no_route();
+        Ok(configured)
+    }
+
+    pub(super) fn route(&self, name: &str) -> RouteCounts {
+        RouteCounts(Outcome::ALL.map(|outcome| {
+            Auth::ALL.map(|auth| {
+                let labels = [name, outcome.as_str(), auth.as_str()];
+                self.requests.with_label_values(&labels)
+            })
+        }))
+    }
+
+    pub(super) fn no_route(&self) -> RouteCounts {
+        self.route(NO_ROUTE)
+    }
+
+    pub(super) fn upstream(&self, name: &str) -> UpstreamTimes {
+        UpstreamTimes(self.upstream_seconds.with_label_values(&[name]))
+    }
+}
+
+impl RouteCounts {
+    /// Counts a finished request.
+    pub fn request(&self, outcome: Outcome, auth: Auth) {
+        self.0[outcome as usize][auth as usize].inc();
+    }
+}
+
+impl UpstreamTimes {
+    /// Notes the time one exchange took.
+    pub fn observe(&self, took: Duration) {
+        self.0.observe(took.as_secs_f64());
+    }
+}
