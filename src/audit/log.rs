@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::book::Checkpoints;
 use super::flood::Flood;
 use super::queue::Kind;
 use super::stream::Stream;
-use super::{Accepted, AuditError, Evidence, Refused, RegistryLoaded, Response, Sink};
+use super::{Accepted, AuditError, Evidence, Open, Refused, RegistryLoaded, Response, Sink};
 use crate::clock::Clock;
 use crate::metrics::{AuditResult, Metrics};
 
@@ -85,8 +86,26 @@ impl AuditLog {
     ///
     /// Every [`AuditError`]. What became of the record is counted.
     pub async fn accepted(&self, record: &Accepted<'_>) -> Result<Receipt, AuditError> {
+        self.acknowledged(Kind::Accepted, record).await
+    }
+
+    /// Does the same for a request on an open route. Anybody can cause those, so they find room in
+    /// half of the queue only.
+    ///
+    /// # Errors
+    ///
+    /// As [`AuditLog::accepted`].
+    pub async fn open(&self, record: &Open<'_>) -> Result<Receipt, AuditError> {
+        self.acknowledged(Kind::Open, record).await
+    }
+
+    async fn acknowledged(
+        &self,
+        kind: Kind,
+        record: &impl Serialize,
+    ) -> Result<Receipt, AuditError> {
         let (ack, written) = oneshot::channel();
-        self.trail.push(Kind::Accepted, record, Some(ack))?;
+        self.trail.push(kind, record, Some(ack))?;
         match tokio::time::timeout(self.deadline, written).await {
             Ok(Ok(result)) => result.map(Receipt),
             Ok(Err(_writer_gone)) => Err(AuditError::Closed),

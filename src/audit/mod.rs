@@ -33,7 +33,8 @@ pub use book::Checkpoints;
 pub use error::AuditError;
 pub use log::{AuditLog, Receipt, Strangers};
 pub use record::{
-    Accepted, Body, Claim, Evidence, Query, Refused, RegistryLoaded, Request, Response, Signed,
+    Accepted, Body, Claim, Evidence, Open, Query, Refused, RegistryLoaded, Request, Response,
+    Signed,
 };
 pub use sink::{Bounds, Sink};
 pub use untrusted::{Capped, ClaimedMachine, ClaimedNonce, Method, PathOnly};

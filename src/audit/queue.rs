@@ -30,6 +30,8 @@ const LINGER: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Accepted,
+    /// Let through on an open route: strangers cause it, and wait for it.
+    Open,
     Refused,
     Response,
     Registry,
@@ -44,14 +46,14 @@ pub(super) enum Kind {
 impl Kind {
     const fn capacity(self) -> usize {
         match self {
-            Kind::Refused | Kind::Response => CAPACITY_FOR_NOTES,
+            Kind::Open | Kind::Refused | Kind::Response => CAPACITY_FOR_NOTES,
             _ => CAPACITY,
         }
     }
 
     /// Whether a request waits for it.
     const fn is_urgent(self) -> bool {
-        matches!(self, Kind::Accepted)
+        matches!(self, Kind::Accepted | Kind::Open)
     }
 
     /// Whether somebody else asked for it, and it counts.
@@ -62,7 +64,7 @@ impl Kind {
     /// How to count one that found no room in the queue.
     pub(super) const fn left_out(self) -> AuditResult {
         match self {
-            Kind::Accepted => AuditResult::Failed,
+            Kind::Accepted | Kind::Open => AuditResult::Failed,
             Kind::Response => AuditResult::ResponseLost,
             _ => AuditResult::Dropped,
         }
@@ -398,6 +400,15 @@ mod tests {
             assert_eq!(queue.push(item(kind, 1)), Err(AuditError::Full));
             queue.push(item(Kind::Accepted, 1)).unwrap();
         }
+    }
+
+    #[test]
+    fn what_open_routes_let_through_finds_no_room_behind_half_a_queue() {
+        let queue = Queue::default();
+        (queue.push(item(Kind::Open, CAPACITY_FOR_NOTES))).unwrap();
+        let full = queue.push(item(Kind::Open, 1));
+        assert_eq!(full.unwrap_err(), AuditError::Full);
+        assert!(queue.push(item(Kind::Accepted, 1)).is_ok());
     }
 
     #[test]

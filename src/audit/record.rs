@@ -90,6 +90,16 @@ pub struct Accepted<'a> {
     pub signature: &'a [u8; 64],
 }
 
+/// A request on an open route, that will be forwarded once this is written: nobody has proved
+/// anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Open<'a> {
+    /// The request.
+    pub request: Request<'a>,
+    /// Its body.
+    pub body: Body<'a>,
+}
+
 /// A request that was refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused<'a> {

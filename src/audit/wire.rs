@@ -9,7 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 
 use super::record::{
-    Accepted, Body, Claim, Evidence, Query, Refused, RegistryLoaded, Request, Response, Signed,
+    Accepted, Body, Claim, Evidence, Open, Query, Refused, RegistryLoaded, Request, Response,
+    Signed,
 };
 use super::timestamp::Timestamp;
 use super::untrusted::{ClaimedMachine, ClaimedNonce, Method, PathOnly};
@@ -25,6 +26,14 @@ impl Serialize for Accepted<'_> {
         let mut decision = Decision::of("accepted", &self.request);
         decision.prove(&self.signed);
         decision.signature = Some(Shown(Base64Display::new(self.signature, &STANDARD)));
+        decision.serialize(serializer)
+    }
+}
+
+impl Serialize for Open<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut decision = Decision::of("accepted", &self.request);
+        decision.body(&self.body);
         decision.serialize(serializer)
     }
 }

@@ -132,6 +132,16 @@ impl<'a> Target<'a> {
         self.text.get(self.path_len + 1..)
     }
 
+    /// What is left of it behind `prefix`, which has no slash at its end, on whole segments; `None`
+    /// where that is not a target. A part of an accepted target keeps the grammar.
+    pub fn behind(self, prefix: &str) -> Option<Target<'a>> {
+        let text = self.text.strip_prefix(prefix)?;
+        text.starts_with('/').then(|| Target {
+            text,
+            path_len: self.path_len - prefix.len(),
+        })
+    }
+
     /// The part that the signature has to cover under a route's policy.
     ///
     /// # Errors
@@ -259,6 +269,33 @@ mod tests {
 
     fn refused(raw: &str) -> TargetError {
         Target::parse(raw.as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn a_prefix_comes_off_on_whole_segments_and_leaves_a_target() {
+        let behind = |raw: &'static str, prefix| {
+            let target = Target::parse(raw.as_bytes()).unwrap();
+            target
+                .behind(prefix)
+                .map(|rest| (rest.path(), rest.query()))
+        };
+        assert_eq!(behind("/a/b?x=1", "/a"), Some(("/b", Some("x=1"))));
+        assert_eq!(behind("/a/b", ""), Some(("/a/b", None)));
+        assert_eq!(behind("/a/", "/a"), Some(("/", None)));
+        for (raw, prefix) in [("/a", "/a"), ("/a?x", "/a"), ("/ab", "/a"), ("/b/a", "/a")] {
+            assert_eq!(behind(raw, prefix), None, "{raw}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_behind_a_prefix_is_what_would_be_parsed(
+            head in "(/[a-z]{1,3}){0,2}", rest in "(/[a-z:@]{1,3}){1,3}/?(\\?[a-z=&]{0,4})?"
+        ) {
+            let sent = format!("{head}{rest}");
+            let target = Target::parse(sent.as_bytes()).unwrap();
+            prop_assert_eq!(target.behind(&head), Some(Target::parse(rest.as_bytes()).unwrap()));
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod redis;
 mod replay;
 mod routes;
 mod secret_file;
+mod signed_paths;
 mod tree;
 mod units;
 mod upstreams;
@@ -43,7 +44,7 @@ pub use operation::{Format, Log, Shutdown};
 pub use proxies::TrustedProxies;
 pub use redis::{Endpoint, Password, Redis};
 pub use replay::Replay;
-pub use routes::{Route, Routes};
+pub use routes::{Mode, Route, Routes};
 pub use upstreams::{Server, Upstream};
 
 use mistakes::Notes;

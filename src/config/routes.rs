@@ -1,13 +1,15 @@
 //! Which paths go where, and what is asked of the requests on them.
 
 use std::ops::Index;
+use std::time::Duration;
 
 use http::HeaderName;
 
 use super::headers;
 use super::mistakes::quoted;
 use super::reader::{Place, Table, did_you_mean, one_of};
-use super::units::size;
+use super::signed_paths;
+use super::units::{duration, size};
 use super::upstreams::{self, Named};
 use crate::auth::method::{METHODS, may_be_added};
 use crate::auth::target::{QueryPolicy, Target};
@@ -15,8 +17,7 @@ use crate::auth::target::{QueryPolicy, Target};
 /// Longest route path, in bytes; the request target itself may have 4 KiB.
 const MAX_PATH: usize = 1024;
 
-/// What one path prefix asks of a request and where it sends it. Only `mode: enforce` exists:
-/// every request on every route must be signed.
+/// What one path prefix asks of a request and where it sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The path prefix, on whole segments; without a trailing slash unless it is `/` itself. The
@@ -24,6 +25,12 @@ pub struct Route {
     pub path: String,
     /// Where it goes: the index in [`Config::upstreams`](super::Config::upstreams).
     pub upstream: usize,
+    /// Whether requests must be signed. Default: [`Mode::Enforce`].
+    pub mode: Mode,
+    /// What is taken off the path before anything is verified or forwarded, on whole segments and
+    /// without a trailing slash: for clients that send a prefix and do not sign it. The route's
+    /// own path begins with it. Empty, the default: nothing.
+    pub strip_prefix: String,
     /// What becomes of a query. Default: [`QueryPolicy::Strip`].
     pub query: QueryPolicy,
     /// Largest body taken, in bytes, default 1 MiB, at most 32 MiB; beyond it, `body_too_large`.
@@ -33,6 +40,30 @@ pub struct Route {
     /// Client headers that cross besides [`headers::ALLOWED`], though nobody signed them.
     /// Default: none.
     pub forward_headers: Vec<HeaderName>,
+    /// In place of the upstream's [`read_timeout`](super::Upstream::read_timeout).
+    pub read_timeout: Option<Duration>,
+    /// In place of [`Limits::body_timeout`](super::Limits::body_timeout).
+    pub body_timeout: Option<Duration>,
+}
+
+/// What a route asks for before it lets a request through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A signature, a fresh nonce, and a machine that may act.
+    Enforce,
+    /// Nothing but a request that is well formed: for health checks and the like. It reaches the
+    /// backend without an identity and without a credential.
+    Open,
+}
+
+impl Route {
+    /// Its path as the backend sees it, and as clients sign it.
+    pub fn inner_path(&self) -> &str {
+        match self.path.strip_prefix(&self.strip_prefix) {
+            Some("") | None => "/",
+            Some(path) => path,
+        }
+    }
 }
 
 /// The routes, the longest path first.
@@ -83,6 +114,7 @@ pub(super) fn read(root: &mut Table<'_>, upstreams: &[Named<'_>], identity: &Hea
     };
     let items = list.some_items("has no route; without one every request is refused");
     let mut routes: Vec<Route> = Vec::with_capacity(items.len());
+    let mut places = Vec::with_capacity(items.len());
     let mut used = vec![false; upstreams.len()];
     for item in &items {
         let mut table = item.table();
@@ -105,11 +137,17 @@ pub(super) fn read(root: &mut Table<'_>, upstreams: &[Named<'_>], identity: &Hea
             .flat_map(|upstream| upstream.headers_set())
             .chain([identity])
             .collect();
+        let strip_prefix = strip_prefix(&mut table, path.as_deref());
         let route = rest(&mut table, &taken);
         if let (Some(path), Some(upstream)) = (path, upstream) {
+            if route.mode == Mode::Open && path == "/" {
+                item.warning("opens every path that has no longer route to anybody");
+            }
+            places.push((path.clone(), item));
             routes.push(Route {
                 path,
                 upstream,
+                strip_prefix,
                 ..route
             });
         }
@@ -117,26 +155,68 @@ pub(super) fn read(root: &mut Table<'_>, upstreams: &[Named<'_>], identity: &Hea
     for (named, _) in upstreams.iter().zip(used).filter(|(_, used)| !used) {
         named.place.warning("no route goes to this upstream");
     }
-    Routes::new(routes)
+    let routes = Routes::new(routes);
+    for (one, other) in signed_paths::at_two_upstreams(&routes) {
+        let (one, other) = (&routes[one], &routes[other]);
+        if let Some((_, place)) = places.iter().find(|(path, _)| *path == one.path) {
+            place.mistake(format!(
+                "maps the signed path {} to another upstream than the route {}, so that what is \
+                 signed for one could be sent to the other; give both one upstream, or let clients \
+                 sign the prefix",
+                one.inner_path(),
+                other.path
+            ));
+        }
+    }
+    routes
 }
 
-/// All of a route but its path and its upstream.
+/// All of a route but its path, what is stripped of it, and its upstream.
 fn rest(table: &mut Table<'_>, taken: &[&HeaderName]) -> Route {
-    table.not_yet(&["bearer_until", "strip_prefix", "allow"]);
-    table.value(
-        "mode",
-        (),
-        one_of(&[("enforce", ())], &["open", "observe", "bearer_until"]),
-    );
+    table.not_yet(&["bearer_until", "allow"]);
+    let modes = [("enforce", Mode::Enforce), ("open", Mode::Open)];
+    let timeout = |table: &mut Table<'_>, key, least| {
+        let place = table.place(key)?;
+        place.parse(duration(least..=Duration::from_secs(3600)))
+    };
     let policies = QueryPolicy::ALL.map(|policy| (policy.as_str(), policy));
     Route {
         path: String::new(),
         upstream: 0,
+        mode: table.value(
+            "mode",
+            Mode::Enforce,
+            one_of(&modes, &["observe", "bearer_until"]),
+        ),
+        strip_prefix: String::new(),
         query: table.value("query", QueryPolicy::Strip, one_of(&policies, &[])),
         max_body: table.value("max_body", 1 << 20, size(0..=32 << 20)),
         methods: methods(table),
         forward_headers: forward_headers(table, taken),
+        read_timeout: timeout(table, "read_timeout", Duration::from_millis(10)),
+        body_timeout: timeout(table, "body_timeout", Duration::from_millis(100)),
     }
+}
+
+/// Reads what is taken off the path: a prefix of the route's own, so that it is there in every
+/// request that the route gets.
+fn strip_prefix(table: &mut Table<'_>, path: Option<&str>) -> String {
+    let Some(place) = table.place("strip_prefix") else {
+        return String::new();
+    };
+    let prefix = place.parse(route_path).unwrap_or_default();
+    let inside = |path: &str| {
+        path.strip_prefix(prefix.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if prefix == "/" {
+        place.mistake("strips nothing; remove it");
+    } else if path.is_some_and(|path| !inside(path)) {
+        place.mistake(format!(
+            "{prefix} is not the beginning of the route's path, on whole segments"
+        ));
+    }
+    prefix
 }
 
 fn find(place: &Place<'_>, upstreams: &[Named<'_>]) -> Option<usize> {

@@ -8,7 +8,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
 use super::Gateway;
-use super::forward::Passage;
+use super::forward::{Passage, Permit};
 use super::origin::Source;
 use super::plan::Plan;
 use super::refuse::Stop;
@@ -19,6 +19,7 @@ use crate::audit::{
 };
 use crate::auth::decision::Signed;
 use crate::auth::headers::{SigningHeader, Timestamp};
+use crate::auth::message::BodyHash;
 use crate::auth::refusal::Refusal;
 use crate::auth::target::QueryPolicy;
 use crate::metrics::{Auth, Outcome, RouteCounts};
@@ -82,6 +83,28 @@ impl Gateway {
         self.audit.accepted(&record).await
     }
 
+    /// Writes the record of a request on an open route. [`Open`](super::open::Open) calls this,
+    /// before anything is forwarded.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::record_accepted`].
+    pub(super) async fn record_open(
+        &self,
+        facts: Facts<'_>,
+        body: &BodyHash,
+    ) -> Result<Receipt, audit::AuditError> {
+        let id = facts.id.to_string();
+        let record = audit::Open {
+            request: self.describe(facts, &id),
+            body: audit::Body {
+                sha256: body.as_bytes(),
+                bytes: body.body_len(),
+            },
+        };
+        self.audit.open(&record).await
+    }
+
     /// Writes down and counts a refused request.
     pub(super) fn refused(
         &self,
@@ -139,8 +162,11 @@ impl Gateway {
         } else {
             Outcome::Forwarded
         };
-        plan.counts(Some(passage.route))
-            .request(outcome, Auth::Signature);
+        let auth = match passage.permit {
+            Permit::Signed(_) => Auth::Signature,
+            Permit::Open(_) => Auth::None,
+        };
+        plan.counts(Some(passage.route)).request(outcome, auth);
         if let Some(refusal) = ending.refusal {
             self.metrics.refused(refusal.code());
         }

@@ -12,8 +12,9 @@ use super::Gateway;
 use super::account::Facts;
 use super::body::{self, Body};
 use super::first_line::FirstLine;
-use super::forward::Passage;
+use super::forward::{Passage, Permit};
 use super::framing::{self, Framing};
+use super::open::Open;
 use super::origin::Source;
 use super::plan::Plan;
 use super::policy::Permitted;
@@ -28,15 +29,23 @@ use crate::auth::method::{METHODS, Method};
 use crate::auth::refusal::Refusal;
 use crate::auth::target::Target;
 use crate::clock::Now;
-use crate::config::{HEADER_BYTES, Route};
+use crate::config::{HEADER_BYTES, Mode, Route};
 
 /// What is known once the head has passed (steps 1 to 6).
 struct Opening {
-    attributed: Attributed,
+    caller: Caller,
     route: usize,
     framing: Framing,
     provenance: Provenance,
     query_stripped: bool,
+}
+
+/// Who asks, as far as the head tells.
+enum Caller {
+    /// A machine, if the signature is its own.
+    Attributed(Attributed),
+    /// Anybody: the route is open.
+    Anyone(Open),
 }
 
 impl Gateway {
@@ -60,20 +69,10 @@ impl Gateway {
         let on_head = self.clock.now().mono.saturating_sub(arrival.mono);
 
         let route = plan.route(opening.route);
-        let timeout = plan.limits().body_timeout;
+        let timeout = route.body_timeout.unwrap_or(plan.limits().body_timeout);
         let body = (self.read_body(session, &opening.framing, route, timeout)).await?;
 
         let complete = self.clock.now();
-        // The body may have taken its time; a revocation in the meantime counts.
-        let attributed = match body.bytes().is_empty() {
-            true => opening.attributed,
-            false => (opening.attributed).look_up_again(|machine| self.registry.find(machine)),
-        };
-        let admitted = self.admit(attributed, &body, arrival).await;
-        let on_rest = self.clock.now().mono.saturating_sub(complete.mono);
-        self.metrics.observe_verify(on_head + on_rest);
-
-        let permitted = Permitted::check(admitted?, route, plan.upstream(opening.route))?;
         let facts = Facts {
             plan,
             head: session.req_header(),
@@ -81,14 +80,31 @@ impl Gateway {
             source,
             id,
         };
-        let recorded = Recorded::write(permitted, self, facts).await?;
+        let permit = match opening.caller {
+            Caller::Anyone(open) => {
+                let hash = BodyHash::of(body.bytes());
+                Permit::Open(open.record(self, facts, &hash).await?)
+            }
+            Caller::Attributed(attributed) => {
+                // The body may have taken its time; a revocation in the meantime counts.
+                let attributed = match body.bytes().is_empty() {
+                    true => attributed,
+                    false => attributed.look_up_again(|machine| self.registry.find(machine)),
+                };
+                let admitted = self.admit(attributed, &body, arrival).await;
+                let on_rest = self.clock.now().mono.saturating_sub(complete.mono);
+                self.metrics.observe_verify(on_head + on_rest);
+                let permitted = Permitted::check(admitted?, route, plan.upstream(opening.route))?;
+                Permit::Signed(Recorded::write(permitted, self, facts).await?)
+            }
+        };
         if opening.query_stripped {
             self.metrics.query_stripped();
         }
 
         let passage = Passage {
             plan: Arc::clone(plan),
-            recorded,
+            permit,
             provenance: opening.provenance,
             route: opening.route,
             body_len: body.bytes().len(),
@@ -96,7 +112,8 @@ impl Gateway {
         Ok((passage, body))
     }
 
-    /// Steps 1 to 6: framing and target, route, signing headers, time, machine.
+    /// Steps 1 to 6: framing and target, route, signing headers, time, machine. An open route asks
+    /// for no more than the first two.
     fn judge_head(
         &self,
         plan: &Plan,
@@ -124,17 +141,24 @@ impl Gateway {
         let route = plan.route(route_index);
         let method = Method::accept(head.method.as_str(), &route.methods)
             .ok_or_else(|| not_allowed(route))?;
+        let target = target.behind(&route.strip_prefix).ok_or(Refusal::NoRoute)?;
         let target = target.under(route.query)?;
         stamp::check_crossing(&head.headers, route)?;
 
-        let headers = SigningHeaders::parse(|header| {
-            framing::lines(&head.headers, HeaderName::from_static(header.name()))
-        })?;
-        let attributed = Attempt::new(method, target, headers)
-            .check_time(arrival.unix_seconds(), &plan.window)?
-            .look_up(|machine| self.registry.find(machine));
+        let caller = match route.mode {
+            Mode::Open => Caller::Anyone(Open::new(method, target)),
+            Mode::Enforce => {
+                let headers = SigningHeaders::parse(|header| {
+                    framing::lines(&head.headers, HeaderName::from_static(header.name()))
+                })?;
+                let attributed = Attempt::new(method, target, headers)
+                    .check_time(arrival.unix_seconds(), &plan.window)?
+                    .look_up(|machine| self.registry.find(machine));
+                Caller::Attributed(attributed)
+            }
+        };
         Ok(Opening {
-            attributed,
+            caller,
             route: route_index,
             framing,
             provenance: Provenance {
@@ -164,6 +188,8 @@ impl Gateway {
                 .await
                 .map_err(|_| Refusal::RequestTimeout)?;
         }
+        // No single read may end before the whole has had its time.
+        session.set_read_timeout(Some(2 * timeout));
         Body::read(session, limit, timeout, &self.budget).await
     }
 

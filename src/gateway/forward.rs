@@ -14,11 +14,13 @@ use tracing::warn;
 
 use super::Gateway;
 use super::account::Ending;
+use super::answer::{self, Unfit};
+use super::open::OpenRecorded;
 use super::plan::Plan;
 use super::pool::Walk;
 use super::recorded::Recorded;
 use super::refuse;
-use super::stamp::{self, Provenance, Unfit};
+use super::stamp::{self, Crossing, Provenance};
 use crate::auth::refusal::Refusal;
 
 /// A recorded request on its way into the proxy phase. It travels in the extensions of the
@@ -27,10 +29,19 @@ use crate::auth::refusal::Refusal;
 pub(super) struct Passage {
     /// What it was judged by, and is forwarded by.
     pub(super) plan: Arc<Plan>,
-    pub(super) recorded: Recorded,
+    pub(super) permit: Permit,
     pub(super) provenance: Provenance,
     pub(super) route: usize,
     pub(super) body_len: usize,
+}
+
+/// What lets a request pass.
+#[derive(Debug)]
+pub(super) enum Permit {
+    /// A machine's signature.
+    Signed(Recorded),
+    /// An open route.
+    Open(OpenRecorded),
 }
 
 /// The proxy phase as Pingora calls it.
@@ -77,7 +88,11 @@ impl ProxyHttp for Forward {
         match pool.step(walk) {
             Some(server) => {
                 ctx.host = Some(server.host.clone());
-                Ok(Box::new(server.peer.clone()))
+                let mut peer = Box::new(server.peer.clone());
+                if let Some(timeout) = passage.plan.route(passage.route).read_timeout {
+                    peer.options.read_timeout = Some(timeout);
+                }
+                Ok(peer)
             }
             None => Error::e_explain(ErrorType::ConnectError, "no server is left to try"),
         }
@@ -121,15 +136,21 @@ impl ProxyHttp for Forward {
     ) -> Result<()> {
         let passage = passage(ctx)?;
         let plan = &passage.plan;
-        *request = stamp::request(
-            &passage.recorded,
-            &passage.provenance,
-            session.req_header(),
-            passage.body_len,
-            plan.route(passage.route),
-            plan.upstream(passage.route),
-            &plan.config.identity_header,
-        )?;
+        let crossing = Crossing {
+            client: session.req_header(),
+            provenance: &passage.provenance,
+            body_len: passage.body_len,
+            route: plan.route(passage.route),
+        };
+        *request = match &passage.permit {
+            Permit::Signed(recorded) => stamp::request(
+                recorded,
+                crossing,
+                plan.upstream(passage.route),
+                &plan.config.identity_header,
+            )?,
+            Permit::Open(open) => stamp::open_request(open, crossing)?,
+        };
         if let Some(host) = &ctx.host {
             request.insert_header(HOST, host.clone())?;
         }
@@ -145,7 +166,7 @@ impl ProxyHttp for Forward {
     ) -> Result<()> {
         let passage = passage(ctx)?;
         let plan = &passage.plan;
-        let unfit = stamp::response(
+        let unfit = answer::response(
             response,
             passage.provenance.id,
             plan.upstream(passage.route),

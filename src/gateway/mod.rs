@@ -3,12 +3,13 @@
 //! A request meets these in order: `edge` reads it, beginning with
 //! `first_line`; `framing` refuses what has two readings;
 //! `plan` is what it is judged by; `decide` runs the checks, with `body` for the body and `policy` last; `recorded` is the permit
-//! that comes out;
+//! that comes out, and `open` the bare way of routes that ask for no signature;
 //! `whole_session` carries the verified body into the proxy phase; `forward` runs that phase, with
-//! `pool` to choose a server and `stamp` to build what crosses. `refuse` answers whoever does not
+//! `pool` to choose a server, `stamp` to build what crosses and `answer` for what comes back. `refuse` answers whoever does not
 //! get that far, and `account` writes down and counts what became of each request.
 
 mod account;
+mod answer;
 mod body;
 mod client_address;
 mod decide;
@@ -17,6 +18,7 @@ mod first_line;
 mod forward;
 mod framing;
 mod health;
+mod open;
 mod origin;
 mod plan;
 mod policy;

@@ -28,7 +28,7 @@ impl Permitted {
         let permitted = upstream.credential.is_none()
             || CREDENTIAL_PATHS
                 .iter()
-                .all(|closed| !lies_in(target, closed) || lies_in(&route.path, closed));
+                .all(|closed| !lies_in(target, closed) || lies_in(route.inner_path(), closed));
         match permitted {
             true => Ok(Permitted(admitted)),
             false => Err(admitted.deny(Refusal::NotPermitted)),

@@ -4,17 +4,18 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode};
 use pingora::Result;
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::RequestHeader;
 
+use super::open::OpenRecorded;
 use super::recorded::Recorded;
 use super::request_id::RequestId;
 use crate::auth::refusal::Refusal;
 use crate::config::headers::{
     ALLOWED, IDENTITY, MACHINE_KEY, MACHINE_NAME, MACHINE_OWNER, MACHINE_VAULT, REQUEST_ID,
-    normalised, reserved,
+    normalised,
 };
 use crate::config::{Route, Upstream};
 
@@ -75,51 +76,33 @@ pub(super) fn names_an_identity(headers: &HeaderMap, identity: &HeaderName) -> b
         .any(|name| is_identity_name(&hyphened(name), identity))
 }
 
-fn is_identity_name(name: &str, identity: &HeaderName) -> bool {
+pub(super) fn is_identity_name(name: &str, identity: &HeaderName) -> bool {
     IDENTITY.iter().any(|own| own == name) || name == hyphened(identity)
 }
 
 /// A header's name as trust in it is judged; most names are that already.
-fn hyphened(name: &HeaderName) -> Cow<'_, str> {
+pub(super) fn hyphened(name: &HeaderName) -> Cow<'_, str> {
     match name.as_str() {
         text if text.contains('_') => normalised(text).into(),
         text => text.into(),
     }
 }
 
-/// Builds the request for the backend.
+/// Builds the request of a machine for the backend.
 ///
 /// # Errors
 ///
 /// Pingora's, for a header that cannot be built; the request is then not sent.
 pub(super) fn request(
     recorded: &Recorded,
-    provenance: &Provenance,
-    client: &RequestHeader,
-    body_len: usize,
-    route: &Route,
+    crossing: Crossing<'_>,
     upstream: &Upstream,
     identity: &HeaderName,
 ) -> Result<RequestHeader> {
     let signed = recorded.signed();
     let message = signed.message();
     // The target is taken from what was verified, not from what the parser holds.
-    let mut out = RequestHeader::build(message.method(), message.target().as_bytes(), Some(24))?;
-
-    for name in ALLOWED.iter().chain(&route.forward_headers) {
-        for value in client.headers.get_all(name) {
-            out.append_header(name.clone(), value.clone())?;
-        }
-    }
-    if body_len > 0 || wants_length(&client.method) {
-        out.insert_header(header::CONTENT_LENGTH, body_len)?;
-    }
-    if let Some(address) = provenance.client_ip {
-        out.insert_header("X-Forwarded-For", address.to_string())?;
-    }
-    out.insert_header("X-Forwarded-Proto", provenance.scheme)?;
-    out.insert_header("X-Forwarded-Host", provenance.host.as_str())?;
-    out.insert_header(REQUEST_ID, provenance.id.to_string())?;
+    let mut out = crossing.request(message.method(), message.target())?;
 
     for (name, value) in &upstream.set_headers {
         out.insert_header(name.clone(), value.clone())?;
@@ -144,110 +127,50 @@ pub(super) fn request(
     Ok(out)
 }
 
-/// Methods whose empty body is announced as such (RFC 9110, section 8.6).
-fn wants_length(method: &Method) -> bool {
-    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
-}
-
-/// Why a backend's response does not cross.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unfit {
-    /// Its length has two readings, or a coding that is not `chunked` alone.
-    Framing,
-    /// `101 Switching Protocols`: nothing asked for one.
-    Upgrade,
-    /// A redirect, which some clients would follow with the same four headers, to anywhere.
-    Redirect,
-}
-
-/// Takes out of a backend's response what only the gateway may say, and marks it as not to be
-/// stored: the signing headers are not `Authorization`, so a shared cache in front would feel
-/// free to keep a secret.
+/// Builds the request of nobody in particular, on an open route: what may cross, and no word on
+/// who it is from. Neither an identity nor a credential is within its reach.
 ///
 /// # Errors
 ///
-/// `Ok(Some(_))` for a response that may not cross; Pingora's error for a header that cannot be
-/// built.
-pub(super) fn response(
-    out: &mut ResponseHeader,
-    id: RequestId,
-    upstream: &Upstream,
-    identity: &HeaderName,
-) -> Result<Option<Unfit>> {
-    if out.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Some(Unfit::Upgrade));
-    }
-    if out.status.is_redirection() && out.status != StatusCode::NOT_MODIFIED {
-        return Ok(Some(Unfit::Redirect));
-    }
-    if !frame_once(out)? {
-        return Ok(Some(Unfit::Framing));
-    }
-    let own = upstream.credential.as_ref().map(|c| hyphened(&c.header));
-    let reserved: Vec<HeaderName> = out
-        .headers
-        .keys()
-        .filter(|name| is_reserved_in_response(name, identity) || Some(hyphened(name)) == own)
-        .cloned()
-        .collect();
-    for name in &reserved {
-        out.remove_header(name);
-    }
-    out.insert_header(header::CACHE_CONTROL, "no-store")?;
-    out.insert_header(REQUEST_ID, id.to_string())?;
-    Ok(None)
+/// As [`request`].
+pub(super) fn open_request(open: &OpenRecorded, crossing: Crossing<'_>) -> Result<RequestHeader> {
+    crossing.request(open.method(), open.target())
 }
 
-/// Leaves one plain length, or `chunked` alone, or neither; `false` where that cannot be said.
-/// Pingora has read the body by the same values, and takes some that clients differ about.
-fn frame_once(out: &mut ResponseHeader) -> Result<bool> {
-    let codings: Vec<_> = out
-        .headers
-        .get_all(header::TRANSFER_ENCODING)
-        .iter()
-        .collect();
-    match codings[..] {
-        [] => {}
-        [coding] if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
-        _ => return Ok(false),
-    }
-    if out.status == StatusCode::NO_CONTENT {
-        out.remove_header(&header::CONTENT_LENGTH);
-    }
-    let lengths: Vec<_> = out.headers.get_all(header::CONTENT_LENGTH).iter().collect();
-    let values = lengths
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|&b| b == b','));
-    let numbers: Option<Vec<u64>> = values
-        .map(|text| std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok())
-        .collect();
-    match numbers.as_deref() {
-        Some([]) => Ok(true),
-        Some([first, rest @ ..]) if rest.iter().all(|other| other == first) => {
-            let first = *first;
-            out.insert_header(header::CONTENT_LENGTH, first)?;
-            Ok(true)
+/// What crosses of any request, besides its method and its target.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crossing<'a> {
+    pub(super) client: &'a RequestHeader,
+    pub(super) provenance: &'a Provenance,
+    pub(super) body_len: usize,
+    pub(super) route: &'a Route,
+}
+
+impl Crossing<'_> {
+    fn request(&self, method: &str, target: &str) -> Result<RequestHeader> {
+        let mut out = RequestHeader::build(method, target.as_bytes(), Some(24))?;
+        for name in ALLOWED.iter().chain(&self.route.forward_headers) {
+            for value in self.client.headers.get_all(name) {
+                out.append_header(name.clone(), value.clone())?;
+            }
         }
-        _ => Ok(false),
+        if self.body_len > 0 || wants_length(&self.client.method) {
+            out.insert_header(header::CONTENT_LENGTH, self.body_len)?;
+        }
+        let provenance = self.provenance;
+        if let Some(address) = provenance.client_ip {
+            out.insert_header("X-Forwarded-For", address.to_string())?;
+        }
+        out.insert_header("X-Forwarded-Proto", provenance.scheme)?;
+        out.insert_header("X-Forwarded-Host", provenance.host.as_str())?;
+        out.insert_header(REQUEST_ID, provenance.id.to_string())?;
+        Ok(out)
     }
 }
 
-/// Names a backend has no business to send through: the gateway's own, those that speak about a
-/// connection which is not the client's, and those that send the client elsewhere.
-fn is_reserved_in_response(name: &HeaderName, identity: &HeaderName) -> bool {
-    // These frame the response, and Pingora makes them anew where that is needed.
-    let framing = [
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::CONNECTION,
-    ];
-    if framing.contains(name) {
-        return false;
-    }
-    let name = hyphened(name);
-    is_identity_name(&name, identity)
-        || reserved(&name).is_some()
-        || ["location", "alt-svc"].contains(&&*name)
+/// Methods whose empty body is announced as such (RFC 9110, section 8.6).
+fn wants_length(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 #[cfg(test)]

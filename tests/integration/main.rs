@@ -27,6 +27,7 @@ mod query;
 mod refusals;
 mod registry;
 mod replay;
+mod routes;
 mod shared;
 mod shutdown;
 mod siege;

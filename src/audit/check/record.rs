@@ -58,6 +58,8 @@ struct Record<'a> {
     #[serde(borrow)]
     decision: Cow<'a, str>,
     #[serde(borrow)]
+    auth: Option<Cow<'a, str>>,
+    #[serde(borrow)]
     ts: Option<Cow<'a, str>>,
     #[serde(borrow)]
     method: Option<Cow<'a, str>>,
@@ -114,6 +116,11 @@ pub(super) fn examine<'a>(line: &'a [u8], gateway_key: Option<&VerifyingKey>) ->
 
 fn content(record: Record<'_>, gateway_key: Option<&VerifyingKey>) -> Content {
     match &*record.decision {
+        // On an open route anybody may ask. Such a record names no machine, and so proves nothing
+        // about one.
+        "accepted" if record.auth.as_deref() == Some("none") && record.machine.is_none() => {
+            Content::Other
+        }
         "accepted" => Content::Accepted(prove(&record)),
         "checkpoint" => Content::Checkpoint(checkpoint(record, gateway_key)),
         "log" => Content::Log { torn: record.torn },

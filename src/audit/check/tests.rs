@@ -318,6 +318,24 @@ fn an_accepted_request_without_its_proof_is_incomplete() {
 }
 
 #[test]
+fn a_request_on_an_open_route_needs_no_proof_unless_it_names_a_machine() {
+    for names_a_machine in [false, true] {
+        let mut log = Log::new();
+        let mut record = accepted(1, &machine_key());
+        let fields = record.as_object_mut().unwrap();
+        fields.insert("auth".into(), "none".into());
+        fields.remove("signature");
+        if !names_a_machine {
+            fields.remove("machine");
+        }
+        log.push(&record);
+        log.sign(&gateway_key());
+        let expected = names_a_machine.then_some((2, "incomplete"));
+        assert_eq!(first(&log), expected);
+    }
+}
+
+#[test]
 fn a_line_that_was_cut_off_is_no_fault_where_the_next_one_says_so() {
     for said in [true, false] {
         let mut log = Log::new();

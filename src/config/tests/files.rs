@@ -97,7 +97,6 @@ fn a_key_of_a_later_version_is_told_from_an_unknown_one() {
     for (key, text) in [
         ("throttle", minimal_and("throttle: { ban: 60s }")),
         ("routes[0].mode", with_route("mode: observe")),
-        ("routes[0].mode", with_route("mode: open")),
         (
             "routes[0].bearer_until",
             with_route("bearer_until: 2030-01-01"),

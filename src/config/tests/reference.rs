@@ -39,6 +39,7 @@ fn everything() -> String {
     let with_env = without(&uncommented(), "file: vault-token");
     let without_key = without(&with_env, "signing_key:");
     without(&without_key, "password_file:")
+        .replace("- path: /  ", "- path: /edge  ")
         .replace("file: \"-\"", "file: audit.jsonl")
         .replace("store: memory", "store: redis")
         .replace("state_dir: state", "state_dir: none")

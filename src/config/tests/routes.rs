@@ -135,6 +135,74 @@ fn reserved_headers_cannot_be_forwarded() {
     }
 }
 
+fn only_route(text: &str) -> Route {
+    good(text).routes[0].clone()
+}
+
+#[test]
+fn a_route_asks_for_a_signature_unless_it_says_open() {
+    assert_eq!(only_route(MINIMAL).mode, Mode::Enforce);
+    assert_eq!(only_route(&with_route("mode: enforce")).mode, Mode::Enforce);
+    assert!(only(&with_route("mode: opened")).contains("is not one of: enforce, open"));
+}
+
+#[test]
+fn opening_everything_is_a_warning() {
+    let loaded = read_text(&with_route("mode: open")).unwrap();
+    assert_eq!(loaded.warnings[0].key, "routes[0]");
+    assert_eq!(loaded.config.routes[0].mode, Mode::Open);
+}
+
+#[test]
+fn a_stripped_prefix_is_the_beginning_of_the_path_on_whole_segments() {
+    let route = |more: &str| {
+        let route = format!("routes: [{{ path: /edge/v1, upstream: secrets, {more} }}]");
+        MINIMAL.replace("routes: [{ path: /, upstream: secrets }]", &route)
+    };
+    for (prefix, inner) in [("/edge", "/v1"), ("/edge/", "/v1"), ("/edge/v1", "/")] {
+        let text = route(&format!("strip_prefix: {prefix}"));
+        assert_eq!(only_route(&text).inner_path(), inner);
+    }
+    for prefix in ["/", "/ed", "/v1", "/edge/v1/x", "edge", "/edge//"] {
+        let text = only(&route(&format!("strip_prefix: {prefix}")));
+        assert!(
+            text.contains("routes[0].strip_prefix: "),
+            "{prefix}: {text}"
+        );
+    }
+}
+
+#[test]
+fn one_signed_path_at_two_upstreams_is_a_mistake_that_names_both_routes() {
+    let two = MINIMAL
+        .replace(
+            "upstreams: {",
+            "upstreams: { other: { servers: ['http://127.0.0.1:8201'] },",
+        )
+        .replace(
+            "routes: [",
+            "routes: [{ path: /edge, strip_prefix: /edge, upstream: other }, ",
+        );
+    let text = wrong(&two);
+    assert!(
+        text.contains("routes[0]: maps the signed path / to another upstream than the route /,")
+    );
+    good(&two.replace("upstream: other", "upstream: secrets"));
+}
+
+#[test]
+fn a_route_has_the_time_outs_of_its_upstream_and_of_the_limits_unless_it_names_its_own() {
+    let route = only_route(MINIMAL);
+    assert_eq!((route.read_timeout, route.body_timeout), (None, None));
+    let route = only_route(&with_route("read_timeout: 2m, body_timeout: 5m"));
+    let minutes = |count: u64| Some(std::time::Duration::from_secs(60 * count));
+    assert_eq!(
+        (route.read_timeout, route.body_timeout),
+        (minutes(2), minutes(5))
+    );
+    assert!(only(&with_route("read_timeout: 0s")).contains("routes[0].read_timeout"));
+}
+
 #[test]
 fn forwarding_a_header_that_overrides_what_is_signed_is_a_warning() {
     let loaded = read_text(&with_route("forward_headers: [X-HTTP-Method-Override]")).unwrap();

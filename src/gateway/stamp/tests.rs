@@ -40,27 +40,3 @@ fn the_default_name_stays_trusted_under_another_configured_one() {
     assert!(names_an_identity(&headers(&["x-machine-identity"]), &other));
     assert!(names_an_identity(&headers(&["x_client_id"]), &other));
 }
-
-#[test]
-fn what_the_gateway_says_is_reserved_in_responses() {
-    for name in [
-        "location",
-        "x-request-id",
-        "x-machine-identity",
-        "x_machine_identity",
-        "x-signature",
-        "x-forwarded-for",
-        "keep-alive",
-    ] {
-        assert!(
-            is_reserved_in_response(&HeaderName::from_static(name), &identity()),
-            "{name}"
-        );
-    }
-    for name in ["content-type", "etag", "x-vault-index", "retry-after"] {
-        assert!(
-            !is_reserved_in_response(&HeaderName::from_static(name), &identity()),
-            "{name}"
-        );
-    }
-}

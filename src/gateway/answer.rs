@@ -1,0 +1,145 @@
+//! What crosses back to the client: the backend's answer, less what only the gateway may say.
+
+use http::StatusCode;
+use http::header::{self, HeaderName};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+
+use super::request_id::RequestId;
+use super::stamp::{hyphened, is_identity_name};
+use crate::config::Upstream;
+use crate::config::headers::{REQUEST_ID, reserved};
+
+/// Why a backend's response does not cross.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// Its length has two readings, or a coding that is not `chunked` alone.
+    Framing,
+    /// `101 Switching Protocols`: nothing asked for one.
+    Upgrade,
+    /// A redirect, which some clients would follow with the same four headers, to anywhere.
+    Redirect,
+}
+
+/// Takes out of a backend's response what only the gateway may say, and marks it as not to be
+/// stored: the signing headers are not `Authorization`, so a shared cache in front would feel
+/// free to keep a secret.
+///
+/// # Errors
+///
+/// `Ok(Some(_))` for a response that may not cross; Pingora's error for a header that cannot be
+/// built.
+pub(super) fn response(
+    out: &mut ResponseHeader,
+    id: RequestId,
+    upstream: &Upstream,
+    identity: &HeaderName,
+) -> Result<Option<Unfit>> {
+    if out.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Some(Unfit::Upgrade));
+    }
+    if out.status.is_redirection() && out.status != StatusCode::NOT_MODIFIED {
+        return Ok(Some(Unfit::Redirect));
+    }
+    if !frame_once(out)? {
+        return Ok(Some(Unfit::Framing));
+    }
+    let own = upstream.credential.as_ref().map(|c| hyphened(&c.header));
+    let reserved: Vec<HeaderName> = out
+        .headers
+        .keys()
+        .filter(|name| is_reserved_in_response(name, identity) || Some(hyphened(name)) == own)
+        .cloned()
+        .collect();
+    for name in &reserved {
+        out.remove_header(name);
+    }
+    out.insert_header(header::CACHE_CONTROL, "no-store")?;
+    out.insert_header(REQUEST_ID, id.to_string())?;
+    Ok(None)
+}
+
+/// Leaves one plain length, or `chunked` alone, or neither; `false` where that cannot be said.
+/// Pingora has read the body by the same values, and takes some that clients differ about.
+fn frame_once(out: &mut ResponseHeader) -> Result<bool> {
+    let codings: Vec<_> = out
+        .headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .collect();
+    match codings[..] {
+        [] => {}
+        [coding] if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
+        _ => return Ok(false),
+    }
+    if out.status == StatusCode::NO_CONTENT {
+        out.remove_header(&header::CONTENT_LENGTH);
+    }
+    let lengths: Vec<_> = out.headers.get_all(header::CONTENT_LENGTH).iter().collect();
+    let values = lengths
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    let numbers: Option<Vec<u64>> = values
+        .map(|text| std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok())
+        .collect();
+    match numbers.as_deref() {
+        Some([]) => Ok(true),
+        Some([first, rest @ ..]) if rest.iter().all(|other| other == first) => {
+            let first = *first;
+            out.insert_header(header::CONTENT_LENGTH, first)?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Names a backend has no business to send through: the gateway's own, those that speak about a
+/// connection which is not the client's, and those that send the client elsewhere.
+fn is_reserved_in_response(name: &HeaderName, identity: &HeaderName) -> bool {
+    // These frame the response, and Pingora makes them anew where that is needed.
+    let framing = [
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+    ];
+    if framing.contains(name) {
+        return false;
+    }
+    let name = hyphened(name);
+    is_identity_name(&name, identity)
+        || reserved(&name).is_some()
+        || ["location", "alt-svc"].contains(&&*name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> HeaderName {
+        HeaderName::from_static("x-machine-identity")
+    }
+
+    #[test]
+    fn what_the_gateway_says_is_reserved_in_responses() {
+        for name in [
+            "location",
+            "x-request-id",
+            "x-machine-identity",
+            "x_machine_identity",
+            "x-signature",
+            "x-forwarded-for",
+            "keep-alive",
+        ] {
+            assert!(
+                is_reserved_in_response(&HeaderName::from_static(name), &identity()),
+                "{name}"
+            );
+        }
+        for name in ["content-type", "etag", "x-vault-index", "retry-after"] {
+            assert!(
+                !is_reserved_in_response(&HeaderName::from_static(name), &identity()),
+                "{name}"
+            );
+        }
+    }
+}
