@@ -54,6 +54,7 @@ fn machine() -> Arc<Machine> {
         name: None,
         vault: None,
         owner: None,
+        credential: None,
         keys: [public].into(),
         enabled: true,
         not_before: None,

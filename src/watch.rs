@@ -1,9 +1,9 @@
-//! Tells when a file may have changed, however that was done: written in place, replaced by a rename,
+//! Tells when one of several files may have changed, however that was done: written in place, replaced by a rename,
 //! deleted and made again, or reached by another symlink (Kubernetes swaps `..data`).
 //!
 //! What is watched are directories, because a rename changes a directory and not the file that was there. The
-//! kernel's messages only wake the thread early: on network file systems there are none, so the file's
-//! state is also compared every few seconds.
+//! kernel's messages only wake the thread early: on network file systems there are none, so the files'
+//! states are also compared every few seconds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -44,45 +44,63 @@ impl Drop for Watch {
     }
 }
 
-/// Watches a file from a thread of its own and calls `on_change` there, one call at a time, whenever the file may
-/// have changed. A call may be for nothing, so it should compare what it finds.
+/// Watches files from one thread of its own and calls `on_change` there, one call at a time, whenever one of them
+/// may have changed. A call may be for nothing, so it should compare what it finds.
+///
+/// `files` names them; it is asked again after each call, because what a file says may name others.
 ///
 /// A change after `watch` returns leads to a call; so watch first, then load for the first time.
 ///
 /// # Errors
 ///
 /// The thread cannot be started. That the kernel sends no messages is no error: then there is the poll.
-pub fn watch(file: &Path, on_change: impl FnMut() + Send + 'static) -> io::Result<Watch> {
-    start(file, POLL, true, on_change)
+pub fn watch(
+    files: impl Fn() -> Vec<PathBuf> + Send + 'static,
+    on_change: impl FnMut() + Send + 'static,
+) -> io::Result<Watch> {
+    start(files, POLL, true, on_change)
 }
 
 fn start(
-    file: &Path,
+    files: impl Fn() -> Vec<PathBuf> + Send + 'static,
     poll: Duration,
     messages: bool,
     mut on_change: impl FnMut() + Send + 'static,
 ) -> io::Result<Watch> {
-    let file = std::path::absolute(file)?;
+    let list = move || -> BTreeSet<PathBuf> { files().into_iter().map(absolute).collect() };
     let signals = Arc::new(Signals::default());
     let mut directories = Directories::new(messages, &signals);
-    directories.follow(&file);
-    let mut seen = Stamp::of(&file);
+    let mut files = list();
+    directories.follow(&files);
+    let mut seen = Stamp::of_all(&files);
     thread::Builder::new().name("file-watch".into()).spawn({
         let signals = Arc::clone(&signals);
         move || {
             while signals.wait(poll) {
-                let named = signals.settle();
-                directories.follow(&file);
-                // Before the call: what is written while the file is being read differs from this, and counts.
-                let now = Stamp::of(&file);
-                if named || now != seen {
-                    seen = now;
-                    on_change();
+                let mut named = signals.settle();
+                loop {
+                    directories.follow(&files);
+                    // Before the call: what is written while a file is being read differs from this, and counts.
+                    let now = Stamp::of_all(&files);
+                    if named || now != seen {
+                        seen = now;
+                        on_change();
+                    }
+                    let next = list();
+                    if next == files {
+                        break;
+                    }
+                    // The new ones were read before they were watched.
+                    (files, named) = (next, true);
                 }
             }
         }
     })?;
     Ok(Watch { signals })
+}
+
+fn absolute(file: PathBuf) -> PathBuf {
+    std::path::absolute(&file).unwrap_or(file)
 }
 
 /// What has happened since the thread last looked.
@@ -96,7 +114,7 @@ struct Signals {
 struct Pending {
     /// Something in one of the directories.
     any: bool,
-    /// Something by the name of the file, or of a link on the way to it.
+    /// Something by the name of one of the files, or of a link on the way to it.
     named: bool,
     stop: bool,
 }
@@ -136,7 +154,7 @@ impl Signals {
     }
 }
 
-/// The directories whose changes can change what the file's path leads to.
+/// The directories whose changes can change what the files' paths lead to.
 struct Directories {
     watcher: Option<RecommendedWatcher>,
     /// By their real path, with device and inode: a directory made again under its old name is another one.
@@ -164,12 +182,12 @@ impl Directories {
         }
     }
 
-    /// Watches the directories on the way to `file` as it leads now, and no others.
-    fn follow(&mut self, file: &Path) {
+    /// Watches the directories on the way to the files as they lead now, and no others.
+    fn follow(&mut self, files: &BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
-        let names = real_names(file);
+        let names: BTreeSet<PathBuf> = files.iter().flat_map(|file| real_names(file)).collect();
         let wanted: BTreeMap<PathBuf, (u64, u64)> = names
             .iter()
             .filter_map(|name| name.parent())
@@ -258,6 +276,10 @@ enum Stamp {
 }
 
 impl Stamp {
+    fn of_all(files: &BTreeSet<PathBuf>) -> Vec<Stamp> {
+        files.iter().map(|file| Stamp::of(file)).collect()
+    }
+
     fn of(file: &Path) -> Stamp {
         let Ok(metadata) = file.metadata() else {
             return Stamp::Missing;

@@ -155,6 +155,7 @@ pub(super) fn machine() -> Machine {
         name: Some("prod-api-7".into()),
         vault: Some("vault_prod".into()),
         owner: Some("payments".into()),
+        credential: None,
         keys: Box::new([key()]),
         enabled: true,
         not_before: None,

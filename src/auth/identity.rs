@@ -141,6 +141,9 @@ pub struct Machine {
     pub vault: Option<Arc<str>>,
     /// `X-Machine-Owner` to the backend: visible ASCII, at most 128 bytes.
     pub owner: Option<Arc<str>>,
+    /// The name of the credential that its requests carry to the backend, in place of the
+    /// upstream's own.
+    pub credential: Option<Arc<str>>,
     /// The keys it may sign with, at least one and at most [`Machine::MAX_KEYS`].
     pub keys: Box<[PublicKey]>,
     /// `false` refuses every request of this machine with `machine_disabled`.

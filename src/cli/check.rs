@@ -21,8 +21,16 @@ pub(super) struct CheckArgs {
     pub config: PathBuf,
 }
 
+/// What a summary says of a registry.
+#[derive(Debug, Default)]
+pub(super) struct Machines {
+    pub count: usize,
+    /// The credentials that they name, each once.
+    pub credentials: Vec<String>,
+}
+
 /// Reads both files and writes a summary to `out`. `registry_check` reads a registry file: the
-/// number of machines in it, or one line for each of its mistakes; `files_check` the other files that a start
+/// machines in it, or one line for each of its mistakes; `files_check` the other files that a start
 /// reads.
 ///
 /// # Errors
@@ -32,7 +40,7 @@ pub(super) struct CheckArgs {
 pub(super) fn run(
     args: &CheckArgs,
     environment: &Environment,
-    registry_check: impl Fn(&Path) -> Result<usize, Vec<String>>,
+    registry_check: impl Fn(&Path) -> Result<Machines, Vec<String>>,
     files_check: impl Fn(&Config) -> Vec<String>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
@@ -49,21 +57,21 @@ pub(super) fn run(
         Some(Ok(machines)) => machines,
         Some(Err(lines)) => {
             mistakes.extend(lines);
-            0
+            Machines::default()
         }
-        None => 0,
+        None => Machines::default(),
     };
     if let Ok(loaded) = &loaded {
         mistakes.extend(files_check(&loaded.config));
     }
     match loaded {
-        Ok(loaded) if mistakes.is_empty() => summary(&loaded, machines, out)
+        Ok(loaded) if mistakes.is_empty() => summary(&loaded, &machines, out)
             .map_err(|error| Failure::Operation(format!("cannot write the summary: {error}"))),
         _ => Err(Failure::Configuration(mistakes.join("\n"))),
     }
 }
 
-fn summary(loaded: &Loaded, machines: usize, out: &mut dyn Write) -> io::Result<()> {
+fn summary(loaded: &Loaded, machines: &Machines, out: &mut dyn Write) -> io::Result<()> {
     let config = &loaded.config;
     writeln!(out, "{}: no mistakes", config.file.display())?;
     for listener in &config.listeners {
@@ -80,11 +88,21 @@ fn summary(loaded: &Loaded, machines: usize, out: &mut dyn Write) -> io::Result<
     }
     writeln!(
         out,
-        "  registry  {} ({machines} machines)",
-        config.registry.display()
+        "  registry  {} ({} machines)",
+        config.registry.display(),
+        machines.count
     )?;
     for warning in &loaded.warnings {
         writeln!(out, "warning: {warning}")?;
+    }
+    let configured = |name: &&String| config.credentials.iter().any(|it| it.name == **name);
+    for name in machines.credentials.iter().filter(|it| !configured(it)) {
+        writeln!(
+            out,
+            "warning: {}: machines name the credential {name}, which is not among `credentials`: \
+             their requests get 503 upstream_credential",
+            config.registry.display()
+        )?;
     }
     Ok(())
 }
@@ -103,6 +121,13 @@ upstreams: { secrets: { servers: ['http://127.0.0.1:8200'] } }
 routes: [{ path: /v1, upstream: secrets }]
 ";
 
+    fn machines(count: usize) -> Machines {
+        Machines {
+            count,
+            credentials: vec!["team-a".into()],
+        }
+    }
+
     /// A configuration file that is gone when the test is over.
     struct Temporary(PathBuf);
 
@@ -116,7 +141,7 @@ routes: [{ path: /v1, upstream: secrets }]
 
         fn check(
             &self,
-            registry: impl Fn(&Path) -> Result<usize, Vec<String>>,
+            registry: impl Fn(&Path) -> Result<Machines, Vec<String>>,
         ) -> Result<String, Failure> {
             let args = CheckArgs {
                 config: self.0.clone(),
@@ -141,7 +166,9 @@ routes: [{ path: /v1, upstream: secrets }]
 
     #[test]
     fn two_good_files_give_a_summary_and_the_warnings() {
-        let summary = Temporary::new("good", GOOD).check(|_| Ok(3)).unwrap();
+        let summary = Temporary::new("good", GOOD)
+            .check(|_| Ok(machines(3)))
+            .unwrap();
         for part in [
             "no mistakes",
             "127.0.0.1:8080",
@@ -159,7 +186,7 @@ routes: [{ path: /v1, upstream: secrets }]
         let expected = file.0.with_file_name("machines.yaml");
         let check = |path: &Path| {
             assert_eq!(path, expected);
-            Ok(0)
+            Ok(machines(0))
         };
         assert!(file.check(check).is_ok());
     }

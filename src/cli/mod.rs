@@ -6,6 +6,7 @@ mod demo;
 mod health;
 mod keygen;
 mod machine;
+mod reload;
 mod request;
 mod serve;
 mod sign;
@@ -40,6 +41,7 @@ enum Command {
     Sign(sign::SignArgs),
     Request(request::RequestArgs),
     Health(health::HealthArgs),
+    Reload(reload::ReloadArgs),
     Audit(audit::AuditArgs),
 }
 
@@ -114,13 +116,21 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
         Command::Sign(args) => sign::run(&args, out),
         Command::Request(args) => request::run(&args, out),
         Command::Health(args) => health::run(&args),
+        Command::Reload(args) => reload::run(&args, out),
         Command::Audit(args) => audit::run(&args, out),
     }
 }
 
-fn check_registry(file: &Path) -> Result<usize, Vec<String>> {
+fn check_registry(file: &Path) -> Result<check::Machines, Vec<String>> {
     match Registry::load(file, None) {
-        Ok(registry) => Ok(registry.len()),
+        Ok(registry) => Ok(check::Machines {
+            count: registry.len(),
+            credentials: registry
+                .credentials()
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+        }),
         Err(mistakes) => Err(mistakes.to_string().lines().map(str::to_owned).collect()),
     }
 }

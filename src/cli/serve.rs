@@ -13,7 +13,8 @@ use crate::server::{Server, StartError, signals};
 Example:
   countersign serve --config conf/countersign.yaml
 
-SIGHUP loads the registry again. SIGTERM, SIGQUIT and SIGINT stop the gateway in order; a second
+SIGHUP reads configuration, credentials, registry and certificates again; SIGUSR1 opens the audit
+files again. SIGTERM, SIGQUIT and SIGINT stop the gateway in order; a second
 one stops it at once.")]
 pub(super) struct ServeArgs {
     /// The configuration file

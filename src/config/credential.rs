@@ -1,6 +1,6 @@
-//! The secret by which the gateway itself is known to a backend.
+//! The secrets by which the gateway itself, or a machine behind it, is known to a backend.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::environment::Environment;
 use super::headers;
+use super::mistakes::quoted;
 use super::reader::{Place, Table};
 use super::secret_file;
 
@@ -19,42 +20,151 @@ const MAX_SECRET: usize = 8 * 1024;
 /// sent under that name.
 #[derive(Clone, Debug)]
 pub struct Credential {
+    /// What logs and metrics call it: its name under `credentials`, `[a-z0-9_-]{1,64}`, or for an
+    /// upstream's own `upstream:` and the upstream's name.
+    pub name: String,
     /// The header, such as `X-Vault-Token` or `Authorization`.
     pub header: HeaderName,
     /// The prefix and the secret. Marked as sensitive, so that its `Debug` prints nothing of it and
     /// HTTP/2 does not index it; clones share one memory, wiped when the last of them goes.
     pub value: HeaderValue,
+    /// What stands before the secret in the value, such as `Bearer `. Default: nothing.
+    pub prefix: String,
+    /// The file that the secret was read from; `None` where it came from the environment.
+    pub file: Option<PathBuf>,
+    /// The upstreams that it may be sent to. Empty, the default: all; an upstream's own: that one.
+    pub upstreams: Vec<String>,
+}
+
+impl Credential {
+    /// The value as it is now: from the file, read again, or the environment's, which does not
+    /// change.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file; nothing of its content.
+    pub fn read_again(&self) -> Result<HeaderValue, String> {
+        match &self.file {
+            Some(file) => value(&self.prefix, &from_file(file)?),
+            None => Ok(self.value.clone()),
+        }
+    }
+}
+
+/// A credential that was read, its place, and the places of the upstreams it names.
+pub(super) type Unbound<'a> = (Credential, Place<'a>, Vec<Place<'a>>);
+
+/// Reads the credentials that machines may be given.
+pub(super) fn named<'a>(
+    root: &mut Table<'a>,
+    identity: &HeaderName,
+    base: &Path,
+    environment: &Environment,
+) -> Vec<Unbound<'a>> {
+    let Some(place) = root.place("credentials") else {
+        return Vec::new();
+    };
+    let read_one = |(name, place): (&str, Place<'a>)| {
+        if !is_name(name) {
+            place.mistake("has a name outside [a-z0-9_-]{1,64}; it becomes a metric label");
+        }
+        let mut table = place.table();
+        let upstreams = table.items("upstreams");
+        let credential = fields(&mut table, &place, name, identity, base, environment)?;
+        Some((credential, place, upstreams))
+    };
+    let named = place.some_entries("names no credential; remove it");
+    named.into_iter().filter_map(read_one).collect()
+}
+
+/// Whether this can be the name of a credential.
+pub fn is_name(name: &str) -> bool {
+    let word = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    (1..=64).contains(&name.len()) && name.bytes().all(word)
+}
+
+/// Notes which upstreams each credential may go to; they must be there.
+pub(super) fn bind(credentials: Vec<Unbound<'_>>, upstreams: &[&str]) -> Vec<Credential> {
+    let bind_one = |(mut credential, place, places): Unbound<'_>| {
+        if places.is_empty() && upstreams.len() > 1 {
+            place.warning("is sent to every upstream; name those it is for with `upstreams`");
+        }
+        for place in places {
+            let known = |name: &str| match upstreams.contains(&name) {
+                true => Ok(name.to_owned()),
+                false => Err(format!("there is no upstream {}", quoted(name))),
+            };
+            credential.upstreams.extend(place.parse(known));
+        }
+        credential
+    };
+    credentials.into_iter().map(bind_one).collect()
+}
+
+/// Reads the credential of the upstream `name`.
+pub(super) fn of_upstream(
+    place: &Place<'_>,
+    name: &str,
+    identity: &HeaderName,
+    base: &Path,
+    environment: &Environment,
+) -> Option<Credential> {
+    let own = format!("upstream:{name}");
+    let mut table = place.table();
+    let mut credential = fields(&mut table, place, &own, identity, base, environment)?;
+    credential.upstreams.push(name.to_owned());
+    Some(credential)
 }
 
 /// Reads `{ header, prefix, file | env }`. A secret that is missing, empty or not visible ASCII
 /// is a mistake: the gateway does not start without it. No message repeats any of it.
-pub(super) fn read(
+fn fields(
+    table: &mut Table<'_>,
     place: &Place<'_>,
+    name: &str,
+    identity: &HeaderName,
     base: &Path,
     environment: &Environment,
 ) -> Option<Credential> {
-    let mut table = place.table();
     let header = table
         .required("header")
-        .and_then(|header| header.parse(headers::settable));
+        .and_then(|header| header.parse(|text| header_of(text, identity)));
     let prefix = table.value("prefix", String::new(), prefix);
-    let secret = secret(&mut table, base, environment);
+    let mut path = None;
+    let secret = secret(table, base, environment, &mut path);
     let value = value(&prefix, &secret?)
         .map_err(|text| place.mistake(text))
         .ok()?;
     Some(Credential {
+        name: name.to_owned(),
         header: header?,
         value,
+        prefix,
+        file: path,
+        upstreams: Vec::new(),
     })
+}
+
+/// A header that is the credential's alone.
+fn header_of(text: &str, identity: &HeaderName) -> Result<HeaderName, String> {
+    let header = headers::settable(text)?;
+    if headers::is_same(&header, identity) {
+        Err(format!("{header} is the identity header"))
+    } else if (headers::ALLOWED.iter()).any(|allowed| headers::is_same(allowed, &header)) {
+        Err(format!("{header} crosses from clients; choose another"))
+    } else {
+        Ok(header)
+    }
 }
 
 fn secret(
     table: &mut Table<'_>,
     base: &Path,
     environment: &Environment,
+    path: &mut Option<PathBuf>,
 ) -> Option<Zeroizing<Vec<u8>>> {
     match (table.place("file"), table.place("env")) {
-        (Some(file), None) => file.parse(|path| from_file(&base.join(path))),
+        (Some(file), None) => file.parse(|text| from_file(path.insert(base.join(text)))),
         (None, Some(env)) => env.parse(|name| from_variable(name, environment)),
         (Some(_), Some(env)) => {
             env.mistake("stands beside `file`; the secret comes from exactly one of the two");

@@ -79,6 +79,11 @@ pub fn normalised(name: &str) -> String {
     name.to_ascii_lowercase().replace('_', "-")
 }
 
+/// Whether a backend that reads `_` as `-` would take the two names for one.
+pub(super) fn is_same(one: &HeaderName, other: &HeaderName) -> bool {
+    normalised(one.as_str()) == normalised(other.as_str())
+}
+
 /// Why no client and no setting may supply this header, besides the configured identity and
 /// credential headers; `None` where one may.
 pub fn reserved(name: &str) -> Option<&'static str> {

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use http::HeaderName;
+use sha2::{Digest, Sha256};
 
 mod audit;
 mod credential;
@@ -27,6 +28,7 @@ mod replay;
 mod routes;
 mod secret_file;
 mod signed_paths;
+mod takeover;
 mod tree;
 mod units;
 mod upstreams;
@@ -35,7 +37,7 @@ mod upstreams;
 mod tests;
 
 pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
-pub use credential::Credential;
+pub use credential::{Credential, is_name as is_credential_name};
 pub use environment::Environment;
 pub use limits::{HEADER_BYTES, Limits};
 pub use listeners::{Listener, TlsFiles};
@@ -60,6 +62,8 @@ const MAX_FILE: usize = 1024 * 1024;
 pub struct Config {
     /// The file it was read from.
     pub file: PathBuf,
+    /// The SHA-256 of its text.
+    pub digest: [u8; 32],
     /// Where clients connect; at least one.
     pub listeners: Vec<Listener>,
     /// The proxies in front whose word on where a request comes from is believed; default: none.
@@ -72,6 +76,8 @@ pub struct Config {
     /// The `Host` values taken, in lower case and compared whole, port included; any other is
     /// refused with `bad_request`. Empty, the default: every well-formed one is taken.
     pub hosts: Vec<String>,
+    /// The credentials that machines may be given in the registry, by name.
+    pub credentials: Vec<Credential>,
     /// The backends, in the order of the file; [`Route::upstream`] is an index here.
     pub upstreams: Vec<Upstream>,
     /// Which paths go to which of them.
@@ -110,6 +116,15 @@ pub struct Loaded {
 ///
 /// Every mistake in it, at least one; nothing of a file with a mistake is used.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Mistakes> {
+    read(&text_of(path)?, path, environment)
+}
+
+/// The text of a configuration file.
+///
+/// # Errors
+///
+/// That it cannot be read, is too large, or is no text.
+pub fn text_of(path: &Path) -> Result<String, Mistakes> {
     let whole_file = |text| Mistakes::whole_file(path, text);
     let mut bytes = Vec::new();
     File::open(path)
@@ -120,9 +135,7 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Mistakes> 
             "is larger than 1 MiB, which no configuration is".into(),
         ));
     }
-    let text = String::from_utf8(bytes)
-        .map_err(|_| whole_file("is not UTF-8 text; save it as UTF-8".into()))?;
-    read(&text, path, environment)
+    String::from_utf8(bytes).map_err(|_| whole_file("is not UTF-8 text; save it as UTF-8".into()))
 }
 
 /// Reads and checks the text of a configuration file that is, or would be, at `file`; see [`load`].
@@ -158,16 +171,22 @@ fn read_noting(
     };
     let root = Place::root(&root, notes).table();
     let base = file.parent().unwrap_or(Path::new(""));
-    config(root, file, base, environment)
+    config(root, digest(text), file, base, environment)
+}
+
+/// The SHA-256 of the text of a configuration file.
+pub fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text).into()
 }
 
 fn config(
     mut root: Table<'_>,
+    digest: [u8; 32],
     file: &Path,
     base: &Path,
     environment: &Environment,
 ) -> (Option<Config>, Option<PathBuf>) {
-    root.not_yet(&["throttle", "credentials", "tls"]);
+    root.not_yet(&["throttle", "tls"]);
     let trusted_proxies = proxies::read(&mut root);
     let (listeners, admin) = listeners::read(&mut root, base, &trusted_proxies);
     let registry = root
@@ -177,8 +196,24 @@ fn config(
     let hosts = hosts(&mut root);
     let identity_header =
         (root.table("identity")).value("header", headers::DEFAULT_IDENTITY, headers::identity);
-    let named = upstreams::read(&mut root, &identity_header, base, environment);
-    let routes = routes::read(&mut root, &named, &identity_header);
+    let credentials = credential::named(&mut root, &identity_header, base, environment);
+    let secret_headers: Vec<HeaderName> = (credentials.iter())
+        .map(|(credential, ..)| credential.header.clone())
+        .collect();
+    let named = upstreams::read(
+        &mut root,
+        &identity_header,
+        &secret_headers,
+        base,
+        environment,
+    );
+    let names: Vec<&str> = named.iter().map(|named| named.name).collect();
+    let credentials = credential::bind(credentials, &names);
+    let own_headers = (named.iter())
+        .filter_map(|named| named.upstream.as_ref()?.credential.as_ref())
+        .map(|credential| credential.header.clone());
+    let secret_headers: Vec<HeaderName> = secret_headers.into_iter().chain(own_headers).collect();
+    let routes = routes::read(&mut root, &named, &identity_header, &secret_headers);
     let largest_body = routes.iter().map(|route| route.max_body).max().unwrap_or(0);
     let replay = replay::read(root.table("replay"), base, environment);
     let limits = limits::read(root.table("limits"), largest_body);
@@ -192,11 +227,13 @@ fn config(
         .zip(upstreams)
         .map(|(registry, upstreams)| Config {
             file: file.to_path_buf(),
+            digest,
             listeners,
             trusted_proxies,
             admin,
             registry,
             hosts,
+            credentials,
             upstreams,
             routes,
             identity_header,

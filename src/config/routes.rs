@@ -10,7 +10,7 @@ use super::mistakes::quoted;
 use super::reader::{Place, Table, did_you_mean, one_of};
 use super::signed_paths;
 use super::units::{duration, size};
-use super::upstreams::{self, Named};
+use super::upstreams::Named;
 use crate::auth::method::{METHODS, may_be_added};
 use crate::auth::target::{QueryPolicy, Target};
 
@@ -108,7 +108,14 @@ impl Index<usize> for Routes {
 }
 
 /// Reads the list of routes to the upstreams known, and warns of upstreams without a route.
-pub(super) fn read(root: &mut Table<'_>, upstreams: &[Named<'_>], identity: &HeaderName) -> Routes {
+/// No client header that the gateway sets may cross: `identity`, `secret_headers`, or what the route's
+/// upstream sets.
+pub(super) fn read(
+    root: &mut Table<'_>,
+    upstreams: &[Named<'_>],
+    identity: &HeaderName,
+    secret_headers: &[HeaderName],
+) -> Routes {
     let Some(list) = root.required("routes") else {
         return Routes::new(Vec::new());
     };
@@ -135,6 +142,7 @@ pub(super) fn read(root: &mut Table<'_>, upstreams: &[Named<'_>], identity: &Hea
         let taken: Vec<&HeaderName> = upstream_sets
             .iter()
             .flat_map(|upstream| upstream.headers_set())
+            .chain(secret_headers)
             .chain([identity])
             .collect();
         let strip_prefix = strip_prefix(&mut table, path.as_deref());
@@ -291,7 +299,7 @@ fn forward_headers(table: &mut Table<'_>, taken: &[&HeaderName]) -> Vec<HeaderNa
         let Some(name) = item.parse(headers::settable) else {
             continue;
         };
-        if taken.iter().any(|taken| upstreams::is_same(taken, &name)) {
+        if taken.iter().any(|taken| headers::is_same(taken, &name)) {
             item.mistake(format!(
                 "{name} is a header that only the gateway writes; remove it"
             ));
@@ -299,10 +307,7 @@ fn forward_headers(table: &mut Table<'_>, taken: &[&HeaderName]) -> Vec<HeaderNa
         if headers::ALLOWED.contains(&name) {
             item.mistake(format!("{name} crosses on every route; remove it"));
         }
-        if forwarded
-            .iter()
-            .any(|known| upstreams::is_same(known, &name))
-        {
+        if forwarded.iter().any(|known| headers::is_same(known, &name)) {
             item.mistake(format!("{name} is listed twice; remove one"));
         }
         if headers::overrides_the_request(&name) {

@@ -10,8 +10,10 @@ use http::{HeaderName, HeaderValue};
 use super::credential::{self, Credential};
 use super::environment::Environment;
 use super::headers;
+use super::mistakes::quoted;
 use super::reader::{Place, Table};
 use super::units::duration;
+use crate::auth::target::Target;
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -26,6 +28,10 @@ pub struct Upstream {
     pub servers: Vec<Server>,
     /// The gateway's own credential for it. Default: none is sent.
     pub credential: Option<Credential>,
+    /// The path at which the gateway asks whether the backend still takes the credential that a
+    /// request carried, when the backend answered that request with 401 or 403. Default: it does
+    /// not ask, and such an answer crosses.
+    pub check: Option<String>,
     /// Headers set on every request to it, replacing the client's. Default: none. Their values are
     /// marked as sensitive, so that their `Debug` prints nothing of them.
     pub set_headers: Vec<(HeaderName, HeaderValue)>,
@@ -72,11 +78,12 @@ pub(super) struct Named<'a> {
     pub(super) place: Place<'a>,
 }
 
-/// Reads the table of upstreams. `identity` is the configured identity header, which none of
-/// them may set.
+/// Reads the table of upstreams. `identity` is the configured identity header, and
+/// `secret_headers` those of credentials, which none of them may set.
 pub(super) fn read<'a>(
     root: &mut Table<'a>,
     identity: &HeaderName,
+    secret_headers: &[HeaderName],
     base: &Path,
     environment: &Environment,
 ) -> Vec<Named<'a>> {
@@ -87,7 +94,7 @@ pub(super) fn read<'a>(
         place.some_entries("names no upstream; add at least one: secrets: { servers: [..] }");
     let read_one = |(name, place): (&'a str, Place<'a>)| Named {
         name,
-        upstream: upstream(name, &place, identity, base, environment),
+        upstream: upstream(name, &place, identity, secret_headers, base, environment),
         place,
     };
     named.into_iter().map(read_one).collect()
@@ -97,11 +104,11 @@ fn upstream(
     name: &str,
     place: &Place<'_>,
     identity: &HeaderName,
+    secret_headers: &[HeaderName],
     base: &Path,
     environment: &Environment,
 ) -> Option<Upstream> {
-    let word = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
-    if name.len() > 64 || name.is_empty() || !name.bytes().all(word) {
+    if !credential::is_name(name) {
         place.mistake("has a name outside [a-z0-9_-]{1,64}; it becomes a metric label");
     }
     let mut table = place.table();
@@ -109,16 +116,17 @@ fn upstream(
     let host = table.place("host").map(|host| host.parse(headers::host));
     let servers = servers(&mut table, host.flatten(), environment);
     let credential = (table.place("credential"))
-        .map(|place| (credential::read(&place, base, environment), place));
-    let secret_header = credential.as_ref().and_then(|(credential, place)| {
-        let header = &credential.as_ref()?.header;
-        if is_same(header, identity) {
-            place.mistake(format!("sends {header}, which is the identity header"));
-        }
-        Some(header)
-    });
-    let taken = [Some(identity), secret_header];
+        .and_then(|place| credential::of_upstream(&place, name, identity, base, environment));
+    let secret_header = credential.as_ref().map(|credential| &credential.header);
+    let taken: Vec<&HeaderName> = (secret_headers.iter())
+        .chain(secret_header)
+        .chain([identity])
+        .collect();
     let set_headers = set_headers(&mut table, &taken);
+    let check = table.place("check").and_then(|place| place.parse(check));
+    if check.is_some() && credential.is_none() && secret_headers.is_empty() {
+        place.warning("has a check, and there is no credential to look up");
+    }
     let timeout = |table: &mut Table<'_>, key, default| {
         table.value(
             key,
@@ -133,18 +141,14 @@ fn upstream(
     Some(Upstream {
         name: name.to_owned(),
         servers: servers?,
-        credential: credential.and_then(|(credential, _)| credential),
+        credential,
+        check,
         set_headers,
         connect_timeout,
         read_timeout,
         write_timeout,
         idle_timeout,
     })
-}
-
-/// Whether a backend that reads `_` as `-` would take the two names for one.
-pub(super) fn is_same(one: &HeaderName, other: &HeaderName) -> bool {
-    headers::normalised(one.as_str()) == headers::normalised(other.as_str())
 }
 
 fn servers(
@@ -212,10 +216,19 @@ fn server(
     })
 }
 
-fn set_headers(
-    table: &mut Table<'_>,
-    taken: &[Option<&HeaderName>],
-) -> Vec<(HeaderName, HeaderValue)> {
+/// Parses `GET /path`.
+fn check(text: &str) -> Result<String, String> {
+    let path = text.strip_prefix("GET ").unwrap_or_default();
+    match Target::parse(path.as_bytes()) {
+        Ok(target) if target.query().is_none() => Ok(path.to_owned()),
+        _ => Err(format!(
+            "{} is not GET and a path; write GET /v1/auth/token/lookup-self",
+            quoted(text)
+        )),
+    }
+}
+
+fn set_headers(table: &mut Table<'_>, taken: &[&HeaderName]) -> Vec<(HeaderName, HeaderValue)> {
     let Some(place) = table.place("set_headers") else {
         return Vec::new();
     };
@@ -228,8 +241,8 @@ fn set_headers(
                 continue;
             }
         };
-        let clash = (taken.iter().flatten()).any(|taken| is_same(taken, &name));
-        if clash || set.iter().any(|(known, _)| is_same(known, &name)) {
+        let clash = taken.iter().any(|taken| headers::is_same(taken, &name));
+        if clash || set.iter().any(|(known, _)| headers::is_same(known, &name)) {
             value.mistake(format!(
                 "{name} is already set by another setting; remove one"
             ));

@@ -5,9 +5,9 @@ use http::header::{self, HeaderName};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
+use super::plan::Plan;
 use super::request_id::RequestId;
 use super::stamp::{hyphened, is_identity_name};
-use crate::config::Upstream;
 use crate::config::headers::{REQUEST_ID, reserved};
 
 /// Why a backend's response does not cross.
@@ -32,8 +32,7 @@ pub(super) enum Unfit {
 pub(super) fn response(
     out: &mut ResponseHeader,
     id: RequestId,
-    upstream: &Upstream,
-    identity: &HeaderName,
+    plan: &Plan,
 ) -> Result<Option<Unfit>> {
     if out.status == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Some(Unfit::Upgrade));
@@ -44,11 +43,11 @@ pub(super) fn response(
     if !frame_once(out)? {
         return Ok(Some(Unfit::Framing));
     }
-    let own = upstream.credential.as_ref().map(|c| hyphened(&c.header));
+    let identity = &plan.config.identity_header;
     let reserved: Vec<HeaderName> = out
         .headers
         .keys()
-        .filter(|name| is_reserved_in_response(name, identity) || Some(hyphened(name)) == own)
+        .filter(|name| is_reserved_in_response(name, identity) || plan.owns_header(&hyphened(name)))
         .cloned()
         .collect();
     for name in &reserved {

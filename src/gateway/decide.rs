@@ -94,7 +94,9 @@ impl Gateway {
                 let admitted = self.admit(attributed, &body, arrival).await;
                 let on_rest = self.clock.now().mono.saturating_sub(complete.mono);
                 self.metrics.observe_verify(on_head + on_rest);
-                let permitted = Permitted::check(admitted?, route, plan.upstream(opening.route))?;
+                let admitted = admitted?;
+                let choice = plan.credential(admitted.signed().machine(), opening.route);
+                let permitted = Permitted::check(admitted, route, choice)?;
                 Permit::Signed(Recorded::write(permitted, self, facts).await?)
             }
         };

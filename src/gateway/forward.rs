@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::HeaderValue;
+use http::StatusCode;
 use http::header::HOST;
+use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -17,10 +18,11 @@ use super::account::Ending;
 use super::answer::{self, Unfit};
 use super::open::OpenRecorded;
 use super::plan::Plan;
-use super::pool::Walk;
+use super::pool::{Server, Walk};
 use super::recorded::Recorded;
 use super::refuse;
 use super::stamp::{self, Crossing, Provenance};
+use super::standing::Place;
 use crate::auth::refusal::Refusal;
 
 /// A recorded request on its way into the proxy phase. It travels in the extensions of the
@@ -47,6 +49,8 @@ pub(super) enum Permit {
 /// The proxy phase as Pingora calls it.
 pub(super) struct Forward {
     pub(super) gateway: Arc<Gateway>,
+    /// For questions of the gateway's own.
+    pub(super) lookups: Arc<Connector>,
 }
 
 /// What is kept while one request is forwarded.
@@ -54,14 +58,47 @@ pub(super) struct Forward {
 pub(super) struct Progress {
     passage: Option<Arc<Passage>>,
     walk: Option<Walk>,
-    /// The `Host` of the server in hand.
-    host: Option<HeaderValue>,
+    /// The server in hand.
+    server: Option<Server>,
     /// When the first attempt to reach a server began, on the monotonic clock.
     started: Duration,
     /// The request is on its way to a server, or has been.
     sent: bool,
     /// Why the backend's answer was not passed on, where that was the gateway's decision.
     verdict: Option<Refusal>,
+}
+
+impl Forward {
+    /// Whether an answer with this status refuses the gateway's credential, and so is no answer for
+    /// the client.
+    async fn refuses_the_gateway(
+        &self,
+        passage: &Passage,
+        status: StatusCode,
+        server: Option<&Server>,
+    ) -> bool {
+        let Permit::Signed(recorded) = &passage.permit else {
+            return false;
+        };
+        let check = passage.plan.upstream(passage.route).check.as_ref();
+        let (Some(injection), Some(path), Some(server)) = (recorded.injection(), check, server)
+        else {
+            return false;
+        };
+        if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            if status.is_success() {
+                injection.worked().await;
+            }
+            return false;
+        }
+        let place = Place {
+            connector: Arc::clone(&self.lookups),
+            peer: server.peer.clone(),
+            host: server.host.clone(),
+            path: path.clone(),
+        };
+        injection.is_refused(place, &self.gateway.clock).await
+    }
 }
 
 #[async_trait]
@@ -87,7 +124,7 @@ impl ProxyHttp for Forward {
         let walk = ctx.walk.get_or_insert_with(|| pool.walk());
         match pool.step(walk) {
             Some(server) => {
-                ctx.host = Some(server.host.clone());
+                ctx.server = Some(server.clone());
                 let mut peer = Box::new(server.peer.clone());
                 if let Some(timeout) = passage.plan.route(passage.route).read_timeout {
                     peer.options.read_timeout = Some(timeout);
@@ -151,8 +188,8 @@ impl ProxyHttp for Forward {
             )?,
             Permit::Open(open) => stamp::open_request(open, crossing)?,
         };
-        if let Some(host) = &ctx.host {
-            request.insert_header(HOST, host.clone())?;
+        if let Some(server) = &ctx.server {
+            request.insert_header(HOST, server.host.clone())?;
         }
         ctx.sent = true;
         Ok(())
@@ -165,13 +202,18 @@ impl ProxyHttp for Forward {
         ctx: &mut Progress,
     ) -> Result<()> {
         let passage = passage(ctx)?;
-        let plan = &passage.plan;
-        let unfit = answer::response(
-            response,
-            passage.provenance.id,
-            plan.upstream(passage.route),
-            &plan.config.identity_header,
-        )?;
+        let (plan, id) = (&passage.plan, passage.provenance.id);
+        let server = ctx.server.as_ref();
+        if self
+            .refuses_the_gateway(passage, response.status, server)
+            .await
+        {
+            warn!(request_id = %id, status = response.status.as_u16(), "the backend refuses the credential");
+            ctx.verdict = Some(Refusal::UpstreamCredential);
+            let what = "the backend refuses the gateway's credential";
+            return Error::e_explain(ErrorType::InvalidHTTPHeader, what).map_err(Error::into_up);
+        }
+        let unfit = answer::response(response, id, plan)?;
         if let Some(unfit) = unfit {
             let what = match unfit {
                 Unfit::Framing => "the backend's answer has no certain length",

@@ -12,6 +12,7 @@ mod account;
 mod answer;
 mod body;
 mod client_address;
+mod credentials;
 mod decide;
 mod edge;
 mod first_line;
@@ -27,12 +28,14 @@ mod recorded;
 mod refuse;
 mod request_id;
 mod stamp;
+mod standing;
 mod whole_session;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use pingora::connectors::http::Connector;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 
@@ -132,9 +135,16 @@ impl Gateway {
         };
         let forward = Forward {
             gateway: Arc::clone(self),
+            lookups: Arc::new(Connector::new(None)),
         };
         let proxy: HttpProxy<Forward> = http_proxy(&Arc::new(conf), forward);
         Arc::new(Edge::new(Arc::clone(self), Arc::new(proxy)))
+    }
+
+    /// Puts another configuration in force, for requests that begin from now on.
+    pub(crate) fn replace_plan(&self, config: Config) {
+        let plan = Plan::new(config, &self.metrics);
+        self.plan.store(Arc::new(plan));
     }
 
     /// What a request that begins now is judged by. Whoever asks keeps what it got: two questions

@@ -1,11 +1,14 @@
 //! What requests are judged by: a configuration, with what is made of it. A reload puts another
 //! one in its place.
 
+use std::sync::Arc;
+
+use super::credentials::{Choice, Credentials, Held};
+use super::pool::Pool;
+use crate::auth::identity::Machine;
 use crate::auth::replay::Window;
 use crate::config::{Config, Limits, Route, Upstream};
 use crate::metrics::{Metrics, RouteCounts, UpstreamTimes};
-
-use super::pool::Pool;
 
 /// One configuration as requests meet it. It never changes; a request takes the one in force when
 /// its head is complete, and keeps it to its end, so that an index into it always means what it
@@ -15,6 +18,7 @@ pub(crate) struct Plan {
     pub(super) config: Config,
     pub(super) window: Window,
     pools: Vec<Pool>,
+    credentials: Credentials,
     route_counts: Vec<RouteCounts>,
     no_route: RouteCounts,
     upstream_times: Vec<UpstreamTimes>,
@@ -27,6 +31,7 @@ impl Plan {
         Plan {
             window: window(&config),
             pools: config.upstreams.iter().map(Pool::new).collect(),
+            credentials: Credentials::new(&config, metrics),
             route_counts: routes.map(|route| metrics.route(&route.path)).collect(),
             no_route: metrics.no_route(),
             upstream_times: (config.upstreams.iter())
@@ -34,6 +39,11 @@ impl Plan {
                 .collect(),
             config,
         }
+    }
+
+    /// The configuration.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -52,6 +62,27 @@ impl Plan {
     /// The servers there.
     pub(super) fn pool(&self, route: usize) -> &Pool {
         &self.pools[self.route(route).upstream]
+    }
+
+    /// The credential that a machine's request on a route carries.
+    pub(super) fn credential(&self, machine: &Machine, route: usize) -> Choice {
+        let name = &self.upstream(route).name;
+        (self.credentials).choose(machine, self.route(route).upstream, name)
+    }
+
+    /// Whether a header of this normalised name is a credential's.
+    pub(super) fn owns_header(&self, name: &str) -> bool {
+        self.credentials.owns(name)
+    }
+
+    /// Whether a machine that names this credential finds one.
+    pub(crate) fn has_credential(&self, name: &str) -> bool {
+        self.credentials.has(name)
+    }
+
+    /// All credentials, to be read again.
+    pub(crate) fn credentials(&self) -> impl Iterator<Item = &Arc<Held>> {
+        self.credentials.iter()
     }
 
     /// The times that are measured there.

@@ -1,48 +1,64 @@
 //! What an admitted request may not do all the same.
 
+use super::credentials::{Choice, Injection};
 use crate::auth::decision::{Admitted, Denied, Signed};
 use crate::auth::refusal::Refusal;
-use crate::config::{Route, Upstream};
+use crate::config::Route;
 
-/// An admitted request that the policy lets through.
+/// An admitted request that the policy lets through, with the credential it carries.
 #[derive(Debug)]
-pub(super) struct Permitted(Admitted);
+pub(super) struct Permitted {
+    admitted: Admitted,
+    injection: Option<Injection>,
+}
 
 /// Where Vault-like servers issue, show and revoke tokens.
 const CREDENTIAL_PATHS: [&str; 2] = ["/v1/auth", "/v1/sys"];
 
 impl Permitted {
     /// Checks the policy: paths at which a Vault-like backend hands out the credential that the
-    /// gateway injects, or mints another from it, are closed unless the operator wrote a route
+    /// request carries, or mints another from it, are closed unless the operator wrote a route
     /// that lies inside them.
     ///
     /// # Errors
     ///
-    /// [`Refusal::NotPermitted`].
+    /// [`Refusal::NotPermitted`]; [`Refusal::UpstreamCredential`] where the credential cannot be
+    /// had. There is no going on without it.
     pub(super) fn check(
         admitted: Admitted,
         route: &Route,
-        upstream: &Upstream,
+        choice: Choice,
     ) -> Result<Permitted, Box<Denied>> {
         let target = admitted.signed().message().target();
-        let permitted = upstream.credential.is_none()
-            || CREDENTIAL_PATHS
-                .iter()
-                .all(|closed| !lies_in(target, closed) || lies_in(route.inner_path(), closed));
-        match permitted {
-            true => Ok(Permitted(admitted)),
-            false => Err(admitted.deny(Refusal::NotPermitted)),
+        let is_open =
+            |closed: &&str| !lies_in(target, closed) || lies_in(route.inner_path(), closed);
+        if !matches!(choice, Choice::Nothing) && !CREDENTIAL_PATHS.iter().all(is_open) {
+            return Err(admitted.deny(Refusal::NotPermitted));
         }
+        let injection = match choice {
+            Choice::Nothing => None,
+            Choice::Carry(injection) => Some(injection),
+            Choice::Missing => return Err(admitted.deny(Refusal::UpstreamCredential)),
+        };
+        Ok(Permitted {
+            admitted,
+            injection,
+        })
+    }
+
+    /// The credential it carries.
+    pub(super) fn injection(&self) -> Option<&Injection> {
+        self.injection.as_ref()
     }
 
     /// What was signed, and by whom.
     pub(super) fn signed(&self) -> &Signed {
-        self.0.signed()
+        self.admitted.signed()
     }
 
     /// Gives the permission up.
     pub(super) fn deny(self, refusal: Refusal) -> Box<Denied> {
-        self.0.deny(refusal)
+        self.admitted.deny(refusal)
     }
 }
 

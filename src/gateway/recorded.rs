@@ -2,6 +2,7 @@
 
 use super::Gateway;
 use super::account::Facts;
+use super::credentials::Injection;
 use super::policy::Permitted;
 use crate::auth::decision::{Denied, Signed};
 use crate::auth::refusal::Refusal;
@@ -27,6 +28,11 @@ impl Recorded {
             Ok(_receipt) => Ok(Recorded(permitted)),
             Err(_) => Err(permitted.deny(Refusal::AuditUnavailable)),
         }
+    }
+
+    /// The credential it carries.
+    pub(super) fn injection(&self) -> Option<&Injection> {
+        self.0.injection()
     }
 
     /// What was signed, and by whom.

@@ -9,6 +9,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pingora::Result;
 use pingora::http::RequestHeader;
 
+use super::credentials::Injection;
 use super::open::OpenRecorded;
 use super::recorded::Recorded;
 use super::request_id::RequestId;
@@ -107,8 +108,8 @@ pub(super) fn request(
     for (name, value) in &upstream.set_headers {
         out.insert_header(name.clone(), value.clone())?;
     }
-    if let Some(credential) = &upstream.credential {
-        out.insert_header(credential.header.clone(), credential.value.clone())?;
+    if let Some(Injection { held, value }) = recorded.injection() {
+        out.insert_header(held.header().clone(), HeaderValue::clone(value))?;
     }
 
     // Last, so that nothing above can have the last word on who this is.

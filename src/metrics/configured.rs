@@ -1,14 +1,16 @@
-//! The series that the configuration names: those of its routes and of its upstreams. They come
+//! The series that the configuration names: those of its routes, upstreams and credentials. They come
 //! with the configuration that names them, at zero, and stay when a reload drops the name, so that
 //! a name which comes back goes on counting. Their number is bounded by what operators write.
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Result};
+use prometheus::{
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result,
+};
 
 use super::buckets::UPSTREAM_BUCKETS;
 use super::declare::Declare;
-use super::{Auth, Outcome};
+use super::{Auth, Check, Outcome};
 
 /// The `route` of a request that matched none, or was refused before it could. No route is
 /// called so: their names begin with `/`.
@@ -18,6 +20,8 @@ const NO_ROUTE: &str = "none";
 pub(super) struct Configured {
     requests: IntCounterVec,
     upstream_seconds: HistogramVec,
+    credential_usable: IntGaugeVec,
+    credential_checks: IntCounterVec,
 }
 
 /// The counters of the requests of one route.
@@ -27,6 +31,13 @@ pub struct RouteCounts([[IntCounter; Auth::ALL.len()]; Outcome::ALL.len()]);
 /// The histogram of the times that one upstream took.
 #[derive(Clone, Debug)]
 pub struct UpstreamTimes(Histogram);
+
+/// What is shown of one credential.
+#[derive(Clone, Debug)]
+pub struct CredentialCounts {
+    usable: IntGauge,
+    checks: [IntCounter; Check::ALL.len()],
+}
 
 impl Configured {
     pub(super) fn declare(declare: &Declare) -> Result<Configured> {
@@ -41,6 +52,16 @@ impl Configured {
                 "Time from sending a request to an upstream until its answer was complete.",
                 &UPSTREAM_BUCKETS,
                 &["upstream"],
+            )?,
+            credential_usable: declare.gauges(
+                "credential_usable",
+                "1 while the credential can be sent: 0 if its file is missing or bad, or the backend was found to refuse it.",
+                &["credential"],
+            )?,
+            credential_checks: declare.counters(
+                "credential_checks_total",
+                "Look-ups of a credential after the backend refused a request with it, by what came of it: accepted, refused, or unknown (no answer that tells).",
+                &["credential", "result"],
             )?,
         };
         configured.no_route();
@@ -63,12 +84,33 @@ impl Configured {
     pub(super) fn upstream(&self, name: &str) -> UpstreamTimes {
         UpstreamTimes(self.upstream_seconds.with_label_values(&[name]))
     }
+
+    pub(super) fn credential(&self, name: &str) -> CredentialCounts {
+        let check = |result: Check| [name, result.as_str()];
+        CredentialCounts {
+            usable: self.credential_usable.with_label_values(&[name]),
+            checks: Check::ALL
+                .map(|result| self.credential_checks.with_label_values(&check(result))),
+        }
+    }
 }
 
 impl RouteCounts {
     /// Counts a finished request.
     pub fn request(&self, outcome: Outcome, auth: Auth) {
         self.0[outcome as usize][auth as usize].inc();
+    }
+}
+
+impl CredentialCounts {
+    /// Shows whether it can be sent.
+    pub fn usable(&self, usable: bool) {
+        self.usable.set(usable.into());
+    }
+
+    /// Counts a look-up.
+    pub fn checked(&self, result: Check) {
+        self.checks[result as usize].inc();
     }
 }
 

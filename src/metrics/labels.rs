@@ -47,6 +47,31 @@ impl Auth {
     }
 }
 
+/// What a look-up of the gateway's credential came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// The backend takes it.
+    Accepted,
+    /// The backend does not.
+    Refused,
+    /// There was no answer, or one that tells neither.
+    Unknown,
+}
+
+impl Check {
+    /// Every result, in the order of the enum.
+    pub const ALL: [Check; 3] = [Check::Accepted, Check::Refused, Check::Unknown];
+
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Check::Accepted => "accepted",
+            Check::Refused => "refused",
+            Check::Unknown => "unknown",
+        }
+    }
+}
+
 /// What became of an audit record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditResult {

@@ -28,8 +28,8 @@ use crate::auth::identity::MachineId;
 use crate::auth::refusal::Code;
 
 pub use backend::curve25519_backend;
-pub use configured::{RouteCounts, UpstreamTimes};
-pub use labels::{AuditResult, Auth, Outcome};
+pub use configured::{CredentialCounts, RouteCounts, UpstreamTimes};
+pub use labels::{AuditResult, Auth, Check, Outcome};
 
 /// The media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -53,6 +53,8 @@ pub struct Metrics {
     registry_loaded: IntCounter,
     registry_rejected: IntCounter,
     registry_last_reload: IntGauge,
+    config_loaded: IntCounter,
+    config_rejected: IntCounter,
     tls_loaded: IntCounter,
     tls_rejected: IntCounter,
     audit_records: [IntCounter; AuditResult::ALL.len()],
@@ -81,6 +83,12 @@ impl Metrics {
         let reloads = declare.counters(
             "registry_reloads_total",
             "Attempts to load the machine registry, the first one included, by result.",
+            &["result"],
+        )?;
+
+        let config_reloads = declare.counters(
+            "config_reloads_total",
+            "Attempts to load the configuration again, by what came of it: loaded, or rejected (the last good one stays).",
             &["result"],
         )?;
 
@@ -148,6 +156,8 @@ impl Metrics {
                 "registry_last_reload_timestamp_seconds",
                 "Unix time at which the registry in force was loaded.",
             )?,
+            config_loaded: config_reloads.with_label_values(&["loaded"]),
+            config_rejected: config_reloads.with_label_values(&["rejected"]),
             tls_loaded: tls_reloads.with_label_values(&["loaded"]),
             tls_rejected: tls_reloads.with_label_values(&["rejected"]),
             audit_records: AuditResult::ALL
@@ -182,6 +192,11 @@ impl Metrics {
     /// The times of an upstream of the configuration.
     pub fn upstream(&self, name: &str) -> UpstreamTimes {
         self.configured.upstream(name)
+    }
+
+    /// What is shown of a credential of the configuration.
+    pub fn credential(&self, name: &str) -> CredentialCounts {
+        self.configured.credential(name)
     }
 
     /// Counts a refusal.
@@ -272,6 +287,14 @@ impl Metrics {
     /// A registry file was refused; the one before stays in force.
     pub fn registry_rejected(&self) {
         self.registry_rejected.inc();
+    }
+
+    /// Counts an attempt to load the configuration again.
+    pub fn config_reload(&self, loaded: bool) {
+        match loaded {
+            true => self.config_loaded.inc(),
+            false => self.config_rejected.inc(),
+        }
     }
 
     /// Counts an attempt to load changed TLS files.

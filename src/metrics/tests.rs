@@ -6,14 +6,17 @@ use super::buckets::UPSTREAM_BUCKETS;
 use super::*;
 
 /// The published names and types: dashboards and alerts depend on them.
-const CONTRACT: [(&str, &str); 22] = [
+const CONTRACT: [(&str, &str); 25] = [
     ("countersign_audit_records_total", "counter"),
     ("countersign_body_buffer_bytes", "gauge"),
     ("countersign_build_info", "gauge"),
     ("countersign_clock_offset_seconds", "gauge"),
     ("countersign_clock_skew_seconds", "histogram"),
     ("countersign_clock_steps_total", "counter"),
+    ("countersign_config_reloads_total", "counter"),
     ("countersign_connections", "gauge"),
+    ("countersign_credential_checks_total", "counter"),
+    ("countersign_credential_usable", "gauge"),
     ("countersign_machine_last_used_timestamp_seconds", "gauge"),
     ("countersign_machine_skew_seconds", "gauge"),
     ("countersign_nonces", "gauge"),
@@ -42,6 +45,7 @@ fn metrics() -> Metrics {
     for upstream in ["secrets", "spare"] {
         metrics.upstream(upstream);
     }
+    metrics.credential("upstream:secrets");
     metrics
 }
 
@@ -186,6 +190,7 @@ fn every_refusal_code_has_its_series() {
 fn label_words_are_distinct() {
     let words = |all: Vec<&str>| all.len() == BTreeSet::from_iter(all).len();
     assert!(words(Outcome::ALL.map(Outcome::as_str).to_vec()));
+    assert!(words(Check::ALL.map(Check::as_str).to_vec()));
     assert!(words(Auth::ALL.map(Auth::as_str).to_vec()));
     assert!(words(AuditResult::ALL.map(AuditResult::as_str).to_vec()));
 }
@@ -193,6 +198,7 @@ fn label_words_are_distinct() {
 #[test]
 fn each_label_enum_lists_its_values_in_index_order() {
     assert!((0..).zip(Outcome::ALL).all(|(i, o)| o as usize == i));
+    assert!((0..).zip(Check::ALL).all(|(i, c)| c as usize == i));
     assert!((0..).zip(Auth::ALL).all(|(i, a)| a as usize == i));
     assert!((0..).zip(AuditResult::ALL).all(|(i, r)| r as usize == i));
     assert!((0..).zip(Code::ALL).all(|(i, c)| c as usize == i));
@@ -262,6 +268,23 @@ fn upstream_time_counts_under_its_upstream() {
     let page = Page::of(&metrics);
     let count = |name: &str| page.value(&format!("upstream_seconds_count{{upstream=\"{name}\"}}"));
     assert_eq!((count("secrets"), count("spare")), (0.0, 1.0));
+}
+
+#[test]
+fn a_credential_shows_whether_it_is_usable_and_what_look_ups_came_to() {
+    let metrics = metrics();
+    let credential = metrics.credential("upstream:secrets");
+    credential.usable(true);
+    credential.checked(Check::Refused);
+    let page = Page::of(&metrics);
+    let name = r#"credential="upstream:secrets""#;
+    assert_eq!(page.value(&format!("credential_usable{{{name}}}")), 1.0);
+    let checks = |result| {
+        page.value(&format!(
+            "credential_checks_total{{{name},result=\"{result}\"}}"
+        ))
+    };
+    assert_eq!((checks("accepted"), checks("refused")), (0.0, 1.0));
 }
 
 #[test]

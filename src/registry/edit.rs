@@ -24,6 +24,8 @@ pub struct NewMachine<'m> {
     pub vault: Option<&'m str>,
     /// `owner`, if it gets one.
     pub owner: Option<&'m str>,
+    /// `credential`, if it gets one.
+    pub credential: Option<&'m str>,
     /// Its public keys.
     pub keys: &'m [[u8; 32]],
     /// Unix seconds.
@@ -39,6 +41,7 @@ impl NewMachine<'_> {
             ("name", self.name.map(str::to_owned)),
             ("vault", self.vault.map(str::to_owned)),
             ("owner", self.owner.map(str::to_owned)),
+            ("credential", self.credential.map(str::to_owned)),
             ("not_before", self.not_before.map(validity::to_text)),
             ("expires", self.expires.map(validity::to_text)),
         ];
@@ -256,6 +259,7 @@ machines:
             name: Some("say \"hi\": #1"),
             vault: Some("true"),
             owner: Some("~"),
+            credential: Some("team-a"),
             keys: &[[7; 32], [8; 32]],
             not_before: Some(0),
             expires: Some(86_400),
@@ -263,12 +267,13 @@ machines:
         let added = add("machines: []\n", &machine).unwrap();
         let lines: Vec<&str> = added.lines().map(str::trim).collect();
         assert_eq!(
-            lines[1..7],
+            lines[1..8],
             [
                 r#"- id: "1e3""#,
                 r#"name: "say \"hi\": #1""#,
                 r#"vault: "true""#,
                 r#"owner: "~""#,
+                r#"credential: "team-a""#,
                 r#"not_before: "1970-01-01T00:00:00Z""#,
                 r#"expires: "1970-01-02T00:00:00Z""#,
             ]

@@ -12,6 +12,7 @@ use super::parse::{Entry, Field, Key, RawMachine, Strange};
 use super::report::Report;
 use super::validity;
 use crate::auth::identity::{Machine, MachineId};
+use crate::config::is_credential_name;
 
 /// Longest `name`, `vault` and `owner`, in bytes. They become headers.
 const MAX_LABEL: usize = 128;
@@ -61,7 +62,7 @@ pub(super) fn check(entries: &[Entry], report: &mut Report<'_>) -> Fields {
 
 struct Checker<'c, 'f> {
     report: &'c mut Report<'f>,
-    /// Vaults and owners, of which thousands of machines share a few.
+    /// Vaults, owners and credentials, of which thousands of machines share a few.
     texts: HashSet<Arc<str>>,
     ids: HashMap<MachineId, usize>,
     fields: Fields,
@@ -76,6 +77,7 @@ impl Checker<'_, '_> {
         let vault = vault.map(|text| self.intern(text));
         let owner = self.label(position, raw, Key::Owner);
         let owner = owner.map(|text| self.intern(text));
+        let credential = self.credential(position, raw);
         let claims = self.public_keys(position, raw);
         let enabled = self.enabled(position, raw);
         let not_before = self.instant(position, raw, Key::NotBefore);
@@ -92,6 +94,7 @@ impl Checker<'_, '_> {
                 name,
                 vault,
                 owner,
+                credential,
                 keys: Box::default(),
                 enabled,
                 not_before,
@@ -145,6 +148,17 @@ impl Checker<'_, '_> {
              at either end"
         );
         self.report.field(position, key, rule);
+        None
+    }
+
+    fn credential(&mut self, position: usize, raw: &RawMachine) -> Option<Arc<str>> {
+        let name = self.text(position, Key::Credential, raw.get(Key::Credential)?)?;
+        if is_credential_name(name) {
+            return Some(self.intern(name));
+        }
+        // Not repeated: somebody may have written the secret itself here.
+        let rule = "it must be the name of one of the `credentials` of the configuration, [a-z0-9_-]{1,64}";
+        self.report.field(position, Key::Credential, rule.into());
         None
     }
 

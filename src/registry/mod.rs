@@ -28,7 +28,7 @@ mod fixtures;
 mod tests;
 
 use std::borrow::Borrow;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ use crate::auth::identity::{Machine, PublicKey};
 pub use change::Change;
 pub use load::MAX_FILE;
 pub use mistakes::{Mistake, Mistakes};
-pub use store::RegistryStore;
+pub use store::{Losses, RegistryStore};
 
 /// All machines of one registry file, every one of them checked. It never changes; a reload makes another one.
 #[derive(Default)]
@@ -88,6 +88,13 @@ impl Registry {
     /// Whether there is no machine, so that every signed request will be refused.
     pub fn is_empty(&self) -> bool {
         self.machines.is_empty()
+    }
+
+    /// The names of the credentials that its machines carry.
+    pub fn credentials(&self) -> BTreeSet<&str> {
+        self.machines()
+            .filter_map(|machine| machine.credential.as_deref())
+            .collect()
     }
 
     /// The SHA-256 of the file.

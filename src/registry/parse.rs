@@ -56,6 +56,7 @@ pub(super) enum Key {
     Name,
     Vault,
     Owner,
+    Credential,
     PublicKeys,
     Enabled,
     NotBefore,
@@ -63,11 +64,12 @@ pub(super) enum Key {
 }
 
 impl Key {
-    pub(super) const ALL: [Key; 8] = [
+    pub(super) const ALL: [Key; 9] = [
         Key::Id,
         Key::Name,
         Key::Vault,
         Key::Owner,
+        Key::Credential,
         Key::PublicKeys,
         Key::Enabled,
         Key::NotBefore,
@@ -81,6 +83,7 @@ impl Key {
             Key::Name => "name",
             Key::Vault => "vault",
             Key::Owner => "owner",
+            Key::Credential => "credential",
             Key::PublicKeys => "public_keys",
             Key::Enabled => "enabled",
             Key::NotBefore => "not_before",

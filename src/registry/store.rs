@@ -10,6 +10,22 @@ use super::load::{self, build};
 use super::{Change, Mistakes, Registry};
 use crate::auth::identity::{Machine, PublicKey};
 
+/// How many machines a reload may take away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Losses {
+    /// Half of them at most: a file that lost more was cut off, or is another one.
+    Few,
+    /// Any number: somebody said so.
+    Any,
+}
+
+/// Fewer machines than this may all go at once: of three, taking two away is an edit by hand.
+const MASS: usize = 4;
+
+fn is_mass_deletion(before: usize, removed: usize) -> bool {
+    before >= MASS && 2 * removed > before
+}
+
 /// The current registry of one file.
 pub struct RegistryStore {
     file: PathBuf,
@@ -56,7 +72,7 @@ impl RegistryStore {
     /// # Errors
     ///
     /// All the mistakes; then the last good registry stays in force.
-    pub fn reload(&self) -> Result<Change, Mistakes> {
+    pub fn reload(&self, losses: Losses) -> Result<Change, Mistakes> {
         // What the mutex guards is the order of reloads; there is no state a panic could have left half done.
         let _one_at_a_time = self
             .reloading
@@ -73,8 +89,18 @@ impl RegistryStore {
             Some(&old),
             &PublicKey::from_bytes,
         )?);
-        self.current.store(Arc::clone(&new));
-        Ok(Change::between(&old, &new))
+        let change = Change::between(&old, &new);
+        if losses == Losses::Few && is_mass_deletion(old.len(), change.removed.len()) {
+            let text = format!(
+                "{} of {} machines are gone from it, so it is taken for a mistake; if it is none, \
+                 countersign reload --force, or a restart, puts it in force",
+                change.removed.len(),
+                old.len()
+            );
+            return Err(Mistakes::only(&self.file, None, text));
+        }
+        self.current.store(new);
+        Ok(change)
     }
 }
 
@@ -126,7 +152,7 @@ mod tests {
     fn a_reload_puts_the_new_file_in_force() {
         let (fixture, store) = Fixture::with(&entry("a", 1));
         fixture.write(&file(&entry("b", 2)));
-        let change = store.reload().unwrap();
+        let change = store.reload(Losses::Few).unwrap();
         assert_eq!((change.added.len(), change.removed.len()), (1, 1));
         assert!(store.find("a").is_none());
         assert!(store.find("b").is_some());
@@ -136,8 +162,53 @@ mod tests {
     fn a_disabled_machine_is_disabled_after_the_reload() {
         let (fixture, store) = Fixture::with(&entry("a", 1));
         fixture.write(&file(&(entry("a", 1) + "    enabled: false\n")));
-        store.reload().unwrap();
+        store.reload(Losses::Few).unwrap();
         assert!(!store.find("a").unwrap().enabled);
+    }
+
+    #[test]
+    fn a_file_that_lost_more_than_half_of_its_machines_is_loaded_only_when_told_to() {
+        let four: String = (0..4).map(|n| entry(&format!("m{n}"), n + 1)).collect();
+        let (fixture, store) = Fixture::with(&four);
+        fixture.write(&file(&entry("m0", 1)));
+        let told = store.reload(Losses::Few).unwrap_err().to_string();
+        assert!(told.contains("3 of 4 machines are gone"), "{told}");
+        assert!(told.contains("countersign reload --force"), "{told}");
+        assert_eq!(store.current().len(), 4);
+        assert_eq!(store.reload(Losses::Any).unwrap().removed.len(), 3);
+        assert_eq!(store.current().len(), 1);
+    }
+
+    #[test]
+    fn half_of_the_machines_may_go_and_so_may_all_of_a_few() {
+        for (before, removed, is_mass) in [
+            (4, 2, false),
+            (4, 3, true),
+            (5, 2, false),
+            (5, 3, true),
+            (3, 3, false),
+            (1, 1, false),
+            (100_000, 50_000, false),
+            (100_000, 50_001, true),
+        ] {
+            assert_eq!(
+                is_mass_deletion(before, removed),
+                is_mass,
+                "{removed} of {before}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_machine_under_another_id_counts_as_gone() {
+        let all = |prefix: &str| -> String {
+            (0..4)
+                .map(|n| entry(&format!("{prefix}{n}"), n + 1))
+                .collect()
+        };
+        let (fixture, store) = Fixture::with(&all("a"));
+        fixture.write(&file(&all("b")));
+        assert!(store.reload(Losses::Few).is_err());
     }
 
     #[test]
@@ -153,11 +224,11 @@ mod tests {
             &file(&(entry("a", 1) + &entry("a", 2))),
         ] {
             fixture.write(bad);
-            assert!(store.reload().is_err(), "{bad:?}");
+            assert!(store.reload(Losses::Few).is_err(), "{bad:?}");
             assert!(Arc::ptr_eq(&before, &store.current()));
         }
         fs::remove_file(&fixture.path).unwrap();
-        assert!(store.reload().is_err());
+        assert!(store.reload(Losses::Few).is_err());
         assert!(store.find("a").is_some());
     }
 
@@ -165,9 +236,9 @@ mod tests {
     fn a_good_file_after_a_bad_one_counts() {
         let (fixture, store) = Fixture::with(&entry("a", 1));
         fixture.write("bad");
-        store.reload().unwrap_err();
+        store.reload(Losses::Few).unwrap_err();
         fixture.write(&file(&entry("b", 2)));
-        store.reload().unwrap();
+        store.reload(Losses::Few).unwrap();
         assert!(store.find("b").is_some());
     }
 
@@ -175,7 +246,7 @@ mod tests {
     fn an_empty_list_takes_every_machine_out_because_somebody_wrote_it() {
         let (fixture, store) = Fixture::with(&entry("a", 1));
         fixture.write("machines: []\n");
-        assert_eq!(store.reload().unwrap().removed.len(), 1);
+        assert_eq!(store.reload(Losses::Few).unwrap().removed.len(), 1);
         assert!(store.current().is_empty());
     }
 
@@ -183,7 +254,7 @@ mod tests {
     fn the_same_bytes_are_not_loaded_again() {
         let (_fixture, store) = Fixture::with(&entry("a", 1));
         let before = store.current();
-        assert!(store.reload().unwrap().is_nothing());
+        assert!(store.reload(Losses::Few).unwrap().is_nothing());
         assert!(Arc::ptr_eq(&before, &store.current()));
     }
 
@@ -192,7 +263,7 @@ mod tests {
         let (fixture, store) = Fixture::with(&(entry("a", 1) + &entry("b", 2)));
         let before = store.find("a").unwrap();
         fixture.write(&file(&(entry("a", 1) + &entry("b", 3))));
-        store.reload().unwrap();
+        store.reload(Losses::Few).unwrap();
         assert!(Arc::ptr_eq(&before, &store.find("a").unwrap()));
     }
 
@@ -201,7 +272,7 @@ mod tests {
         let (fixture, store) = Fixture::with(&entry("a", 1));
         let before = store.current();
         fixture.write("machines: []\n");
-        store.reload().unwrap();
+        store.reload(Losses::Few).unwrap();
         assert!(before.find("a").is_some());
     }
 }

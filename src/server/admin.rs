@@ -1,4 +1,4 @@
-//! The admin listener: metrics, and the two probes.
+//! The admin listener: metrics, the two probes, and the order to reload.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use pingora::server::ShutdownWatch;
 
 use super::accept::{Door, Serve};
 use super::readiness::Readiness;
+use super::reload::{Reloading, order};
 use crate::gateway::Origin;
 use crate::metrics::{self, Metrics};
 
@@ -20,6 +21,7 @@ use crate::metrics::{self, Metrics};
 pub(super) struct Admin {
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Arc<Readiness>,
+    pub(super) reloading: Arc<Reloading>,
     /// Brings the gauges that are only looked at up to date.
     pub(super) refresh: Box<dyn Fn(&Metrics) + Send + Sync>,
 }
@@ -63,6 +65,22 @@ impl Admin {
         }
     }
 
+    async fn reload(&self, session: &ServerSession) -> Answer {
+        let head = session.req_header();
+        let peer = session.client_addr().and_then(|peer| peer.as_inet());
+        let losses = match order::read(&head.method, &head.headers, peer.map(|peer| peer.ip())) {
+            Ok(losses) => losses,
+            Err(why) => return text(StatusCode::FORBIDDEN, why),
+        };
+        let reloading = Arc::clone(&self.reloading);
+        let outcome = tokio::task::spawn_blocking(move || reloading.on_order(losses)).await;
+        match outcome {
+            Ok(outcome) if outcome.is_good => text(StatusCode::OK, &outcome.lines.join("\n")),
+            Ok(outcome) => text(StatusCode::UNPROCESSABLE_ENTITY, &outcome.lines.join("\n")),
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the reload did not end"),
+        }
+    }
+
     async fn serve(&self, session: &mut ServerSession) -> pingora::Result<bool> {
         session.set_keepalive(Some(DEADLINE.as_secs()));
         session.set_write_timeout(Some(DEADLINE));
@@ -71,7 +89,10 @@ impl Admin {
         }
         let head = session.req_header();
         let is_head = head.method == Method::HEAD;
-        let answer = self.answer(&head.method, head.uri.path());
+        let answer = match head.uri.path() {
+            order::PATH => self.reload(session).await,
+            path => self.answer(&head.method, path),
+        };
         let mut header = ResponseHeader::build(answer.status, Some(4))?;
         header.insert_header(CONTENT_TYPE, answer.content_type)?;
         header.insert_header(CONTENT_LENGTH, answer.body.len())?;

@@ -13,8 +13,8 @@ mod shutdown;
 mod tls;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -38,6 +38,7 @@ use crate::nonces::{JournaledNonces, MemoryNonces, Quotas, SharedNonces};
 use crate::registry::RegistryStore;
 
 pub use self::parts::mistakes_in_files;
+pub(crate) use self::reload::order;
 pub use self::shutdown::signals;
 
 /// Why a gateway did not start. Nothing is bound, or nothing is any more.
@@ -62,7 +63,7 @@ pub struct Server {
     edge: Arc<Edge>,
     leaving: Leaving,
     readiness: Arc<Readiness>,
-    reloading: Reloading,
+    reloading: Arc<Reloading>,
     metrics: Arc<Metrics>,
     clock_watch: ClockWatch,
     audit: Arc<AuditLog>,
@@ -187,23 +188,26 @@ impl Server {
         let handshake = config.limits.header_timeout;
         let idle = config.limits.keepalive;
         let shutdown = config.shutdown.clone();
-        let reloading = Reloading {
-            registry: Arc::clone(&registry),
-            metrics: Arc::clone(&metrics),
-            audit: Arc::clone(&audit),
-            clock: clock.clone(),
-            tls: tls.into_iter().flatten().collect(),
-        };
-        reloading.report(&first);
         let clock_watch = ClockWatch::new(clock.clone(), Arc::clone(&metrics));
         let gateway = Gateway::new(Parts {
             config,
-            registry,
+            registry: Arc::clone(&registry),
             nonces,
             audit: Arc::clone(&audit),
             metrics: Arc::clone(&metrics),
-            clock,
+            clock: clock.clone(),
         });
+        let reloading = Arc::new(Reloading {
+            gateway: Arc::clone(&gateway),
+            registry,
+            metrics: Arc::clone(&metrics),
+            audit: Arc::clone(&audit),
+            clock,
+            tls: tls.into_iter().flatten().collect(),
+            one_at_a_time: Mutex::new(()),
+        });
+        reloading.report(&first);
+        reloading.warn_of_missing_credentials();
         Ok(Server {
             listeners,
             addresses,
@@ -212,6 +216,7 @@ impl Server {
             admin: Admin {
                 metrics: Arc::clone(&metrics),
                 readiness: Arc::clone(&readiness),
+                reloading: Arc::clone(&reloading),
                 refresh,
             },
             edge: gateway.edge(),

@@ -26,9 +26,14 @@ impl Watched {
         prepare(directory.path());
         let (call, calls) = channel();
         let file = directory.path().join("m.yaml");
-        let watch = start(&file, poll, messages, move || {
-            let _ = call.send(());
-        });
+        let watch = start(
+            move || vec![file.clone()],
+            poll,
+            messages,
+            move || {
+                let _ = call.send(());
+            },
+        );
         Watched {
             directory,
             calls,
@@ -179,9 +184,15 @@ fn the_poll_finds_a_directory_that_was_made_again() {
     let file = directory.join("m.yaml");
     fs::write(&file, "one").unwrap();
     let (call, calls) = channel();
-    let _watch = start(&file, Duration::from_millis(50), true, move || {
-        let _ = call.send(());
-    });
+    let watched = file.clone();
+    let _watch = start(
+        move || vec![watched.clone()],
+        Duration::from_millis(50),
+        true,
+        move || {
+            let _ = call.send(());
+        },
+    );
     fs::remove_dir_all(&directory).unwrap();
     calls.recv_timeout(PATIENCE).unwrap();
     fs::create_dir(&directory).unwrap();
@@ -199,4 +210,52 @@ fn a_dropped_watch_tells_nothing_more() {
     drop(watch);
     fs::write(directory.path().join("m.yaml"), "two").unwrap();
     assert!(calls.recv_timeout(PATIENCE).is_err());
+}
+
+#[test]
+fn one_watch_tells_of_each_of_its_files_also_in_several_directories() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let files = [
+        one.path().join("a"),
+        one.path().join("b"),
+        other.path().join("c"),
+    ];
+    let (call, calls) = channel();
+    let watched = files.to_vec();
+    let _watch = start(
+        move || watched.clone(),
+        NEVER,
+        true,
+        move || {
+            let _ = call.send(());
+        },
+    );
+    for file in &files {
+        fs::write(file, "new").unwrap();
+        calls.recv_timeout(PATIENCE).expect("a call");
+        while calls.recv_timeout(SILENCE).is_ok() {}
+    }
+}
+
+#[test]
+fn a_file_that_another_one_names_is_watched_from_then_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("list"), "").unwrap();
+    let (call, calls) = channel();
+    let (list, named) = (at("list"), at("named"));
+    let files = move || {
+        let names = fs::read_to_string(&list).unwrap_or_default();
+        let named = (!names.is_empty()).then(|| named.clone());
+        [list.clone()].into_iter().chain(named).collect()
+    };
+    let _watch = start(files, NEVER, true, move || {
+        let _ = call.send(());
+    });
+    let quiet = || while calls.recv_timeout(SILENCE).is_ok() {};
+    fs::write(at("list"), "named").unwrap();
+    calls.recv_timeout(PATIENCE).expect("a call");
+    quiet();
+    fs::write(at("named"), "new").unwrap();
+    calls.recv_timeout(PATIENCE).expect("a call");
 }

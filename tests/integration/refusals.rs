@@ -12,7 +12,7 @@ use crate::support::gateway::{Gateway, Options, START, machine, raw, registry, w
 use crate::support::signer::Machine;
 
 /// The codes that this file provokes, each in the test of the same name below.
-const PROVOKED: [Code; 24] = [
+const PROVOKED: [Code; 25] = [
     Code::BadRequest,
     Code::BadTarget,
     Code::QueryNotAllowed,
@@ -36,12 +36,13 @@ const PROVOKED: [Code; 24] = [
     Code::UpstreamUnreachable,
     Code::UpstreamTimeout,
     Code::UpstreamError,
+    Code::UpstreamCredential,
     Code::Internal,
 ];
 
 /// The codes whose feature does not exist yet. When one comes to be produced, it moves up, with
 /// a test of its own.
-const TO_COME: [Code; 2] = [Code::NotReady, Code::UpstreamCredential];
+const TO_COME: [Code; 1] = [Code::NotReady];
 
 #[test]
 fn every_code_is_provoked_here_or_named_as_still_to_come() {
@@ -691,4 +692,19 @@ fn a_refused_head_request_has_no_body() {
     let response = client.receive_head();
     assert_eq!(response.status, 401);
     assert!(client.is_closed());
+}
+
+#[test]
+fn upstream_credential() {
+    let backend = Backend::start();
+    let machines = format!("{}    credential: team-a\n", registry(&[&machine()]));
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            machines,
+            ..Options::default()
+        },
+    );
+    let response = gateway.request("GET", "/a", b"");
+    assert_refused(&gateway, &backend, &response, Code::UpstreamCredential);
 }

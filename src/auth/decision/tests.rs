@@ -62,6 +62,7 @@ fn machine(seeds: &[u8]) -> Machine {
         name: None,
         vault: None,
         owner: None,
+        credential: None,
         keys: seeds
             .iter()
             .map(|&seed| PublicKey::from_bytes(key(seed).verifying_key().as_bytes()).unwrap())

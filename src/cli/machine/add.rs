@@ -29,6 +29,9 @@ pub(in crate::cli) struct AddArgs {
     /// X-Machine-Owner to the backend
     #[arg(long)]
     pub owner: Option<String>,
+    /// The credential its requests carry, by its name in the configuration
+    #[arg(long, value_name = "NAME")]
+    pub credential: Option<String>,
     /// Not to act before this instant (RFC 3339) or date
     #[arg(long, value_name = "WHEN")]
     pub not_before: Option<String>,
@@ -76,6 +79,7 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, Failure>
             name: args.name.as_deref(),
             vault: args.vault.as_deref(),
             owner: args.owner.as_deref(),
+            credential: args.credential.as_deref(),
             keys: &bytes,
             not_before,
             expires,
@@ -86,6 +90,7 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, Failure>
         name: args.name.as_deref().map(Into::into),
         vault: args.vault.as_deref().map(Into::into),
         owner: args.owner.as_deref().map(Into::into),
+        credential: args.credential.as_deref().map(Into::into),
         keys: keys.into(),
         enabled: true,
         not_before,

@@ -12,6 +12,7 @@ struct Json<'m> {
     name: Option<&'m str>,
     vault: Option<&'m str>,
     owner: Option<&'m str>,
+    credential: Option<&'m str>,
     enabled: bool,
     not_before: Option<String>,
     expires: Option<String>,
@@ -35,6 +36,7 @@ impl<'m> From<&'m Machine> for Json<'m> {
             name: machine.name.as_deref(),
             vault: machine.vault.as_deref(),
             owner: machine.owner.as_deref(),
+            credential: machine.credential.as_deref(),
             enabled: machine.enabled,
             not_before: machine.not_before.map(validity::to_text),
             expires: machine.expires.map(validity::to_text),
@@ -78,6 +80,10 @@ pub(super) fn one(machine: &Machine, json: bool) -> String {
         ["name".to_owned(), or_dash(machine.name.as_deref())],
         ["vault".to_owned(), or_dash(machine.vault.as_deref())],
         ["owner".to_owned(), or_dash(machine.owner.as_deref())],
+        [
+            "credential".to_owned(),
+            or_dash(machine.credential.as_deref()),
+        ],
         ["state".to_owned(), state(machine).to_owned()],
         [
             "not before".to_owned(),

@@ -14,6 +14,7 @@ mod redis;
 mod reference;
 mod routes;
 mod settings;
+mod takeover;
 mod upstreams;
 
 /// Only what has no default.

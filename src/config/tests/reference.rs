@@ -37,6 +37,7 @@ fn without(text: &str, setting: &str) -> String {
 /// Every setting, but the `file` of each two that exclude one another, and the file of a key.
 fn everything() -> String {
     let with_env = without(&uncommented(), "file: vault-token");
+    let with_env = without(&with_env, "file: team-a-token");
     let without_key = without(&with_env, "signing_key:");
     without(&without_key, "password_file:")
         .replace("- path: /  ", "- path: /edge  ")
@@ -65,6 +66,7 @@ fn the_reference_with_its_optional_settings_has_every_key_there_is() {
     assert_eq!(
         absent_keys(&everything()),
         [
+            "credentials.team-a.file",
             "upstreams.secrets.credential.file",
             "replay.redis.password_file",
             "audit.signing_key"
@@ -72,6 +74,7 @@ fn the_reference_with_its_optional_settings_has_every_key_there_is() {
     );
     assert!(uncommented().contains("signing_key: gateway-key.pem"));
     assert!(uncommented().contains("file: vault-token"));
+    assert!(uncommented().contains("file: team-a-token"));
     assert!(uncommented().contains("password_file: redis-password"));
 }
 

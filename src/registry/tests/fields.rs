@@ -51,6 +51,29 @@ fn a_lookup_is_exact() {
 }
 
 #[test]
+fn a_machine_may_name_a_credential() {
+    let registry = registry(&(entry("a", 1) + "    credential: team-a_1\n" + &entry("b", 2)));
+    let machine = registry.find("a").unwrap();
+    assert_eq!(machine.credential.as_deref(), Some("team-a_1"));
+    assert_eq!(registry.find("b").unwrap().credential, None);
+    assert_eq!(Vec::from_iter(registry.credentials()), ["team-a_1"]);
+}
+
+#[test]
+fn what_is_no_name_of_a_credential_is_refused_and_not_repeated() {
+    for text in ["hvs.CAESIJ", "''", "Team", "'a b'"] {
+        let told = refusal(&file(
+            &(entry("a", 1) + &format!("    credential: {text}\n")),
+        ));
+        assert!(
+            told.contains("credential: it must be the name of"),
+            "{told}"
+        );
+        assert!(!told.contains("hvs"), "{told}");
+    }
+}
+
+#[test]
 fn vaults_and_owners_are_kept_once() {
     let lines = "    vault: v\n    owner: o\n";
     let registry = registry(&(entry("a", 1) + lines + &entry("b", 2) + lines));

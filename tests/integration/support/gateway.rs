@@ -206,6 +206,14 @@ impl Gateway {
         fs::rename(new, path).unwrap();
     }
 
+    /// Replaces the configuration file, as an editor does.
+    pub fn edit_config(&self, edit: impl FnOnce(String) -> String) {
+        let [new, path] =
+            ["new.yaml", "countersign.yaml"].map(|name| self.folder.path().join(name));
+        fs::write(&new, edit(fs::read_to_string(&path).unwrap())).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
     pub fn registry_path(&self) -> PathBuf {
         self.folder.path().join("machines.yaml")
     }
@@ -281,13 +289,15 @@ pub fn raw(method: &str, target: &str, lines: &str, body: &[u8]) -> Vec<u8> {
 
 /// A GET of an admin listener: status and body.
 pub fn get(admin: SocketAddr, path: &str) -> (u16, String) {
+    let lines = "Host: admin\r\nConnection: close\r\n\r\n";
+    ask_admin(admin, &format!("GET {path} HTTP/1.1\r\n{lines}"))
+}
+
+/// A request to an admin listener, which it answers before it closes: status and body.
+pub fn ask_admin(admin: SocketAddr, request: &str) -> (u16, String) {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(admin).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();

@@ -1,0 +1,60 @@
+//! What of a new configuration a running gateway can take over.
+
+use super::{Config, Limits};
+
+impl Config {
+    /// This configuration as a gateway that runs with `running` can have it, and the keys whose
+    /// change waits for a restart: those keep the value they run with.
+    ///
+    /// What requests are judged by can change. What was opened, bound, started or given out at the
+    /// start cannot: sockets, files, threads, the nonce store and what it promised, budgets.
+    pub fn taken_over(self, running: &Config) -> (Config, Vec<&'static str>) {
+        let mut waiting = Vec::new();
+        let mut kept = |key: &'static str, differs: bool| {
+            if differs {
+                waiting.push(key);
+            }
+        };
+        kept("listeners", self.listeners != running.listeners);
+        // The doors of listeners with PROXY lines hold them too.
+        kept(
+            "trusted_proxies",
+            self.trusted_proxies != running.trusted_proxies,
+        );
+        kept("admin", self.admin != running.admin);
+        kept("registry.file", self.registry != running.registry);
+        kept("replay", self.replay != running.replay);
+        let (new, old) = (&self.limits, &running.limits);
+        kept(
+            "limits.header_timeout",
+            new.header_timeout != old.header_timeout,
+        );
+        kept("limits.keepalive", new.keepalive != old.keepalive);
+        kept("limits.body_budget", new.body_budget != old.body_budget);
+        kept("limits.connections", new.connections != old.connections);
+        kept("audit", self.audit != running.audit);
+        kept("log", self.log != running.log);
+        kept("shutdown", self.shutdown != running.shutdown);
+        kept("threads", self.threads != running.threads);
+        let config = Config {
+            limits: Limits {
+                header_timeout: old.header_timeout,
+                keepalive: old.keepalive,
+                body_budget: old.body_budget,
+                connections: old.connections,
+                ..self.limits
+            },
+            listeners: running.listeners.clone(),
+            trusted_proxies: running.trusted_proxies.clone(),
+            admin: running.admin,
+            registry: running.registry.clone(),
+            replay: running.replay.clone(),
+            audit: running.audit.clone(),
+            log: running.log.clone(),
+            shutdown: running.shutdown.clone(),
+            threads: running.threads,
+            ..self
+        };
+        (config, waiting)
+    }
+}

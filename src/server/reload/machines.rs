@@ -1,0 +1,84 @@
+//! The registry, read again.
+
+use tracing::warn;
+
+use super::{Reloading, Told, Why, bad, good};
+use crate::audit::RegistryLoaded;
+use crate::registry::{Change, Losses};
+
+impl Reloading {
+    /// Reads the registry again and puts it in force.
+    pub(super) fn registry(&self, why: Why, losses: Losses) -> Told {
+        let _one_at_a_time = self.lock();
+        let known = self.registry.current().digest();
+        let change = self.registry.reload(losses).map_err(|mistakes| {
+            self.metrics.registry_rejected();
+            bad(
+                why,
+                format!(
+                    "the registry was not loaded; the last good one stays in force\n{mistakes}"
+                ),
+            )
+        })?;
+        if change.digest == known {
+            // An attempt that was made counts; a record of it would say that something changed.
+            if why == Why::Start {
+                return Ok(None);
+            }
+            let now = self.clock.now().unix_seconds();
+            self.metrics.registry_loaded(change.machines, now);
+            return Ok(Some(good(why, "the registry is as it was".into())));
+        }
+        self.report(&change);
+        self.warn_of_missing_credentials();
+        let text = format!(
+            "the registry was loaded: {} machines, {} added, {} removed, {} with other keys, {} \
+             otherwise changed",
+            change.machines,
+            change.added.len(),
+            change.removed.len(),
+            change.keys_changed.len(),
+            change.otherwise_changed.len()
+        );
+        Ok(Some(good(why, text)))
+    }
+
+    /// Says which credentials machines name that are not configured.
+    pub(in crate::server) fn warn_of_missing_credentials(&self) {
+        let (registry, plan) = (self.registry.current(), self.gateway.plan());
+        for credential in registry.credentials() {
+            if !plan.has_credential(credential) {
+                warn!(
+                    credential,
+                    "machines name a credential that is not among `credentials`: their requests \
+                     get 503 upstream_credential"
+                );
+            }
+        }
+    }
+
+    /// Puts a registry that has come into force on record.
+    pub(in crate::server) fn report(&self, change: &Change) {
+        let now = self.clock.now();
+        self.metrics
+            .registry_loaded(change.machines, now.unix_seconds());
+        for machine in &change.removed {
+            self.metrics.machine_removed(machine);
+        }
+        let registry = self.registry.current();
+        let with_keys = change.added.iter().chain(&change.keys_changed);
+        let keys: Vec<_> = with_keys
+            .filter_map(|id| registry.find(id.as_str()).cloned())
+            .collect();
+        self.audit.registry_loaded(&RegistryLoaded {
+            wall_ms: now.wall_ms,
+            digest: &change.digest,
+            machines: change.machines,
+            added: &change.added,
+            removed: &change.removed,
+            keys_changed: &change.keys_changed,
+            changed: &change.otherwise_changed,
+            keys: &keys,
+        });
+    }
+}
