@@ -131,6 +131,7 @@ fn machine() -> Machine {
         name: Some("prod-api-7".into()),
         vault: Some("vault_prod".into()),
         owner: Some("payments".into()),
+        credential: None,
         keys: [PublicKey::from_bytes(key().verifying_key().as_bytes()).unwrap()].into(),
         enabled: true,
         not_before: None,

@@ -25,7 +25,7 @@ COUNT_SECONDS = 2
 class Gateway:
     """`countersign serve` in a folder of its own, from construction until `stop`."""
 
-    def __init__(self, folder, backend_url, machines, replay=None, signs=False):
+    def __init__(self, folder, backend_url, machines, replay=None, signs=False, credentials=None, check=None):
         self._folder = Path(folder)
         self.port, admin_port = free_ports(2)
         self.url = f"http://localhost:{self.port}"  # the clients insist on this name
@@ -51,6 +51,10 @@ class Gateway:
         }
         if replay:
             configuration["replay"] = replay
+        if credentials:
+            configuration["credentials"] = credentials
+        if check:
+            configuration["upstreams"]["secrets"]["check"] = check
         if signs:
             configuration["audit"] |= {"signing_key": "key.pem", "checkpoint": {"records": 10}}
             command = [BINARY, "keygen", "--out", str(self._folder / "key.pem")]

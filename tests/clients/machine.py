@@ -14,9 +14,10 @@ VAULT = "vault_test"
 class Machine:
     """A machine with a fresh key."""
 
-    def __init__(self, id, enabled=True):
+    def __init__(self, id, enabled=True, credential=None):
         self.id = id
         self.enabled = enabled
+        self.credential = credential
         self._key = Ed25519PrivateKey.generate()
 
     def entry(self):
@@ -24,12 +25,15 @@ class Machine:
         raw = self._key.public_key().public_bytes(
             serialization.Encoding.Raw, serialization.PublicFormat.Raw
         )
-        return {
+        entry = {
             "id": self.id,
             "name": f"the-{self.id}-machine",
             "public_keys": [base64.b64encode(raw).decode()],
             "enabled": self.enabled,
         }
+        if self.credential:
+            entry["credential"] = self.credential
+        return entry
 
     def settle(self, home, api_url):
         """Writes its identity below `home`, as an enrolment would have, and returns the identity."""

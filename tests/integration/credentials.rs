@@ -202,6 +202,24 @@ fn a_refusal_that_is_the_backends_policy_crosses() {
 }
 
 #[test]
+fn each_machine_is_limited_by_what_the_backend_allows_its_own_credential() {
+    let backend = Backend::answering(|seen| {
+        let is_team_a = seen.all("authorization") == ["Bearer teams-token"];
+        let is_for_team_a = seen.target.starts_with("/v1/team-a/");
+        match seen.target == CHECK || is_team_a == is_for_team_a {
+            true => ok(b"{}"),
+            false => b"HTTP/1.1 403 No\r\nContent-Length: 6\r\n\r\ndenied".to_vec(),
+        }
+    });
+    let gateway = gateway(&backend, &format!("    check: GET {CHECK}\n"));
+    let status = |machine: &Machine, path: &str| ask(&gateway, machine, path).status;
+    assert_eq!(status(&of_team_a(), "/v1/team-a/x"), 200);
+    assert_eq!(status(&of_team_a(), "/v1/others/x"), 403);
+    assert_eq!(status(&machine(), "/v1/team-a/x"), 403);
+    assert_eq!(status(&machine(), "/v1/others/x"), 200);
+}
+
+#[test]
 fn a_look_up_that_does_not_tell_counts_as_a_refusal_of_the_credential() {
     let (backend, statuses) = refusing();
     let gateway = gateway(&backend, &format!("    check: GET {CHECK}\n"));
