@@ -12,6 +12,7 @@ mod declare;
 mod labels;
 mod machines;
 mod recent;
+mod servers;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ use crate::auth::refusal::Code;
 pub use backend::curve25519_backend;
 pub use configured::{CredentialCounts, RouteCounts, UpstreamTimes};
 pub use labels::{AuditResult, Auth, Check, Outcome};
+pub use servers::ServerSeries;
 
 /// The media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -41,6 +43,7 @@ pub struct Metrics {
     configured: Configured,
     refusals: [IntCounter; Code::ALL.len()],
     verify: Histogram,
+    servers: servers::Servers,
     skew: Histogram,
     recent_skews: Recent,
     clock_offset: IntGauge,
@@ -94,7 +97,7 @@ impl Metrics {
 
         let tls_reloads = declare.counters(
             "tls_reloads_total",
-            "Times a listener's TLS files were found changed, by what came of it: loaded, or rejected (the last good ones stay).",
+            "Times the TLS files of a listener or an upstream were found changed, by what came of it: loaded, or rejected (the last good ones stay).",
             &["result"],
         )?;
 
@@ -136,6 +139,7 @@ impl Metrics {
                 "Times the wall clock was found set by more than two seconds, or the machine to have been suspended.",
             )?,
             machines: Machines::declare(&declare)?,
+            servers: servers::Servers::declare(&declare)?,
             nonces: declare.gauge("nonces", "Nonces remembered in memory.")?,
             replay_store: declare.histogram(
                 "replay_store_seconds",
