@@ -47,7 +47,7 @@ pub use proxies::TrustedProxies;
 pub use redis::{Endpoint, Password, Redis};
 pub use replay::Replay;
 pub use routes::{Mode, Route, Routes};
-pub use upstreams::{Server, Upstream};
+pub use upstreams::{ClientFiles, ClientTls, Health, Server, TlsMaterial, Upstream};
 
 use mistakes::Notes;
 use reader::{Place, Table};

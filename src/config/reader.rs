@@ -59,6 +59,20 @@ impl<'a> Place<'a> {
             .collect()
     }
 
+    /// Whether there is a table here.
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.node.value, Value::Table(_))
+    }
+
+    /// The items of the list here, at least one (to an empty one, `text` is said); a single value
+    /// stands for a list of itself.
+    pub(super) fn one_or_more(self, text: &str) -> Vec<Place<'a>> {
+        match self.node.value {
+            Value::Scalar(_) => vec![self],
+            _ => self.some_items(text),
+        }
+    }
+
     /// The items of the list here, at least one: to an empty one, `text` is said.
     pub(super) fn some_items(&self, text: &str) -> Vec<Place<'a>> {
         if matches!(&self.node.value, Value::List(items) if items.is_empty()) {

@@ -1,11 +1,17 @@
 //! The backends: where they are, how long they may take, and what the gateway tells them.
 
-use std::net::SocketAddr;
+mod health;
+mod servers;
+mod tls;
+
 use std::path::Path;
 use std::time::Duration;
 
-use http::uri::Authority;
 use http::{HeaderName, HeaderValue};
+
+pub use health::Health;
+pub use servers::Server;
+pub use tls::{ClientFiles, ClientTls, TlsMaterial};
 
 use super::credential::{self, Credential};
 use super::environment::Environment;
@@ -24,8 +30,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub struct Upstream {
     /// The name by which routes and metrics call it: `[a-z0-9_-]{1,64}`.
     pub name: String,
-    /// Its servers, at least one, asked in turn.
+    /// Its servers, at least one, asked in turn, by their weights.
     pub servers: Vec<Server>,
+    /// How TLS is spoken to them; `None`: they are spoken to in plain HTTP.
+    pub tls: Option<ClientTls>,
+    /// How they are asked whether they are well. Default: they are not; a server that takes no
+    /// connections or gives no answers is passed over all the same.
+    pub health: Option<Health>,
     /// The gateway's own credential for it. Default: none is sent.
     pub credential: Option<Credential>,
     /// The path at which the gateway asks whether the backend still takes the credential that a
@@ -56,18 +67,6 @@ impl Upstream {
             .map(|(name, _)| name)
             .chain(credential)
     }
-}
-
-/// One server of an upstream, spoken to in plain HTTP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    /// `host:port` as written, for people.
-    pub authority: String,
-    /// The `Host` sent to it: the upstream's `host`, or else the authority as written.
-    pub host: HeaderValue,
-    /// Its addresses, at least one, resolved once, when the configuration is read: a changed name
-    /// needs a restart.
-    pub addresses: Vec<SocketAddr>,
 }
 
 /// What the file says of one upstream: its name, even where the rest of it is mistaken, so that a
@@ -112,9 +111,17 @@ fn upstream(
         place.mistake("has a name outside [a-z0-9_-]{1,64}; it becomes a metric label");
     }
     let mut table = place.table();
-    table.not_yet(&["health", "tls", "ca", "retries"]);
+    table.not_yet(&["ca", "retries"]);
     let host = table.place("host").map(|host| host.parse(headers::host));
-    let servers = servers(&mut table, host.flatten(), environment);
+    let settings = tls::read(&mut table, base);
+    let common = servers::Common {
+        host: host.flatten(),
+        server_name: (settings.as_ref()).and_then(|settings| settings.server_name.clone()),
+        tls: settings.is_some(),
+        environment,
+    };
+    let servers = servers::read(&mut table, &common);
+    let health = health::read(&mut table);
     let credential = (table.place("credential"))
         .and_then(|place| credential::of_upstream(&place, name, identity, base, environment));
     let secret_header = credential.as_ref().map(|credential| &credential.header);
@@ -138,9 +145,14 @@ fn upstream(
     let read_timeout = timeout(&mut table, "read_timeout", 30_000);
     let write_timeout = timeout(&mut table, "write_timeout", 30_000);
     let idle_timeout = timeout(&mut table, "idle_timeout", 4_000);
+    let servers = servers?;
+    let is_encrypted = servers.iter().any(|server| server.certified_name.is_some());
+    let tls = settings.map(|settings| settings.tls).unwrap_or_default();
     Some(Upstream {
         name: name.to_owned(),
-        servers: servers?,
+        servers,
+        tls: is_encrypted.then_some(tls),
+        health,
         credential,
         check,
         set_headers,
@@ -148,71 +160,6 @@ fn upstream(
         read_timeout,
         write_timeout,
         idle_timeout,
-    })
-}
-
-fn servers(
-    table: &mut Table<'_>,
-    host: Option<HeaderValue>,
-    environment: &Environment,
-) -> Option<Vec<Server>> {
-    let place = table.required("servers")?;
-    let items = place.some_items("has no server; add at least one: [\"http://127.0.0.1:8200\"]");
-    let mut servers: Vec<Server> = Vec::with_capacity(items.len());
-    for item in &items {
-        let Some(server) = item.parse(|url| server(url, host.as_ref(), environment)) else {
-            continue;
-        };
-        if servers
-            .iter()
-            .any(|known| known.authority == server.authority)
-        {
-            item.mistake("is listed twice; remove one of the two");
-        }
-        servers.push(server);
-    }
-    (!servers.is_empty()).then_some(servers)
-}
-
-/// Parses `http://host:port` and resolves it. The URL is not repeated in a message: it may hold a
-/// password by mistake.
-fn server(
-    url: &str,
-    host: Option<&HeaderValue>,
-    environment: &Environment,
-) -> Result<Server, String> {
-    const FORM: &str = "write http://host:port";
-    if url.starts_with("https://") {
-        return Err("speaks https, which is not available in this version; use http://".into());
-    }
-    let Some(authority) = url.strip_prefix("http://") else {
-        return Err(format!("is not a server; {FORM}"));
-    };
-    if authority.contains('@') {
-        return Err(format!(
-            "holds a user or password; use `credential`, and {FORM}"
-        ));
-    }
-    if authority.contains(['/', '?', '#']) {
-        return Err(format!(
-            "holds a path or a query, which a server has not; {FORM}"
-        ));
-    }
-    let parsed: Authority = (authority.parse()).map_err(|_| format!("has an odd host; {FORM}"))?;
-    match parsed.port_u16() {
-        Some(1..) if !parsed.host().is_empty() => {}
-        _ => return Err(format!("has no host or no port of 1 to 65535; {FORM}")),
-    }
-    let addresses = (environment.resolve)(authority)
-        .map_err(|error| format!("cannot be resolved ({error}); check the name"))?;
-    if addresses.is_empty() {
-        return Err("resolves to no address; check the name".into());
-    }
-    let own_host = || HeaderValue::from_str(authority).map_err(|_| format!("is odd; {FORM}"));
-    Ok(Server {
-        authority: authority.to_owned(),
-        host: host.cloned().map_or_else(own_host, Ok)?,
-        addresses,
     })
 }
 

@@ -1,5 +1,7 @@
 //! The credentials that requests carry to the backends: which is whose, and whether it can be sent.
 
+mod look_up;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
@@ -8,7 +10,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
 
-use super::standing::Standing;
+pub(super) use self::look_up::Place;
+
+use self::look_up::Standing;
 use crate::auth::identity::Machine;
 use crate::config::headers::normalised;
 use crate::config::{Config, Credential};
@@ -30,8 +34,8 @@ pub(crate) struct Held {
     credential: Credential,
     /// `None` while its file is missing or bad.
     value: ArcSwapOption<HeaderValue>,
-    pub(super) standing: Standing,
-    pub(super) counts: CredentialCounts,
+    standing: Standing,
+    counts: CredentialCounts,
 }
 
 /// What a request carries: one credential, with the value it had when the request was judged.

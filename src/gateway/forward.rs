@@ -16,13 +16,13 @@ use tracing::warn;
 use super::Gateway;
 use super::account::Ending;
 use super::answer::{self, Unfit};
+use super::credentials::Place;
 use super::open::OpenRecorded;
 use super::plan::Plan;
-use super::pool::{Server, Walk};
+use super::pool::{self, Server, Walk};
 use super::recorded::Recorded;
 use super::refuse;
 use super::stamp::{self, Crossing, Provenance};
-use super::standing::Place;
 use crate::auth::refusal::Refusal;
 
 /// A recorded request on its way into the proxy phase. It travels in the extensions of the
@@ -57,9 +57,9 @@ pub(super) struct Forward {
 #[derive(Default)]
 pub(super) struct Progress {
     passage: Option<Arc<Passage>>,
-    walk: Option<Walk>,
+    walk: Walk,
     /// The server in hand.
-    server: Option<Server>,
+    server: Option<Arc<Server>>,
     /// When the first attempt to reach a server began, on the monotonic clock.
     started: Duration,
     /// The request is on its way to a server, or has been.
@@ -93,7 +93,7 @@ impl Forward {
         }
         let place = Place {
             connector: Arc::clone(&self.lookups),
-            peer: server.peer.clone(),
+            peer: server.peer(),
             host: server.host.clone(),
             path: path.clone(),
         };
@@ -120,12 +120,11 @@ impl ProxyHttp for Forward {
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Progress) -> Result<Box<HttpPeer>> {
         let passage = Arc::clone(passage(ctx)?);
-        let pool = passage.plan.pool(passage.route);
-        let walk = ctx.walk.get_or_insert_with(|| pool.walk());
-        match pool.step(walk) {
+        let now = self.gateway.clock.now().mono;
+        match passage.plan.pool(passage.route).step(&mut ctx.walk, now) {
             Some(server) => {
-                ctx.server = Some(server.clone());
-                let mut peer = Box::new(server.peer.clone());
+                let mut peer = Box::new(server.peer());
+                ctx.server = Some(Arc::clone(server));
                 if let Some(timeout) = passage.plan.route(passage.route).read_timeout {
                     peer.options.read_timeout = Some(timeout);
                 }
@@ -143,11 +142,13 @@ impl ProxyHttp for Forward {
         ctx: &mut Progress,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        warn!(server = %peer._address, error = %error.etype().as_str(), "cannot reach a server of the upstream");
-        let more = match (ctx.walk, &ctx.passage) {
-            (Some(walk), Some(passage)) => passage.plan.pool(passage.route).has_more(&walk),
-            _ => false,
-        };
+        let why = pool::reason(&error);
+        warn!(server = %peer._address, error = why, "cannot reach a server of the upstream");
+        if let Some(server) = &ctx.server {
+            server.refused_connection(self.gateway.clock.now().mono);
+        }
+        let more =
+            (ctx.passage.as_ref()).is_some_and(|it| it.plan.pool(it.route).has_more(&ctx.walk));
         error.set_retry(more);
         error
     }
@@ -158,9 +159,19 @@ impl ProxyHttp for Forward {
         _: &HttpPeer,
         _: &mut Session,
         mut error: Box<Error>,
-        _: &mut Progress,
+        ctx: &mut Progress,
         _: bool,
     ) -> Box<Error> {
+        let timed_out = matches!(
+            (error.esource(), error.etype()),
+            (
+                ErrorSource::Upstream,
+                ErrorType::ReadTimedout | ErrorType::WriteTimedout
+            )
+        );
+        if let (true, Some(server)) = (timed_out, &ctx.server) {
+            server.timed_out(self.gateway.clock.now().mono);
+        }
         error.set_retry(false);
         error
     }
@@ -203,7 +214,10 @@ impl ProxyHttp for Forward {
     ) -> Result<()> {
         let passage = passage(ctx)?;
         let (plan, id) = (&passage.plan, passage.provenance.id);
-        let server = ctx.server.as_ref();
+        let server = ctx.server.as_deref();
+        if let Some(server) = server {
+            server.answered();
+        }
         if self
             .refuses_the_gateway(passage, response.status, server)
             .await
@@ -311,14 +325,16 @@ fn passage(ctx: &Progress) -> Result<&Arc<Passage>> {
 fn refusal_for(error: &Error, sent: bool) -> Option<Refusal> {
     use ErrorType::{
         ConnectError, ConnectNoRoute, ConnectProxyFailure, ConnectRefused, ConnectTimedout,
-        ReadTimedout, WriteTimedout,
+        InvalidCert, ReadTimedout, SocketError, TLSHandshakeFailure, TLSHandshakeTimedout,
+        WriteTimedout,
     };
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, _) => None,
         (
             _,
-            ConnectError | ConnectNoRoute | ConnectProxyFailure | ConnectRefused | ConnectTimedout,
-        ) => Some(Refusal::UpstreamUnreachable),
+            ConnectError | ConnectNoRoute | ConnectProxyFailure | ConnectRefused | ConnectTimedout
+            | InvalidCert | TLSHandshakeFailure | TLSHandshakeTimedout | SocketError,
+        ) if !sent => Some(Refusal::UpstreamUnreachable),
         (ErrorSource::Upstream, ReadTimedout | WriteTimedout) => Some(Refusal::UpstreamTimeout),
         (ErrorSource::Upstream, _) => Some(Refusal::UpstreamError),
         _ if sent => Some(Refusal::UpstreamError),

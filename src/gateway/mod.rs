@@ -28,7 +28,6 @@ mod recorded;
 mod refuse;
 mod request_id;
 mod stamp;
-mod standing;
 mod whole_session;
 
 use std::sync::Arc;
@@ -38,6 +37,7 @@ use arc_swap::ArcSwap;
 use pingora::connectors::http::Connector;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
+use tokio::runtime::Handle;
 
 pub(crate) use self::edge::Edge;
 pub(crate) use self::origin::Origin;
@@ -45,6 +45,7 @@ pub(crate) use self::plan::{Plan, window};
 
 use self::body::Budget;
 use self::forward::Forward;
+use self::pool::Site;
 use crate::audit::AuditLog;
 use crate::auth::decision;
 use crate::auth::replay::NonceStore;
@@ -56,6 +57,7 @@ use crate::registry::RegistryStore;
 /// Everything a decision needs, shared by all requests.
 pub struct Gateway {
     plan: ArcSwap<Plan>,
+    site: Site,
     registry: Arc<RegistryStore>,
     nonces: Arc<dyn NonceStore>,
     audit: Arc<AuditLog>,
@@ -97,7 +99,12 @@ pub struct Parts {
 }
 
 impl Gateway {
-    /// Puts a gateway together. It opens no socket.
+    /// Puts a gateway together. It opens no listener; where upstreams have health checks, those
+    /// begin.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
     pub fn new(parts: Parts) -> Arc<Gateway> {
         let Parts {
             config,
@@ -108,9 +115,15 @@ impl Gateway {
             clock,
         } = parts;
         decision::prepare();
+        let site = Site {
+            metrics: Arc::clone(&metrics),
+            clock: clock.clone(),
+            runtime: Handle::current(),
+        };
         Arc::new(Gateway {
             budget: Budget::new(config.limits.body_budget as usize, Arc::clone(&metrics)),
-            plan: ArcSwap::from_pointee(Plan::new(config, &metrics)),
+            plan: ArcSwap::from_pointee(Plan::new(config, &site, None)),
+            site,
             registry,
             nonces,
             audit,
@@ -143,7 +156,7 @@ impl Gateway {
 
     /// Puts another configuration in force, for requests that begin from now on.
     pub(crate) fn replace_plan(&self, config: Config) {
-        let plan = Plan::new(config, &self.metrics);
+        let plan = Plan::new(config, &self.site, Some(&self.plan()));
         self.plan.store(Arc::new(plan));
     }
 

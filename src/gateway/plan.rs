@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use super::credentials::{Choice, Credentials, Held};
-use super::pool::Pool;
+use super::pool::{Pool, Pools, Site};
 use crate::auth::identity::Machine;
 use crate::auth::replay::Window;
 use crate::config::{Config, Limits, Route, Upstream};
-use crate::metrics::{Metrics, RouteCounts, UpstreamTimes};
+use crate::metrics::{RouteCounts, UpstreamTimes};
 
 /// One configuration as requests meet it. It never changes; a request takes the one in force when
 /// its head is complete, and keeps it to its end, so that an index into it always means what it
@@ -17,7 +17,7 @@ use crate::metrics::{Metrics, RouteCounts, UpstreamTimes};
 pub(crate) struct Plan {
     pub(super) config: Config,
     pub(super) window: Window,
-    pools: Vec<Pool>,
+    pools: Pools,
     credentials: Credentials,
     route_counts: Vec<RouteCounts>,
     no_route: RouteCounts,
@@ -25,12 +25,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Makes one, with series for all its routes and upstreams.
-    pub(crate) fn new(config: Config, metrics: &Metrics) -> Plan {
+    /// Makes one, with series for all its routes and upstreams. What the one before knows of a
+    /// server that is here too is kept.
+    pub(super) fn new(config: Config, site: &Site, before: Option<&Plan>) -> Plan {
+        let metrics = &*site.metrics;
         let routes = config.routes.iter();
         Plan {
             window: window(&config),
-            pools: config.upstreams.iter().map(Pool::new).collect(),
+            pools: Pools::new(&config.upstreams, site, before.map(|plan| &plan.pools)),
             credentials: Credentials::new(&config, metrics),
             route_counts: routes.map(|route| metrics.route(&route.path)).collect(),
             no_route: metrics.no_route(),
@@ -61,7 +63,7 @@ impl Plan {
 
     /// The servers there.
     pub(super) fn pool(&self, route: usize) -> &Pool {
-        &self.pools[self.route(route).upstream]
+        self.pools.of(self.route(route).upstream)
     }
 
     /// The credential that a machine's request on a route carries.

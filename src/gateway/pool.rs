@@ -1,89 +1,175 @@
-//! The servers of one upstream, in turn.
+//! The servers of each upstream, and which of them gets the next request.
 
+mod probe;
+mod server;
+mod standing;
+mod tls;
+mod turns;
+
+use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use http::HeaderValue;
-use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::{Error, ErrorType};
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::Upstream;
+pub(super) use self::server::Server;
 
-/// The servers of an upstream, each with every timeout set: Pingora's own defaults are none.
-#[derive(Debug)]
-pub(super) struct Pool {
-    servers: Vec<Server>,
-    next: AtomicUsize,
+use self::server::Known;
+use self::tls::UpstreamTls;
+use self::turns::Turns;
+use crate::clock::Clock;
+use crate::config::{self, Upstream};
+use crate::metrics::Metrics;
+use crate::watch::Watch;
+
+/// The pools of one configuration, in the order of its upstreams. They can be replaced by those of
+/// another at any time; health checks and watches end with them.
+pub(super) struct Pools(Vec<Pool>);
+
+/// What pools live on.
+#[derive(Clone)]
+pub(super) struct Site {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+    /// Where health checks run. Handed in, because a reload may come from a thread that is not of
+    /// the runtime.
+    pub(super) runtime: Handle,
 }
 
-/// One address of the upstream, ready to be connected to.
-#[derive(Clone, Debug)]
-pub(super) struct Server {
-    pub(super) peer: HttpPeer,
-    /// The `Host` it is told.
-    pub(super) host: HeaderValue,
+/// The servers of one upstream.
+pub(super) struct Pool {
+    servers: Vec<Arc<Server>>,
+    turns: Mutex<Turns>,
+    _checks: Vec<AbortOnDropHandle<()>>,
+    _watch: Option<Watch>,
 }
 
 /// One request's walk over the servers: each at most once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Walk {
-    start: usize,
-    tried: usize,
+    tried: Vec<usize>,
+}
+
+impl Pools {
+    /// Makes them, and starts their health checks. What `before` knows of a server that is here
+    /// too is kept.
+    pub(super) fn new(upstreams: &[Upstream], site: &Site, before: Option<&Pools>) -> Pools {
+        let pool = |upstream| Pool::new(upstream, site, before);
+        Pools(upstreams.iter().map(pool).collect())
+    }
+
+    /// Those of the upstream of this index.
+    pub(super) fn of(&self, upstream: usize) -> &Pool {
+        &self.0[upstream]
+    }
+
+    fn known(&self, upstream: &str, server: &str, address: SocketAddr) -> Option<Arc<Known>> {
+        let mut all = self.0.iter().flat_map(|pool| &pool.servers);
+        let found = all.find(|other| other.known.is_of(upstream, server, address))?;
+        Some(Arc::clone(&found.known))
+    }
 }
 
 impl Pool {
-    pub(super) fn new(upstream: &Upstream) -> Pool {
-        let servers = upstream
-            .servers
-            .iter()
-            .flat_map(|server| {
-                server
-                    .addresses
-                    .iter()
-                    .map(move |address| (server, address))
-            })
-            .map(|(server, &address)| Server {
-                peer: peer(address, upstream),
-                host: server.host.clone(),
+    fn new(upstream: &Upstream, site: &Site, before: Option<&Pools>) -> Pool {
+        let tls = upstream.tls.as_ref().map(UpstreamTls::new).map(Arc::new);
+        let known = |server: &config::Server, address| {
+            let (upstream, server) = (&upstream.name, &server.authority);
+            before
+                .and_then(|before| before.known(upstream, server, address))
+                .unwrap_or_else(|| Known::new(upstream, server, address, &site.metrics))
+        };
+        let addresses = |server: &config::Server| server.addresses.clone();
+        let servers: Vec<_> = (upstream.servers.iter())
+            .flat_map(|server| addresses(server).into_iter().map(move |it| (server, it)))
+            .map(|(server, address)| {
+                let known = known(server, address);
+                Arc::new(Server::new(upstream, server, tls.as_ref(), known))
             })
             .collect();
+        let checks = match &upstream.health {
+            Some(health) => (servers.iter())
+                .map(|server| probe::start(server, health, &site.clock, &site.runtime))
+                .collect(),
+            None => {
+                servers.iter().for_each(|server| server.known.unchecked());
+                Vec::new()
+            }
+        };
+        let watch = tls.and_then(|tls| tls.watch(&upstream.name, &site.metrics));
         Pool {
+            turns: Mutex::new(Turns::new(servers.len())),
             servers,
-            next: AtomicUsize::new(0),
+            _checks: checks,
+            _watch: watch,
         }
     }
 
-    /// Starts a walk at the server whose turn it is.
-    pub(super) fn walk(&self) -> Walk {
-        Walk {
-            start: self.next.fetch_add(1, Ordering::Relaxed),
-            tried: 0,
-        }
-    }
-
-    /// The next server of the walk that has not been tried; `None` when all have.
-    pub(super) fn step(&self, walk: &mut Walk) -> Option<&Server> {
-        if !self.has_more(walk) {
-            return None;
-        }
-        let index = walk.start.wrapping_add(walk.tried) % self.servers.len();
-        walk.tried += 1;
-        Some(&self.servers[index])
+    /// The next server of the walk, at `now` on the monotonic clock: of those that have not been
+    /// tried, one of the fittest, by weight; `None` when all have been tried.
+    ///
+    /// It fails open. Where no server is fit, the others are tried all the same: a server is only
+    /// thought to be down, and a 502 is better than a refusal for lack of trying. What keeps a
+    /// request from a server that must not have it is never its health.
+    pub(super) fn step(&self, walk: &mut Walk, now: Duration) -> Option<&Arc<Server>> {
+        // Held over the whole choice, so that two requests do not both become the one trial.
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let untried = (0..).zip(&self.servers);
+        let untried = untried.filter(|(index, _)| !walk.tried.contains(index));
+        let ranked: Vec<_> = untried
+            .map(|(index, server)| (server.fitness(now), index, server.weight))
+            .collect();
+        let best = ranked.iter().map(|(fitness, ..)| *fitness).min()?;
+        let fittest = ranked.iter().filter(|(fitness, ..)| *fitness == best);
+        let index = turns.choose(fittest.map(|&(_, index, weight)| (index, weight)))?;
+        let server = &self.servers[index];
+        server.chosen(now);
+        walk.tried.push(index);
+        Some(server)
     }
 
     /// Whether the walk has servers left.
     pub(super) fn has_more(&self, walk: &Walk) -> bool {
-        walk.tried < self.servers.len()
+        walk.tried.len() < self.servers.len()
     }
 }
 
-fn peer(address: SocketAddr, upstream: &Upstream) -> HttpPeer {
-    let mut peer = HttpPeer::new(address, false, String::new());
-    let options = &mut peer.options;
-    options.connection_timeout = Some(upstream.connect_timeout);
-    options.total_connection_timeout = Some(upstream.connect_timeout);
-    options.read_timeout = Some(upstream.read_timeout);
-    options.write_timeout = Some(upstream.write_timeout);
-    options.idle_timeout = Some(upstream.idle_timeout);
-    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
-    peer
+impl fmt::Debug for Pools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers = self.0.iter().map(|pool| &pool.servers);
+        f.debug_list().entries(servers).finish()
+    }
 }
+
+/// Why a connection could not be made, in words for the log: what failed, and for TLS how. Of what
+/// the server sends nothing gets in but the names in its certificate, without controls.
+pub(super) fn reason(error: &Error) -> String {
+    let etype = error.etype().as_str();
+    let is_tls = matches!(
+        error.etype(),
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert
+    );
+    match &error.context {
+        Some(context) if is_tls => {
+            let text = context.as_str();
+            // What Pingora adds around the words of rustls.
+            let text = text.rsplit_once("cause: ").map_or(text, |(_, cause)| cause);
+            let text = text.rsplit_once(", SNI: ").map_or(text, |(text, _)| text);
+            let shown = text.chars().filter(|c| !c.is_control());
+            format!(
+                "{etype}: {}",
+                shown.take(LONGEST_REASON).collect::<String>()
+            )
+        }
+        _ => etype.to_owned(),
+    }
+}
+
+/// In characters. A certificate may hold any number of names.
+const LONGEST_REASON: usize = 400;
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,7 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
     (
         "gateway",
         &[
-            "auth", "clock", "metrics", "config", "nonces", "registry", "audit",
+            "auth", "watch", "clock", "metrics", "config", "nonces", "registry", "audit",
         ],
     ),
     (

@@ -35,4 +35,6 @@ mod shutdown;
 mod siege;
 mod trail;
 mod upstream;
+mod upstream_health;
+mod upstream_tls;
 mod vectors;

@@ -3,6 +3,7 @@
 
 use std::env::VarError;
 use std::io;
+use std::time::Duration;
 
 use super::*;
 
@@ -13,6 +14,7 @@ mod proxies;
 mod redis;
 mod reference;
 mod routes;
+mod servers;
 mod settings;
 mod takeover;
 mod upstreams;

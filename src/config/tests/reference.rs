@@ -1,9 +1,25 @@
 //! `conf/countersign.yaml` is the documentation of every key: these tests keep it complete and
 //! true.
 
+use std::sync::LazyLock;
+
 use super::*;
 
 const REFERENCE: &str = include_str!("../../../conf/countersign.yaml");
+
+/// Where the files are that an upstream's `tls` names: they are read with the configuration.
+static FILES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["vault.internal".to_owned()]).unwrap();
+    for (name, content) in [
+        ("vault-ca.pem", made.cert.pem()),
+        ("gateway-cert.pem", made.cert.pem()),
+        ("gateway-tls-key.pem", made.signing_key.serialize_pem()),
+    ] {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    folder
+});
 
 fn reference() -> Loaded {
     let file = Path::new(concat!(
@@ -39,7 +55,13 @@ fn everything() -> String {
     let with_env = without(&uncommented(), "file: vault-token");
     let with_env = without(&with_env, "file: team-a-token");
     let without_key = without(&with_env, "signing_key:");
-    without(&without_key, "password_file:")
+    let mut text = without(&without_key, "password_file:");
+    for name in ["vault-ca.pem", "gateway-cert.pem", "gateway-tls-key.pem"] {
+        assert!(text.contains(name), "{name}");
+        let path = FILES.path().join(name);
+        text = text.replace(name, path.to_str().unwrap());
+    }
+    text.replace("http://127.0.0.1:8200", "https://127.0.0.1:8200")
         .replace("- path: /  ", "- path: /edge  ")
         .replace("file: \"-\"", "file: audit.jsonl")
         .replace("store: memory", "store: redis")

@@ -2,10 +2,13 @@
 //! on its own and strictly: what it finds odd fails the test that looks.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A request as the backend saw it.
 #[derive(Clone, Debug)]
@@ -58,7 +61,26 @@ impl Backend {
     }
 
     pub fn answering(answer: impl Fn(&Seen) -> Vec<u8> + Send + Sync + 'static) -> Backend {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        Backend::speaking(bind(0), None, answer)
+    }
+
+    /// Comes up where another was.
+    pub fn at(address: SocketAddr) -> Backend {
+        Backend::speaking(bind(address.port()), None, |_| ok(b"{\"ok\":true}"))
+    }
+
+    /// Speaks TLS, with `cert.pem` and `key.pem` of the folder; `clients` are the authorities
+    /// whose certificates it asks for.
+    pub fn with_tls(folder: &Path, clients: Option<&Path>) -> Backend {
+        let config = super::tls::server_config(folder, clients);
+        Backend::speaking(bind(0), Some(Arc::new(config)), |_| ok(b"{\"ok\":true}"))
+    }
+
+    fn speaking(
+        listener: TcpListener,
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&Seen) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Backend {
         let backend = Backend {
             address: listener.local_addr().unwrap(),
             seen: Arc::default(),
@@ -70,8 +92,18 @@ impl Backend {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 this.connections.fetch_add(1, Ordering::SeqCst);
-                let (this, answer) = (this.clone(), Arc::clone(&answer));
-                std::thread::spawn(move || this.serve(&stream, &*answer));
+                let (this, answer, tls) = (this.clone(), Arc::clone(&answer), tls.clone());
+                stream
+                    .set_read_timeout(Some(Duration::from_secs(30)))
+                    .unwrap();
+                stream.set_nodelay(true).unwrap();
+                std::thread::spawn(move || match tls {
+                    None => this.serve(stream, &*answer),
+                    Some(tls) => {
+                        let session = ServerConnection::new(tls).unwrap();
+                        this.serve(StreamOwned::new(session, stream), &*answer);
+                    }
+                });
             }
         });
         backend
@@ -96,18 +128,14 @@ impl Backend {
         self.connections.load(Ordering::SeqCst)
     }
 
-    fn serve(&self, stream: &TcpStream, answer: &Answer) {
-        stream
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .unwrap();
-        stream.set_nodelay(true).unwrap();
+    fn serve(&self, stream: impl Read + Write, answer: &Answer) {
         let mut reader = BufReader::new(stream);
         loop {
             match read_request(&mut reader) {
                 Ok(Some(request)) => {
                     let response = answer(&request);
                     self.seen.lock().unwrap().push(request);
-                    let mut out = stream;
+                    let out = reader.get_mut();
                     if out.write_all(&response).is_err() || response.is_empty() {
                         return;
                     }
@@ -120,6 +148,10 @@ impl Backend {
             }
         }
     }
+}
+
+fn bind(port: u16) -> TcpListener {
+    TcpListener::bind(("127.0.0.1", port)).unwrap()
 }
 
 /// A complete response with a Content-Length.
@@ -138,7 +170,7 @@ pub fn response(status: &str, header_lines: &str, body: &[u8]) -> Vec<u8> {
 }
 
 /// Strict: CRLF only, one space, one Host, one plain Content-Length and nothing else that frames.
-fn read_request(reader: &mut BufReader<&TcpStream>) -> Result<Option<Seen>, String> {
+fn read_request(reader: &mut impl BufRead) -> Result<Option<Seen>, String> {
     let Some(line) = read_line(reader)? else {
         return Ok(None);
     };
@@ -202,7 +234,7 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> Result<Option<Seen>, Stri
 }
 
 /// A line without its CRLF; `None` at the end of the stream.
-fn read_line(reader: &mut BufReader<&TcpStream>) -> Result<Option<String>, String> {
+fn read_line(reader: &mut impl BufRead) -> Result<Option<String>, String> {
     let mut line = Vec::new();
     match reader.read_until(b'\n', &mut line) {
         Ok(0) => return Ok(None),

@@ -40,7 +40,7 @@ pub struct Options {
     pub more: String,
     /// More lines of the upstream `secrets`.
     pub upstream: String,
-    /// The servers; by default the backend alone.
+    /// The servers; by default the backend alone. None where `upstream` has them.
     pub servers: Option<Vec<String>>,
     /// The registry file.
     pub machines: String,
@@ -254,9 +254,13 @@ fn write_files(folder: &Path, backend: &Backend, options: &Options) -> PathBuf {
             options.tls_more
         );
     }
+    let servers = match servers.is_empty() {
+        true => String::new(),
+        false => format!("    servers: {servers:?}\n"),
+    };
     let config = format!(
         "listeners:\n{listeners}admin: {{ address: 127.0.0.1:0 }}\n\
-         registry: {{ file: machines.yaml }}\nupstreams:\n  secrets:\n    servers: {servers:?}\n{}\
+         registry: {{ file: machines.yaml }}\nupstreams:\n  secrets:\n{servers}{}\
          routes:\n{}audit: {{ file: {} }}\nshutdown: {{ delay: 0s, grace: 10s }}\n{}",
         options.upstream, options.routes, options.audit, options.more,
     );

@@ -49,6 +49,30 @@ impl Process {
         Process::spawn(backend, "{ delay: 0s, grace: 5s }", more, environment)
     }
 
+    /// Starts it in front of this upstream, written as YAML, and waits until it is ready.
+    pub fn with_upstream(upstream: &str) -> Process {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, admin) = (free_address(), free_address());
+        fs::write(folder.path().join("machines.yaml"), registry(&[&machine()])).unwrap();
+        let config = format!(
+            "listeners: [{{ address: {address} }}]\nadmin: {{ address: {admin} }}\n\
+             registry: {{ file: machines.yaml }}\nupstreams: {{ secrets: {upstream} }}\n\
+             routes: [{{ path: /, upstream: secrets }}]\naudit: {{ file: audit.jsonl }}\n\
+             shutdown: {{ delay: 0s, grace: 5s }}\n"
+        );
+        fs::write(folder.path().join("countersign.yaml"), config).unwrap();
+        let child = spawn(folder.path(), &[]);
+        let process = Process {
+            address,
+            admin,
+            folder,
+            environment: Vec::new(),
+            child,
+        };
+        process.wait_until_ready();
+        process
+    }
+
     fn spawn(
         backend: &Backend,
         shutdown: &str,

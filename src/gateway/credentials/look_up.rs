@@ -16,7 +16,7 @@ use pingora::upstreams::peer::HttpPeer;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
-use super::credentials::Injection;
+use super::Injection;
 use crate::clock::Clock;
 use crate::metrics::Check;
 
@@ -45,18 +45,18 @@ struct Answer {
 
 /// Where to ask.
 #[derive(Clone)]
-pub(super) struct Place {
-    pub(super) connector: Arc<Connector>,
+pub(in crate::gateway) struct Place {
+    pub(in crate::gateway) connector: Arc<Connector>,
     /// The server that refused the request.
-    pub(super) peer: HttpPeer,
-    pub(super) host: HeaderValue,
-    pub(super) path: String,
+    pub(in crate::gateway) peer: HttpPeer,
+    pub(in crate::gateway) host: HeaderValue,
+    pub(in crate::gateway) path: String,
 }
 
 impl Injection {
     /// Whether the credential, and not the request, is what the backend refused. In doubt it is:
     /// the client then tries again, where a refusal that is not meant for it would end it.
-    pub(super) async fn is_refused(&self, place: Place, clock: &Clock) -> bool {
+    pub(in crate::gateway) async fn is_refused(&self, place: Place, clock: &Clock) -> bool {
         let (this, clock) = (self.clone(), clock.clone());
         // A task of its own: a client that goes away must not end the question for the others.
         let asked = tokio::spawn(async move { this.ask_or_remember(&place, &clock).await });
@@ -64,7 +64,7 @@ impl Injection {
     }
 
     /// The backend has taken it.
-    pub(super) async fn worked(&self) {
+    pub(in crate::gateway) async fn worked(&self) {
         let standing = &self.held.standing;
         if standing.in_doubt.load(Ordering::Relaxed) {
             let mut last = standing.last.lock().await;

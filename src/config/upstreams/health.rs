@@ -1,0 +1,63 @@
+//! Active health checks: what a server is asked, and what its answer must be.
+
+use std::time::Duration;
+
+use super::super::mistakes::quoted;
+use super::super::reader::{Place, Table};
+use super::super::units::{duration, whole};
+use crate::auth::target::Target;
+
+/// How the servers of an upstream are asked whether they are well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// What is asked for, by `GET` and without a credential: a path, which may have a query.
+    pub path: String,
+    /// The statuses of a server that is well, at least one; default 200 alone.
+    pub expect: Vec<u16>,
+    /// Between the end of one check and the next, default 5 s, a tenth more or less.
+    pub interval: Duration,
+    /// Longest wait for an answer, connection included, default 2 s.
+    pub timeout: Duration,
+    /// So many good answers in a row bring a server back, default 1.
+    pub healthy: u32,
+    /// So many bad ones in a row take it out, default 2.
+    pub unhealthy: u32,
+}
+
+/// Reads `health`; absent, servers are judged only by how requests fare.
+pub(super) fn read(table: &mut Table<'_>) -> Option<Health> {
+    let place = table.place("health")?;
+    let mut table = place.table();
+    let path = table.required("path").and_then(|place| place.parse(path));
+    let expect = table.place("expect").map(expect);
+    let between = |low, high| duration(Duration::from_millis(low)..=Duration::from_secs(high));
+    let interval = table.value("interval", Duration::from_secs(5), between(100, 3600));
+    let timeout = table.value("timeout", Duration::from_secs(2), between(10, 60));
+    let in_a_row = || whole(1..=100);
+    let healthy = table.value("healthy", 1, in_a_row());
+    let unhealthy = table.value("unhealthy", 2, in_a_row());
+    Some(Health {
+        path: path?,
+        expect: expect.unwrap_or_else(|| vec![200]),
+        interval,
+        timeout,
+        healthy,
+        unhealthy,
+    })
+}
+
+fn path(text: &str) -> Result<String, String> {
+    match Target::parse(text.as_bytes()) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(format!(
+            "{} is not a path, such as /v1/sys/health",
+            quoted(text)
+        )),
+    }
+}
+
+fn expect(place: Place<'_>) -> Vec<u16> {
+    let items = place.one_or_more("names no status; write 200, or remove it");
+    let statuses = items.iter().filter_map(|item| item.parse(whole(200..=599)));
+    statuses.collect()
+}

@@ -1,0 +1,144 @@
+//! The servers of an upstream: where they are, and how many of the requests each gets.
+
+use std::net::SocketAddr;
+
+use http::HeaderValue;
+use http::uri::Authority;
+use rustls::pki_types::ServerName;
+
+use super::super::environment::Environment;
+use super::super::reader::{Place, Table};
+use super::super::units::whole;
+
+/// Largest weight. A larger ratio between two servers is no balance; and a request must not wait
+/// for its turn to come round a million times before the small one is tried at all.
+const MAX_WEIGHT: u32 = 100;
+
+const FORM: &str = "write http://host:port or https://host:port";
+
+/// One server of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// `host:port` as written, for people.
+    pub authority: String,
+    /// The `Host` sent to it: the upstream's `host`, or else the authority as written.
+    pub host: HeaderValue,
+    /// With TLS: the name or address that its certificate must be valid for. Never empty, which
+    /// Pingora would take for a wish not to verify at all. Without TLS: none.
+    pub certified_name: Option<String>,
+    /// Its addresses, at least one, resolved once, when the configuration is read: a changed name
+    /// needs a reload.
+    pub addresses: Vec<SocketAddr>,
+    /// How many requests each of its addresses gets for each one of a server of weight 1: 1, the
+    /// default, to 100.
+    pub weight: u32,
+}
+
+/// What an upstream says of all its servers.
+pub(super) struct Common<'e> {
+    pub(super) host: Option<HeaderValue>,
+    pub(super) server_name: Option<String>,
+    /// Whether there are settings for TLS.
+    pub(super) tls: bool,
+    pub(super) environment: &'e Environment,
+}
+
+/// Reads `servers`: URLs, or tables of `url` and `weight`. All of them are spoken to in the same
+/// way, so that nobody sends in plain text what the other servers get encrypted.
+pub(super) fn read(table: &mut Table<'_>, common: &Common<'_>) -> Option<Vec<Server>> {
+    let place = table.required("servers")?;
+    let items = place.some_items("has no server; add at least one: [\"http://127.0.0.1:8200\"]");
+    let mut servers: Vec<Server> = Vec::with_capacity(items.len());
+    for item in &items {
+        let Some(server) = server(item, common) else {
+            continue;
+        };
+        let known = |other: &Server| other.authority == server.authority;
+        if servers.iter().any(known) {
+            item.mistake("is listed twice; remove one of the two");
+        }
+        let encrypted = |server: &Server| server.certified_name.is_some();
+        if (servers.first()).is_some_and(|first| encrypted(first) != encrypted(&server)) {
+            item.mistake("mixes http:// and https:// in one upstream; use one of the two");
+        }
+        servers.push(server);
+    }
+    (!servers.is_empty()).then_some(servers)
+}
+
+fn server(item: &Place<'_>, common: &Common<'_>) -> Option<Server> {
+    let parse = |place: &Place<'_>| place.parse(|url| parse_url(url, common));
+    if !item.is_table() {
+        return parse(item);
+    }
+    let mut table = item.table();
+    let weight = table.value("weight", 1, whole(1..=MAX_WEIGHT));
+    let server = table.required("url").and_then(|url| parse(&url))?;
+    Some(Server { weight, ..server })
+}
+
+/// Parses `http://host:port` and resolves it. The URL is not repeated in a message: it may hold a
+/// password by mistake.
+fn parse_url(url: &str, common: &Common<'_>) -> Result<Server, String> {
+    let (encrypted, authority) = match url.split_once("://") {
+        Some(("http", authority)) => (false, authority),
+        Some(("https", authority)) => (true, authority),
+        _ => return Err(format!("is not a server; {FORM}")),
+    };
+    if authority.contains('@') {
+        return Err(format!(
+            "holds a user or password; use `credential`, and {FORM}"
+        ));
+    }
+    if authority.contains(['/', '?', '#']) {
+        return Err(format!(
+            "holds a path or a query, which a server has not; {FORM}"
+        ));
+    }
+    let parsed: Authority = (authority.parse()).map_err(|_| format!("has an odd host; {FORM}"))?;
+    match parsed.port_u16() {
+        Some(1..) if !parsed.host().is_empty() => {}
+        _ => return Err(format!("has no host or no port of 1 to 65535; {FORM}")),
+    }
+    if common.tls && !encrypted {
+        return Err(
+            "is http://, and the upstream has settings for TLS; write https://, or \
+                    remove `tls`"
+                .into(),
+        );
+    }
+    let certified_name = match (encrypted, &common.server_name) {
+        (false, _) => None,
+        (true, Some(name)) => Some(name.clone()),
+        (true, None) => {
+            let host = parsed.host().trim_matches(['[', ']']);
+            let named = certified_name(host);
+            Some(named.map_err(|why| format!("{why}; write one in tls.server_name"))?)
+        }
+    };
+    let addresses = (common.environment.resolve)(authority)
+        .map_err(|error| format!("cannot be resolved ({error}); check the name"))?;
+    if addresses.is_empty() {
+        return Err("resolves to no address; check the name".into());
+    }
+    let own_host = || HeaderValue::from_str(authority).map_err(|_| format!("is odd; {FORM}"));
+    Ok(Server {
+        authority: authority.to_owned(),
+        host: common.host.clone().map_or_else(own_host, Ok)?,
+        certified_name,
+        addresses,
+        weight: 1,
+    })
+}
+
+/// A name or an address that a certificate can be valid for.
+pub(super) fn certified_name(name: &str) -> Result<String, String> {
+    // Pingora would look for a certificate of the name with `-` for `_`: another name.
+    if name.contains('_') {
+        return Err("has a `_`, which no name in a certificate has".into());
+    }
+    match ServerName::try_from(name) {
+        Ok(_) => Ok(name.to_owned()),
+        Err(_) => Err("is no name that a certificate can be for, such as vault.internal".into()),
+    }
+}

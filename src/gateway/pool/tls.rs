@@ -1,0 +1,122 @@
+//! What a TLS connection to an upstream is made with, read again when its files change.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use pingora::protocols::tls::CaType;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
+use rustls::pki_types::CertificateDer;
+use tracing::{error, info, warn};
+
+use crate::config::{ClientTls, TlsMaterial};
+use crate::metrics::Metrics;
+use crate::watch::{Watch, watch};
+
+/// The TLS of one upstream: the last files that were good.
+#[derive(Debug)]
+pub(super) struct UpstreamTls {
+    files: ClientTls,
+    dress: ArcSwap<Dress>,
+    known: Mutex<Arc<TlsMaterial>>,
+}
+
+/// The material in the form that Pingora takes.
+#[derive(Debug)]
+struct Dress {
+    ca: Option<Arc<CaType>>,
+    identity: Option<Arc<CertKey>>,
+    /// Pingora's key of the connections that may be used again does not cover the authorities, and
+    /// of a client certificate the serial number alone. This does: a connection that was made
+    /// with one dress is not used in another.
+    generation: u64,
+}
+
+impl UpstreamTls {
+    pub(super) fn new(files: &ClientTls) -> UpstreamTls {
+        UpstreamTls {
+            dress: ArcSwap::from_pointee(Dress::of(&files.material)),
+            known: Mutex::new(Arc::clone(&files.material)),
+            files: files.clone(),
+        }
+    }
+
+    /// Sets what verifies the server, and what shows it who the gateway is. Where no authorities
+    /// are named Pingora takes the system's, as they were when it was started.
+    pub(super) fn dress(&self, peer: &mut HttpPeer) {
+        let dress = self.dress.load();
+        peer.options.ca = dress.ca.clone();
+        peer.client_cert_key = dress.identity.clone();
+        peer.group_key = dress.generation;
+    }
+
+    /// Reads the files again from now on whenever they change, for as long as the watch lives.
+    /// Bad ones change nothing.
+    pub(super) fn watch(self: &Arc<Self>, upstream: &str, metrics: &Arc<Metrics>) -> Option<Watch> {
+        let files: Vec<PathBuf> = self.files.files().map(Path::to_owned).collect();
+        if files.is_empty() {
+            return None;
+        }
+        let (this, its_metrics) = (Arc::clone(self), Arc::clone(metrics));
+        let name = upstream.to_owned();
+        let watched = watch(
+            move || files.clone(),
+            move || this.reload_and_tell(&name, &its_metrics),
+        );
+        // What was written since the configuration was read.
+        self.reload_and_tell(upstream, metrics);
+        watched
+            .inspect_err(|error| error!(%error, %upstream, "cannot watch the TLS files of an upstream; use SIGHUP"))
+            .ok()
+    }
+
+    fn reload_and_tell(&self, upstream: &str, metrics: &Metrics) {
+        match self.reload() {
+            Ok(false) => {}
+            Ok(true) => {
+                metrics.tls_reload(true);
+                info!(%upstream, "the TLS files of an upstream were loaded; new connections use them");
+            }
+            Err(error) => {
+                metrics.tls_reload(false);
+                warn!(%upstream, "an upstream keeps its last good TLS files: {error}");
+            }
+        }
+    }
+
+    /// `false` if the files hold what they did.
+    fn reload(&self) -> Result<bool, String> {
+        // Held to the end: two at once could put the older one in force.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let material = self.files.load()?;
+        if material == **known {
+            return Ok(false);
+        }
+        self.dress.store(Arc::new(Dress::of(&material)));
+        *known = Arc::new(material);
+        Ok(true)
+    }
+}
+
+impl Dress {
+    fn of(material: &TlsMaterial) -> Dress {
+        static GENERATIONS: AtomicU64 = AtomicU64::new(1);
+        let der = |certificate: &CertificateDer<'_>| certificate.to_vec();
+        let roots = &material.roots;
+        // Parsing would panic; whoever made the material has seen that it does not.
+        let ca = roots
+            .iter()
+            .map(|root| WrappedX509::new(der(root), parse_x509));
+        let identity = material.identity.as_ref().map(|(chain, key)| {
+            let chain = chain.iter().map(der).collect();
+            Arc::new(CertKey::new(chain, key.secret_der().to_vec()))
+        });
+        Dress {
+            ca: (!roots.is_empty()).then(|| ca.collect()),
+            identity,
+            generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
