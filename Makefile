@@ -49,6 +49,11 @@ test-root: ## What takes root: real power loss under load (a disk image is copie
 	@scripts/setup test
 	$(CARGO) test --locked --test integration power:: -- --ignored --nocapture
 
+.PHONY: outage
+outage: ## What clients see while a backend is killed, stopped and started again, as a table
+	@scripts/setup test
+	$(CARGO) test --locked --test integration outage:: -- --nocapture --test-threads=1
+
 .PHONY: lint
 lint: ## Format, clippy and docs with warnings denied, and cargo-deny where it is installed
 	@scripts/setup build

@@ -22,6 +22,7 @@ mod identity;
 mod journal;
 mod metrics;
 mod model;
+mod outage;
 mod power;
 mod proxies;
 mod query;

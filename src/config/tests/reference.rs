@@ -130,6 +130,25 @@ fn the_settings_of_the_reference_are_the_real_defaults() {
 }
 
 #[test]
+fn the_configuration_for_vault_loads_without_a_warning() {
+    let text = include_str!("../../../conf/vault.yaml");
+    let ca = FILES.path().join("vault-ca.pem");
+    for name in ["payments-token", "web-token"] {
+        std::fs::write(FILES.path().join(name), "s.token").unwrap();
+    }
+    let text = text.replace("vault-ca.pem", ca.to_str().unwrap());
+    let file = FILES.path().join("vault.yaml");
+    let environment = Environment {
+        resolve: |_| Ok(vec![([10, 0, 0, 1], 8200).into()]),
+        ..environment()
+    };
+    let loaded = read(&text, &file, &environment);
+    let loaded = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.config.credentials.len(), 2);
+}
+
+#[test]
 fn the_registry_of_the_reference_lies_beside_it() {
     let config = reference().config;
     assert_eq!(config.registry, config.file.with_file_name("machines.yaml"));
