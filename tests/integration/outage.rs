@@ -1,6 +1,8 @@
 //! What clients see while one of two backends dies, stands still and comes back: `make outage`
 //! prints the tables.
 
+#![allow(clippy::print_stdout, reason = "`--nocapture` shows the tables")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
@@ -9,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::client::Client;
 use crate::support::gateway::{machine, raw, wait_for};
-use crate::support::process::{Process, free_address, unix_seconds};
+use crate::support::process::{Process, clock, free_address, unix_seconds};
 
 const CLIENTS: usize = 4;
 /// Between two requests of a client.
@@ -158,7 +160,7 @@ fn send(gateway: &Process, phase: &AtomicUsize, seen: &Mutex<Vec<Seen>>, sent: &
         }
         let path = format!("/{}", sent.fetch_add(1, Ordering::SeqCst));
         let lines = machine().sign("GET", &path, unix_seconds(), b"").lines();
-        let began = Instant::now();
+        let began = clock();
         let answer = client.exchange(&raw("GET", &path, &lines, b""));
         let took = began.elapsed();
         let words = match answer.status {
