@@ -192,7 +192,11 @@ impl Gateway {
         }
         // No single read may end before the whole has had its time.
         session.set_read_timeout(Some(2 * timeout));
-        Body::read(session, limit, timeout, &self.budget).await
+        tokio::select! {
+            biased; // a body that is there is served, also at the very end
+            body = Body::read(session, limit, timeout, &self.budget) => body,
+            () = self.leaving.ended() => Err(Refusal::NotReady),
+        }
     }
 
     /// Steps 8 to 10: signature, the machine's state, the nonce.

@@ -38,6 +38,7 @@ use pingora::connectors::http::Connector;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::edge::Edge;
 pub(crate) use self::origin::Origin;
@@ -68,17 +69,31 @@ pub struct Gateway {
 }
 
 /// Set, once and for good, when the gateway begins to shut down. Requests are still served; every
-/// answer says that it is the last on its connection.
+/// answer says that it is the last on its connection. At the end, those that are still being sent
+/// are told so.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Leaving(Arc<AtomicBool>);
+pub(crate) struct Leaving {
+    begun: Arc<AtomicBool>,
+    over: CancellationToken,
+}
 
 impl Leaving {
     pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.begun.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Gives up the requests that are not read yet.
+    pub(crate) fn end(&self) {
+        self.over.cancel();
+    }
+
+    /// Waits for that.
+    async fn ended(&self) {
+        self.over.cancelled().await;
     }
 }
 

@@ -78,6 +78,9 @@ pub struct Server {
 /// Longest wait at the end for records that are still queued.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Longest wait for refusals to reach the clients whose requests did not arrive in the grace period.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// Most connections to the admin listener at once: scrapers and probes are few.
 const ADMIN_CONNECTIONS: usize = 64;
 
@@ -297,7 +300,11 @@ impl Server {
         tasks.close();
         match tokio::time::timeout(self.shutdown.grace, tasks.wait()).await {
             Ok(()) => info!("every request has finished"),
-            Err(_) => info!(left = tasks.len(), "the grace period is over"),
+            Err(_) => {
+                info!(left = tasks.len(), "the grace period is over");
+                self.leaving.end();
+                let _ = tokio::time::timeout(LAST_WORDS, tasks.wait()).await;
+            }
         }
         let _ = stop_admin.send(true);
         if let Some(journal) = &self.journal {

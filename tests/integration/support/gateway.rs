@@ -56,6 +56,8 @@ pub struct Options {
     pub listener: String,
     /// The second in which it starts.
     pub start: u64,
+    /// How long requests in flight have at its end.
+    pub grace: &'static str,
     /// Another store of nonces.
     pub nonces: Option<Arc<dyn NonceStore>>,
 }
@@ -79,6 +81,7 @@ impl Default for Options {
             tls_more: String::new(),
             listener: String::new(),
             start: START,
+            grace: "10s",
             nonces: None,
         }
     }
@@ -261,8 +264,8 @@ fn write_files(folder: &Path, backend: &Backend, options: &Options) -> PathBuf {
     let config = format!(
         "listeners:\n{listeners}admin: {{ address: 127.0.0.1:0 }}\n\
          registry: {{ file: machines.yaml }}\nupstreams:\n  secrets:\n{servers}{}\
-         routes:\n{}audit: {{ file: {} }}\nshutdown: {{ delay: 0s, grace: 10s }}\n{}",
-        options.upstream, options.routes, options.audit, options.more,
+         routes:\n{}audit: {{ file: {} }}\nshutdown: {{ delay: 0s, grace: {} }}\n{}",
+        options.upstream, options.routes, options.audit, options.grace, options.more,
     );
     // No journal: the clock is the test's own, and restarts are tested with real processes.
     let replay = match options.more.contains("replay:") {
