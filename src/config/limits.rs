@@ -36,6 +36,9 @@ pub struct Limits {
     /// Most client connections open at once, default 20,000; further ones are closed at once.
     /// Each takes a file descriptor, and another while a request is with the backend.
     pub connections: usize,
+    /// Most of them of one source (an IPv4 address, an IPv6 /64), default 2,000. Trusted proxies have
+    /// no such limit; behind a PROXY line it is the client that counts.
+    pub connections_per_source: usize,
     /// Most HTTP/2 requests at once on one connection, default 128.
     pub h2_streams: u32,
 }
@@ -62,6 +65,7 @@ pub(super) fn read(mut table: Table<'_>, largest_body: u64) -> Limits {
             whole(1..=1_000_000_000),
         ),
         connections: table.value("connections", 20_000, whole(1..=1_000_000)),
+        connections_per_source: table.value("connections_per_source", 2_000, whole(1..=1_000_000)),
         h2_streams: table.value("h2_streams", 128, whole(1..=10_000)),
     }
 }

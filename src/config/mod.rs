@@ -29,6 +29,7 @@ mod routes;
 mod secret_file;
 mod signed_paths;
 mod takeover;
+mod throttle;
 mod tree;
 mod units;
 mod upstreams;
@@ -47,6 +48,7 @@ pub use proxies::TrustedProxies;
 pub use redis::{Endpoint, Password, Redis};
 pub use replay::Replay;
 pub use routes::{Mode, Route, Routes};
+pub use throttle::ThrottleSettings;
 pub use upstreams::{ClientFiles, ClientTls, Health, Server, TlsMaterial, Upstream};
 
 use mistakes::Notes;
@@ -88,6 +90,8 @@ pub struct Config {
     pub replay: Replay,
     /// Deadlines and budgets on the client's side.
     pub limits: Limits,
+    /// When a source that fails is turned away.
+    pub throttle: ThrottleSettings,
     /// Where the audit records go.
     pub audit: Audit,
     /// The diagnostic log.
@@ -186,7 +190,7 @@ fn config(
     base: &Path,
     environment: &Environment,
 ) -> (Option<Config>, Option<PathBuf>) {
-    root.not_yet(&["throttle", "tls"]);
+    root.not_yet(&["tls"]);
     let trusted_proxies = proxies::read(&mut root);
     let (listeners, admin) = listeners::read(&mut root, base, &trusted_proxies);
     let registry = root
@@ -217,6 +221,7 @@ fn config(
     let largest_body = routes.iter().map(|route| route.max_body).max().unwrap_or(0);
     let replay = replay::read(root.table("replay"), base, environment);
     let limits = limits::read(root.table("limits"), largest_body);
+    let throttle = throttle::read(root.table("throttle"));
     let audit = audit::read(root.table("audit"), base);
     let log = operation::log(root.table("log"));
     let shutdown = operation::shutdown(root.table("shutdown"));
@@ -239,6 +244,7 @@ fn config(
             identity_header,
             replay,
             limits,
+            throttle,
             audit,
             log,
             shutdown,

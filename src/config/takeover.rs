@@ -32,6 +32,10 @@ impl Config {
         kept("limits.keepalive", new.keepalive != old.keepalive);
         kept("limits.body_budget", new.body_budget != old.body_budget);
         kept("limits.connections", new.connections != old.connections);
+        kept(
+            "limits.connections_per_source",
+            new.connections_per_source != old.connections_per_source,
+        );
         kept("audit", self.audit != running.audit);
         kept("log", self.log != running.log);
         kept("shutdown", self.shutdown != running.shutdown);
@@ -42,6 +46,7 @@ impl Config {
                 keepalive: old.keepalive,
                 body_budget: old.body_budget,
                 connections: old.connections,
+                connections_per_source: old.connections_per_source,
                 ..self.limits
             },
             listeners: running.listeners.clone(),

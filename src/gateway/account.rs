@@ -132,6 +132,8 @@ impl Gateway {
             evidence,
         });
         self.count_refusal(stop, plan.counts(facts.route));
+        let (code, now) = (stop.refusal().code(), self.clock.now().mono);
+        (self.throttle).refused(source.client, code, now, &plan.config.throttle);
     }
 
     /// Writes down and counts a request whose head could not be read.

@@ -23,7 +23,7 @@ use super::refuse::Stop;
 use super::request_id::RequestId;
 use super::stamp::{self, Provenance};
 use crate::auth::decision::{Admitted, Attempt, Attributed};
-use crate::auth::headers::SigningHeaders;
+use crate::auth::headers::{SigningHeader, SigningHeaders};
 use crate::auth::message::BodyHash;
 use crate::auth::method::{METHODS, Method};
 use crate::auth::refusal::Refusal;
@@ -91,7 +91,7 @@ impl Gateway {
                     true => attributed,
                     false => attributed.look_up_again(|machine| self.registry.find(machine)),
                 };
-                let admitted = self.admit(attributed, &body, arrival).await;
+                let admitted = self.admit(attributed, &body, arrival, source).await;
                 let on_rest = self.clock.now().mono.saturating_sub(complete.mono);
                 self.metrics.observe_verify(on_head + on_rest);
                 let admitted = admitted?;
@@ -150,6 +150,13 @@ impl Gateway {
         let caller = match route.mode {
             Mode::Open => Caller::Anyone(Open::new(method, target)),
             Mode::Enforce => {
+                let claimed = head.headers.get(SigningHeader::MachineId.name());
+                self.throttle.check(
+                    source.client,
+                    claimed.map(|value| value.as_bytes()),
+                    arrival.mono,
+                    &plan.config.throttle,
+                )?;
                 let headers = SigningHeaders::parse(|header| {
                     framing::lines(&head.headers, HeaderName::from_static(header.name()))
                 })?;
@@ -205,6 +212,7 @@ impl Gateway {
         attributed: Attributed,
         body: &Body,
         arrival: Now,
+        source: Source,
     ) -> Result<Admitted, Stop> {
         let signed = attributed.verify(BodyHash::of(body.bytes()))?;
         let stamped = signed.timestamp().unix_seconds().cast_signed();
@@ -213,6 +221,8 @@ impl Gateway {
         let verified = signed.check_state(arrival.unix_seconds())?;
         let admitted = verified.claim(&*self.nonces).await?;
         let machine = &admitted.signed().machine().id;
+        // Behind the claim: whoever replays a captured request must not become familiar by it.
+        (self.throttle).verified(source.client, machine.as_str(), arrival.mono);
         (self.metrics).observe_fresh_skew(machine, arrival.unix_seconds(), skew);
         Ok(admitted)
     }

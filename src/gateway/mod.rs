@@ -28,6 +28,7 @@ mod recorded;
 mod refuse;
 mod request_id;
 mod stamp;
+mod throttle;
 mod whole_session;
 
 use std::sync::Arc;
@@ -41,12 +42,13 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::edge::Edge;
-pub(crate) use self::origin::Origin;
+pub(crate) use self::origin::{Origin, SourceKey};
 pub(crate) use self::plan::{Plan, window};
 
 use self::body::Budget;
 use self::forward::Forward;
 use self::pool::Site;
+use self::throttle::Throttle;
 use crate::audit::AuditLog;
 use crate::auth::decision;
 use crate::auth::replay::NonceStore;
@@ -65,6 +67,7 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     clock: Clock,
     budget: Budget,
+    throttle: Throttle,
     leaving: Leaving,
 }
 
@@ -136,6 +139,7 @@ impl Gateway {
             runtime: Handle::current(),
         };
         Arc::new(Gateway {
+            throttle: Throttle::new(Arc::clone(&metrics)),
             budget: Budget::new(config.limits.body_budget as usize, Arc::clone(&metrics)),
             plan: ArcSwap::from_pointee(Plan::new(config, &site, None)),
             site,

@@ -1,6 +1,7 @@
 //! Where connections and requests come from, as far as it is known or believed.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::HeaderMap;
 use pingora::protocols::http::ServerSession;
@@ -26,6 +27,32 @@ pub(super) struct Source {
     pub(super) client: Option<IpAddr>,
     /// `http` or `https`, as the client spoke it.
     pub(super) scheme: &'static str,
+}
+
+/// A source, as far as failures and connections are counted: an IPv4 address, or an IPv6 network of
+/// 64 bits, which is what one customer of a provider has at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SourceKey(IpAddr);
+
+impl SourceKey {
+    pub(crate) fn of(address: IpAddr) -> SourceKey {
+        SourceKey(match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let network = address.to_bits() & !u128::from(u64::MAX);
+                IpAddr::V6(Ipv6Addr::from_bits(network))
+            }
+            address => address,
+        })
+    }
+}
+
+impl fmt::Display for SourceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => address.fmt(f),
+            IpAddr::V6(network) => write!(f, "{network}/64"),
+        }
+    }
 }
 
 impl Source {

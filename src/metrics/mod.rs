@@ -47,6 +47,7 @@ pub struct Metrics {
     skew: Histogram,
     recent_skews: Recent,
     clock_offset: IntGauge,
+    source_bans: IntCounter,
     clock_steps: IntCounter,
     machines: Machines,
     nonces: IntGauge,
@@ -137,6 +138,10 @@ impl Metrics {
             clock_steps: declare.counter(
                 "clock_steps_total",
                 "Times the wall clock was found set by more than two seconds, or the machine to have been suspended.",
+            )?,
+            source_bans: declare.counter(
+                "source_bans_total",
+                "Times a source was turned away for a while because of its failures (throttle).",
             )?,
             machines: Machines::declare(&declare)?,
             servers: servers::Servers::declare(&declare)?,
@@ -291,6 +296,11 @@ impl Metrics {
     /// A registry file was refused; the one before stays in force.
     pub fn registry_rejected(&self) {
         self.registry_rejected.inc();
+    }
+
+    /// Counts a ban of a source.
+    pub fn source_banned(&self) {
+        self.source_bans.inc();
     }
 
     /// Counts an attempt to load the configuration again.

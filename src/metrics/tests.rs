@@ -6,7 +6,7 @@ use super::buckets::UPSTREAM_BUCKETS;
 use super::*;
 
 /// The published names and types: dashboards and alerts depend on them.
-const CONTRACT: [(&str, &str); 25] = [
+const CONTRACT: [(&str, &str); 26] = [
     ("countersign_audit_records_total", "counter"),
     ("countersign_body_buffer_bytes", "gauge"),
     ("countersign_build_info", "gauge"),
@@ -31,6 +31,7 @@ const CONTRACT: [(&str, &str); 25] = [
     ("countersign_replay_store_errors_total", "counter"),
     ("countersign_replay_store_seconds", "histogram"),
     ("countersign_requests_total", "counter"),
+    ("countersign_source_bans_total", "counter"),
     ("countersign_spoofed_identity_total", "counter"),
     ("countersign_tls_reloads_total", "counter"),
     ("countersign_upstream_seconds", "histogram"),

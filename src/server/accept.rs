@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::sources::{Place, Sources};
 use super::tls::Tls;
 use super::{http2, proxy_line};
 use crate::auth::refusal::Code;
@@ -59,6 +60,8 @@ pub(super) struct AcceptLoop<A> {
     /// One permit a connection; none left means that a new connection is closed at once, counted
     /// as `overloaded`: before TLS there is no way to say it.
     pub(super) permits: Arc<Semaphore>,
+    /// The connections of each source, and whose are not counted; `None` where none are.
+    pub(super) sources: Option<(Arc<Sources>, TrustedProxies)>,
     /// Whether the last connection found no permit, so that the log says it once.
     pub(super) full: AtomicBool,
     /// Connections closed because of their PROXY line, or the lack of one.
@@ -115,6 +118,9 @@ impl<A: Serve> AcceptLoop<A> {
             let _permit = permit;
             let _counted = this.metrics.as_ref().map(Counted::new);
             let Some(origin) = this.origin(&mut stream, peer, &door).await else {
+                return;
+            };
+            let Ok(_place) = this.place(origin) else {
                 return;
             };
             let app = this.app.serving(origin, &door);
@@ -186,6 +192,29 @@ impl<A: Serve> AcceptLoop<A> {
                 None
             }
         }
+    }
+
+    /// The connection's place among those of its source; `None` where those are not counted.
+    ///
+    /// # Errors
+    ///
+    /// The source has as many as one may have; it is told as little as where all are taken.
+    fn place(&self, origin: Origin) -> Result<Option<Place>, ()> {
+        let Some((sources, trusted)) = &self.sources else {
+            return Ok(None);
+        };
+        let address = match origin.proxied {
+            Some(client) => client,
+            None if trusted.contains(origin.peer) => return Ok(None),
+            None => origin.peer,
+        };
+        let place = sources.enter(address);
+        if place.is_none()
+            && let Some(metrics) = &self.metrics
+        {
+            metrics.refused(Code::Overloaded);
+        }
+        place.map(Some).ok_or(())
     }
 
     /// Counts a connection that cannot be what it should be, and says so now and then.

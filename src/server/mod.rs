@@ -4,12 +4,14 @@
 mod accept;
 mod admin;
 mod clock_watch;
+mod descriptors;
 mod http2;
 mod parts;
 mod proxy_line;
 mod readiness;
 mod reload;
 mod shutdown;
+mod sources;
 mod tls;
 
 use std::net::SocketAddr;
@@ -28,10 +30,11 @@ use self::clock_watch::ClockWatch;
 use self::parts::{bind, metrics, open_audit};
 use self::readiness::Readiness;
 use self::reload::Reloading;
+use self::sources::Sources;
 use crate::audit::AuditLog;
 use crate::auth::replay::NonceStore;
 use crate::clock::Clock;
-use crate::config::{Config, Shutdown};
+use crate::config::{Config, Shutdown, TrustedProxies};
 use crate::gateway::{Edge, Gateway, Leaving, Parts, window};
 use crate::metrics::Metrics;
 use crate::nonces::{JournaledNonces, MemoryNonces, Quotas, SharedNonces};
@@ -70,6 +73,8 @@ pub struct Server {
     /// To be closed when nothing is in flight any more.
     journal: Option<Arc<JournaledNonces>>,
     permits: Arc<Semaphore>,
+    sources: Arc<Sources>,
+    trusted: TrustedProxies,
     handshake: Duration,
     idle: Duration,
     shutdown: Shutdown,
@@ -187,7 +192,10 @@ impl Server {
         }
         let (admin_listener, admin_address) = bind(config.admin).await?;
 
+        descriptors::provide(config.limits.connections);
         let permits = Arc::new(Semaphore::new(config.limits.connections));
+        let sources = Sources::new(config.limits.connections_per_source);
+        let trusted = config.trusted_proxies.clone();
         let handshake = config.limits.header_timeout;
         let idle = config.limits.keepalive;
         let shutdown = config.shutdown.clone();
@@ -231,6 +239,8 @@ impl Server {
             audit,
             journal: None,
             permits,
+            sources,
+            trusted,
             handshake,
             idle,
             shutdown,
@@ -259,6 +269,7 @@ impl Server {
             app: self.edge,
             metrics: Some(self.metrics),
             permits: self.permits,
+            sources: Some((self.sources, self.trusted)),
             full: AtomicBool::new(false),
             turned_away: AtomicU64::new(0),
             handshake: self.handshake,
@@ -273,6 +284,7 @@ impl Server {
             app: Arc::new(self.admin),
             metrics: None,
             permits: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
+            sources: None,
             full: AtomicBool::new(false),
             turned_away: AtomicU64::new(0),
             handshake: self.handshake,

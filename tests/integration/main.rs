@@ -34,6 +34,7 @@ mod routes;
 mod shared;
 mod shutdown;
 mod siege;
+mod throttle;
 mod trail;
 mod upstream;
 mod upstream_health;

@@ -95,7 +95,6 @@ fn unknown_keys_are_refused_at_every_level() {
 #[test]
 fn a_key_of_a_later_version_is_told_from_an_unknown_one() {
     for (key, text) in [
-        ("throttle", minimal_and("throttle: { ban: 60s }")),
         ("routes[0].mode", with_route("mode: observe")),
         (
             "routes[0].bearer_until",

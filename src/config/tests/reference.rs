@@ -119,6 +119,7 @@ fn the_settings_of_the_reference_are_the_real_defaults() {
     assert_eq!(reference.routes, minimal.routes);
     assert_eq!(reference.replay, minimal.replay);
     assert_eq!(reference.limits, minimal.limits);
+    assert_eq!(reference.throttle, minimal.throttle);
     assert_eq!(reference.audit, minimal.audit);
     assert_eq!(reference.log, minimal.log);
     assert_eq!(reference.shutdown, minimal.shutdown);

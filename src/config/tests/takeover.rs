@@ -26,6 +26,10 @@ fn each_key_that_needs_a_restart_is_named_and_keeps_its_value() {
         ("limits.keepalive", "limits: { keepalive: 1s }"),
         ("limits.body_budget", "limits: { body_budget: 1GiB }"),
         ("limits.connections", "limits: { connections: 1 }"),
+        (
+            "limits.connections_per_source",
+            "limits: { connections_per_source: 1 }",
+        ),
         ("audit", "audit: { deadline: 1s }"),
         ("log", "log: { level: debug }"),
         ("shutdown", "shutdown: { delay: 1s }"),

@@ -241,6 +241,7 @@ impl Drop for Process {
 }
 
 /// Writes a configuration, a registry with the common machine, and nothing else.
+/// Without a throttle: machines and attackers of a test come from one address.
 pub fn write_configuration(
     folder: &Path,
     backend: &Backend,
@@ -255,7 +256,7 @@ pub fn write_configuration(
             "listeners:\n  - address: {address}\nadmin: {{ address: {admin} }}\n\
              registry: {{ file: machines.yaml }}\nupstreams:\n  secrets:\n    servers: [\"http://{}\"]\n\
              routes:\n  - {{ path: /, upstream: secrets }}\naudit: {{ file: audit.jsonl }}\n\
-             shutdown: {shutdown}\n",
+             throttle: {{ failures_per_minute: 0 }}\nshutdown: {shutdown}\n",
             backend.address
         ),
     )
