@@ -223,13 +223,36 @@ fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// `host [":" port]` without user information (RFC 3986, section 3.2), by its alphabet.
+/// `host [":" port]` without user information (RFC 3986, section 3.2): a name or an address by its
+/// alphabet, an IPv6 address in brackets, and a port of one to five digits.
 fn is_authority(value: &[u8]) -> bool {
     const MAX_LEN: usize = 255 + 6;
-    (1..=MAX_LEN).contains(&value.len())
-        && value.iter().all(|b| {
-            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'~' | b':' | b'[' | b']')
-        })
+    let end = |text: &[u8], end: u8| text.iter().position(|&b| b == end).unwrap_or(text.len());
+    let (is_host, port) = match value.strip_prefix(b"[") {
+        Some(address) => {
+            let (address, rest) = address.split_at(end(address, b']'));
+            let alphabet = |b: &u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.');
+            let is_address = !address.is_empty() && address.iter().all(alphabet);
+            (
+                is_address && !rest.is_empty(),
+                rest.get(1..).unwrap_or_default(),
+            )
+        }
+        None => {
+            let (name, rest) = value.split_at(end(value, b':'));
+            let alphabet =
+                |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'~');
+            (!name.is_empty() && name.iter().all(alphabet), rest)
+        }
+    };
+    let is_port = match port {
+        [] => true,
+        [b':', digits @ ..] => {
+            (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    };
+    value.len() <= MAX_LEN && is_host && is_port
 }
 
 /// `Connection` may name nothing but itself: a header that it names is dropped on the way, also

@@ -261,6 +261,8 @@ impl Server {
     /// more connections, requests in flight finish within the grace period. Idle, it returns as
     /// soon as the delay is over.
     pub async fn run(self, stop: impl Future<Output = ()>) {
+        // Before anybody is answered: to whom is ready a SIGHUP may come, and unheard it kills.
+        let watching = (self.reloading.start(), self.clock_watch.start());
         let (stop_serving, shutdown) = watch::channel(false);
         let (stop_admin, admin_shutdown) = watch::channel(false);
         let tasks = TaskTracker::new();
@@ -296,7 +298,6 @@ impl Server {
             socket: self.admin_listener,
             door: Arc::default(),
         }));
-        let watching = (self.reloading.start(), self.clock_watch.start());
         for address in &self.addresses {
             info!(%address, "accepting requests");
         }

@@ -1,14 +1,16 @@
 //! Certificates, and servers that have one.
 
 use std::fs;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
 /// Writes `cert.pem` and `key.pem`, self-signed for `localhost`.
 pub fn write_certificate(folder: &Path) {
@@ -78,4 +80,29 @@ pub fn server_config(folder: &Path, clients: Option<&Path>) -> ServerConfig {
     };
     let chain = certificates(&folder.join("cert.pem"));
     builder.with_single_cert(chain, key).unwrap()
+}
+
+/// A TLS connection to a gateway whose certificate lies in `folder`, with this protocol by ALPN.
+pub fn dial(
+    address: SocketAddr,
+    folder: &Path,
+    protocol: &[u8],
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(folder.join("cert.pem")).unwrap();
+    roots.add(certificate).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = ClientConnection::new(Arc::new(config), name).unwrap();
+    let stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    StreamOwned::new(session, stream)
 }
