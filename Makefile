@@ -82,9 +82,19 @@ bench-audit: ## What an audit record costs, and how long a million of them take 
 	$(CARGO) bench --locked --bench audit
 
 .PHONY: bench-flood
-bench-flood: ## A million bad requests beside honest ones: their latency, and what the audit trail takes
+bench-flood: ## Floods of bad requests beside honest ones: their latency, and what the audit trail takes
 	@scripts/setup build
 	$(CARGO) bench --locked --bench flood
+
+.PHONY: bench-timing
+bench-timing: ## Whether time tells an unknown machine from a bad signature
+	@scripts/setup build
+	$(CARGO) bench --locked --bench timing
+
+.PHONY: soak
+soak: ## Honest load and every kind of attack at once, for MINUTES (5), as a table
+	@scripts/setup test
+	SOAK_MINUTES=$(or $(MINUTES),5) $(CARGO) bench --locked --bench soak
 
 .PHONY: build
 build: ## The release binary, in target/release (fat LTO: minutes)

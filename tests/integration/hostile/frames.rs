@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use rustls::{ClientConnection, StreamOwned};
 
 use super::Field;
-use crate::support::gateway::{Options, machine, wait_for};
+use crate::support::backend::{self, Backend};
+use crate::support::gateway::{Gateway, Options, machine, wait_for};
 use crate::support::tls;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -320,6 +321,26 @@ fn a_body_that_stands_still_ends_at_its_deadline() {
     });
     assert_eq!(field.backend.connections(), 0);
     field.goes_on();
+}
+
+#[test]
+fn a_client_that_opens_no_window_for_its_answer_is_given_up() {
+    let backend = Backend::answering(|_| backend::ok(&vec![b'a'; 1 << 20]));
+    let options = Options {
+        more: "limits: { write_timeout: 300ms, keepalive: 1s }\n".into(),
+        tls: true,
+        ..Options::default()
+    };
+    let gateway = Gateway::with(&backend, options);
+    let field = Field { backend, gateway };
+    let mut frames = Frames::connect(&field);
+    let fields = good(&field, "GET", "/a", b"");
+    frames.send(HEADERS, END_STREAM | END_HEADERS, 1, &encoded(&fields));
+    assert!(frames.is_broken_off(1));
+    let ended = "countersign_requests_total{auth=\"signature\",outcome=\"failed\",route=\"/\"}";
+    wait_for("its end", || {
+        (field.gateway.metric(ended) == 1.0).then_some(())
+    });
 }
 
 #[test]
