@@ -237,6 +237,21 @@ fn a_look_up_that_does_not_tell_counts_as_a_refusal_of_the_credential() {
 }
 
 #[test]
+fn a_look_up_without_an_answer_ends_after_two_seconds_and_vouches_for_nothing() {
+    let backend = Backend::answering(|seen| {
+        if seen.target == CHECK {
+            std::thread::sleep(Duration::from_secs(6));
+        }
+        b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n".to_vec()
+    });
+    let gateway = gateway(&backend, &format!("    check: GET {CHECK}\n"));
+    assert_eq!(
+        ask(&gateway, &machine(), "/a").code(),
+        "upstream_credential"
+    );
+}
+
+#[test]
 fn the_backend_is_asked_seldom_and_again_after_a_while() {
     let (backend, statuses) = refusing();
     let gateway = gateway(&backend, &format!("    check: GET {CHECK}\n"));
