@@ -18,6 +18,7 @@ mod clock;
 mod command_line;
 mod credentials;
 mod deadlines;
+mod fuzz;
 mod hostile;
 mod identity;
 mod journal;
