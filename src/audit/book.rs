@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::chain::Head;
-use super::checkpoint::Signer;
+use super::checkpoint::{Domain, Signer};
 use super::flood::Flood;
 use super::line;
 use super::queue::{Item, Kind};
@@ -30,8 +30,9 @@ pub struct Checkpoints {
 pub(super) struct Book {
     head: Head,
     /// What the next line has to say before any other.
-    opening: Option<Opening>,
+    opening: Option<First>,
     checkpoints: Checkpoints,
+    domain: Domain,
     /// Records since the last checkpoint.
     unsigned: u64,
     /// When the first of them was written, on the monotonic clock.
@@ -40,8 +41,16 @@ pub(super) struct Book {
     flood: Option<Arc<Flood>>,
 }
 
+/// What a book is opened with.
+pub(super) struct Opening {
+    pub(super) checkpoints: Checkpoints,
+    /// The bound on the refusals that go into this stream.
+    pub(super) flood: Option<Arc<Flood>>,
+    pub(super) domain: Domain,
+}
+
 #[derive(Clone, Copy)]
-struct Opening {
+struct First {
     event: &'static str,
     /// The line before it was cut off.
     torn: bool,
@@ -49,21 +58,22 @@ struct Opening {
 
 impl Book {
     /// `found` is what the sink held already.
-    pub(super) fn open(found: &Found, checkpoints: Checkpoints, flood: Option<Arc<Flood>>) -> Book {
+    pub(super) fn open(found: &Found, opening: Opening) -> Book {
         let event = match found.head {
             Some(_) => "restart",
             None => "begin",
         };
         Book {
             head: found.head.unwrap_or(Head::START),
-            opening: Some(Opening {
+            opening: Some(First {
                 event,
                 torn: found.torn,
             }),
-            checkpoints,
+            checkpoints: opening.checkpoints,
+            domain: opening.domain,
             unsigned: 0,
             unsigned_since: Duration::ZERO,
-            flood,
+            flood: opening.flood,
         }
     }
 
@@ -78,7 +88,7 @@ impl Book {
     ) {
         if prepared.reopened || prepared.torn {
             let known = self.opening.take();
-            self.opening = Some(Opening {
+            self.opening = Some(First {
                 event: known.map_or("reopen", |opening| opening.event),
                 torn: prepared.torn || known.is_some_and(|opening| opening.torn),
             });
@@ -98,7 +108,10 @@ impl Book {
         }
         if let Some(signer) = &self.checkpoints.signer
             && self.is_due(batch.len() as u64, now, closing)
-            && let Some(mut item) = own(Kind::Checkpoint, &signer.sign(head, now.wall_ms))
+            && let Some(mut item) = own(
+                Kind::Checkpoint,
+                &signer.sign(self.domain, head, now.wall_ms),
+            )
         {
             item.head = head.link(&mut item.line);
             batch.push(item);
@@ -131,7 +144,7 @@ impl Book {
                 || (self.unsigned > 0 && waited >= self.checkpoints.interval))
     }
 
-    fn opening_line(&self, opening: Opening, now: Now) -> impl Serialize + use<> {
+    fn opening_line(&self, opening: First, now: Now) -> impl Serialize + use<> {
         #[derive(Serialize)]
         struct Line {
             ts: Timestamp,

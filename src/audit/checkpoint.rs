@@ -10,6 +10,16 @@ use serde::Serialize;
 use super::chain::Head;
 use super::timestamp::Timestamp;
 
+/// Which stream of lines is signed: a checkpoint of one must not pass for one of the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Domain {
+    /// The trail: every accepted request is in it.
+    #[default]
+    Trail,
+    /// The refusals that strangers cause, where they have a file of their own.
+    Refusals,
+}
+
 /// Signs checkpoints. The private key is wiped when it is dropped.
 pub struct Signer(SigningKey);
 
@@ -20,7 +30,7 @@ impl Signer {
     }
 
     /// The record of a checkpoint at `head`, at `wall_ms` (Unix milliseconds).
-    pub(super) fn sign(&self, head: Head, wall_ms: u64) -> impl Serialize + use<> {
+    pub(super) fn sign(&self, domain: Domain, head: Head, wall_ms: u64) -> impl Serialize + use<> {
         #[derive(Serialize)]
         struct Line {
             ts: Timestamp,
@@ -32,7 +42,7 @@ impl Signer {
         let ts = Timestamp { unix_ms: wall_ms };
         let signature = self
             .0
-            .sign(message(&head.to_string(), &ts.to_string()).as_bytes());
+            .sign(message(domain, &head.to_string(), &ts.to_string()).as_bytes());
         Line {
             ts,
             decision: "checkpoint",
@@ -44,18 +54,22 @@ impl Signer {
 }
 
 /// Whether `signature`, in base64, is one of `key` over a checkpoint. Anything odd is none.
-pub fn verifies(key: &VerifyingKey, head: &str, ts: &str, signature: &str) -> bool {
+pub fn verifies(key: &VerifyingKey, domain: Domain, head: &str, ts: &str, signature: &str) -> bool {
     let signature =
         (STANDARD.decode(signature).ok()).and_then(|bytes| Signature::from_slice(&bytes).ok());
     signature.is_some_and(|signature| {
-        key.verify_strict(message(head, ts).as_bytes(), &signature)
+        key.verify_strict(message(domain, head, ts).as_bytes(), &signature)
             .is_ok()
     })
 }
 
 /// What is signed. Its beginning keeps it from being anything else that the key might sign.
-fn message(head: &str, ts: &str) -> String {
-    format!("countersign-audit-checkpoint-1:{head}:{ts}")
+fn message(domain: Domain, head: &str, ts: &str) -> String {
+    let name = match domain {
+        Domain::Trail => "audit",
+        Domain::Refusals => "audit-refusals",
+    };
+    format!("countersign-{name}-checkpoint-1:{head}:{ts}")
 }
 
 #[cfg(test)]
@@ -69,13 +83,19 @@ mod tests {
             seq: 12,
             hash: [0xab; 32],
         };
-        let line = Signer::new(key.clone()).sign(head, 1_750_000_000_123);
+        let line = Signer::new(key.clone()).sign(Domain::Trail, head, 1_750_000_000_123);
         (key.verifying_key(), serde_json::to_value(line).unwrap())
     }
 
     fn good(key: &VerifyingKey, line: &serde_json::Value) -> bool {
         let text = |name: &str| line[name].as_str().unwrap().to_owned();
-        verifies(key, &text("head"), &text("ts"), &text("signature"))
+        verifies(
+            key,
+            Domain::Trail,
+            &text("head"),
+            &text("ts"),
+            &text("signature"),
+        )
     }
 
     #[test]

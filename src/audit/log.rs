@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::book::Checkpoints;
+use super::checkpoint::Domain;
 use super::flood::Flood;
 use super::queue::Kind;
 use super::stream::Stream;
@@ -27,6 +28,8 @@ pub struct AuditLog {
     /// Refusals before a signature has verified; `None`: they go into the trail.
     strangers: Option<Stream>,
     flood: Arc<Flood>,
+    /// The bound on refusals after a signature has verified.
+    signed: Arc<Flood>,
     metrics: Arc<Metrics>,
     clock: Clock,
     deadline: Duration,
@@ -55,18 +58,28 @@ impl AuditLog {
         metrics: Arc<Metrics>,
     ) -> io::Result<AuditLog> {
         let flood = Arc::new(Flood::new(strangers.per_second));
-        let start = |sink, has_strangers: bool| {
+        // Whoever has a key, if it is a disabled machine's, must not fill the trail's disk either.
+        let signed = match strangers.sink {
+            Some(_) => Arc::new(Flood::new(strangers.per_second)),
+            None => Arc::clone(&flood),
+        };
+        let start = |sink, flood: &Arc<Flood>, domain| {
             Stream::start(
                 sink,
                 checkpoints.clone(),
-                has_strangers.then(|| Arc::clone(&flood)),
+                Some(Arc::clone(flood)),
+                domain,
                 clock.clone(),
                 Arc::clone(&metrics),
             )
         };
+        let own = strangers.sink;
         Ok(AuditLog {
-            trail: start(sink, strangers.sink.is_none())?,
-            strangers: strangers.sink.map(|sink| start(sink, true)).transpose()?,
+            trail: start(sink, &signed, Domain::Trail)?,
+            strangers: own
+                .map(|sink| start(sink, &flood, Domain::Refusals))
+                .transpose()?,
+            signed,
             flood,
             metrics,
             clock,
@@ -113,19 +126,20 @@ impl AuditLog {
         }
     }
 
-    /// Records a refusal. Never waits; left out, and counted, when the queue is half full, and,
-    /// where no signature has verified, when there are too many.
+    /// Records a refusal. Never waits; left out, and counted, when the queue is half full, or when
+    /// there are too many.
     pub fn refused(&self, record: &Refused<'_>) {
-        let stream = match record.evidence {
-            Evidence::Signed(_) => &self.trail,
+        let (flood, stream) = match record.evidence {
+            Evidence::Signed(_) => (&self.signed, &self.trail),
             Evidence::Claimed(_) => {
-                if !self.flood.admits(record.code, self.clock.now()) {
-                    self.metrics.audit_record(AuditResult::Dropped);
-                    return;
-                }
-                self.strangers.as_ref().unwrap_or(&self.trail)
+                let stream = self.strangers.as_ref().unwrap_or(&self.trail);
+                (&self.flood, stream)
             }
         };
+        if !flood.admits(record.code, self.clock.now()) {
+            self.metrics.audit_record(AuditResult::Dropped);
+            return;
+        }
         // Counted there; whom it concerns has had its answer.
         let _ = stream.push(Kind::Refused, record, None);
     }

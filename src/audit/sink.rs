@@ -1,19 +1,17 @@
 //! Where lines go: a file that is followed when it is moved away, or standard output.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+mod file;
+
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use self::file::{FileId, greatest_number, id, is_locked, open};
 use super::chain::Head;
 use super::tail;
-
-/// Owner reads and writes, the group reads (log shippers do), nobody else: records name machines
-/// and paths.
-const MODE: u32 = 0o640;
 
 /// Pause before a descriptor that somebody set to non-blocking is tried again.
 const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(5);
@@ -27,6 +25,8 @@ pub struct Sink {
     mid_line: bool,
     /// What the file held when it was first opened.
     found: Found,
+    /// Holds the lock on the file: two processes that wrote to it would break each other's chain.
+    lock: Option<File>,
 }
 
 /// A file known by its path, and which one it was when it was opened.
@@ -69,12 +69,6 @@ pub(super) struct Prepared {
     pub(super) torn: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct FileId {
-    device: u64,
-    inode: u64,
-}
-
 /// A write that failed.
 #[derive(Debug)]
 pub(super) struct Torn {
@@ -111,6 +105,7 @@ impl Sink {
                 torn: file.mid_line,
             },
             mid_line: file.mid_line,
+            lock: Some(file.out.try_clone()?),
             file: Some(Followed {
                 path: path.to_owned(),
                 opened: file.id,
@@ -131,7 +126,38 @@ impl Sink {
             file: None,
             mid_line: false,
             found: Found::default(),
+            lock: None,
         }
+    }
+
+    /// Takes the file for this process alone, and reads where its chain stands now; `false` while
+    /// another process has it. Not before that may anything be written.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system refuses.
+    pub(super) fn claim(&mut self) -> io::Result<bool> {
+        if self.file.is_none() {
+            return Ok(true);
+        }
+        match self.follow() {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Ok(false),
+            outcome => outcome?,
+        };
+        let (Some(lock), Some(file)) = (&self.lock, &mut self.file) else {
+            return Ok(true);
+        };
+        if !is_locked(lock)? {
+            return Ok(false);
+        }
+        // Another may have written since it was opened.
+        file.size = lock.metadata()?.len();
+        self.mid_line = file.size > 0 && !tail::ends_a_line(&file.path);
+        self.found = Found {
+            head: tail::head(&file.path)?,
+            torn: self.mid_line,
+        };
+        Ok(true)
     }
 
     /// What the file held when it was first opened; nothing for what cannot be read back.
@@ -151,11 +177,16 @@ impl Sink {
     ///
     /// Whatever the system refuses.
     pub(super) fn prepare(&mut self, wall_ms: u64) -> io::Result<Prepared> {
-        self.put_aside(wall_ms)?;
-        let reopened = self.follow()?;
+        // First: what is not there any more cannot be put aside.
+        let mut reopened = self.follow()?;
+        if self.put_aside(wall_ms)? {
+            reopened |= self.follow()?;
+        }
         let torn = std::mem::take(&mut self.mid_line);
         if torn {
-            write_fully(&mut self.out, b"\n").map_err(|torn| {
+            // A line that lacked nothing but its end must not become whole: its number is given out
+            // again.
+            write_fully(&mut self.out, b" \n").map_err(|torn| {
                 self.mid_line = true;
                 torn.error
             })?;
@@ -189,80 +220,40 @@ impl Sink {
         let in_place = fs::metadata(&file.path).is_ok_and(|found| id(&found) == file.opened);
         if !in_place {
             let opened = open(&file.path)?;
+            if !is_locked(&opened.out)? {
+                let why = "another process writes to it";
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
+            }
+            self.lock = Some(opened.out.try_clone()?);
             (file.opened, file.size, file.born) = (opened.id, opened.size, opened.born);
             (self.out, self.mid_line) = (Box::new(opened.out), opened.mid_line);
         }
         Ok(!in_place)
     }
 
-    /// Renames a file that has reached its bounds, under a name that nothing has.
-    fn put_aside(&mut self, wall_ms: u64) -> io::Result<()> {
+    /// Renames a file that has reached its bounds, under a number above all that are there: a later
+    /// file must not come before an earlier one. Whether it did.
+    fn put_aside(&mut self, wall_ms: u64) -> io::Result<bool> {
         let Some(file) = &self.file else {
-            return Ok(());
+            return Ok(false);
         };
         let age = Duration::from_millis(wall_ms.saturating_sub(file.born));
         let is_full = file.bounds.size.is_some_and(|most| file.size >= most);
         let is_old = file.bounds.age.is_some_and(|most| age >= most);
         if file.size == 0 || !(is_full || is_old) {
-            return Ok(());
+            return Ok(false);
         }
-        let aside = |number: u64| {
-            let mut name = file.path.clone().into_os_string();
-            name.push(format!(".{number}"));
-            PathBuf::from(name)
+        let number = match file.bounds.keep_one {
+            true => 1,
+            false => greatest_number(&file.path)?.saturating_add(1),
         };
-        let mut number = 1;
-        while !file.bounds.keep_one && fs::symlink_metadata(aside(number)).is_ok() {
-            number += 1;
+        let mut aside = file.path.clone().into_os_string();
+        aside.push(format!(".{number}"));
+        match fs::rename(&file.path, aside) {
+            // Somebody else was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            outcome => outcome.map(|()| true),
         }
-        fs::rename(&file.path, aside(number))
-    }
-}
-
-/// A file as it was opened.
-struct Opened {
-    out: File,
-    id: FileId,
-    size: u64,
-    born: u64,
-    mid_line: bool,
-}
-
-fn open(path: &Path) -> io::Result<Opened> {
-    let with_path =
-        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
-        let why = "it is a named pipe, and opening one waits for its reader; use standard output";
-        return Err(with_path(io::Error::new(io::ErrorKind::InvalidInput, why)));
-    }
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(MODE)
-        .open(path)
-        .map_err(with_path)?;
-    let metadata = file.metadata().map_err(with_path)?;
-    let mid_line = metadata.is_file() && metadata.len() > 0 && !tail::ends_a_line(path);
-    // Where the file system does not tell its birth, it is as old as its last change.
-    let born = metadata.created().or_else(|_| metadata.modified());
-    Ok(Opened {
-        id: id(&metadata),
-        size: metadata.len(),
-        born: born.map_or(0, unix_ms),
-        mid_line,
-        out: file,
-    })
-}
-
-fn unix_ms(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn id(metadata: &Metadata) -> FileId {
-    FileId {
-        device: metadata.dev(),
-        inode: metadata.ino(),
     }
 }
 

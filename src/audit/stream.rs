@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::book::{Book, Checkpoints};
+use super::book::{Checkpoints, Opening};
+use super::checkpoint::Domain;
 use super::flood::Flood;
 use super::queue::{Ack, Item, Kind, Queue};
 use super::writer::{Complaints, Health, Writer};
@@ -34,13 +35,19 @@ impl Stream {
         sink: Sink,
         checkpoints: Checkpoints,
         flood: Option<Arc<Flood>>,
+        domain: Domain,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> io::Result<Stream> {
         let queue = Arc::new(Queue::default());
         let health = Arc::new(Health::default());
-        let writer = Writer {
-            book: Book::open(sink.found(), checkpoints, flood),
+        let opening = Opening {
+            checkpoints,
+            flood,
+            domain,
+        };
+        let mut writer = Writer {
+            book: None,
             queue: Arc::clone(&queue),
             sink,
             health: Arc::clone(&health),
@@ -50,7 +57,11 @@ impl Stream {
         };
         let thread = thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || writer.run())?;
+            .spawn(move || {
+                if writer.claim(opening) {
+                    writer.run();
+                }
+            })?;
         Ok(Stream {
             queue,
             health,

@@ -3,10 +3,11 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use super::AuditError;
-use super::book::Book;
+use super::book::{Book, Opening};
 use super::queue::{Item, Queue, Wake};
 use super::sink::{Sink, Torn};
 use crate::clock::Clock;
@@ -52,10 +53,41 @@ pub(super) struct Writer {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     pub(super) complaints: Complaints,
-    pub(super) book: Book,
+    /// `None` until the sink is this process's own.
+    pub(super) book: Option<Book>,
 }
 
+/// How often a sink that another process has is asked for.
+const CLAIM: Duration = Duration::from_millis(200);
+
 impl Writer {
+    /// Waits until no other process writes to the sink, and opens the book where that one left it;
+    /// `false` if the log was closed first.
+    pub(super) fn claim(&mut self, opening: Opening) -> bool {
+        let mut told = false;
+        loop {
+            match self.sink.claim() {
+                Ok(true) => break,
+                Ok(false) if !told => tracing::warn!(
+                    file = self.sink.name(),
+                    "another process writes this audit file: waiting, and accepting nothing, until it ends"
+                ),
+                Ok(false) => {}
+                // Whatever it is, writing will meet it again, and say so.
+                Err(_) => break,
+            }
+            told = true;
+            self.health.failing.store(true, Ordering::Relaxed);
+            if !self.queue.is_open() {
+                return false;
+            }
+            thread::sleep(CLAIM);
+        }
+        self.health.failing.store(false, Ordering::Relaxed);
+        self.book = Some(Book::open(self.sink.found(), opening));
+        true
+    }
+
     pub(super) fn run(mut self) {
         let mut batch = Vec::new();
         let mut lines = Vec::new();
@@ -90,7 +122,9 @@ impl Writer {
         lines.clear();
         let outcome = match self.sink.prepare(now.wall_ms) {
             Ok(prepared) => {
-                self.book.complete(batch, prepared, now, closing);
+                if let Some(book) = &mut self.book {
+                    book.complete(batch, prepared, now, closing);
+                }
                 for item in &*batch {
                     lines.extend_from_slice(&item.line);
                 }
@@ -121,8 +155,8 @@ impl Writer {
         for item in batch.drain(..) {
             end += item.line.len();
             let result = if end <= written { Ok(()) } else { result };
-            if result.is_ok() {
-                self.book.written(&item, now);
+            if let (Ok(()), Some(book)) = (result, &mut self.book) {
+                book.written(&item, now);
             }
             if item.kind.is_counted() {
                 lost += u64::from(result.is_err());

@@ -26,7 +26,7 @@ def signed(key, signature, message):
 
 
 def check(lines, owners, gateway_key):
-    number, before, torn = 0, bytes(32), False
+    number, before, torn, spent = 0, bytes(32), False, set()
     for line in lines:
         if not line.endswith(b'"}\n'):
             torn = True
@@ -47,6 +47,9 @@ def check(lines, owners, gateway_key):
             parts = ("method", "signed_path", "timestamp", "nonce", "body_sha256")
             message = ":".join(str(record[part]) for part in parts)
             signed(machine["public_key"], record["signature"], message)
+            if (machine["public_key"], message) in spent:
+                raise ValueError(f"record {number + 1} was accepted before")
+            spent.add((machine["public_key"], message))
         if record["decision"] == "checkpoint" and gateway_key:
             if record["head"] != f"{number}:{before.hex()}":
                 raise ValueError(f"record {number + 1} signs another log")

@@ -9,6 +9,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use crate::support::backend::Backend;
 use crate::support::client::exchange;
 use crate::support::gateway::{Gateway, Options, machine, raw, wait_for};
+use crate::support::process::{Process, run, unix_seconds};
 use crate::support::signer::Machine;
 
 #[test]
@@ -161,4 +162,38 @@ fn a_log_that_was_moved_away_is_opened_again() {
             .is_ok_and(|text| text.contains("\"accepted\""))
             .then_some(())
     });
+}
+
+#[test]
+fn a_second_process_on_the_same_configuration_leaves_the_trail_whole() {
+    let backend = Backend::start();
+    let mut process = Process::serve(&backend, "{ delay: 0s, grace: 1s }");
+    let ask = |process: &Process, path: &str| {
+        let lines = machine().sign("GET", path, unix_seconds(), b"").lines();
+        exchange(process.address, raw("GET", path, &lines, b"")).status
+    };
+    assert_eq!(ask(&process, "/a"), 200);
+    let config = process.folder.path().join("countersign.yaml");
+    let second = run(&["serve", "--config", config.to_str().unwrap()]);
+    assert_eq!(second.status.code(), Some(1), "{second:?}");
+    assert_eq!(ask(&process, "/b"), 200);
+    process.kill();
+    process.start_again();
+    process.wait_until_ready();
+    assert_eq!(ask(&process, "/c"), 200);
+
+    let folder = process.folder.path();
+    let (log, registry) = (folder.join("audit.jsonl"), folder.join("machines.yaml"));
+    let arguments = [
+        "audit",
+        "verify",
+        "--log",
+        log.to_str().unwrap(),
+        "--registry",
+        registry.to_str().unwrap(),
+    ];
+    let verified = run(&arguments);
+    assert!(verified.status.success(), "{verified:?}");
+    let text = String::from_utf8(verified.stdout).unwrap();
+    assert!(text.contains(" 3 accepted requests"), "{text}");
 }

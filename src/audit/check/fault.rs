@@ -81,6 +81,9 @@ pub enum Fault {
         /// The key, in base64.
         key: String,
     },
+    /// One signed request was accepted twice.
+    #[error("replayed: the very request that machine {0} signed here was accepted before")]
+    Replayed(String),
     /// An accepted record lacks what its signature is over.
     #[error("incomplete: an accepted request without {0}")]
     Incomplete(&'static str),
@@ -93,7 +96,9 @@ pub enum Fault {
         found: Head,
     },
     /// The head that was asked for is not in it, though its number is.
-    #[error("rewritten: {0} was the head once, and another record has its number")]
+    #[error(
+        "rewritten: {0} was the head once, and is not in these files: another record has its number, or it is in an older file"
+    )]
     AnotherHead(Head),
     /// Nothing was signed.
     #[error("there is no checkpoint that the given gateway key has signed")]
@@ -124,6 +129,7 @@ impl Fault {
             Fault::Rewritten { .. } | Fault::AnotherHead(_) => "rewritten",
             Fault::ClientSignature(_) => "client_signature",
             Fault::UnknownKey { .. } => "unknown_key",
+            Fault::Replayed(_) => "replayed",
             Fault::Incomplete(_) => "incomplete",
             Fault::EndCutOff { .. } => "end_cut_off",
             Fault::NoCheckpoint => "no_checkpoint",

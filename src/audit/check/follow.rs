@@ -21,6 +21,13 @@ pub(super) struct Follower {
     early: HashMap<u64, Head>,
     /// Lines without a place in the chain, of which the next one may say that they were cut off.
     loose: Vec<Finding>,
+    /// The accepted requests, by a hash of each: sixteen bytes and their place, so some fifty
+    /// megabytes for a million.
+    spent: HashSet<[u8; 16]>,
+    /// Checkpoints of the chain that the last line is of.
+    signed: u64,
+    /// Records behind the last checkpoints of the chains before it.
+    left_unsigned: u64,
     /// Whether the head that was asked for was met.
     met: bool,
     /// Where the last line was.
@@ -31,6 +38,9 @@ pub(super) struct Follower {
 /// missing in one place and unexpected in another.
 const REACH: usize = 4096;
 
+/// Most lines without a place that are kept until the next line with one.
+const MOST_LOOSE: usize = 1000;
+
 impl Follower {
     pub(super) fn new(believed: Believed) -> Follower {
         Follower {
@@ -40,6 +50,9 @@ impl Follower {
             recent: HashMap::new(),
             early: HashMap::new(),
             loose: Vec::new(),
+            spent: HashSet::new(),
+            signed: 0,
+            left_unsigned: 0,
             met: false,
             place: (String::new(), 0),
         }
@@ -60,7 +73,11 @@ impl Follower {
             }
             self.verdict.lines += 1;
             let Some((body, claimed)) = line.claimed else {
-                self.loose.push(self.finding(Fault::NotALine));
+                let finding = self.finding(Fault::NotALine);
+                match self.loose.len() < MOST_LOOSE {
+                    true => self.loose.push(finding),
+                    false => report(finding),
+                }
                 continue;
             };
             self.settle_loose(&line.content, report);
@@ -88,20 +105,30 @@ impl Follower {
                 false => Fault::AnotherHead(wanted),
             }));
         }
-        if self.believed.gateway_key.is_some() && self.verdict.checkpoints == 0 {
-            report(self.finding(Fault::NoCheckpoint));
-        }
+        self.end_chain(report);
+        self.verdict.unsigned += self.left_unsigned;
         self.verdict.head = self.at;
         self.verdict
     }
 
     /// Lines that were cut off are no fault where the gateway has said so in the line after them.
+    /// There may be several: it can be cut off again while it says so.
     fn settle_loose(&mut self, next: &Content, report: &mut impl FnMut(Finding)) {
-        let said = matches!(next, Content::Log { torn: true });
-        let torn = usize::from(said && !self.loose.is_empty());
-        self.verdict.torn += torn as u64;
-        let faults = self.loose.len() - torn;
-        self.loose.drain(..).take(faults).for_each(report);
+        match next {
+            Content::Log { torn: true } => {
+                self.verdict.torn += self.loose.len() as u64;
+                self.loose.clear();
+            }
+            _ => self.loose.drain(..).for_each(report),
+        }
+    }
+
+    /// A chain of which nothing is signed is anybody's.
+    fn end_chain(&mut self, report: &mut impl FnMut(Finding)) {
+        if self.believed.gateway_key.is_some() && self.signed == 0 {
+            report(self.finding(Fault::NoCheckpoint));
+        }
+        self.signed = 0;
     }
 
     /// Puts a line behind the one before it; `false` if it has no place there.
@@ -129,7 +156,14 @@ impl Follower {
             }
             Some(_) if claimed.seq == 1 && Head::START.after(1, body) == claimed => {
                 self.recent.clear();
-                (!self.believed.restarts).then_some(Fault::BeginsAnew)
+                self.left_unsigned += std::mem::take(&mut self.verdict.unsigned);
+                match self.believed.restarts {
+                    true => {
+                        self.end_chain(report);
+                        None
+                    }
+                    false => Some(Fault::BeginsAnew),
+                }
             }
             Some(at) if claimed.seq > at.seq => {
                 let missing = at.seq + 1;
@@ -179,7 +213,7 @@ impl Follower {
                 self.owned(proof)
             }
             Content::Checkpoint(checkpoint) => self.signed(checkpoint),
-            Content::Registry(owners) => {
+            Content::Registry(owners) if self.believed.trusts_log => {
                 for (machine, keys) in owners {
                     let known: &mut HashSet<_> =
                         self.believed.keys.entry(machine.clone()).or_default();
@@ -187,18 +221,21 @@ impl Follower {
                 }
                 None
             }
-            Content::Log { .. } | Content::Other => None,
+            Content::Registry(_) | Content::Log { .. } | Content::Other => None,
         };
         if let Some(fault) = fault {
             report(self.finding(fault));
         }
     }
 
-    fn owned(&self, proof: &Result<Proof, Unproved>) -> Option<Fault> {
+    fn owned(&mut self, proof: &Result<Proof, Unproved>) -> Option<Fault> {
         match proof {
             Err(Unproved::Incomplete(what)) => Some(Fault::Incomplete(what)),
             Err(Unproved::Signature(machine)) => Some(Fault::ClientSignature(machine.clone())),
-            Ok(Proof { machine, key }) => {
+            Ok(Proof { machine, spent, .. }) if !self.spent.insert(*spent) => {
+                Some(Fault::Replayed(machine.clone()))
+            }
+            Ok(Proof { machine, key, .. }) => {
                 let keys = self.believed.keys.get(machine);
                 let is_known = keys.is_some_and(|keys| keys.contains(key));
                 (!is_known).then(|| Fault::UnknownKey {
@@ -225,6 +262,7 @@ impl Follower {
             });
         }
         self.verdict.checkpoints += 1;
+        self.signed += 1;
         self.verdict.unsigned = 0;
         None
     }

@@ -20,11 +20,12 @@ pub use fault::{Fault, Finding};
 use self::follow::Follower;
 use self::record::Examined;
 use super::chain::Head;
+use super::checkpoint::Domain;
 
 /// What a log is held against.
 #[derive(Default)]
 pub struct Believed {
-    /// Who owns which keys. A registry record in the log adds to it, from its place on.
+    /// Who owns which keys.
     pub keys: HashMap<String, HashSet<[u8; 32]>>,
     /// The gateway's public key; without it no checkpoint counts.
     pub gateway_key: Option<VerifyingKey>,
@@ -32,6 +33,11 @@ pub struct Believed {
     pub continues: Option<[u8; 32]>,
     /// A head that was seen earlier and must still be in the log.
     pub head: Option<Head>,
+    /// Whether registry records in the log are believed. Whoever can write the log behind its last
+    /// checkpoint, or has the gateway's private key, can put one in.
+    pub trusts_log: bool,
+    /// Which stream of the gateway's it is.
+    pub domain: Domain,
     /// The chain may begin anew: a gateway that logs to standard output does so at each start.
     pub restarts: bool,
 }
@@ -45,7 +51,7 @@ pub struct Verdict {
     pub accepted: u64,
     /// Checkpoints that verified.
     pub checkpoints: u64,
-    /// Records behind the last of them: nothing but the chain holds those.
+    /// Records behind the last of them, in each chain: nothing but the chain holds those.
     pub unsigned: u64,
     /// Lines that a crash or a full disk cut off, as the gateway has noted in the line after.
     pub torn: u64,
@@ -74,7 +80,7 @@ pub fn check<R: BufRead>(
     mut report: impl FnMut(Finding),
     mut progress: impl FnMut(u64),
 ) -> io::Result<Verdict> {
-    let gateway_key = believed.gateway_key;
+    let (gateway_key, domain) = (believed.gateway_key, believed.domain);
     let mut follower = Follower::new(believed);
     let mut read = 0;
     for (name, mut file) in files {
@@ -87,7 +93,7 @@ pub fn check<R: BufRead>(
             read += lines.iter().map(|line| line.len() as u64).sum::<u64>();
             let examined: Vec<Examined<'_>> = lines
                 .par_iter()
-                .map(|line| record::examine(line, gateway_key.as_ref()))
+                .map(|line| record::examine(line, gateway_key.as_ref(), domain))
                 .collect();
             follower.follow(&name, number, &examined, &mut report);
             number += lines.len() as u64;

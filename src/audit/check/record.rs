@@ -6,9 +6,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use super::super::chain::{self, Head};
-use super::super::checkpoint;
+use super::super::checkpoint::{self, Domain};
 
 /// What a line is by itself.
 pub(super) struct Examined<'a> {
@@ -36,6 +37,8 @@ pub(super) enum Content {
 pub(super) struct Proof {
     pub(super) machine: String,
     pub(super) key: [u8; 32],
+    /// What may be there once: a hash of the key and of all that was signed.
+    pub(super) spent: [u8; 16],
 }
 
 pub(super) enum Unproved {
@@ -101,7 +104,11 @@ struct Owner<'a> {
 }
 
 /// Looks at a line; `gateway_key` is the key that checkpoints should be signed with.
-pub(super) fn examine<'a>(line: &'a [u8], gateway_key: Option<&VerifyingKey>) -> Examined<'a> {
+pub(super) fn examine<'a>(
+    line: &'a [u8],
+    gateway_key: Option<&VerifyingKey>,
+    domain: Domain,
+) -> Examined<'a> {
     // What does not end in a line feed was cut off, whatever it says.
     let whole = line.strip_suffix(b"\n");
     let claimed = whole.and_then(chain::claimed);
@@ -110,11 +117,13 @@ pub(super) fn examine<'a>(line: &'a [u8], gateway_key: Option<&VerifyingKey>) ->
         is_empty: line == b"\n",
         // A line that is no JSON was not written by a gateway, whatever it ends in.
         claimed: record.as_ref().and(claimed),
-        content: record.map_or(Content::Other, |record| content(record, gateway_key)),
+        content: record.map_or(Content::Other, |record| {
+            content(record, gateway_key, domain)
+        }),
     }
 }
 
-fn content(record: Record<'_>, gateway_key: Option<&VerifyingKey>) -> Content {
+fn content(record: Record<'_>, gateway_key: Option<&VerifyingKey>, domain: Domain) -> Content {
     match &*record.decision {
         // On an open route anybody may ask. Such a record names no machine, and so proves nothing
         // about one.
@@ -122,7 +131,7 @@ fn content(record: Record<'_>, gateway_key: Option<&VerifyingKey>) -> Content {
             Content::Other
         }
         "accepted" => Content::Accepted(prove(&record)),
-        "checkpoint" => Content::Checkpoint(checkpoint(record, gateway_key)),
+        "checkpoint" => Content::Checkpoint(checkpoint(record, gateway_key, domain)),
         "log" => Content::Log { torn: record.torn },
         "registry" => {
             let keys = |owner: Owner<'_>| {
@@ -161,17 +170,30 @@ fn prove(record: &Record<'_>) -> Result<Proof, Unproved> {
         Some(()) => Ok(Proof {
             machine: machine.id.clone().into_owned(),
             key,
+            spent: spent(&key, &message),
         }),
         None => Err(Unproved::Signature(machine.id.clone().into_owned())),
     }
 }
 
-fn checkpoint(record: Record<'_>, gateway_key: Option<&VerifyingKey>) -> Checkpoint {
+fn spent(key: &[u8; 32], message: &str) -> [u8; 16] {
+    let hash = Sha256::new().chain_update(key).chain_update(message);
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash.finalize()[..16]);
+    half
+}
+
+fn checkpoint(
+    record: Record<'_>,
+    gateway_key: Option<&VerifyingKey>,
+    domain: Domain,
+) -> Checkpoint {
     let text = |text: Option<Cow<'_, str>>| text.unwrap_or_default().into_owned();
     let (head, ts, named) = (text(record.head), text(record.ts), text(record.gateway_key));
     let signature = text(record.signature);
     Checkpoint {
-        verifies: gateway_key.is_some_and(|key| checkpoint::verifies(key, &head, &ts, &signature)),
+        verifies: gateway_key
+            .is_some_and(|key| checkpoint::verifies(key, domain, &head, &ts, &signature)),
         names_the_key: gateway_key.is_some_and(|key| key_bytes(&named) == Some(key.to_bytes())),
         head,
         gateway_key: named,

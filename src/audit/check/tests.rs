@@ -29,11 +29,15 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 impl Log {
-    fn new() -> Log {
-        let mut log = Log {
+    fn empty() -> Log {
+        Log {
             lines: Vec::new(),
             head: Head::START,
-        };
+        }
+    }
+
+    fn new() -> Log {
+        let mut log = Log::empty();
         log.push(&json!({"decision": "log", "event": "begin"}));
         log
     }
@@ -61,16 +65,13 @@ impl Log {
     }
 
     fn sign(&mut self, key: &SigningKey) {
-        let line = Signer::new(key.clone()).sign(self.head, 1_750_000_000_000);
+        let line = Signer::new(key.clone()).sign(Domain::Trail, self.head, 1_750_000_000_000);
         self.push(&serde_json::to_value(line).unwrap());
     }
 
     /// As somebody does who has no key and knows the format: all hashes made anew.
     fn rewritten(self) -> Log {
-        let mut log = Log {
-            lines: Vec::new(),
-            head: Head::START,
-        };
+        let mut log = Log::empty();
         for line in self.lines {
             let mut record: serde_json::Value = serde_json::from_slice(&line).unwrap();
             let fields = record.as_object_mut().unwrap();
@@ -102,6 +103,7 @@ fn believed() -> Believed {
     Believed {
         keys: HashMap::from([("m-1".to_owned(), keys)]),
         gateway_key: Some(gateway_key().verifying_key()),
+        trusts_log: true,
         ..Believed::default()
     }
 }
@@ -240,7 +242,7 @@ fn a_log_that_was_written_anew_with_another_key_is_foreign() {
 fn a_checkpoint_whose_signature_was_changed_is_forged() {
     let mut log = Log::new();
     log.accept(1);
-    let line = Signer::new(gateway_key()).sign(log.head, 1_750_000_000_000);
+    let line = Signer::new(gateway_key()).sign(Domain::Trail, log.head, 1_750_000_000_000);
     let mut record = serde_json::to_value(line).unwrap();
     record["signature"] = base64(&[0; 64]).into();
     log.push(&record);
@@ -375,4 +377,82 @@ fn several_files_are_one_log() {
     let files = files.map(|(n, lines)| (format!("audit.{n}"), Cursor::new(lines.concat())));
     let verdict = check(files, believed(), |finding| panic!("{finding}"), |_| {});
     assert_eq!(verdict.unwrap().head, Some(log.head));
+}
+
+#[test]
+fn one_signed_request_that_was_accepted_twice_is_named() {
+    let mut log = Log::new();
+    log.accept(1);
+    log.accept(2);
+    log.accept(1);
+    log.sign(&gateway_key());
+    assert_eq!(faults(&log, believed()).0, [(4, "replayed")]);
+}
+
+#[test]
+fn a_registry_record_of_the_log_is_believed_only_where_the_log_is() {
+    let thief = SigningKey::from_bytes(&[9; 32]);
+    let mut log = Log::new();
+    let key = base64(thief.verifying_key().as_bytes());
+    log.push(&json!({"decision": "registry", "keys": [{"id": "m-1", "public_keys": [key]}]}));
+    log.push(&accepted(1, &thief));
+    log.sign(&gateway_key());
+    assert!(faults(&log, believed()).0.is_empty());
+    let registry_only = Believed {
+        trusts_log: false,
+        ..believed()
+    };
+    assert_eq!(faults(&log, registry_only).0, [(3, "unknown_key")]);
+}
+
+#[test]
+fn the_file_of_refusals_does_not_pass_for_the_trail() {
+    let mut log = Log::new();
+    log.push(&json!({"decision": "refused"}));
+    let line = Signer::new(gateway_key()).sign(Domain::Refusals, log.head, 1_750_000_000_000);
+    log.push(&serde_json::to_value(line).unwrap());
+    let found = faults(&log, believed()).0;
+    assert_eq!(found, [(3, "checkpoint_forged"), (3, "no_checkpoint")]);
+    let refusals = Believed {
+        domain: Domain::Refusals,
+        ..believed()
+    };
+    assert!(faults(&log, refusals).0.is_empty());
+}
+
+#[test]
+fn with_restarts_each_chain_needs_a_checkpoint_and_leaves_its_own_tail_unsigned() {
+    let restarts = || Believed {
+        restarts: true,
+        ..believed()
+    };
+    let (mut first, mut second) = (Log::good(), Log::empty());
+    first.accept(100);
+    second.push(&json!({"decision": "log", "event": "begin", "at": "another time"}));
+    second.accept(200);
+    second.sign(&gateway_key());
+    first.lines.append(&mut second.lines);
+    let (found, verdict) = faults(&first, restarts());
+    assert!(found.is_empty(), "{found:?}");
+    assert_eq!(verdict.unsigned, 1);
+
+    let (mut forged, mut genuine) = (Log::empty(), Log::good());
+    forged.push(&json!({"decision": "log", "event": "begin", "at": "another time"}));
+    forged.accept(100);
+    forged.lines.append(&mut genuine.lines);
+    let (found, verdict) = faults(&forged, restarts());
+    assert_eq!(found, [(3, "no_checkpoint")]);
+    assert_eq!(verdict.unsigned, 2);
+}
+
+#[test]
+fn several_lines_that_were_cut_off_in_a_row_are_no_fault_where_the_log_says_so() {
+    let mut log = Log::good();
+    log.lines.push(b"{\"decision\":\"acc \n".to_vec());
+    log.lines.push(b"{\"decision\":\"lo \n".to_vec());
+    log.push(&json!({"decision": "log", "event": "restart", "torn": true}));
+    log.sign(&gateway_key());
+    let (found, verdict) = faults(&log, believed());
+    assert!(found.is_empty(), "{found:?}");
+    assert_eq!(verdict.torn, 2);
 }

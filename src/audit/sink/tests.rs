@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use super::file::{MODE, unix_ms};
 use super::*;
 use crate::audit::testing::{Scratch, Step, Tape};
 
@@ -60,7 +61,7 @@ fn a_line_that_a_crash_cut_off_is_ended_first() {
         .unwrap()
         .put(b"{}\n")
         .unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), "{\"torn\n{}\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{\"torn \n{}\n");
 }
 
 #[test]
@@ -94,7 +95,7 @@ fn a_file_put_in_place_of_the_old_one_is_appended_to() {
     fs::write(&other, "other").unwrap();
     fs::rename(&other, &path).unwrap();
     sink.put(b"1\n").unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), "other\n1\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "other \n1\n");
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn after_a_failure_the_next_lines_start_afresh_and_those_after_them_do_not() {
     sink.put(b"1\n").unwrap_err();
     sink.put(b"2\n").unwrap();
     sink.put(b"3\n").unwrap();
-    assert_eq!(tape.text(), "\n2\n3\n");
+    assert_eq!(tape.text(), " \n2\n3\n");
 }
 
 #[test]
@@ -186,7 +187,7 @@ fn a_failure_to_end_the_torn_line_leaves_it_to_be_ended() {
     sink.put(b"1\n").unwrap_err();
     assert_eq!(sink.put(b"2\n").unwrap_err().written, 0);
     sink.put(b"3\n").unwrap();
-    assert_eq!(tape.text(), "\n3\n");
+    assert_eq!(tape.text(), " \n3\n");
 }
 
 #[test]
@@ -196,7 +197,7 @@ fn writing_no_lines_ends_a_torn_one() {
     tape.then(Step::Fail(io::ErrorKind::StorageFull));
     sink.put(b"1\n").unwrap_err();
     sink.put(b"").unwrap();
-    assert_eq!(tape.text(), "\n");
+    assert_eq!(tape.text(), " \n");
 }
 
 #[test]
@@ -275,4 +276,65 @@ fn a_file_that_has_reached_its_age_is_put_aside_once_it_holds_something() {
     let prepared = sink.prepare(born + hour).unwrap();
     assert!(prepared.reopened);
     assert_eq!(names(&scratch), ["audit", "audit.1"]);
+}
+
+#[test]
+fn a_file_gets_a_number_above_all_that_are_there() {
+    let bounds = Bounds {
+        size: Some(1),
+        ..Bounds::default()
+    };
+    let (scratch, mut sink, _) = bounded(bounds);
+    fs::write(scratch.path("audit.7.gz"), "").unwrap();
+    fs::write(scratch.path("audit.2"), "").unwrap();
+    fs::write(scratch.path("audit.refused.9"), "").unwrap();
+    sink.put(b"1\n").unwrap();
+    sink.put(b"2\n").unwrap();
+    assert_eq!(fs::read_to_string(scratch.path("audit.8")).unwrap(), "1\n");
+}
+
+#[test]
+fn a_full_file_that_is_gone_does_not_keep_the_next_one_away() {
+    let bounds = Bounds {
+        size: Some(1),
+        ..Bounds::default()
+    };
+    let (scratch, mut sink, _) = bounded(bounds);
+    sink.put(b"1\n").unwrap();
+    fs::remove_file(scratch.path("audit")).unwrap();
+    sink.put(b"2\n").unwrap();
+    assert_eq!(fs::read_to_string(scratch.path("audit")).unwrap(), "2\n");
+}
+
+#[test]
+fn of_two_that_open_one_file_the_second_waits_and_goes_on_where_the_first_ended() {
+    let scratch = Scratch::new();
+    let path = scratch.path("audit");
+    let mut first = Sink::file(&path, Bounds::default()).unwrap();
+    assert!(first.claim().unwrap());
+    let mut second = Sink::file(&path, Bounds::default()).unwrap();
+    assert!(!second.claim().unwrap());
+    first.put(b"1\n").unwrap();
+    first.write_lines(b"torn").unwrap();
+    assert!(!second.claim().unwrap());
+    drop(first);
+    assert!(second.claim().unwrap());
+    assert!(second.found().torn);
+    second.put(b"2\n").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "1\ntorn \n2\n");
+}
+
+#[test]
+fn a_file_that_another_process_has_put_in_its_place_is_not_written_to() {
+    let scratch = Scratch::new();
+    let path = scratch.path("audit");
+    let mut sink = Sink::file(&path, Bounds::default()).unwrap();
+    sink.put(b"1\n").unwrap();
+    fs::rename(&path, scratch.path("moved")).unwrap();
+    let mut other = Sink::file(&path, Bounds::default()).unwrap();
+    assert!(other.claim().unwrap());
+    assert!(sink.put(b"2\n").is_err());
+    drop(other);
+    sink.put(b"2\n").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "2\n");
 }

@@ -111,6 +111,15 @@ fn print_all(
     loop {
         let mut line = Vec::new();
         let read = (file.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)).map_err(failed)?;
+        if read as u64 == MAX_LINE {
+            // No record is so long. What is left of it is not shown either, being no JSON.
+            let _ = writeln!(
+                std::io::stderr(),
+                "{}: a line of more than 4 MiB is left out",
+                path.display()
+            );
+            continue;
+        }
         if line.last() != Some(&b'\n') {
             let back = i64::try_from(read).unwrap_or(0);
             file.seek(SeekFrom::Current(-back)).map_err(failed)?;

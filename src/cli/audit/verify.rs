@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{open, printed};
 use crate::audit::chain::Head;
 use crate::audit::check::{Believed, Finding, Verdict, check};
+use crate::audit::checkpoint::Domain;
 use crate::cli::Failure;
 use crate::registry::{Registry, key_format};
 
@@ -23,7 +24,8 @@ Example:
 Ends with 0 if nothing is wrong, and with 1 otherwise; then it names every fault, the first one
 first. The last line is the head of the log: keep it where the log is not, and give it to the next
 run with --head, so that an end that was cut off is found. The log itself is trusted in nothing but
-which keys its registry records give to which machine, from their place on.")]
+which keys its registry records give to which machine, from their place on; with --registry-only it
+is not trusted in that either.")]
 pub(super) struct VerifyArgs {
     /// A file of the log, oldest first
     #[arg(long = "log", value_name = "FILE", required = true)]
@@ -31,6 +33,12 @@ pub(super) struct VerifyArgs {
     /// A registry: which keys belong to which machine. Older ones may be named too
     #[arg(long = "registry", value_name = "FILE")]
     registries: Vec<PathBuf>,
+    /// Believe those registries alone, and no registry record of the log
+    #[arg(long, requires = "registries")]
+    registry_only: bool,
+    /// It is the file of refusals, which has checkpoints of its own kind
+    #[arg(long)]
+    refusals: bool,
     /// The gateway's public key, as keygen printed it; without it no checkpoint is checked
     #[arg(long, value_name = "KEY", value_parser = key)]
     gateway_key: Option<VerifyingKey>,
@@ -85,6 +93,11 @@ pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), Failure>
         continues: args.continues,
         head: args.head,
         restarts: args.restarts,
+        trusts_log: !args.registry_only,
+        domain: match args.refusals {
+            true => Domain::Refusals,
+            false => Domain::Trail,
+        },
     };
     let mut findings = Vec::new();
     let mut count = 0usize;

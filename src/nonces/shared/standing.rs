@@ -51,6 +51,8 @@ pub(super) enum Unfit {
 pub(super) struct Life {
     run: String,
     replication: String,
+    /// It kept what it acknowledged, by its settings when it was last looked at.
+    durable: bool,
 }
 
 /// What a server says of itself.
@@ -105,15 +107,17 @@ impl Server {
         }
         let is = |setting: &Option<String>, value| setting.as_deref() == Some(value);
         let number = |name| field(name).and_then(|value| value.parse().ok());
+        let durable = is(&settings.appendonly, "yes")
+            && is(&settings.appendfsync, "always")
+            && !is(&settings.no_appendfsync_on_rewrite, "yes");
         Ok(Server {
             life: Life {
                 run: text("run_id"),
                 replication: text("master_replid"),
+                durable,
             },
             uptime: number("uptime_in_seconds").unwrap_or(0),
-            durable: is(&settings.appendonly, "yes")
-                && is(&settings.appendfsync, "always")
-                && !is(&settings.no_appendfsync_on_rewrite, "yes"),
+            durable,
             promoted: text("master_replid2").bytes().any(|byte| byte != b'0'),
         })
     }
@@ -122,10 +126,14 @@ impl Server {
     /// although its epoch is still there. `known` is the life in which this gateway last met it,
     /// `now` the server's clock.
     pub(super) fn floor(&self, known: Option<&Life>, now: u64, rules: Rules) -> u64 {
-        let same = known == Some(&self.life) && !self.life.run.is_empty();
+        let same = known.is_some_and(|known| {
+            (&known.run, &known.replication) == (&self.life.run, &self.life.replication)
+        }) && !self.life.run.is_empty();
         match known {
             _ if same => 0,
             _ if self.promoted => rules.ceiling(now),
+            // Durable now says nothing of what it lost when it was not.
+            Some(life) if !life.durable => rules.ceiling(now),
             _ if self.durable => 0,
             Some(_) => rules.ceiling(now),
             // What it forgot, it forgot when it started; that moment is known to a second.
@@ -269,6 +277,13 @@ mod tests {
             let server = Server::read(&info("b", "0000"), &settings).unwrap();
             assert_eq!(server.floor(Some(&known), NOW, RULES), NOW + 65);
         }
+    }
+
+    #[test]
+    fn a_server_that_is_durable_only_since_its_restart_raises_the_floor() {
+        let before = server("a", "everysec").life;
+        let floor = server("b", "always").floor(Some(&before), NOW, RULES);
+        assert_eq!(floor, NOW + 65);
     }
 
     #[test]
