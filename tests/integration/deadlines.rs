@@ -155,3 +155,16 @@ fn a_backend_that_does_not_read_the_body_is_given_up() {
         (504, "upstream_timeout")
     );
 }
+
+/// The one deadline that is not configured: a minute.
+#[test]
+fn a_client_of_the_admin_listener_that_says_nothing_is_closed() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let mut stream = TcpStream::connect(gateway.admin).unwrap();
+    stream.write_all(b"GET /metr").unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(90)))
+        .unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
+}
