@@ -7,16 +7,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, EventKind};
-use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// How often the file is looked at without a message: the longest a revocation can go unnoticed. A `stat` costs
+/// How often the files are looked at without a message: the longest a revocation can go unnoticed. A `stat` costs
 /// microseconds.
 const POLL: Duration = Duration::from_secs(5);
 
@@ -31,17 +32,23 @@ const MAX_QUIETS: u32 = 10;
 /// Most symlinks followed, as many as Linux follows.
 const MAX_LINKS: usize = 40;
 
+/// What a directory tells of. Not that a file is being written: a log beside the files would tell of each of its
+/// lines, and each message wakes this thread. That a writer is done is told by its closing; one that keeps its
+/// file open is found by the poll.
+const MESSAGES: WatchMask = WatchMask::CLOSE_WRITE
+    .union(WatchMask::CREATE)
+    .union(WatchMask::DELETE)
+    .union(WatchMask::MOVE)
+    .union(WatchMask::ATTRIB)
+    .union(WatchMask::DELETE_SELF)
+    .union(WatchMask::MOVE_SELF);
+
 /// A running watch. Dropping it ends its thread, after the call that is under way, and does not
 /// wait for that: a call that hangs on a stuck disk must not hold up a shutdown.
 #[must_use = "dropping it ends the watch"]
 pub struct Watch {
-    signals: Arc<Signals>,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.signals.send(|pending| pending.stop = true);
-    }
+    /// Its other end is the thread's, which sees it closed.
+    _lifeline: UnixStream,
 }
 
 /// Watches files from one thread of its own and calls `on_change` there, one call at a time, whenever one of them
@@ -63,21 +70,20 @@ pub fn watch(
 
 fn start(
     files: impl Fn() -> Vec<PathBuf> + Send + 'static,
-    poll: Duration,
+    interval: Duration,
     messages: bool,
     mut on_change: impl FnMut() + Send + 'static,
 ) -> io::Result<Watch> {
     let list = move || -> BTreeSet<PathBuf> { files().into_iter().map(absolute).collect() };
-    let signals = Arc::new(Signals::default());
-    let mut directories = Directories::new(messages, &signals);
+    let (lifeline, end) = UnixStream::pair()?;
+    let mut directories = Directories::new(messages);
     let mut files = list();
     directories.follow(&files);
     let mut seen = Stamp::of_all(&files);
-    thread::Builder::new().name("file-watch".into()).spawn({
-        let signals = Arc::clone(&signals);
-        move || {
-            while signals.wait(poll) {
-                let mut named = signals.settle();
+    thread::Builder::new()
+        .name("file-watch".into())
+        .spawn(move || {
+            while let Some(mut named) = directories.settle(&end, interval) {
                 loop {
                     directories.follow(&files);
                     // Before the call: what is written while a file is being read differs from this, and counts.
@@ -94,101 +100,114 @@ fn start(
                     (files, named) = (next, true);
                 }
             }
-        }
-    })?;
-    Ok(Watch { signals })
+        })?;
+    Ok(Watch {
+        _lifeline: lifeline,
+    })
 }
 
 fn absolute(file: PathBuf) -> PathBuf {
     std::path::absolute(&file).unwrap_or(file)
 }
 
-/// What has happened since the thread last looked.
-#[derive(Default)]
-struct Signals {
-    pending: Mutex<Pending>,
-    wake: Condvar,
+/// The directories whose changes can change what the files' paths lead to.
+struct Directories {
+    /// Without it there is the poll alone.
+    inotify: Option<Inotify>,
+    /// By their real path, with device and inode: a directory made again under its old name is another one.
+    armed: BTreeMap<PathBuf, ((u64, u64), WatchDescriptor)>,
+    /// The files, and the links on the way to them.
+    names: BTreeSet<PathBuf>,
 }
 
-#[derive(Default)]
-struct Pending {
+/// What the kernel has told of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
     /// Something in one of the directories.
     any: bool,
     /// Something by the name of one of the files, or of a link on the way to it.
     named: bool,
-    stop: bool,
-}
-
-impl Signals {
-    fn send(&self, change: impl FnOnce(&mut Pending)) {
-        change(&mut self.pending());
-        self.wake.notify_one();
-    }
-
-    /// Waits for a message, no longer than `poll`. `false` means stop.
-    fn wait(&self, poll: Duration) -> bool {
-        let idle = |pending: &mut Pending| !(pending.any || pending.stop);
-        let waited = self.wake.wait_timeout_while(self.pending(), poll, idle);
-        let (mut pending, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        pending.any = false;
-        !pending.stop
-    }
-
-    /// Lets the writer finish. Whether the messages named the file.
-    fn settle(&self) -> bool {
-        let mut named = false;
-        for _ in 0..MAX_QUIETS {
-            thread::sleep(QUIET);
-            let again = std::mem::take(&mut self.pending().named);
-            named |= again;
-            if !again {
-                break;
-            }
-        }
-        named
-    }
-
-    /// Three flags cannot be left half set, so a panic elsewhere changes nothing about them.
-    fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The directories whose changes can change what the files' paths lead to.
-struct Directories {
-    watcher: Option<RecommendedWatcher>,
-    /// By their real path, with device and inode: a directory made again under its old name is another one.
-    armed: BTreeMap<PathBuf, (u64, u64)>,
-    names: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Directories {
-    fn new(messages: bool, signals: &Arc<Signals>) -> Directories {
-        let names = Arc::new(Mutex::new(BTreeSet::new()));
-        let mut watcher = None;
-        if messages {
-            let (signals, names) = (Arc::clone(signals), Arc::clone(&names));
-            let tell = move |message| pass_on(message, &names, &signals);
-            watcher = notify::recommended_watcher(tell)
-                .inspect_err(|error| {
-                    tracing::warn!(%error, "no file change messages; the file is polled");
-                })
-                .ok();
-        }
+    fn new(messages: bool) -> Directories {
+        let inotify = messages.then(Inotify::init).and_then(|made| {
+            made.inspect_err(|error| {
+                tracing::warn!(%error, "no file change messages; the files are polled");
+            })
+            .ok()
+        });
         Directories {
-            watcher,
+            inotify,
             armed: BTreeMap::new(),
-            names,
+            names: BTreeSet::new(),
         }
+    }
+
+    /// Waits for a message, no longer than `interval`, and then lets the writer finish. Whether messages named a
+    /// file; `None` where the watch is over.
+    fn settle(&mut self, end: &UnixStream, interval: Duration) -> Option<bool> {
+        let told = self.wait(end, interval)?;
+        let mut named = told.named;
+        if told.any {
+            for _ in 0..MAX_QUIETS {
+                // All of it: a message a microsecond must not mean a look a microsecond.
+                thread::sleep(QUIET);
+                let again = self.wait(end, Duration::ZERO)?.named;
+                named |= again;
+                if !again {
+                    break;
+                }
+            }
+        }
+        Some(named)
+    }
+
+    /// What is told within `patience`; `None` where the watch is over.
+    fn wait(&mut self, end: &UnixStream, patience: Duration) -> Option<Told> {
+        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        let is_over = {
+            let mut polled = vec![PollFd::new(end.as_fd(), PollFlags::POLLIN)];
+            let messages = self.inotify.as_ref().map(AsFd::as_fd);
+            polled.extend(messages.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            // An interruption is a wait that was short.
+            let _ = poll(&mut polled, patience);
+            polled[0].any().unwrap_or(false)
+        };
+        (!is_over).then(|| self.read())
+    }
+
+    /// Takes all messages that are there.
+    fn read(&mut self) -> Told {
+        let mut told = Told::default();
+        let Some(inotify) = &mut self.inotify else {
+            return told;
+        };
+        let mut buffer = [0; 4096];
+        // Fails where no message is left.
+        while let Ok(events) = inotify.read_events(&mut buffer) {
+            for event in events {
+                told.any = true;
+                let of = self.armed.iter().find(|(_, (_, wd))| *wd == event.wd);
+                told.named |= match (of, event.name) {
+                    (Some((directory, _)), Some(name)) => {
+                        self.names.contains(&directory.join(name))
+                    }
+                    _ => event.mask.contains(EventMask::Q_OVERFLOW),
+                };
+            }
+        }
+        told
     }
 
     /// Watches the directories on the way to the files as they lead now, and no others.
     fn follow(&mut self, files: &BTreeSet<PathBuf>) {
-        let Some(watcher) = &mut self.watcher else {
+        let Some(inotify) = &self.inotify else {
             return;
         };
-        let names: BTreeSet<PathBuf> = files.iter().flat_map(|file| real_names(file)).collect();
-        let wanted: BTreeMap<PathBuf, (u64, u64)> = names
+        self.names = files.iter().flat_map(|file| real_names(file)).collect();
+        let wanted: BTreeMap<PathBuf, (u64, u64)> = self
+            .names
             .iter()
             .filter_map(|name| name.parent())
             .filter_map(|directory| {
@@ -196,50 +215,24 @@ impl Directories {
                 Some((directory.to_owned(), (metadata.dev(), metadata.ino())))
             })
             .collect();
-        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
 
-        self.armed.retain(|directory, identity| {
+        self.armed.retain(|directory, (identity, descriptor)| {
             let keep = wanted.get(directory) == Some(identity);
             if !keep {
                 // It fails for a directory that is gone, and then there is nothing left to end.
-                let _ = watcher.unwatch(directory);
+                let _ = inotify.watches().remove(descriptor.clone());
             }
             keep
         });
         for (directory, identity) in wanted {
             // What cannot be watched is left to the poll, and tried again then.
             if !self.armed.contains_key(&directory)
-                && watcher
-                    .watch(&directory, RecursiveMode::NonRecursive)
-                    .is_ok()
+                && let Ok(descriptor) = inotify.watches().add(&directory, MESSAGES)
             {
-                self.armed.insert(directory, identity);
+                self.armed.insert(directory, (identity, descriptor));
             }
         }
     }
-}
-
-/// From the kernel to the thread. A message that says that messages were lost counts as one about the file.
-fn pass_on(message: notify::Result<Event>, names: &Mutex<BTreeSet<PathBuf>>, signals: &Signals) {
-    let named = match message {
-        Ok(event) if is_mere_reading(event.kind) => return,
-        Ok(event) if event.need_rescan() => true,
-        Ok(event) => {
-            let names = names.lock().unwrap_or_else(PoisonError::into_inner);
-            event.paths.iter().any(|path| names.contains(path))
-        }
-        Err(_) => true,
-    };
-    signals.send(|pending| {
-        pending.any = true;
-        pending.named |= named;
-    });
-}
-
-/// Our own reading must not look like a change.
-fn is_mere_reading(kind: EventKind) -> bool {
-    let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
-    kind.is_access() && kind != written
 }
 
 /// The file and every file-level symlink on the way to what it is, each in its real directory.
