@@ -1,6 +1,7 @@
 //! The binary, as a person uses it.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
@@ -299,4 +300,49 @@ fn the_demo_tells_its_story_and_ends() {
 fn health_fails_where_nobody_answers() {
     let nobody = free_address().to_string();
     assert_eq!(run(&["health", "--admin", &nobody]).status.code(), Some(1));
+}
+
+/// What `serve` says first, under these limits of the shell.
+fn begins_with(limits: &str, words: &str) {
+    let backend = Backend::start();
+    let folder = tempfile::tempdir().unwrap();
+    let (address, admin) = (free_address(), free_address());
+    write_configuration(
+        folder.path(),
+        &backend,
+        address,
+        admin,
+        "{ delay: 0s, grace: 1s }",
+    );
+    let config = folder.path().join("countersign.yaml");
+    let mut child = Command::new("sh")
+        .args([
+            "-c",
+            &format!("{limits}; exec \"$0\" serve --config \"$1\""),
+        ])
+        .arg(env!("CARGO_BIN_EXE_countersign"))
+        .arg(config)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let found = lines
+        .by_ref()
+        .take(50)
+        .map_while(Result::ok)
+        .any(|line| line.contains(words));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(found, "{words}");
+}
+
+#[test]
+fn the_limit_of_descriptors_is_raised_at_the_start() {
+    begins_with("ulimit -Sn 256", "raised the limit of descriptors");
+}
+
+#[test]
+fn a_limit_of_descriptors_that_is_too_low_is_told_with_what_to_do() {
+    begins_with("ulimit -n 256", "raise LimitNOFILE=");
 }
