@@ -1,6 +1,6 @@
 //! The lines in their order: where they do not go together, and what became of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +17,8 @@ pub(super) struct Follower {
     at: Option<Head>,
     /// The last lines, so that one that is there twice is told from one out of place.
     recent: HashMap<u64, Head>,
+    /// Their numbers, the oldest first.
+    order: VecDeque<u64>,
     /// Lines that stood too early: those that belong before them come after.
     early: HashMap<u64, Head>,
     /// Lines without a place in the chain, of which the next one may say that they were cut off.
@@ -48,6 +50,7 @@ impl Follower {
             verdict: Verdict::default(),
             at: None,
             recent: HashMap::new(),
+            order: VecDeque::new(),
             early: HashMap::new(),
             loose: Vec::new(),
             spent: HashSet::new(),
@@ -89,9 +92,19 @@ impl Follower {
             }
             self.look_into(&line.content, report);
             self.at = Some(claimed);
-            self.recent.insert(claimed.seq, claimed);
-            let reach = REACH as u64;
-            self.recent.remove(&claimed.seq.wrapping_sub(reach));
+            self.remember(claimed);
+        }
+    }
+
+    /// Keeps the last lines, whatever numbers they claim.
+    fn remember(&mut self, line: Head) {
+        if self.recent.insert(line.seq, line).is_none() {
+            self.order.push_back(line.seq);
+        }
+        if self.order.len() > REACH
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.recent.remove(&oldest);
         }
     }
 
@@ -156,6 +169,7 @@ impl Follower {
             }
             Some(_) if claimed.seq == 1 && Head::START.after(1, body) == claimed => {
                 self.recent.clear();
+                self.order.clear();
                 self.left_unsigned += std::mem::take(&mut self.verdict.unsigned);
                 match self.believed.restarts {
                     true => {
@@ -169,7 +183,7 @@ impl Follower {
                 let missing = at.seq + 1;
                 let comes_later = (following.iter().take(REACH))
                     .any(|line| line.claimed.is_some_and(|(_, head)| head.seq == missing));
-                if comes_later {
+                if comes_later && self.early.len() < REACH {
                     self.early.insert(claimed.seq, claimed);
                     report(self.finding(Fault::Reordered(claimed.seq)));
                     return false;
