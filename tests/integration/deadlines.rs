@@ -1,8 +1,10 @@
 //! Waits that would have no end without a deadline of our own.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::support::backend::{self, Backend};
 use crate::support::client::Client;
@@ -136,20 +138,27 @@ fn a_backend_that_never_shakes_hands_is_given_up() {
     );
 }
 
+/// Its answer, which might say why, is still waited for, but no longer than for any.
 #[test]
 fn a_backend_that_does_not_read_the_body_is_given_up() {
-    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    // With little room of its own, so that a body of some megabytes does not fit in between.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).unwrap();
+    socket.listen(16).unwrap();
+    let deaf = TcpListener::from(socket);
     let backend = Backend::start();
     let gateway = Gateway::with(
         &backend,
         Options {
             servers: Some(vec![format!("http://{}", deaf.local_addr().unwrap())]),
-            upstream: "    write_timeout: 300ms\n    read_timeout: 20s\n".into(),
-            routes: "  - { path: /, upstream: secrets, max_body: 32MiB }\n".into(),
+            upstream: "    write_timeout: 300ms\n    read_timeout: 300ms\n".into(),
+            routes: "  - { path: /, upstream: secrets, max_body: 8MiB }\n".into(),
             ..Options::default()
         },
     );
-    let answer = gateway.request("POST", "/a", &vec![b'a'; 32 << 20]);
+    let answer = gateway.request("POST", "/a", &vec![b'a'; 8 << 20]);
     assert_eq!(
         (answer.status, answer.code().as_str()),
         (504, "upstream_timeout")
