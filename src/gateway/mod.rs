@@ -2,8 +2,9 @@
 //!
 //! A request meets these in order: `edge` reads it, beginning with
 //! `first_line`; `framing` refuses what has two readings;
-//! `plan` is what it is judged by; `decide` runs the checks, with `body` for the body and `policy` last; `recorded` is the permit
-//! that comes out, and `open` the bare way of routes that ask for no signature;
+//! `plan` is what it is judged by; `decide` runs the checks, with `throttle` for sources that fail too often, `body`
+//! for the body and `policy` last; `recorded` is the permit that comes out, with what it carries of the `credentials`, and
+//! `open` the bare way of routes that ask for no signature;
 //! `whole_session` carries the verified body into the proxy phase; `forward` runs that phase, with
 //! `pool` to choose a server, `stamp` to build what crosses and `answer` for what comes back. `refuse` answers whoever does not
 //! get that far, and `account` writes down and counts what became of each request.
