@@ -138,6 +138,7 @@ pub fn configuration(data: &[u8]) {
     let environment = Environment {
         variable: |_| Ok("a-secret-value".to_owned()),
         resolve: |_| Ok(vec![SocketAddr::from(([127, 0, 0, 1], 8200))]),
+        unix_seconds: || 1_800_000_000,
     };
     match config::read(text, Path::new("/nowhere/countersign.yaml"), &environment) {
         Ok(loaded) => {

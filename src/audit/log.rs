@@ -12,7 +12,9 @@ use super::checkpoint::Domain;
 use super::flood::Flood;
 use super::queue::Kind;
 use super::stream::Stream;
-use super::{Accepted, AuditError, Evidence, Open, Refused, RegistryLoaded, Response, Sink};
+use super::{
+    Accepted, AuditError, Evidence, Open, Refused, RegistryLoaded, Response, Sink, Unsigned,
+};
 use crate::clock::Clock;
 use crate::metrics::{AuditResult, Metrics};
 
@@ -109,6 +111,15 @@ impl AuditLog {
     ///
     /// As [`AuditLog::accepted`].
     pub async fn open(&self, record: &Open<'_>) -> Result<Receipt, AuditError> {
+        self.acknowledged(Kind::Open, record).await
+    }
+
+    /// Does the same for a request that nobody signed, on a route that still lets it pass.
+    ///
+    /// # Errors
+    ///
+    /// As [`AuditLog::accepted`].
+    pub async fn unsigned(&self, record: &Unsigned<'_>) -> Result<Receipt, AuditError> {
         self.acknowledged(Kind::Open, record).await
     }
 

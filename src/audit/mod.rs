@@ -25,6 +25,7 @@ mod tail;
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 mod testing;
 mod timestamp;
+mod token_hash;
 mod untrusted;
 mod wire;
 mod writer;
@@ -34,7 +35,8 @@ pub use error::AuditError;
 pub use log::{AuditLog, Receipt, Strangers};
 pub use record::{
     Accepted, Body, Claim, Evidence, Open, Query, Refused, RegistryLoaded, Request, Response,
-    Signed,
+    Signed, Unsigned,
 };
 pub use sink::{Bounds, Sink};
+pub use token_hash::{TokenHash, TokenNames};
 pub use untrusted::{Capped, ClaimedMachine, ClaimedNonce, Method, PathOnly};

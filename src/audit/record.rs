@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::token_hash::TokenHash;
 use super::untrusted::{ClaimedMachine, ClaimedNonce, Method, PathOnly};
 use crate::auth::identity::{Machine, MachineId, PublicKey};
 use crate::auth::refusal::Code;
@@ -36,6 +37,8 @@ pub enum Query {
     Stripped,
     /// It is signed and crosses to the backend; `signed_path` shows it.
     Signed,
+    /// Nobody signed it, and it crosses as the client sent it. It is never recorded.
+    Forwarded,
 }
 
 /// What a signature that verified proves.
@@ -98,6 +101,20 @@ pub struct Open<'a> {
     pub request: Request<'a>,
     /// Its body.
     pub body: Body<'a>,
+}
+
+/// A request that nobody signed, or not well, and that will be forwarded once this is written, as
+/// the client sent it: its route still lets such requests pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsigned<'a> {
+    /// The request.
+    pub request: Request<'a>,
+    /// Its body.
+    pub body: Body<'a>,
+    /// The bearer credential that it carries, by its keyed hash.
+    pub token: Option<TokenHash>,
+    /// Where the route is observed: why enforcing would have refused it, and what it says of itself.
+    pub observed: Option<(Code, Claim<'a>)>,
 }
 
 /// A request that was refused.

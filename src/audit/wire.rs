@@ -10,9 +10,10 @@ use serde::{Serialize, Serializer};
 
 use super::record::{
     Accepted, Body, Claim, Evidence, Open, Query, Refused, RegistryLoaded, Request, Response,
-    Signed,
+    Signed, Unsigned,
 };
 use super::timestamp::Timestamp;
+use super::token_hash::TokenHash;
 use super::untrusted::{ClaimedMachine, ClaimedNonce, Method, PathOnly};
 use crate::auth::identity::{Fingerprint, Machine, MachineId, PublicKey};
 use crate::metrics::Auth;
@@ -33,6 +34,26 @@ impl Serialize for Accepted<'_> {
 impl Serialize for Open<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut decision = Decision::of("accepted", &self.request);
+        decision.body(&self.body);
+        decision.serialize(serializer)
+    }
+}
+
+impl Serialize for Unsigned<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut decision = match &self.observed {
+            None => Decision::of("accepted", &self.request),
+            Some((code, claim)) => {
+                let mut decision = Decision::of("observed", &self.request);
+                decision.code = Some(code.as_str());
+                decision.claim(claim);
+                decision
+            }
+        };
+        if self.token.is_some() {
+            decision.auth = Auth::Bearer.as_str();
+        }
+        decision.token_hash = self.token.map(Shown);
         decision.body(&self.body);
         decision.serialize(serializer)
     }
@@ -122,6 +143,8 @@ struct Decision<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     claimed_machine: Option<ClaimedMachine<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    token_hash: Option<Shown<TokenHash>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     client_ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer_ip: Option<IpAddr>,
@@ -157,6 +180,7 @@ impl<'a> Decision<'a> {
             code: None,
             machine: None,
             claimed_machine: None,
+            token_hash: None,
             client_ip: request.client_ip,
             peer_ip: request.peer_ip,
             method: request.method,
@@ -165,6 +189,7 @@ impl<'a> Decision<'a> {
             query: request.query.map(|query| match query {
                 Query::Stripped => "stripped",
                 Query::Signed => "signed",
+                Query::Forwarded => "forwarded",
             }),
             route: request.route,
             timestamp: None,

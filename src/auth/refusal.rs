@@ -116,6 +116,42 @@ pub enum Code {
     Internal,
 }
 
+impl Refusal {
+    /// Whether it judges who asks and what they may do, rather than the form of the request or the
+    /// state of the gateway: what a route that only observes lets pass. A request that is spoilt, or
+    /// that the gateway cannot handle now, is refused there too.
+    pub const fn judges_the_caller(&self) -> bool {
+        match self {
+            Refusal::QueryNotAllowed
+            | Refusal::MissingHeader(_)
+            | Refusal::MalformedHeader(..)
+            | Refusal::ClockSkew { .. }
+            | Refusal::BadSignature
+            | Refusal::Replayed
+            | Refusal::MachineDisabled
+            | Refusal::MachineExpired
+            | Refusal::NotPermitted
+            | Refusal::Throttled { .. } => true,
+            Refusal::BadRequest(_)
+            | Refusal::BadTarget(_)
+            | Refusal::MethodNotAllowed { .. }
+            | Refusal::HeaderTooLarge
+            | Refusal::BodyTooLarge { .. }
+            | Refusal::RequestTimeout
+            | Refusal::NoRoute
+            | Refusal::ReplayUnavailable { .. }
+            | Refusal::AuditUnavailable
+            | Refusal::Overloaded
+            | Refusal::NotReady
+            | Refusal::UpstreamCredential
+            | Refusal::UpstreamUnreachable
+            | Refusal::UpstreamTimeout
+            | Refusal::UpstreamError
+            | Refusal::Internal => false,
+        }
+    }
+}
+
 impl Code {
     /// Every code, in the order of the enum, so that `Code::ALL[code as usize] == code`.
     pub const ALL: [Code; 26] = [

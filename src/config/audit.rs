@@ -24,6 +24,10 @@ pub struct Audit {
     pub deadline: Duration,
     /// The gateway's own key, by which it signs where the trail stands. Default: it does not.
     pub signing_key: Option<GatewayKey>,
+    /// The file of the key by which bearer tokens are named in records; it is made where it is
+    /// missing. Default: `token-hash.key` in the state directory, and where there is none, a key that
+    /// the process makes and forgets.
+    pub token_key: Option<PathBuf>,
     /// After so many records it signs, default 1000,
     pub checkpoint_records: u64,
     /// and after so long, default 60 s, where there were any.
@@ -93,6 +97,8 @@ pub(super) fn read(mut table: Table<'_>, base: &Path) -> Audit {
         duration(Duration::from_millis(10)..=Duration::from_secs(60)),
     );
     let signing_key = (table.place("signing_key")).and_then(|place| signing_key(&place, base));
+    let token_key = (table.place("token_key"))
+        .and_then(|place| place.parse(|text| operation::path(text, base)));
     let mut checkpoint = table.table("checkpoint");
     let checkpoint_records = checkpoint.value("records", 1000, whole(1..=1_000_000));
     let checkpoint_interval = checkpoint.value(
@@ -106,6 +112,7 @@ pub(super) fn read(mut table: Table<'_>, base: &Path) -> Audit {
         refusals,
         deadline,
         signing_key,
+        token_key,
         checkpoint_records,
         checkpoint_interval,
         rotate,

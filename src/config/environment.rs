@@ -3,27 +3,36 @@
 use std::env::{self, VarError};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::SystemTime;
 
-/// The environment variables and the name resolution that a configuration is read with.
+/// The environment variables, the name resolution and the time that a configuration is read with.
 #[derive(Clone, Copy, Debug)]
 pub struct Environment {
     /// The value of an environment variable.
     pub variable: fn(&str) -> Result<String, VarError>,
     /// The addresses of a `host:port`. May block for as long as the system's resolver does.
     pub resolve: fn(&str) -> io::Result<Vec<SocketAddr>>,
+    /// The time, in Unix seconds, that dates are judged by.
+    pub unix_seconds: fn() -> u64,
 }
 
 impl Environment {
-    /// This process's variables and the system's resolver.
+    /// This process's variables, the system's resolver and its clock.
     #[allow(
         clippy::disallowed_methods,
-        reason = "the one place that reads the environment: what a configuration names by `env:`, and \
-                  $STATE_DIRECTORY"
+        reason = "the one place that reads the environment: what a configuration names by `env:`, \
+                  $STATE_DIRECTORY, and the date"
     )]
     pub fn of_process() -> Environment {
         Environment {
             variable: |name| env::var(name),
             resolve: |authority| Ok(authority.to_socket_addrs()?.collect()),
+            // Before 1970 every date lies ahead, and is refused as too far.
+            unix_seconds: || {
+                SystemTime::UNIX_EPOCH
+                    .elapsed()
+                    .map_or(0, |since| since.as_secs())
+            },
         }
     }
 }

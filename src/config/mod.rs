@@ -17,9 +17,11 @@ mod audit;
 mod credential;
 mod environment;
 pub mod headers;
+pub mod instant;
 mod limits;
 mod listeners;
 mod mistakes;
+mod mode;
 mod operation;
 mod proxies;
 mod reader;
@@ -43,11 +45,12 @@ pub use environment::Environment;
 pub use limits::{HEADER_BYTES, Limits};
 pub use listeners::{Listener, TlsFiles};
 pub use mistakes::{Finding, Mistakes};
+pub use mode::{Gate, Mode};
 pub use operation::{Format, Log, Shutdown};
 pub use proxies::TrustedProxies;
 pub use redis::{Endpoint, Password, Redis};
 pub use replay::Replay;
-pub use routes::{Mode, Route, Routes};
+pub use routes::{Route, Routes};
 pub use throttle::ThrottleSettings;
 pub use upstreams::{ClientFiles, ClientTls, Health, Server, TlsMaterial, Upstream};
 
@@ -217,7 +220,13 @@ fn config(
         .filter_map(|named| named.upstream.as_ref()?.credential.as_ref())
         .map(|credential| credential.header.clone());
     let secret_headers: Vec<HeaderName> = secret_headers.into_iter().chain(own_headers).collect();
-    let routes = routes::read(&mut root, &named, &identity_header, &secret_headers);
+    let routes = routes::read(
+        &mut root,
+        &named,
+        &identity_header,
+        &secret_headers,
+        (environment.unix_seconds)(),
+    );
     let largest_body = routes.iter().map(|route| route.max_body).max().unwrap_or(0);
     let replay = replay::read(root.table("replay"), base, environment);
     let limits = limits::read(root.table("limits"), largest_body);

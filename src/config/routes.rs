@@ -7,10 +7,11 @@ use http::HeaderName;
 
 use super::headers;
 use super::mistakes::quoted;
+use super::mode::{self, Mode};
 use super::reader::{Place, Table, did_you_mean, one_of};
 use super::signed_paths;
 use super::units::{duration, size};
-use super::upstreams::Named;
+use super::upstreams::{Named, Upstream};
 use crate::auth::method::{METHODS, may_be_added};
 use crate::auth::target::{QueryPolicy, Target};
 
@@ -25,7 +26,7 @@ pub struct Route {
     pub path: String,
     /// Where it goes: the index in [`Config::upstreams`](super::Config::upstreams).
     pub upstream: usize,
-    /// Whether requests must be signed. Default: [`Mode::Enforce`].
+    /// Whether requests must be signed. Default: [`Mode::ENFORCE`].
     pub mode: Mode,
     /// What is taken off the path before anything is verified or forwarded, on whole segments and
     /// without a trailing slash: for clients that send a prefix and do not sign it. The route's
@@ -44,16 +45,6 @@ pub struct Route {
     pub read_timeout: Option<Duration>,
     /// In place of [`Limits::body_timeout`](super::Limits::body_timeout).
     pub body_timeout: Option<Duration>,
-}
-
-/// What a route asks for before it lets a request through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// A signature, a fresh nonce, and a machine that may act.
-    Enforce,
-    /// Nothing but a request that is well formed: for health checks and the like. It reaches the
-    /// backend without an identity and without a credential.
-    Open,
 }
 
 impl Route {
@@ -109,12 +100,13 @@ impl Index<usize> for Routes {
 
 /// Reads the list of routes to the upstreams known, and warns of upstreams without a route.
 /// No client header that the gateway sets may cross: `identity`, `secret_headers`, or what the route's
-/// upstream sets.
+/// upstream sets. Dates are judged at `now`, in Unix seconds.
 pub(super) fn read(
     root: &mut Table<'_>,
     upstreams: &[Named<'_>],
     identity: &HeaderName,
     secret_headers: &[HeaderName],
+    now: u64,
 ) -> Routes {
     let Some(list) = root.required("routes") else {
         return Routes::new(Vec::new());
@@ -146,7 +138,8 @@ pub(super) fn read(
             .chain([identity])
             .collect();
         let strip_prefix = strip_prefix(&mut table, path.as_deref());
-        let route = rest(&mut table, &taken);
+        let route = rest(&mut table, &taken, now);
+        warn_of_headers_lost(&item, route.mode, upstream_sets);
         if let (Some(path), Some(upstream)) = (path, upstream) {
             if route.mode == Mode::Open && path == "/" {
                 item.warning("opens every path that has no longer route to anybody");
@@ -180,9 +173,8 @@ pub(super) fn read(
 }
 
 /// All of a route but its path, what is stripped of it, and its upstream.
-fn rest(table: &mut Table<'_>, taken: &[&HeaderName]) -> Route {
-    table.not_yet(&["bearer_until", "allow"]);
-    let modes = [("enforce", Mode::Enforce), ("open", Mode::Open)];
+fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
+    table.not_yet(&["allow"]);
     let timeout = |table: &mut Table<'_>, key, least| {
         let place = table.place(key)?;
         place.parse(duration(least..=Duration::from_secs(3600)))
@@ -191,11 +183,7 @@ fn rest(table: &mut Table<'_>, taken: &[&HeaderName]) -> Route {
     Route {
         path: String::new(),
         upstream: 0,
-        mode: table.value(
-            "mode",
-            Mode::Enforce,
-            one_of(&modes, &["observe", "bearer_until"]),
-        ),
+        mode: mode::read(table, now),
         strip_prefix: String::new(),
         query: table.value("query", QueryPolicy::Strip, one_of(&policies, &[])),
         max_body: table.value("max_body", 1 << 20, size(0..=32 << 20)),
@@ -203,6 +191,20 @@ fn rest(table: &mut Table<'_>, taken: &[&HeaderName]) -> Route {
         forward_headers: forward_headers(table, taken),
         read_timeout: timeout(table, "read_timeout", Duration::from_millis(10)),
         body_timeout: timeout(table, "body_timeout", Duration::from_millis(100)),
+    }
+}
+
+/// What the upstream's `set_headers` name is the gateway's alone, also where requests pass that get
+/// none of them.
+fn warn_of_headers_lost(route: &Place<'_>, mode: Mode, upstream: Option<&Upstream>) {
+    let set = upstream.map_or(&[][..], |upstream| &upstream.set_headers);
+    if mode.open_until().is_some() && !set.is_empty() {
+        let names: Vec<&str> = set.iter().map(|(name, _)| name.as_str()).collect();
+        route.warning(format!(
+            "lets requests pass that nobody signed; from those, {} is removed and not set, because \
+             the upstream sets it on signed ones",
+            names.join(", ")
+        ));
     }
 }
 

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::routes::{Mode, Routes};
+use super::mode::Mode;
+use super::routes::Routes;
 
 /// Pairs of routes, by their indices, to which one and the same signed path can be sent under
 /// different prefixes, and which send it to different upstreams. Whoever sees a request to one of
@@ -30,7 +31,7 @@ pub(super) fn at_two_upstreams(routes: &Routes) -> Vec<(usize, usize)> {
             if prefix != route.strip_prefix
                 && other_route.strip_prefix == prefix
                 && other_route.upstream != route.upstream
-                && [route, other_route].map(|r| r.mode) == [Mode::Enforce; 2]
+                && [route, other_route].iter().all(|r| r.mode != Mode::Open)
             {
                 found.push((index, other));
             }
@@ -49,7 +50,7 @@ mod tests {
         let route = |&(path, strip_prefix, upstream): &(&str, &str, usize)| Route {
             path: path.to_owned(),
             upstream,
-            mode: Mode::Enforce,
+            mode: Mode::ENFORCE,
             strip_prefix: strip_prefix.to_owned(),
             query: QueryPolicy::Strip,
             max_body: 0,

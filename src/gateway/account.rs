@@ -13,9 +13,10 @@ use super::origin::Source;
 use super::plan::Plan;
 use super::refuse::Stop;
 use super::request_id::RequestId;
+use super::unsigned::Grounds;
 use crate::audit::{
     self, Accepted, Claim, ClaimedMachine, ClaimedNonce, Evidence, Method, PathOnly, Query,
-    Receipt, Refused, Response,
+    Receipt, Refused, Response, TokenHash,
 };
 use crate::auth::decision::Signed;
 use crate::auth::headers::{SigningHeader, Timestamp};
@@ -105,6 +106,41 @@ impl Gateway {
         self.audit.open(&record).await
     }
 
+    /// Writes the record of a request that nobody signed, on a route that still lets it pass.
+    /// [`Unsigned`](super::unsigned::Unsigned) calls this, before anything is forwarded.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::record_accepted`].
+    pub(super) async fn record_unsigned(
+        &self,
+        facts: Facts<'_>,
+        body: &BodyHash,
+        token: Option<TokenHash>,
+        grounds: Grounds,
+    ) -> Result<Receipt, audit::AuditError> {
+        let id = facts.id.to_string();
+        let mut request = self.describe(facts, &id);
+        request.query = (facts.head.raw_path().contains(&b'?')).then_some(Query::Forwarded);
+        let record = audit::Unsigned {
+            request,
+            body: audit::Body {
+                sha256: body.as_bytes(),
+                bytes: body.body_len(),
+            },
+            token,
+            observed: match grounds {
+                Grounds::Bearer => None,
+                Grounds::Observed(code) => Some((code, claim(facts.head))),
+            },
+        };
+        let receipt = self.audit.unsigned(&record).await?;
+        if let Grounds::Observed(code) = grounds {
+            self.metrics.observed(code);
+        }
+        Ok(receipt)
+    }
+
     /// Writes down and counts a refused request.
     pub(super) fn refused(
         &self,
@@ -159,14 +195,18 @@ impl Gateway {
     pub(super) fn forwarded(&self, passage: &Passage, ending: Ending<'_>) {
         let plan = &passage.plan;
         (plan.upstream_times(passage.route)).observe(ending.upstream_took);
+        let (outcome, auth) = match &passage.permit {
+            Permit::Signed(_) => (Outcome::Forwarded, Auth::Signature),
+            Permit::Open(_) => (Outcome::Forwarded, Auth::None),
+            Permit::Unsigned(unsigned) => match unsigned.grounds() {
+                Grounds::Bearer => (Outcome::Forwarded, unsigned.auth()),
+                Grounds::Observed(_) => (Outcome::Observed, unsigned.auth()),
+            },
+        };
         let outcome = if ending.failed {
             Outcome::Failed
         } else {
-            Outcome::Forwarded
-        };
-        let auth = match passage.permit {
-            Permit::Signed(_) => Auth::Signature,
-            Permit::Open(_) => Auth::None,
+            outcome
         };
         plan.counts(Some(passage.route)).request(outcome, auth);
         if let Some(refusal) = ending.refusal {

@@ -10,6 +10,7 @@ use pingora::protocols::http::ServerSession;
 
 use super::Gateway;
 use super::account::Facts;
+use super::bearer::{self, Bearer};
 use super::body::{self, Body};
 use super::first_line::FirstLine;
 use super::forward::{Passage, Permit};
@@ -22,14 +23,15 @@ use super::recorded::Recorded;
 use super::refuse::Stop;
 use super::request_id::RequestId;
 use super::stamp::{self, Provenance};
+use super::unsigned::{Grounds, Unsigned};
 use crate::auth::decision::{Admitted, Attempt, Attributed};
 use crate::auth::headers::{SigningHeader, SigningHeaders};
 use crate::auth::message::BodyHash;
 use crate::auth::method::{METHODS, Method};
 use crate::auth::refusal::Refusal;
-use crate::auth::target::Target;
+use crate::auth::target::{SignedTarget, Target};
 use crate::clock::Now;
-use crate::config::{HEADER_BYTES, Mode, Route};
+use crate::config::{Gate, HEADER_BYTES, Route};
 
 /// What is known once the head has passed (steps 1 to 6).
 struct Opening {
@@ -42,10 +44,13 @@ struct Opening {
 
 /// Who asks, as far as the head tells.
 enum Caller {
-    /// A machine, if the signature is its own.
-    Attributed(Attributed),
+    /// A machine, if the signature is its own. Where the route is observed, with the request as it
+    /// passes if it is not.
+    Attributed(Attributed, Option<Unsigned>),
     /// Anybody: the route is open.
     Anyone(Open),
+    /// Somebody whom the route lets pass without a signature.
+    Unsigned(Unsigned, Grounds),
 }
 
 impl Gateway {
@@ -85,19 +90,25 @@ impl Gateway {
                 let hash = BodyHash::of(body.bytes());
                 Permit::Open(open.record(self, facts, &hash).await?)
             }
-            Caller::Attributed(attributed) => {
-                // The body may have taken its time; a revocation in the meantime counts.
-                let attributed = match body.bytes().is_empty() {
-                    true => attributed,
-                    false => attributed.look_up_again(|machine| self.registry.find(machine)),
-                };
-                let admitted = self.admit(attributed, &body, arrival, source).await;
+            Caller::Unsigned(unsigned, grounds) => {
+                let hash = BodyHash::of(body.bytes());
+                Permit::Unsigned(unsigned.record(grounds, self, facts, &hash).await?)
+            }
+            Caller::Attributed(attributed, otherwise) => {
+                let verdict = self.judge_signed(attributed, &body, arrival, facts).await;
                 let on_rest = self.clock.now().mono.saturating_sub(complete.mono);
                 self.metrics.observe_verify(on_head + on_rest);
-                let admitted = admitted?;
-                let choice = plan.credential(admitted.signed().machine(), opening.route);
-                let permitted = Permitted::check(admitted, route, choice)?;
-                Permit::Signed(Recorded::write(permitted, self, facts).await?)
+                match (verdict, otherwise) {
+                    (Ok(permitted), _) => {
+                        Permit::Signed(Recorded::write(permitted, self, facts).await?)
+                    }
+                    (Err(stop), Some(unsigned)) if stop.refusal().judges_the_caller() => {
+                        let grounds = Grounds::Observed(stop.refusal().code());
+                        let hash = BodyHash::of(body.bytes());
+                        Permit::Unsigned(unsigned.record(grounds, self, facts, &hash).await?)
+                    }
+                    (Err(stop), _) => return Err(stop),
+                }
             }
         };
         if opening.query_stripped {
@@ -114,8 +125,8 @@ impl Gateway {
         Ok((passage, body))
     }
 
-    /// Steps 1 to 6: framing and target, route, signing headers, time, machine. An open route asks
-    /// for no more than the first two.
+    /// Steps 1 to 6: framing and target, route, signing headers, time, machine. Of requests that need
+    /// no signature no more is asked than the first two.
     fn judge_head(
         &self,
         plan: &Plan,
@@ -144,27 +155,46 @@ impl Gateway {
         let method = Method::accept(head.method.as_str(), &route.methods)
             .ok_or_else(|| not_allowed(route))?;
         let target = target.behind(&route.strip_prefix).ok_or(Refusal::NoRoute)?;
-        let target = target.under(route.query)?;
         stamp::check_crossing(&head.headers, route)?;
 
-        let caller = match route.mode {
-            Mode::Open => Caller::Anyone(Open::new(method, target)),
-            Mode::Enforce => {
-                let claimed = head.headers.get(SigningHeader::MachineId.name());
-                self.throttle.check(
-                    source.client,
-                    claimed.map(|value| value.as_bytes()),
-                    arrival.mono,
-                    &plan.config.throttle,
-                )?;
-                let headers = SigningHeaders::parse(|header| {
-                    framing::lines(&head.headers, HeaderName::from_static(header.name()))
-                })?;
-                let attributed = Attempt::new(method, target, headers)
-                    .check_time(arrival.unix_seconds(), &plan.window)?
-                    .look_up(|machine| self.registry.find(machine));
-                Caller::Attributed(attributed)
+        let mut query_stripped = false;
+        let mut attribute = |throttle: bool| {
+            let signed = target.under(route.query)?;
+            query_stripped = signed.query_stripped();
+            if throttle {
+                self.throttle_source(plan, head, source, arrival)?;
             }
+            self.attribute(plan, head, method, signed, arrival)
+        };
+        let bearer = || Bearer::of(&head.headers, |name| plan.owns_header(name));
+        let unsigned = |bearer: Bearer<'_>| {
+            let token = bearer.token().map(|token| self.token_names.of(token));
+            Unsigned::new(method, target, token)
+        };
+        let caller = match route.mode.at(arrival.unix_seconds()) {
+            Gate::Nothing => {
+                let crossing = target.under(route.query)?;
+                query_stripped = crossing.query_stripped();
+                Caller::Anyone(Open::new(method, crossing))
+            }
+            Gate::SignatureOrBearer if !bearer::speaks_of_a_signature(&head.headers) => {
+                match bearer() {
+                    Bearer::Several => {
+                        let text = "there is more than one bearer credential in it";
+                        return Err(Refusal::BadRequest(text));
+                    }
+                    found @ Bearer::One(_) => Caller::Unsigned(unsigned(found), Grounds::Bearer),
+                    Bearer::None => Caller::Attributed(attribute(true)?, None),
+                }
+            }
+            Gate::Signature | Gate::SignatureOrBearer => Caller::Attributed(attribute(true)?, None),
+            Gate::Observed => match attribute(false) {
+                Ok(attributed) => Caller::Attributed(attributed, Some(unsigned(bearer()))),
+                Err(refusal) if refusal.judges_the_caller() => {
+                    Caller::Unsigned(unsigned(bearer()), Grounds::Observed(refusal.code()))
+                }
+                Err(refusal) => return Err(refusal),
+            },
         };
         Ok(Opening {
             caller,
@@ -176,8 +206,42 @@ impl Gateway {
                 scheme: source.scheme,
                 host,
             },
-            query_stripped: target.query_stripped(),
+            query_stripped,
         })
+    }
+
+    /// Turns away a source that has failed too often.
+    fn throttle_source(
+        &self,
+        plan: &Plan,
+        head: &RequestHeader,
+        source: Source,
+        arrival: Now,
+    ) -> Result<(), Refusal> {
+        let claimed = head.headers.get(SigningHeader::MachineId.name());
+        self.throttle.check(
+            source.client,
+            claimed.map(|value| value.as_bytes()),
+            arrival.mono,
+            &plan.config.throttle,
+        )
+    }
+
+    /// Steps 4 to 6: the signing headers, the time, the machine.
+    fn attribute(
+        &self,
+        plan: &Plan,
+        head: &RequestHeader,
+        method: Method<'_>,
+        target: SignedTarget<'_>,
+        arrival: Now,
+    ) -> Result<Attributed, Refusal> {
+        let headers = SigningHeaders::parse(|header| {
+            framing::lines(&head.headers, HeaderName::from_static(header.name()))
+        })?;
+        Ok(Attempt::new(method, target, headers)
+            .check_time(arrival.unix_seconds(), &plan.window)?
+            .look_up(|machine| self.registry.find(machine)))
     }
 
     /// Step 7: the declared length, then the body.
@@ -204,6 +268,25 @@ impl Gateway {
             body = Body::read(session, limit, timeout, &self.budget) => body,
             () = self.leaving.ended() => Err(Refusal::NotReady),
         }
+    }
+
+    /// Steps 8 to 11: what the signature proves, and whether that is enough.
+    async fn judge_signed(
+        &self,
+        attributed: Attributed,
+        body: &Body,
+        arrival: Now,
+        facts: Facts<'_>,
+    ) -> Result<Permitted, Stop> {
+        // The body may have taken its time; a revocation in the meantime counts.
+        let attributed = match body.bytes().is_empty() {
+            true => attributed,
+            false => attributed.look_up_again(|machine| self.registry.find(machine)),
+        };
+        let admitted = self.admit(attributed, body, arrival, facts.source).await?;
+        let (plan, route) = (facts.plan, facts.route.unwrap_or_default());
+        let choice = plan.credential(admitted.signed().machine(), route);
+        Ok(Permitted::check(admitted, plan.route(route), choice)?)
     }
 
     /// Steps 8 to 10: signature, the machine's state, the nonce.

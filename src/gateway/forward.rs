@@ -23,6 +23,7 @@ use super::pool::{self, Server, Walk};
 use super::recorded::Recorded;
 use super::refuse;
 use super::stamp::{self, Crossing, Provenance};
+use super::unsigned::UnsignedRecorded;
 use crate::auth::refusal::Refusal;
 
 /// A recorded request on its way into the proxy phase. It travels in the extensions of the
@@ -44,6 +45,8 @@ pub(super) enum Permit {
     Signed(Recorded),
     /// An open route.
     Open(OpenRecorded),
+    /// A route that still lets requests pass that nobody signed.
+    Unsigned(UnsignedRecorded),
 }
 
 /// The proxy phase as Pingora calls it.
@@ -198,6 +201,12 @@ impl ProxyHttp for Forward {
                 &plan.config.identity_header,
             )?,
             Permit::Open(open) => stamp::open_request(open, crossing)?,
+            Permit::Unsigned(unsigned) => stamp::unsigned_request(
+                unsigned,
+                crossing,
+                plan.upstream(passage.route),
+                &plan.config.identity_header,
+            )?,
         };
         if let Some(server) = &ctx.server {
             request.insert_header(HOST, server.host.clone())?;

@@ -4,13 +4,15 @@
 //! `first_line`; `framing` refuses what has two readings;
 //! `plan` is what it is judged by; `decide` runs the checks, with `throttle` for sources that fail too often, `body`
 //! for the body and `policy` last; `recorded` is the permit that comes out, with what it carries of the `credentials`, and
-//! `open` the bare way of routes that ask for no signature;
+//! `open` the bare way of routes that ask for no signature, and `unsigned` that of routes which do not ask for
+//! one yet, where `bearer` finds the client's own credential;
 //! `whole_session` carries the verified body into the proxy phase; `forward` runs that phase, with
 //! `pool` to choose a server, `stamp` to build what crosses and `answer` for what comes back. `refuse` answers whoever does not
 //! get that far, and `account` writes down and counts what became of each request.
 
 mod account;
 mod answer;
+mod bearer;
 mod body;
 mod client_address;
 mod credentials;
@@ -30,6 +32,7 @@ mod refuse;
 mod request_id;
 mod stamp;
 mod throttle;
+mod unsigned;
 mod whole_session;
 
 use std::sync::Arc;
@@ -50,7 +53,7 @@ use self::body::Budget;
 use self::forward::Forward;
 use self::pool::Site;
 use self::throttle::Throttle;
-use crate::audit::AuditLog;
+use crate::audit::{AuditLog, TokenNames};
 use crate::auth::decision;
 use crate::auth::replay::NonceStore;
 use crate::clock::Clock;
@@ -69,6 +72,7 @@ pub struct Gateway {
     clock: Clock,
     budget: Budget,
     throttle: Throttle,
+    token_names: TokenNames,
     leaving: Leaving,
 }
 
@@ -111,6 +115,8 @@ pub struct Parts {
     pub nonces: Arc<dyn NonceStore>,
     /// The audit trail.
     pub audit: Arc<AuditLog>,
+    /// How bearer tokens are named in it.
+    pub token_names: TokenNames,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The clock.
@@ -130,6 +136,7 @@ impl Gateway {
             registry,
             nonces,
             audit,
+            token_names,
             metrics,
             clock,
         } = parts;
@@ -139,7 +146,7 @@ impl Gateway {
             clock: clock.clone(),
             runtime: Handle::current(),
         };
-        Arc::new(Gateway {
+        let gateway = Arc::new(Gateway {
             throttle: Throttle::new(Arc::clone(&metrics)),
             budget: Budget::new(config.limits.body_budget as usize, Arc::clone(&metrics)),
             plan: ArcSwap::from_pointee(Plan::new(config, &site, None)),
@@ -149,8 +156,11 @@ impl Gateway {
             audit,
             metrics,
             clock,
+            token_names,
             leaving: Leaving::default(),
-        })
+        });
+        gateway.show_what_is_open(&gateway.plan());
+        gateway
     }
 
     /// Whether the gateway is shutting down; whoever holds it may say so.
@@ -176,8 +186,21 @@ impl Gateway {
 
     /// Puts another configuration in force, for requests that begin from now on.
     pub(crate) fn replace_plan(&self, config: Config) {
-        let plan = Plan::new(config, &self.site, Some(&self.plan()));
-        self.plan.store(Arc::new(plan));
+        let plan = Arc::new(Plan::new(config, &self.site, Some(&self.plan())));
+        self.show_what_is_open(&plan);
+        self.plan.store(plan);
+    }
+
+    /// Shows which routes let requests pass that nobody signed, and gets ready to name their tokens.
+    fn show_what_is_open(&self, plan: &Plan) {
+        let open = || {
+            plan.open_until()
+                .map(|(route, mode, until)| (&*route.path, mode, until))
+        };
+        self.metrics.open_until(open());
+        if open().next().is_some() {
+            self.token_names.prepare();
+        }
     }
 
     /// What a request that begins now is judged by. Whoever asks keeps what it got: two questions

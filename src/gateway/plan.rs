@@ -92,6 +92,24 @@ impl Plan {
         &self.upstream_times[self.route(route).upstream]
     }
 
+    /// The routes that let requests pass that nobody signed until a date, with what that is called
+    /// and the date, in Unix seconds.
+    pub(crate) fn open_until(&self) -> impl Iterator<Item = (&Route, &'static str, u64)> {
+        let open = |route: &'_ Route| route.mode.open_until();
+        (self.config.routes.iter())
+            .filter_map(move |route| open(route).map(|(until, mode)| (route, mode, until)))
+    }
+
+    /// How many requests have passed so far that nobody signed, by the name of the route.
+    pub(crate) fn unsigned(&self, route: &str) -> u64 {
+        let routes = self.config.routes.iter();
+        let counts = routes.zip(&self.route_counts);
+        (counts
+            .filter(|(known, _)| known.path == route)
+            .map(|(_, counts)| counts.unsigned()))
+        .sum()
+    }
+
     /// The counters of a route, or of requests that matched none.
     pub(super) fn counts(&self, route: Option<usize>) -> &RouteCounts {
         match route {

@@ -13,10 +13,11 @@ use super::credentials::Injection;
 use super::open::OpenRecorded;
 use super::recorded::Recorded;
 use super::request_id::RequestId;
+use super::unsigned::UnsignedRecorded;
 use crate::auth::refusal::Refusal;
 use crate::config::headers::{
     ALLOWED, IDENTITY, MACHINE_KEY, MACHINE_NAME, MACHINE_OWNER, MACHINE_VAULT, REQUEST_ID,
-    normalised,
+    normalised, reserved,
 };
 use crate::config::{Route, Upstream};
 
@@ -136,6 +137,39 @@ pub(super) fn request(
 /// As [`request`].
 pub(super) fn open_request(open: &OpenRecorded, crossing: Crossing<'_>) -> Result<RequestHeader> {
     crossing.request(open.method(), open.target())
+}
+
+/// Builds the request of somebody who did not sign, on a route that still lets it pass: what the
+/// client sent, its own credential among it, less every name by which the gateway says something.
+/// Neither an identity nor a credential of the gateway is within its reach.
+///
+/// # Errors
+///
+/// As [`request`].
+pub(super) fn unsigned_request(
+    unsigned: &UnsignedRecorded,
+    crossing: Crossing<'_>,
+    upstream: &Upstream,
+    identity: &HeaderName,
+) -> Result<RequestHeader> {
+    let mut out = crossing.request(unsigned.method(), unsigned.target())?;
+    let crossed =
+        |name: &HeaderName| ALLOWED.contains(name) || crossing.route.forward_headers.contains(name);
+    for (name, value) in &crossing.client.headers {
+        if !crossed(name) && !is_the_gateways(name, upstream, identity) {
+            out.append_header(name.clone(), value.clone())?;
+        }
+    }
+    Ok(out)
+}
+
+/// Whether only the gateway sets a header of this name on the way to the upstream, or makes it anew.
+fn is_the_gateways(name: &HeaderName, upstream: &Upstream, identity: &HeaderName) -> bool {
+    let name = hyphened(name);
+    let is_set = |set: &HeaderName| hyphened(set) == name;
+    reserved(&name).is_some()
+        || is_identity_name(&name, identity)
+        || upstream.set_headers.iter().any(|(set, _)| is_set(set))
 }
 
 /// What crosses of any request, besides its method and its target.

@@ -22,6 +22,7 @@ pub(super) struct Configured {
     upstream_seconds: HistogramVec,
     credential_usable: IntGaugeVec,
     credential_checks: IntCounterVec,
+    open_until: IntGaugeVec,
 }
 
 /// The counters of the requests of one route.
@@ -63,6 +64,11 @@ impl Configured {
                 "Look-ups of a credential after the backend refused a request with it, by what came of it: accepted, refused, or unknown (no answer that tells).",
                 &["credential", "result"],
             )?,
+            open_until: declare.gauges(
+                "route_open_until_timestamp_seconds",
+                "Unix time at which a route ceases to let requests pass that nobody signed, of the routes of which the configuration says so.",
+                &["route", "mode"],
+            )?,
         };
         configured.no_route();
         Ok(configured)
@@ -79,6 +85,18 @@ impl Configured {
 
     pub(super) fn no_route(&self) -> RouteCounts {
         self.route(NO_ROUTE)
+    }
+
+    /// Shows what of the routes, by their names, is open until when, and nothing of any other.
+    pub(super) fn open_until<'r>(
+        &self,
+        routes: impl Iterator<Item = (&'r str, &'static str, u64)>,
+    ) {
+        self.open_until.reset();
+        for (route, mode, until) in routes {
+            let until = i64::try_from(until).unwrap_or(i64::MAX);
+            self.open_until.with_label_values(&[route, mode]).set(until);
+        }
     }
 
     pub(super) fn upstream(&self, name: &str) -> UpstreamTimes {
@@ -99,6 +117,15 @@ impl RouteCounts {
     /// Counts a finished request.
     pub fn request(&self, outcome: Outcome, auth: Auth) {
         self.0[outcome as usize][auth as usize].inc();
+    }
+
+    /// How many requests passed so far that nobody signed.
+    pub fn unsigned(&self) -> u64 {
+        let passed = [Outcome::Forwarded, Outcome::Failed, Outcome::Observed];
+        let unsigned = [Auth::None, Auth::Bearer];
+        let counts = passed
+            .map(|outcome| unsigned.map(|auth| self.0[outcome as usize][auth as usize].get()));
+        counts.iter().flatten().sum()
     }
 }
 

@@ -9,11 +9,18 @@ pub enum Outcome {
     Refused,
     /// It was let through, and no answer of the backend could be delivered.
     Failed,
+    /// The backend's answer went to the client, though enforcing would have refused the request.
+    Observed,
 }
 
 impl Outcome {
     /// Every outcome, in the order of the enum.
-    pub const ALL: [Outcome; 3] = [Outcome::Forwarded, Outcome::Refused, Outcome::Failed];
+    pub const ALL: [Outcome; 4] = [
+        Outcome::Forwarded,
+        Outcome::Refused,
+        Outcome::Failed,
+        Outcome::Observed,
+    ];
 
     /// The label value.
     pub const fn as_str(self) -> &'static str {
@@ -21,6 +28,7 @@ impl Outcome {
             Outcome::Forwarded => "forwarded",
             Outcome::Refused => "refused",
             Outcome::Failed => "failed",
+            Outcome::Observed => "observed",
         }
     }
 }
@@ -32,17 +40,20 @@ pub enum Auth {
     Signature,
     /// Nothing did.
     None,
+    /// Nothing that the gateway can check: a bearer credential, which the backend may know.
+    Bearer,
 }
 
 impl Auth {
     /// Every kind, in the order of the enum.
-    pub const ALL: [Auth; 2] = [Auth::Signature, Auth::None];
+    pub const ALL: [Auth; 3] = [Auth::Signature, Auth::None, Auth::Bearer];
 
     /// The word in the label and in the audit record.
     pub const fn as_str(self) -> &'static str {
         match self {
             Auth::Signature => "signature",
             Auth::None => "none",
+            Auth::Bearer => "bearer",
         }
     }
 }

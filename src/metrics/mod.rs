@@ -7,6 +7,7 @@
 
 mod backend;
 mod buckets;
+mod codes;
 mod configured;
 mod declare;
 mod labels;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 use self::buckets::{SKEW_BUCKETS, STORE_BUCKETS, VERIFY_BUCKETS};
+use self::codes::Codes;
 use self::configured::Configured;
 use self::declare::Declare;
 use self::machines::Machines;
@@ -41,7 +43,7 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 pub struct Metrics {
     registry: Registry,
     configured: Configured,
-    refusals: [IntCounter; Code::ALL.len()],
+    codes: Codes,
     verify: Histogram,
     servers: servers::Servers,
     skew: Histogram,
@@ -78,12 +80,6 @@ impl Metrics {
     pub fn new(version: &str, backend: &str) -> prometheus::Result<Metrics> {
         let declare = Declare::new();
 
-        let refusals = declare.counters(
-            "refusals_total",
-            "Refused requests, by the code in the body of the refusal.",
-            &["code"],
-        )?;
-
         let reloads = declare.counters(
             "registry_reloads_total",
             "Attempts to load the machine registry, the first one included, by result.",
@@ -119,7 +115,7 @@ impl Metrics {
 
         Ok(Metrics {
             configured: Configured::declare(&declare)?,
-            refusals: Code::ALL.map(|code| refusals.with_label_values(&[code.as_str()])),
+            codes: Codes::declare(&declare)?,
             verify: declare.histogram(
                 "verify_seconds",
                 "Time of the decision on one request: the work, not the wait for its body.",
@@ -208,9 +204,20 @@ impl Metrics {
         self.configured.credential(name)
     }
 
+    /// Shows which routes let requests pass that nobody signed, by name and mode, and until when,
+    /// in Unix seconds. Those shown before are shown no more.
+    pub fn open_until<'r>(&self, routes: impl Iterator<Item = (&'r str, &'static str, u64)>) {
+        self.configured.open_until(routes);
+    }
+
+    /// Counts a request that passed and that enforcing would have refused.
+    pub fn observed(&self, code: Code) {
+        self.codes.observed(code);
+    }
+
     /// Counts a refusal.
     pub fn refused(&self, code: Code) {
-        self.refusals[code as usize].inc();
+        self.codes.refused(code);
     }
 
     /// Notes the time one decision took: hashing, looking up, verifying; not waiting for the body.

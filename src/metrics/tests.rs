@@ -6,7 +6,7 @@ use super::buckets::UPSTREAM_BUCKETS;
 use super::*;
 
 /// The published names and types: dashboards and alerts depend on them.
-const CONTRACT: [(&str, &str); 26] = [
+const CONTRACT: [(&str, &str); 28] = [
     ("countersign_audit_records_total", "counter"),
     ("countersign_body_buffer_bytes", "gauge"),
     ("countersign_build_info", "gauge"),
@@ -20,6 +20,7 @@ const CONTRACT: [(&str, &str); 26] = [
     ("countersign_machine_last_used_timestamp_seconds", "gauge"),
     ("countersign_machine_skew_seconds", "gauge"),
     ("countersign_nonces", "gauge"),
+    ("countersign_observed_total", "counter"),
     ("countersign_queries_stripped_total", "counter"),
     ("countersign_refusals_total", "counter"),
     (
@@ -31,6 +32,7 @@ const CONTRACT: [(&str, &str); 26] = [
     ("countersign_replay_store_errors_total", "counter"),
     ("countersign_replay_store_seconds", "histogram"),
     ("countersign_requests_total", "counter"),
+    ("countersign_route_open_until_timestamp_seconds", "gauge"),
     ("countersign_source_bans_total", "counter"),
     ("countersign_spoofed_identity_total", "counter"),
     ("countersign_tls_reloads_total", "counter"),
@@ -47,6 +49,7 @@ fn metrics() -> Metrics {
         metrics.upstream(upstream);
     }
     metrics.credential("upstream:secrets");
+    metrics.open_until([("/v1", "observe", 1_800_000_000)].into_iter());
     metrics
 }
 

@@ -5,8 +5,9 @@
 
 use serde_json::json;
 
+use super::key_format;
 use super::outline::{Item, Outline};
-use super::{key_format, validity};
+use crate::config::instant;
 
 /// Why a text cannot be edited, and what to do by hand.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,8 +43,8 @@ impl NewMachine<'_> {
             ("vault", self.vault.map(str::to_owned)),
             ("owner", self.owner.map(str::to_owned)),
             ("credential", self.credential.map(str::to_owned)),
-            ("not_before", self.not_before.map(validity::to_text)),
-            ("expires", self.expires.map(validity::to_text)),
+            ("not_before", self.not_before.map(instant::to_text)),
+            ("expires", self.expires.map(instant::to_text)),
         ];
         let keys: Vec<String> = self.keys.iter().map(key_format::to_base64).collect();
         let mut lines = vec![format!("id: {}", json!(self.id))];

@@ -10,8 +10,8 @@ use super::mistakes::quoted;
 use super::node::Node;
 use super::parse::{Entry, Field, Key, RawMachine, Strange};
 use super::report::Report;
-use super::validity;
 use crate::auth::identity::{Machine, MachineId};
+use crate::config::instant;
 use crate::config::is_credential_name;
 
 /// Longest `name`, `vault` and `owner`, in bytes. They become headers.
@@ -227,9 +227,9 @@ impl Checker<'_, '_> {
 
     fn instant(&mut self, position: usize, raw: &RawMachine, key: Key) -> Option<u64> {
         let text = self.text(position, key, raw.get(key)?)?;
-        let seconds = validity::to_unix_seconds(text);
+        let seconds = instant::to_unix_seconds(text);
         if seconds.is_none() {
-            let expected = format!("it must be {}", validity::EXPECTED);
+            let expected = format!("it must be {}", instant::EXPECTED);
             self.report.field(position, key, expected);
         }
         seconds

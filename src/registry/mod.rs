@@ -2,7 +2,7 @@
 //! ones.
 //!
 //! In the order of a load: `load` reads the file in bounded memory; `parse` takes it as it stands there; `fields`
-//! checks each machine (its keys in their four [spellings](key_format), its [`validity`]); `keys` checks the keys
+//! checks each machine (its keys in their four [spellings](key_format), its dates); `keys` checks the keys
 //! on all cores; `report` tells all [`Mistakes`] together. The result is a [`Registry`], which nothing changes any
 //! more. A [`RegistryStore`] holds the current one, and [`watch`](crate::watch) says when the file has changed. For edits
 //! there are [`edit`], which works on the text, and [`replace`], which puts it in place.
@@ -20,7 +20,6 @@ mod parse;
 pub mod replace;
 mod report;
 mod store;
-pub mod validity;
 
 #[cfg(test)]
 mod fixtures;

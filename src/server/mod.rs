@@ -6,6 +6,7 @@ mod admin;
 mod clock_watch;
 mod descriptors;
 mod http2;
+mod open_routes;
 mod parts;
 mod proxy_line;
 mod readiness;
@@ -27,7 +28,8 @@ use tracing::{error, info, warn};
 use self::accept::{AcceptLoop, Door, Listener};
 use self::admin::Admin;
 use self::clock_watch::ClockWatch;
-use self::parts::{bind, metrics, open_audit};
+use self::open_routes::OpenRoutes;
+use self::parts::{bind, metrics, open_audit, token_names};
 use self::readiness::Readiness;
 use self::reload::Reloading;
 use self::sources::Sources;
@@ -69,6 +71,7 @@ pub struct Server {
     reloading: Arc<Reloading>,
     metrics: Arc<Metrics>,
     clock_watch: ClockWatch,
+    open_routes: OpenRoutes,
     audit: Arc<AuditLog>,
     /// To be closed when nothing is in flight any more.
     journal: Option<Arc<JournaledNonces>>,
@@ -201,6 +204,7 @@ impl Server {
         let shutdown = config.shutdown.clone();
         let clock_watch = ClockWatch::new(clock.clone(), Arc::clone(&metrics));
         let gateway = Gateway::new(Parts {
+            token_names: token_names(&config),
             config,
             registry: Arc::clone(&registry),
             nonces,
@@ -208,6 +212,7 @@ impl Server {
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
         });
+        let open_routes = OpenRoutes::new(Arc::clone(&gateway), clock.clone());
         let reloading = Arc::new(Reloading {
             gateway: Arc::clone(&gateway),
             registry,
@@ -236,6 +241,7 @@ impl Server {
             reloading,
             metrics,
             clock_watch,
+            open_routes,
             audit,
             journal: None,
             permits,
@@ -262,7 +268,11 @@ impl Server {
     /// soon as the delay is over.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         // Before anybody is answered: to whom is ready a SIGHUP may come, and unheard it kills.
-        let watching = (self.reloading.start(), self.clock_watch.start());
+        let watching = (
+            self.reloading.start(),
+            self.clock_watch.start(),
+            self.open_routes.start(),
+        );
         let (stop_serving, shutdown) = watch::channel(false);
         let (stop_admin, admin_shutdown) = watch::channel(false);
         let tasks = TaskTracker::new();

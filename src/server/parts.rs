@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use super::StartError;
 use super::tls::Tls;
 use crate::audit::checkpoint::Signer;
-use crate::audit::{AuditLog, Bounds, Checkpoints, Sink, Strangers};
+use crate::audit::{AuditLog, Bounds, Checkpoints, Sink, Strangers, TokenNames};
 use crate::clock::Clock;
 use crate::config::{Audit, AuditSink, Config, GatewayKey, TlsFiles};
 use crate::metrics::{Metrics, curve25519_backend};
@@ -58,6 +58,12 @@ pub(super) fn open_audit(
         clock.clone(),
         Arc::clone(metrics),
     )
+}
+
+/// Names by the key that the configuration says, or by one beside the journal.
+pub(super) fn token_names(config: &Config) -> TokenNames {
+    let beside_the_journal = || Some(config.replay.state_dir.as_ref()?.join("token-hash.key"));
+    TokenNames::new(config.audit.token_key.clone().or_else(beside_the_journal))
 }
 
 pub(super) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -125,9 +125,12 @@ pub(super) fn examine<'a>(
 
 fn content(record: Record<'_>, gateway_key: Option<&VerifyingKey>, domain: Domain) -> Content {
     match &*record.decision {
-        // On an open route anybody may ask. Such a record names no machine, and so proves nothing
-        // about one.
-        "accepted" if record.auth.as_deref() == Some("none") && record.machine.is_none() => {
+        // On an open route anybody may ask, and where bearer credentials still pass, whoever has
+        // one. Such a record names no machine, and so proves nothing about one.
+        "accepted"
+            if matches!(record.auth.as_deref(), Some("none" | "bearer"))
+                && record.machine.is_none() =>
+        {
             Content::Other
         }
         "accepted" => Content::Accepted(prove(&record)),

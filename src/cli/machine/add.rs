@@ -7,8 +7,9 @@ use std::path::Path;
 use super::Open;
 use crate::auth::identity::{Machine, MachineId, PublicKey};
 use crate::cli::Failure;
+use crate::config::instant;
 use crate::registry::edit::{self, NewMachine};
-use crate::registry::{key_format, validity};
+use crate::registry::key_format;
 
 /// The machine to add.
 #[derive(Debug, Default, clap::Args)]
@@ -124,11 +125,11 @@ fn read_key_file(path: &str) -> std::io::Result<String> {
 
 fn instant(option: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
     let Some(text) = text else { return Ok(None) };
-    match validity::to_unix_seconds(text) {
+    match instant::to_unix_seconds(text) {
         Some(seconds) => Ok(Some(seconds)),
         None => Err(Failure::Usage(format!(
             "{option}: it must be {}",
-            validity::EXPECTED
+            instant::EXPECTED
         ))),
     }
 }

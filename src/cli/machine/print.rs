@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use crate::auth::identity::Machine;
-use crate::registry::{key_format, validity};
+use crate::config::instant;
+use crate::registry::key_format;
 
 /// What a program gets of a machine; names as in the registry and in the audit records.
 #[derive(Serialize)]
@@ -38,8 +39,8 @@ impl<'m> From<&'m Machine> for Json<'m> {
             owner: machine.owner.as_deref(),
             credential: machine.credential.as_deref(),
             enabled: machine.enabled,
-            not_before: machine.not_before.map(validity::to_text),
-            expires: machine.expires.map(validity::to_text),
+            not_before: machine.not_before.map(instant::to_text),
+            expires: machine.expires.map(instant::to_text),
             public_keys: keys.collect(),
         }
     }
@@ -63,7 +64,7 @@ pub(super) fn list(machines: &[&Machine], json: bool) -> String {
             or_dash(machine.vault.as_deref()),
             or_dash(machine.owner.as_deref()),
             state(machine).to_owned(),
-            or_dash(machine.expires.map(validity::to_text).as_deref()),
+            or_dash(machine.expires.map(instant::to_text).as_deref()),
             machine.keys.len().to_string(),
         ]
     }));
@@ -87,11 +88,11 @@ pub(super) fn one(machine: &Machine, json: bool) -> String {
         ["state".to_owned(), state(machine).to_owned()],
         [
             "not before".to_owned(),
-            or_dash(machine.not_before.map(validity::to_text).as_deref()),
+            or_dash(machine.not_before.map(instant::to_text).as_deref()),
         ],
         [
             "expires".to_owned(),
-            or_dash(machine.expires.map(validity::to_text).as_deref()),
+            or_dash(machine.expires.map(instant::to_text).as_deref()),
         ],
     ];
     rows.extend(machine.keys.iter().map(|key| {

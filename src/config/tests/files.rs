@@ -95,11 +95,7 @@ fn unknown_keys_are_refused_at_every_level() {
 #[test]
 fn a_key_of_a_later_version_is_told_from_an_unknown_one() {
     for (key, text) in [
-        ("routes[0].mode", with_route("mode: observe")),
-        (
-            "routes[0].bearer_until",
-            with_route("bearer_until: 2030-01-01"),
-        ),
+        ("routes[0].allow", with_route("allow: []")),
         ("upstreams.secrets.retries", with_upstream("retries: 1")),
     ] {
         let text = only(&text);

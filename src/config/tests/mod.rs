@@ -27,6 +27,9 @@ upstreams: { secrets: { servers: ['http://127.0.0.1:8200'] } }
 routes: [{ path: /, upstream: secrets }]
 ";
 
+/// 2027-01-15, at 08:00 UTC.
+pub(super) const NOW: u64 = 1_800_000_000;
+
 const SECRET: &str = "s.VerySecretToken";
 
 /// Knows the variable VAULT_TOKEN, some odd ones, and the host vault.internal.
@@ -49,6 +52,7 @@ pub(super) fn environment() -> Environment {
                 .map(|address| vec![address])
                 .map_err(|_| io::Error::other("no such host")),
         },
+        unix_seconds: || NOW,
     }
 }
 

@@ -141,8 +141,8 @@ fn only_route(text: &str) -> Route {
 
 #[test]
 fn a_route_asks_for_a_signature_unless_it_says_open() {
-    assert_eq!(only_route(MINIMAL).mode, Mode::Enforce);
-    assert_eq!(only_route(&with_route("mode: enforce")).mode, Mode::Enforce);
+    assert_eq!(only_route(MINIMAL).mode, Mode::ENFORCE);
+    assert_eq!(only_route(&with_route("mode: enforce")).mode, Mode::ENFORCE);
     assert!(only(&with_route("mode: opened")).contains("is not one of: enforce, open"));
 }
 

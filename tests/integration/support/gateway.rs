@@ -87,6 +87,14 @@ impl Default for Options {
     }
 }
 
+/// The process's own, in the gateway's time.
+fn environment() -> Environment {
+    Environment {
+        unix_seconds: || START,
+        ..Environment::of_process()
+    }
+}
+
 /// A registry file that holds these machines, enabled and nameless.
 pub fn registry(machines: &[&Machine]) -> String {
     let mut text = "machines:\n".to_owned();
@@ -120,7 +128,7 @@ impl Gateway {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let loaded = config::load(&config, &Environment::of_process())
+                let loaded = config::load(&config, &environment())
                     .unwrap_or_else(|mistakes| panic!("{mistakes}"));
                 let server = match nonces {
                     None => Server::bind(loaded.config, its_clock).await,

@@ -1,4 +1,4 @@
-//! When a machine may act: the instants of `not_before` and `expires`.
+//! Instants as people write them: when a machine may act, and until when a route is open.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

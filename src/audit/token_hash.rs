@@ -1,0 +1,209 @@
+//! Bearer tokens in records: by a name that tells two tokens apart and tells neither.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use tracing::warn;
+use zeroize::Zeroizing;
+
+/// The name of a bearer token: the first 16 bytes of its HMAC-SHA-256 (RFC 2104), in hexadecimal.
+/// Without the key nobody can tell whether a token that they have, or guess, is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenHash([u8; 16]);
+
+impl fmt::Display for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenHash({self})")
+    }
+}
+
+/// Gives bearer tokens their names. The key is read, or made, when it is first needed: most
+/// gateways let no bearer token pass, and need none.
+pub struct TokenNames {
+    file: Option<PathBuf>,
+    key: OnceLock<Key>,
+}
+
+type Key = Zeroizing<[u8; 32]>;
+
+impl TokenNames {
+    /// Names by the key in `file`, which is made if it is missing; without one by a key that is
+    /// forgotten when the process ends, so that a token has another name after it.
+    pub fn new(file: Option<PathBuf>) -> TokenNames {
+        TokenNames {
+            file,
+            key: OnceLock::new(),
+        }
+    }
+
+    /// Reads or makes the key, which may block, before a request has to wait for it. Where that
+    /// fails the log says so, and a key that is forgotten takes its place: the records then tell
+    /// less, and no request is lost.
+    pub fn prepare(&self) {
+        self.key();
+    }
+
+    /// The name of a token.
+    pub fn of(&self, token: &[u8]) -> TokenHash {
+        // HMAC takes a key of any length; were it to refuse one, the name would be of no token.
+        let mut name = [0; 16];
+        if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&**self.key()) {
+            mac.update(token);
+            name.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        }
+        TokenHash(name)
+    }
+
+    fn key(&self) -> &Key {
+        self.key.get_or_init(|| {
+            let Some(file) = &self.file else {
+                warn!(
+                    "bearer tokens have other names in the audit trail after each restart: there is \
+                     no state directory to keep their key in; name a file with audit.token_key"
+                );
+                return fresh();
+            };
+            kept(file).unwrap_or_else(|error| {
+                warn!(
+                    "bearer tokens have other names in the audit trail until the next restart: \
+                     {}: {error}",
+                    file.display()
+                );
+                fresh()
+            })
+        })
+    }
+}
+
+impl fmt::Debug for TokenNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenNames(..)")
+    }
+}
+
+/// A new key. Where the system has no random bytes, names are those of a fixed key: they still tell
+/// tokens apart, and a weak one could be guessed from them.
+fn fresh() -> Key {
+    let mut key = Zeroizing::new([0; 32]);
+    if let Err(error) = getrandom::fill(&mut *key) {
+        warn!("bearer tokens are named by a weak key: no random bytes from the system: {error}");
+    }
+    key
+}
+
+/// The key in `file`, 64 hexadecimal digits; made there, for this user alone, if there is none.
+fn kept(file: &Path) -> io::Result<Key> {
+    let made = (OpenOptions::new().write(true).create_new(true))
+        .mode(0o600)
+        .open(file);
+    match made {
+        Ok(mut new) => {
+            let key = fresh();
+            let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+            new.write_all(Zeroizing::new(text + "\n").as_bytes())?;
+            new.sync_all()?;
+            Ok(key)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let mut text = Zeroizing::new(String::new());
+            File::open(file)?.take(128).read_to_string(&mut text)?;
+            parse(text.trim_end()).ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "is not a key of 64 hexadecimal digits; remove it, and a new one is made",
+                )
+            })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn parse(text: &str) -> Option<Key> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    let mut key = Zeroizing::new([0; 32]);
+    for (byte, pair) in key.iter_mut().zip(digits.chunks(2)) {
+        let value = |digit: u8| char::from(digit).to_digit(16);
+        *byte = u8::try_from(value(pair[0])? * 16 + value(pair[1])?).ok()?;
+    }
+    Some(key)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn names_in(folder: &tempfile::TempDir) -> TokenNames {
+        TokenNames::new(Some(folder.path().join("token-hash.key")))
+    }
+
+    #[test]
+    fn a_token_has_one_name_and_another_token_another() {
+        let names = TokenNames::new(None);
+        assert_eq!(names.of(b"s.one"), names.of(b"s.one"));
+        assert_ne!(names.of(b"s.one"), names.of(b"s.two"));
+    }
+
+    #[test]
+    fn under_another_key_a_token_has_another_name() {
+        let (one, other) = (TokenNames::new(None), TokenNames::new(None));
+        assert_ne!(one.of(b"s.one"), other.of(b"s.one"));
+    }
+
+    #[test]
+    fn a_name_is_the_hmac_of_rfc_4231_cut_to_half() {
+        // Test case 2 of RFC 4231 has the key "Jefe", which HMAC pads with zeros as this is.
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(b"Jefe");
+        let names = TokenNames::new(None);
+        names.key.set(Zeroizing::new(key)).unwrap();
+        let name = names.of(b"what do ya want for nothing?").to_string();
+        assert_eq!(name, "5bdcc146bf60754e6a042426089575c7");
+    }
+
+    #[test]
+    fn the_key_outlives_the_process_and_is_for_its_user_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = names_in(&folder).of(b"s.one");
+        assert_eq!(names_in(&folder).of(b"s.one"), name);
+        let file = folder.path().join("token-hash.key");
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(std::fs::read_to_string(file).unwrap().len(), 65);
+    }
+
+    #[test]
+    fn a_file_that_is_no_key_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token-hash.key");
+        for text in ["", "abc", &"g".repeat(64), &"a".repeat(65)] {
+            std::fs::write(&file, text).unwrap();
+            assert!(kept(&file).is_err(), "{text}");
+            names_in(&folder).prepare();
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_key_is_printed() {
+        let names = TokenNames::new(None);
+        names.prepare();
+        assert_eq!(format!("{names:?}"), "TokenNames(..)");
+    }
+}

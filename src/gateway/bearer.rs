@@ -1,0 +1,152 @@
+//! The bearer credential that a request carries, as far as it can be told from other headers.
+
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+
+use super::stamp::hyphened;
+use crate::auth::headers::SigningHeader;
+
+/// Where Vault's clients put their token.
+const VAULT_TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
+
+/// What a head holds of bearer credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bearer<'a> {
+    None,
+    One(&'a [u8]),
+    /// Two programs may take different ones of them.
+    Several,
+}
+
+impl<'a> Bearer<'a> {
+    /// Looks in `Authorization: Bearer` (RFC 6750, section 2.1), in `X-Vault-Token`, and in the
+    /// headers that `is_own` knows: those in which the gateway itself sends a credential. It fails
+    /// towards `None`: what is not known to be a credential is none.
+    pub(super) fn of(headers: &'a HeaderMap, is_own: impl Fn(&str) -> bool) -> Bearer<'a> {
+        let mut found = Bearer::None;
+        for (name, value) in headers {
+            let value = value.as_bytes();
+            let token = match name {
+                &AUTHORIZATION => match bearer_token(value) {
+                    None if is_own(AUTHORIZATION.as_str()) => value,
+                    token => token.unwrap_or_default(),
+                },
+                name if *name == VAULT_TOKEN || is_own(name.as_str()) => value,
+                _ => b"",
+            };
+            found = match found {
+                _ if token.is_empty() => found,
+                Bearer::None => Bearer::One(token),
+                Bearer::One(_) | Bearer::Several => Bearer::Several,
+            };
+        }
+        found
+    }
+
+    /// The token, where there is one and no more.
+    pub(super) fn token(self) -> Option<&'a [u8]> {
+        match self {
+            Bearer::One(token) => Some(token),
+            Bearer::None | Bearer::Several => None,
+        }
+    }
+}
+
+/// Whether there is any word of a signature: one of the four headers, in any case and with `_` for
+/// `-`, whatever its value. Such a request is verified or refused, and never taken for one that
+/// knows no better.
+pub(super) fn speaks_of_a_signature(headers: &HeaderMap) -> bool {
+    let is_signing = |name: &str| SigningHeader::ALL.iter().any(|own| own.name() == name);
+    headers.keys().any(|name| is_signing(&hyphened(name)))
+}
+
+fn bearer_token(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(6)?;
+    let token = token.strip_prefix(b" ")?;
+    scheme
+        .eq_ignore_ascii_case(b"bearer")
+        .then(|| token.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |&(name, value)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        };
+        list.iter()
+            .map(pair)
+            .fold(HeaderMap::new(), |mut map, (name, value)| {
+                map.append(name, value);
+                map
+            })
+    }
+
+    #[track_caller]
+    fn assert_found(list: &[(&'static str, &'static str)], expected: Bearer<'_>) {
+        let headers = headers(list);
+        assert_eq!(Bearer::of(&headers, |name| name == "x-api-key"), expected);
+    }
+
+    #[test]
+    fn a_vault_token_is_one() {
+        assert_found(&[("x-vault-token", "s.1")], Bearer::One(b"s.1"));
+    }
+
+    #[test]
+    fn a_bearer_authorization_is_one_whatever_the_case_of_its_scheme() {
+        assert_found(&[("authorization", "Bearer s.1")], Bearer::One(b"s.1"));
+        assert_found(&[("authorization", "bEARER  s.1 ")], Bearer::One(b"s.1"));
+    }
+
+    #[test]
+    fn the_header_of_the_gateways_own_credential_is_one() {
+        assert_found(&[("x-api-key", "k")], Bearer::One(b"k"));
+    }
+
+    #[test]
+    fn another_scheme_an_empty_token_and_other_headers_are_none() {
+        for list in [
+            &[("authorization", "Basic dXNlcjpwYXNz")][..],
+            &[("authorization", "Bearer")],
+            &[("authorization", "Bearer ")],
+            &[("authorization", "Bearers.1")],
+            &[("authorization", "")],
+            &[("x-vault-token", "")],
+            &[("cookie", "session=1")],
+            &[],
+        ] {
+            assert_found(list, Bearer::None);
+        }
+    }
+
+    #[test]
+    fn two_are_several_even_where_they_are_the_same() {
+        assert_found(
+            &[("x-vault-token", "s.1"), ("x-vault-token", "s.1")],
+            Bearer::Several,
+        );
+        assert_found(
+            &[("x-vault-token", "s.1"), ("authorization", "Bearer s.1")],
+            Bearer::Several,
+        );
+    }
+
+    #[test]
+    fn any_one_signing_header_in_any_spelling_speaks_of_a_signature() {
+        for name in [
+            "x-machine-id",
+            "x-timestamp",
+            "x-nonce",
+            "x-signature",
+            "x_signature",
+            "x-machine_id",
+        ] {
+            assert!(speaks_of_a_signature(&headers(&[(name, "")])), "{name}");
+        }
+        assert!(!speaks_of_a_signature(&headers(&[("x-machine-name", "a")])));
+    }
+}

@@ -1,0 +1,101 @@
+//! The way of the move: requests that nobody signed, or not well, on routes that still let them
+//! pass as the client sent them.
+
+use super::Gateway;
+use super::account::Facts;
+use crate::audit::TokenHash;
+use crate::auth::message::BodyHash;
+use crate::auth::method::Method;
+use crate::auth::refusal::{Code, Refusal};
+use crate::auth::target::Target;
+use crate::metrics::Auth;
+
+/// A well-formed request without a signature to go by. Like [`Open`](super::open::Open) it holds no
+/// machine, and no way leads from here to a [`Recorded`](super::recorded::Recorded), which alone gets
+/// an identity or an injected credential: what it may do, the backend decides by the credential that
+/// the client itself sent.
+#[derive(Debug)]
+pub(super) struct Unsigned {
+    method: String,
+    /// With the query: nobody signed either.
+    target: String,
+    token: Option<TokenHash>,
+}
+
+/// Why such a request may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Grounds {
+    /// The route takes bearer credentials until a date, and it carries one.
+    Bearer,
+    /// The route is observed; enforcing would have refused it with this code.
+    Observed(Code),
+}
+
+/// An unsigned request whose audit record has been written.
+#[derive(Debug)]
+pub(super) struct UnsignedRecorded {
+    request: Unsigned,
+    grounds: Grounds,
+}
+
+impl Unsigned {
+    /// A request for `target`, which carries the bearer credential of this name, if it carries one.
+    pub(super) fn new(
+        method: Method<'_>,
+        target: Target<'_>,
+        token: Option<TokenHash>,
+    ) -> Unsigned {
+        Unsigned {
+            method: method.as_str().to_owned(),
+            target: target.as_str().to_owned(),
+            token,
+        }
+    }
+
+    /// Writes the record.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::AuditUnavailable`] where it was not written in time.
+    pub(super) async fn record(
+        self,
+        grounds: Grounds,
+        gateway: &Gateway,
+        facts: Facts<'_>,
+        body: &BodyHash,
+    ) -> Result<UnsignedRecorded, Refusal> {
+        let written = (gateway.record_unsigned(facts, body, self.token, grounds)).await;
+        match written {
+            Ok(_receipt) => Ok(UnsignedRecorded {
+                request: self,
+                grounds,
+            }),
+            Err(_) => Err(Refusal::AuditUnavailable),
+        }
+    }
+}
+
+impl UnsignedRecorded {
+    /// The method as sent.
+    pub(super) fn method(&self) -> &str {
+        &self.request.method
+    }
+
+    /// The target as sent, less what the route strips of its path.
+    pub(super) fn target(&self) -> &str {
+        &self.request.target
+    }
+
+    /// Why it may pass.
+    pub(super) fn grounds(&self) -> Grounds {
+        self.grounds
+    }
+
+    /// What it had to show.
+    pub(super) fn auth(&self) -> Auth {
+        match self.request.token {
+            Some(_) => Auth::Bearer,
+            None => Auth::None,
+        }
+    }
+}
