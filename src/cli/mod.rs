@@ -7,10 +7,12 @@ mod health;
 mod keygen;
 mod machine;
 mod reload;
+mod report;
 mod request;
 mod serve;
 mod sign;
 mod signer;
+mod terminal;
 
 use std::fmt;
 use std::io::Write;
@@ -43,6 +45,7 @@ enum Command {
     Health(health::HealthArgs),
     Reload(reload::ReloadArgs),
     Audit(audit::AuditArgs),
+    Report(report::ReportArgs),
 }
 
 /// Why a command ended without success, with the text for the person who ran it.
@@ -118,6 +121,7 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
         Command::Health(args) => health::run(&args),
         Command::Reload(args) => reload::run(&args, out),
         Command::Audit(args) => audit::run(&args, out),
+        Command::Report(args) => report::run(&args, &Environment::of_process(), out),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `countersign audit show`: what is in a log.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,8 +10,10 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{open, printed};
+use super::open;
+use crate::audit::lines::{MAX_LINE, next_line};
 use crate::cli::Failure;
+use crate::cli::terminal::{printed, visible};
 
 /// Show records, for people or as JSON lines
 #[derive(Debug, clap::Args)]
@@ -48,9 +50,6 @@ pub(super) struct ShowArgs {
 
 /// How often a file that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// Longest line read, in bytes.
-const MAX_LINE: u64 = 4 * 1024 * 1024;
 
 fn moment(text: &str) -> Result<OffsetDateTime, String> {
     OffsetDateTime::parse(text, &Rfc3339)
@@ -110,7 +109,7 @@ fn print_all(
     let failed = |error| Failure::Operation(format!("{}: {error}", path.display()));
     loop {
         let mut line = Vec::new();
-        let read = (file.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)).map_err(failed)?;
+        let read = next_line(file, &mut line).map_err(failed)?;
         if read as u64 == MAX_LINE {
             // No record is so long. What is left of it is not shown either, being no JSON.
             let _ = writeln!(
@@ -182,13 +181,7 @@ fn for_people(record: &Value) -> String {
     };
     let line = format!("{} {decision:<10} {rest}", text("ts"));
     // Whoever wrote the file may not be the gateway: nothing but visible characters.
-    line.chars().flat_map(visible).collect()
-}
-
-fn visible(c: char) -> impl Iterator<Item = char> {
-    let escaped = (!matches!(c, ' '..='~')).then(|| c.escape_unicode());
-    let plain = escaped.is_none().then_some(c);
-    escaped.into_iter().flatten().chain(plain)
+    visible(&line)
 }
 
 #[cfg(test)]

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use ed25519_dalek::VerifyingKey;
 use serde_json::json;
 
-use super::{open, printed};
+use super::open;
 use crate::audit::chain::Head;
 use crate::audit::check::{Believed, Finding, Verdict, check};
 use crate::audit::checkpoint::Domain;
 use crate::cli::Failure;
+use crate::cli::terminal::printed;
 use crate::registry::{Registry, key_format};
 
 /// Check the chain, the checkpoints and the signature of every accepted request
