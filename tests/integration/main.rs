@@ -32,6 +32,7 @@ mod refusals;
 mod registry;
 mod reload;
 mod replay;
+mod report;
 mod routes;
 mod shared;
 mod shutdown;

@@ -322,7 +322,7 @@ fn the_first_second_of_the_period_belongs_to_it() {
 }
 
 #[test]
-fn files_may_come_in_any_order() {
+fn the_span_is_right_in_whatever_order_files_come() {
     let (early, late) = ([bearer(1, "r1", 1)], [bearer(9, "r2", 1)]);
     let mut its = Tally::new(None, 3);
     tally(&mut its, &late);

@@ -23,7 +23,7 @@ Example:
 Each route ends in a verdict: whether it can stop observing, or taking bearer tokens, without a loss to
 anybody who was seen. The report believes the files; countersign audit verify checks them.")]
 pub(super) struct ReportArgs {
-    /// Files of the audit log, rotated ones and the file of refusals too, in any order; - is standard
+    /// Files of the audit log, oldest first, rotated ones and the file of refusals too; - is standard
     /// input
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     audit: Vec<PathBuf>,
