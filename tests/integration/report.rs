@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use countersign::config::instant;
+use countersign::config::{self, Environment, instant};
 use serde_json::Value;
 
 use crate::support::backend::{Backend, ok, response};
@@ -304,6 +304,49 @@ fn what_a_stranger_put_into_a_record_cannot_move_the_cursor() {
         text.contains("CAUTION: 1 lines could not be read"),
         "{text}"
     );
+}
+
+#[test]
+fn the_commands_of_the_guide_to_the_migration_work_as_written() {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/migration.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let commands: Vec<&str> = (guide.lines())
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| line.starts_with("countersign report "))
+        .collect();
+    assert_eq!(commands.len(), 4);
+    for command in commands {
+        // What follows a pipe is somebody else's program.
+        let command = command.split(" | ").next().unwrap();
+        let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+        let output = countersign(&words).current_dir(left()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}: {error}");
+        assert!(!output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn the_routes_of_the_guide_to_the_migration_are_what_a_gateway_takes() {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/migration.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let blocks: Vec<&str> = (guide.split("```yaml\n").skip(1))
+        .map(|block| block.split("```").next().unwrap())
+        .collect();
+    assert_eq!(blocks.len(), 3);
+    let environment = Environment {
+        unix_seconds: || instant::to_unix_seconds("2027-02-20").unwrap(),
+        ..Environment::of_process()
+    };
+    for routes in blocks {
+        let text = format!(
+            "listeners: [{{ address: 127.0.0.1:0 }}]\nregistry: {{ file: machines.yaml }}\n\
+             upstreams: {{ secrets: {{ servers: ['http://127.0.0.1:1'] }} }}\n{routes}"
+        );
+        let loaded = config::read(&text, Path::new("countersign.yaml"), &environment)
+            .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        assert_eq!(loaded.warnings, [], "{routes}");
+    }
 }
 
 #[test]
