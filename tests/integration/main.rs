@@ -24,6 +24,7 @@ mod identity;
 mod journal;
 mod metrics;
 mod model;
+mod operation;
 mod outage;
 mod power;
 mod proxies;
