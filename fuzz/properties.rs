@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use countersign::audit::report::Tally;
 use countersign::auth::headers::{Nonce, Occurrence, SigningHeader, SigningHeaders, Timestamp};
 use countersign::auth::message::{BodyHash, Unhashed};
 use countersign::auth::method::Method;
@@ -39,6 +40,30 @@ pub fn target(data: &[u8]) {
         Some(query) => assert_eq!(format!("{path}?{query}"), target.as_str()),
         None => assert_eq!(path, target.as_str()),
     }
+}
+
+/// A log, whatever it is, becomes a report in which each line and each request counts once.
+pub fn report(data: &[u8]) {
+    let mut tally = Tally::new(None, 3);
+    let read = tally.read("audit.jsonl", &mut &*data);
+    assert!(read.is_ok());
+    let report = tally.finish();
+    let lines = data.split(|&byte| byte == b'\n');
+    let lines = lines.filter(|line| !line.trim_ascii().is_empty()).count();
+    assert_eq!(report.lines, lines as u64);
+    assert!(report.unread + report.seen.requests <= report.lines);
+    assert_eq!(report.first_unread.is_some(), report.unread > 0);
+    let mut requests = report.no_route.requests + report.routes_left_out;
+    for (path, route) in &report.routes {
+        let unsigned = [&route.bearer, &route.observed];
+        for usage in unsigned {
+            assert!(usage.served <= usage.answered, "{path}");
+            assert!(usage.answered <= usage.seen.requests, "{path}");
+        }
+        let signed = [&route.signed, &route.open, &route.refused];
+        requests += signed.iter().map(|seen| seen.requests).sum::<u64>() + route.unsigned();
+    }
+    assert_eq!(requests, report.seen.requests);
 }
 
 /// Signing headers that are taken have one spelling. The four values are behind line ends.
