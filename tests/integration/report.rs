@@ -241,8 +241,8 @@ fn the_text_answers_whether_each_route_can_enforce() {
     for line in [
         "\nroute /  (enforce)\n",
         "  -> it can enforce: all that passed was signed\n",
-        "  -> not yet: enforcing would refuse 3 requests like these, the last one ",
-        "  -> it can enforce: the backend refused all 1 requests that were not signed\n",
+        "  -> not yet: 3 passed that enforcing would have refused, the last one ",
+        "  -> it can enforce: of what was not signed, 1 in all, the backend refused everything\n",
         "\nbearer tokens, by their hash: 2\n",
         "\nmachines of the registry that have not signed: 1\n  asleep\n",
         "clock_skew        says it is machine-1",
@@ -301,7 +301,7 @@ fn what_a_stranger_put_into_a_record_cannot_move_the_cursor() {
             .any(|line| line.starts_with("  -> it can enforce"))
     );
     assert!(
-        text.contains("CAUTION: 1 lines could not be read"),
+        text.contains("CAUTION: lines that could not be read, and count nowhere: 1,"),
         "{text}"
     );
 }

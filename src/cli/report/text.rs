@@ -17,7 +17,7 @@ pub(super) fn of(report: &Report, since: Option<u64>, asks: &[Asks], top: usize)
     head(report, since, &mut line);
     for (path, route) in &report.routes {
         let now = asks.iter().find(|asks| asks.path == *path);
-        of_route(path, route, now, &mut line);
+        of_route(path, route, now, report.unread > 0, &mut line);
     }
     if report.routes_left_out > 0 {
         line(&format!(
@@ -50,7 +50,7 @@ fn head(report: &Report, since: Option<u64>, line: &mut dyn FnMut(&str)) {
     }
     if let Some((file, number)) = &report.first_unread {
         line(&format!(
-            "CAUTION: {} lines could not be read and count nowhere, the first one {}:{number}",
+            "CAUTION: lines that could not be read, and count nowhere: {}, the first one {}:{number}",
             report.unread,
             visible(file)
         ));
@@ -69,7 +69,13 @@ fn head(report: &Report, since: Option<u64>, line: &mut dyn FnMut(&str)) {
     }
 }
 
-fn of_route(path: &str, route: &Route, asks: Option<&Asks>, line: &mut dyn FnMut(&str)) {
+fn of_route(
+    path: &str,
+    route: &Route,
+    asks: Option<&Asks>,
+    has_gaps: bool,
+    line: &mut dyn FnMut(&str),
+) {
     let asks = asks.map_or_else(String::new, |asks| format!("  ({})", asks.now));
     line(&format!("\nroute {}{asks}", visible(path)));
     let mut row = |word: &str, seen: &Seen, more: &str| {
@@ -100,7 +106,11 @@ fn of_route(path: &str, route: &Route, asks: Option<&Asks>, line: &mut dyn FnMut
         &route.refused,
         &format!("  {}", codes(&route.refused_codes)),
     );
-    line(&format!("  -> {}", verdict(route)));
+    let gaps = match has_gaps {
+        true => " (by the lines that could be read)",
+        false => "",
+    };
+    line(&format!("  -> {}{gaps}", verdict(route)));
 }
 
 fn verdict(route: &Route) -> String {
@@ -110,10 +120,10 @@ fn verdict(route: &Route) -> String {
         Verdict::Silent => "nothing was seen that tells whether it can enforce".to_owned(),
         Verdict::Clear => "it can enforce: all that passed was signed".to_owned(),
         Verdict::Failing => format!(
-            "it can enforce: the backend refused all {unsigned} requests that were not signed"
+            "it can enforce: of what was not signed, {unsigned} in all, the backend refused everything"
         ),
         Verdict::NotYet => format!(
-            "not yet: enforcing would refuse {unsigned} requests like these, the last one {}",
+            "not yet: {unsigned} passed that enforcing would have refused, the last one {}",
             route
                 .last_unsigned()
                 .map_or_else(String::new, instant::to_text)
