@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::registry::Registry;
 use crate::server::mistakes_in_files;
@@ -121,7 +122,10 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
         Command::Health(args) => health::run(&args),
         Command::Reload(args) => reload::run(&args, out),
         Command::Audit(args) => audit::run(&args, out),
-        Command::Report(args) => report::run(&args, &Environment::of_process(), out),
+        Command::Report(args) => {
+            let now = Clock::system().now().unix_seconds();
+            report::run(&args, &Environment::of_process(), now, out)
+        }
     }
 }
 

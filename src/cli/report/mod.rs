@@ -97,6 +97,8 @@ struct Asks {
     now: String,
 }
 
+/// Reports at `now`, in Unix seconds.
+///
 /// # Errors
 ///
 /// [`Failure::Operation`]: a file cannot be read, or nothing can be printed;
@@ -104,9 +106,9 @@ struct Asks {
 pub(super) fn run(
     args: &ReportArgs,
     environment: &Environment,
+    now: u64,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let now = (environment.unix_seconds)();
     let since = args.since.map(|since| since.at(now));
     let mut tally = Tally::new(since, args.segments.into());
     let loaded = match &args.config {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use countersign::config::{AuditSink, Loaded};
 
-use super::{load, text_of};
+use super::{load, root, text_of};
 use crate::support::process::run;
 
 const UNIT: &str = "conf/systemd/countersign.service";
@@ -33,41 +33,51 @@ fn configuration() -> Loaded {
     load(&text, &[(&token, "s.token")])
 }
 
-/// `systemd-analyze` on the unit, whose programs are there only once it is installed.
-fn analyze(arguments: &[&str]) -> Output {
+/// The names of the units that are shipped.
+fn units() -> Vec<String> {
+    let folder = root().join("conf/systemd");
+    let names = fs::read_dir(folder).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let units: Vec<_> = names.filter(|name| name.ends_with(".service")).collect();
+    assert!(!units.is_empty());
+    units
+}
+
+/// `systemd-analyze` on a unit, whose programs are there only once it is installed.
+fn analyze(arguments: &[&str], name: &str) -> Output {
     let folder = tempfile::tempdir().unwrap();
-    let unit = folder.path().join("countersign.service");
+    // A template is looked at as one of its instances.
+    let unit = folder.path().join(name.replace("@.", "@web-1."));
+    let text = text_of(&format!("conf/systemd/{name}"));
     let binary = env!("CARGO_BIN_EXE_countersign");
-    fs::write(
-        &unit,
-        text_of(UNIT).replace("/usr/local/bin/countersign", binary),
-    )
-    .unwrap();
+    fs::write(&unit, text.replace("/usr/local/bin/countersign", binary)).unwrap();
     (Command::new("systemd-analyze").args(arguments).arg(unit))
         .output()
         .expect("systemd-analyze is installed by `make test`")
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_unit() {
-    let output = analyze(&["verify", "--man=no"]);
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    // It also looks at other units of the machine; what it says of this one counts.
-    let ours: Vec<_> = text
-        .lines()
-        .filter(|line| line.contains("countersign"))
-        .collect();
-    assert!(ours.is_empty(), "{ours:#?}");
-    assert!(output.status.success(), "{text}");
+fn systemd_finds_nothing_wrong_with_the_units() {
+    for name in units() {
+        let output = analyze(&["verify", "--man=no"], &name);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        // It also looks at other units of the machine; what it says of ours counts.
+        let ours = text.lines().filter(|line| line.contains("countersign"));
+        assert_eq!(ours.collect::<Vec<_>>(), [""; 0], "{name}");
+        assert!(output.status.success(), "{name}: {text}");
+    }
 }
 
 #[test]
-fn systemd_rates_the_exposure_of_the_service_as_low() {
-    // Tenths of its scale from 0 (none) to 10; a service without any of this has 9.6.
-    let output = analyze(&["security", "--offline=true", "--no-pager", "--threshold=20"]);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("Overall exposure level"), "{text}");
-    assert!(output.status.success(), "{text}");
+fn systemd_rates_the_exposure_of_the_services_as_low() {
+    for name in units() {
+        // Tenths of its scale from 0 (none) to 10; a service without any of this has 9.6.
+        let limit = "--threshold=20";
+        let output = analyze(&["security", "--offline=true", "--no-pager", limit], &name);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("Overall exposure level"), "{name}: {text}");
+        assert!(output.status.success(), "{name}: {text}");
+    }
 }
 
 #[test]
