@@ -235,6 +235,43 @@ fn the_configuration_says_what_each_route_asks_for_now() {
 }
 
 #[test]
+fn a_configuration_whose_credential_cannot_be_read_here_still_names_the_registry() {
+    let config = fs::read_to_string(path("countersign.yaml")).unwrap();
+    let credential = "secrets:\n    credential: { header: X-Vault-Token, file: /nowhere/token }\n";
+    let config = config.replacen("secrets:\n", credential, 1);
+    let config = config.replace("machines.yaml", "fleet.yaml");
+    let file = left().join("elsewhere.yaml");
+    fs::write(&file, config).unwrap();
+    let log = path("audit.jsonl");
+    let file = file.to_str().unwrap();
+    let output = run(&["report", "--audit", &log, "--config", file, "--json"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains("left out") && error.contains("/nowhere/token"),
+        "{error}"
+    );
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["never_signed"], serde_json::json!(["asleep"]));
+    assert_eq!(route(&report, "/bearer")["mode"], Value::Null);
+}
+
+#[test]
+fn a_configuration_that_names_no_registry_is_a_mistake() {
+    let file = left().join("nonsense.yaml");
+    fs::write(&file, "nonsense: 1\n").unwrap();
+    let log = path("audit.jsonl");
+    let output = run(&[
+        "report",
+        "--audit",
+        &log,
+        "--config",
+        file.to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
 fn the_text_answers_whether_each_route_can_enforce() {
     let (config, fleet) = (path("countersign.yaml"), path("fleet.yaml"));
     let text = report(&["--config", &config, "--registry", &fleet]);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::Failure;
 use super::terminal::printed;
 use crate::audit::report::Tally;
-use crate::config::{self, Environment, Mode, instant};
+use crate::config::{self, Environment, Mode, Route, instant};
 use crate::registry::Registry;
 
 /// Report who signs, who still sends bearer tokens, and whom enforcing would refuse
@@ -111,28 +111,18 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let since = args.since.map(|since| since.at(now));
     let mut tally = Tally::new(since, args.segments.into());
-    let loaded = match &args.config {
-        Some(file) => Some(
-            config::load(file, environment)
-                .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?
-                .config,
-        ),
-        None => None,
+    let (registry, asks) = match &args.config {
+        Some(file) => configured(file, environment, now)?,
+        None => (None, Vec::new()),
     };
-    let of_config = loaded.as_ref().map(|config| &config.registry);
-    if let Some(file) = args.registry.as_ref().or(of_config) {
+    if let Some(file) = args.registry.as_ref().or(registry.as_ref()) {
         let registry = Registry::load(file, None)
             .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
         let enabled = registry.machines().filter(|machine| machine.enabled);
         tally.expect_machines(enabled.map(|machine| &machine.id));
     }
-    let mut asks = Vec::new();
-    for route in loaded.iter().flat_map(|config| config.routes.iter()) {
+    for route in &asks {
         tally.expect_route(&route.path);
-        asks.push(Asks {
-            path: route.path.clone(),
-            now: asked_at(route.mode, now),
-        });
     }
     for path in &args.audit {
         read(&mut tally, path)?;
@@ -143,6 +133,33 @@ pub(super) fn run(
         false => text::of(&report, since, &asks, args.top),
     };
     printed(out.write_all(text.as_bytes()))
+}
+
+/// The registry of a configuration, and what its routes ask for. Where it has mistakes, which is also so
+/// where the gateway's credentials cannot be read here, its registry is still worth something.
+fn configured(
+    file: &Path,
+    environment: &Environment,
+    now: u64,
+) -> Result<(Option<PathBuf>, Vec<Asks>), Failure> {
+    match config::load(file, environment) {
+        Ok(loaded) => {
+            let asks = |route: &Route| Asks {
+                path: route.path.clone(),
+                now: asked_at(route.mode, now),
+            };
+            let asks = loaded.config.routes.iter().map(asks).collect();
+            Ok((Some(loaded.config.registry), asks))
+        }
+        Err(mistakes) if mistakes.registry.is_some() => {
+            let _ = writeln!(
+                io::stderr(),
+                "what the routes ask for now is left out of the report:\n{mistakes}"
+            );
+            Ok((mistakes.registry, Vec::new()))
+        }
+        Err(mistakes) => Err(Failure::Configuration(mistakes.to_string())),
+    }
 }
 
 fn read(tally: &mut Tally, path: &Path) -> Result<(), Failure> {
