@@ -52,7 +52,7 @@ pub(super) fn environment() -> Environment {
                 .map(|address| vec![address])
                 .map_err(|_| io::Error::other("no such host")),
         },
-        unix_seconds: || NOW,
+        now: NOW,
     }
 }
 
