@@ -214,7 +214,8 @@ impl Field {
                  limits: {{ header_timeout: 100ms, body_timeout: 100ms, keepalive: 100ms, drain_timeout: 100ms }}\n"
             );
             let file = folder.path().join("countersign.yaml");
-            let loaded = config::read(&text, &file, &Environment::of_process(1_800_000_000)).unwrap();
+            let loaded =
+                config::read(&text, &file, &Environment::of_process(1_800_000_000)).unwrap();
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async {
                 let server = Server::bind(loaded.config, Clock::system()).await.unwrap();

@@ -370,6 +370,39 @@ mod tests {
     }
 
     #[test]
+    fn only_what_judges_the_caller_passes_where_a_route_observes() {
+        let passes = |refusal: Refusal| refusal.judges_the_caller();
+        for refusal in [
+            Refusal::MissingHeader(SigningHeader::Nonce),
+            Refusal::MalformedHeader(SigningHeader::Nonce, HeaderFault::Repeated),
+            Refusal::ClockSkew { server_time: 1 },
+            Refusal::BadSignature,
+            Refusal::Replayed,
+            Refusal::MachineDisabled,
+            Refusal::MachineExpired,
+            Refusal::NotPermitted,
+            Refusal::QueryNotAllowed,
+        ] {
+            assert!(passes(refusal.clone()), "{refusal:?}");
+            assert!((400..404).contains(&refusal.code().status()), "{refusal:?}");
+        }
+        for refusal in [
+            Refusal::BadRequest("why"),
+            Refusal::BadTarget(TargetError::TooLong),
+            Refusal::BodyTooLarge { limit: 1 },
+            Refusal::NoRoute,
+            Refusal::Throttled { retry_after: 1 },
+            Refusal::ReplayUnavailable { retry_after: 1 },
+            Refusal::AuditUnavailable,
+            Refusal::Overloaded,
+            Refusal::UpstreamCredential,
+            Refusal::Internal,
+        ] {
+            assert!(!passes(refusal.clone()), "{refusal:?}");
+        }
+    }
+
+    #[test]
     fn texts_are_sentences() {
         for refusal in [
             Refusal::BadRequest("why"),

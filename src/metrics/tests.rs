@@ -420,7 +420,9 @@ fn a_route_that_is_open_until_a_date_shows_it_and_one_that_is_no_more_does_not()
     metrics.open_until([("/", "observe", 1), ("/v1", "bearer", 1_800_000_000)].into_iter());
     assert_eq!(Page::of(&metrics).value(series), 1_800_000_000.0);
     metrics.open_until(std::iter::empty());
-    let shown = metrics.render().contains("route_open_until_timestamp_seconds{");
+    let shown = metrics
+        .render()
+        .contains("route_open_until_timestamp_seconds{");
     assert!(!shown, "the route enforces now");
 }
 

@@ -241,7 +241,10 @@ mod tests {
             "claimed_machine": "web-1", "path": "/a",
         });
         let line = for_people(&record);
-        assert!(line.contains("token:5bdc") && line.ends_with("missing_header"), "{line}");
+        assert!(
+            line.contains("token:5bdc") && line.ends_with("missing_header"),
+            "{line}"
+        );
     }
 
     #[test]

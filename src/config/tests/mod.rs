@@ -10,6 +10,7 @@ use super::*;
 mod audit;
 mod credential;
 mod files;
+mod modes;
 mod proxies;
 mod redis;
 mod reference;
