@@ -163,7 +163,7 @@ pub fn configuration(data: &[u8]) {
     let environment = Environment {
         variable: |_| Ok("a-secret-value".to_owned()),
         resolve: |_| Ok(vec![SocketAddr::from(([127, 0, 0, 1], 8200))]),
-        unix_seconds: || 1_800_000_000,
+        now: 1_800_000_000,
     };
     match config::read(text, Path::new("/nowhere/countersign.yaml"), &environment) {
         Ok(loaded) => {
@@ -239,7 +239,8 @@ impl Field {
                  limits: {{ header_timeout: 100ms, body_timeout: 100ms, keepalive: 100ms, drain_timeout: 100ms }}\n"
             );
             let file = folder.path().join("countersign.yaml");
-            let loaded = config::read(&text, &file, &Environment::of_process()).unwrap();
+            let loaded =
+                config::read(&text, &file, &Environment::of_process(1_800_000_000)).unwrap();
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async {
                 let server = Server::bind(loaded.config, Clock::system()).await.unwrap();

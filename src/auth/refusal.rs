@@ -119,7 +119,8 @@ pub enum Code {
 impl Refusal {
     /// Whether it judges who asks and what they may do, rather than the form of the request or the
     /// state of the gateway: what a route that only observes lets pass. A request that is spoilt, or
-    /// that the gateway cannot handle now, is refused there too.
+    /// that the gateway cannot handle now, is refused there too, and so is one over a limit: whoever
+    /// signs, and has no other credential, has to hear that it may try again, not the backend's 403.
     pub const fn judges_the_caller(&self) -> bool {
         match self {
             Refusal::QueryNotAllowed
@@ -130,8 +131,7 @@ impl Refusal {
             | Refusal::Replayed
             | Refusal::MachineDisabled
             | Refusal::MachineExpired
-            | Refusal::NotPermitted
-            | Refusal::Throttled { .. } => true,
+            | Refusal::NotPermitted => true,
             Refusal::BadRequest(_)
             | Refusal::BadTarget(_)
             | Refusal::MethodNotAllowed { .. }
@@ -139,6 +139,7 @@ impl Refusal {
             | Refusal::BodyTooLarge { .. }
             | Refusal::RequestTimeout
             | Refusal::NoRoute
+            | Refusal::Throttled { .. }
             | Refusal::ReplayUnavailable { .. }
             | Refusal::AuditUnavailable
             | Refusal::Overloaded
@@ -365,6 +366,39 @@ mod tests {
             Code::Internal,
         ] {
             assert!(code.status() >= 500, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_judges_the_caller_passes_where_a_route_observes() {
+        let passes = |refusal: Refusal| refusal.judges_the_caller();
+        for refusal in [
+            Refusal::MissingHeader(SigningHeader::Nonce),
+            Refusal::MalformedHeader(SigningHeader::Nonce, HeaderFault::Repeated),
+            Refusal::ClockSkew { server_time: 1 },
+            Refusal::BadSignature,
+            Refusal::Replayed,
+            Refusal::MachineDisabled,
+            Refusal::MachineExpired,
+            Refusal::NotPermitted,
+            Refusal::QueryNotAllowed,
+        ] {
+            assert!(passes(refusal.clone()), "{refusal:?}");
+            assert!((400..404).contains(&refusal.code().status()), "{refusal:?}");
+        }
+        for refusal in [
+            Refusal::BadRequest("why"),
+            Refusal::BadTarget(TargetError::TooLong),
+            Refusal::BodyTooLarge { limit: 1 },
+            Refusal::NoRoute,
+            Refusal::Throttled { retry_after: 1 },
+            Refusal::ReplayUnavailable { retry_after: 1 },
+            Refusal::AuditUnavailable,
+            Refusal::Overloaded,
+            Refusal::UpstreamCredential,
+            Refusal::Internal,
+        ] {
+            assert!(!passes(refusal.clone()), "{refusal:?}");
         }
     }
 

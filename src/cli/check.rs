@@ -149,7 +149,7 @@ routes: [{ path: /v1, upstream: secrets }]
             let mut out = Vec::new();
             run(
                 &args,
-                &Environment::of_process(),
+                &Environment::of_process(1_800_000_000),
                 registry,
                 |_| Vec::new(),
                 &mut out,
@@ -222,7 +222,7 @@ routes: [{ path: /v1, upstream: secrets }]
             config: "no/such/file.yaml".into(),
         };
         let registry = |_: &Path| panic!("there is no registry to check");
-        let environment = Environment::of_process();
+        let environment = Environment::of_process(1_800_000_000);
         let failure = run(
             &args,
             &environment,

@@ -109,7 +109,7 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(
             &args,
-            &Environment::of_process(),
+            &environment(),
             check_registry,
             mistakes_in_files,
             out,
@@ -127,6 +127,11 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
             report::run(&args, &Environment::of_process(), now, out)
         }
     }
+}
+
+/// What a configuration is read with: this process's, now.
+fn environment() -> Environment {
+    Environment::of_process(Clock::system().now().unix_seconds())
 }
 
 fn check_registry(file: &Path) -> Result<check::Machines, Vec<String>> {
@@ -147,7 +152,7 @@ fn check_registry(file: &Path) -> Result<check::Machines, Vec<String>> {
 fn registry_of(args: &machine::MachineArgs) -> Result<PathBuf, Failure> {
     match (&args.registry, &args.config) {
         (Some(registry), _) => Ok(registry.clone()),
-        (None, Some(file)) => match config::load(file, &Environment::of_process()) {
+        (None, Some(file)) => match config::load(file, &environment()) {
             Ok(loaded) => Ok(loaded.config.registry),
             // Other mistakes need not keep anyone from disabling a machine.
             Err(mistakes) => mistakes

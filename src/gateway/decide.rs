@@ -111,7 +111,8 @@ impl Gateway {
                 }
             }
         };
-        if opening.query_stripped {
+        // What nobody signed crosses with its query, whatever the route does with those of others.
+        if opening.query_stripped && !matches!(permit, Permit::Unsigned(_)) {
             self.metrics.query_stripped();
         }
 
@@ -180,7 +181,7 @@ impl Gateway {
             Gate::SignatureOrBearer if !bearer::speaks_of_a_signature(&head.headers) => {
                 match bearer() {
                     Bearer::Several => {
-                        let text = "there is more than one bearer credential in it";
+                        let text = "it holds different bearer credentials";
                         return Err(Refusal::BadRequest(text));
                     }
                     found @ Bearer::One(_) => Caller::Unsigned(unsigned(found), Grounds::Bearer),
@@ -188,6 +189,8 @@ impl Gateway {
                 }
             }
             Gate::Signature | Gate::SignatureOrBearer => Caller::Attributed(attribute(true)?, None),
+            // Sources are not throttled here: what fails passes anyway, so nothing is gained by trying,
+            // and who shares an address with somebody who fails elsewhere must not be turned away.
             Gate::Observed => match attribute(false) {
                 Ok(attributed) => Caller::Attributed(attributed, Some(unsigned(bearer()))),
                 Err(refusal) if refusal.judges_the_caller() => {

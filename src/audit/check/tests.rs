@@ -320,12 +320,18 @@ fn an_accepted_request_without_its_proof_is_incomplete() {
 }
 
 #[test]
-fn a_request_on_an_open_route_needs_no_proof_unless_it_names_a_machine() {
-    for names_a_machine in [false, true] {
+fn a_request_that_nobody_signed_needs_no_proof_unless_it_names_a_machine() {
+    let kinds = [
+        ("none", false),
+        ("none", true),
+        ("bearer", false),
+        ("bearer", true),
+    ];
+    for (auth, names_a_machine) in kinds {
         let mut log = Log::new();
         let mut record = accepted(1, &machine_key());
         let fields = record.as_object_mut().unwrap();
-        fields.insert("auth".into(), "none".into());
+        fields.insert("auth".into(), auth.into());
         fields.remove("signature");
         if !names_a_machine {
             fields.remove("machine");

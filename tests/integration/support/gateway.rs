@@ -87,14 +87,6 @@ impl Default for Options {
     }
 }
 
-/// The process's own, in the gateway's time.
-fn environment() -> Environment {
-    Environment {
-        unix_seconds: || START,
-        ..Environment::of_process()
-    }
-}
-
 /// A registry file that holds these machines, enabled and nameless.
 pub fn registry(machines: &[&Machine]) -> String {
     let mut text = "machines:\n".to_owned();
@@ -128,7 +120,8 @@ impl Gateway {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let loaded = config::load(&config, &environment())
+                let environment = Environment::of_process(its_clock.now().unix_seconds());
+                let loaded = config::load(&config, &environment)
                     .unwrap_or_else(|mistakes| panic!("{mistakes}"));
                 let server = match nonces {
                     None => Server::bind(loaded.config, its_clock).await,
