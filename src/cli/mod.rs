@@ -124,7 +124,7 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
         Command::Audit(args) => audit::run(&args, out),
         Command::Report(args) => {
             let now = Clock::system().now().unix_seconds();
-            report::run(&args, &Environment::of_process(), now, out)
+            report::run(&args, &environment(), now, out)
         }
     }
 }

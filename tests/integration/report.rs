@@ -371,10 +371,8 @@ fn the_routes_of_the_guide_to_the_migration_are_what_a_gateway_takes() {
         .map(|block| block.split("```").next().unwrap())
         .collect();
     assert_eq!(blocks.len(), 3);
-    let environment = Environment {
-        unix_seconds: || instant::to_unix_seconds("2027-02-20").unwrap(),
-        ..Environment::of_process()
-    };
+    let now = instant::to_unix_seconds("2027-02-20").unwrap();
+    let environment = Environment::of_process(now);
     for routes in blocks {
         let text = format!(
             "listeners: [{{ address: 127.0.0.1:0 }}]\nregistry: {{ file: machines.yaml }}\n\

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use countersign::config::{self, Environment, Loaded};
 
+use crate::support::process::unix_seconds;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -30,7 +32,7 @@ fn load(text: &str, files: &[(&str, &str)]) -> Loaded {
     }
     let environment = Environment {
         resolve: |_| Ok(vec![([127, 0, 0, 1], 8200).into()]),
-        ..Environment::of_process()
+        ..Environment::of_process(unix_seconds())
     };
     let file = folder.path().join("countersign.yaml");
     config::read(&text, &file, &environment).unwrap_or_else(|mistakes| panic!("{mistakes}"))
