@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::registry::Registry;
 use crate::server::mistakes_in_files;
@@ -112,7 +113,10 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
         ),
         Command::Demo(args) => demo::run(&args, out),
         Command::Keygen(args) => keygen::run(&args, out),
-        Command::Machine(args) => machine::run(&args, &registry_of(&args)?, out),
+        Command::Machine(args) => {
+            let now = Clock::system().now().unix_seconds();
+            machine::run(&args, &registry_of(&args)?, now, out)
+        }
         Command::Sign(args) => sign::run(&args, out),
         Command::Request(args) => request::run(&args, out),
         Command::Health(args) => health::run(&args),

@@ -18,7 +18,7 @@ use super::framing::{self, Framing};
 use super::open::Open;
 use super::origin::Source;
 use super::plan::Plan;
-use super::policy::Permitted;
+use super::policy::{Circumstances, Permitted};
 use super::recorded::Recorded;
 use super::refuse::Stop;
 use super::request_id::RequestId;
@@ -286,7 +286,17 @@ impl Gateway {
         let admitted = self.admit(attributed, body, arrival, facts.source).await?;
         let (plan, route) = (facts.plan, facts.route.unwrap_or_default());
         let choice = plan.credential(admitted.signed().machine(), route);
-        Ok(Permitted::check(admitted, plan.route(route), choice)?)
+        let circumstances = Circumstances {
+            client: facts.source.client,
+            now: arrival.mono,
+            quotas: &self.quotas,
+        };
+        Ok(Permitted::check(
+            admitted,
+            plan.route(route),
+            choice,
+            circumstances,
+        )?)
     }
 
     /// Steps 8 to 10: signature, the machine's state, the nonce.
@@ -303,10 +313,14 @@ impl Gateway {
         self.metrics.observe_skew(skew);
         let verified = signed.check_state(arrival.unix_seconds())?;
         let admitted = verified.claim(&*self.nonces).await?;
-        let machine = &admitted.signed().machine().id;
+        let signed = admitted.signed();
+        let machine = &signed.machine().id;
         // Behind the claim: whoever replays a captured request must not become familiar by it.
         (self.throttle).verified(source.client, machine.as_str(), arrival.mono);
         (self.metrics).observe_fresh_skew(machine, arrival.unix_seconds(), skew);
+        if signed.machine().keys.len() > 1 {
+            (self.metrics).key_used(machine, signed.key().fingerprint(), arrival.unix_seconds());
+        }
         Ok(admitted)
     }
 }

@@ -130,7 +130,7 @@ fn keys(registries: &[PathBuf]) -> Result<HashMap<String, HashSet<Hash>>, Failur
             .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
         for machine in registry.machines() {
             let keys = owners.entry(machine.id.as_str().to_owned()).or_default();
-            keys.extend(machine.keys.iter().map(|key| *key.as_bytes()));
+            keys.extend(machine.keys.iter().map(|key| *key.public.as_bytes()));
         }
     }
     Ok(owners)

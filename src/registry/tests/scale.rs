@@ -3,7 +3,7 @@
 use std::mem::size_of;
 use std::path::Path;
 
-use crate::auth::identity::{Machine, PublicKey};
+use crate::auth::identity::{Machine, MachineKey};
 use crate::registry::fixtures::{file, key, load};
 use crate::registry::{ById, Change, Registry};
 
@@ -38,7 +38,7 @@ fn footprint(machine: &Machine) -> usize {
         .map(|text| allocation(ARC_COUNTS + text.len()))
         .iter()
         .sum::<usize>();
-    let keys = allocation(machine.keys.len() * size_of::<PublicKey>());
+    let keys = allocation(machine.keys.len() * size_of::<MachineKey>());
     // A table is at least 7/16 full just after it has grown, and has a control byte for each slot.
     let slot = (size_of::<ById>() + 1) * 16 / 7;
     allocation(ARC_COUNTS + size_of::<Machine>()) + texts + keys + slot

@@ -46,8 +46,8 @@ fn machines_that_are_no_list_are_refused() {
 
 #[test]
 fn an_unknown_key_beside_machines_is_refused_by_name() {
-    let text = file(&entry("a", 1)) + "groups: []\n";
-    assert!(refusal(&text).contains("\"groups\""));
+    let text = file(&entry("a", 1)) + "group: []\n";
+    assert!(refusal(&text).contains("\"group\""));
 }
 
 #[test]
