@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 mod demo;
+mod explain;
 mod health;
 mod keygen;
 mod machine;
@@ -36,6 +37,7 @@ struct Arguments {
 enum Command {
     Serve(serve::ServeArgs),
     Check(check::CheckArgs),
+    Explain(explain::ExplainArgs),
     Demo(demo::DemoArgs),
     Keygen(keygen::KeygenArgs),
     Machine(machine::MachineArgs),
@@ -111,6 +113,7 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
             mistakes_in_files,
             out,
         ),
+        Command::Explain(args) => explain::run(&args, &Environment::of_process(), out),
         Command::Demo(args) => demo::run(&args, out),
         Command::Keygen(args) => keygen::run(&args, out),
         Command::Machine(args) => {

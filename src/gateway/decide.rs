@@ -10,6 +10,7 @@ use pingora::protocols::http::ServerSession;
 
 use super::Gateway;
 use super::account::Facts;
+use super::asked::Asked;
 use super::bearer::{self, Bearer};
 use super::body::{self, Body};
 use super::first_line::FirstLine;
@@ -27,9 +28,9 @@ use super::unsigned::{Grounds, Unsigned};
 use crate::auth::decision::{Admitted, Attempt, Attributed};
 use crate::auth::headers::{SigningHeader, SigningHeaders};
 use crate::auth::message::BodyHash;
-use crate::auth::method::{METHODS, Method};
+use crate::auth::method::Method;
 use crate::auth::refusal::Refusal;
-use crate::auth::target::{SignedTarget, Target};
+use crate::auth::target::SignedTarget;
 use crate::clock::Now;
 use crate::config::{Gate, HEADER_BYTES, Route};
 
@@ -147,14 +148,12 @@ impl Gateway {
             self.metrics.spoofed_identity();
         }
         let host = served_host(head, &plan.config.hosts)?;
-        let target = Target::parse(head.raw_path()).map_err(Refusal::BadTarget)?;
-
-        let routes = &plan.config.routes;
-        let route_index = routes.find(target.path()).ok_or(Refusal::NoRoute)?;
+        let Asked {
+            route: route_index,
+            method,
+            target,
+        } = Asked::of(&plan.config.routes, head.method.as_str(), head.raw_path())?;
         let route = plan.route(route_index);
-        let method = Method::accept(head.method.as_str(), &route.methods)
-            .ok_or_else(|| not_allowed(route))?;
-        let target = target.behind(&route.strip_prefix).ok_or(Refusal::NoRoute)?;
         stamp::check_crossing(&head.headers, route)?;
 
         let mut query_stripped = false;
@@ -332,15 +331,5 @@ fn served_host(head: &RequestHeader, hosts: &[String]) -> Result<String, Refusal
         Ok(host.to_owned())
     } else {
         Err(Refusal::BadRequest("this host is not served here"))
-    }
-}
-
-fn not_allowed(route: &Route) -> Refusal {
-    let methods: Vec<&str> = METHODS
-        .into_iter()
-        .chain(route.methods.iter().map(String::as_str))
-        .collect();
-    Refusal::MethodNotAllowed {
-        allow: methods.join(", ").into(),
     }
 }

@@ -2,22 +2,25 @@
 //!
 //! A request meets these in order: `edge` reads it, beginning with
 //! `first_line`; `framing` refuses what has two readings;
-//! `plan` is what it is judged by; `decide` runs the checks, with `throttle` for sources that fail too often, `body`
+//! `plan` is what it is judged by; `decide` runs the checks, with `asked` for its route, with `throttle` for sources that fail too often, `body`
 //! for the body and `policy`, with its `quotas`, last; `recorded` is the permit that comes out, with what it carries of the `credentials`, and
 //! `open` the bare way of routes that ask for no signature, and `unsigned` that of routes which do not ask for
 //! one yet, where `bearer` finds the client's own credential;
 //! `whole_session` carries the verified body into the proxy phase; `forward` runs that phase, with
 //! `pool` to choose a server, `stamp` to build what crosses and `answer` for what comes back. `refuse` answers whoever does not
-//! get that far, and `account` writes down and counts what became of each request.
+//! get that far, and `account` writes down and counts what became of each request. `explain` asks the same
+//! questions without a request.
 
 mod account;
 mod answer;
+mod asked;
 mod bearer;
 mod body;
 mod client_address;
 mod credentials;
 mod decide;
 mod edge;
+mod explain;
 mod first_line;
 mod forward;
 mod framing;
@@ -47,6 +50,9 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::edge::Edge;
+pub use self::explain::{
+    Explanation, MachineFacts, PolicyFacts, Question, RouteFacts, Verdict, explain,
+};
 pub(crate) use self::origin::{Origin, SourceKey};
 pub(crate) use self::plan::{Plan, window};
 

@@ -19,7 +19,7 @@ pub(super) struct Permitted {
 }
 
 /// Where Vault-like servers issue, show and revoke tokens.
-const CREDENTIAL_PATHS: [&str; 2] = ["/v1/auth", "/v1/sys"];
+pub(super) const CREDENTIAL_PATHS: [&str; 2] = ["/v1/auth", "/v1/sys"];
 
 /// Where a request comes from, and when, for its policy.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,10 @@ impl Permitted {
         choice: Choice,
         circumstances: Circumstances<'_>,
     ) -> Result<Permitted, Box<Denied>> {
-        match Self::judge(admitted.signed(), route, choice, circumstances) {
+        let signed = admitted.signed();
+        let (machine, message) = (signed.machine(), signed.message());
+        let (method, target) = (message.method(), message.target());
+        match Self::judge(machine, method, target, route, choice, circumstances) {
             Ok(injection) => Ok(Permitted {
                 admitted,
                 injection,
@@ -60,15 +63,20 @@ impl Permitted {
         }
     }
 
-    fn judge(
-        signed: &Signed,
+    /// The judgement alone, of which no permission comes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Permitted::check`].
+    pub(super) fn judge(
+        machine: &Machine,
+        method: &str,
+        target: &str,
         route: &Route,
         choice: Choice,
         circumstances: Circumstances<'_>,
     ) -> Result<Option<Injection>, Refusal> {
-        let (machine, message) = (signed.machine(), signed.message());
-        let target = message.target();
-        judge_machine(machine, message.method(), target, circumstances.client)?;
+        judge_machine(machine, method, target, circumstances.client)?;
         let injection = match choice {
             Choice::Nothing => None,
             _ if is_closed(target, route) => return Err(Refusal::NotPermitted),

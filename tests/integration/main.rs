@@ -25,6 +25,7 @@ mod journal;
 mod metrics;
 mod model;
 mod outage;
+mod policy;
 mod power;
 mod proxies;
 mod query;

@@ -88,7 +88,7 @@ impl Default for Options {
 }
 
 /// The process's own, in the gateway's time.
-fn environment() -> Environment {
+pub fn environment() -> Environment {
     Environment {
         unix_seconds: || START,
         ..Environment::of_process()
