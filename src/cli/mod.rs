@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::auth::identity::Machine;
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::registry::Registry;
@@ -129,6 +130,14 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
 }
 
 fn check_registry(file: &Path) -> Result<check::Machines, Vec<String>> {
+    let now = Clock::system().now().unix_seconds();
+    let is_past = |end: Option<u64>| end.is_some_and(|end| end < now);
+    let has_ended = |machine: &Machine| {
+        machine
+            .keys
+            .iter()
+            .all(|key| is_past(key.validity.not_after()))
+    };
     match Registry::load(file, None) {
         Ok(registry) => Ok(check::Machines {
             count: registry.len(),
@@ -136,6 +145,11 @@ fn check_registry(file: &Path) -> Result<check::Machines, Vec<String>> {
                 .credentials()
                 .into_iter()
                 .map(str::to_owned)
+                .collect(),
+            ended: registry
+                .machines()
+                .filter(|machine| has_ended(machine))
+                .map(|machine| machine.id.to_string())
                 .collect(),
         }),
         Err(mistakes) => Err(mistakes.to_string().lines().map(str::to_owned).collect()),

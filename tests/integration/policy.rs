@@ -244,6 +244,38 @@ fn the_metric_tells_which_key_was_used_until_the_other_is_gone() {
     wait_for("the series to go", || (series() == 0).then_some(()));
 }
 
+#[test]
+fn the_records_of_a_machine_that_was_removed_stay_checkable_until_its_end() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    assert_eq!(gateway.request("GET", "/a", b"").status, 200);
+    gateway.decisions("response", 1);
+    let log = gateway.folder.path().join("audit.jsonl");
+    let later = gateway.folder.path().join("later.yaml");
+    let verify = |removed: &str| {
+        let key = machine().public_key();
+        let tombstone = format!(
+            "machines: []\nremoved:\n- id: machine-1\n  at: {removed}\n  public_keys: [\"{key}\"]\n"
+        );
+        fs::write(&later, tombstone).unwrap();
+        run(&[
+            "audit",
+            "verify",
+            "--log",
+            log.to_str().unwrap(),
+            "--registry",
+            later.to_str().unwrap(),
+            "--registry-only",
+            "--json",
+        ])
+    };
+    assert_eq!(verify("2027-01-16").status.code(), Some(0));
+    let output = verify("2027-01-14");
+    assert_eq!(output.status.code(), Some(1));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["findings"][0]["fault"], "after_end");
+}
+
 const ROUTES: &str = "  - { path: /, upstream: secrets }
   - { path: /signed, upstream: secrets, query: signed }
   - { path: /reject, upstream: secrets, query: reject, methods: [SCAN] }
