@@ -269,7 +269,9 @@ fn the_records_of_a_machine_that_was_removed_stay_checkable_until_its_end() {
             "--json",
         ])
     };
-    assert_eq!(verify("2027-01-16").status.code(), Some(0));
+    let output = verify("2027-01-16");
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{told}");
     let output = verify("2027-01-14");
     assert_eq!(output.status.code(), Some(1));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
