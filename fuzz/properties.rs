@@ -11,7 +11,8 @@ use std::time::Duration;
 use countersign::audit::report::Tally;
 use countersign::auth::headers::{Nonce, Occurrence, SigningHeader, SigningHeaders, Timestamp};
 use countersign::auth::message::{BodyHash, Unhashed};
-use countersign::auth::method::Method;
+use countersign::auth::method::{METHODS, Method};
+use countersign::auth::policy::rule::Rule;
 use countersign::auth::target::{QueryPolicy, Target};
 use countersign::clock::Clock;
 use countersign::config::{self, Environment};
@@ -64,6 +65,35 @@ pub fn report(data: &[u8]) {
         requests += signed.iter().map(|seen| seen.requests).sum::<u64>() + route.unsigned();
     }
     assert_eq!(requests, report.seen.requests);
+}
+
+/// A rule that is taken prints back, names a path that a request can have, and without a star allows
+/// that path alone. The rule is behind the first line end, the target that is asked about before it.
+pub fn rule(data: &[u8]) {
+    let mut lines = data.splitn(2, |&byte| byte == b'\n');
+    let (Some(target), Some(text)) = (lines.next(), lines.next()) else {
+        return;
+    };
+    let Ok(text) = std::str::from_utf8(text) else {
+        return;
+    };
+    let Ok(rule) = Rule::parse(text) else {
+        return;
+    };
+    assert_eq!(rule.to_string(), text);
+    let (_, pattern) = text.split_once(' ').expect("methods and a path");
+    assert!(Target::parse(pattern.as_bytes()).is_ok(), "{pattern}");
+    let Ok(target) = Target::parse(target) else {
+        return;
+    };
+    for method in METHODS {
+        if rule.allows(method, target.path()) && !pattern.contains('*') {
+            assert_eq!(target.path(), pattern);
+        }
+        // Nothing that a target can be escapes the widest rule but the root.
+        let all = Rule::parse("any /**").expect("a rule");
+        assert_eq!(all.allows(method, target.path()), target.path() != "/");
+    }
 }
 
 /// Signing headers that are taken have one spelling. The four values are behind line ends.

@@ -47,7 +47,7 @@ pub enum Refusal {
     Replayed,
     /// The signature is good; the machine is switched off.
     MachineDisabled,
-    /// The signature is good; the machine is past its last second or before its first.
+    /// The signature is good; the machine, or its key, is past its last second or before its first.
     MachineExpired,
     /// The signature is good; the policy does not let this machine do this.
     NotPermitted,
@@ -293,7 +293,9 @@ impl Refusal {
                 "This nonce has been used: sign each request, and each retry, afresh.".into()
             }
             Refusal::MachineDisabled => "This machine is disabled.".into(),
-            Refusal::MachineExpired => "This machine is outside its period of validity.".into(),
+            Refusal::MachineExpired => {
+                "This machine, or the key it signed with, is outside its period of validity.".into()
+            }
             Refusal::NotPermitted => "This machine may not do this.".into(),
             Refusal::NoRoute => "No route matches this path.".into(),
             Refusal::Throttled { .. } => "Too many requests: wait before trying again.".into(),

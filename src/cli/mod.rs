@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 mod demo;
+mod explain;
 mod health;
 mod keygen;
 mod machine;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::auth::identity::Machine;
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::registry::Registry;
@@ -38,6 +40,7 @@ struct Arguments {
 enum Command {
     Serve(serve::ServeArgs),
     Check(check::CheckArgs),
+    Explain(explain::ExplainArgs),
     Demo(demo::DemoArgs),
     Keygen(keygen::KeygenArgs),
     Machine(machine::MachineArgs),
@@ -114,9 +117,13 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
             mistakes_in_files,
             out,
         ),
+        Command::Explain(args) => explain::run(&args, &environment(), out),
         Command::Demo(args) => demo::run(&args, out),
         Command::Keygen(args) => keygen::run(&args, out),
-        Command::Machine(args) => machine::run(&args, &registry_of(&args)?, out),
+        Command::Machine(args) => {
+            let now = Clock::system().now().unix_seconds();
+            machine::run(&args, &registry_of(&args)?, now, out)
+        }
         Command::Sign(args) => sign::run(&args, out),
         Command::Request(args) => request::run(&args, out),
         Command::Health(args) => health::run(&args),
@@ -135,6 +142,14 @@ fn environment() -> Environment {
 }
 
 fn check_registry(file: &Path) -> Result<check::Machines, Vec<String>> {
+    let now = Clock::system().now().unix_seconds();
+    let is_past = |end: Option<u64>| end.is_some_and(|end| end < now);
+    let has_ended = |machine: &Machine| {
+        machine
+            .keys
+            .iter()
+            .all(|key| is_past(key.validity.not_after()))
+    };
     match Registry::load(file, None) {
         Ok(registry) => Ok(check::Machines {
             count: registry.len(),
@@ -142,6 +157,11 @@ fn check_registry(file: &Path) -> Result<check::Machines, Vec<String>> {
                 .credentials()
                 .into_iter()
                 .map(str::to_owned)
+                .collect(),
+            ended: registry
+                .machines()
+                .filter(|machine| has_ended(machine))
+                .map(|machine| machine.id.to_string())
                 .collect(),
         }),
         Err(mistakes) => Err(mistakes.to_string().lines().map(str::to_owned).collect()),

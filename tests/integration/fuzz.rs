@@ -39,6 +39,12 @@ const TARGETS: &[&[u8]] = &[
     b"/a/b/",
 ];
 
+const RULES: &[&[u8]] = &[
+    b"/v1/secret/a/b\nread,LIST /v1/secret/*/b",
+    b"/a/b/\nany /a/**",
+    b"/%C3%A9\nGET /%C3%A9",
+];
+
 const HEADERS: &[&[u8]] = &[
     b"web-1\n1800000000\nAAAAAAAAAAAAAAAAAAAAAA==\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==",
 ];
@@ -85,6 +91,11 @@ proptest! {
     #[test]
     fn a_target_has_one_reading(data in prop_oneof![anything(), nearly(TARGETS)]) {
         properties::target(&data);
+    }
+
+    #[test]
+    fn a_rule_is_what_it_says(data in prop_oneof![anything(), nearly(RULES)]) {
+        properties::rule(&data);
     }
 
     #[test]

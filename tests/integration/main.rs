@@ -27,6 +27,7 @@ mod model;
 mod modes;
 mod operation;
 mod outage;
+mod policy;
 mod power;
 mod proxies;
 mod query;

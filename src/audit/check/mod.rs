@@ -28,6 +28,8 @@ use super::lines::next_line;
 pub struct Believed {
     /// Who owns which keys.
     pub keys: HashMap<String, HashSet<[u8; 32]>>,
+    /// The last second (Unix) of keys that have one, or whose machine was removed then.
+    pub ends: HashMap<[u8; 32], u64>,
     /// The gateway's public key; without it no checkpoint counts.
     pub gateway_key: Option<VerifyingKey>,
     /// The hash of the line before the first, for a log whose beginning is elsewhere.

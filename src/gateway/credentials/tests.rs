@@ -73,6 +73,7 @@ impl Fixture {
             enabled: true,
             not_before: None,
             expires: None,
+            policy: None,
         };
         (self.credentials).choose(&machine, upstream, ["first", "second"][upstream])
     }

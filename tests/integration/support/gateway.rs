@@ -87,6 +87,11 @@ impl Default for Options {
     }
 }
 
+/// The process's own, in the gateway's time.
+pub fn environment() -> Environment {
+    Environment::of_process(START)
+}
+
 /// A registry file that holds these machines, enabled and nameless.
 pub fn registry(machines: &[&Machine]) -> String {
     let mut text = "machines:\n".to_owned();
