@@ -39,10 +39,17 @@
 //! `auth`, `watch` ← `clock`, `metrics`, `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ←
 //! `cli` ← the binary
 //!
+//! A machine's side stands beside the gateway's and knows nothing of it:
+//!
+//! `auth`, `watch` ← `clock`, `config`, `signing` ← `agent` ← `cli`
+//!
 //! `auth` is pure: no socket, no clock, no file, no log; time is an argument. Only `gateway` and
-//! `server` know Pingora. [`cli`] is the command line, one file a command.
+//! `server` know Pingora. [`signing`] is a machine's key and the four headers; [`agent`] a proxy beside
+//! a machine that signs for clients that cannot. [`cli`] is the
+//! command line, one file a command.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod audit;
 pub mod auth;
 pub mod cli;
@@ -53,4 +60,5 @@ pub mod metrics;
 pub mod nonces;
 pub mod registry;
 pub mod server;
+pub mod signing;
 pub mod watch;

@@ -1,16 +1,17 @@
 //! The command line: one file a command.
 
+mod agent;
 mod audit;
 mod check;
 mod demo;
 mod health;
 mod keygen;
 mod machine;
+mod machine_side;
 mod reload;
 mod request;
 mod serve;
 mod sign;
-mod signer;
 
 use std::fmt;
 use std::io::Write;
@@ -42,6 +43,7 @@ enum Command {
     Request(request::RequestArgs),
     Health(health::HealthArgs),
     Reload(reload::ReloadArgs),
+    Agent(agent::AgentArgs),
     Audit(audit::AuditArgs),
 }
 
@@ -116,6 +118,7 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
         Command::Sign(args) => sign::run(&args, out),
         Command::Request(args) => request::run(&args, out),
         Command::Health(args) => health::run(&args),
+        Command::Agent(args) => agent::run(&args),
         Command::Reload(args) => reload::run(&args, out),
         Command::Audit(args) => audit::run(&args, out),
     }
