@@ -10,6 +10,8 @@
 
 mod support;
 
+mod agent;
+mod agent_faults;
 mod architecture;
 mod audit;
 mod bodies;
