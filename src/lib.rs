@@ -41,11 +41,11 @@
 //!
 //! A machine's side stands beside the gateway's and knows nothing of it:
 //!
-//! `auth`, `watch` ← `clock`, `config`, `signing` ← `agent` ← `cli`
+//! `auth`, `watch` ← `clock`, `config`, `signing` ← `agent` ← `doctor` ← `cli`
 //!
 //! `auth` is pure: no socket, no clock, no file, no log; time is an argument. Only `gateway` and
 //! `server` know Pingora. [`signing`] is a machine's key and the four headers; [`agent`] a proxy beside
-//! a machine that signs for clients that cannot. [`cli`] is the
+//! a machine that signs for clients that cannot; [`doctor`] finds out from there what is wrong. [`cli`] is the
 //! command line, one file a command.
 #![forbid(unsafe_code)]
 
@@ -55,6 +55,7 @@ pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod gateway;
 pub mod metrics;
 pub mod nonces;

@@ -4,6 +4,7 @@ mod agent;
 mod audit;
 mod check;
 mod demo;
+mod doctor;
 mod health;
 mod keygen;
 mod machine;
@@ -44,6 +45,7 @@ enum Command {
     Health(health::HealthArgs),
     Reload(reload::ReloadArgs),
     Agent(agent::AgentArgs),
+    Doctor(doctor::DoctorArgs),
     Audit(audit::AuditArgs),
 }
 
@@ -119,6 +121,7 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
         Command::Request(args) => request::run(&args, out),
         Command::Health(args) => health::run(&args),
         Command::Agent(args) => agent::run(&args),
+        Command::Doctor(args) => doctor::run(&args, out),
         Command::Reload(args) => reload::run(&args, out),
         Command::Audit(args) => audit::run(&args, out),
     }

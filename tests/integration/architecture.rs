@@ -55,7 +55,7 @@ impl Source {
 }
 
 /// What each module may import from the crate, as lib.rs states it.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("auth", &[]),
     ("watch", &[]),
     ("clock", &["auth"]),
@@ -78,10 +78,11 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ),
     ("signing", &["auth"]),
     ("agent", &["auth", "watch", "clock", "config", "signing"]),
+    ("doctor", &["auth", "clock", "config", "signing", "agent"]),
     (
         "cli",
         &[
-            "auth", "clock", "config", "registry", "audit", "server", "signing", "agent",
+            "auth", "clock", "config", "registry", "audit", "server", "signing", "agent", "doctor",
         ],
     ),
 ];

@@ -20,6 +20,7 @@ mod clock;
 mod command_line;
 mod credentials;
 mod deadlines;
+mod doctor;
 mod fuzz;
 mod hostile;
 mod identity;
