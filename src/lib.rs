@@ -39,18 +39,27 @@
 //! `auth`, `watch` ← `clock`, `metrics`, `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ←
 //! `cli` ← the binary
 //!
+//! A machine's side stands beside the gateway's and knows nothing of it:
+//!
+//! `auth`, `watch` ← `clock`, `config`, `signing` ← `agent` ← `doctor` ← `cli`
+//!
 //! `auth` is pure: no socket, no clock, no file, no log; time is an argument. Only `gateway` and
-//! `server` know Pingora. [`cli`] is the command line, one file a command.
+//! `server` know Pingora. [`signing`] is a machine's key and the four headers; [`agent`] a proxy beside
+//! a machine that signs for clients that cannot; [`doctor`] finds out from there what is wrong. [`cli`] is the
+//! command line, one file a command.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod gateway;
 pub mod metrics;
 pub mod nonces;
 pub mod registry;
 pub mod server;
+pub mod signing;
 pub mod watch;

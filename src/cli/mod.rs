@@ -1,18 +1,20 @@
 //! The command line: one file a command.
 
+mod agent;
 mod audit;
 mod check;
 mod demo;
+mod doctor;
 mod explain;
 mod health;
 mod keygen;
 mod machine;
+mod machine_side;
 mod reload;
 mod report;
 mod request;
 mod serve;
 mod sign;
-mod signer;
 mod terminal;
 
 use std::fmt;
@@ -48,6 +50,8 @@ enum Command {
     Request(request::RequestArgs),
     Health(health::HealthArgs),
     Reload(reload::ReloadArgs),
+    Agent(agent::AgentArgs),
+    Doctor(doctor::DoctorArgs),
     Audit(audit::AuditArgs),
     Report(report::ReportArgs),
 }
@@ -127,6 +131,8 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
         Command::Sign(args) => sign::run(&args, out),
         Command::Request(args) => request::run(&args, out),
         Command::Health(args) => health::run(&args),
+        Command::Agent(args) => agent::run(&args),
+        Command::Doctor(args) => doctor::run(&args, out),
         Command::Reload(args) => reload::run(&args, out),
         Command::Audit(args) => audit::run(&args, out),
         Command::Report(args) => {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Failure;
-use super::signer::{Signer, read_body};
+use super::machine_side::{read_body, signer};
 use crate::clock::Clock;
 
 /// Sign a request, send it, and print the body of the answer
@@ -53,7 +53,7 @@ const MAX_ANSWER: u64 = 64 * 1024 * 1024;
 /// What is wrong with the arguments; that no answer came; an answer that is not 2xx, whose body
 /// is written all the same.
 pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let signer = Signer::load(&args.machine_id, &args.key)?;
+    let signer = signer(&args.machine_id, &args.key)?;
     let body = read_body(args.data.as_deref())?;
     let target = target_of(&args.url)?;
     let signed = match target.split_once('?') {
@@ -61,7 +61,7 @@ pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), Failure
         _ => target,
     };
     let now = Clock::system().now().unix_seconds();
-    let headers = signer.sign(&args.method, signed, &body, now)?;
+    let headers = signer.sign_text(&args.method, signed, &body, now)?;
 
     let mut request = http::Request::builder()
         .method(args.method.as_str())

@@ -64,7 +64,7 @@ pub(super) fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure
 
 /// Logs go to standard error: standard output may be the audit stream. Pingora's own lines are
 /// kept to errors: its debug lines print whole requests.
-fn start_logging(settings: &Log) {
+pub(super) fn start_logging(settings: &Log) {
     use tracing_subscriber::EnvFilter;
 
     let level = settings.level.as_str();

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::Failure;
-use super::signer::{Signer, read_body};
+use super::machine_side::{read_body, signer};
 use crate::clock::Clock;
 
 /// Sign a request and print the four headers
@@ -35,10 +35,10 @@ pub(super) struct SignArgs {
 ///
 /// What is wrong with the key, the arguments or the body.
 pub(super) fn run(args: &SignArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let signer = Signer::load(&args.machine_id, &args.key)?;
+    let signer = signer(&args.machine_id, &args.key)?;
     let body = read_body(args.body.as_deref())?;
     let now = Clock::system().now().unix_seconds();
-    for (header, value) in signer.sign(&args.method, &args.path, &body, now)? {
+    for (header, value) in signer.sign_text(&args.method, &args.path, &body, now)? {
         writeln!(out, "{header}: {value}").map_err(|e| Failure::Operation(e.to_string()))?;
     }
     Ok(())

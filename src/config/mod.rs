@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use http::HeaderName;
 use sha2::{Digest, Sha256};
 
+mod agent;
 mod audit;
 mod credential;
 mod environment;
@@ -39,6 +40,7 @@ mod upstreams;
 #[cfg(test)]
 mod tests;
 
+pub use agent::{AgentSettings, GatewayUrl, Listen, Who};
 pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
 pub use credential::{Credential, is_name as is_credential_name};
 pub use environment::Environment;

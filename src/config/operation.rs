@@ -46,9 +46,18 @@ pub(super) fn log(mut table: Table<'_>) -> Log {
         ("trace", Level::TRACE),
     ];
     let formats = [("text", Format::Text), ("json", Format::Json)];
+    let Log { level, format } = default_log();
     Log {
-        level: table.value("level", Level::INFO, one_of(&levels, &[])),
-        format: table.value("format", Format::Text, one_of(&formats, &[])),
+        level: table.value("level", level, one_of(&levels, &[])),
+        format: table.value("format", format, one_of(&formats, &[])),
+    }
+}
+
+/// The log where nothing is said of it.
+pub(super) const fn default_log() -> Log {
+    Log {
+        level: Level::INFO,
+        format: Format::Text,
     }
 }
 

@@ -25,7 +25,8 @@ COUNT_SECONDS = 2
 class Gateway:
     """`countersign serve` in a folder of its own, from construction until `stop`."""
 
-    def __init__(self, folder, backend_url, machines, replay=None, signs=False, credentials=None, check=None):
+    def __init__(self, folder, backend_url, machines, replay=None, signs=False, credentials=None, check=None,
+                 query=None):
         self._folder = Path(folder)
         self.port, admin_port = free_ports(2)
         self.url = f"http://localhost:{self.port}"  # the clients insist on this name
@@ -49,6 +50,8 @@ class Gateway:
             "audit": {"file": "audit.jsonl"},
             "shutdown": {"delay": "0s", "grace": "5s"},
         }
+        if query:
+            configuration["routes"][0]["query"] = query
         if replay:
             configuration["replay"] = replay
         if credentials:

@@ -55,7 +55,7 @@ impl Source {
 }
 
 /// What each module may import from the crate, as lib.rs states it.
-const MAY_IMPORT: [(&str, &[&str]); 11] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("auth", &[]),
     ("watch", &[]),
     ("clock", &["auth"]),
@@ -76,9 +76,14 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
             "auth", "watch", "clock", "metrics", "config", "nonces", "registry", "audit", "gateway",
         ],
     ),
+    ("signing", &["auth"]),
+    ("agent", &["auth", "watch", "clock", "config", "signing"]),
+    ("doctor", &["auth", "clock", "config", "signing", "agent"]),
     (
         "cli",
-        &["auth", "clock", "config", "registry", "audit", "server"],
+        &[
+            "auth", "clock", "config", "registry", "audit", "server", "signing", "agent", "doctor",
+        ],
     ),
 ];
 

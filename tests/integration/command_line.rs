@@ -155,7 +155,8 @@ fn a_wrong_call_exits_64_and_help_exits_0_with_an_example() {
     assert_eq!(run(&["sign"]).status.code(), Some(64));
     assert_eq!(run(&[]).status.code(), Some(64));
     for command in [
-        "serve", "check", "demo", "keygen", "machine", "sign", "health", "request",
+        "serve", "check", "demo", "keygen", "machine", "sign", "health", "request", "agent",
+        "doctor",
     ] {
         let output = run(&[command, "--help"]);
         assert!(output.status.success());

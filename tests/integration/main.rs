@@ -10,6 +10,8 @@
 
 mod support;
 
+mod agent;
+mod agent_faults;
 mod architecture;
 mod audit;
 mod bodies;
@@ -18,6 +20,7 @@ mod clock;
 mod command_line;
 mod credentials;
 mod deadlines;
+mod doctor;
 mod fuzz;
 mod hostile;
 mod identity;

@@ -8,10 +8,10 @@ use std::io::{self, Write};
 
 use super::Failure;
 use super::serve::runtime;
-use super::signer::Headers;
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::server::{Server, signals};
+use crate::signing::Headers;
 
 use self::stage::{Answer, Stage};
 

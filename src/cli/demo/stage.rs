@@ -14,8 +14,8 @@ use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 
 use super::{Signed, backend};
 use crate::cli::Failure;
-use crate::cli::signer::Signer;
 use crate::clock::Clock;
+use crate::signing::Signer;
 
 /// The demo's one machine.
 pub(super) const MACHINE: &str = "demo-machine";
@@ -113,8 +113,8 @@ impl Stage {
 
     /// Signs a GET of `path`.
     pub(super) fn sign(&self, path: &str) -> Result<Signed, Failure> {
-        self.signer
-            .sign("GET", path, b"", self.clock.now().unix_seconds())
+        let now = self.clock.now().unix_seconds();
+        Ok(self.signer.sign_text("GET", path, b"", now)?)
     }
 
     /// Sends a GET, signed or not.

@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
+pub mod agent;
 pub mod backend;
 pub mod client;
 pub mod gateway;

@@ -37,6 +37,13 @@ impl Machine {
         STANDARD.encode(self.key.verifying_key().as_bytes())
     }
 
+    /// The private key in PKCS#8 PEM, as `countersign keygen` writes it.
+    pub fn pem(&self) -> String {
+        const HEAD: &[u8] = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+        let der = STANDARD.encode([HEAD, &self.key.to_bytes()].concat());
+        format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n")
+    }
+
     /// Signs with a fresh nonce.
     pub fn sign(&self, method: &str, path: &str, now: u64, body: &[u8]) -> Signed {
         self.sign_with_nonce(method, path, now, &fresh_nonce(), body)

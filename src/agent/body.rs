@@ -1,0 +1,83 @@
+//! Reading a client's body whole: it has to be hashed before the first byte of the request goes
+//! out. Bounded for each body, for all of them together, and in time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::answer::Fault;
+
+/// Longest time for a whole body.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A body and its share of the budget, which returns when this is dropped.
+pub(super) struct Held {
+    pub(super) bytes: Bytes,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+/// Reads it. `budget` counts bytes.
+///
+/// # Errors
+///
+/// [`Fault::BodyTooLarge`], [`Fault::Overloaded`] (nobody waits for the budget: a client that waits
+/// holds its connection), [`Fault::RequestTimeout`], [`Fault::BadRequest`].
+pub(super) async fn read(
+    body: Incoming,
+    limit: u64,
+    budget: &Arc<Semaphore>,
+) -> Result<Held, Fault> {
+    match tokio::time::timeout(DEADLINE, collect(body, limit, budget)).await {
+        Ok(read) => read,
+        Err(_) => Err(Fault::RequestTimeout),
+    }
+}
+
+async fn collect(mut body: Incoming, limit: u64, budget: &Arc<Semaphore>) -> Result<Held, Fault> {
+    // What is declared is taken from the budget at once, so that bodies do not starve each other
+    // half read.
+    let declared = body.size_hint().exact().unwrap_or(0);
+    if declared > limit {
+        return Err(Fault::BodyTooLarge(limit));
+    }
+    let mut share = reserve(budget, declared)?;
+    let mut read = BytesMut::with_capacity(usize::try_from(declared).unwrap_or(0));
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(|_| Fault::BadRequest)?.into_data() else {
+            continue; // trailers, which never cross
+        };
+        let length = (read.len() + piece.len()) as u64;
+        if length > limit {
+            return Err(Fault::BodyTooLarge(limit));
+        }
+        let reserved = share.as_ref().map_or(0, |it| it.num_permits() as u64);
+        if length > reserved {
+            let more = reserve(budget, length - reserved)?;
+            match (&mut share, more) {
+                (Some(share), Some(more)) => share.merge(more),
+                (None, more) => share = more,
+                (Some(_), None) => {}
+            }
+        }
+        read.extend_from_slice(&piece);
+    }
+    Ok(Held {
+        bytes: read.freeze(),
+        _share: share,
+    })
+}
+
+fn reserve(budget: &Arc<Semaphore>, bytes: u64) -> Result<Option<OwnedSemaphorePermit>, Fault> {
+    if bytes == 0 {
+        return Ok(None);
+    }
+    let bytes = u32::try_from(bytes).map_err(|_| Fault::Overloaded)?;
+    match Arc::clone(budget).try_acquire_many_owned(bytes) {
+        Ok(share) => Ok(Some(share)),
+        Err(_) => Err(Fault::Overloaded),
+    }
+}

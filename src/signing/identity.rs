@@ -1,0 +1,90 @@
+//! A SikkerKey identity on disk: a directory with `identity.json` and, beside it, `private.pem`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The largest `identity.json` that is read; theirs have some hundred bytes.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// Who the machine is, where its key lies, and where it sends its requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The id under which the registry knows it.
+    pub machine_id: String,
+    /// Where it sends its requests, as written there, if it says so.
+    pub api_url: Option<String>,
+    /// The private key's file: always `private.pem` beside `identity.json`, as the clients have
+    /// it; `privateKeyPath` in the file is not followed, since it may be of another machine.
+    pub key: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Content {
+    #[serde(rename = "machineId")]
+    machine_id: String,
+    #[serde(rename = "apiUrl")]
+    api_url: Option<String>,
+}
+
+/// Reads the identity in `folder`; a path to an `identity.json` itself is taken too.
+///
+/// # Errors
+///
+/// What is wrong, with the path.
+pub fn read(folder: &Path) -> Result<Identity, String> {
+    let (folder, file) = match folder.extension().is_some_and(|it| it == "json") {
+        true => (
+            folder.parent().unwrap_or(Path::new("")).to_path_buf(),
+            folder.to_path_buf(),
+        ),
+        false => (folder.to_path_buf(), folder.join("identity.json")),
+    };
+    let fail = |what: String| format!("{}: {what}", file.display());
+    let mut text = Vec::new();
+    File::open(&file)
+        .and_then(|opened| opened.take(MAX_FILE).read_to_end(&mut text))
+        .map_err(|error| fail(format!("cannot be read: {error}")))?;
+    let content: Content = serde_json::from_slice(&text)
+        .map_err(|error| fail(format!("is not a machine's identity: {error}")))?;
+    Ok(Identity {
+        machine_id: content.machine_id,
+        api_url: content
+            .api_url
+            .map(|url| url.trim_end_matches('/').to_owned()),
+        key: folder.join("private.pem"),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    const JSON: &str = r#"{"machineId":"web-1","machineName":"w","vaultId":"v",
+        "apiUrl":"https://gw:8443/","privateKeyPath":"/elsewhere/private.pem"}"#;
+
+    #[test]
+    fn the_key_is_the_one_beside_the_file_whatever_the_file_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("identity.json");
+        std::fs::write(&file, JSON).unwrap();
+        let expected = Identity {
+            machine_id: "web-1".into(),
+            api_url: Some("https://gw:8443".into()),
+            key: folder.path().join("private.pem"),
+        };
+        assert_eq!(read(folder.path()), Ok(expected.clone()));
+        assert_eq!(read(&file), Ok(expected));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(read(folder.path()).unwrap_err().contains("identity.json"));
+        std::fs::write(folder.path().join("identity.json"), "{}").unwrap();
+        assert!(read(folder.path()).unwrap_err().contains("machineId"));
+    }
+}

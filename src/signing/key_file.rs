@@ -1,0 +1,257 @@
+//! The file that holds a machine's private key.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::DecodePrivateKey;
+use zeroize::Zeroizing;
+
+/// The largest key file that is read: a PEM key is some hundred bytes.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// What is wrong with a key file. Nothing of its content is in it.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFault {
+    /// There is no such file.
+    #[error("there is no such file")]
+    Missing,
+    /// The system does not let it be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// A directory, a pipe, a device.
+    #[error("is not a regular file")]
+    NotRegular,
+    /// Others than its owner may read or write it.
+    #[error("is open to others than its owner (mode {0:04o}): chmod 600")]
+    Open(u32),
+    /// No key is so large.
+    #[error("too large for a key")]
+    TooLarge,
+    /// It holds something else, as far as that can be told.
+    #[error("holds {0}, not an Ed25519 private key in PKCS#8 PEM")]
+    OtherKind(&'static str),
+    /// Nothing that is known.
+    #[error("not an Ed25519 private key in PKCS#8 PEM")]
+    NotAKey,
+}
+
+/// Reads a PKCS#8 PEM key, as `countersign keygen` and `openssl genpkey` write it, whoever else
+/// may read the file.
+///
+/// # Errors
+///
+/// What is wrong with the file.
+pub fn read(path: &Path) -> Result<SigningKey, KeyFault> {
+    read_if(path, |_| Ok(()))
+}
+
+/// Reads a key that nobody but the file's owner may read: a mode beyond 0600 is a fault, since a
+/// key that others have read is no longer the machine's alone.
+///
+/// # Errors
+///
+/// What is wrong with the file; any doubt refuses.
+pub fn read_private(path: &Path) -> Result<SigningKey, KeyFault> {
+    read_if(path, |file| match file.permissions().mode() & 0o7777 {
+        mode if mode & 0o077 == 0 => Ok(()),
+        mode => Err(KeyFault::Open(mode)),
+    })
+}
+
+fn read_if(
+    path: &Path,
+    accept: impl Fn(&Metadata) -> Result<(), KeyFault>,
+) -> Result<SigningKey, KeyFault> {
+    let unreadable = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => KeyFault::Missing,
+        _ => KeyFault::Unreadable(error),
+    };
+    // Before it is opened: to open a pipe would wait for its other end.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(KeyFault::NotRegular);
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    // Of what was opened, not of what stands under the name by now.
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(KeyFault::NotRegular);
+    }
+    accept(&metadata)?;
+    if metadata.len() > MAX_FILE {
+        return Err(KeyFault::TooLarge);
+    }
+    // Room for all of it at once: growing would leave copies behind that nobody wipes.
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut text)
+        .map_err(unreadable)?;
+    parse(&text)
+}
+
+fn parse(pem: &[u8]) -> Result<SigningKey, KeyFault> {
+    let text = std::str::from_utf8(pem).map_err(|_| KeyFault::NotAKey)?;
+    SigningKey::from_pkcs8_pem(text).map_err(|_| match kind(text) {
+        Some(kind) => KeyFault::OtherKind(kind),
+        None => KeyFault::NotAKey,
+    })
+}
+
+/// What a file that is no key of ours holds, by its PEM label, and for PKCS#8 by the algorithm's
+/// identifier in the first bytes: people keep several keys side by side and take the wrong one.
+fn kind(text: &str) -> Option<&'static str> {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    const LABELS: [(&str, &str); 7] = [
+        ("RSA PRIVATE KEY", "an RSA key"),
+        ("EC PRIVATE KEY", "an elliptic curve key (ECDSA)"),
+        ("OPENSSH PRIVATE KEY", "a key of OpenSSH's own format"),
+        ("ENCRYPTED PRIVATE KEY", "a key under a passphrase"),
+        ("PUBLIC KEY", "a public key"),
+        ("CERTIFICATE", "a certificate"),
+        ("CERTIFICATE REQUEST", "a certificate request"),
+    ];
+    /// Object identifiers as they stand in DER: RSA (RFC 8017), elliptic curves (RFC 5480), and
+    /// Ed448 and X25519 (RFC 8410).
+    const ALGORITHMS: [(&[u8], &str); 4] = [
+        (
+            &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01],
+            "an RSA key",
+        ),
+        (
+            &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01],
+            "an elliptic curve key (ECDSA)",
+        ),
+        (&[0x06, 0x03, 0x2b, 0x65, 0x71], "an Ed448 key"),
+        (
+            &[0x06, 0x03, 0x2b, 0x65, 0x6e],
+            "an X25519 key, which cannot sign",
+        ),
+    ];
+    let (label, rest) = text.split_once("-----BEGIN ")?.1.split_once("-----")?;
+    if let Some((_, kind)) = LABELS.iter().find(|(known, _)| *known == label) {
+        return Some(kind);
+    }
+    // The first 24 bytes name the algorithm.
+    let head: Zeroizing<String> = Zeroizing::new(
+        rest.chars()
+            .filter(|c| !c.is_whitespace())
+            .take(32)
+            .collect(),
+    );
+    let head = Zeroizing::new(STANDARD.decode(head.as_bytes()).ok()?);
+    let holds = |id: &[u8]| head.windows(id.len()).any(|window| window == id);
+    ALGORITHMS
+        .iter()
+        .find(|(id, _)| holds(id))
+        .map(|(_, kind)| *kind)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::process::Command;
+
+    fn written(folder: &Path, text: &str, mode: u32) -> std::path::PathBuf {
+        let file = folder.join("key.pem");
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        file
+    }
+
+    /// As `openssl genpkey` writes it.
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
+        MC4CAQAwBQYDK2VwBCIEIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH\n\
+        -----END PRIVATE KEY-----\n";
+
+    fn openssl(arguments: &[&str]) -> String {
+        let output = Command::new("openssl").args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn a_key_that_only_its_owner_may_read_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        for mode in [0o600, 0o400] {
+            let key = read_private(&written(folder.path(), KEY, mode)).unwrap();
+            assert_eq!(key.to_bytes(), [7; 32]);
+            fs::remove_file(folder.path().join("key.pem")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_mode_beyond_0600_is_a_fault_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for mode in [0o640, 0o604, 0o620, 0o601, 0o777] {
+            let fault = read_private(&written(folder.path(), KEY, mode)).unwrap_err();
+            assert!(matches!(fault, KeyFault::Open(found) if found == mode));
+        }
+    }
+
+    #[test]
+    fn a_link_leads_to_the_file_and_its_mode_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(written(folder.path(), KEY, 0o600), &link).unwrap();
+        assert!(read_private(&link).is_ok());
+        written(folder.path(), KEY, 0o644);
+        assert!(matches!(read_private(&link), Err(KeyFault::Open(0o644))));
+    }
+
+    #[test]
+    fn what_is_missing_or_no_file_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = read_private(&folder.path().join("nothing"));
+        assert!(matches!(missing, Err(KeyFault::Missing)));
+        assert!(matches!(
+            read_private(folder.path()),
+            Err(KeyFault::NotRegular)
+        ));
+    }
+
+    #[test]
+    fn a_pipe_is_refused_without_waiting_for_its_other_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(
+            Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(matches!(read_private(&pipe), Err(KeyFault::NotRegular)));
+    }
+
+    #[test]
+    fn keys_of_other_kinds_are_called_by_their_name() {
+        let rsa = openssl(&["genpkey", "-algorithm", "RSA"]);
+        let ec = openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout"]);
+        let x25519 = openssl(&["genpkey", "-algorithm", "X25519"]);
+        for (text, word) in [(&rsa, "RSA"), (&ec, "ECDSA"), (&x25519, "X25519")] {
+            let fault = parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(fault.contains(word), "{fault}");
+        }
+    }
+
+    #[test]
+    fn no_fault_shows_anything_of_the_content() {
+        for text in ["s3cret", "-----BEGIN s3cret-----\ns3cret\n", "\u{0}"] {
+            let fault = parse(text.as_bytes()).unwrap_err();
+            assert!(matches!(fault, KeyFault::NotAKey));
+            assert!(!fault.to_string().contains("s3cret"));
+        }
+    }
+
+    #[test]
+    fn a_file_too_large_for_a_key_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = written(folder.path(), &"x".repeat(MAX_FILE as usize + 1), 0o600);
+        assert!(matches!(read_private(&file), Err(KeyFault::TooLarge)));
+    }
+}
