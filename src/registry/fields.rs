@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::Registry;
 use super::claims::{self, Claim};
 use super::node::Node;
 use super::parse::{Entry, Key, RawEntry, Section};
@@ -36,13 +37,14 @@ pub(super) struct Draft {
 /// Checks everything that needs no elliptic curve. The lists are in the order of the sections.
 pub(super) fn check(
     [machines, groups, removed]: [&[Entry]; Section::ALL.len()],
+    previous: Option<&Registry>,
     report: &mut Report<'_>,
 ) -> Fields {
     let mut ids = HashMap::with_capacity(machines.len() + removed.len());
     let mut claims = Vec::with_capacity(machines.len());
     let removed = removed::read(removed, &mut ids, &mut claims, report);
     let mut checker = Checker {
-        policies: Policies::read(groups, report),
+        policies: Policies::read(groups, previous, report),
         report,
         texts: HashSet::new(),
         ids,

@@ -86,7 +86,7 @@ pub(super) fn build(
     for strange in &strange {
         report.file(describe(strange, KNOWN));
     }
-    let fields = fields::check(entries, &mut report);
+    let fields = fields::check(entries, previous, &mut report);
     let keys = keys::check(&fields.claims, previous, check_key, &mut report);
     report.finish()?;
 

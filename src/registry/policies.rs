@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::Registry;
 use super::mistakes::quoted;
 use super::node::Node;
 use super::parse::{Entry, Key, RawEntry, Section};
@@ -64,13 +65,26 @@ pub(super) struct Policies {
     by_name: HashMap<Arc<str>, usize>,
     /// Of machines that have nothing of their own, by the groups they are in.
     of_groups: HashMap<Vec<usize>, Option<Arc<Policy>>>,
-    own: HashSet<Arc<Policy>>,
+    /// All there are, those of the registry before among them: a machine that has not changed then has the
+    /// very policy that it had, which is quickly compared.
+    known: HashSet<Arc<Policy>>,
 }
 
 impl Policies {
     /// Reads the groups.
-    pub(super) fn read(entries: &[Entry], report: &mut Report<'_>) -> Policies {
+    pub(super) fn read(
+        entries: &[Entry],
+        previous: Option<&Registry>,
+        report: &mut Report<'_>,
+    ) -> Policies {
         let mut policies = Policies::default();
+        let mut seen = HashSet::new();
+        let before = previous.into_iter().flat_map(Registry::machines);
+        for policy in before.filter_map(|machine| machine.policy.as_ref()) {
+            if seen.insert(Arc::as_ptr(policy)) {
+                policies.known.insert(Arc::clone(policy));
+            }
+        }
         for (position, entry) in entries.iter().enumerate() {
             let at = At {
                 section: Section::Groups,
@@ -132,13 +146,7 @@ impl Policies {
         let groups = self.named(at, raw, report);
         let own = terms(report, at, raw, None);
         if own != Terms::default() {
-            let policy = self.combine(&own, &groups)?;
-            if let Some(known) = self.own.get(&policy) {
-                return Some(Arc::clone(known));
-            }
-            let policy = Arc::new(policy);
-            self.own.insert(Arc::clone(&policy));
-            return Some(policy);
+            return self.combine(&own, &groups);
         }
         if groups.is_empty() {
             return None;
@@ -146,14 +154,20 @@ impl Policies {
         if let Some(known) = self.of_groups.get(&groups) {
             return known.clone();
         }
-        let policy = self.combine(&own, &groups).map(Arc::new);
+        let policy = self.combine(&own, &groups);
         self.of_groups.insert(groups, policy.clone());
         policy
     }
 
-    fn combine(&self, own: &Terms, groups: &[usize]) -> Option<Policy> {
+    fn combine(&mut self, own: &Terms, groups: &[usize]) -> Option<Arc<Policy>> {
         let terms = groups.iter().map(|group| &self.groups[*group].terms);
-        combine(own, &terms.collect::<Vec<_>>())
+        let policy = combine(own, &terms.collect::<Vec<_>>())?;
+        if let Some(known) = self.known.get(&policy) {
+            return Some(Arc::clone(known));
+        }
+        let policy = Arc::new(policy);
+        self.known.insert(Arc::clone(&policy));
+        Some(policy)
     }
 
     /// The groups that a machine names.

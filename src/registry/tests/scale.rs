@@ -101,6 +101,14 @@ fn one_hundred_thousand_machines_of_a_group_load_and_reload() {
     let text = text.replacen("name: prod-api-777\n", "name: renamed\n", 1);
     let new = Registry::from_bytes(Path::new("m.yaml"), text.as_bytes(), Some(&old)).unwrap();
     assert_eq!(Change::between(&old, &new).touched(), 1);
+    let policy = |registry: &Registry| {
+        let machine = registry.find("5b0c6f3e-8a1d-4f0e-9a57-000000000309");
+        machine.and_then(|machine| machine.policy.clone()).unwrap()
+    };
+    assert!(
+        Arc::ptr_eq(&policy(&old), &policy(&new)),
+        "the renamed one shares what it had"
+    );
 }
 
 #[test]
