@@ -22,7 +22,10 @@ use crate::support::signer::{Machine, Signed};
 const SECRET: &str = "the-gateways-own-credential";
 
 /// Names under which only the gateway speaks, in every spelling that a backend may take for one.
-const RESERVED: [&str; 15] = [
+const RESERVED: [&str; 18] = [
+    "X-Caller",
+    "x_caller",
+    "x_vault_namespace",
     "X-Machine-Identity",
     "X-Machine-Name",
     "X-Machine-Vault",
@@ -85,6 +88,8 @@ enum Signing {
     /// All but one header, or one header alone.
     Without(usize),
     Alone(usize),
+    /// The same, with `_` for `-`.
+    AloneUnderscored(usize),
     Twice(usize),
     /// Good, but for the name of one header, which has `_` for `-`.
     Underscored(usize),
@@ -115,7 +120,7 @@ fn signing() -> impl Strategy<Value = Signing> {
         3 => Just(None),
         3 => Just(Good),
         3 => select(vec![Replayed, Stale, OtherKey, OtherPath, OtherBody, Unknown, Disabled]),
-        3 => (0..4_usize, select(vec![Without as fn(usize) -> Signing, Alone, Twice, Underscored]))
+        3 => (0..4_usize, select(vec![Without as fn(usize) -> Signing, Alone, AloneUnderscored, Twice, Underscored]))
             .prop_map(|(which, kind)| kind(which)),
     ]
 }
@@ -187,6 +192,10 @@ impl Case {
             Signing::None => pairs.clear(),
             Signing::Without(which) => drop(pairs.remove(which)),
             Signing::Alone(which) => pairs = vec![pairs.swap_remove(which)],
+            Signing::AloneUnderscored(which) => {
+                let (name, value) = pairs.swap_remove(which);
+                pairs = vec![(name.replace('-', "_"), value)];
+            }
             Signing::Twice(which) => pairs.push(pairs[which].clone()),
             Signing::Underscored(which) => pairs[which].0 = pairs[which].0.replace('-', "_"),
             _ => {}
@@ -229,7 +238,7 @@ fn disabled() -> Machine {
 
 fn is_identity(name: &str) -> bool {
     let name = name.to_lowercase().replace('_', "-");
-    name.starts_with("x-machine-") || name == "x-vault-namespace"
+    name.starts_with("x-machine-") || name == "x-caller" || name == "x-vault-namespace"
 }
 
 struct World {
@@ -254,7 +263,8 @@ impl World {
             token: Some(SECRET.into()),
             machines: registry(&[&machine(), &disabled()])
                 + "    enabled: false\n    name: off\n    owner: nobody\n",
-            more: "throttle: { failures_per_minute: 0 }\n".into(),
+            // A name of its own: none that is reserved anyway.
+            more: "identity: { header: X-Caller }\nthrottle: { failures_per_minute: 0 }\n".into(),
             tls: true,
             ..Options::default()
         };
@@ -324,7 +334,8 @@ fn check_signed(case: &Case, seen: &[Seen]) -> Result<(), TestCaseError> {
     let [seen] = seen else {
         return Err(TestCaseError::fail("it did not arrive"));
     };
-    prop_assert_eq!(seen.all("X-Machine-Identity"), ["machine-1"]);
+    prop_assert_eq!(seen.all("X-Caller"), ["machine-1"]);
+    prop_assert!(seen.all("X-Machine-Identity").is_empty());
     prop_assert_eq!(seen.all("X-Vault-Token"), [SECRET]);
     prop_assert_eq!(seen.all("X-Vault-Namespace"), ["team-a"]);
     prop_assert_eq!(&seen.target, &case.path());
