@@ -76,6 +76,11 @@ bench-instructions: ## Instructions of each part of the decision, counted by cal
 	@scripts/setup count
 	$(CARGO) bench --locked --bench instructions
 
+.PHONY: bench-registry
+bench-registry: ## Loads, reloads and lookups of up to MACHINES (100000; a million take minutes)
+	@scripts/setup build
+	MACHINES=$(or $(MACHINES),100000) $(CARGO) bench --locked --bench registry
+
 .PHONY: bench-nonces
 bench-nonces: ## Memory and claim latency of up to five million live nonces, with and without the journal
 	@scripts/setup build
