@@ -71,6 +71,16 @@ bench-core: ## Micro benchmark of the decision, and the CPU cost of an accepted 
 	@scripts/setup build
 	$(CARGO) bench --locked --bench core --bench accepted
 
+.PHONY: bench-instructions
+bench-instructions: ## Instructions of each part of the decision, counted by callgrind, into bench/INSTRUCTIONS.md
+	@scripts/setup count
+	$(CARGO) bench --locked --bench instructions
+
+.PHONY: bench-registry
+bench-registry: ## Loads, reloads and lookups of up to MACHINES (100000; a million take minutes)
+	@scripts/setup build
+	MACHINES=$(or $(MACHINES),100000) $(CARGO) bench --locked --bench registry
+
 .PHONY: bench-nonces
 bench-nonces: ## Memory and claim latency of up to five million live nonces, with and without the journal
 	@scripts/setup build

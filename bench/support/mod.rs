@@ -20,6 +20,8 @@ use ed25519_dalek::{Signer, SigningKey};
 use sha2::{Digest, Sha256};
 use socket2::{Domain, Socket, Type};
 
+pub mod bare;
+
 pub const PATH: &str = "/v1/secret/5b0c6f3e-8a1d-4f0e-9a57-0e6a4f6d1c2b";
 
 /// `countersign serve` for the machine `bench`, whose key is [`key`].
@@ -44,6 +46,11 @@ impl Gateway {
     /// Starts it in `folder`, with file audit and metrics, a TLS listener too, and more lines of
     /// configuration, and waits until stamps count.
     pub fn start(folder: &Path, more: &str) -> Gateway {
+        Gateway::start_with(folder, "routes:\n  - { path: /, upstream: secrets }", more)
+    }
+
+    /// The same with other routes to the upstream `secrets`.
+    pub fn start_with(folder: &Path, routes: &str, more: &str) -> Gateway {
         let backend = start_backend();
         let (address, tls_address, admin) = (free_address(), free_address(), free_address());
         let public = STANDARD.encode(key().verifying_key().as_bytes());
@@ -62,7 +69,7 @@ impl Gateway {
                  tls: {{ cert: cert.pem, key: key.pem }}\n\
                  admin: {{ address: {admin} }}\nregistry: {{ file: machines.yaml }}\n\
                  upstreams: {{ secrets: {{ servers: [\"http://{backend}\"] }} }}\n\
-                 routes:\n  - {{ path: /, upstream: secrets }}\naudit: {{ file: audit.jsonl }}\n\
+                 {routes}\naudit: {{ file: audit.jsonl }}\n\
                  shutdown: {{ delay: 0s, grace: 5s }}\n{more}\n"
             ),
         );
@@ -83,18 +90,9 @@ impl Gateway {
         }
     }
 
-    /// User and system time so far (proc(5), fields 14 and 15 of `stat`).
+    /// User and system time so far.
     pub fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let (_, fields) = stat.rsplit_once(')').unwrap();
-        let ticks: u64 = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse::<u64>().unwrap())
-            .sum();
-        // Linux reports in hundredths of a second, whatever the kernel's own clock does.
-        Duration::from_millis(ticks * 10)
+        cpu_time(self.child.id())
     }
 
     /// Resident memory, in bytes (proc(5), `VmRSS`).
@@ -127,6 +125,20 @@ impl Gateway {
         Command::new("kill").args(["-TERM", &id]).status().unwrap();
         self.child.wait().unwrap();
     }
+}
+
+/// User and system time of a process so far (proc(5), fields 14 and 15 of `stat`).
+pub fn cpu_time(process: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().unwrap())
+        .sum();
+    // Linux reports in hundredths of a second, whatever the kernel's own clock does.
+    Duration::from_millis(ticks * 10)
 }
 
 /// A bodyless request of the machine `bench`, signed with this key; `tag` and `n` make its nonce.

@@ -6,6 +6,7 @@
 //! nobody who writes all of them anew; a [checkpoint](super::checkpoint) does.
 
 use std::fmt;
+use std::io::Write;
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
@@ -36,10 +37,11 @@ impl Head {
     pub(super) fn link(self, line: &mut Vec<u8>) -> Head {
         let seq = self.seq + 1;
         line.truncate(line.len().saturating_sub(b"}\n".len()));
-        line.extend_from_slice(format!(",\"seq\":{seq}").as_bytes());
+        // Writing to a Vec does not fail.
+        let _ = write!(line, ",\"seq\":{seq}");
         let head = self.after(seq, line);
         line.extend_from_slice(FIELD);
-        line.extend_from_slice(hex(&head.hash).as_bytes());
+        line.extend_from_slice(&hex(&head.hash));
         line.extend_from_slice(END);
         line.push(b'\n');
         head
@@ -80,8 +82,25 @@ fn number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok())?
 }
 
-fn hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// 32 bytes in lower-case hexadecimal. Each record has several; `format!` for every byte would cost
+/// more than the hash.
+pub(super) fn hex(bytes: &[u8; 32]) -> [u8; HEX] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; HEX];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    text
+}
+
+/// The same, to be shown.
+pub(super) struct Hex<'a>(pub(super) &'a [u8; 32]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&hex(self.0)).map_err(|_| fmt::Error)?)
+    }
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
@@ -98,7 +117,7 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
 
 impl fmt::Display for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.seq, hex(&self.hash))
+        write!(f, "{}:{}", self.seq, Hex(&self.hash))
     }
 }
 

@@ -31,6 +31,9 @@ impl Formatter for Ascii {
     where
         W: ?Sized + Write,
     {
+        if fragment.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return self.0.write_string_fragment(writer, fragment);
+        }
         let printable = |c: char| matches!(c, ' '..='~');
         let mut rest = fragment;
         while let Some(at) = rest.find(|c| !printable(c)) {

@@ -128,8 +128,12 @@ impl AuditLog {
         kind: Kind,
         record: &impl Serialize,
     ) -> Result<Receipt, AuditError> {
-        let (ack, written) = oneshot::channel();
+        let (ack, mut written) = oneshot::channel();
         self.trail.push(kind, record, Some(ack))?;
+        self.trail.help();
+        if let Ok(result) = written.try_recv() {
+            return result.map(Receipt);
+        }
         match tokio::time::timeout(self.deadline, written).await {
             Ok(Ok(result)) => result.map(Receipt),
             Ok(Err(_writer_gone)) => Err(AuditError::Closed),

@@ -5,13 +5,18 @@
 //! never make anybody wait, and never take the room that accepted requests need, so that a flood
 //! of strangers cannot stop the service by way of its log. What is left out is counted.
 //!
-//! Requests meet one thread that owns the file or pipe ([`Sink`]), through a bounded queue: a
-//! disk that is full or a reader that stopped blocks that thread and nothing else.
+//! Records go through a bounded queue to whoever writes to the file or pipe ([`Sink`]), one at a time.
+//! To a pipe that is a thread of its own: a reader that stopped blocks it and nothing else. To a file
+//! it is, where the runtime has threads to spare, the first request that finds nobody at it, which
+//! writes for those that come meanwhile too: to hand a record to another thread and to be woken again
+//! costs more than to write it. Should the disk be stuck, that blocks one worker of the runtime;
+//! everybody else gives up at the deadline, and once a write has been slow the thread takes over.
 
 mod book;
 pub mod chain;
 pub mod check;
 pub mod checkpoint;
+mod desk;
 mod error;
 mod flood;
 mod line;

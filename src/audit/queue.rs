@@ -130,6 +130,8 @@ struct State {
     /// Items that requests wait for.
     urgent: usize,
     writer: Waiting,
+    /// Whoever puts an urgent item in looks after it.
+    served: bool,
 }
 
 /// What the writer waits for, so that it is only woken for that: waking costs a system call, and
@@ -147,7 +149,11 @@ enum Waiting {
 
 impl State {
     fn is_pressing(&self) -> bool {
-        self.urgent > 0 || self.bytes >= BATCH || self.closed || self.woken
+        self.urgent > 0 || self.needs_the_writer()
+    }
+
+    fn needs_the_writer(&self) -> bool {
+        (self.urgent > 0 && !self.served) || self.bytes >= BATCH || self.closed || self.woken
     }
 
     fn is_anything(&self) -> bool {
@@ -169,13 +175,14 @@ impl Queue {
         if state.bytes + item.line.len() > item.kind.capacity() {
             return Err(AuditError::Full);
         }
+        let urgent = item.kind.is_urgent();
         state.bytes += item.line.len();
-        state.urgent += usize::from(item.kind.is_urgent());
+        state.urgent += usize::from(urgent);
         state.items.push_back(item);
         let wakes = match state.writer {
             Waiting::Not => false,
-            Waiting::ForPressing => state.is_pressing(),
-            Waiting::ForAnything => true,
+            Waiting::ForPressing => state.needs_the_writer(),
+            Waiting::ForAnything => !(urgent && state.served),
         };
         if wakes {
             state.writer = Waiting::Not;
@@ -185,9 +192,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for items, at most `patience`, and moves up to [`BATCH`] bytes of them, in order,
-    /// into `batch`.
-    pub(super) fn next(&self, batch: &mut Vec<Item>, patience: Duration) -> Wake {
+    /// Waits for items, at most `patience`. They may be gone when [`Queue::take`] looks.
+    pub(super) fn wait_for_items(&self, patience: Duration) {
         let mut state = self.lock();
         for (what, patience) in [
             (Waiting::ForPressing, patience.min(LINGER)),
@@ -204,6 +210,11 @@ impl Queue {
         }
         state.writer = Waiting::Not;
         state.woken = false;
+    }
+
+    /// Moves up to [`BATCH`] bytes of items, in order, into `batch`.
+    pub(super) fn take(&self, batch: &mut Vec<Item>) -> Wake {
+        let mut state = self.lock();
         let mut bytes = 0;
         while let Some(item) = state.items.front() {
             bytes += item.line.len();
@@ -219,6 +230,22 @@ impl Queue {
             (false, _) => Wake::Batch,
             (true, false) => Wake::Idle,
             (true, true) => Wake::Closed,
+        }
+    }
+
+    /// Whether there is anything that a request waits for.
+    pub(super) fn has_urgent(&self) -> bool {
+        self.lock().urgent > 0
+    }
+
+    /// From now on whoever puts in an item that it waits for takes it out too, so that the writer
+    /// need not be woken for it; or does so no more.
+    pub(super) fn serve(&self, served: bool) {
+        let mut state = self.lock();
+        state.served = served;
+        if state.is_pressing() {
+            drop(state);
+            self.changed.notify_all();
         }
     }
 
@@ -273,6 +300,12 @@ impl Queue {
 
 #[cfg(test)]
 impl Queue {
+    /// What the writer does, with nobody between the two.
+    pub(super) fn next(&self, batch: &mut Vec<Item>, patience: Duration) -> Wake {
+        self.wait_for_items(patience);
+        self.take(batch)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.lock().items.len()
     }

@@ -25,6 +25,8 @@ pub struct Sink {
     mid_line: bool,
     /// What the file held when it was first opened.
     found: Found,
+    /// It is a regular file: a write ends in the system's memory, and waits for nobody who reads.
+    is_file: bool,
     /// Holds the lock on the file: two processes that wrote to it would break each other's chain.
     lock: Option<File>,
 }
@@ -105,6 +107,7 @@ impl Sink {
                 torn: file.mid_line,
             },
             mid_line: file.mid_line,
+            is_file: file.is_regular,
             lock: Some(file.out.try_clone()?),
             file: Some(Followed {
                 path: path.to_owned(),
@@ -126,6 +129,7 @@ impl Sink {
             file: None,
             mid_line: false,
             found: Found::default(),
+            is_file: false,
             lock: None,
         }
     }
@@ -163,6 +167,11 @@ impl Sink {
     /// What the file held when it was first opened; nothing for what cannot be read back.
     pub(super) fn found(&self) -> &Found {
         &self.found
+    }
+
+    /// Whether writes go to a regular file.
+    pub(super) fn is_file(&self) -> bool {
+        self.is_file
     }
 
     /// What to call it in a message.
@@ -253,6 +262,17 @@ impl Sink {
             // Somebody else was faster.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
             outcome => outcome.map(|()| true),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Sink {
+    /// Passes for a regular file.
+    pub(super) fn taken_for_a_file(self) -> Sink {
+        Sink {
+            is_file: true,
+            ..self
         }
     }
 }

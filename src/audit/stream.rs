@@ -1,4 +1,4 @@
-//! One stream of lines: a bounded queue, and the thread that empties it into a sink.
+//! One stream of lines: a bounded queue, and who empties it into a sink.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,18 +6,21 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::runtime::Handle;
 
 use super::book::{Checkpoints, Opening};
 use super::checkpoint::Domain;
+use super::desk::Desk;
 use super::flood::Flood;
 use super::queue::{Ack, Item, Kind, Queue};
-use super::writer::{Complaints, Health, Writer};
+use super::writer::{Health, Writer};
 use super::{AuditError, Sink, line};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
 pub(super) struct Stream {
     pub(super) queue: Arc<Queue>,
+    desk: Desk,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -46,24 +49,21 @@ impl Stream {
             flood,
             domain,
         };
-        let mut writer = Writer {
-            book: None,
-            queue: Arc::clone(&queue),
+        let desk = Desk::new(Writer::new(
+            Arc::clone(&queue),
             sink,
-            health: Arc::clone(&health),
-            metrics: Arc::clone(&metrics),
-            clock: clock.clone(),
-            complaints: Complaints::default(),
-        };
+            Arc::clone(&health),
+            Arc::clone(&metrics),
+            clock.clone(),
+            has_threads_to_spare(),
+        ));
+        let (own, waiting, counts) = (desk.clone(), Arc::clone(&queue), Arc::clone(&metrics));
         let thread = thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || {
-                if writer.claim(opening) {
-                    writer.run();
-                }
-            })?;
+            .spawn(move || own.run(&waiting, &counts, opening))?;
         Ok(Stream {
             queue,
+            desk,
             health,
             metrics,
             clock,
@@ -89,6 +89,11 @@ impl Stream {
             self.metrics.audit_record(kind.left_out());
         }
         pushed
+    }
+
+    /// Writes what requests wait for, if nobody is at it and it takes no time; see [`Desk::help`].
+    pub(super) fn help(&self) {
+        self.desk.help(&self.queue);
     }
 
     /// Has the sink looked after at once: a file that was moved away is opened anew.
@@ -125,6 +130,11 @@ impl Stream {
             Some(Ok(())) | None => Ok(()),
         }
     }
+}
+
+/// Whether this is a runtime that goes on while one of its threads waits for a disk.
+fn has_threads_to_spare() -> bool {
+    Handle::try_current().is_ok_and(|runtime| runtime.metrics().num_workers() > 1)
 }
 
 impl Drop for Stream {

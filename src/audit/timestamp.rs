@@ -18,10 +18,37 @@ impl fmt::Display for Timestamp {
         let (hours, minute) = (minutes / 60, minutes % 60);
         let (days, hour) = (hours / 24, hours % 24);
         let (year, month, day) = civil(days);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z"
-        )
+        if year > 9999 {
+            return write!(
+                f,
+                "{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z"
+            );
+        }
+        // Every record has one, and seven formatted numbers cost as much as the rest of its fields.
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        for (end, number) in [
+            (4, year),
+            (7, month),
+            (10, day),
+            (13, hour),
+            (16, minute),
+            (19, second),
+            (23, ms),
+        ] {
+            put(&mut text[..end], number);
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// Writes a number over the zeros at the end of `text`.
+fn put(text: &mut [u8], mut number: u64) {
+    for digit in text.iter_mut().rev() {
+        if number == 0 {
+            return;
+        }
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 

@@ -4,10 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use base64::display::Base64Display;
+use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 
+use super::chain::Hex;
 use super::record::{
     Accepted, Body, Claim, Evidence, Open, Query, Refused, RegistryLoaded, Request, Response,
     Signed, Unsigned,
@@ -26,7 +27,7 @@ impl Serialize for Accepted<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut decision = Decision::of("accepted", &self.request);
         decision.prove(&self.signed);
-        decision.signature = Some(Shown(Base64Display::new(self.signature, &STANDARD)));
+        decision.signature = Some(Shown(Base64(self.signature)));
         decision.serialize(serializer)
     }
 }
@@ -250,7 +251,7 @@ impl<'a> KnownMachine<'a> {
             vault: machine.vault.as_deref(),
             owner: machine.owner.as_deref(),
             key: Shown(key.fingerprint()),
-            public_key: Shown(Base64Display::new(key.as_bytes(), &STANDARD)),
+            public_key: Shown(Base64(key.as_bytes())),
         }
     }
 }
@@ -264,8 +265,7 @@ struct Owner<'a> {
 
 impl<'a> Owner<'a> {
     fn of(machine: &'a Arc<Machine>) -> Owner<'a> {
-        let base64 =
-            |key: &'a MachineKey| Shown(Base64Display::new(key.public.as_bytes(), &STANDARD));
+        let base64 = |key: &'a MachineKey| Shown(Base64(key.public.as_bytes()));
         Owner {
             id: machine.id.as_str(),
             public_keys: machine.keys.iter().map(base64).collect(),
@@ -298,14 +298,17 @@ impl<T: fmt::Display> Serialize for Shown<T> {
     }
 }
 
-type Base64<'a> = Base64Display<'a, 'static, base64::engine::GeneralPurpose>;
+/// A key or a signature in standard base64. In one piece: formatted bit by bit it would cost more than
+/// all of its line.
+struct Base64<'a>(&'a [u8]);
 
-/// Bytes in lower-case hexadecimal.
-struct Hex<'a>(&'a [u8; 32]);
-
-impl fmt::Display for Hex<'_> {
+impl fmt::Display for Base64<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let mut text = [0; 88]; // of 64 bytes
+        let len = STANDARD
+            .encode_slice(self.0, &mut text)
+            .map_err(|_| fmt::Error)?;
+        f.write_str(std::str::from_utf8(&text[..len]).map_err(|_| fmt::Error)?)
     }
 }
 

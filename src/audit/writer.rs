@@ -1,4 +1,4 @@
-//! The thread that writes.
+//! What moves lines from the queue to the sink; the [desk](super::desk) says in whose hands.
 
 use std::io;
 use std::sync::Arc;
@@ -10,13 +10,8 @@ use super::AuditError;
 use super::book::{Book, Opening};
 use super::queue::{Item, Queue, Wake};
 use super::sink::{Sink, Torn};
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::metrics::{AuditResult, Metrics};
-
-/// While nothing comes, the sink is looked after this often: a file that vanished is made again,
-/// and a failing sink is tried, because a gateway that is not ready gets no requests whose
-/// records could show that the disk has room again.
-const IDLE: Duration = Duration::from_secs(1);
 
 /// The least time between two messages that writing fails: a failure a request would fill the
 /// other log as well.
@@ -45,22 +40,70 @@ fn stamp(mono: Duration) -> u64 {
     u64::try_from(mono.as_millis()).map_or(u64::MAX, |ms| ms.saturating_add(1))
 }
 
-/// Moves lines from the queue to the sink until the queue is closed and empty.
+/// A write that took so long was held up by its disk. Requests write a few kilobytes to a file in
+/// memory, which takes microseconds.
+const SLOW: Duration = Duration::from_millis(20);
+
+/// For how long after such a write requests leave writing to the thread.
+pub(super) const WARINESS: Duration = Duration::from_secs(10);
+
+/// Moves lines from the queue to the sink.
 pub(super) struct Writer {
-    pub(super) queue: Arc<Queue>,
-    pub(super) sink: Sink,
-    pub(super) health: Arc<Health>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) clock: Clock,
-    pub(super) complaints: Complaints,
+    queue: Arc<Queue>,
+    sink: Sink,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    complaints: Complaints,
     /// `None` until the sink is this process's own.
-    pub(super) book: Option<Book>,
+    book: Option<Book>,
+    /// The lines in hand, and room to put them together.
+    batch: Vec<Item>,
+    lines: Vec<u8>,
+    pace: Pace,
+}
+
+/// Whether requests may write.
+enum Pace {
+    /// Never: a write to this sink may wait for somebody, or there is no thread to spare.
+    Thread,
+    Requests,
+    /// Not before then, on the monotonic clock.
+    Wary(Duration),
 }
 
 /// How often a sink that another process has is asked for.
 const CLAIM: Duration = Duration::from_millis(200);
 
 impl Writer {
+    /// `requests_write` says that there are threads to spare where requests are served.
+    pub(super) fn new(
+        queue: Arc<Queue>,
+        sink: Sink,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        requests_write: bool,
+    ) -> Writer {
+        let pace = match requests_write && sink.is_file() {
+            true => Pace::Requests,
+            false => Pace::Thread,
+        };
+        queue.serve(matches!(pace, Pace::Requests));
+        Writer {
+            queue,
+            sink,
+            health,
+            metrics,
+            clock,
+            complaints: Complaints::default(),
+            book: None,
+            batch: Vec::new(),
+            lines: Vec::new(),
+            pace,
+        }
+    }
+
     /// Waits until no other process writes to the sink, and opens the book where that one left it;
     /// `false` if the log was closed first.
     pub(super) fn claim(&mut self, opening: Opening) -> bool {
@@ -88,47 +131,45 @@ impl Writer {
         true
     }
 
-    pub(super) fn run(mut self) {
-        let mut batch = Vec::new();
-        let mut lines = Vec::new();
-        loop {
-            let closing = self.queue.next(&mut batch, IDLE) == Wake::Closed;
-            // Whoever gave up waiting has refused the request: its record would be a lie.
-            batch.retain(|item| {
-                let wanted = item.ack.as_ref().is_none_or(|ack| !ack.is_closed());
-                if !wanted {
-                    self.metrics.audit_record(item.kind.not_written());
-                }
-                wanted
-            });
-            let outcome = self.write(&mut batch, &mut lines, closing);
-            self.settle(&mut batch, lines.len(), outcome);
-            if closing {
-                return;
-            }
-        }
+    pub(super) fn is_for_requests(&self) -> bool {
+        self.book.is_some() && matches!(self.pace, Pace::Requests)
     }
 
-    /// Writes the batch, with what the book adds to it; `lines` is room to do so.
-    fn write(
-        &mut self,
-        batch: &mut Vec<Item>,
-        lines: &mut Vec<u8>,
-        closing: bool,
-    ) -> Result<(), Torn> {
-        let now = self.clock.now();
+    /// Writes what waits, at most a batch.
+    pub(super) fn work(&mut self) -> Wake {
+        let mut batch = std::mem::take(&mut self.batch);
+        let wake = self.queue.take(&mut batch);
+        // Whoever gave up waiting has refused the request: its record would be a lie.
+        batch.retain(|item| {
+            let wanted = item.ack.as_ref().is_none_or(|ack| !ack.is_closed());
+            if !wanted {
+                self.metrics.audit_record(item.kind.not_written());
+            }
+            wanted
+        });
+        let began = self.clock.now();
+        let outcome = self.write(&mut batch, began, wake == Wake::Closed);
+        let ended = self.clock.now();
+        self.settle(&mut batch, ended, outcome);
+        self.keep_pace(began.mono, ended.mono);
+        self.batch = batch;
+        wake
+    }
+
+    /// Writes the batch, with what the book adds to it.
+    fn write(&mut self, batch: &mut Vec<Item>, now: Now, closing: bool) -> Result<(), Torn> {
         let since = stamp(now.mono);
         self.health.writing_since.store(since, Ordering::Relaxed);
-        lines.clear();
+        self.lines.clear();
         let outcome = match self.sink.prepare(now.wall_ms) {
             Ok(prepared) => {
                 if let Some(book) = &mut self.book {
                     book.complete(batch, prepared, now, closing);
                 }
                 for item in &*batch {
-                    lines.extend_from_slice(&item.line);
+                    self.lines.extend_from_slice(&item.line);
                 }
-                self.sink.write_lines(lines)
+                self.sink.write_lines(&self.lines)
             }
             Err(error) => Err(Torn { written: 0, error }),
         };
@@ -139,17 +180,34 @@ impl Writer {
         outcome
     }
 
+    /// Leaves writing to the thread for a while after a write that took long, and gives it back to
+    /// the requests.
+    fn keep_pace(&mut self, began: Duration, ended: Duration) {
+        let is_slow = ended.saturating_sub(began) >= SLOW;
+        match self.pace {
+            Pace::Thread => {}
+            Pace::Requests | Pace::Wary(_) if is_slow => {
+                self.pace = Pace::Wary(ended.saturating_add(WARINESS));
+                self.queue.serve(false);
+            }
+            Pace::Wary(until) if ended >= until => {
+                self.pace = Pace::Requests;
+                self.queue.serve(true);
+            }
+            Pace::Requests | Pace::Wary(_) => {}
+        }
+    }
+
     /// Tells everybody in the batch how its own line fared: lines that were taken whole before a
     /// failure are written.
-    fn settle(&mut self, batch: &mut Vec<Item>, len: usize, outcome: Result<(), Torn>) {
+    fn settle(&mut self, batch: &mut Vec<Item>, now: Now, outcome: Result<(), Torn>) {
         let (written, error) = match outcome {
-            Ok(()) => (len, None),
+            Ok(()) => (self.lines.len(), None),
             Err(torn) => (torn.written, Some(torn.error)),
         };
         let result = error
             .as_ref()
             .map_or(Ok(()), |error| Err(AuditError::Write(error.kind())));
-        let now = self.clock.now();
         let mut end = 0;
         let mut lost = 0;
         for item in batch.drain(..) {
@@ -172,16 +230,6 @@ impl Writer {
         }
         self.complaints
             .note(self.sink.name(), error.as_ref(), lost, now.mono);
-    }
-}
-
-impl Drop for Writer {
-    /// Also when the thread panics: nobody may wait for a writer that is gone.
-    fn drop(&mut self) {
-        for item in self.queue.abandon() {
-            self.metrics.audit_record(item.kind.not_written());
-        }
-        self.queue.writer_gone();
     }
 }
 

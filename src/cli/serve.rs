@@ -1,6 +1,8 @@
 //! `countersign serve`: runs the gateway.
 
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 
 use super::Failure;
 use crate::clock::{Clock, check_after_release};
@@ -50,12 +52,15 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     ended
 }
 
-/// A runtime with `threads` workers; 0 means one a core.
+/// A runtime with `threads` workers; 0 means one a core, and at least two: a write that is stuck in
+/// the disk holds up the worker that makes it, and the others must go on.
 pub(super) fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if threads > 0 {
-        builder.worker_threads(threads);
-    }
+    let cores = || available_parallelism().map_or(1, NonZero::get);
+    builder.worker_threads(match threads {
+        0 => cores().max(2),
+        given => given,
+    });
     builder
         .enable_all()
         .build()

@@ -1,5 +1,7 @@
 //! Which header names the configuration may use for what, and which belong to the gateway.
 
+use std::borrow::Cow;
+
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue};
 
@@ -79,6 +81,13 @@ pub fn normalised(name: &str) -> String {
     name.to_ascii_lowercase().replace('_', "-")
 }
 
+/// Whether a name is as [`normalised`] leaves it: nearly all are, and are judged as they stand.
+fn is_normalised(name: &str) -> bool {
+    !name
+        .bytes()
+        .any(|byte| byte.is_ascii_uppercase() || byte == b'_')
+}
+
 /// Whether a backend that reads `_` as `-` would take the two names for one.
 pub(super) fn is_same(one: &HeaderName, other: &HeaderName) -> bool {
     normalised(one.as_str()) == normalised(other.as_str())
@@ -87,8 +96,11 @@ pub(super) fn is_same(one: &HeaderName, other: &HeaderName) -> bool {
 /// Why no client and no setting may supply this header, besides the configured identity and
 /// credential headers; `None` where one may.
 pub fn reserved(name: &str) -> Option<&'static str> {
-    let name = normalised(name);
-    let name = name.as_str();
+    let as_judged: Cow<'_, str> = match is_normalised(name) {
+        true => name.into(),
+        false => normalised(name).into(),
+    };
+    let name = &*as_judged;
     if SigningHeader::ALL
         .iter()
         .any(|header| header.name() == name)

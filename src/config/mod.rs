@@ -103,7 +103,7 @@ pub struct Config {
     pub log: Log,
     /// How the gateway stops.
     pub shutdown: Shutdown,
-    /// Worker threads; 0, the default, means one per core.
+    /// Worker threads; 0, the default, means one per core, and at least two.
     pub threads: usize,
 }
 

@@ -115,6 +115,7 @@ impl Edge {
         };
         let mut deadline = pin!(tokio::time::sleep(limits.header_timeout));
         let line = tokio::select! {
+            biased; // the deadline need not be set where everything is there
             line = FirstLine::complete(&mut stream, &mut bytes) => Some(line),
             () = &mut deadline => None,
         };
@@ -131,6 +132,7 @@ impl Edge {
             None => return Head::Refused(session, Refusal::RequestTimeout),
         };
         let read = tokio::select! {
+            biased;
             read = session.read_request() => Some(read),
             () = &mut deadline => None,
         };

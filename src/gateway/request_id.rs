@@ -26,13 +26,30 @@ impl RequestId {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}{:016x}", self.process, self.count)
+        // Written out several times a request, so not by the formatter of numbers.
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let number = u128::from(self.process) << 64 | u128::from(self.count);
+        let mut text = [0; 32];
+        for (digit, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+            digit[0] = DIGITS[usize::from(byte >> 4)];
+            digit[1] = DIGITS[usize::from(byte & 15)];
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_is_its_two_numbers_in_hexadecimal() {
+        let id = RequestId {
+            process: 0x0123_4567_89ab_cdef,
+            count: 0xf0,
+        };
+        assert_eq!(id.to_string(), "0123456789abcdef00000000000000f0");
+    }
 
     #[test]
     fn ids_differ_and_have_32_digits() {

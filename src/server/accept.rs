@@ -2,20 +2,19 @@
 //! no limit, and cannot be stopped without a sleep.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pingora::apps::{HttpServerApp, ServerApp};
-use pingora::protocols::l4::stream::Stream as TcpIo;
-use pingora::protocols::{ALPN, GetSocketDigest, SocketDigest, Stream};
+use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::client_stream::ClientStream;
 use super::sources::{Place, Sources};
 use super::tls::Tls;
 use super::{http2, proxy_line};
@@ -124,7 +123,7 @@ impl<A: Serve> AcceptLoop<A> {
                 return;
             };
             let app = this.app.serving(origin, &door);
-            let plain = prepare(stream, peer);
+            let plain = ClientStream::new(stream, peer);
             let stream: Stream = match &door.tls {
                 None => Box::new(plain),
                 Some(tls) => {
@@ -246,14 +245,4 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.connection_closed();
     }
-}
-
-/// Gives Pingora what its own listener would: the addresses, and no delay for small writes.
-fn prepare(stream: TcpStream, peer: SocketAddr) -> TcpIo {
-    let _ = stream.set_nodelay(true);
-    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-    let _ = digest.peer_addr.set(Some(peer.into()));
-    let mut io = TcpIo::from(stream);
-    io.set_socket_digest(digest);
-    io
 }

@@ -3,6 +3,7 @@
 
 mod accept;
 mod admin;
+mod client_stream;
 mod clock_watch;
 mod descriptors;
 mod http2;

@@ -58,6 +58,7 @@ pub(super) struct Opened {
     pub(super) size: u64,
     pub(super) born: u64,
     pub(super) mid_line: bool,
+    pub(super) is_regular: bool,
 }
 
 pub(super) fn open(path: &Path) -> io::Result<Opened> {
@@ -82,6 +83,7 @@ pub(super) fn open(path: &Path) -> io::Result<Opened> {
         size: metadata.len(),
         born: born.map_or(0, unix_ms),
         mid_line,
+        is_regular: metadata.is_file(),
         out: file,
     })
 }
