@@ -27,7 +27,7 @@ mod support;
 use support::{Gateway, Honest, PATH, free_address, key, request, status};
 
 /// Requests of each client.
-const REQUESTS: u64 = 2000;
+const REQUESTS: u64 = 1000;
 
 fn main() {
     let folder = tempfile::tempdir().unwrap();
@@ -91,7 +91,7 @@ fn measure(
     });
     let rate = all.latencies.len() as f64 / began.elapsed().as_secs_f64();
     let (p50, p99) = (all.at(500), all.at(990));
-    println!("| {way} | {clients} | {p50:.0?} | {p99:.0?} | {rate:.0} |");
+    println!("| {way} | {clients} | {p50:.1?} | {p99:.1?} | {rate:.0} |");
 }
 
 struct Agent {
