@@ -91,6 +91,11 @@ bench-audit: ## What an audit record costs, and how long a million of them take 
 	@scripts/setup build
 	$(CARGO) bench --locked --bench audit
 
+.PHONY: bench-agent
+bench-agent: ## What the agent adds to a request: straight to the gateway against through the agent
+	@scripts/setup build
+	$(CARGO) bench --locked --bench agent
+
 .PHONY: bench-flood
 bench-flood: ## Floods of bad requests beside honest ones: their latency, and what the audit trail takes
 	@scripts/setup build

@@ -171,7 +171,7 @@ fn a_mebibyte_is_written_with_a_length_and_in_chunks() {
     let backend = Backend::start();
     let gateway = gateway(&backend, EVERYTHING);
     let agent = Agent::before(gateway.address);
-    let body: Vec<u8> = (0..1 << 20).map(|i: u32| (i * 31 >> 3) as u8).collect();
+    let body: Vec<u8> = (0..1 << 20).map(|i: u32| ((i * 31) >> 3) as u8).collect();
     assert_eq!(
         agent.request("PUT", "/v1/secret/large", "", &body).status,
         200
