@@ -139,7 +139,7 @@ pub(super) fn read(
             .collect();
         let strip_prefix = strip_prefix(&mut table, path.as_deref());
         let route = rest(&mut table, &taken, now);
-        warn_of_headers_lost(&item, route.mode, upstream_sets);
+        warn_of_headers_lost(item, route.mode, upstream_sets);
         if let (Some(path), Some(upstream)) = (path, upstream) {
             if route.mode == Mode::Open && path == "/" {
                 item.warning("opens every path that has no longer route to anybody");

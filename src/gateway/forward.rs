@@ -193,20 +193,14 @@ impl ProxyHttp for Forward {
             body_len: passage.body_len,
             route: plan.route(passage.route),
         };
+        let upstream = plan.upstream(passage.route);
+        let identity = &plan.config.identity_header;
         *request = match &passage.permit {
-            Permit::Signed(recorded) => stamp::request(
-                recorded,
-                crossing,
-                plan.upstream(passage.route),
-                &plan.config.identity_header,
-            )?,
+            Permit::Signed(recorded) => stamp::request(recorded, crossing, upstream, identity)?,
             Permit::Open(open) => stamp::open_request(open, crossing)?,
-            Permit::Unsigned(unsigned) => stamp::unsigned_request(
-                unsigned,
-                crossing,
-                plan.upstream(passage.route),
-                &plan.config.identity_header,
-            )?,
+            Permit::Unsigned(unsigned) => {
+                stamp::unsigned_request(unsigned, crossing, upstream, identity)?
+            }
         };
         if let Some(server) = &ctx.server {
             request.insert_header(HOST, server.host.clone())?;

@@ -14,7 +14,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::support::backend::{Backend, Seen};
-use crate::support::client::exchange;
+use crate::support::client::{Response, exchange};
 use crate::support::gateway::{Gateway, Options, machine, raw, registry};
 use crate::support::http2::Http2;
 use crate::support::signer::{Machine, Signed};
@@ -265,6 +265,8 @@ impl World {
                 + "    enabled: false\n    name: off\n    owner: nobody\n",
             // A name of its own: none that is reserved anyway.
             more: "identity: { header: X-Caller }\nthrottle: { failures_per_minute: 0 }\n".into(),
+            // A busy machine is no reason to refuse here.
+            audit: "audit.jsonl, deadline: 60s".into(),
             tls: true,
             ..Options::default()
         };
@@ -277,13 +279,13 @@ impl World {
         }
     }
 
-    fn send(&self, case: &Case, signing: &[(String, String)]) -> u16 {
+    fn send(&self, case: &Case, signing: &[(String, String)]) -> Response {
         let signing = signing.iter().map(|(name, value)| (&**name, &**value));
         let headers: Vec<(&str, &str)> = case.headers.iter().copied().chain(signing).collect();
         let (method, target) = (case.method, case.target());
         if case.http2 {
             let mut http2 = self.http2.borrow_mut();
-            return http2.send(method, &target, &headers, case.body).status;
+            return http2.send(method, &target, &headers, case.body);
         }
         let line = |(name, value): &(&str, &str)| format!("{name}: {value}\r\n");
         let lines: String = headers.iter().map(line).collect();
@@ -291,16 +293,16 @@ impl World {
             self.gateway.address,
             raw(method, &target, &lines, case.body),
         )
-        .status
     }
 
     fn check(&self, case: &Case) -> Result<(), TestCaseError> {
         let signing = case.signing_headers(self.gateway.now());
         if case.signing == Signing::Replayed {
-            prop_assert_eq!(self.send(case, &signing), 200);
+            prop_assert_eq!(self.send(case, &signing).status, 200);
         }
         let before = self.backend.seen().len();
-        let status = self.send(case, &signing);
+        let answer = self.send(case, &signing);
+        let status = answer.status;
         let seen = self.backend.seen().split_off(before);
         prop_assert!(seen.len() <= 1);
 
@@ -323,16 +325,18 @@ impl World {
                     status
                 );
             }
-            Fate::Signed => check_signed(case, &seen)?,
-            Fate::AsItIs => check_as_it_is(case, &seen)?,
+            Fate::Signed => check_signed(case, &answer, &seen)?,
+            Fate::AsItIs => check_as_it_is(case, &answer, &seen)?,
         }
         Ok(())
     }
 }
 
-fn check_signed(case: &Case, seen: &[Seen]) -> Result<(), TestCaseError> {
+fn check_signed(case: &Case, answer: &Response, seen: &[Seen]) -> Result<(), TestCaseError> {
     let [seen] = seen else {
-        return Err(TestCaseError::fail("it did not arrive"));
+        return Err(TestCaseError::fail(format!(
+            "it did not arrive: {answer:?}"
+        )));
     };
     prop_assert_eq!(seen.all("X-Caller"), ["machine-1"]);
     prop_assert!(seen.all("X-Machine-Identity").is_empty());
@@ -353,9 +357,11 @@ fn check_signed(case: &Case, seen: &[Seen]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn check_as_it_is(case: &Case, seen: &[Seen]) -> Result<(), TestCaseError> {
+fn check_as_it_is(case: &Case, answer: &Response, seen: &[Seen]) -> Result<(), TestCaseError> {
     let [seen] = seen else {
-        return Err(TestCaseError::fail("it did not arrive"));
+        return Err(TestCaseError::fail(format!(
+            "it did not arrive: {answer:?}"
+        )));
     };
     prop_assert_eq!(&seen.method, case.method);
     prop_assert_eq!(&seen.target, &case.target());
