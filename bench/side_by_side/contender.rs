@@ -1,0 +1,103 @@
+//! A contender, running.
+
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::load::{Load, Protocol, Tls};
+use crate::process::Process;
+use crate::requests::{Kind, Signer};
+
+pub(crate) struct Contender {
+    pub(crate) name: &'static str,
+    pub(crate) checks: Checks,
+    pub(crate) plain: SocketAddr,
+    pub(crate) tls: SocketAddr,
+    pub(crate) certificate: Tls,
+    /// Where the gateway's metrics are.
+    pub(crate) admin: Option<SocketAddr>,
+    /// Resident bytes after the first request.
+    pub(crate) idle: u64,
+    // Ended in this order, and before the folders go.
+    pub(crate) processes: Vec<Process>,
+    pub(crate) folders: Vec<TempDir>,
+}
+
+/// What a contender finds out about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checks {
+    /// Signature and nonce, over a body too.
+    All,
+    /// Signature and nonce, but it does not see the body.
+    Heads,
+    Nothing,
+}
+
+pub(crate) const ENFORCE: &str = "Countersign, enforce";
+pub(crate) const JOURNAL: &str = "Countersign, enforce, journal";
+pub(crate) const REDIS: &str = "Countersign, enforce, Redis";
+pub(crate) const UNTHROTTLED: &str = "Countersign, enforce, no throttle";
+pub(crate) const OPEN: &str = "Countersign, open";
+pub(crate) const BARE: &str = "bare Pingora";
+pub(crate) const NGINX: &str = "nginx";
+pub(crate) const NGINX_AUTH: &str = "nginx + auth_request";
+pub(crate) const ENVOY: &str = "Envoy";
+pub(crate) const ENVOY_AUTH: &str = "Envoy + ext_authz";
+
+impl Contender {
+    /// Its processes, by role, and the CPU time of each so far.
+    pub(crate) fn cpu_times(&self) -> Vec<(&'static str, Duration)> {
+        self.processes
+            .iter()
+            .map(|process| (process.role, process.cpu_time()))
+            .collect()
+    }
+
+    /// Resident bytes of all its processes.
+    pub(crate) fn resident(&self) -> u64 {
+        self.processes.iter().map(Process::resident).sum()
+    }
+
+    /// Waits until it answers a good request with 200.
+    pub(crate) fn settle(&mut self) {
+        let mut signer = Signer::new(bytes::Bytes::new());
+        let load = Load {
+            protocol: Protocol::Http1,
+            lanes: 1,
+            tls: None,
+            rate: None,
+        };
+        // A gateway refuses the stamps of its first second, and longer with a shared store.
+        for _ in 0..150 {
+            thread::sleep(Duration::from_millis(100));
+            if self.processes.iter_mut().any(Process::has_ended) {
+                break;
+            }
+            if TcpStream::connect(self.plain).is_err() {
+                continue;
+            }
+            let (seen, ..) = load.send(self.plain, signer.sign(Kind::Accepted, 1), || ());
+            if seen.statuses.contains_key(&200) {
+                self.idle = self.resident();
+                return;
+            }
+        }
+        let log = std::fs::read_to_string(self.folders[0].path().join("log"));
+        panic!(
+            "{} does not answer a good request with 200: {log:?}",
+            self.name
+        );
+    }
+}
+
+pub(crate) fn wait_for_port(address: SocketAddr) {
+    for _ in 0..200 {
+        if TcpStream::connect(address).is_ok() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("nobody listens on {address}");
+}

@@ -1,0 +1,84 @@
+//! The gateway's memory under a long load: it may grow by the live nonces, and by nothing else.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::backend::Backend;
+use crate::contender::ENFORCE;
+use crate::load::{Load, Protocol};
+use crate::measure::measure;
+use crate::requests::{Kind, Signer};
+use crate::run::LANES;
+use crate::stage::Stage;
+
+/// Signed and sent at a time.
+const BATCH: u64 = 10_000;
+
+/// Lines of the table.
+const LINES: u64 = 20;
+
+/// Sends so many good requests, and prints as they go what the gateway has grown by. Nonces live for 80
+/// seconds here, so that their number stops growing early in the run.
+pub(crate) fn watch(requests: u64) {
+    let backend = Backend::start();
+    let stage = Stage {
+        backend: backend.address,
+        envoy: None,
+    };
+    let gateway = stage.countersign(ENFORCE, "enforce", "state_dir: none, window: 10s");
+    let load = Load {
+        protocol: Protocol::Http1,
+        lanes: LANES,
+        tls: None,
+        rate: None,
+    };
+    let mut signer = Signer::new(Bytes::new());
+    let began = Instant::now();
+    println!(
+        "| seconds | requests | resident MB | live nonces | bytes grown, for each live nonce | for each request |"
+    );
+    println!("|---|---|---|---|---|---|");
+    let (mut sent, mut line) = (0, 0);
+    while sent < requests {
+        let count = BATCH.min(requests - sent);
+        let sample = measure(
+            &gateway,
+            &backend,
+            &load,
+            (Kind::Accepted, count as usize),
+            &mut signer,
+        );
+        if let Some(fault) = sample.fault {
+            panic!("{fault}");
+        }
+        sent += count;
+        if sent * LINES / requests > line {
+            line = sent * LINES / requests;
+            let (resident, live) = (gateway.resident(), gateway.admin.map_or(0, live_nonces));
+            let grown = resident.saturating_sub(gateway.idle) as f64;
+            println!(
+                "| {:.0} | {sent} | {:.1} | {live} | {:.0} | {:.0} |",
+                began.elapsed().as_secs_f64(),
+                resident as f64 / 1e6,
+                grown / live as f64,
+                grown / sent as f64
+            );
+        }
+    }
+}
+
+/// The gauge of that name.
+pub(crate) fn live_nonces(admin: SocketAddr) -> u64 {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix("countersign_nonces "));
+    value.unwrap().parse().unwrap()
+}
