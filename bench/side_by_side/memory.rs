@@ -41,7 +41,7 @@ pub(crate) fn watch(requests: u64) {
         "| seconds | requests | resident MB | live nonces | bytes grown, for each live nonce | for each request |"
     );
     println!("|---|---|---|---|---|---|");
-    let (mut sent, mut line) = (0, 0);
+    let (mut sent, mut line, mut half) = (0, 0, None);
     while sent < requests {
         let count = BATCH.min(requests - sent);
         let sample = measure(
@@ -59,6 +59,9 @@ pub(crate) fn watch(requests: u64) {
             line = sent * LINES / requests;
             let (resident, live) = (gateway.resident(), gateway.admin.map_or(0, live_nonces));
             let grown = resident.saturating_sub(gateway.idle) as f64;
+            if line >= LINES / 2 {
+                half = half.or(Some((sent, resident, live)));
+            }
             println!(
                 "| {:.0} | {sent} | {:.1} | {live} | {:.0} | {:.0} |",
                 began.elapsed().as_secs_f64(),
@@ -68,6 +71,15 @@ pub(crate) fn watch(requests: u64) {
             );
         }
     }
+    let (at, resident, live) = half.unwrap();
+    let grown = gateway.resident() as f64 - resident as f64;
+    println!(
+        "\nIn the second half, {} requests: {:+.1} MB, {:.1} bytes a request; live nonces {:+}",
+        sent - at,
+        grown / 1e6,
+        grown / (sent - at) as f64,
+        gateway.admin.map_or(0, live_nonces) as i64 - live as i64
+    );
 }
 
 /// The gauge of that name.
