@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::load::{Load, Protocol, Tls};
+use crate::load::{Load, PLAIN, Target, Tls};
 use crate::process::Process;
 use crate::requests::{Kind, Signer};
 
@@ -47,6 +47,14 @@ pub(crate) const ENVOY: &str = "Envoy";
 pub(crate) const ENVOY_AUTH: &str = "Envoy + ext_authz";
 
 impl Contender {
+    pub(crate) fn target(&self) -> Target<'_> {
+        Target {
+            plain: self.plain,
+            encrypted: self.tls,
+            certificate: &self.certificate,
+        }
+    }
+
     /// Its processes, by role, and the CPU time of each so far.
     pub(crate) fn cpu_times(&self) -> Vec<(&'static str, Duration)> {
         self.processes
@@ -63,12 +71,7 @@ impl Contender {
     /// Waits until it answers a good request with 200.
     pub(crate) fn settle(&mut self) {
         let mut signer = Signer::new(bytes::Bytes::new());
-        let load = Load {
-            protocol: Protocol::Http1,
-            lanes: 1,
-            tls: None,
-            rate: None,
-        };
+        let load = Load { lanes: 1, ..PLAIN };
         // A gateway refuses the stamps of its first second, and longer with a shared store.
         for _ in 0..150 {
             thread::sleep(Duration::from_millis(100));
@@ -78,7 +81,7 @@ impl Contender {
             if TcpStream::connect(self.plain).is_err() {
                 continue;
             }
-            let (seen, ..) = load.send(self.plain, signer.sign(Kind::Accepted, 1), || ());
+            let (seen, ..) = load.send(self.target(), signer.sign(Kind::Accepted, 1), || ());
             if seen.statuses.contains_key(&200) {
                 self.idle = self.resident();
                 return;

@@ -14,7 +14,8 @@ pub(crate) fn description(envoy: Option<&Path>) -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let envoy = envoy.map_or("not to be had, **left out**".to_owned(), |envoy| {
         let text = said(Command::new(envoy).arg("--version"));
-        text.split('/').nth(1).unwrap_or("unknown").to_owned()
+        let versions = text.split("version: ").nth(1).unwrap_or_default();
+        versions.split('/').nth(1).unwrap_or("unknown").to_owned()
     });
     format!(
         "- {cores} cores, {model}; avx512ifma: {}; load average at the start: {}\n\
@@ -52,15 +53,13 @@ pub(crate) fn description(envoy: Option<&Path>) -> String {
     )
 }
 
-/// The first line of what a command prints.
+/// The first line of what a command prints that is not empty.
 fn said(command: &mut Command) -> String {
     let Ok(output) = command.output() else {
         return "unknown".to_owned();
     };
     let text = [output.stdout, output.stderr].concat();
-    String::from_utf8_lossy(&text)
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().find(|line| !line.is_empty());
+    line.unwrap_or_default().to_owned()
 }

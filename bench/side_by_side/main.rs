@@ -43,6 +43,7 @@ mod process;
 mod report;
 mod requests;
 mod run;
+mod signature;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;

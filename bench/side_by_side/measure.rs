@@ -30,27 +30,18 @@ pub(crate) struct Sample {
 pub(crate) fn measure(
     contender: &Contender,
     backend: &Backend,
-    load: &Load,
+    load: Load,
     (kind, count): (Kind, usize),
     signer: &mut Signer,
 ) -> Sample {
-    let mut load = load.clone();
-    if load.tls.is_some() {
-        load.tls = Some(contender.certificate.clone());
-    }
-    let to = if load.tls.is_some() {
-        contender.tls
-    } else {
-        contender.plain
-    };
     let requests = signer.sign(kind, count);
     if kind == Kind::Replay {
         let first = Load {
             lanes: 1,
             rate: None,
-            ..load.clone()
+            ..load
         };
-        let (seen, ..) = first.send(to, requests[..1].to_vec(), || ());
+        let (seen, ..) = first.send(contender.target(), requests[..1].to_vec(), || ());
         assert_eq!(
             seen.statuses.get(&200),
             Some(&1),
@@ -59,7 +50,7 @@ pub(crate) fn measure(
         );
     }
     let arrived = backend.requests();
-    let (seen, before, after) = load.send(to, requests, || contender.cpu_times());
+    let (seen, before, after) = load.send(contender.target(), requests, || contender.cpu_times());
     // The backend's own count includes the question.
     let arrived = backend.requests() - arrived - 1;
 

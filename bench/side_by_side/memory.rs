@@ -8,10 +8,9 @@ use bytes::Bytes;
 
 use crate::backend::Backend;
 use crate::contender::ENFORCE;
-use crate::load::{Load, Protocol};
+use crate::load::PLAIN;
 use crate::measure::measure;
 use crate::requests::{Kind, Signer};
-use crate::run::LANES;
 use crate::stage::Stage;
 
 /// Signed and sent at a time.
@@ -29,12 +28,6 @@ pub(crate) fn watch(requests: u64) {
         envoy: None,
     };
     let gateway = stage.countersign(ENFORCE, "enforce", "state_dir: none, window: 10s");
-    let load = Load {
-        protocol: Protocol::Http1,
-        lanes: LANES,
-        tls: None,
-        rate: None,
-    };
     let mut signer = Signer::new(Bytes::new());
     let began = Instant::now();
     println!(
@@ -47,7 +40,7 @@ pub(crate) fn watch(requests: u64) {
         let sample = measure(
             &gateway,
             &backend,
-            &load,
+            PLAIN,
             (Kind::Accepted, count as usize),
             &mut signer,
         );

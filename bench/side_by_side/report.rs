@@ -1,8 +1,10 @@
 //! The report of a run, in Markdown.
 
 use crate::contender::{BARE, Contender, ENFORCE, NGINX_AUTH, REDIS, UNTHROTTLED};
+use crate::load::PLAIN;
 use crate::memory::live_nonces;
-use crate::run::{LANES, Results, Run};
+use crate::run::{Results, Run};
+use crate::signature::Signatures;
 use crate::table::{markdown, median, spread, table};
 use crate::verdicts::verdicts;
 
@@ -15,11 +17,11 @@ pub(crate) fn report(machine: &str, run: &Run, results: &Results) -> String {
         .find(|contender| contender.name == ENFORCE);
     let idle = idle.map_or(0, |contender| contender.idle);
     let targets = verdicts(results, idle);
-    let verify = format!(
-        "{:.1} ({})",
-        median(results.verify.clone()),
-        spread(&results.verify)
-    );
+    let signature = |of: fn(&Signatures) -> f64| {
+        let all: Vec<f64> = results.signatures.iter().map(of).collect();
+        format!("{:.1} µs ({})", median(all.clone()), spread(&all))
+    };
+    let (alone, together) = (signature(|s| s.alone), signature(|s| s.together));
     let main = table("", &results.main);
     let open_loop = table("", &results.open_loop);
     let refused = table("requests", &results.refused);
@@ -32,12 +34,12 @@ pub(crate) fn report(machine: &str, run: &Run, results: &Results) -> String {
 Written by `make bench`; README.md says how to read it. Figures of one run on one machine: compare them with each other, not
 with those of another run.
 
-{machine}- {rounds} rounds of {requests} requests in the main table, {side} rounds in the others; {LANES} requests in flight; medians
+{machine}- {rounds} rounds of {requests} requests in the main table, {side} rounds in the others; {lanes} requests in flight; medians
   of the rounds, and the least and the greatest of them
 
 ## Targets
 
-One `verify_strict`: {verify} µs.
+One `verify_strict`, measured before each round: {alone} on one core, the others idle; {together} with all cores at it, as\nthey are under load.
 
 {targets}
 ## Bodyless requests, HTTP/1.1
@@ -72,9 +74,11 @@ Connections that are kept, so without handshakes; HTTP/2 with eight streams on e
 {encrypted}
 ## Memory
 
-Resident, in MB, of all processes of a contender, pages that they share counted for each. `make bench-memory` is about growth.
+Resident, in MB, of all processes of a contender, pages that they share counted for each. The end is after bodies of 1 MiB, 32 at once;
+`make bench-memory` is about growth.
 
 {memory}",
+        lanes = PLAIN.lanes,
         rounds = extent.rounds,
         requests = extent.requests,
         side = extent.side_rounds,
@@ -92,8 +96,6 @@ fn memory(contenders: &[Contender]) -> String {
             format!("{:.1}", idle / 1e6),
             format!("{:.1}", now / 1e6),
             live.map(|live| live.to_string()).unwrap_or_default(),
-            live.map(|live| format!("{:.0}", (now - idle) / live as f64))
-                .unwrap_or_default(),
         ]
     });
     let head = [
@@ -101,7 +103,6 @@ fn memory(contenders: &[Contender]) -> String {
         "after its first request",
         "at the end",
         "live nonces",
-        "bytes grown for each",
     ];
     markdown(&head, &rows.collect::<Vec<_>>())
 }

@@ -26,6 +26,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    pub(crate) const ALL: [Kind; 4] = [
+        Kind::Accepted,
+        Kind::BadSignature,
+        Kind::Replay,
+        Kind::Malformed,
+    ];
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Kind::Accepted => "accepted",

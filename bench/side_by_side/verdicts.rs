@@ -19,7 +19,10 @@ struct Verdict {
 pub(crate) fn verdicts(results: &Results, idle: u64) -> String {
     let mut all = Vec::new();
     for name in [ENFORCE, JOURNAL] {
-        all.push(authentication(results, name));
+        let alone = results.signatures.iter().map(|s| s.alone);
+        let together = results.signatures.iter().map(|s| s.together);
+        all.push(authentication(results, name, "", alone));
+        all.push(authentication(results, name, ", cores busy", together));
         for (other, target, goal) in [(NGINX_AUTH, 0.85, 0.75), (ENVOY_AUTH, 0.55, 0.48)] {
             let ratios = by_round(&results.main, name, other, |this, other| this / other);
             all.push(at_most(
@@ -82,20 +85,18 @@ pub(crate) fn verdicts(results: &Results, idle: u64) -> String {
 }
 
 /// What `enforce` costs above `open`, in signatures.
-fn authentication(results: &Results, name: &str) -> Verdict {
+fn authentication(
+    results: &Results,
+    name: &str,
+    which: &str,
+    signatures: impl Iterator<Item = f64>,
+) -> Verdict {
     let above = by_round(&results.main, name, OPEN, |this, open| this - open);
-    let ratios: Vec<f64> = above
-        .iter()
-        .zip(&results.verify)
-        .map(|(above, verify)| above / verify)
+    let ratios: Vec<f64> = std::iter::zip(above, signatures)
+        .map(|(above, one)| above / one)
         .collect();
-    at_most(
-        format!("CPU of {name} − open, in verify_strict"),
-        &ratios,
-        1.4,
-        Some(1.2),
-        "×",
-    )
+    let what = format!("CPU of {name} − open, in verify_strict{which}");
+    at_most(what, &ratios, 1.4, Some(1.2), "×")
 }
 
 fn at_most(what: String, figures: &[f64], target: f64, goal: Option<f64>, unit: &str) -> Verdict {

@@ -10,13 +10,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::pace::{Lane, Pace};
-use super::{Seen, Tls};
+use super::{Seen, Target, Tls, Transport};
 use crate::requests::Signed;
 
 /// The lanes, connected, each ready to send what it has. Their connections stand.
 pub(super) async fn connect(
-    to: SocketAddr,
-    tls: Option<&Tls>,
+    to: Target<'_>,
+    transport: Transport,
     lanes: Vec<VecDeque<Signed>>,
     pace: &Pace,
 ) -> Vec<LocalBoxFuture<'static, Seen>> {
@@ -26,22 +26,20 @@ pub(super) async fn connect(
             .iter()
             .map(|r| (r.http1_head(), r.body.clone()))
             .collect();
-        let (target, lane) = (
-            Target {
-                to,
-                tls: tls.cloned(),
-            },
-            pace.lane(number),
-        );
-        let connection = target.connect().await.unwrap();
-        connected.push(Box::pin(run(target, connection, requests, lane)));
+        let server = match transport {
+            Transport::Plain => Server(to.plain, None),
+            Transport::Tls => Server(to.encrypted, Some(to.certificate.clone())),
+        };
+        let lane = pace.lane(number);
+        let connection = server.connect().await.unwrap();
+        connected.push(Box::pin(run(server, connection, requests, lane)));
     }
     connected
 }
 
 #[allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
 async fn run(
-    target: Target,
+    server: Server,
     connection: Connection,
     requests: Vec<(Vec<u8>, Bytes)>,
     mut lane: Lane,
@@ -55,7 +53,7 @@ async fn run(
                 Some(connection) => connection,
                 None => {
                     seen.connections += 1;
-                    target.connect().await?
+                    server.connect().await?
                 }
             };
             let (status, close) = connection.ask(&head, &body).await?;
@@ -70,16 +68,13 @@ async fn run(
     seen
 }
 
-struct Target {
-    to: SocketAddr,
-    tls: Option<Tls>,
-}
+struct Server(SocketAddr, Option<Tls>);
 
-impl Target {
+impl Server {
     async fn connect(&self) -> io::Result<Connection> {
-        let stream = TcpStream::connect(self.to).await?;
+        let stream = TcpStream::connect(self.0).await?;
         stream.set_nodelay(true)?;
-        let stream: Box<dyn Stream> = match &self.tls {
+        let stream: Box<dyn Stream> = match &self.1 {
             Some(tls) => Box::new(tls.connect(stream, b"http/1.1").await?),
             None => Box::new(stream),
         };

@@ -1,7 +1,6 @@
-//! HTTP/2 over TLS: several streams at once on each connection.
+//! HTTP/2, which is agreed on in TLS: several streams at once on each connection.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
@@ -10,24 +9,22 @@ use http::Request;
 use tokio::net::TcpStream;
 
 use super::pace::{Lane, Pace};
-use super::{STREAMS, Seen, Tls};
+use super::{STREAMS, Seen, Target};
 use crate::requests::Signed;
 
 /// The lanes, [`STREAMS`] on each connection, ready to send what they have.
 pub(super) async fn connect(
-    to: SocketAddr,
-    tls: Option<&Tls>,
+    to: Target<'_>,
     lanes: Vec<VecDeque<Signed>>,
     pace: &Pace,
 ) -> Vec<LocalBoxFuture<'static, Seen>> {
-    let tls = tls.expect("HTTP/2 is agreed on in TLS");
     let mut connected: Vec<LocalBoxFuture<'static, Seen>> = Vec::new();
     let mut sender = None;
     for (number, requests) in lanes.into_iter().enumerate() {
         if number % STREAMS == 0 {
-            let stream = TcpStream::connect(to).await.unwrap();
+            let stream = TcpStream::connect(to.encrypted).await.unwrap();
             stream.set_nodelay(true).unwrap();
-            let stream = tls.connect(stream, b"h2").await.unwrap();
+            let stream = to.certificate.connect(stream, b"h2").await.unwrap();
             let (send, connection) = h2::client::handshake(stream).await.unwrap();
             tokio::task::spawn_local(connection);
             sender = Some(send);

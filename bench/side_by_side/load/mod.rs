@@ -20,18 +20,25 @@ use crate::requests::Signed;
 pub(crate) use self::tls::Tls;
 
 /// How the requests are sent.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) protocol: Protocol,
     /// In flight at once: HTTP/1.1 connections, or streams.
     pub(crate) lanes: usize,
-    /// With encryption, believing this certificate.
-    pub(crate) tls: Option<Tls>,
+    pub(crate) transport: Transport,
     /// Requests a second, whether or not earlier ones have been answered (open loop), with
     /// latencies from the moment at which a request was due. `None`: each lane sends the next as soon
     /// as it has its answer (closed loop).
     pub(crate) rate: Option<f64>,
 }
+
+/// The closed loop of the main table, which the others are variations of.
+pub(crate) const PLAIN: Load = Load {
+    protocol: Protocol::Http1,
+    lanes: 32,
+    transport: Transport::Plain,
+    rate: None,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
@@ -40,8 +47,23 @@ pub(crate) enum Protocol {
     Http2,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Plain,
+    Tls,
+}
+
 /// Streams on an HTTP/2 connection.
 const STREAMS: usize = 8;
+
+/// Whom they are sent to.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) plain: SocketAddr,
+    pub(crate) encrypted: SocketAddr,
+    /// What it shows there.
+    pub(crate) certificate: &'a Tls,
+}
 
 /// What came of it.
 pub(crate) struct Seen {
@@ -90,12 +112,11 @@ impl Seen {
 }
 
 impl Load {
-    /// Sends all of these, and waits for the answers. `at_start` and `at_end` are called with every
-    /// connection standing, right before the first request and right after the last answer.
-    #[allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
+    /// Sends all of these, and waits for the answers. `look` is called with every connection standing,
+    /// right before the first request and right after the last answer.
     pub(crate) fn send<T>(
         &self,
-        to: SocketAddr,
+        to: Target<'_>,
         requests: Vec<Signed>,
         look: impl Fn() -> T,
     ) -> (Seen, T, T) {
@@ -110,8 +131,8 @@ impl Load {
         LocalSet::new().block_on(&runtime, async {
             let pace = Pace::new(self.rate, self.lanes);
             let connected = match self.protocol {
-                Protocol::Http1 => http1::connect(to, self.tls.as_ref(), lanes, &pace).await,
-                Protocol::Http2 => http2::connect(to, self.tls.as_ref(), lanes, &pace).await,
+                Protocol::Http1 => http1::connect(to, self.transport, lanes, &pace).await,
+                Protocol::Http2 => http2::connect(to, lanes, &pace).await,
             };
             let (cpu, before, began) = (own_cpu_time(), look(), Instant::now());
             let tasks: Vec<_> = connected
