@@ -1,5 +1,6 @@
 //! A contender, running.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
@@ -66,6 +67,34 @@ impl Contender {
     /// Resident bytes of all its processes.
     pub(crate) fn resident(&self) -> u64 {
         self.processes.iter().map(Process::resident).sum()
+    }
+
+    /// How many nonces a gateway remembers.
+    pub(crate) fn live_nonces(&self) -> Option<u64> {
+        let metrics = self.metrics()?;
+        let mut lines = metrics.lines();
+        lines.find_map(|line| line.strip_prefix("countersign_nonces ")?.parse().ok())
+    }
+
+    /// What a gateway has refused so far, by code; empty for the others.
+    pub(crate) fn refusals(&self) -> String {
+        let metrics = self.metrics().unwrap_or_default();
+        let lines = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix("countersign_refusals_total"));
+        lines
+            .filter(|line| !line.ends_with(" 0"))
+            .map(|line| format!("; {line} so far"))
+            .collect()
+    }
+
+    fn metrics(&self) -> Option<String> {
+        let mut stream = TcpStream::connect(self.admin?).ok()?;
+        let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        Some(text)
     }
 
     /// Waits until it answers a good request with 200.

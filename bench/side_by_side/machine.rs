@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 /// A list in Markdown: the machine, the versions, the commit.
 pub(crate) fn description(envoy: Option<&Path>) -> String {
@@ -18,7 +20,7 @@ pub(crate) fn description(envoy: Option<&Path>) -> String {
         versions.split('/').nth(1).unwrap_or("unknown").to_owned()
     });
     format!(
-        "- {cores} cores, {model}; avx512ifma: {}; load average at the start: {}\n\
+        "- {cores} cores, {model}; avx512ifma: {}\n\
          - Linux {}\n\
          - commit {}{}; {}; curve25519 backend: {}\n\
          - {}; Envoy {envoy}; {}\n",
@@ -27,11 +29,6 @@ pub(crate) fn description(envoy: Option<&Path>) -> String {
         } else {
             "no"
         },
-        fs::read_to_string("/proc/loadavg")
-            .unwrap_or_default()
-            .split(' ')
-            .next()
-            .unwrap_or_default(),
         said(Command::new("uname").arg("-r")),
         said(Command::new("git").args(["rev-parse", "--short=12", "HEAD"])),
         match said(Command::new("git").args([
@@ -51,6 +48,30 @@ pub(crate) fn description(envoy: Option<&Path>) -> String {
         said(Command::new("nginx").arg("-v")).replace("nginx version: nginx/", "nginx "),
         said(Command::new("redis-check-rdb").arg("--version")).replace("redis-check-rdb", "Redis"),
     )
+}
+
+/// How much of the cores is taken while this benchmark does nothing, in percent: by other programs, and
+/// by other machines on the same hardware. It takes three seconds.
+pub(crate) fn others() -> f64 {
+    let before = ticks();
+    thread::sleep(Duration::from_secs(3));
+    let after = ticks();
+    let (all, idle) = (after.0 - before.0, after.1 - before.1);
+    100.0 * (all - idle) as f64 / all.max(1) as f64
+}
+
+/// All ticks of all cores so far, and the idle ones (proc(5), the first line of `stat`).
+fn ticks() -> (u64, u64) {
+    let stat = fs::read_to_string("/proc/stat").unwrap();
+    let line = stat.lines().next().unwrap();
+    // user nice system idle iowait irq softirq steal; what follows is contained in user and nice.
+    let fields: Vec<u64> = line
+        .split_whitespace()
+        .skip(1)
+        .take(8)
+        .map(|n| n.parse().unwrap())
+        .collect();
+    (fields.iter().sum(), fields[3] + fields[4])
 }
 
 /// The first line of what a command prints that is not empty.

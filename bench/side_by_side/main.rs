@@ -98,7 +98,7 @@ enum Role {
 
 const FULL: Extent = Extent {
     rounds: 5,
-    side_rounds: 3,
+    side_rounds: 5,
     requests: 20_000,
     seconds: 60,
 };

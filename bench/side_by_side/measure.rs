@@ -84,10 +84,10 @@ fn fault(
     let passes = kind == Kind::Accepted || contender.checks == Checks::Nothing;
     let (status, due) = if passes { (200, count) } else { (401, 0) };
     if seen.statuses.get(&status) != Some(&count) {
-        let statuses = &seen.statuses;
+        let refusals = contender.refusals();
         return Some(format!(
-            "{count} × {status} were due: {statuses:?}, {} unanswered",
-            seen.unanswered
+            "{count} × {status} were due: {:?}, {} unanswered{refusals}",
+            seen.statuses, seen.unanswered
         ));
     }
     (arrived != due).then(|| format!("{arrived} requests reached the backend, not {due}"))

@@ -2,11 +2,16 @@
 
 use crate::contender::{BARE, Contender, ENFORCE, NGINX_AUTH, REDIS, UNTHROTTLED};
 use crate::load::PLAIN;
-use crate::memory::live_nonces;
 use crate::run::{Results, Run};
 use crate::signature::Signatures;
 use crate::table::{markdown, median, spread, table};
 use crate::verdicts::verdicts;
+
+/// Percent of the cores that others may take for the figures to be worth quoting.
+const MOST_BY_OTHERS: f64 = 3.0;
+
+const BUSY: &str =
+    "**Provisional: other programs ran on the same cores. Do not quote these figures.**\n\n";
 
 /// The whole of it.
 pub(crate) fn report(machine: &str, run: &Run, results: &Results) -> String {
@@ -28,13 +33,23 @@ pub(crate) fn report(machine: &str, run: &Run, results: &Results) -> String {
     let bodies = table("body", &results.bodies);
     let encrypted = table("protocol", &results.encrypted);
     let memory = memory(&run.contenders);
+    let is_busy = results
+        .others
+        .iter()
+        .any(|&percent| percent > MOST_BY_OTHERS);
+    let warning = if is_busy { BUSY } else { "" };
+    let faults = match &results.faults[..] {
+        [] => "None.".to_owned(),
+        faults => faults.iter().map(|fault| format!("- {fault}\n")).collect(),
+    };
     format!(
         "# Side by side
 
 Written by `make bench`; README.md says how to read it. Figures of one run on one machine: compare them with each other, not
 with those of another run.
 
-{machine}- {rounds} rounds of {requests} requests in the main table, {side} rounds in the others; {lanes} requests in flight; medians
+{warning}{machine}- others took {before:.1} % of the cores before the run and {after:.1} % after it
+- {rounds} rounds of {requests} requests in the main table, {side} rounds in the others; {lanes} requests in flight; medians
   of the rounds, and the least and the greatest of them
 
 ## Targets
@@ -77,7 +92,13 @@ Connections that are kept, so without handshakes; HTTP/2 with eight streams on e
 Resident, in MB, of all processes of a contender, pages that they share counted for each. The end is after bodies of 1 MiB, 32 at once;
 `make bench-memory` is about growth.
 
-{memory}",
+{memory}
+## Samples taken again
+
+{faults}
+",
+        before = results.others[0],
+        after = results.others[1],
         lanes = PLAIN.lanes,
         rounds = extent.rounds,
         requests = extent.requests,
@@ -90,7 +111,7 @@ Resident, in MB, of all processes of a contender, pages that they share counted 
 fn memory(contenders: &[Contender]) -> String {
     let rows = contenders.iter().map(|contender| {
         let (idle, now) = (contender.idle as f64, contender.resident() as f64);
-        let live = contender.admin.map(live_nonces).filter(|&live| live > 0);
+        let live = contender.live_nonces().filter(|&live| live > 0);
         vec![
             contender.name.to_owned(),
             format!("{:.1}", idle / 1e6),

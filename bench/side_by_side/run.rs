@@ -1,6 +1,7 @@
 //! The run: every contender in turn, several rounds, so that a machine that slows down or speeds up does
 //! so for all of them.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use crate::contender::{
     UNTHROTTLED,
 };
 use crate::load::{Load, PLAIN, Protocol, Transport};
+use crate::machine::others;
 use crate::measure::{Sample, measure};
 use crate::requests::{Kind, Signer};
 use crate::signature::Signatures;
@@ -39,6 +41,10 @@ pub(crate) struct Run {
 
 /// What the run showed.
 pub(crate) struct Results {
+    /// Percent of the cores that others took, before the run and after it.
+    pub(crate) others: [f64; 2],
+    /// Samples that did not count and were taken again, and why.
+    pub(crate) faults: Vec<String>,
     /// Before each round of the main table.
     pub(crate) signatures: Vec<Signatures>,
     pub(crate) main: Vec<Row>,
@@ -91,20 +97,29 @@ impl Run {
     /// Measures everything.
     pub(crate) fn all(&self) -> Results {
         let mut signatures = Vec::new();
-        let main = self.rounds("main table", self.extent.rounds, &self.main(), || {
+        let faults = RefCell::default();
+        let before = others();
+        let rounds = self.extent.rounds;
+        let main = self.rounds("main table", rounds, &self.main(), &faults, || {
             signatures.push(Signatures::measure());
         });
         let enforce = main.iter().find(|row| row.contender == ENFORCE);
         let most = enforce.map_or(f64::NAN, |row| row.median(|sample| sample.rate));
         let open_rate = (most / 2.0).floor();
         let side = |name: &str, steps: &[Step<'_>]| {
-            self.rounds(name, self.extent.side_rounds, steps, || ())
+            self.rounds(name, self.extent.side_rounds, steps, &faults, || ())
         };
+        let open_loop = side("open loop", &self.open_loop(open_rate));
+        let refused = side("refusals", &self.refused());
+        let encrypted = side("TLS and HTTP/2", &self.encrypted());
+        let bodies = side("bodies", &self.bodies());
         Results {
-            open_loop: side("open loop", &self.open_loop(open_rate)),
-            refused: side("refusals", &self.refused()),
-            bodies: side("bodies", &self.bodies()),
-            encrypted: side("TLS and HTTP/2", &self.encrypted()),
+            others: [before, others()],
+            faults: faults.into_inner(),
+            open_loop,
+            refused,
+            bodies,
+            encrypted,
             open_rate,
             signatures,
             main,
@@ -139,7 +154,7 @@ impl Run {
         for (protocol, load) in [("HTTP/1.1", PLAIN), ("HTTP/2, TLS", encrypted)] {
             for kind in Kind::ALL {
                 let case = format!("{}, {protocol}", kind.name());
-                steps.extend(self.steps(&all, &case, load, kind, 0, self.extent.requests / 4));
+                steps.extend(self.steps(&all, &case, load, kind, 0, self.extent.requests / 2));
             }
         }
         steps
@@ -149,8 +164,8 @@ impl Run {
         let all = [ENFORCE, OPEN, BARE, NGINX, ENVOY, ENVOY_AUTH];
         let mut steps = Vec::new();
         for (case, size, share) in [
-            ("1 KiB", 1 << 10, 2),
-            ("64 KiB", 1 << 16, 5),
+            ("1 KiB", 1 << 10, 1),
+            ("64 KiB", 1 << 16, 4),
             ("1 MiB", 1 << 20, 40),
         ] {
             let requests = self.extent.requests / share;
@@ -171,7 +186,7 @@ impl Run {
                 transport: Transport::Tls,
                 ..PLAIN
             };
-            let requests = self.extent.requests / 2;
+            let requests = self.extent.requests;
             steps.extend(self.steps(&all, case, load, Kind::Accepted, 0, requests));
         }
         steps
@@ -208,6 +223,7 @@ impl Run {
         name: &str,
         rounds: usize,
         steps: &[Step<'_>],
+        faults: &RefCell<Vec<String>>,
         mut before: impl FnMut(),
     ) -> Vec<Row> {
         let mut rows: Vec<Row> = steps.iter().map(Step::row).collect();
@@ -222,7 +238,8 @@ impl Run {
                 if round == 0 {
                     steps[n].warm_up(&self.backend);
                 }
-                rows[n].samples.push(steps[n].take(&self.backend));
+                let sample = steps[n].take_again(&self.backend, &mut faults.borrow_mut());
+                rows[n].samples.push(sample);
             }
         }
         rows
@@ -242,6 +259,18 @@ impl Step<'_> {
         let mut signer = Signer::new(Bytes::from(vec![b'a'; self.body]));
         let what = (self.kind, self.requests);
         measure(self.contender, backend, self.load, what, &mut signer)
+    }
+
+    /// Takes a sample that does not count once more, and twice: other programs may have held up the
+    /// disk. If it never counts, nor does the row.
+    fn take_again(&self, backend: &Backend, faults: &mut Vec<String>) -> Sample {
+        let mut sample = self.take(backend);
+        for _ in 0..2 {
+            let Some(fault) = &sample.fault else { break };
+            faults.push(format!("{} {}: {fault}", self.contender.name, self.case));
+            sample = self.take(backend);
+        }
+        sample
     }
 
     /// Connections to the backend, caches, allocators.

@@ -119,7 +119,10 @@ fn at_most(what: String, figures: &[f64], target: f64, goal: Option<f64>, unit: 
     Verdict {
         what,
         target: format!("≤ {target}{unit}{goal_text}"),
-        figure: format!("{figure:.digits$}{unit} ({least:.digits$} – {greatest:.digits$})"),
+        figure: match figure.is_nan() {
+            true => String::new(),
+            false => format!("{figure:.digits$}{unit} ({least:.digits$} – {greatest:.digits$})"),
+        },
         verdict,
     }
 }
