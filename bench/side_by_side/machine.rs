@@ -19,6 +19,18 @@ pub(crate) fn description(envoy: Option<&Path>) -> String {
         let versions = text.split("version: ").nth(1).unwrap_or_default();
         versions.split('/').nth(1).unwrap_or("unknown").to_owned()
     });
+    let sources = [
+        "src",
+        "bench",
+        "Cargo.toml",
+        "Cargo.lock",
+        ":!bench/RESULTS.md",
+    ];
+    let changed = said(
+        Command::new("git")
+            .args(["status", "--porcelain", "--"])
+            .args(sources),
+    );
     format!(
         "- {cores} cores, {model}; avx512ifma: {}\n\
          - Linux {}\n\
@@ -31,17 +43,10 @@ pub(crate) fn description(envoy: Option<&Path>) -> String {
         },
         said(Command::new("uname").arg("-r")),
         said(Command::new("git").args(["rev-parse", "--short=12", "HEAD"])),
-        match said(Command::new("git").args([
-            "status",
-            "--porcelain",
-            "src",
-            "Cargo.toml",
-            "Cargo.lock"
-        ]))
-        .is_empty()
-        {
-            true => "",
-            false => " **with changes**",
+        if changed.is_empty() {
+            ""
+        } else {
+            " **with changes**"
         },
         said(Command::new("rustc").arg("--version")),
         countersign::metrics::curve25519_backend(),
