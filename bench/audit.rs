@@ -132,10 +132,14 @@ fn machine() -> Machine {
         vault: Some("vault_prod".into()),
         owner: Some("payments".into()),
         credential: None,
-        keys: [PublicKey::from_bytes(key().verifying_key().as_bytes()).unwrap()].into(),
+        keys: [PublicKey::from_bytes(key().verifying_key().as_bytes())
+            .unwrap()
+            .into()]
+        .into(),
         enabled: true,
         not_before: None,
         expires: None,
+        policy: None,
     }
 }
 
@@ -158,7 +162,7 @@ fn accepted<'a>(
         },
         signed: Signed {
             machine,
-            key: &machine.keys[0],
+            key: &machine.keys[0].public,
             path: PATH,
             timestamp: TIME,
             nonce,

@@ -55,10 +55,11 @@ fn machine() -> Arc<Machine> {
         vault: None,
         owner: None,
         credential: None,
-        keys: [public].into(),
+        keys: [public.into()].into(),
         enabled: true,
         not_before: None,
         expires: None,
+        policy: None,
     })
 }
 
@@ -151,7 +152,7 @@ fn claim(bencher: Bencher<'_, '_>) {
         per_machine: u32::MAX,
     };
     let store = MemoryNonces::new(WINDOW, quotas, clock);
-    let public = machine().keys[0];
+    let public = machine().keys[0].public;
     let stamp = Timestamp::parse((NOW + 1).to_string().as_bytes()).unwrap();
     let next = std::sync::atomic::AtomicU64::new(0);
     bencher.bench(|| {
@@ -178,7 +179,7 @@ fn journaled_claim(bencher: Bencher<'_, '_>) {
         std::thread::sleep(std::time::Duration::from_millis(10));
         hands.advance(std::time::Duration::from_secs(1));
     }
-    let public = machine().keys[0];
+    let public = machine().keys[0].public;
     let now = clock.now().unix_seconds().to_string();
     let stamp = Timestamp::parse(now.as_bytes()).unwrap();
     // The keeper holds the pen now and then, for a microsecond; then a claim waits.

@@ -94,10 +94,11 @@ fn core_times() -> [Vec<Duration>; 2] {
         vault: None,
         owner: None,
         credential: None,
-        keys: [public].into(),
+        keys: [public.into()].into(),
         enabled: true,
         not_before: None,
         expires: None,
+        policy: None,
     });
     let window = Window {
         past: 300,

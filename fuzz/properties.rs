@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use countersign::audit::report::Tally;
 use countersign::auth::headers::{Nonce, Occurrence, SigningHeader, SigningHeaders, Timestamp};
 use countersign::auth::message::{BodyHash, Unhashed};
-use countersign::auth::method::Method;
+use countersign::auth::method::{METHODS, Method};
+use countersign::auth::policy::rule::Rule;
 use countersign::auth::target::{QueryPolicy, Target};
 use countersign::clock::Clock;
 use countersign::config::{self, Environment};
@@ -38,6 +40,59 @@ pub fn target(data: &[u8]) {
     match target.query() {
         Some(query) => assert_eq!(format!("{path}?{query}"), target.as_str()),
         None => assert_eq!(path, target.as_str()),
+    }
+}
+
+/// A log, whatever it is, becomes a report in which each line and each request counts once.
+pub fn report(data: &[u8]) {
+    let mut tally = Tally::new(None, 3);
+    let read = tally.read("audit.jsonl", &mut &*data);
+    assert!(read.is_ok());
+    let report = tally.finish();
+    let lines = data.split(|&byte| byte == b'\n');
+    let lines = lines.filter(|line| !line.trim_ascii().is_empty()).count();
+    assert_eq!(report.lines, lines as u64);
+    assert!(report.unread + report.seen.requests <= report.lines);
+    assert_eq!(report.first_unread.is_some(), report.unread > 0);
+    let mut requests = report.no_route.requests + report.routes_left_out;
+    for (path, route) in &report.routes {
+        let unsigned = [&route.bearer, &route.observed];
+        for usage in unsigned {
+            assert!(usage.served <= usage.answered, "{path}");
+            assert!(usage.answered <= usage.seen.requests, "{path}");
+        }
+        let signed = [&route.signed, &route.open, &route.refused];
+        requests += signed.iter().map(|seen| seen.requests).sum::<u64>() + route.unsigned();
+    }
+    assert_eq!(requests, report.seen.requests);
+}
+
+/// A rule that is taken prints back, names a path that a request can have, and without a star allows
+/// that path alone. The rule is behind the first line end, the target that is asked about before it.
+pub fn rule(data: &[u8]) {
+    let mut lines = data.splitn(2, |&byte| byte == b'\n');
+    let (Some(target), Some(text)) = (lines.next(), lines.next()) else {
+        return;
+    };
+    let Ok(text) = std::str::from_utf8(text) else {
+        return;
+    };
+    let Ok(rule) = Rule::parse(text) else {
+        return;
+    };
+    assert_eq!(rule.to_string(), text);
+    let (_, pattern) = text.split_once(' ').expect("methods and a path");
+    assert!(Target::parse(pattern.as_bytes()).is_ok(), "{pattern}");
+    let Ok(target) = Target::parse(target) else {
+        return;
+    };
+    for method in METHODS {
+        if rule.allows(method, target.path()) && !pattern.contains('*') {
+            assert_eq!(target.path(), pattern);
+        }
+        // Nothing that a target can be escapes the widest rule but the root.
+        let all = Rule::parse("any /**").expect("a rule");
+        assert_eq!(all.allows(method, target.path()), target.path() != "/");
     }
 }
 
@@ -138,7 +193,7 @@ pub fn configuration(data: &[u8]) {
     let environment = Environment {
         variable: |_| Ok("a-secret-value".to_owned()),
         resolve: |_| Ok(vec![SocketAddr::from(([127, 0, 0, 1], 8200))]),
-        unix_seconds: || 1_800_000_000,
+        now: 1_800_000_000,
     };
     match config::read(text, Path::new("/nowhere/countersign.yaml"), &environment) {
         Ok(loaded) => {
@@ -214,7 +269,8 @@ impl Field {
                  limits: {{ header_timeout: 100ms, body_timeout: 100ms, keepalive: 100ms, drain_timeout: 100ms }}\n"
             );
             let file = folder.path().join("countersign.yaml");
-            let loaded = config::read(&text, &file, &Environment::of_process()).unwrap();
+            let loaded =
+                config::read(&text, &file, &Environment::of_process(1_800_000_000)).unwrap();
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async {
                 let server = Server::bind(loaded.config, Clock::system()).await.unwrap();

@@ -17,6 +17,8 @@ for vector in tests/vectors/*/; do
         esac
     done
 done
-mkdir -p fuzz/corpus/registry fuzz/corpus/configuration
+mkdir -p fuzz/corpus/registry fuzz/corpus/configuration fuzz/corpus/rule
+printf '/v1/secret/a/b\nread,LIST /v1/secret/*/b' >fuzz/corpus/rule/star
+printf '/a/b/\nany /a/**' >fuzz/corpus/rule/stars
 cp conf/machines.yaml fuzz/corpus/registry/
 cp conf/*.yaml fuzz/corpus/configuration/

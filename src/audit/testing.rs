@@ -156,10 +156,11 @@ pub(super) fn machine() -> Machine {
         vault: Some("vault_prod".into()),
         owner: Some("payments".into()),
         credential: None,
-        keys: Box::new([key()]),
+        keys: Box::new([key().into()]),
         enabled: true,
         not_before: None,
         expires: None,
+        policy: None,
     }
 }
 
@@ -179,7 +180,7 @@ pub(super) fn request(id: &str) -> Request<'_> {
 pub(super) fn signed<'a>(machine: &'a Machine) -> Signed<'a> {
     Signed {
         machine,
-        key: &machine.keys[0],
+        key: &machine.keys[0].public,
         path: "/v1/secret/a",
         timestamp: 1_750_000_000,
         nonce: "AAAAAAAAAAAAAAAAAAAAAA==",

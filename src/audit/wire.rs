@@ -15,7 +15,7 @@ use super::record::{
 use super::timestamp::Timestamp;
 use super::token_hash::TokenHash;
 use super::untrusted::{ClaimedMachine, ClaimedNonce, Method, PathOnly};
-use crate::auth::identity::{Fingerprint, Machine, MachineId, PublicKey};
+use crate::auth::identity::{Fingerprint, Machine, MachineId, MachineKey, PublicKey};
 use crate::metrics::Auth;
 
 /// Most ids, or owners of keys, that one list of a registry record names: more than an edit by hand
@@ -264,7 +264,8 @@ struct Owner<'a> {
 
 impl<'a> Owner<'a> {
     fn of(machine: &'a Arc<Machine>) -> Owner<'a> {
-        let base64 = |key: &'a PublicKey| Shown(Base64Display::new(key.as_bytes(), &STANDARD));
+        let base64 =
+            |key: &'a MachineKey| Shown(Base64Display::new(key.public.as_bytes(), &STANDARD));
         Owner {
             id: machine.id.as_str(),
             public_keys: machine.keys.iter().map(base64).collect(),

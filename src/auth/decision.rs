@@ -134,7 +134,7 @@ impl Attributed {
         let key = machine
             .keys
             .iter()
-            .position(|key| self.signature.verifies(key, &message))
+            .position(|key| self.signature.verifies(&key.public, &message))
             .ok_or(Refusal::BadSignature)?;
         Ok(Signed {
             machine,
@@ -146,27 +146,22 @@ impl Attributed {
 }
 
 impl Signed {
-    /// Checks whether the machine may act at `now`, in Unix seconds.
+    /// Checks whether the machine may act at `now`, in Unix seconds, with the key that signed. All
+    /// keys are tried before, whatever their dates: a request that none fits costs the same.
     ///
     /// # Errors
     ///
     /// [`Refusal::MachineDisabled`] or [`Refusal::MachineExpired`]. The holder of the private
-    /// key is told; nobody else gets this far.
+    /// key is told; nobody else gets this far. So the use of a key that was rotated out goes on
+    /// record under its fingerprint, and is not lost among the bad signatures of strangers.
     pub fn check_state(self, now: u64) -> Result<Verified, Box<Denied>> {
-        let machine = &self.machine;
-        let refusal = if !machine.enabled {
-            Refusal::MachineDisabled
-        } else if machine.not_before.is_some_and(|first| now < first)
-            || machine.expires.is_some_and(|end| now >= end)
-        {
-            Refusal::MachineExpired
-        } else {
-            return Ok(Verified(self));
-        };
-        Err(Box::new(Denied {
-            refusal,
-            signed: self,
-        }))
+        match self.machine.may_act(&self.machine.keys[self.key], now) {
+            Ok(()) => Ok(Verified(self)),
+            Err(refusal) => Err(Box::new(Denied {
+                refusal,
+                signed: self,
+            })),
+        }
     }
 
     /// The machine that signed.
@@ -176,7 +171,7 @@ impl Signed {
 
     /// The key it signed with.
     pub fn key(&self) -> &PublicKey {
-        &self.machine.keys[self.key]
+        &self.machine.keys[self.key].public
     }
 
     /// What it signed.

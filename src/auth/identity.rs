@@ -6,6 +6,10 @@ use std::sync::Arc;
 use ed25519_dalek::VerifyingKey;
 use sha2::{Digest, Sha256};
 
+use super::policy::Policy;
+use super::refusal::Refusal;
+use super::validity::Validity;
+
 /// The name a machine signs under, the value of `X-Machine-Id`: `[A-Za-z0-9._-]{1,128}`,
 /// compared byte for byte.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -145,19 +149,58 @@ pub struct Machine {
     /// upstream's own.
     pub credential: Option<Arc<str>>,
     /// The keys it may sign with, at least one and at most [`Machine::MAX_KEYS`].
-    pub keys: Box<[PublicKey]>,
+    pub keys: Box<[MachineKey]>,
     /// `false` refuses every request of this machine with `machine_disabled`.
     pub enabled: bool,
     /// First second (Unix) in which it may act; before it, `machine_expired`.
     pub not_before: Option<u64>,
     /// First second (Unix) in which it may no longer act; from it on, `machine_expired`.
     pub expires: Option<u64>,
+    /// What it may do. `None`: whatever the routes take, and the backend decides. Machines share it.
+    pub policy: Option<Arc<Policy>>,
+}
+
+/// One of a machine's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MachineKey {
+    /// The key.
+    pub public: PublicKey,
+    /// When it may be signed with; outside it, `machine_expired`.
+    pub validity: Validity,
+}
+
+impl From<PublicKey> for MachineKey {
+    /// A key that is good at any time.
+    fn from(public: PublicKey) -> MachineKey {
+        MachineKey {
+            public,
+            validity: Validity::ALWAYS,
+        }
+    }
 }
 
 impl Machine {
     /// Most keys one machine may have: every key is one more signature check for a request that
     /// none of them fits.
     pub const MAX_KEYS: usize = 4;
+
+    /// Whether it may act at `now`, in Unix seconds, by this key of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::MachineDisabled`], or [`Refusal::MachineExpired`] for the machine and for the key
+    /// alike.
+    pub fn may_act(&self, key: &MachineKey, now: u64) -> Result<(), Refusal> {
+        if !self.enabled {
+            return Err(Refusal::MachineDisabled);
+        }
+        let begun = self.not_before.is_none_or(|first| first <= now);
+        let ended = self.expires.is_some_and(|end| now >= end);
+        match begun && !ended && key.validity.holds(now) {
+            true => Ok(()),
+            false => Err(Refusal::MachineExpired),
+        }
+    }
 }
 
 #[cfg(test)]

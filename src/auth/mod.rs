@@ -6,9 +6,10 @@
 //! - [`target`] and [`method`]: what may be asked for, in one spelling;
 //! - [`headers`]: the four signing headers;
 //! - [`message`]: what a machine signs;
-//! - [`identity`]: machines and their keys;
+//! - [`identity`]: machines and their keys, and the [`validity`] of those;
 //! - [`signature`]: the check itself;
 //! - [`replay`]: the window, and what a store of nonces promises;
+//! - [`policy`]: what a machine may do, from where, how often;
 //! - [`decision`]: the line of proof values that ties these together, in order;
 //! - [`refusal`]: every way to say no.
 
@@ -17,7 +18,9 @@ pub mod headers;
 pub mod identity;
 pub mod message;
 pub mod method;
+pub mod policy;
 pub mod refusal;
 pub mod replay;
 pub mod signature;
 pub mod target;
+pub mod validity;

@@ -47,7 +47,7 @@ pub enum Refusal {
     Replayed,
     /// The signature is good; the machine is switched off.
     MachineDisabled,
-    /// The signature is good; the machine is past its last second or before its first.
+    /// The signature is good; the machine, or its key, is past its last second or before its first.
     MachineExpired,
     /// The signature is good; the policy does not let this machine do this.
     NotPermitted,
@@ -119,7 +119,8 @@ pub enum Code {
 impl Refusal {
     /// Whether it judges who asks and what they may do, rather than the form of the request or the
     /// state of the gateway: what a route that only observes lets pass. A request that is spoilt, or
-    /// that the gateway cannot handle now, is refused there too.
+    /// that the gateway cannot handle now, is refused there too, and so is one over a limit: whoever
+    /// signs, and has no other credential, has to hear that it may try again, not the backend's 403.
     pub const fn judges_the_caller(&self) -> bool {
         match self {
             Refusal::QueryNotAllowed
@@ -130,8 +131,7 @@ impl Refusal {
             | Refusal::Replayed
             | Refusal::MachineDisabled
             | Refusal::MachineExpired
-            | Refusal::NotPermitted
-            | Refusal::Throttled { .. } => true,
+            | Refusal::NotPermitted => true,
             Refusal::BadRequest(_)
             | Refusal::BadTarget(_)
             | Refusal::MethodNotAllowed { .. }
@@ -139,6 +139,7 @@ impl Refusal {
             | Refusal::BodyTooLarge { .. }
             | Refusal::RequestTimeout
             | Refusal::NoRoute
+            | Refusal::Throttled { .. }
             | Refusal::ReplayUnavailable { .. }
             | Refusal::AuditUnavailable
             | Refusal::Overloaded
@@ -292,7 +293,9 @@ impl Refusal {
                 "This nonce has been used: sign each request, and each retry, afresh.".into()
             }
             Refusal::MachineDisabled => "This machine is disabled.".into(),
-            Refusal::MachineExpired => "This machine is outside its period of validity.".into(),
+            Refusal::MachineExpired => {
+                "This machine, or the key it signed with, is outside its period of validity.".into()
+            }
             Refusal::NotPermitted => "This machine may not do this.".into(),
             Refusal::NoRoute => "No route matches this path.".into(),
             Refusal::Throttled { .. } => "Too many requests: wait before trying again.".into(),
@@ -365,6 +368,39 @@ mod tests {
             Code::Internal,
         ] {
             assert!(code.status() >= 500, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_judges_the_caller_passes_where_a_route_observes() {
+        let passes = |refusal: Refusal| refusal.judges_the_caller();
+        for refusal in [
+            Refusal::MissingHeader(SigningHeader::Nonce),
+            Refusal::MalformedHeader(SigningHeader::Nonce, HeaderFault::Repeated),
+            Refusal::ClockSkew { server_time: 1 },
+            Refusal::BadSignature,
+            Refusal::Replayed,
+            Refusal::MachineDisabled,
+            Refusal::MachineExpired,
+            Refusal::NotPermitted,
+            Refusal::QueryNotAllowed,
+        ] {
+            assert!(passes(refusal.clone()), "{refusal:?}");
+            assert!((400..404).contains(&refusal.code().status()), "{refusal:?}");
+        }
+        for refusal in [
+            Refusal::BadRequest("why"),
+            Refusal::BadTarget(TargetError::TooLong),
+            Refusal::BodyTooLarge { limit: 1 },
+            Refusal::NoRoute,
+            Refusal::Throttled { retry_after: 1 },
+            Refusal::ReplayUnavailable { retry_after: 1 },
+            Refusal::AuditUnavailable,
+            Refusal::Overloaded,
+            Refusal::UpstreamCredential,
+            Refusal::Internal,
+        ] {
+            assert!(!passes(refusal.clone()), "{refusal:?}");
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Machines {
     pub count: usize,
     /// The credentials that they name, each once.
     pub credentials: Vec<String>,
+    /// Machines of which no key is good any more.
+    pub ended: Vec<String>,
 }
 
 /// Reads both files and writes a summary to `out`. `registry_check` reads a registry file: the
@@ -104,8 +106,22 @@ fn summary(loaded: &Loaded, machines: &Machines, out: &mut dyn Write) -> io::Res
             config.registry.display()
         )?;
     }
+    for id in machines.ended.iter().take(MOST_ENDED) {
+        writeln!(
+            out,
+            "warning: {}: {id}: not_after of all its keys is past, so its requests get 403 \
+             machine_expired; give it a key with `countersign machine rotate`",
+            config.registry.display()
+        )?;
+    }
+    if let Some(more @ 1..) = machines.ended.len().checked_sub(MOST_ENDED) {
+        writeln!(out, "warning: and {more} more such machines")?;
+    }
     Ok(())
 }
+
+/// Most machines without a good key that are named.
+const MOST_ENDED: usize = 10;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
@@ -125,6 +141,7 @@ routes: [{ path: /v1, upstream: secrets }]
         Machines {
             count,
             credentials: vec!["team-a".into()],
+            ended: (0..count).map(|n| format!("old-{n}")).collect(),
         }
     }
 
@@ -149,7 +166,7 @@ routes: [{ path: /v1, upstream: secrets }]
             let mut out = Vec::new();
             run(
                 &args,
-                &Environment::of_process(),
+                &Environment::of_process(1_800_000_000),
                 registry,
                 |_| Vec::new(),
                 &mut out,
@@ -178,6 +195,18 @@ routes: [{ path: /v1, upstream: secrets }]
         ] {
             assert!(summary.contains(part), "{part} in {summary}");
         }
+    }
+
+    #[test]
+    fn machines_without_a_good_key_are_named_as_far_as_anyone_reads() {
+        let file = Temporary::new("ended", GOOD);
+        let summary = file.check(|_| Ok(machines(2))).unwrap();
+        assert!(
+            summary.contains("old-1: not_after of all its keys is past"),
+            "{summary}"
+        );
+        let summary = file.check(|_| Ok(machines(12))).unwrap();
+        assert!(summary.contains("and 2 more such machines"), "{summary}");
     }
 
     #[test]
@@ -222,7 +251,7 @@ routes: [{ path: /v1, upstream: secrets }]
             config: "no/such/file.yaml".into(),
         };
         let registry = |_: &Path| panic!("there is no registry to check");
-        let environment = Environment::of_process();
+        let environment = Environment::of_process(1_800_000_000);
         let failure = run(
             &args,
             &environment,

@@ -2,6 +2,7 @@
 
 mod add;
 mod print;
+mod rotate;
 #[cfg(test)]
 mod tests;
 
@@ -12,9 +13,10 @@ use super::Failure;
 use crate::auth::identity::Machine;
 use crate::registry::edit::{self, CannotEdit};
 use crate::registry::replace::Held;
-use crate::registry::{Change, Registry};
+use crate::registry::{Change, Registry, Tombstone};
 
 pub(in crate::cli) use add::AddArgs;
+pub(in crate::cli) use rotate::RotateArgs;
 
 /// Lists the machines of a registry file, or edits it: comments and layout stay, the file is replaced in one
 /// step, and a running gateway takes it up within seconds.
@@ -74,7 +76,9 @@ pub(super) enum Action {
         /// Its id
         id: String,
     },
-    /// Takes a machine out of the file
+    /// Adds a new key, beside the old ones for a while
+    Rotate(RotateArgs),
+    /// Takes a machine out of the file. Its id and keys stay there under `removed`: nobody else gets them
     #[command(after_help = "Example:
   countersign machine remove --registry machines.yaml web-1")]
     Remove {
@@ -83,14 +87,19 @@ pub(super) enum Action {
     },
 }
 
-/// Does it to `registry`, the file that `--registry` or `--config` came to.
+/// Does it to `registry`, the file that `--registry` or `--config` came to, at `now` (Unix seconds).
 ///
 /// # Errors
 ///
 /// [`Failure::Configuration`]: the registry has mistakes. [`Failure::Usage`]: an argument is wrong.
 /// [`Failure::Operation`]: no such machine; the file cannot be edited so that only this machine changes. After an
 /// error the file is as it was.
-pub(super) fn run(args: &MachineArgs, registry: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn run(
+    args: &MachineArgs,
+    registry: &Path,
+    now: u64,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     match &args.action {
         Action::Add(add) => {
             let id = add::add(add, registry)?;
@@ -109,11 +118,20 @@ pub(super) fn run(args: &MachineArgs, registry: &Path, out: &mut dyn Write) -> R
         }
         Action::Enable { id } => set_enabled(registry, id, true, out),
         Action::Disable { id } => set_enabled(registry, id, false, out),
+        Action::Rotate(args) => rotate::rotate(args, registry, now, out),
         Action::Remove { id } => {
             let open = Open::new(registry)?;
-            open.machine(id)?;
-            let text = edit::remove(open.held.text(), id);
-            open.put(text, id, None)?;
+            let machine = open.machine(id)?;
+            let tombstone = Tombstone {
+                id: machine.id.clone(),
+                keys: (machine.keys.iter())
+                    .map(|key| *key.public.as_bytes())
+                    .collect(),
+                at: now,
+            };
+            let text =
+                edit::remove(open.held.text(), id).and_then(|text| edit::bury(&text, &tombstone));
+            open.put_with(text, id, None, Some(tombstone))?;
             say(out, &format!("{id}: removed\n"))
         }
     }
@@ -168,6 +186,17 @@ impl Open<'_> {
         id: &str,
         expected: Option<&Machine>,
     ) -> Result<(), Failure> {
+        self.put_with(text, id, expected, None)
+    }
+
+    /// The same, with one machine more among those that were removed.
+    fn put_with(
+        self,
+        text: Result<String, CannotEdit>,
+        id: &str,
+        expected: Option<&Machine>,
+        buried: Option<Tombstone>,
+    ) -> Result<(), Failure> {
         let nothing_written = |why: String| {
             Failure::Operation(format!(
                 "{}: nothing was written: {why}",
@@ -179,7 +208,15 @@ impl Open<'_> {
             |mistakes| nothing_written(format!("the result would be wrong:\n{mistakes}")),
         )?;
         let as_expected = after.find(id).map(AsRef::as_ref) == expected;
-        if !as_expected || Change::between(&self.before, &after).touched() != 1 {
+        let others = self
+            .before
+            .removed()
+            .iter()
+            .chain(&buried)
+            .eq(after.removed())
+            && self.before.groups() == after.groups()
+            && Change::between(&self.before, &after).touched() == 1;
+        if !as_expected || !others {
             return Err(nothing_written(format!(
                 "in the layout of this file more than the machine {id} would change; edit it by hand"
             )));

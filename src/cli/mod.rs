@@ -3,14 +3,17 @@
 mod audit;
 mod check;
 mod demo;
+mod explain;
 mod health;
 mod keygen;
 mod machine;
 mod reload;
+mod report;
 mod request;
 mod serve;
 mod sign;
 mod signer;
+mod terminal;
 
 use std::fmt;
 use std::io::Write;
@@ -19,6 +22,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::auth::identity::Machine;
+use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::registry::Registry;
 use crate::server::mistakes_in_files;
@@ -35,6 +40,7 @@ struct Arguments {
 enum Command {
     Serve(serve::ServeArgs),
     Check(check::CheckArgs),
+    Explain(explain::ExplainArgs),
     Demo(demo::DemoArgs),
     Keygen(keygen::KeygenArgs),
     Machine(machine::MachineArgs),
@@ -43,6 +49,7 @@ enum Command {
     Health(health::HealthArgs),
     Reload(reload::ReloadArgs),
     Audit(audit::AuditArgs),
+    Report(report::ReportArgs),
 }
 
 /// Why a command ended without success, with the text for the person who ran it.
@@ -105,23 +112,44 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(
             &args,
-            &Environment::of_process(),
+            &environment(),
             check_registry,
             mistakes_in_files,
             out,
         ),
+        Command::Explain(args) => explain::run(&args, &environment(), out),
         Command::Demo(args) => demo::run(&args, out),
         Command::Keygen(args) => keygen::run(&args, out),
-        Command::Machine(args) => machine::run(&args, &registry_of(&args)?, out),
+        Command::Machine(args) => {
+            let now = Clock::system().now().unix_seconds();
+            machine::run(&args, &registry_of(&args)?, now, out)
+        }
         Command::Sign(args) => sign::run(&args, out),
         Command::Request(args) => request::run(&args, out),
         Command::Health(args) => health::run(&args),
         Command::Reload(args) => reload::run(&args, out),
         Command::Audit(args) => audit::run(&args, out),
+        Command::Report(args) => {
+            let now = Clock::system().now().unix_seconds();
+            report::run(&args, &environment(), now, out)
+        }
     }
 }
 
+/// What a configuration is read with: this process's, now.
+fn environment() -> Environment {
+    Environment::of_process(Clock::system().now().unix_seconds())
+}
+
 fn check_registry(file: &Path) -> Result<check::Machines, Vec<String>> {
+    let now = Clock::system().now().unix_seconds();
+    let is_past = |end: Option<u64>| end.is_some_and(|end| end < now);
+    let has_ended = |machine: &Machine| {
+        machine
+            .keys
+            .iter()
+            .all(|key| is_past(key.validity.not_after()))
+    };
     match Registry::load(file, None) {
         Ok(registry) => Ok(check::Machines {
             count: registry.len(),
@@ -129,6 +157,11 @@ fn check_registry(file: &Path) -> Result<check::Machines, Vec<String>> {
                 .credentials()
                 .into_iter()
                 .map(str::to_owned)
+                .collect(),
+            ended: registry
+                .machines()
+                .filter(|machine| has_ended(machine))
+                .map(|machine| machine.id.to_string())
                 .collect(),
         }),
         Err(mistakes) => Err(mistakes.to_string().lines().map(str::to_owned).collect()),
@@ -139,7 +172,7 @@ fn check_registry(file: &Path) -> Result<check::Machines, Vec<String>> {
 fn registry_of(args: &machine::MachineArgs) -> Result<PathBuf, Failure> {
     match (&args.registry, &args.config) {
         (Some(registry), _) => Ok(registry.clone()),
-        (None, Some(file)) => match config::load(file, &Environment::of_process()) {
+        (None, Some(file)) => match config::load(file, &environment()) {
             Ok(loaded) => Ok(loaded.config.registry),
             // Other mistakes need not keep anyone from disabling a machine.
             Err(mistakes) => mistakes

@@ -29,13 +29,14 @@ pub(super) struct ServeArgs {
 /// Every mistake of the configuration or of the registry; what the system refused; a clock that
 /// cannot be right.
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
-    let loaded = config::load(&args.config, &Environment::of_process())
+    let clock = Clock::system();
+    let environment = Environment::of_process(clock.now().unix_seconds());
+    let loaded = config::load(&args.config, &environment)
         .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
     start_logging(&loaded.config.log);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let clock = Clock::system();
     check_after_release(clock.now()).map_err(|e| Failure::Operation(e.to_string()))?;
     let runtime = runtime(loaded.config.threads)?;
     let ended = runtime.block_on(async {

@@ -3,7 +3,6 @@
 use std::env::{self, VarError};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::time::SystemTime;
 
 /// The environment variables, the name resolution and the time that a configuration is read with.
 #[derive(Clone, Copy, Debug)]
@@ -13,26 +12,21 @@ pub struct Environment {
     /// The addresses of a `host:port`. May block for as long as the system's resolver does.
     pub resolve: fn(&str) -> io::Result<Vec<SocketAddr>>,
     /// The time, in Unix seconds, that dates are judged by.
-    pub unix_seconds: fn() -> u64,
+    pub now: u64,
 }
 
 impl Environment {
-    /// This process's variables, the system's resolver and its clock.
+    /// This process's variables and the system's resolver, at `now` (Unix seconds).
     #[allow(
         clippy::disallowed_methods,
         reason = "the one place that reads the environment: what a configuration names by `env:`, \
-                  $STATE_DIRECTORY, and the date"
+                  $STATE_DIRECTORY"
     )]
-    pub fn of_process() -> Environment {
+    pub fn of_process(now: u64) -> Environment {
         Environment {
             variable: |name| env::var(name),
             resolve: |authority| Ok(authority.to_socket_addrs()?.collect()),
-            // Before 1970 every date lies ahead, and is refused as too far.
-            unix_seconds: || {
-                SystemTime::UNIX_EPOCH
-                    .elapsed()
-                    .map_or(0, |since| since.as_secs())
-            },
+            now,
         }
     }
 }

@@ -225,7 +225,7 @@ fn config(
         &named,
         &identity_header,
         &secret_headers,
-        (environment.unix_seconds)(),
+        environment.now,
     );
     let largest_body = routes.iter().map(|route| route.max_body).max().unwrap_or(0);
     let replay = replay::read(root.table("replay"), base, environment);

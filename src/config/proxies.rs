@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::mistakes::quoted;
 use super::reader::Table;
+use crate::auth::policy::network::{self, NetworkError};
 
 /// Addresses whose word is believed: in `X-Forwarded-For`, `X-Forwarded-Proto` and PROXY lines. Empty,
 /// the default: nobody's.
@@ -48,28 +49,12 @@ pub(super) fn read(root: &mut Table<'_>) -> TrustedProxies {
     TrustedProxies(nets)
 }
 
-/// An address, or a network whose address is its first: `10.0.0.1/8` is a mix-up.
 fn net(text: &str) -> Result<IpNet, String> {
-    let parsed =
-        (text.parse::<IpNet>().ok()).or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    let Some(net) = parsed else {
-        return Err(format!(
+    network::parse(text).map_err(|error| match error {
+        NetworkError::NotANetwork => format!(
             "{} is not an address or a network, such as 10.0.0.0/8",
             quoted(text)
-        ));
-    };
-    if net.network() != net.addr() {
-        return Err(format!(
-            "{net} names an address inside the network; write {}",
-            net.trunc()
-        ));
-    }
-    Ok(match (net, net.addr().to_canonical()) {
-        (IpNet::V6(six), IpAddr::V4(_)) => {
-            return Err(format!(
-                "{six} is an IPv4 network in IPv6 clothes; write it as IPv4"
-            ));
-        }
-        (net, _) => net,
+        ),
+        other => other.to_string(),
     })
 }

@@ -13,7 +13,7 @@ const VAULT_TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 pub(super) enum Bearer<'a> {
     None,
     One(&'a [u8]),
-    /// Two programs may take different ones of them.
+    /// Different ones: two programs may each take another.
     Several,
 }
 
@@ -36,6 +36,7 @@ impl<'a> Bearer<'a> {
             found = match found {
                 _ if token.is_empty() => found,
                 Bearer::None => Bearer::One(token),
+                Bearer::One(known) if known == token => found,
                 Bearer::One(_) | Bearer::Several => Bearer::Several,
             };
         }
@@ -124,15 +125,25 @@ mod tests {
     }
 
     #[test]
-    fn two_are_several_even_where_they_are_the_same() {
-        assert_found(
-            &[("x-vault-token", "s.1"), ("x-vault-token", "s.1")],
-            Bearer::Several,
-        );
-        assert_found(
-            &[("x-vault-token", "s.1"), ("authorization", "Bearer s.1")],
-            Bearer::Several,
-        );
+    fn different_ones_are_several_wherever_they_are() {
+        for list in [
+            [("x-vault-token", "s.1"), ("x-vault-token", "s.2")],
+            [("x-vault-token", "s.1"), ("authorization", "Bearer s.2")],
+            [("x-api-key", "s.1"), ("x-vault-token", "s.2")],
+        ] {
+            assert_found(&list, Bearer::Several);
+        }
+    }
+
+    #[test]
+    fn one_that_is_sent_in_two_places_is_one() {
+        let list = [("x-vault-token", "s.1"), ("authorization", "Bearer s.1")];
+        assert_found(&list, Bearer::One(b"s.1"));
+    }
+
+    #[test]
+    fn a_credential_header_in_another_spelling_is_none() {
+        assert_found(&[("x_vault_token", "s.1")], Bearer::None);
     }
 
     #[test]

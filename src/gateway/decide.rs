@@ -10,6 +10,7 @@ use pingora::protocols::http::ServerSession;
 
 use super::Gateway;
 use super::account::Facts;
+use super::asked::Asked;
 use super::bearer::{self, Bearer};
 use super::body::{self, Body};
 use super::first_line::FirstLine;
@@ -18,7 +19,7 @@ use super::framing::{self, Framing};
 use super::open::Open;
 use super::origin::Source;
 use super::plan::Plan;
-use super::policy::Permitted;
+use super::policy::{Circumstances, Permitted};
 use super::recorded::Recorded;
 use super::refuse::Stop;
 use super::request_id::RequestId;
@@ -27,9 +28,9 @@ use super::unsigned::{Grounds, Unsigned};
 use crate::auth::decision::{Admitted, Attempt, Attributed};
 use crate::auth::headers::{SigningHeader, SigningHeaders};
 use crate::auth::message::BodyHash;
-use crate::auth::method::{METHODS, Method};
+use crate::auth::method::Method;
 use crate::auth::refusal::Refusal;
-use crate::auth::target::{SignedTarget, Target};
+use crate::auth::target::SignedTarget;
 use crate::clock::Now;
 use crate::config::{Gate, HEADER_BYTES, Route};
 
@@ -111,7 +112,8 @@ impl Gateway {
                 }
             }
         };
-        if opening.query_stripped {
+        // What nobody signed crosses with its query, whatever the route does with those of others.
+        if opening.query_stripped && !matches!(permit, Permit::Unsigned(_)) {
             self.metrics.query_stripped();
         }
 
@@ -147,14 +149,12 @@ impl Gateway {
             self.metrics.spoofed_identity();
         }
         let host = served_host(head, &plan.config.hosts)?;
-        let target = Target::parse(head.raw_path()).map_err(Refusal::BadTarget)?;
-
-        let routes = &plan.config.routes;
-        let route_index = routes.find(target.path()).ok_or(Refusal::NoRoute)?;
+        let Asked {
+            route: route_index,
+            method,
+            target,
+        } = Asked::of(&plan.config.routes, head.method.as_str(), head.raw_path())?;
         let route = plan.route(route_index);
-        let method = Method::accept(head.method.as_str(), &route.methods)
-            .ok_or_else(|| not_allowed(route))?;
-        let target = target.behind(&route.strip_prefix).ok_or(Refusal::NoRoute)?;
         stamp::check_crossing(&head.headers, route)?;
 
         let mut query_stripped = false;
@@ -180,7 +180,7 @@ impl Gateway {
             Gate::SignatureOrBearer if !bearer::speaks_of_a_signature(&head.headers) => {
                 match bearer() {
                     Bearer::Several => {
-                        let text = "there is more than one bearer credential in it";
+                        let text = "it holds different bearer credentials";
                         return Err(Refusal::BadRequest(text));
                     }
                     found @ Bearer::One(_) => Caller::Unsigned(unsigned(found), Grounds::Bearer),
@@ -188,6 +188,8 @@ impl Gateway {
                 }
             }
             Gate::Signature | Gate::SignatureOrBearer => Caller::Attributed(attribute(true)?, None),
+            // Sources are not throttled here: what fails passes anyway, so nothing is gained by trying,
+            // and who shares an address with somebody who fails elsewhere must not be turned away.
             Gate::Observed => match attribute(false) {
                 Ok(attributed) => Caller::Attributed(attributed, Some(unsigned(bearer()))),
                 Err(refusal) if refusal.judges_the_caller() => {
@@ -286,7 +288,17 @@ impl Gateway {
         let admitted = self.admit(attributed, body, arrival, facts.source).await?;
         let (plan, route) = (facts.plan, facts.route.unwrap_or_default());
         let choice = plan.credential(admitted.signed().machine(), route);
-        Ok(Permitted::check(admitted, plan.route(route), choice)?)
+        let circumstances = Circumstances {
+            client: facts.source.client,
+            now: arrival.mono,
+            quotas: &self.quotas,
+        };
+        Ok(Permitted::check(
+            admitted,
+            plan.route(route),
+            choice,
+            circumstances,
+        )?)
     }
 
     /// Steps 8 to 10: signature, the machine's state, the nonce.
@@ -303,10 +315,14 @@ impl Gateway {
         self.metrics.observe_skew(skew);
         let verified = signed.check_state(arrival.unix_seconds())?;
         let admitted = verified.claim(&*self.nonces).await?;
-        let machine = &admitted.signed().machine().id;
+        let signed = admitted.signed();
+        let machine = &signed.machine().id;
         // Behind the claim: whoever replays a captured request must not become familiar by it.
         (self.throttle).verified(source.client, machine.as_str(), arrival.mono);
         (self.metrics).observe_fresh_skew(machine, arrival.unix_seconds(), skew);
+        if signed.machine().keys.len() > 1 {
+            (self.metrics).key_used(machine, signed.key().fingerprint(), arrival.unix_seconds());
+        }
         Ok(admitted)
     }
 }
@@ -318,15 +334,5 @@ fn served_host(head: &RequestHeader, hosts: &[String]) -> Result<String, Refusal
         Ok(host.to_owned())
     } else {
         Err(Refusal::BadRequest("this host is not served here"))
-    }
-}
-
-fn not_allowed(route: &Route) -> Refusal {
-    let methods: Vec<&str> = METHODS
-        .into_iter()
-        .chain(route.methods.iter().map(String::as_str))
-        .collect();
-    Refusal::MethodNotAllowed {
-        allow: methods.join(", ").into(),
     }
 }

@@ -2,22 +2,25 @@
 //!
 //! A request meets these in order: `edge` reads it, beginning with
 //! `first_line`; `framing` refuses what has two readings;
-//! `plan` is what it is judged by; `decide` runs the checks, with `throttle` for sources that fail too often, `body`
-//! for the body and `policy` last; `recorded` is the permit that comes out, with what it carries of the `credentials`, and
+//! `plan` is what it is judged by; `decide` runs the checks, with `asked` for its route, with `throttle` for sources that fail too often, `body`
+//! for the body and `policy`, with its `quotas`, last; `recorded` is the permit that comes out, with what it carries of the `credentials`, and
 //! `open` the bare way of routes that ask for no signature, and `unsigned` that of routes which do not ask for
 //! one yet, where `bearer` finds the client's own credential;
 //! `whole_session` carries the verified body into the proxy phase; `forward` runs that phase, with
 //! `pool` to choose a server, `stamp` to build what crosses and `answer` for what comes back. `refuse` answers whoever does not
-//! get that far, and `account` writes down and counts what became of each request.
+//! get that far, and `account` writes down and counts what became of each request. `explain` asks the same
+//! questions without a request.
 
 mod account;
 mod answer;
+mod asked;
 mod bearer;
 mod body;
 mod client_address;
 mod credentials;
 mod decide;
 mod edge;
+mod explain;
 mod first_line;
 mod forward;
 mod framing;
@@ -27,6 +30,7 @@ mod origin;
 mod plan;
 mod policy;
 mod pool;
+mod quotas;
 mod recorded;
 mod refuse;
 mod request_id;
@@ -46,12 +50,16 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::edge::Edge;
+pub use self::explain::{
+    Explanation, MachineFacts, PolicyFacts, Question, RouteFacts, Verdict, explain,
+};
 pub(crate) use self::origin::{Origin, SourceKey};
 pub(crate) use self::plan::{Plan, window};
 
 use self::body::Budget;
 use self::forward::Forward;
 use self::pool::Site;
+use self::quotas::Quotas;
 use self::throttle::Throttle;
 use crate::audit::{AuditLog, TokenNames};
 use crate::auth::decision;
@@ -72,6 +80,7 @@ pub struct Gateway {
     clock: Clock,
     budget: Budget,
     throttle: Throttle,
+    quotas: Quotas,
     token_names: TokenNames,
     leaving: Leaving,
 }
@@ -148,6 +157,7 @@ impl Gateway {
         };
         let gateway = Arc::new(Gateway {
             throttle: Throttle::new(Arc::clone(&metrics)),
+            quotas: Quotas::new(),
             budget: Budget::new(config.limits.body_budget as usize, Arc::clone(&metrics)),
             plan: ArcSwap::from_pointee(Plan::new(config, &site, None)),
             site,

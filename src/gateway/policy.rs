@@ -1,7 +1,13 @@
 //! What an admitted request may not do all the same.
 
+use core::net::IpAddr;
+use std::time::Duration;
+
 use super::credentials::{Choice, Injection};
+use super::quotas::Quotas;
 use crate::auth::decision::{Admitted, Denied, Signed};
+use crate::auth::identity::Machine;
+use crate::auth::policy::{Objection, Permission};
 use crate::auth::refusal::Refusal;
 use crate::config::Route;
 
@@ -13,37 +19,76 @@ pub(super) struct Permitted {
 }
 
 /// Where Vault-like servers issue, show and revoke tokens.
-const CREDENTIAL_PATHS: [&str; 2] = ["/v1/auth", "/v1/sys"];
+pub(super) const CREDENTIAL_PATHS: [&str; 2] = ["/v1/auth", "/v1/sys"];
+
+/// Where a request comes from, and when, for its policy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Circumstances<'a> {
+    /// The address that the gateway believes it to come from.
+    pub(super) client: Option<IpAddr>,
+    /// On the monotonic clock.
+    pub(super) now: Duration,
+    /// What machines have used of their rates.
+    pub(super) quotas: &'a Quotas,
+}
 
 impl Permitted {
-    /// Checks the policy: paths at which a Vault-like backend hands out the credential that the
-    /// request carries, or mints another from it, are closed unless the operator wrote a route
-    /// that lies inside them.
+    /// Checks the policy: that of the machine, and that of the gateway, by which paths at which a Vault-like
+    /// backend hands out the credential that the request carries, or mints another from it, are closed
+    /// unless the operator wrote a route that lies inside them.
+    ///
+    /// The machine's rate comes last. It must come behind the nonce, or whoever captured one request of a
+    /// machine could use up its quota by sending that again and again; and behind the rest, so that
+    /// a request which may never pass hears so, and not that it should try again.
     ///
     /// # Errors
     ///
     /// [`Refusal::NotPermitted`]; [`Refusal::UpstreamCredential`] where the credential cannot be
-    /// had. There is no going on without it.
+    /// had (there is no going on without it); [`Refusal::Throttled`] beyond the rate.
     pub(super) fn check(
         admitted: Admitted,
         route: &Route,
         choice: Choice,
+        circumstances: Circumstances<'_>,
     ) -> Result<Permitted, Box<Denied>> {
-        let target = admitted.signed().message().target();
-        let is_open =
-            |closed: &&str| !lies_in(target, closed) || lies_in(route.inner_path(), closed);
-        if !matches!(choice, Choice::Nothing) && !CREDENTIAL_PATHS.iter().all(is_open) {
-            return Err(admitted.deny(Refusal::NotPermitted));
+        let signed = admitted.signed();
+        let (machine, message) = (signed.machine(), signed.message());
+        let (method, target) = (message.method(), message.target());
+        match Self::judge(machine, method, target, route, choice, circumstances) {
+            Ok(injection) => Ok(Permitted {
+                admitted,
+                injection,
+            }),
+            Err(refusal) => Err(admitted.deny(refusal)),
         }
+    }
+
+    /// The judgement alone, of which no permission comes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Permitted::check`].
+    pub(super) fn judge(
+        machine: &Machine,
+        method: &str,
+        target: &str,
+        route: &Route,
+        choice: Choice,
+        circumstances: Circumstances<'_>,
+    ) -> Result<Option<Injection>, Refusal> {
+        judge_machine(machine, method, target, circumstances.client)?;
         let injection = match choice {
             Choice::Nothing => None,
+            _ if is_closed(target, route) => return Err(Refusal::NotPermitted),
             Choice::Carry(injection) => Some(injection),
-            Choice::Missing => return Err(admitted.deny(Refusal::UpstreamCredential)),
+            Choice::Missing => return Err(Refusal::UpstreamCredential),
         };
-        Ok(Permitted {
-            admitted,
-            injection,
-        })
+        if let Some(rate) = machine.policy.as_ref().and_then(|policy| policy.rate) {
+            (circumstances.quotas)
+                .take(&machine.id, rate, circumstances.now)
+                .map_err(|retry_after| Refusal::Throttled { retry_after })?;
+        }
+        Ok(injection)
     }
 
     /// The credential it carries.
@@ -60,6 +105,27 @@ impl Permitted {
     pub(super) fn deny(self, refusal: Refusal) -> Box<Denied> {
         self.admitted.deny(refusal)
     }
+}
+
+/// Whether a machine may ask for this, by its own policy; `None` where it has none. What a target has
+/// behind `?` does not count.
+pub(super) fn judge_machine<'m>(
+    machine: &'m Machine,
+    method: &str,
+    target: &str,
+    client: Option<IpAddr>,
+) -> Result<Option<Permission<'m>>, Objection> {
+    let Some(policy) = &machine.policy else {
+        return Ok(None);
+    };
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    policy.judge(method, path, client).map(Some)
+}
+
+/// Whether a request that carries a credential may not go to this target on this route.
+pub(super) fn is_closed(target: &str, route: &Route) -> bool {
+    let lies_open = |closed: &&str| !lies_in(target, closed) || lies_in(route.inner_path(), closed);
+    !CREDENTIAL_PATHS.iter().all(lies_open)
 }
 
 /// Whether a path or target lies at or below `prefix`, on whole segments.

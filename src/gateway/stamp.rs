@@ -156,11 +156,28 @@ pub(super) fn unsigned_request(
     let crossed =
         |name: &HeaderName| ALLOWED.contains(name) || crossing.route.forward_headers.contains(name);
     for (name, value) in &crossing.client.headers {
-        if !crossed(name) && !is_the_gateways(name, upstream, identity) {
+        let is_cookie = *name == header::COOKIE;
+        if !crossed(name) && !is_cookie && !is_the_gateways(name, upstream, identity) {
             out.append_header(name.clone(), value.clone())?;
         }
     }
+    if !out.headers.contains_key(header::COOKIE)
+        && let Some(cookie) = cookie(&crossing.client.headers)
+    {
+        out.insert_header(header::COOKIE, cookie)?;
+    }
     Ok(out)
+}
+
+/// All cookies on one line: HTTP/2 clients send them on several (RFC 9113, section 8.2.3), which
+/// HTTP/1 does not know.
+fn cookie(headers: &HeaderMap) -> Option<HeaderValue> {
+    let lines = headers.get_all(header::COOKIE).iter();
+    let lines: Vec<&[u8]> = lines.map(HeaderValue::as_bytes).collect();
+    match lines[..] {
+        [] => None,
+        _ => HeaderValue::from_bytes(&lines.join(&b"; "[..])).ok(),
+    }
 }
 
 /// Whether only the gateway sets a header of this name on the way to the upstream, or makes it anew.

@@ -8,6 +8,7 @@ use std::sync::{PoisonError, RwLock};
 use prometheus::{IntGauge, IntGaugeVec};
 
 use super::declare::Declare;
+use crate::auth::identity::{Fingerprint, Machine};
 
 /// Most machines with series of their own. Each takes some 200 bytes of every scrape; a fleet that
 /// is larger is better looked at in the audit trail.
@@ -20,12 +21,15 @@ const OUTLIER: u64 = 10;
 pub(super) struct Machines {
     last_used: IntGaugeVec,
     skew: IntGaugeVec,
+    key_used: IntGaugeVec,
     known: RwLock<HashMap<String, Known>>,
 }
 
 struct Known {
     last_used: IntGauge,
     is_off: AtomicBool,
+    /// Of machines with several keys: those that they have used.
+    keys: Vec<(Fingerprint, IntGauge)>,
 }
 
 impl Machines {
@@ -40,6 +44,11 @@ impl Machines {
                 "machine_skew_seconds",
                 "The gateway's clock minus the timestamp of a machine's last accepted request, where that is 10 seconds or more, of the same machines.",
                 &["machine"],
+            )?,
+            key_used: declare.gauges(
+                "machine_key_last_used_timestamp_seconds",
+                "Unix time of the last accepted request that was signed with this key, of the same machines, where they have several.",
+                &["machine", "key"],
             )?,
             known: RwLock::default(),
         })
@@ -59,6 +68,7 @@ impl Machines {
             known.entry(machine.to_owned()).or_insert_with(|| Known {
                 last_used: self.last_used.with_label_values(&[machine]),
                 is_off: AtomicBool::new(false),
+                keys: Vec::new(),
             });
         }
         self.note(machine, now, skew);
@@ -82,12 +92,52 @@ impl Machines {
         true
     }
 
+    /// Notes with which of its keys a machine with several has signed an accepted request. It has a
+    /// series already, or there is no room for one.
+    pub(super) fn key_used(&self, machine: &str, key: Fingerprint, now: u64) {
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(known) = known.get(machine) else {
+                return;
+            };
+            let series = known.keys.iter().find(|(known, _)| *known == key);
+            if let Some((_, series)) = series {
+                return series.set(now);
+            }
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get_mut(machine)
+            && known.keys.len() < Machine::MAX_KEYS
+            && known.keys.iter().all(|(known, _)| *known != key)
+        {
+            let series = (self.key_used).with_label_values(&[machine, &key.to_string()]);
+            series.set(now);
+            known.keys.push((key, series));
+        }
+    }
+
+    /// Takes away the series of the keys of a machine that has others now.
+    pub(super) fn forget_keys(&self, machine: &str) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get_mut(machine) {
+            self.drop_keys(machine, known);
+        }
+    }
+
     /// Takes away the series of a machine that is gone.
     pub(super) fn forget(&self, machine: &str) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.remove(machine).is_some() {
+        if let Some(mut known) = known.remove(machine) {
+            self.drop_keys(machine, &mut known);
             let _ = self.last_used.remove_label_values(&[machine]);
             let _ = self.skew.remove_label_values(&[machine]);
+        }
+    }
+
+    fn drop_keys(&self, machine: &str, known: &mut Known) {
+        for (key, _) in known.keys.drain(..) {
+            let _ = (self.key_used).remove_label_values(&[machine, &key.to_string()]);
         }
     }
 }
@@ -143,5 +193,52 @@ mod tests {
         assert_eq!(count("skew_seconds{"), LISTED - 1);
         machines.seen("late", NOW, 0);
         assert_eq!(count("{machine=\"late\"}"), 1);
+    }
+
+    fn fingerprint(seed: u8) -> Fingerprint {
+        let key = ed25519_dalek::SigningKey::from_bytes(&[seed; 32]).verifying_key();
+        let key = crate::auth::identity::PublicKey::from_bytes(key.as_bytes());
+        key.unwrap().fingerprint()
+    }
+
+    #[test]
+    fn a_key_has_a_series_from_its_first_use_until_the_machine_has_others() {
+        let (machines, registry) = machines();
+        machines.seen("web-1", NOW, 0);
+        machines.key_used("web-1", fingerprint(1), NOW);
+        machines.key_used("web-1", fingerprint(2), NOW);
+        machines.key_used("web-1", fingerprint(2), NOW + 1);
+        let count = || {
+            page(&registry)
+                .matches("machine_key_last_used_timestamp_seconds{")
+                .count()
+        };
+        assert_eq!(count(), 2);
+        let series = format!("key=\"{}\",machine=\"web-1\"}} 1800000001", fingerprint(2));
+        assert!(page(&registry).contains(&series), "{}", page(&registry));
+        machines.forget_keys("web-1");
+        assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn a_machine_without_a_series_gets_none_for_its_keys() {
+        let (machines, registry) = machines();
+        machines.key_used("web-1", fingerprint(1), NOW);
+        assert_eq!(page(&registry), "");
+    }
+
+    #[test]
+    fn keys_have_as_many_series_as_a_machine_may_have_keys() {
+        let (machines, registry) = machines();
+        machines.seen("web-1", NOW, 0);
+        for seed in 0..20 {
+            machines.key_used("web-1", fingerprint(seed), NOW);
+        }
+        let count = page(&registry)
+            .matches("machine_key_last_used_timestamp_seconds{")
+            .count();
+        assert_eq!(count, Machine::MAX_KEYS);
+        machines.forget("web-1");
+        assert!(!page(&registry).contains("web-1"));
     }
 }

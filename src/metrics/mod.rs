@@ -27,7 +27,7 @@ use self::configured::Configured;
 use self::declare::Declare;
 use self::machines::Machines;
 use self::recent::Recent;
-use crate::auth::identity::MachineId;
+use crate::auth::identity::{Fingerprint, MachineId};
 use crate::auth::refusal::Code;
 
 pub use backend::curve25519_backend;
@@ -236,6 +236,16 @@ impl Metrics {
     pub fn observe_fresh_skew(&self, machine: &MachineId, now: u64, seconds: i64) {
         self.recent_skews.add(seconds);
         self.machines.seen(machine.as_str(), now, seconds);
+    }
+
+    /// Notes with which of its keys a machine that has several has signed an accepted request.
+    pub fn key_used(&self, machine: &MachineId, key: Fingerprint, now: u64) {
+        self.machines.key_used(machine.as_str(), key, now);
+    }
+
+    /// Takes away the series of the keys of a machine that has other keys now.
+    pub fn machine_keys_changed(&self, machine: &MachineId) {
+        self.machines.forget_keys(machine.as_str());
     }
 
     /// Takes away the series of a machine that is not in the registry any more.

@@ -49,7 +49,6 @@ fn metrics() -> Metrics {
         metrics.upstream(upstream);
     }
     metrics.credential("upstream:secrets");
-    metrics.open_until([("/v1", "observe", 1_800_000_000)].into_iter());
     metrics
 }
 
@@ -160,6 +159,8 @@ fn the_names_and_types_are_those_of_the_contract() {
     let metrics = metrics();
     // The series of machines come with their first accepted requests.
     metrics.observe_fresh_skew(&machine(), 1_800_000_000, 60);
+    // And those of open routes with the configuration that opens them.
+    metrics.open_until([("/v1", "observe", 1_800_000_000)].into_iter());
     let page = Page::of(&metrics);
     let types: Vec<_> = page.types.iter().map(|(n, t)| (&n[..], &t[..])).collect();
     assert_eq!(types, CONTRACT);
@@ -177,7 +178,7 @@ fn every_series_exists_at_zero_before_anything_happened() {
 fn every_combination_of_route_outcome_and_auth_is_there() {
     let page = Page::of(&metrics());
     let requests = page.samples.keys().filter(|s| s.contains("requests_total"));
-    assert_eq!(requests.count(), 3 * 3 * 2);
+    assert_eq!(requests.count(), 3 * 4 * 3);
 }
 
 #[test]
@@ -398,4 +399,46 @@ fn steps_of_the_clock_are_counted() {
     let metrics = metrics();
     metrics.clock_stepped();
     assert_eq!(Page::of(&metrics).value("clock_steps_total"), 1.0);
+}
+
+#[test]
+fn every_code_has_a_series_of_requests_that_passed_all_the_same() {
+    let metrics = metrics();
+    for code in Code::ALL {
+        metrics.observed(code);
+        let page = Page::of(&metrics);
+        let series = |family: &str| format!("{family}{{code=\"{}\"}}", code.as_str());
+        assert_eq!(page.value(&series("observed_total")), 1.0);
+        assert_eq!(page.value(&series("refusals_total")), 0.0);
+    }
+}
+
+#[test]
+fn a_route_that_is_open_until_a_date_shows_it_and_one_that_is_no_more_does_not() {
+    let metrics = metrics();
+    let series = r#"route_open_until_timestamp_seconds{mode="bearer",route="/v1"}"#;
+    metrics.open_until([("/", "observe", 1), ("/v1", "bearer", 1_800_000_000)].into_iter());
+    assert_eq!(Page::of(&metrics).value(series), 1_800_000_000.0);
+    metrics.open_until(std::iter::empty());
+    let shown = metrics
+        .render()
+        .contains("route_open_until_timestamp_seconds{");
+    assert!(!shown, "the route enforces now");
+}
+
+#[test]
+fn what_passed_without_a_signature_is_counted_apart() {
+    let route = metrics().route("/v1");
+    for (outcome, auth) in [
+        (Outcome::Forwarded, Auth::Bearer),
+        (Outcome::Failed, Auth::Bearer),
+        (Outcome::Observed, Auth::None),
+        (Outcome::Observed, Auth::Bearer),
+    ] {
+        route.request(outcome, auth);
+    }
+    assert_eq!(route.unsigned(), 4);
+    route.request(Outcome::Forwarded, Auth::Signature);
+    route.request(Outcome::Refused, Auth::None);
+    assert_eq!(route.unsigned(), 4);
 }

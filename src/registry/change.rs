@@ -15,9 +15,9 @@ pub struct Change {
     pub added: Vec<MachineId>,
     /// Machines that are gone.
     pub removed: Vec<MachineId>,
-    /// Machines with other keys than before, whatever else changed in them.
+    /// Machines with other keys than before, or other dates of them, whatever else changed in them.
     pub keys_changed: Vec<MachineId>,
-    /// Machines with the same keys, in which something else changed: disabled, enabled, another name or date.
+    /// Machines with the same keys, in which something else changed: disabled, enabled, another name, date or policy.
     pub otherwise_changed: Vec<MachineId>,
 }
 

@@ -3,10 +3,15 @@
 //! They go by indentation, so the caller must parse the result and see that it differs from the
 //! old registry in that machine alone.
 
+mod keys;
+
 use serde_json::json;
+
+pub use keys::{NewKey, rotate};
 
 use super::key_format;
 use super::outline::{Item, Outline};
+use super::removed::Tombstone;
 use crate::config::instant;
 
 /// Why a text cannot be edited, and what to do by hand.
@@ -33,6 +38,14 @@ pub struct NewMachine<'m> {
     pub not_before: Option<u64>,
     /// Unix seconds.
     pub expires: Option<u64>,
+    /// The groups it is in.
+    pub groups: &'m [String],
+    /// Its own rules.
+    pub allow: &'m [String],
+    /// Its own networks.
+    pub cidrs: &'m [String],
+    /// Requests a minute.
+    pub rate: Option<u32>,
 }
 
 impl NewMachine<'_> {
@@ -52,6 +65,16 @@ impl NewMachine<'_> {
             lines.extend(value.map(|value| format!("{key}: {}", json!(value))));
         }
         lines.push(format!("public_keys: {}", json!(keys)));
+        for (key, list) in [
+            ("groups", self.groups),
+            ("allow", self.allow),
+            ("cidrs", self.cidrs),
+        ] {
+            if !list.is_empty() {
+                lines.push(format!("{key}: {}", json!(list)));
+            }
+        }
+        lines.extend((self.rate).map(|rate| format!("rate: {{ per_minute: {rate} }}")));
         lines
     }
 }
@@ -62,12 +85,39 @@ impl NewMachine<'_> {
 ///
 /// The list is not a block list or `[]`.
 pub fn add(text: &str, machine: &NewMachine<'_>) -> Result<String, CannotEdit> {
-    let outline = outline(text)?;
+    Ok(append(&outline(text, "machines")?, &machine.lines()))
+}
+
+/// The text with a machine more among those that were removed.
+///
+/// # Errors
+///
+/// There is such a list, and it is not a block list or `[]`.
+pub fn bury(text: &str, tombstone: &Tombstone) -> Result<String, CannotEdit> {
+    let keys: Vec<String> = tombstone.keys.iter().map(key_format::to_base64).collect();
+    let lines = [
+        format!("id: {}", json!(tombstone.id.as_str())),
+        format!("at: {}", json!(instant::to_text(tombstone.at))),
+        format!("public_keys: {}", json!(keys)),
+    ];
+    if text.lines().any(|line| line.starts_with("removed:")) {
+        return Ok(append(&outline(text, "removed")?, &lines));
+    }
+    let end = line_end(&outline(text, "machines")?);
+    let gap = if text.ends_with('\n') { "" } else { end };
+    let text = format!(
+        "{text}{gap}{end}# Machines that were removed: nobody else gets their ids and keys.{end}removed: []{end}"
+    );
+    Ok(append(&outline(&text, "removed")?, &lines))
+}
+
+/// The text with one item more, at the end of the list.
+fn append(outline: &Outline<'_>, entry: &[String]) -> String {
     let last = outline.items.last();
     let (dash, keys) = last.map_or((2, 4), |item| (item.dash, item.keys.max(item.dash + 2)));
-    let end = line_end(&outline);
+    let end = line_end(outline);
     let mut block = String::new();
-    for (index, line) in machine.lines().iter().enumerate() {
+    for (index, line) in entry.iter().enumerate() {
         let indent = if index == 0 {
             format!("{:dash$}-{:gap$}", "", "", gap = keys - dash - 1)
         } else {
@@ -87,7 +137,7 @@ pub fn add(text: &str, machine: &NewMachine<'_>) -> Result<String, CannotEdit> {
         lines[at - 1].push_str(end);
     }
     lines.insert(at, block);
-    Ok(lines.concat())
+    lines.concat()
 }
 
 /// The text without the machine. Comments beside it stay: they may be about its neighbours.
@@ -96,7 +146,7 @@ pub fn add(text: &str, machine: &NewMachine<'_>) -> Result<String, CannotEdit> {
 ///
 /// The machine is not a block of its own.
 pub fn remove(text: &str, id: &str) -> Result<String, CannotEdit> {
-    let outline = outline(text)?;
+    let outline = outline(text, "machines")?;
     let item = find(&outline, id)?;
     let mut lines: Vec<String> = outline.lines.iter().copied().map(str::to_owned).collect();
     lines.drain(item.lines.clone());
@@ -113,7 +163,7 @@ pub fn remove(text: &str, id: &str) -> Result<String, CannotEdit> {
 ///
 /// The machine is not a block of its own, or its `enabled` is neither `true` nor `false`.
 pub fn set_enabled(text: &str, id: &str, enabled: bool) -> Result<String, CannotEdit> {
-    let outline = outline(text)?;
+    let outline = outline(text, "machines")?;
     let item = find(&outline, id)?;
     let mut lines: Vec<String> = outline.lines.iter().copied().map(str::to_owned).collect();
     match (
@@ -138,19 +188,18 @@ pub fn set_enabled(text: &str, id: &str, enabled: bool) -> Result<String, Cannot
     Ok(lines.concat())
 }
 
-fn outline(text: &str) -> Result<Outline<'_>, CannotEdit> {
-    Outline::of(text)
+fn outline<'t>(text: &'t str, list: &str) -> Result<Outline<'t>, CannotEdit> {
+    Outline::of(text, list)
         .filter(|outline| match outline.after_head() {
             "" => !outline.items.is_empty(),
             "[]" => outline.items.is_empty(),
             _ => false,
         })
         .ok_or_else(|| {
-            CannotEdit(
-                "the machines are not written as a block list (a line `machines:`, then a line `- id: ..` for \
+            CannotEdit(format!(
+                "the {list} are not written as a block list (a line `{list}:`, then a line `- id: ..` for \
                  each); edit the file by hand, or write them so"
-                    .into(),
-            )
+            ))
         })
 }
 
@@ -264,6 +313,10 @@ machines:
             keys: &[[7; 32], [8; 32]],
             not_before: Some(0),
             expires: Some(86_400),
+            groups: &["true".into()],
+            allow: &["GET /a/*".into()],
+            cidrs: &["10.0.0.0/8".into()],
+            rate: Some(60),
         };
         let added = add("machines: []\n", &machine).unwrap();
         let lines: Vec<&str> = added.lines().map(str::trim).collect();
@@ -277,6 +330,15 @@ machines:
                 r#"credential: "team-a""#,
                 r#"not_before: "1970-01-01T00:00:00Z""#,
                 r#"expires: "1970-01-02T00:00:00Z""#,
+            ]
+        );
+        assert_eq!(
+            lines[9..],
+            [
+                r#"groups: ["true"]"#,
+                r#"allow: ["GET /a/*"]"#,
+                r#"cidrs: ["10.0.0.0/8"]"#,
+                "rate: { per_minute: 60 }",
             ]
         );
     }
@@ -311,6 +373,43 @@ machines:
     fn remove_of_the_last_machine_leaves_an_empty_list() {
         let removed = remove("machines: # all\n  - id: a\n    name: b\n# end\n", "a").unwrap();
         assert_eq!(removed, "machines: [] # all\n# end\n");
+    }
+
+    fn tombstone(id: &str) -> Tombstone {
+        Tombstone {
+            id: crate::auth::identity::MachineId::parse(id).unwrap(),
+            keys: [[7; 32]].into(),
+            at: 86_400,
+        }
+    }
+
+    #[test]
+    fn the_first_that_is_buried_makes_the_list_at_the_end_of_the_file() {
+        for file in [FILE, FILE.trim_end()] {
+            let buried = bury(file, &tombstone("c")).unwrap();
+            let block = format!(
+                "removed:\n  - id: \"c\"\n    at: \"1970-01-02T00:00:00Z\"\n    public_keys: [\"{KEY}\"]\n"
+            );
+            assert!(
+                buried.starts_with(FILE) && buried.ends_with(&block),
+                "{buried}"
+            );
+        }
+    }
+
+    #[test]
+    fn further_ones_follow_it() {
+        let one = bury(FILE, &tombstone("c")).unwrap();
+        let two = bury(&one, &tombstone("d")).unwrap();
+        assert!(two.starts_with(&one), "{two}");
+        assert!(bury("machines: []\nremoved: [{id: a}]\n", &tombstone("d")).is_err());
+    }
+
+    #[test]
+    fn a_machine_is_added_before_what_follows_the_list() {
+        let text = "machines:\n  - id: a\n\nremoved: []\n";
+        let added = add(text, &new_machine("c")).unwrap();
+        assert!(added.ends_with("]\n\nremoved: []\n"), "{added}");
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The costly part of a load: is every key of the file a point that may be trusted, and does each belong to
 //! one machine?
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::thread;
 
 use super::Registry;
-use super::fields::Claim;
+use super::claims::Claim;
+use super::parse::{Key, Section};
 use super::report::Report;
 use crate::auth::identity::{KeyError, PublicKey};
 
@@ -18,7 +19,8 @@ const KEYS_WORTH_A_THREAD: usize = 16;
 pub(super) type CheckKey<'c> = dyn Fn(&[u8; 32]) -> Result<PublicKey, KeyError> + Sync + 'c;
 
 /// The keys of the claims, in their order; a key that is refused is missing, and in the report. What the
-/// previous registry holds has been checked before and is not checked again.
+/// previous registry holds has been checked before and is not checked again: of removed machines then not
+/// even the point is there, which nobody needs.
 pub(super) fn check(
     claims: &[Claim],
     previous: Option<&Registry>,
@@ -30,23 +32,29 @@ pub(super) fn check(
         .into_iter()
         .flat_map(Registry::machines)
         .flat_map(|machine| machine.keys.iter())
-        .map(|key| (key.as_bytes(), key))
+        .map(|key| (key.public.as_bytes(), &key.public))
         .collect();
+    let removed: HashSet<&[u8; 32]> = previous
+        .into_iter()
+        .flat_map(Registry::removed)
+        .flat_map(|tombstone| tombstone.keys.iter())
+        .collect();
+    let is_removed =
+        |claim: &Claim| claim.at.section == Section::Removed && removed.contains(&claim.key);
     let mut keys: Vec<Option<PublicKey>> = claims
         .iter()
         .map(|claim| known.get(&claim.key).copied().copied())
         .collect();
-    let fresh: Vec<usize> = (0..claims.len()).filter(|&at| keys[at].is_none()).collect();
+    let is_fresh = |at: &usize| keys[*at].is_none() && !is_removed(&claims[*at]);
+    let fresh: Vec<usize> = (0..claims.len()).filter(is_fresh).collect();
     let checked = on_all_cores(&fresh, |&at| check_key(&claims[at].key));
     for (at, result) in fresh.into_iter().zip(checked) {
         match result {
             Ok(key) => keys[at] = Some(key),
             Err(error) => {
-                let Claim {
-                    position, index, ..
-                } = claims[at];
+                let Claim { at, index, .. } = claims[at];
                 let text = format!("{error}; make a new key with `countersign keygen`");
-                report.public_key(position, index, text);
+                report.item(at, Key::PublicKeys, index, text);
             }
         }
     }
@@ -55,18 +63,25 @@ pub(super) fn check(
 
 /// `X-Machine-Id` is not signed: two machines with one key could each replay the other's requests once.
 fn refuse_shared_keys(claims: &[Claim], report: &mut Report<'_>) {
-    let mut owners: HashMap<&[u8; 32], usize> = HashMap::with_capacity(claims.len());
+    let mut owners = HashMap::with_capacity(claims.len());
     for claim in claims {
-        let Some(owner) = owners.insert(&claim.key, claim.position) else {
+        let Some(owner) = owners.insert(&claim.key, claim.at) else {
             continue;
         };
-        let text = if owner == claim.position {
-            "the same key is listed twice; remove one".to_owned()
-        } else {
-            let owner = report.whereabouts(owner);
-            format!("the key belongs to {owner} already; a key may belong to one machine only")
+        let place = || report.whereabouts(owner);
+        let text = match (owner.section, claim.at.section) {
+            _ if owner == claim.at => "the same key is listed twice; remove one".to_owned(),
+            (Section::Removed, Section::Machines) => format!(
+                "the key was that of {}, and old records name it; make a new key, or take that entry out \
+                 of `removed` if this is the same machine",
+                place()
+            ),
+            _ => format!(
+                "the key belongs to {} already; a key may belong to one machine only",
+                place()
+            ),
         };
-        report.public_key(claim.position, claim.index, text);
+        report.item(claim.at, Key::PublicKeys, claim.index, text);
     }
 }
 

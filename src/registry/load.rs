@@ -6,13 +6,16 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::fields::{self, describe};
+use super::fields;
 use super::keys::{self, CheckKey};
 use super::mistakes::Mistakes;
 use super::node::Node;
-use super::parse::{self, Entry};
+use super::parse::{self, Entry, Section};
+use super::removed::Tombstone;
 use super::report::Report;
+use super::values::describe;
 use super::{ById, Registry};
+use crate::auth::identity::MachineKey;
 
 /// Largest registry file, in bytes: a third of a million machines with every field. While it is read, YAML takes
 /// some thirteen times its text in memory (measured), so this is also what keeps a wrong file name from
@@ -76,54 +79,92 @@ pub(super) fn build(
         let line = error.location().map(|place| place.line());
         Mistakes::only(file, line, format!("the file is not usable YAML: {error}"))
     })?;
-    let (entries, strange) = entries(file, document)?;
+    let (lists, strange) = lists(file, document)?;
+    let entries = lists.each_ref().map(Vec::as_slice);
 
-    let mut report = Report::new(file, text, &entries);
+    let mut report = Report::new(file, text, entries);
     for strange in &strange {
-        report.file(describe(strange, "machines"));
+        report.file(describe(strange, KNOWN));
     }
-    let fields = fields::check(&entries, &mut report);
+    let fields = fields::check(entries, &mut report);
     let keys = keys::check(&fields.claims, previous, check_key, &mut report);
     report.finish()?;
 
     let machines = fields.drafts.into_iter().map(|draft| {
         let mut machine = draft.machine;
-        machine.keys = keys[draft.claims].iter().flatten().copied().collect();
+        let with_dates = |at: usize| {
+            keys[at].map(|public| MachineKey {
+                public,
+                validity: fields.claims[at].validity,
+            })
+        };
+        machine.keys = draft.claims.filter_map(with_dates).collect();
         match previous.and_then(|previous| previous.find(machine.id.as_str())) {
             Some(same) if **same == machine => ById(same.clone()),
             _ => ById(machine.into()),
         }
     });
+    let machines = machines.collect();
+    let removed = fields.removed.into_iter().map(|buried| Tombstone {
+        id: buried.id,
+        at: buried.at,
+        keys: (fields.claims[buried.claims].iter())
+            .map(|claim| claim.key)
+            .collect(),
+    });
     Ok(Registry {
-        machines: machines.collect(),
+        machines,
+        groups: fields.groups,
+        removed: removed.collect(),
         digest: Sha256::digest(bytes).into(),
     })
 }
 
-/// The items of `machines`, and the keys beside it that do not belong there.
-fn entries(
+/// The keys of the document, for people.
+const KNOWN: &str = "machines, groups, removed";
+
+/// The items of each list, and the keys beside them that do not belong there.
+fn lists(
     file: &Path,
     document: parse::File,
-) -> Result<(Vec<Entry>, Vec<parse::Strange>), Mistakes> {
+) -> Result<([Vec<Entry>; Section::ALL.len()], Vec<parse::Strange>), Mistakes> {
     const NONE: &str = "for a registry without machines write `machines: []`";
     let refuse = |text: String| Err(Mistakes::only(file, None, text));
     let top = match document {
         Node::Mapping(top) => top,
         Node::Nothing => return refuse(format!("the file is empty; {NONE}")),
-        _ => return refuse("the file must be a mapping with the one key `machines`".into()),
+        _ => return refuse("the file must be a mapping with the key `machines`".into()),
     };
-    let problem = match top.machines {
-        Some(Node::List(list)) => return Ok((list.0, top.strange)),
-        Some(Node::Nothing) => format!("there is nothing under `machines`; {NONE}"),
-        Some(_) => "`machines` must be a list, one `- id: ..` after the other".into(),
-        None => format!("the key `machines` is missing; {NONE}"),
-    };
-    let mut mistakes = Mistakes::only(file, None, problem);
-    for strange in &top.strange {
-        let text = describe(strange, "machines");
+    let mut problems = Vec::new();
+    let mut lists = [const { Vec::new() }; Section::ALL.len()];
+    for (section, found) in Section::ALL.into_iter().zip(top.sections) {
+        let (name, is_required) = (section.as_str(), section == Section::Machines);
+        problems.push(match found {
+            Some(Node::List(list)) => {
+                lists[section as usize] = list.0;
+                continue;
+            }
+            None if !is_required => continue,
+            None => format!("the key `{name}` is missing; {NONE}"),
+            Some(Node::Nothing) if is_required => {
+                format!("there is nothing under `{name}`; {NONE}")
+            }
+            Some(Node::Nothing) => format!("there is nothing under `{name}`; remove the key"),
+            Some(_) if is_required => {
+                format!("`{name}` must be a list, one `- id: ..` after the other")
+            }
+            Some(_) => format!("`{name}` must be a list"),
+        });
+    }
+    if problems.is_empty() {
+        return Ok((lists, top.strange));
+    }
+    problems.extend(top.strange.iter().map(|strange| describe(strange, KNOWN)));
+    let mut mistakes = Mistakes::none_yet(file);
+    for text in problems {
         mistakes.push(super::mistakes::Mistake {
             line: None,
-            machine: None,
+            entry: None,
             key: None,
             text,
         });

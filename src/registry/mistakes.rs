@@ -17,8 +17,8 @@ pub struct Mistakes {
 pub struct Mistake {
     /// The line in the file, counted from 1, where it is known.
     pub line: Option<usize>,
-    /// The machine, by its id or, where it has none, by its position: `"web-1"`, `machine no. 3`.
-    pub machine: Option<String>,
+    /// The machine or group, by its id or, where it has none, by its position: `"web-1"`, `machine no. 3`.
+    pub entry: Option<String>,
     /// The key, as written in the file: `public_keys[1]`.
     pub key: Option<String>,
     /// What is wrong, and what to do.
@@ -43,7 +43,7 @@ impl Mistakes {
         let mut mistakes = Mistakes::none_yet(file);
         mistakes.push(Mistake {
             line,
-            machine: None,
+            entry: None,
             key: None,
             text: text.into(),
         });
@@ -101,7 +101,7 @@ impl fmt::Display for Mistakes {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for place in [&self.machine, &self.key].into_iter().flatten() {
+        for place in [&self.entry, &self.key].into_iter().flatten() {
             write!(f, "{place}: ")?;
         }
         f.write_str(&self.text)
@@ -128,7 +128,7 @@ mod tests {
     fn mistake(text: &str) -> Mistake {
         Mistake {
             line: Some(7),
-            machine: Some(quoted("web-1")),
+            entry: Some(quoted("web-1")),
             key: Some("public_keys[0]".into()),
             text: text.into(),
         }

@@ -1,13 +1,15 @@
 //! The machines that may act: `machines.yaml` -> checked machines; a reload that fails keeps the last good
 //! ones.
 //!
-//! In the order of a load: `load` reads the file in bounded memory; `parse` takes it as it stands there; `fields`
-//! checks each machine (its keys in their four [spellings](key_format), its dates); `keys` checks the keys
+//! In the order of a load: `load` reads the file in bounded memory; `parse` takes it as it stands there; `removed`
+//! reads who is gone and `fields` checks each machine, with `values` for what stands under its keys, `claims` for the
+//! public keys in their four [spellings](key_format) and `policies` for what it may do; `keys` checks the keys
 //! on all cores; `report` tells all [`Mistakes`] together. The result is a [`Registry`], which nothing changes any
 //! more. A [`RegistryStore`] holds the current one, and [`watch`](crate::watch) says when the file has changed. For edits
 //! there are [`edit`], which works on the text, and [`replace`], which puts it in place.
 
 mod change;
+mod claims;
 pub mod edit;
 mod fields;
 pub mod key_format;
@@ -17,9 +19,12 @@ mod mistakes;
 mod node;
 pub(crate) mod outline;
 mod parse;
+mod policies;
+mod removed;
 pub mod replace;
 mod report;
 mod store;
+mod values;
 
 #[cfg(test)]
 mod fixtures;
@@ -37,12 +42,16 @@ use crate::auth::identity::{Machine, PublicKey};
 pub use change::Change;
 pub use load::MAX_FILE;
 pub use mistakes::{Mistake, Mistakes};
+pub use policies::{Group, Terms, combine};
+pub use removed::Tombstone;
 pub use store::{Losses, RegistryStore};
 
 /// All machines of one registry file, every one of them checked. It never changes; a reload makes another one.
 #[derive(Default)]
 pub struct Registry {
     machines: HashSet<ById>,
+    groups: Box<[Group]>,
+    removed: Box<[Tombstone]>,
     digest: [u8; 32],
 }
 
@@ -77,6 +86,16 @@ impl Registry {
     /// All machines, in no order.
     pub fn machines(&self) -> impl Iterator<Item = &Arc<Machine>> {
         self.machines.iter().map(|entry| &entry.0)
+    }
+
+    /// The groups that machines may be in, in the order of the file.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The machines that were removed, in the order of the file.
+    pub fn removed(&self) -> &[Tombstone] {
+        &self.removed
     }
 
     /// How many machines there are.

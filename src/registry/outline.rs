@@ -11,7 +11,7 @@ use std::ops::Range;
 pub(crate) struct Outline<'t> {
     /// All lines, each with its line end.
     pub(crate) lines: Vec<&'t str>,
-    /// The index of the line `machines:`.
+    /// The index of the line `machines:`, or of the key of another list.
     pub(crate) head: usize,
     /// The items of the list, in the order of the file.
     pub(crate) items: Vec<Item>,
@@ -29,13 +29,14 @@ pub(crate) struct Item {
 }
 
 impl<'t> Outline<'t> {
-    /// Outlines a file. `None` if there is not exactly one line that starts with `machines:`.
-    pub(crate) fn of(text: &'t str) -> Option<Outline<'t>> {
+    /// Outlines the list under `key`. `None` if there is not exactly one line that starts with it.
+    pub(crate) fn of(text: &'t str, key: &str) -> Option<Outline<'t>> {
         let lines: Vec<&str> = text.split_inclusive('\n').collect();
-        let mut heads = lines
-            .iter()
-            .enumerate()
-            .filter(|(_, line)| line.starts_with("machines:"));
+        let starts = |line: &str| {
+            line.strip_prefix(key)
+                .is_some_and(|rest| rest.starts_with(':'))
+        };
+        let mut heads = lines.iter().enumerate().filter(|(_, line)| starts(line));
         let (head, _) = heads.next()?;
         if heads.next().is_some() {
             return None;
@@ -44,9 +45,11 @@ impl<'t> Outline<'t> {
         Some(Outline { lines, head, items })
     }
 
-    /// What follows `machines:` on its line, without a comment.
+    /// What follows the key of the list on its line, without a comment.
     pub(crate) fn after_head(&self) -> &'t str {
-        without_comment(&self.lines[self.head]["machines:".len()..]).trim()
+        let line = self.lines[self.head];
+        let behind = line.find(':').map_or("", |colon| &line[colon + 1..]);
+        without_comment(behind).trim()
     }
 
     /// The index of the line of `item` on which `key` starts.
@@ -116,12 +119,12 @@ fn first_key(content: &str) -> Option<usize> {
     (column < content.len() && !content[column..].starts_with('#')).then_some(column)
 }
 
-fn indentation(line: &str) -> usize {
+pub(super) fn indentation(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
 }
 
 /// A `#` starts a comment at the start or after white space, outside quotes.
-fn without_comment(value: &str) -> &str {
+pub(super) fn without_comment(value: &str) -> &str {
     let mut quote = None;
     let mut before = ' ';
     for (index, c) in value.char_indices() {
@@ -162,7 +165,7 @@ other: 1
 
     /// The first line of each item, and the line after its last.
     fn lines_of(text: &str) -> Vec<[usize; 2]> {
-        let items = Outline::of(text).unwrap().items.into_iter();
+        let items = Outline::of(text, "machines").unwrap().items.into_iter();
         items
             .map(|item| [item.lines.start, item.lines.end])
             .collect()
@@ -175,7 +178,7 @@ other: 1
 
     #[test]
     fn keys_are_found_on_the_dash_line_and_below() {
-        let outline = Outline::of(FILE).unwrap();
+        let outline = Outline::of(FILE, "machines").unwrap();
         let (a, b) = (&outline.items[0], &outline.items[1]);
         assert_eq!(outline.line_of(a, "id"), Some(3));
         assert_eq!(outline.line_of(a, "public_keys"), Some(5));
@@ -185,14 +188,14 @@ other: 1
 
     #[test]
     fn a_value_comes_without_its_comment() {
-        let outline = Outline::of(FILE).unwrap();
+        let outline = Outline::of(FILE, "machines").unwrap();
         assert_eq!(outline.value_of(&outline.items[0], "enabled"), Some("true"));
         assert_eq!(outline.value_of(&outline.items[1], "id"), Some("\"b # c\""));
     }
 
     #[test]
     fn a_dash_in_a_block_scalar_is_no_item() {
-        assert_eq!(Outline::of(FILE).unwrap().items.len(), 2);
+        assert_eq!(Outline::of(FILE, "machines").unwrap().items.len(), 2);
     }
 
     #[test]
@@ -212,31 +215,31 @@ other: 1
     #[test]
     fn windows_line_ends_are_line_ends() {
         let text = "machines:\r\n  - id: a\r\n    name: b\r\n";
-        let outline = Outline::of(text).unwrap();
+        let outline = Outline::of(text, "machines").unwrap();
         assert_eq!(outline.value_of(&outline.items[0], "name"), Some("b"));
     }
 
     #[test]
     fn an_empty_flow_list_has_no_items() {
-        let outline = Outline::of("machines: []  # none yet\n").unwrap();
+        let outline = Outline::of("machines: []  # none yet\n", "machines").unwrap();
         assert_eq!(outline.after_head(), "[]");
         assert!(outline.items.is_empty());
     }
 
     #[test]
     fn without_a_machines_line_there_is_no_outline() {
-        assert!(Outline::of("{machines: []}\n").is_none());
-        assert!(Outline::of("").is_none());
+        assert!(Outline::of("{machines: []}\n", "machines").is_none());
+        assert!(Outline::of("", "machines").is_none());
     }
 
     #[test]
     fn two_machines_lines_are_no_outline() {
-        assert!(Outline::of("machines: []\nmachines: []\n").is_none());
+        assert!(Outline::of("machines: []\nmachines: []\n", "machines").is_none());
     }
 
     #[test]
     fn a_key_is_not_found_by_its_beginning() {
-        let outline = Outline::of("machines:\n- identity: a\n").unwrap();
+        let outline = Outline::of("machines:\n- identity: a\n", "machines").unwrap();
         assert_eq!(outline.line_of(&outline.items[0], "id"), None);
     }
 
@@ -247,7 +250,7 @@ other: 1
             "machines:\n -\n\t- é",
             "machines:\n - é\n   é: x\n  é",
         ] {
-            let outline = Outline::of(text).unwrap();
+            let outline = Outline::of(text, "machines").unwrap();
             for item in &outline.items {
                 assert_eq!(outline.line_of(item, "id"), None);
             }

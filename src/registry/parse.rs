@@ -8,39 +8,94 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::node::{FieldList, Item, Node};
+use super::load::MAX_FILE;
+use super::node::{FieldList, Item, Node, Small, Weight};
 
-/// Most machines in one file. It is ten times what one gateway is built for, and keeps a small file that
-/// repeats itself by aliases from filling the memory.
-pub(super) const MAX_MACHINES: usize = 1_000_000;
+/// Most machines in one file, and most groups and removed machines. It is ten times what one gateway is built
+/// for, and keeps a small file that repeats itself by aliases from filling the memory.
+pub(super) const MAX_ENTRIES: usize = 1_000_000;
+
+/// Most bytes that one list comes to. No file without aliases does, where none may have more than a quarter of
+/// it.
+const MAX_WEIGHT: usize = 4 * MAX_FILE as usize;
 
 /// Most unknown or repeated keys kept of one mapping: the file is refused after the first.
 const MAX_STRANGE: usize = 8;
 
 /// The document.
 pub(super) type File = Node<IgnoredAny, RawFile>;
-/// What stands under `machines`.
-pub(super) type Machines = Node<MachineList, IgnoredAny>;
-/// An item of `machines`.
-pub(super) type Entry = Node<IgnoredAny, RawMachine>;
-/// What stands under a key of a machine.
-pub(super) type Field = Node<FieldList, IgnoredAny>;
+/// What stands under a key of the document.
+pub(super) type Entries = Node<EntryList, IgnoredAny>;
+/// An item of such a list.
+pub(super) type Entry = Node<IgnoredAny, RawEntry>;
+/// What stands under a key of an entry.
+pub(super) type Field = Node<FieldList, Small>;
+
+/// A list of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Section {
+    Machines,
+    Groups,
+    Removed,
+}
+
+impl Section {
+    pub(super) const ALL: [Section; 3] = [Section::Machines, Section::Groups, Section::Removed];
+
+    /// The key in the document.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Section::Machines => "machines",
+            Section::Groups => "groups",
+            Section::Removed => "removed",
+        }
+    }
+
+    /// The keys that its entries may have.
+    pub(super) const fn keys(self) -> &'static [Key] {
+        match self {
+            Section::Machines => &[
+                Key::Id,
+                Key::Name,
+                Key::Vault,
+                Key::Owner,
+                Key::Credential,
+                Key::PublicKeys,
+                Key::Enabled,
+                Key::NotBefore,
+                Key::Expires,
+                Key::Groups,
+                Key::Allow,
+                Key::Cidrs,
+                Key::Rate,
+            ],
+            Section::Groups => &[Key::Name, Key::Allow, Key::Cidrs, Key::Rate],
+            Section::Removed => &[Key::Id, Key::PublicKeys, Key::At],
+        }
+    }
+}
 
 /// The top of the file.
 #[derive(Default)]
 pub(super) struct RawFile {
-    pub(super) machines: Option<Machines>,
+    pub(super) sections: [Option<Entries>; Section::ALL.len()],
     pub(super) strange: Vec<Strange>,
 }
 
-/// The items of `machines`, at most [`MAX_MACHINES`].
-pub(super) struct MachineList(pub(super) Vec<Entry>);
+/// The items of a section, at most [`MAX_ENTRIES`].
+pub(super) struct EntryList(pub(super) Vec<Entry>);
 
-/// One machine as written.
+/// One entry as written.
 #[derive(Default)]
-pub(super) struct RawMachine {
+pub(super) struct RawEntry {
     fields: [Option<Field>; Key::ALL.len()],
     pub(super) strange: Vec<Strange>,
+}
+
+impl Weight for RawEntry {
+    fn weight(&self) -> usize {
+        self.fields.iter().flatten().map(Weight::weight).sum()
+    }
 }
 
 /// A key that has no business where it stands.
@@ -49,7 +104,7 @@ pub(super) enum Strange {
     Repeated(&'static str),
 }
 
-/// The keys of a machine.
+/// The keys of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     Id,
@@ -61,10 +116,15 @@ pub(super) enum Key {
     Enabled,
     NotBefore,
     Expires,
+    Groups,
+    Allow,
+    Cidrs,
+    Rate,
+    At,
 }
 
 impl Key {
-    pub(super) const ALL: [Key; 9] = [
+    pub(super) const ALL: [Key; 14] = [
         Key::Id,
         Key::Name,
         Key::Vault,
@@ -74,6 +134,11 @@ impl Key {
         Key::Enabled,
         Key::NotBefore,
         Key::Expires,
+        Key::Groups,
+        Key::Allow,
+        Key::Cidrs,
+        Key::Rate,
+        Key::At,
     ];
 
     /// The key as spelled in the file.
@@ -88,14 +153,25 @@ impl Key {
             Key::Enabled => "enabled",
             Key::NotBefore => "not_before",
             Key::Expires => "expires",
+            Key::Groups => "groups",
+            Key::Allow => "allow",
+            Key::Cidrs => "cidrs",
+            Key::Rate => "rate",
+            Key::At => "at",
         }
     }
 }
 
-impl RawMachine {
+impl RawEntry {
     /// What stands under `key`.
     pub(super) fn get(&self, key: Key) -> Option<&Field> {
         self.fields[key as usize].as_ref()
+    }
+
+    /// The keys that it has and that entries of its section do not.
+    pub(super) fn misplaced(&self, section: Section) -> impl Iterator<Item = Key> {
+        let here = move |key: &Key| !section.keys().contains(key) && self.get(*key).is_some();
+        Key::ALL.into_iter().filter(here)
     }
 }
 
@@ -104,31 +180,36 @@ impl RawMachine {
 /// # Errors
 ///
 /// What `serde_yaml` says of text that is not YAML, of a second document, of aliases that multiply, of
-/// nesting over its limit, of anchors that do not exist; and more than [`MAX_MACHINES`].
+/// nesting over its limit, of anchors that do not exist; and more than [`MAX_ENTRIES`].
 pub(super) fn parse(text: &str) -> Result<File, serde_yaml::Error> {
     serde_yaml::from_str(text)
 }
 
-impl<'de> Deserialize<'de> for MachineList {
+impl<'de> Deserialize<'de> for EntryList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Items;
         impl<'de> Visitor<'de> for Items {
-            type Value = MachineList;
+            type Value = EntryList;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of machines")
+                f.write_str("a list")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<MachineList, A::Error> {
-                let mut machines = Vec::new();
-                while let Some(machine) = items.next_element()? {
-                    if machines.len() == MAX_MACHINES {
-                        let text = format!("more than {MAX_MACHINES} machines in one registry");
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<EntryList, A::Error> {
+                let (mut entries, mut weight) = (Vec::new(), 0);
+                while let Some(entry) = items.next_element::<Entry>()? {
+                    if entries.len() == MAX_ENTRIES {
+                        let text = format!("more than {MAX_ENTRIES} entries in one list");
                         return Err(A::Error::custom(text));
                     }
-                    machines.push(machine);
+                    weight += entry.weight();
+                    if weight > MAX_WEIGHT {
+                        let text = "it repeats itself by aliases without end; put what machines share into groups";
+                        return Err(A::Error::custom(text));
+                    }
+                    entries.push(entry);
                 }
-                Ok(MachineList(machines))
+                Ok(EntryList(entries))
             }
         }
         deserializer.deserialize_seq(Items)
@@ -141,7 +222,7 @@ impl<'de> Deserialize<'de> for RawFile {
     }
 }
 
-impl<'de> Deserialize<'de> for RawMachine {
+impl<'de> Deserialize<'de> for RawEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(KeysVisitor(PhantomData))
     }
@@ -165,13 +246,15 @@ impl Keys for RawFile {
         key: &str,
         entries: &mut A,
     ) -> Result<Option<Strange>, A::Error> {
-        if key != "machines" {
+        let known = Section::ALL.into_iter().find(|known| known.as_str() == key);
+        let Some(section) = known else {
             return Ok(Some(Strange::Unknown(key.to_owned())));
+        };
+        let list = &mut self.sections[section as usize];
+        if list.is_some() {
+            return Ok(Some(Strange::Repeated(section.as_str())));
         }
-        if self.machines.is_some() {
-            return Ok(Some(Strange::Repeated("machines")));
-        }
-        self.machines = Some(entries.next_value()?);
+        *list = Some(entries.next_value()?);
         Ok(None)
     }
 
@@ -180,7 +263,7 @@ impl Keys for RawFile {
     }
 }
 
-impl Keys for RawMachine {
+impl Keys for RawEntry {
     fn take<'de, A: MapAccess<'de>>(
         &mut self,
         key: &str,

@@ -6,22 +6,41 @@ use std::path::Path;
 use super::mistakes::{Mistake, Mistakes, quoted};
 use super::node::Node;
 use super::outline::Outline;
-use super::parse::{Entry, Key};
+use super::parse::{Entry, Key, Section};
 
 /// The mistakes found so far in one file.
 pub(super) struct Report<'f> {
     text: &'f str,
-    entries: &'f [Entry],
-    outline: OnceCell<Option<Outline<'f>>>,
+    sheets: [Sheet<'f>; Section::ALL.len()],
     mistakes: Mistakes,
 }
 
+/// One list of the file.
+struct Sheet<'f> {
+    entries: &'f [Entry],
+    outline: OnceCell<Option<Outline<'f>>>,
+}
+
+/// An entry of the file, by its list and its place in that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct At {
+    pub(super) section: Section,
+    pub(super) position: usize,
+}
+
 impl<'f> Report<'f> {
-    pub(super) fn new(file: &Path, text: &'f str, entries: &'f [Entry]) -> Report<'f> {
+    /// `entries` are in the order of the sections.
+    pub(super) fn new(
+        file: &Path,
+        text: &'f str,
+        entries: [&'f [Entry]; Section::ALL.len()],
+    ) -> Report<'f> {
         Report {
             text,
-            entries,
-            outline: OnceCell::new(),
+            sheets: entries.map(|entries| Sheet {
+                entries,
+                outline: OnceCell::new(),
+            }),
             mistakes: Mistakes::none_yet(file),
         }
     }
@@ -30,38 +49,33 @@ impl<'f> Report<'f> {
     pub(super) fn file(&mut self, text: String) {
         self.mistakes.push(Mistake {
             line: None,
-            machine: None,
+            entry: None,
             key: None,
             text,
         });
     }
 
-    /// A mistake of the machine at `position`.
-    pub(super) fn machine(&mut self, position: usize, text: String) {
-        self.push(position, None, None, text);
+    /// A mistake of an entry.
+    pub(super) fn entry(&mut self, at: At, text: String) {
+        self.push(at, None, None, text);
     }
 
     /// A mistake under one of its keys.
-    pub(super) fn field(&mut self, position: usize, key: Key, text: String) {
-        self.push(position, Some(key), Some(key.as_str().to_owned()), text);
+    pub(super) fn field(&mut self, at: At, key: Key, text: String) {
+        self.push(at, Some(key), Some(key.as_str().to_owned()), text);
     }
 
-    /// A mistake in one of its public keys.
-    pub(super) fn public_key(&mut self, position: usize, index: usize, text: String) {
-        let key = Key::PublicKeys;
-        self.push(
-            position,
-            Some(key),
-            Some(format!("{}[{index}]", key.as_str())),
-            text,
-        );
+    /// A mistake in one item of a list under one of its keys.
+    pub(super) fn item(&mut self, at: At, key: Key, index: usize, text: String) {
+        let place = format!("{}[{index}]", key.as_str());
+        self.push(at, Some(key), Some(place), text);
     }
 
-    /// The machine at `position` as a message names it, with its line where that is known.
-    pub(super) fn whereabouts(&self, position: usize) -> String {
-        match self.line(position, None) {
-            Some(line) => format!("{} (line {line})", self.name(position)),
-            None => self.name(position),
+    /// An entry as a message names it, with its line where that is known.
+    pub(super) fn whereabouts(&self, at: At) -> String {
+        match self.line(at, None) {
+            Some(line) => format!("{} (line {line})", self.name(at)),
+            None => self.name(at),
         }
     }
 
@@ -78,33 +92,43 @@ impl<'f> Report<'f> {
         Err(self.mistakes)
     }
 
-    fn push(&mut self, position: usize, on: Option<Key>, key: Option<String>, text: String) {
+    fn push(&mut self, at: At, on: Option<Key>, key: Option<String>, text: String) {
         let mistake = Mistake {
-            line: self.line(position, on),
-            machine: Some(self.name(position)),
+            line: self.line(at, on),
+            entry: Some(self.name(at)),
             key,
             text,
         };
         self.mistakes.push(mistake);
     }
 
-    fn name(&self, position: usize) -> String {
-        if let Some(Node::Mapping(machine)) = self.entries.get(position)
-            && let Some(Node::Text(id)) = machine.get(Key::Id)
-        {
-            return quoted(id);
+    fn name(&self, at: At) -> String {
+        let (key, what) = match at.section {
+            Section::Machines => (Key::Id, "machine"),
+            Section::Groups => (Key::Name, "group"),
+            Section::Removed => (Key::Id, "removed machine"),
+        };
+        let name = match self.sheets[at.section as usize].entries.get(at.position) {
+            Some(Node::Mapping(entry)) => entry.get(key),
+            _ => None,
+        };
+        match name {
+            Some(Node::Text(name)) if at.section == Section::Machines => quoted(name),
+            Some(Node::Text(name)) => format!("{what} {}", quoted(name)),
+            _ => format!("{what} no. {}", at.position + 1),
         }
-        format!("machine no. {}", position + 1)
     }
 
-    /// The line of the key, else of the machine, counted from 1. The outline is only believed where it
-    /// counts as many machines as the parser.
-    fn line(&self, position: usize, key: Option<Key>) -> Option<usize> {
-        let outline = self.outline.get_or_init(|| {
-            Outline::of(self.text).filter(|outline| outline.items.len() == self.entries.len())
+    /// The line of the key, else of the entry, counted from 1. The outline is only believed where it
+    /// counts as many entries as the parser.
+    fn line(&self, at: At, key: Option<Key>) -> Option<usize> {
+        let sheet = &self.sheets[at.section as usize];
+        let outline = sheet.outline.get_or_init(|| {
+            Outline::of(self.text, at.section.as_str())
+                .filter(|outline| outline.items.len() == sheet.entries.len())
         });
         let outline = outline.as_ref()?;
-        let item = outline.items.get(position)?;
+        let item = outline.items.get(at.position)?;
         let line = key.and_then(|key| outline.line_of(item, key.as_str()));
         Some(line.unwrap_or(item.lines.start) + 1)
     }

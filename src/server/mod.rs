@@ -45,6 +45,9 @@ use crate::registry::RegistryStore;
 pub use self::parts::mistakes_in_files;
 pub(crate) use self::reload::order;
 pub use self::shutdown::signals;
+pub use crate::gateway::{
+    Explanation, MachineFacts, PolicyFacts, Question, RouteFacts, Verdict, explain,
+};
 
 /// Why a gateway did not start. Nothing is bound, or nothing is any more.
 #[derive(Debug, thiserror::Error)]

@@ -20,8 +20,20 @@ const EVERY: Duration = Duration::from_secs(60);
 pub(super) struct OpenRoutes {
     gateway: Arc<Gateway>,
     clock: Clock,
-    /// How many requests had passed, by the name of the route.
-    seen: HashMap<String, u64>,
+    seen: Seen,
+}
+
+/// How many requests had passed, by the name of the route.
+#[derive(Default)]
+struct Seen(HashMap<String, u64>);
+
+/// A route that the configuration opens until a date.
+struct State<'r> {
+    route: &'r str,
+    mode: &'static str,
+    until: u64,
+    /// How many requests without a signature have passed so far.
+    passed: u64,
 }
 
 /// One line of the log.
@@ -39,7 +51,7 @@ impl OpenRoutes {
         OpenRoutes {
             gateway,
             clock,
-            seen: HashMap::new(),
+            seen: Seen::default(),
         }
     }
 
@@ -56,28 +68,40 @@ impl OpenRoutes {
     }
 
     fn look(&mut self) -> Vec<Line> {
-        let now = self.clock.now().unix_seconds();
         let plan = self.gateway.plan();
+        let states = plan.open_until().map(|(route, mode, until)| State {
+            route: &route.path,
+            mode,
+            until,
+            passed: plan.unsigned(&route.path),
+        });
+        self.seen.compare(states, self.clock.now().unix_seconds())
+    }
+}
+
+impl Seen {
+    /// What there is to say of these routes at `now`, in Unix seconds, since the last look.
+    fn compare<'r>(&mut self, states: impl Iterator<Item = State<'r>>, now: u64) -> Vec<Line> {
         let mut seen = HashMap::new();
         let mut lines = Vec::new();
-        for (route, mode, until) in plan.open_until() {
-            let before = self.seen.get(&route.path).copied();
-            let is_open = now < until;
+        for state in states {
+            let before = self.0.get(state.route).copied();
+            let is_open = now < state.until;
             if !is_open && before.is_none() {
                 continue; // it has been said, or was so at the start
             }
-            let count = plan.unsigned(&route.path);
             if is_open {
-                seen.insert(route.path.clone(), count);
+                seen.insert(state.route.to_owned(), state.passed);
             }
+            let since = before.unwrap_or(state.passed);
             lines.push(Line {
-                route: route.path.clone(),
-                mode,
-                until,
-                passed: is_open.then(|| count - before.unwrap_or(count)),
+                route: state.route.to_owned(),
+                mode: state.mode,
+                until: state.until,
+                passed: is_open.then(|| state.passed.saturating_sub(since)),
             });
         }
-        self.seen = seen;
+        self.0 = seen;
         lines
     }
 }
@@ -96,5 +120,52 @@ fn say(line: &Line) {
             "the route lets requests pass that nobody signed; `passed` is how many in the last minute"
         ),
         None => info!(route, mode, until, "the route enforces from now on"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNTIL: u64 = 1_800_000_000;
+
+    fn look(seen: &mut Seen, passed: u64, now: u64) -> Vec<Option<u64>> {
+        let state = State {
+            route: "/v1",
+            mode: "observe",
+            until: UNTIL,
+            passed,
+        };
+        let lines = seen.compare([state].into_iter(), now);
+        lines.iter().map(|line| line.passed).collect()
+    }
+
+    #[test]
+    fn each_look_says_how_many_passed_since_the_last() {
+        let mut seen = Seen::default();
+        assert_eq!(look(&mut seen, 5, UNTIL - 180), [Some(0)]);
+        assert_eq!(look(&mut seen, 12, UNTIL - 120), [Some(7)]);
+        assert_eq!(look(&mut seen, 12, UNTIL - 60), [Some(0)]);
+    }
+
+    #[test]
+    fn the_end_is_said_once() {
+        let mut seen = Seen::default();
+        look(&mut seen, 5, UNTIL - 1);
+        assert_eq!(look(&mut seen, 6, UNTIL), [None]);
+        assert!(look(&mut seen, 6, UNTIL + 60).is_empty());
+    }
+
+    #[test]
+    fn of_a_date_that_was_past_at_the_start_nothing_is_said() {
+        assert!(look(&mut Seen::default(), 0, UNTIL).is_empty());
+    }
+
+    #[test]
+    fn a_route_that_the_configuration_opens_no_more_is_forgotten() {
+        let mut seen = Seen::default();
+        look(&mut seen, 5, UNTIL - 120);
+        assert!(seen.compare(std::iter::empty(), UNTIL - 60).is_empty());
+        assert_eq!(look(&mut seen, 9, UNTIL - 30), [Some(0)], "as if new");
     }
 }

@@ -39,7 +39,7 @@ def check(lines, owners, gateway_key):
         digest = hashlib.sha256(before + body)
         if rest != digest.hexdigest().encode() + b'"}\n' or record["seq"] != number + 1:
             raise ValueError(f"record {number + 1} is not what was written")
-        is_open = record.get("auth") == "none" and "machine" not in record
+        is_open = record.get("auth") in ("none", "bearer") and "machine" not in record
         if record["decision"] == "accepted" and not is_open:
             machine = record["machine"]
             if machine["public_key"] not in owners.get(machine["id"], []):

@@ -39,6 +39,12 @@ const TARGETS: &[&[u8]] = &[
     b"/a/b/",
 ];
 
+const RULES: &[&[u8]] = &[
+    b"/v1/secret/a/b\nread,LIST /v1/secret/*/b",
+    b"/a/b/\nany /a/**",
+    b"/%C3%A9\nGET /%C3%A9",
+];
+
 const HEADERS: &[&[u8]] = &[
     b"web-1\n1800000000\nAAAAAAAAAAAAAAAAAAAAAA==\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==",
 ];
@@ -59,6 +65,19 @@ const CONFIGURATIONS: &[&[u8]] = &[
       credential: { header: X-Vault-Token, env: A } } }\nroutes: [{ path: /, upstream: a }]\n",
 ];
 
+const LOGS: &[&[u8]] = &[
+    br#"{"ts":"2027-01-15T08:00:01.000Z","request_id":"r","decision":"accepted","auth":"bearer","token_hash":"000102030405060708090a0b0c0d0e0f","client_ip":"::1","path":"/a","route":"/"}
+{"request_id":"r","decision":"response","status":200}
+{"ts":"2027-01-15T08:00:01.000Z","request_id":"s","decision":"observed","auth":"none","code":"clock_skew","claimed_machine":"a","client_ip":"::1","path":"/a","route":"/"}
+{"ts":"2027-01-15T08:00:01.000Z","request_id":"s","decision":"refused","auth":"none","code":"no_route","path":"/a"}
+"#,
+    br#"{"ts":"2027-01-15T08:00:01.000Z","request_id":"t","decision":"accepted","auth":"signature","machine":{"id":"a"},"path":"/a/b/c/d","route":"/a"}
+{"decision":"summary","left_out":{"no_route":18446744073709551615}}
+
+{"decision":"summary","left_out":{"no_route":1}}
+"#,
+];
+
 const REQUESTS: &[&[u8]] = &[
     b"GET /a HTTP/1.1\r\nHost: gw\r\n\r\n",
     b"POST /a HTTP/1.1\r\nHost: gw\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
@@ -75,6 +94,11 @@ proptest! {
     }
 
     #[test]
+    fn a_rule_is_what_it_says(data in prop_oneof![anything(), nearly(RULES)]) {
+        properties::rule(&data);
+    }
+
+    #[test]
     fn signing_headers_have_one_spelling(data in prop_oneof![anything(), nearly(HEADERS)]) {
         properties::headers(&data);
     }
@@ -82,6 +106,11 @@ proptest! {
     #[test]
     fn what_is_signed_is_one_request(data in nearly(MESSAGES)) {
         properties::message(&data);
+    }
+
+    #[test]
+    fn in_a_report_each_line_and_each_request_counts_once(data in prop_oneof![anything(), nearly(LOGS)]) {
+        properties::report(&data);
     }
 
     #[test]

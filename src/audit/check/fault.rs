@@ -81,6 +81,16 @@ pub enum Fault {
         /// The key, in base64.
         key: String,
     },
+    /// The key was no longer the machine's.
+    #[error("after its end: key {key} of machine {machine} was good until {end}, by the registry")]
+    AfterEnd {
+        /// The machine named.
+        machine: String,
+        /// The key, in base64.
+        key: String,
+        /// When it ended, or the machine was removed.
+        end: String,
+    },
     /// One signed request was accepted twice.
     #[error("replayed: the very request that machine {0} signed here was accepted before")]
     Replayed(String),
@@ -129,6 +139,7 @@ impl Fault {
             Fault::Rewritten { .. } | Fault::AnotherHead(_) => "rewritten",
             Fault::ClientSignature(_) => "client_signature",
             Fault::UnknownKey { .. } => "unknown_key",
+            Fault::AfterEnd { .. } => "after_end",
             Fault::Replayed(_) => "replayed",
             Fault::Incomplete(_) => "incomplete",
             Fault::EndCutOff { .. } => "end_cut_off",

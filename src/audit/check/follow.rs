@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::super::chain::Head;
 use super::record::{Checkpoint, Content, Examined, Proof, Unproved};
 use super::{Believed, Fault, Finding, Verdict};
+use crate::config::instant;
 
 /// Goes along a log, from line to line and from file to file.
 pub(super) struct Follower {
@@ -42,6 +43,11 @@ const REACH: usize = 4096;
 
 /// Most lines without a place that are kept until the next line with one.
 const MOST_LOOSE: usize = 1000;
+
+/// How long after the end of its key a request may be recorded, in seconds. It is judged when it arrives,
+/// and recorded when its body is there, an hour later at most; and a gateway takes a moment to hear
+/// that a machine was removed.
+const LATE: u64 = 3600 + 60;
 
 impl Follower {
     pub(super) fn new(believed: Believed) -> Follower {
@@ -249,14 +255,30 @@ impl Follower {
             Ok(Proof { machine, spent, .. }) if !self.spent.insert(*spent) => {
                 Some(Fault::Replayed(machine.clone()))
             }
-            Ok(Proof { machine, key, .. }) => {
+            Ok(proof) => {
+                let Proof { machine, key, .. } = proof;
                 let keys = self.believed.keys.get(machine);
                 let is_known = keys.is_some_and(|keys| keys.contains(key));
-                (!is_known).then(|| Fault::UnknownKey {
+                let unknown = || Fault::UnknownKey {
                     machine: machine.clone(),
                     key: STANDARD.encode(key),
-                })
+                };
+                (!is_known).then(unknown).or_else(|| self.ended(proof))
             }
+        }
+    }
+
+    /// A key counts until its end, and not longer.
+    fn ended(&self, proof: &Proof) -> Option<Fault> {
+        let end = *self.believed.ends.get(&proof.key)?;
+        match proof.recorded {
+            None => Some(Fault::Incomplete("ts")),
+            Some(at) if at > end.saturating_add(LATE) => Some(Fault::AfterEnd {
+                machine: proof.machine.clone(),
+                key: STANDARD.encode(proof.key),
+                end: instant::to_text(end),
+            }),
+            Some(_) => None,
         }
     }
 

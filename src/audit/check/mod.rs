@@ -10,7 +10,7 @@ mod follow;
 mod record;
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 
 use ed25519_dalek::VerifyingKey;
 use rayon::prelude::*;
@@ -21,12 +21,15 @@ use self::follow::Follower;
 use self::record::Examined;
 use super::chain::Head;
 use super::checkpoint::Domain;
+use super::lines::next_line;
 
 /// What a log is held against.
 #[derive(Default)]
 pub struct Believed {
     /// Who owns which keys.
     pub keys: HashMap<String, HashSet<[u8; 32]>>,
+    /// The last second (Unix) of keys that have one, or whose machine was removed then.
+    pub ends: HashMap<[u8; 32], u64>,
     /// The gateway's public key; without it no checkpoint counts.
     pub gateway_key: Option<VerifyingKey>,
     /// The hash of the line before the first, for a log whose beginning is elsewhere.
@@ -58,9 +61,6 @@ pub struct Verdict {
     /// Where the chain ends.
     pub head: Option<Head>,
 }
-
-/// Longest line read, in bytes. A registry record with a thousand machines has some 300 KB.
-const MAX_LINE: u64 = 4 * 1024 * 1024;
 
 /// Lines examined at once: enough for all cores, and seven megabytes of usual ones.
 const BLOCK: usize = 8192;
@@ -108,7 +108,7 @@ fn block(file: &mut impl BufRead) -> io::Result<Vec<Vec<u8>>> {
     let (mut lines, mut bytes) = (Vec::new(), 0);
     while lines.len() < BLOCK && bytes < BLOCK_BYTES {
         let mut line = Vec::new();
-        file.take(MAX_LINE).read_until(b'\n', &mut line)?;
+        next_line(file, &mut line)?;
         if line.is_empty() {
             break;
         }

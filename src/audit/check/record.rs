@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::chain::{self, Head};
 use super::super::checkpoint::{self, Domain};
+use crate::config::instant;
 
 /// What a line is by itself.
 pub(super) struct Examined<'a> {
@@ -37,6 +38,8 @@ pub(super) enum Content {
 pub(super) struct Proof {
     pub(super) machine: String,
     pub(super) key: [u8; 32],
+    /// When it was recorded, in Unix seconds.
+    pub(super) recorded: Option<u64>,
     /// What may be there once: a hash of the key and of all that was signed.
     pub(super) spent: [u8; 16],
 }
@@ -173,10 +176,17 @@ fn prove(record: &Record<'_>) -> Result<Proof, Unproved> {
         Some(()) => Ok(Proof {
             machine: machine.id.clone().into_owned(),
             key,
+            recorded: record.ts.as_deref().and_then(seconds),
             spent: spent(&key, &message),
         }),
         None => Err(Unproved::Signature(machine.id.clone().into_owned())),
     }
+}
+
+/// The whole seconds of a record's time.
+fn seconds(ts: &str) -> Option<u64> {
+    let whole = ts.strip_suffix('Z')?.split('.').next()?;
+    instant::to_unix_seconds(&format!("{whole}Z"))
 }
 
 fn spent(key: &[u8; 32], message: &str) -> [u8; 16] {

@@ -297,6 +297,39 @@ fn a_request_that_another_machine_signed_has_an_unknown_key() {
     assert_eq!(first(&log), Some((2, "unknown_key")));
 }
 
+/// What is found in a log of one request recorded at this time, of a key that was good until the second 1,000,000.
+fn after(ts: Option<&str>) -> Vec<(u64, &'static str)> {
+    let mut record = accepted(1, &machine_key());
+    match ts {
+        Some(ts) => record["ts"] = ts.into(),
+        None => drop(record.as_object_mut().unwrap().remove("ts")),
+    }
+    let mut log = Log::new();
+    log.push(&record);
+    log.sign(&gateway_key());
+    let ends = HashMap::from([(machine_key().verifying_key().to_bytes(), 1_000_000)]);
+    faults(&log, Believed { ends, ..believed() }).0
+}
+
+#[test]
+fn a_key_that_has_ended_counts_for_what_was_recorded_before_and_a_little_later() {
+    for good in [
+        "1970-01-01T00:00:00.000Z",
+        "1970-01-12T13:46:40.000Z",
+        "1970-01-12T14:47:40.999Z",
+    ] {
+        assert_eq!(after(Some(good)), [], "{good}");
+    }
+    assert_eq!(after(Some("1970-01-12T14:47:41.000Z")), [(2, "after_end")]);
+    assert_eq!(after(Some("2027-01-31T00:00:00.000Z")), [(2, "after_end")]);
+}
+
+#[test]
+fn without_a_time_nobody_can_tell_whether_the_key_had_ended() {
+    assert_eq!(after(None), [(2, "incomplete")]);
+    assert_eq!(after(Some("soon")), [(2, "incomplete")]);
+}
+
 #[test]
 fn a_registry_record_gives_a_machine_its_keys_from_there_on() {
     let key = SigningKey::from_bytes(&[3; 32]);
@@ -320,12 +353,18 @@ fn an_accepted_request_without_its_proof_is_incomplete() {
 }
 
 #[test]
-fn a_request_on_an_open_route_needs_no_proof_unless_it_names_a_machine() {
-    for names_a_machine in [false, true] {
+fn a_request_that_nobody_signed_needs_no_proof_unless_it_names_a_machine() {
+    let kinds = [
+        ("none", false),
+        ("none", true),
+        ("bearer", false),
+        ("bearer", true),
+    ];
+    for (auth, names_a_machine) in kinds {
         let mut log = Log::new();
         let mut record = accepted(1, &machine_key());
         let fields = record.as_object_mut().unwrap();
-        fields.insert("auth".into(), "none".into());
+        fields.insert("auth".into(), auth.into());
         fields.remove("signature");
         if !names_a_machine {
             fields.remove("machine");

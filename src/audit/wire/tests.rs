@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::audit::line::encode;
 use crate::audit::testing::{accepted, machine, refused, request, response, signed};
+use crate::audit::token_hash::TokenNames;
 use crate::auth::refusal::Code;
 
 fn line(record: &impl Serialize) -> String {
@@ -246,4 +247,56 @@ fn a_registry_record_of_many_machines_names_the_first_and_counts_all() {
     let json = json(&record);
     assert_eq!(json["added"]["count"], LISTED + 1);
     assert_eq!(json["added"]["ids"].as_array().unwrap().len(), LISTED);
+}
+
+fn unsigned(observed: Option<(Code, Claim<'_>)>, token: Option<TokenHash>) -> Value {
+    let mut request = request("r1");
+    request.query = Some(Query::Forwarded);
+    json(&Unsigned {
+        request,
+        body: Body {
+            sha256: &[0xab; 32],
+            bytes: 12,
+        },
+        token,
+        observed,
+    })
+}
+
+#[test]
+fn a_bearer_token_is_named_by_its_hash_and_nothing_is_said_of_a_machine() {
+    let token = TokenNames::new(None).of(b"s.VerySecretToken");
+    let record = unsigned(None, Some(token));
+    assert_eq!(record["decision"], "accepted");
+    assert_eq!(record["auth"], "bearer");
+    assert_eq!(record["token_hash"], token.to_string());
+    assert_eq!(record["query"], "forwarded");
+    assert_eq!(record["body_bytes"], 12);
+    for absent in [
+        "machine",
+        "claimed_machine",
+        "code",
+        "signature",
+        "signed_path",
+    ] {
+        assert_eq!(record.get(absent), None, "{absent}");
+    }
+    assert!(!record.to_string().contains("VerySecretToken"));
+}
+
+#[test]
+fn an_observed_request_says_what_it_would_have_been_refused_for_and_what_it_claimed() {
+    let claim = Claim {
+        machine: Some(ClaimedMachine::of(b"m-1")),
+        timestamp: Some(1_750_000_000),
+        ..Claim::default()
+    };
+    let record = unsigned(Some((Code::BadSignature, claim)), None);
+    assert_eq!(record["decision"], "observed");
+    assert_eq!(record["auth"], "none");
+    assert_eq!(record["code"], "bad_signature");
+    assert_eq!(record["claimed_machine"], "m-1");
+    assert_eq!(record["timestamp"], 1_750_000_000);
+    assert_eq!(record.get("token_hash"), None);
+    assert_eq!(record.get("machine"), None);
 }

@@ -13,6 +13,7 @@ use crate::auth::headers::{Occurrence, SigningHeader};
 use crate::auth::identity::MachineId;
 use crate::auth::replay::{ClaimError, NonceKey};
 use crate::auth::target::{QueryPolicy, Target};
+use crate::auth::validity::Validity;
 
 const NOW: u64 = 1_700_000_000;
 const WINDOW: Window = Window {
@@ -66,10 +67,12 @@ fn machine(seeds: &[u8]) -> Machine {
         keys: seeds
             .iter()
             .map(|&seed| PublicKey::from_bytes(key(seed).verifying_key().as_bytes()).unwrap())
+            .map(Into::into)
             .collect(),
         enabled: true,
         not_before: None,
         expires: None,
+        policy: None,
     }
 }
 
@@ -185,6 +188,53 @@ fn validity_starts_with_its_first_second_and_ends_before_its_last_bound() {
     assert_eq!(state(Some(NOW + 1), None), Err(Refusal::MachineExpired));
     assert_eq!(state(None, Some(NOW + 1)), Ok(()));
     assert_eq!(state(None, Some(NOW)), Err(Refusal::MachineExpired));
+}
+
+/// The verdict on a request signed with key 2, of a machine with keys 1 and 2, of which 2 is good then.
+fn with_second_key_good(not_before: Option<u64>, not_after: Option<u64>) -> Result<(), Refusal> {
+    let mut machine = machine(&[1, 2]);
+    machine.keys[1].validity = Validity::new(not_before, not_after).unwrap();
+    let signed = verify(&signed_by(2), Some(machine))?;
+    signed.check_state(NOW).map(drop).map_err(|d| d.refusal)
+}
+
+#[test]
+fn a_key_is_good_from_its_first_second_to_its_last() {
+    assert_eq!(with_second_key_good(Some(NOW), Some(NOW)), Ok(()));
+    for (not_before, not_after) in [(Some(NOW + 1), None), (None, Some(NOW - 1))] {
+        let verdict = with_second_key_good(not_before, not_after);
+        assert_eq!(verdict, Err(Refusal::MachineExpired));
+    }
+}
+
+#[test]
+fn who_signs_with_a_key_that_has_ended_goes_on_record_with_it() {
+    let mut machine = machine(&[1, 2]);
+    machine.keys[1].validity = Validity::new(None, Some(NOW - 1)).unwrap();
+    let denied = verify(&signed_by(2), Some(machine))
+        .unwrap()
+        .check_state(NOW)
+        .unwrap_err();
+    assert_eq!(
+        denied.signed.key().as_bytes(),
+        key(2).verifying_key().as_bytes()
+    );
+}
+
+#[test]
+fn the_end_of_one_key_is_not_that_of_another() {
+    let mut machine = machine(&[1, 2]);
+    machine.keys[1].validity = Validity::new(None, Some(NOW - 1)).unwrap();
+    let signed = verify(&signed_by(1), Some(machine)).unwrap();
+    assert!(signed.check_state(NOW).is_ok());
+}
+
+#[test]
+fn a_wrong_signature_is_one_whatever_the_dates_of_the_keys() {
+    let mut machine = machine(&[1, 2]);
+    machine.keys[1].validity = Validity::new(None, Some(NOW - 1)).unwrap();
+    let verdict = verify(&signed_by(3), Some(machine));
+    assert_eq!(verdict.unwrap_err(), Refusal::BadSignature);
 }
 
 #[test]

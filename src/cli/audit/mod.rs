@@ -43,7 +43,3 @@ fn open(path: &Path) -> Result<BufReader<File>, Failure> {
     let file = file.map_err(|error| Failure::Operation(format!("{}: {error}", path.display())))?;
     Ok(BufReader::with_capacity(256 * 1024, file))
 }
-
-fn printed(result: std::io::Result<()>) -> Result<(), Failure> {
-    result.map_err(|error| Failure::Operation(format!("cannot print: {error}")))
-}

@@ -1,7 +1,7 @@
 //! `countersign audit show`: what is in a log.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,8 +10,10 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{open, printed};
+use super::open;
+use crate::audit::lines::{MAX_LINE, next_line};
 use crate::cli::Failure;
+use crate::cli::terminal::{printed, visible};
 
 /// Show records, for people or as JSON lines
 #[derive(Debug, clap::Args)]
@@ -29,9 +31,15 @@ pub(super) struct ShowArgs {
     /// Only paths that begin so
     #[arg(long, value_name = "PREFIX")]
     path: Option<String>,
-    /// Only this decision: accepted, refused, response, registry, log, checkpoint, summary
+    /// Only this decision: accepted, refused, observed, response, registry, log, checkpoint, summary
     #[arg(long, value_name = "WORD")]
     decision: Option<String>,
+    /// Only what was proved so: signature, bearer, none
+    #[arg(long, value_name = "WORD")]
+    auth: Option<String>,
+    /// Only this bearer token, by its `token_hash`
+    #[arg(long, value_name = "HASH")]
+    token: Option<String>,
     /// Only from this moment on, such as 2026-01-31T08:00:00Z
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<OffsetDateTime>,
@@ -48,9 +56,6 @@ pub(super) struct ShowArgs {
 
 /// How often a file that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// Longest line read, in bytes.
-const MAX_LINE: u64 = 4 * 1024 * 1024;
 
 fn moment(text: &str) -> Result<OffsetDateTime, String> {
     OffsetDateTime::parse(text, &Rfc3339)
@@ -110,7 +115,7 @@ fn print_all(
     let failed = |error| Failure::Operation(format!("{}: {error}", path.display()));
     loop {
         let mut line = Vec::new();
-        let read = (file.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)).map_err(failed)?;
+        let read = next_line(file, &mut line).map_err(failed)?;
         if read as u64 == MAX_LINE {
             // No record is so long. What is left of it is not shown either, being no JSON.
             let _ = writeln!(
@@ -149,6 +154,8 @@ impl ShowArgs {
             && (self.path.as_deref())
                 .is_none_or(|prefix| text("path").is_some_and(|path| path.starts_with(prefix)))
             && (self.decision.as_deref()).is_none_or(|word| text("decision") == Some(word))
+            && (self.auth.as_deref()).is_none_or(|word| text("auth") == Some(word))
+            && (self.token.as_deref()).is_none_or(|hash| text("token_hash") == Some(hash))
             && (self.since).is_none_or(|since| when().is_some_and(|when| when >= since))
             && (self.until).is_none_or(|until| when().is_some_and(|when| when < until))
     }
@@ -159,14 +166,17 @@ fn for_people(record: &Value) -> String {
     let text = |name: &str| record[name].as_str().unwrap_or("-");
     let decision = text("decision");
     let rest = match decision {
-        "accepted" | "refused" => {
+        "accepted" | "refused" | "observed" => {
             let claimed = record["claimed_machine"]
                 .as_str()
                 .map(|id| format!("({id})"));
             let known = record["machine"]["id"].as_str().map(str::to_owned);
+            let token = record["token_hash"]
+                .as_str()
+                .map(|hash| format!("token:{hash}"));
             format!(
                 "{:<24} {:<15} {:<6} {}{}",
-                known.or(claimed).unwrap_or_else(|| "-".into()),
+                known.or(token).or(claimed).unwrap_or_else(|| "-".into()),
                 text("client_ip"),
                 text("method"),
                 text("path"),
@@ -182,13 +192,7 @@ fn for_people(record: &Value) -> String {
     };
     let line = format!("{} {decision:<10} {rest}", text("ts"));
     // Whoever wrote the file may not be the gateway: nothing but visible characters.
-    line.chars().flat_map(visible).collect()
-}
-
-fn visible(c: char) -> impl Iterator<Item = char> {
-    let escaped = (!matches!(c, ' '..='~')).then(|| c.escape_unicode());
-    let plain = escaped.is_none().then_some(c);
-    escaped.into_iter().flatten().chain(plain)
+    visible(&line)
 }
 
 #[cfg(test)]
@@ -221,6 +225,40 @@ mod tests {
     fn a_machine_that_is_only_claimed_stands_in_brackets() {
         let record = json!({"decision": "refused", "claimed_machine": "web-1"});
         assert!(for_people(&record).contains("(web-1)"));
+    }
+
+    #[test]
+    fn who_sent_a_bearer_token_is_named_by_its_hash() {
+        let record = json!({
+            "decision": "observed", "auth": "bearer", "token_hash": "5bdc", "code": "missing_header",
+            "claimed_machine": "web-1", "path": "/a",
+        });
+        let line = for_people(&record);
+        assert!(
+            line.contains("token:5bdc") && line.ends_with("missing_header"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn records_are_chosen_by_auth_and_token() {
+        let wants = |flags: &[&str], record: &Value| {
+            #[derive(clap::Parser)]
+            struct Line {
+                #[command(flatten)]
+                args: ShowArgs,
+            }
+            let line = ["show", "--log", "x"].iter().chain(flags);
+            let line = <Line as clap::Parser>::try_parse_from(line).unwrap();
+            line.args.wants(record)
+        };
+        let bearer = json!({"decision": "accepted", "auth": "bearer", "token_hash": "5bdc"});
+        let signed = json!({"decision": "accepted", "auth": "signature"});
+        for flags in [["--auth", "bearer"], ["--token", "5bdc"]] {
+            assert!(wants(&flags, &bearer), "{flags:?}");
+            assert!(!wants(&flags, &signed), "{flags:?}");
+        }
+        assert!(!wants(&["--token", "5bd"], &bearer));
     }
 
     #[test]

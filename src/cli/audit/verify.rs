@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use ed25519_dalek::VerifyingKey;
 use serde_json::json;
 
-use super::{open, printed};
+use super::open;
 use crate::audit::chain::Head;
 use crate::audit::check::{Believed, Finding, Verdict, check};
 use crate::audit::checkpoint::Domain;
 use crate::cli::Failure;
+use crate::cli::terminal::printed;
 use crate::registry::{Registry, key_format};
 
 /// Check the chain, the checkpoints and the signature of every accepted request
@@ -30,7 +31,8 @@ pub(super) struct VerifyArgs {
     /// A file of the log, oldest first
     #[arg(long = "log", value_name = "FILE", required = true)]
     logs: Vec<PathBuf>,
-    /// A registry: which keys belong to which machine. Older ones may be named too
+    /// A registry: which keys belong to which machine, until when where it says so. Older ones may be named
+    /// too, before it
     #[arg(long = "registry", value_name = "FILE")]
     registries: Vec<PathBuf>,
     /// Believe those registries alone, and no registry record of the log
@@ -87,8 +89,10 @@ pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), Failure>
             .map_or(0, |metadata| metadata.len());
         files.push((path.display().to_string(), file));
     }
+    let Owners { keys, ends } = owners(&args.registries)?;
     let believed = Believed {
-        keys: keys(&args.registries)?,
+        keys,
+        ends,
         gateway_key: args.gateway_key,
         continues: args.continues,
         head: args.head,
@@ -123,17 +127,43 @@ pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), Failure>
     }
 }
 
-fn keys(registries: &[PathBuf]) -> Result<HashMap<String, HashSet<Hash>>, Failure> {
-    let mut owners: HashMap<String, HashSet<Hash>> = HashMap::new();
+/// Which keys belong to which machine, and until when, as far as there is an end.
+#[derive(Default)]
+struct Owners {
+    keys: HashMap<String, HashSet<Hash>>,
+    ends: HashMap<Hash, u64>,
+}
+
+/// What the registries say, machines that were removed among it: those had their keys until then. Of
+/// two that give a key different ends, the later named counts.
+fn owners(registries: &[PathBuf]) -> Result<Owners, Failure> {
+    let mut owners = Owners::default();
     for path in registries {
         let registry = Registry::load(path, None)
             .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
         for machine in registry.machines() {
-            let keys = owners.entry(machine.id.as_str().to_owned()).or_default();
-            keys.extend(machine.keys.iter().map(|key| *key.as_bytes()));
+            for key in &machine.keys {
+                let end = key.validity.not_after();
+                owners.add(machine.id.as_str(), *key.public.as_bytes(), end);
+            }
+        }
+        for gone in registry.removed() {
+            for key in &gone.keys {
+                owners.add(gone.id.as_str(), *key, Some(gone.at));
+            }
         }
     }
     Ok(owners)
+}
+
+impl Owners {
+    fn add(&mut self, machine: &str, key: Hash, end: Option<u64>) {
+        self.keys.entry(machine.to_owned()).or_default().insert(key);
+        match end {
+            Some(end) => self.ends.insert(key, end),
+            None => self.ends.remove(&key),
+        };
+    }
 }
 
 fn as_text(findings: &[Finding], count: usize, verdict: &Verdict, signed: bool) -> String {

@@ -34,10 +34,12 @@ pub(super) struct DemoArgs {
 /// A step that did not end as the story says, and what the system refused.
 pub(super) fn run(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     let stage = Stage::set()?;
-    let loaded = config::load(&stage.configuration(), &Environment::of_process())
+    let clock = Clock::system();
+    let environment = Environment::of_process(clock.now().unix_seconds());
+    let loaded = config::load(&stage.configuration(), &environment)
         .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
     let runtime = runtime(0)?;
-    let server = runtime.block_on(Server::bind(loaded.config, Clock::system()))?;
+    let server = runtime.block_on(Server::bind(loaded.config, clock))?;
     let gateway = format!("http://{}", server.addresses()[0]);
     let admin = format!("http://{}", server.admin_address());
 

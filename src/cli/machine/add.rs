@@ -3,19 +3,23 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Open;
 use crate::auth::identity::{Machine, MachineId, PublicKey};
+use crate::auth::policy::rate::Rate;
+use crate::auth::policy::rule::Rule;
+use crate::auth::policy::{List, network};
 use crate::cli::Failure;
 use crate::config::instant;
 use crate::registry::edit::{self, NewMachine};
-use crate::registry::key_format;
+use crate::registry::{Terms, combine, key_format};
 
 /// The machine to add.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Example:
   countersign machine add --registry machines.yaml --name web-1 --vault vault_prod \\
-      --public-key \"$(countersign keygen --out key.pem)\"
+      --public-key \"$(countersign keygen --out key.pem)\" --allow 'read /v1/secret/data/web/**'
   countersign machine add --registry machines.yaml --id ci.eu-1 --public-key @ci.pub")]
 pub(in crate::cli) struct AddArgs {
     /// What it sends as X-Machine-Id; a random UUID if not given
@@ -47,6 +51,18 @@ pub(in crate::cli) struct AddArgs {
         allow_hyphen_values = true
     )]
     pub public_keys: Vec<String>,
+    /// A group it is in, by its name in the registry. Several if given again
+    #[arg(long = "group", value_name = "NAME")]
+    pub groups: Vec<String>,
+    /// A rule of what it may do: nothing else passes then. Several if given again
+    #[arg(long, value_name = "RULE")]
+    pub allow: Vec<String>,
+    /// A network that it may ask from, and from no other. Several if given again
+    #[arg(long = "cidr", value_name = "NETWORK")]
+    pub cidrs: Vec<String>,
+    /// Requests that it may make a minute
+    #[arg(long, value_name = "REQUESTS")]
+    pub per_minute: Option<u64>,
 }
 
 /// Adds it; its id.
@@ -60,18 +76,34 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, Failure>
     let keys = args
         .public_keys
         .iter()
-        .map(|text| public_key(text))
+        .map(|text| public_key("--public-key", text))
         .collect::<Result<Vec<PublicKey>, Failure>>()?;
     let not_before = instant("--not-before", args.not_before.as_deref())?;
     let expires = instant("--expires", args.expires.as_deref())?;
 
+    let terms = terms(args)?;
+
     let open = Open::new(registry)?;
+    let refuse = |why: String| Failure::Operation(format!("{}: {why}", registry.display()));
     if open.before.find(id.as_str()).is_some() {
-        return Err(Failure::Operation(format!(
-            "{}: there is a machine {id} already",
-            registry.display()
+        return Err(refuse(format!("there is a machine {id} already")));
+    }
+    if let Some(gone) = open.before.removed().iter().find(|gone| gone.id == id) {
+        return Err(refuse(format!(
+            "{id} was a machine until {}, and old records name it; take another id, or take its entry out \
+             of `removed` if this is the same machine",
+            instant::to_text(gone.at)
         )));
     }
+    let known = open.before.groups();
+    let groups = args.groups.iter().map(|name| {
+        let group = known.iter().find(|group| *group.name == **name);
+        group
+            .map(|group| &group.terms)
+            .ok_or_else(|| refuse(format!("there is no group {name:?}; add it under `groups`")))
+    });
+    let groups = groups.collect::<Result<Vec<&Terms>, Failure>>()?;
+    let policy = combine(&terms, &groups).map(Arc::new);
     let bytes: Vec<[u8; 32]> = keys.iter().map(|key| *key.as_bytes()).collect();
     let text = edit::add(
         open.held.text(),
@@ -84,6 +116,10 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, Failure>
             keys: &bytes,
             not_before,
             expires,
+            groups: &args.groups,
+            allow: &args.allow,
+            cidrs: &args.cidrs,
+            rate: terms.rate.map(Rate::per_minute),
         },
     );
     let expected = Machine {
@@ -92,18 +128,50 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, Failure>
         vault: args.vault.as_deref().map(Into::into),
         owner: args.owner.as_deref().map(Into::into),
         credential: args.credential.as_deref().map(Into::into),
-        keys: keys.into(),
+        keys: keys.into_iter().map(Into::into).collect(),
         enabled: true,
         not_before,
         expires,
+        policy,
     };
     open.put(text, id.as_str(), Some(&expected))?;
     Ok(id)
 }
 
-fn public_key(argument: &str) -> Result<PublicKey, Failure> {
+/// What it may do by itself, as far as that was given.
+fn terms(args: &AddArgs) -> Result<Terms, Failure> {
+    let rate = |count| {
+        Rate::new(count).ok_or_else(|| {
+            let range = format!("it must be between 1 and {}", Rate::MAX);
+            Failure::Usage(format!("--per-minute: {range}"))
+        })
+    };
+    Ok(Terms {
+        allow: list("--allow", &args.allow, |text| {
+            Rule::parse(text).map_err(|error| error.to_string())
+        })?,
+        cidrs: list("--cidr", &args.cidrs, |text| {
+            network::parse(text).map_err(|error| error.to_string())
+        })?,
+        rate: args.per_minute.map(rate).transpose()?,
+    })
+}
+
+fn list<T>(
+    option: &str,
+    texts: &[String],
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<Arc<List<T>>>, Failure> {
+    let items = texts.iter().map(|text| parse(text));
+    let items: Box<[T]> = (items.collect::<Result<_, _>>())
+        .map_err(|error| Failure::Usage(format!("{option}: {error}")))?;
+    Ok((!items.is_empty()).then(|| Arc::new(List { group: None, items })))
+}
+
+/// The key that an option holds, itself or in a file.
+pub(super) fn public_key(option: &str, argument: &str) -> Result<PublicKey, Failure> {
     // Not the argument itself: it may be a private key, pasted by mistake.
-    let refuse = |why: String| Failure::Usage(format!("--public-key: {why}"));
+    let refuse = |why: String| Failure::Usage(format!("{option}: {why}"));
     let bytes = match argument.strip_prefix('@') {
         None => key_format::parse(argument),
         Some(file) => {
@@ -123,7 +191,7 @@ fn read_key_file(path: &str) -> std::io::Result<String> {
     Ok(text)
 }
 
-fn instant(option: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
+pub(super) fn instant(option: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
     let Some(text) = text else { return Ok(None) };
     match instant::to_unix_seconds(text) {
         Some(seconds) => Ok(Some(seconds)),

@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser};
 use ed25519_dalek::SigningKey;
 
 use super::*;
+use crate::auth::validity::Validity;
 use crate::registry::key_format;
 
 const FILE: &str = "\
@@ -23,6 +24,9 @@ machines:
       - \"@2\"
 # end
 ";
+
+/// 2027-01-15T08:00:00Z.
+const NOW: u64 = 1_800_000_000;
 
 #[derive(Parser)]
 struct Cli {
@@ -65,7 +69,7 @@ impl Fixture {
         let arguments = ["machine"].iter().chain(arguments);
         let cli = Cli::try_parse_from(arguments).map_err(|e| Failure::Usage(e.to_string()))?;
         let mut out = Vec::new();
-        run(&cli.args, &self.path(), &mut out)?;
+        run(&cli.args, &self.path(), NOW, &mut out)?;
         Ok(String::from_utf8(out).unwrap())
     }
 
@@ -188,7 +192,7 @@ fn add_reads_a_key_from_a_file_in_any_spelling() {
             .unwrap();
         let registry = fixture.registry();
         let key = registry.find("a").unwrap().keys[0];
-        assert_eq!(key.fingerprint().to_string(), "21fe31dfa154a261");
+        assert_eq!(key.public.fingerprint().to_string(), "21fe31dfa154a261");
     }
 }
 
@@ -365,7 +369,198 @@ fn remove_takes_the_machine_and_leaves_the_comments_around_it() {
         "web-2: removed\n"
     );
     let (before, _) = fixture.text.split_once("  - id: web-2").unwrap();
-    assert_eq!(fixture.now(), format!("{before}# end\n"));
+    let tombstone = format!(
+        "removed:\n  - id: \"web-2\"\n    at: \"2027-01-15T08:00:00Z\"\n    public_keys: [\"{}\"]\n",
+        key(2)
+    );
+    let now = fixture.now();
+    assert!(now.starts_with(&format!("{before}# end\n\n#")), "{now}");
+    assert!(now.ends_with(&tombstone), "{now}");
+}
+
+#[test]
+fn neither_id_nor_key_of_a_removed_machine_is_given_away_again() {
+    let fixture = Fixture::new(FILE);
+    fixture.run(&["remove", "web-2"]).unwrap();
+    for (id, seed, words) in [
+        ("web-2", 3, "web-2 was a machine until 2027-01-15T08:00:00Z"),
+        ("web-3", 2, "the key was that of removed machine \"web-2\""),
+    ] {
+        let added = fixture.run(&["add", "--id", id, "--public-key", &key(seed)]);
+        let failure = added.unwrap_err().to_string();
+        assert!(failure.contains(words), "{failure}");
+        assert!(failure.contains("out of `removed`"), "{failure}");
+    }
+    assert_eq!(fixture.registry().len(), 1);
+}
+
+#[test]
+fn whoever_takes_a_tombstone_out_may_have_the_machine_back() {
+    let fixture = Fixture::new(FILE);
+    fixture.run(&["remove", "web-2"]).unwrap();
+    let now = fixture.now();
+    let (kept, _) = now.split_once("\n# Machines that were removed").unwrap();
+    fs::write(fixture.path(), kept).unwrap();
+    let add = ["add", "--id", "web-2", "--public-key", &key(2)];
+    fixture.run(&add).unwrap();
+    assert_eq!(fixture.registry().len(), 2);
+}
+
+#[test]
+fn add_writes_rules_networks_rate_and_groups() {
+    let fixture = Fixture::new("groups:\n- name: fleet\n  allow: [any /shared/**]\nmachines: []\n");
+    let arguments = [
+        "add",
+        "--id",
+        "a",
+        "--public-key",
+        &key(1),
+        "--group",
+        "fleet",
+        "--allow",
+        "read /v1/a/*",
+        "--allow",
+        "LIST /v1/a",
+        "--cidr",
+        "10.0.0.0/8",
+        "--per-minute",
+        "60",
+    ];
+    fixture.run(&arguments).unwrap();
+    let shown = fixture.run(&["show", "a"]).unwrap();
+    for line in [
+        "allow       read /v1/a/*\n",
+        "allow       LIST /v1/a\n",
+        "allow       any /shared/**  (group fleet)\n",
+        "cidr        10.0.0.0/8\n",
+        "rate        60 a minute\n",
+    ] {
+        assert!(shown.contains(line), "{shown}");
+    }
+    let listed = fixture.run(&["list"]).unwrap();
+    assert!(listed.contains("1     allow,cidrs,rate\n"), "{listed}");
+    let json: serde_json::Value =
+        serde_json::from_str(&fixture.run(&["show", "a", "--json"]).unwrap()).unwrap();
+    assert_eq!(json["allow"][2]["group"], "fleet");
+    assert_eq!(json["per_minute"], 60);
+}
+
+#[test]
+fn add_refuses_rules_networks_rates_and_groups_that_are_none() {
+    let fixture = Fixture::new(FILE);
+    for (option, value, words) in [
+        ("--allow", "get /a", "--allow: it must begin with any"),
+        (
+            "--cidr",
+            "10.0.0.1/8",
+            "--cidr: 10.0.0.1/8 names an address inside",
+        ),
+        (
+            "--per-minute",
+            "0",
+            "--per-minute: it must be between 1 and",
+        ),
+        ("--group", "fleet", "there is no group \"fleet\""),
+    ] {
+        fixture.refuses(&["add", "--public-key", &key(3), option, value], words);
+    }
+}
+
+#[test]
+fn rotate_adds_the_new_key_and_ends_the_old_one() {
+    let fixture = Fixture::new(FILE);
+    let said = fixture
+        .run(&["rotate", "web-1", "--new-key", &key(3), "--overlap", "12h"])
+        .unwrap();
+    assert!(
+        said.contains("is good until 2027-01-15T20:00:00Z\n"),
+        "{said}"
+    );
+    let registry = fixture.registry();
+    let [old, new] = &registry.find("web-1").unwrap().keys[..] else {
+        unreachable!()
+    };
+    assert_eq!(
+        (old.validity.not_before(), old.validity.not_after()),
+        (None, Some(NOW + 43_200))
+    );
+    assert_eq!(new.validity, Validity::ALWAYS);
+    let before = format!("public_keys: [\"{}\"]", key(1));
+    let after = format!(
+        "public_keys: [{{ key: \"{}\", not_after: \"2027-01-15T20:00:00Z\" }}, \"{}\"]",
+        key(1),
+        key(3)
+    );
+    assert_eq!(fixture.now(), fixture.text.replace(&before, &after));
+}
+
+#[test]
+fn rotate_again_leaves_an_earlier_end_alone() {
+    let fixture = Fixture::new(FILE);
+    fixture
+        .run(&["rotate", "web-2", "--new-key", &key(3), "--overlap", "1d"])
+        .unwrap();
+    fixture
+        .run(&["rotate", "web-2", "--new-key", &key(4), "--overlap", "2d"])
+        .unwrap();
+    let registry = fixture.registry();
+    let ends: Vec<_> = registry
+        .find("web-2")
+        .unwrap()
+        .keys
+        .iter()
+        .map(|key| key.validity.not_after())
+        .collect();
+    assert_eq!(ends, [Some(NOW + 86_400), Some(NOW + 172_800), None]);
+    assert!(fixture.now().contains("# rotation") && fixture.now().contains("# end"));
+}
+
+#[test]
+fn rotate_gives_the_new_key_a_beginning() {
+    let fixture = Fixture::new(FILE);
+    let arguments = [
+        "rotate",
+        "web-1",
+        "--new-key",
+        &key(3),
+        "--not-before",
+        "2027-01-16",
+    ];
+    fixture.run(&arguments).unwrap();
+    let registry = fixture.registry();
+    let new = registry.find("web-1").unwrap().keys[1];
+    assert_eq!(new.validity.not_before(), Some(1_800_057_600));
+}
+
+#[test]
+fn rotate_refuses_what_it_cannot_do() {
+    let fixture = Fixture::new(FILE);
+    fixture.refuses(
+        &["rotate", "web-3", "--new-key", &key(3)],
+        "there is no machine",
+    );
+    fixture.refuses(
+        &["rotate", "web-1", "--new-key", &key(1)],
+        "has this key already",
+    );
+    fixture.refuses(&["rotate", "web-1", "--new-key", &key(2)], "belongs to");
+    fixture.refuses(
+        &["rotate", "web-1", "--new-key", "x"],
+        "--new-key: it is not a public key",
+    );
+    for seed in 3..6 {
+        fixture
+            .run(&["rotate", "web-1", "--new-key", &key(seed)])
+            .unwrap();
+    }
+    let failure = fixture
+        .run(&["rotate", "web-1", "--new-key", &key(6)])
+        .unwrap_err();
+    assert!(
+        failure
+            .to_string()
+            .contains("as many keys as a machine may have")
+    );
 }
 
 #[test]
@@ -375,9 +570,10 @@ fn machines_can_be_removed_to_the_last_and_added_again() {
     fixture.run(&["remove", "web-2"]).unwrap();
     assert!(fixture.registry().is_empty());
     fixture
-        .run(&["add", "--id", "c", "--public-key", &key(1)])
+        .run(&["add", "--id", "c", "--public-key", &key(3)])
         .unwrap();
     assert_eq!(fixture.registry().len(), 1);
+    assert_eq!(fixture.registry().removed().len(), 2);
     assert!(fixture.now().contains("# The fleet.") && fixture.now().contains("# end"));
 }
 
@@ -452,9 +648,9 @@ fn list_is_a_table_in_the_order_of_the_ids() {
     let listed = Fixture::new(FILE).run(&["list"]).unwrap();
     assert_eq!(
         listed,
-        "ID     NAME      VAULT  OWNER  STATE     EXPIRES               KEYS\n\
-         web-1  prod web  -      -      enabled   2030-01-01T00:00:00Z  1\n\
-         web-2  -         -      -      disabled  -                     1\n"
+        "ID     NAME      VAULT  OWNER  STATE     EXPIRES               KEYS  POLICY\n\
+         web-1  prod web  -      -      enabled   2030-01-01T00:00:00Z  1     -\n\
+         web-2  -         -      -      disabled  -                     1     -\n"
     );
 }
 
@@ -482,7 +678,7 @@ fn show_prints_the_keys_with_their_fingerprints() {
     let fixture = Fixture::new(FILE);
     let shown = fixture.run(&["show", "web-1"]).unwrap();
     let registry = fixture.registry();
-    let fingerprint = registry.find("web-1").unwrap().keys[0].fingerprint();
+    let fingerprint = registry.find("web-1").unwrap().keys[0].public.fingerprint();
     let last = shown.lines().last().unwrap();
     assert_eq!(last, format!("key         {fingerprint} {}", key(1)));
 }

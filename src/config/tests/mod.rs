@@ -10,6 +10,7 @@ use super::*;
 mod audit;
 mod credential;
 mod files;
+mod modes;
 mod proxies;
 mod redis;
 mod reference;
@@ -52,7 +53,7 @@ pub(super) fn environment() -> Environment {
                 .map(|address| vec![address])
                 .map_err(|_| io::Error::other("no such host")),
         },
-        unix_seconds: || NOW,
+        now: NOW,
     }
 }
 

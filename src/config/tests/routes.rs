@@ -140,10 +140,10 @@ fn only_route(text: &str) -> Route {
 }
 
 #[test]
-fn a_route_asks_for_a_signature_unless_it_says_open() {
+fn a_route_asks_for_a_signature_unless_it_says_otherwise() {
     assert_eq!(only_route(MINIMAL).mode, Mode::ENFORCE);
     assert_eq!(only_route(&with_route("mode: enforce")).mode, Mode::ENFORCE);
-    assert!(only(&with_route("mode: opened")).contains("is not one of: enforce, open"));
+    assert!(only(&with_route("mode: opened")).contains("is not one of: enforce, observe, open"));
 }
 
 #[test]

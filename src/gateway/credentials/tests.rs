@@ -31,7 +31,7 @@ impl Fixture {
             fs::write(folder.path().join(name), format!("secret-{name}\n")).unwrap();
         }
         let file = folder.path().join("countersign.yaml");
-        let loaded = config::read(CONFIG, &file, &Environment::of_process()).unwrap();
+        let loaded = config::read(CONFIG, &file, &Environment::of_process(1_800_000_000)).unwrap();
         let metrics = Metrics::new("", "").unwrap();
         Fixture {
             credentials: Credentials::new(&loaded.config, &metrics),
@@ -73,6 +73,7 @@ impl Fixture {
             enabled: true,
             not_before: None,
             expires: None,
+            policy: None,
         };
         (self.credentials).choose(&machine, upstream, ["first", "second"][upstream])
     }

@@ -13,7 +13,11 @@ fn upstreams(lines: &str) -> Vec<Upstream> {
         "listeners: [{{ address: 0.0.0.0:8080 }}]\nregistry: {{ file: machines.yaml }}\n\
          upstreams:\n{lines}\nroutes: [{{ path: /, upstream: a }}]\n"
     );
-    let loaded = config::read(&text, Path::new("x.yaml"), &Environment::of_process());
+    let loaded = config::read(
+        &text,
+        Path::new("x.yaml"),
+        &Environment::of_process(1_800_000_000),
+    );
     let config = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}"));
     config.config.upstreams
 }

@@ -318,7 +318,7 @@ mod tests {
         let environment = Environment {
             variable: |_| Ok(SECRET.to_owned()),
             resolve: |authority| Ok(vec![authority.parse().unwrap()]),
-            unix_seconds: || 1_800_000_000,
+            now: 1_800_000_000,
         };
         let config = read(&text, Path::new("c.yaml"), &environment)
             .unwrap()

@@ -193,7 +193,7 @@ fn enabled_is_true_or_false_and_nothing_like_it() {
 
 #[test]
 fn an_unknown_key_is_refused_because_it_would_not_be_obeyed() {
-    for key in ["allow", "cidrs", "Name", "public_key", "enable", "<<"] {
+    for key in ["at", "permit", "Name", "public_key", "enable", "<<"] {
         let words = format!("{key:?} is not known here");
         refused(&format!("    {key}: [x]\n"), &words);
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use crate::auth::identity::{KeyError, PublicKey};
+use crate::auth::validity::Validity;
 use crate::registry::fixtures::{entry, file, key, load, refusal, registry};
 use crate::registry::{Mistakes, Registry, load as loading};
 
@@ -29,7 +30,7 @@ fn the_four_spellings_are_one_key() {
         let registry = load(&with_keys(&yaml)).unwrap_or_else(|told| panic!("{yaml}: {told}"));
         let machine = registry.find("a").unwrap();
         assert_eq!(
-            machine.keys[0].fingerprint().to_string(),
+            machine.keys[0].public.fingerprint().to_string(),
             "21fe31dfa154a261"
         );
     }
@@ -68,7 +69,7 @@ fn a_text_that_is_no_key_is_refused_with_its_place_in_the_list() {
 
 #[test]
 fn a_list_item_of_another_kind_is_no_key() {
-    for item in ["~", "7", "true", "[a]", "{a: b}"] {
+    for item in ["~", "7", "true", "[a]"] {
         assert!(refusal(&with_keys(&format!("[{item}]"))).contains("public_keys[0]: it is not a"));
     }
 }
@@ -178,8 +179,79 @@ fn each_key_goes_to_its_own_machine() {
     let mut seen = HashSet::new();
     for n in 1..=200 {
         let machine = registry.find(&format!("m{n}")).unwrap();
-        let base64 = crate::registry::key_format::to_base64(machine.keys[0].as_bytes());
+        let base64 = crate::registry::key_format::to_base64(machine.keys[0].public.as_bytes());
         assert_eq!(base64, key(n));
         assert!(seen.insert(base64));
     }
+}
+
+fn dated(dates: &str) -> String {
+    with_keys(&format!("[{{ key: \"{}\"{dates} }}]", key(1)))
+}
+
+#[test]
+fn a_key_may_have_dates() {
+    let registry = load(&dated(
+        ", not_before: 2027-01-01, not_after: \"2027-01-31T12:00:00Z\"",
+    ))
+    .unwrap();
+    let validity = registry.find("a").unwrap().keys[0].validity;
+    assert_eq!(validity.not_before(), Some(1_798_761_600));
+    assert_eq!(validity.not_after(), Some(1_801_396_800));
+}
+
+#[test]
+fn a_key_without_dates_is_good_at_any_time_in_either_form() {
+    for text in [dated(""), with_keys(&format!("[\"{}\"]", key(1)))] {
+        let registry = load(&text).unwrap();
+        assert_eq!(
+            registry.find("a").unwrap().keys[0].validity,
+            Validity::ALWAYS
+        );
+    }
+}
+
+#[test]
+fn the_mistakes_of_a_dated_key_are_told() {
+    for (dates, words) in [
+        (
+            ", not_after: soon",
+            "public_keys[0]: not_after: it must be an instant",
+        ),
+        (
+            ", not_before: 7",
+            "public_keys[0]: not_before: YAML reads it as a number",
+        ),
+        (
+            ", not_before: 2027-02-01, not_after: 2027-01-01",
+            "not_after is before not_before",
+        ),
+        (", expires: 2027-02-01", "\"expires\" is not known here"),
+        (
+            ", not_after: 2027-01-01, not_after: 2028-01-01",
+            "\"not_after\" is given twice",
+        ),
+    ] {
+        let told = refusal(&dated(dates));
+        assert!(told.contains(words), "{told}");
+    }
+    let told = refusal(&with_keys("[{ not_after: 2027-01-01 }]"));
+    assert!(
+        told.contains("public_keys[0]: the mapping has no `key`"),
+        "{told}"
+    );
+}
+
+#[test]
+fn another_date_of_a_key_is_a_changed_key() {
+    let (old, new) = (
+        load(&dated("")).unwrap(),
+        load(&dated(", not_after: 2027-01-01")).unwrap(),
+    );
+    assert_eq!(
+        crate::registry::Change::between(&old, &new)
+            .keys_changed
+            .len(),
+        1
+    );
 }

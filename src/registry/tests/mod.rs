@@ -3,5 +3,7 @@
 
 mod fields;
 mod keys;
+mod policy;
+mod removed;
 mod scale;
 mod yaml;

@@ -1,9 +1,11 @@
 //! Many machines: they load, and each costs less than it may.
 
+use std::collections::HashSet;
 use std::mem::size_of;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::auth::identity::{Machine, PublicKey};
+use crate::auth::identity::{Machine, MachineKey};
 use crate::registry::fixtures::{file, key, load};
 use crate::registry::{ById, Change, Registry};
 
@@ -38,7 +40,7 @@ fn footprint(machine: &Machine) -> usize {
         .map(|text| allocation(ARC_COUNTS + text.len()))
         .iter()
         .sum::<usize>();
-    let keys = allocation(machine.keys.len() * size_of::<PublicKey>());
+    let keys = allocation(machine.keys.len() * size_of::<MachineKey>());
     // A table is at least 7/16 full just after it has grown, and has a control byte for each slot.
     let slot = (size_of::<ById>() + 1) * 16 / 7;
     allocation(ARC_COUNTS + size_of::<Machine>()) + texts + keys + slot
@@ -49,6 +51,56 @@ fn a_machine_costs_less_than_600_bytes() {
     let registry = load(&fleet(1000)).unwrap();
     let most = registry.machines().map(|machine| footprint(machine)).max();
     assert!(most.unwrap() < 600, "{most:?}");
+}
+
+/// A fleet of which every machine is in a group, and every tenth has rules of its own.
+fn ruled_fleet(count: u64) -> String {
+    let rules: Vec<String> = (0..64)
+        .map(|n| format!("\"read /v1/secret/data/app-{n}/**\""))
+        .collect();
+    let group = format!(
+        "groups:\n  - name: fleet\n    allow: [{}]\n",
+        rules.join(", ")
+    );
+    let machine = |number: u64| {
+        let own = match number % 10 {
+            0 => format!("    allow: [\"any /v1/own/{number}/**\"]\n"),
+            _ => String::new(),
+        };
+        realistic(number) + "    groups: [fleet]\n" + &own
+    };
+    group + &file(&(1..=count).map(machine).collect::<String>())
+}
+
+#[test]
+fn a_fleet_shares_the_rules_of_its_group() {
+    let registry = load(&ruled_fleet(1000)).unwrap();
+    let policies: HashSet<_> = registry
+        .machines()
+        .filter_map(|machine| machine.policy.as_ref().map(Arc::as_ptr))
+        .collect();
+    assert_eq!(policies.len(), 1 + 100);
+    let lists: HashSet<_> = (registry.machines())
+        .filter_map(|machine| {
+            machine
+                .policy
+                .as_ref()?
+                .allow
+                .as_ref()?
+                .last()
+                .map(Arc::as_ptr)
+        })
+        .collect();
+    assert_eq!(lists.len(), 1);
+}
+
+#[test]
+fn one_hundred_thousand_machines_of_a_group_load_and_reload() {
+    let text = ruled_fleet(100_000);
+    let old = load(&text).unwrap();
+    let text = text.replacen("name: prod-api-777\n", "name: renamed\n", 1);
+    let new = Registry::from_bytes(Path::new("m.yaml"), text.as_bytes(), Some(&old)).unwrap();
+    assert_eq!(Change::between(&old, &new).touched(), 1);
 }
 
 #[test]

@@ -46,8 +46,8 @@ fn machines_that_are_no_list_are_refused() {
 
 #[test]
 fn an_unknown_key_beside_machines_is_refused_by_name() {
-    let text = file(&entry("a", 1)) + "groups: []\n";
-    assert!(refusal(&text).contains("\"groups\""));
+    let text = file(&entry("a", 1)) + "group: []\n";
+    assert!(refusal(&text).contains("\"group\""));
 }
 
 #[test]
@@ -230,4 +230,27 @@ fn the_reference_registry_loads() {
     assert!(registry.len() >= 3, "it shows every spelling of a key");
     assert!(registry.machines().any(|machine| !machine.enabled));
     assert!(registry.machines().any(|machine| machine.expires.is_some()));
+    let policies = || {
+        registry
+            .machines()
+            .filter_map(|machine| machine.policy.as_ref())
+    };
+    assert!(policies().any(|policy| policy.allow.is_some() && policy.cidrs.is_some()));
+    assert!(policies().any(|policy| policy.rate.is_some()));
+    let keys = || registry.machines().flat_map(|machine| machine.keys.iter());
+    assert!(
+        keys().any(|key| key.validity.not_before().is_some() && key.validity.not_after().is_some())
+    );
+    assert_eq!((registry.groups().len(), registry.removed().len()), (1, 1));
+}
+
+#[test]
+fn the_reference_registry_has_every_key_there_is() {
+    let text = include_str!("../../../conf/machines.yaml");
+    for section in crate::registry::parse::Section::ALL {
+        for key in section.keys() {
+            let line = format!("{}:", key.as_str());
+            assert!(text.contains(&line), "{section:?} {line}");
+        }
+    }
 }

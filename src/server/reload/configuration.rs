@@ -36,7 +36,8 @@ impl Reloading {
         if !why.is_asked() && config::digest(&text) == running.config().digest {
             return Ok(None);
         }
-        let loaded = config::read(&text, file, &Environment::of_process()).map_err(rejected)?;
+        let environment = Environment::of_process(self.clock.now().unix_seconds());
+        let loaded = config::read(&text, file, &environment).map_err(rejected)?;
         for warning in &loaded.warnings {
             warn!("{warning}");
         }

@@ -65,6 +65,9 @@ impl Reloading {
         for machine in &change.removed {
             self.metrics.machine_removed(machine);
         }
+        for machine in &change.keys_changed {
+            self.metrics.machine_keys_changed(machine);
+        }
         let registry = self.registry.current();
         let with_keys = change.added.iter().chain(&change.keys_changed);
         let keys: Vec<_> = with_keys

@@ -88,11 +88,8 @@ impl Default for Options {
 }
 
 /// The process's own, in the gateway's time.
-fn environment() -> Environment {
-    Environment {
-        unix_seconds: || START,
-        ..Environment::of_process()
-    }
+pub fn environment() -> Environment {
+    Environment::of_process(START)
 }
 
 /// A registry file that holds these machines, enabled and nameless.
@@ -128,7 +125,8 @@ impl Gateway {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let loaded = config::load(&config, &environment())
+                let environment = Environment::of_process(its_clock.now().unix_seconds());
+                let loaded = config::load(&config, &environment)
                     .unwrap_or_else(|mistakes| panic!("{mistakes}"));
                 let server = match nonces {
                     None => Server::bind(loaded.config, its_clock).await,

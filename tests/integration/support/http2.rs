@@ -63,14 +63,27 @@ impl Http2 {
         body: &[u8],
         declared: bool,
     ) -> Response {
+        let length = body.len().to_string();
+        let mut headers = signed.pairs().to_vec();
+        if declared && !body.is_empty() {
+            headers.push(("content-length", &length));
+        }
+        self.send(method, target, &headers, body)
+    }
+
+    /// Sends a request with these headers.
+    pub fn send(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
         let mut request = http::Request::builder()
             .method(method)
             .uri(format!("https://localhost{target}"));
-        for (name, value) in signed.pairs() {
-            request = request.header(name, value);
-        }
-        if declared && !body.is_empty() {
-            request = request.header("content-length", body.len());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let request = request.body(()).unwrap();
         let exchange = exchange(self.send.clone(), request, Bytes::copy_from_slice(body));

@@ -87,6 +87,9 @@ impl Process {
         if more.contains("audit:") {
             config = config.replace("audit: { file: audit.jsonl }\n", "");
         }
+        if more.contains("routes:") {
+            config = config.replace("routes:\n  - { path: /, upstream: secrets }\n", "");
+        }
         fs::write(file, config + more).unwrap();
         let child = spawn(folder.path(), &environment);
         Process {

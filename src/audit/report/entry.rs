@@ -1,0 +1,252 @@
+//! One line, as far as the report goes into it.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::auth::refusal::Code;
+
+/// What a line tells.
+#[derive(Debug)]
+pub(super) enum Entry<'a> {
+    /// A request was decided.
+    Decision(Decision<'a>),
+    /// A forwarded request was answered, with this status unless the client was gone.
+    Answer {
+        request_id: Cow<'a, str>,
+        status: Option<u16>,
+    },
+    /// So many refusals were not written down.
+    LeftOut(u64),
+    /// Nothing that the report needs.
+    Other,
+}
+
+#[derive(Debug)]
+pub(super) struct Decision<'a> {
+    /// Unix seconds.
+    pub(super) at: u64,
+    pub(super) request_id: Cow<'a, str>,
+    pub(super) way: Way<'a>,
+    pub(super) route: Option<Cow<'a, str>>,
+    pub(super) path: Cow<'a, str>,
+    pub(super) address: Option<IpAddr>,
+}
+
+/// How a request was authenticated, and what came of it.
+#[derive(Debug)]
+pub(super) enum Way<'a> {
+    /// Accepted: this machine signed it.
+    Signed(Cow<'a, str>),
+    /// Forwarded, with a bearer credential.
+    Bearer(Token),
+    /// Forwarded on an open route.
+    Open,
+    /// Forwarded on an observed route.
+    Observed {
+        code: Code,
+        claimed: Option<Cow<'a, str>>,
+        token: Option<Token>,
+    },
+    /// Refused; with the machine, where its signature verified.
+    Refused {
+        code: Code,
+        machine: Option<Cow<'a, str>>,
+    },
+}
+
+/// The name of a bearer token in records.
+pub(super) type Token = [u8; 16];
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    decision: Cow<'a, str>,
+    #[serde(borrow)]
+    ts: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    request_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    auth: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    code: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    machine: Option<Machine<'a>>,
+    #[serde(borrow)]
+    claimed_machine: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    token_hash: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    client_ip: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    path: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    route: Option<Cow<'a, str>>,
+    status: Option<u16>,
+}
+
+#[derive(Deserialize)]
+struct Machine<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Summary<'a> {
+    #[serde(borrow)]
+    left_out: std::collections::BTreeMap<Cow<'a, str>, u64>,
+}
+
+/// Reads a line. `None` for what no gateway of this version writes: it is then counted as unread,
+/// and never as a request of any kind.
+pub(super) fn entry(line: &[u8]) -> Option<Entry<'_>> {
+    let read: Line<'_> = serde_json::from_slice(line).ok()?;
+    match &*read.decision {
+        "accepted" | "observed" | "refused" => decision(read).map(Entry::Decision),
+        "response" => Some(Entry::Answer {
+            request_id: read.request_id?,
+            status: read.status,
+        }),
+        "summary" => {
+            let summary: Summary<'_> = serde_json::from_slice(line).ok()?;
+            let left_out = summary.left_out.values();
+            Some(Entry::LeftOut(
+                left_out.fold(0, |sum: u64, n| sum.saturating_add(*n)),
+            ))
+        }
+        "registry" | "log" | "checkpoint" => Some(Entry::Other),
+        _ => None,
+    }
+}
+
+fn decision(line: Line<'_>) -> Option<Decision<'_>> {
+    let token = match line.token_hash {
+        Some(text) => Some(token(&text)?),
+        None => None,
+    };
+    let code = match line.code {
+        Some(word) => Some(Code::ALL.into_iter().find(|code| code.as_str() == word)?),
+        None => None,
+    };
+    let machine = line.machine.map(|machine| machine.id);
+    let way = match (&*line.decision, line.auth.as_deref()?) {
+        ("accepted", "signature") => Way::Signed(machine?),
+        ("accepted", "bearer") => Way::Bearer(token?),
+        ("accepted", "none") => Way::Open,
+        ("observed", _) => Way::Observed {
+            code: code?,
+            claimed: line.claimed_machine,
+            token,
+        },
+        ("refused", _) => Way::Refused {
+            code: code?,
+            machine,
+        },
+        _ => return None,
+    };
+    Some(Decision {
+        at: unix_seconds(&line.ts?)?,
+        request_id: line.request_id?,
+        way,
+        route: line.route,
+        path: line.path?,
+        address: match line.client_ip {
+            Some(text) => Some(text.parse().ok()?),
+            None => None,
+        },
+    })
+}
+
+fn unix_seconds(text: &str) -> Option<u64> {
+    let instant = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    u64::try_from(instant.unix_timestamp()).ok()
+}
+
+fn token(text: &str) -> Option<Token> {
+    let mut token = [0; 16];
+    if text.len() != 32 {
+        return None;
+    }
+    for (byte, pair) in token.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digit = |at: usize| char::from(pair[at]).to_digit(16);
+        *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+    }
+    Some(token)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    const BEARER: &str = r#"{"ts":"2027-01-15T08:00:01.000Z","request_id":"r1","decision":"accepted","auth":"bearer","token_hash":"000102030405060708090a0b0c0d0e0f","client_ip":"192.0.2.7","method":"GET","path":"/v1/a","route":"/v1"}"#;
+
+    #[test]
+    fn a_bearer_record_is_read() {
+        let Some(Entry::Decision(read)) = entry(BEARER.as_bytes()) else {
+            panic!("not read");
+        };
+        assert_eq!(read.at, 1_800_000_001);
+        assert_eq!(read.path, "/v1/a");
+        assert_eq!(read.route.as_deref(), Some("/v1"));
+        assert_eq!(read.address, "192.0.2.7".parse().ok());
+        assert!(matches!(read.way, Way::Bearer(token) if token[15] == 15));
+    }
+
+    #[test]
+    fn what_no_gateway_writes_is_not_read() {
+        for (from, to) in [
+            ("000102030405060708090a0b0c0d0e0f", "0001"),
+            (
+                "000102030405060708090a0b0c0d0e0f",
+                "g0102030405060708090a0b0c0d0e0f0",
+            ),
+            (r#""token_hash":"000102030405060708090a0b0c0d0e0f","#, ""),
+            ("bearer", "signature"),
+            ("bearer", "basic"),
+            ("accepted", "observed"),
+            ("accepted", "refused"),
+            ("accepted", "approved"),
+            ("2027-01-15T08:00:01.000Z", "yesterday"),
+            ("2027-01-15", "1927-01-15"),
+            ("192.0.2.7", "the moon"),
+            (r#""path":"/v1/a","#, ""),
+            (r#""path":"/v1/a""#, r#""path":7"#),
+            (r#""request_id":"r1","#, ""),
+            ("}", ""),
+        ] {
+            let line = BEARER.replace(from, to);
+            assert_ne!(line, BEARER, "{from}");
+            assert!(entry(line.as_bytes()).is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_code_that_this_version_does_not_know_is_not_taken_for_another() {
+        let line = |code: &str| {
+            format!(
+                r#"{{"ts":"2027-01-15T08:00:01.000Z","request_id":"r1","decision":"refused","auth":"none","code":"{code}","method":"GET","path":"/"}}"#
+            )
+        };
+        assert!(entry(line("no_route").as_bytes()).is_some());
+        assert!(entry(line("no_coffee").as_bytes()).is_none());
+    }
+
+    #[test]
+    fn bytes_that_are_no_json_are_not_read() {
+        for line in [
+            &b""[..],
+            b"\n",
+            b"{}",
+            b"[]",
+            b"null",
+            b"\xff\xfe",
+            b"{\"decision\":",
+        ] {
+            assert!(entry(line).is_none());
+        }
+    }
+}

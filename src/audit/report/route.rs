@@ -1,0 +1,148 @@
+//! A route, and what ending its observation, or its bearer credentials, would do.
+
+use super::usage::{Codes, Seen, Usage};
+
+/// Requests on one route, by how they were authenticated.
+#[derive(Clone, Debug, Default)]
+pub struct Route {
+    /// Accepted with a signature.
+    pub signed: Seen,
+    /// Forwarded with a bearer credential, where the route takes those until a date.
+    pub bearer: Usage,
+    /// Forwarded because the route is observed; enforcing would have refused them.
+    pub observed: Usage,
+    /// Why it would have.
+    pub observed_codes: Codes,
+    /// Of the observed ones, those that carried a bearer credential.
+    pub observed_with_token: u64,
+    /// Forwarded on an open route.
+    pub open: Seen,
+    /// Refused.
+    pub refused: Seen,
+    /// Why.
+    pub refused_codes: Codes,
+}
+
+/// Whether a route can enforce signatures now, by what was seen of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is an open route, which asks nobody for anything.
+    Open,
+    /// Nothing passed that says whether anybody would be refused.
+    Silent,
+    /// All that passed was signed.
+    Clear,
+    /// What passed unsigned, the backend refused each time: a credential that is no good.
+    Failing,
+    /// Requests pass that would be refused.
+    NotYet,
+}
+
+impl Route {
+    /// It errs towards [`Verdict::NotYet`]: a request whose answer is not on record counts as one
+    /// that somebody needs.
+    pub fn verdict(&self) -> Verdict {
+        let unsigned = [&self.bearer, &self.observed];
+        if unsigned.iter().any(|usage| !usage.is_in_vain()) {
+            Verdict::NotYet
+        } else if self.unsigned() > 0 {
+            Verdict::Failing
+        } else if self.signed.requests > 0 {
+            Verdict::Clear
+        } else if self.open.requests > 0 {
+            Verdict::Open
+        } else {
+            Verdict::Silent
+        }
+    }
+
+    /// Requests that would have been refused, had the route enforced.
+    pub fn unsigned(&self) -> u64 {
+        let (bearer, observed) = (self.bearer.seen.requests, self.observed.seen.requests);
+        bearer.saturating_add(observed)
+    }
+
+    /// The last of them, in Unix seconds.
+    pub fn last_unsigned(&self) -> Option<u64> {
+        let spans = [self.bearer.seen.span, self.observed.seen.span];
+        spans.into_iter().flatten().map(|(_, last)| last).max()
+    }
+}
+
+impl Verdict {
+    /// The word for programs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Open => "open",
+            Verdict::Silent => "silent",
+            Verdict::Clear => "clear",
+            Verdict::Failing => "failing",
+            Verdict::NotYet => "not_yet",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signed() -> Route {
+        let mut route = Route::default();
+        route.signed.note(1);
+        route
+    }
+
+    #[test]
+    fn a_route_without_a_request_tells_nothing() {
+        let mut route = Route::default();
+        assert_eq!(route.verdict(), Verdict::Silent);
+        route.refused.note(1);
+        assert_eq!(route.verdict(), Verdict::Silent);
+    }
+
+    #[test]
+    fn a_route_on_which_all_was_signed_is_clear() {
+        assert_eq!(signed().verdict(), Verdict::Clear);
+    }
+
+    #[test]
+    fn one_bearer_request_that_was_served_is_enough_to_wait() {
+        let mut route = signed();
+        route.bearer.seen.note(2);
+        route.bearer.answer(true);
+        assert_eq!(route.verdict(), Verdict::NotYet);
+    }
+
+    #[test]
+    fn one_observed_request_without_a_known_answer_is_enough_to_wait() {
+        let mut route = signed();
+        route.observed.seen.note(2);
+        assert_eq!(route.verdict(), Verdict::NotYet);
+    }
+
+    #[test]
+    fn what_the_backend_refused_each_time_need_not_be_waited_for() {
+        let mut route = signed();
+        route.bearer.seen.note(2);
+        route.bearer.answer(false);
+        assert_eq!(route.verdict(), Verdict::Failing);
+        route.observed.seen.note(3);
+        assert_eq!(route.verdict(), Verdict::NotYet);
+    }
+
+    #[test]
+    fn an_open_route_is_none_to_move() {
+        let mut route = Route::default();
+        route.open.note(1);
+        assert_eq!(route.verdict(), Verdict::Open);
+    }
+
+    #[test]
+    fn the_last_unsigned_request_is_the_later_of_both_kinds() {
+        let mut route = signed();
+        assert_eq!(route.last_unsigned(), None);
+        route.bearer.seen.note(7);
+        route.observed.seen.note(5);
+        assert_eq!((route.last_unsigned(), route.unsigned()), (Some(7), 2));
+    }
+}

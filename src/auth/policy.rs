@@ -1,0 +1,228 @@
+//! What a verified machine may do. Absent, the backend decides by itself; present, nothing passes
+//! but what a rule allows.
+//!
+//! [`rule`] is the grammar of a rule and what it matches; [`network`] says where a request may come
+//! from; [`rate`] says how many there may be.
+
+pub mod network;
+pub mod rate;
+pub mod rule;
+
+use core::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use self::rate::Rate;
+use self::rule::Rule;
+use super::refusal::Refusal;
+
+/// The policy of one machine, or of all machines that share it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Policy {
+    /// What it may ask for: what any rule of any list allows. `None`: whatever the routes take.
+    pub allow: Option<Box<[Arc<List<Rule>>]>>,
+    /// Where it may ask from: any network of any list. `None`: anywhere.
+    pub cidrs: Option<Box<[Arc<List<IpNet>>]>>,
+    /// How often it may ask. `None`: as often as `replay.quota_per_machine` lets it.
+    pub rate: Option<Rate>,
+}
+
+/// A list of a policy, with the group that it was written for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct List<T> {
+    /// The name of the group; `None` where a machine has the list to itself.
+    pub group: Option<Arc<str>>,
+    /// What was written, in that order.
+    pub items: Box<[T]>,
+}
+
+impl<T> List<T> {
+    /// Most items of one list. A machine that needs more wants a rule with `**`, or a group.
+    pub const MAX: usize = 64;
+}
+
+/// By what a request is permitted; for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permission<'p> {
+    /// The first rule that allows it, and the group it is from; `None` without rules.
+    pub rule: Option<(&'p Rule, Option<&'p str>)>,
+    /// The first network that its address lies in, likewise.
+    pub network: Option<(&'p IpNet, Option<&'p str>)>,
+}
+
+/// Why a request is not permitted. From outside all are `not_permitted`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Objection {
+    /// There are networks, and where it comes from is not known.
+    #[error("where it comes from is not known, and there are `cidrs`")]
+    NoAddress,
+    /// It comes from none of the networks.
+    #[error("its address lies in none of the `cidrs`")]
+    NoNetwork,
+    /// No rule allows the method on the path.
+    #[error("no rule of `allow` matches method and path")]
+    NoRule,
+}
+
+impl From<Objection> for Refusal {
+    fn from(_: Objection) -> Refusal {
+        Refusal::NotPermitted
+    }
+}
+
+impl Policy {
+    /// Whether a request for `path`, as it was verified and without its query, may go on. `client` is
+    /// the address that the gateway believes it to come from.
+    ///
+    /// # Errors
+    ///
+    /// What stands against it. It fails closed: a list that is there and matches nothing refuses,
+    /// and so do networks where no address is known.
+    pub fn judge(
+        &self,
+        method: &str,
+        path: &str,
+        client: Option<IpAddr>,
+    ) -> Result<Permission<'_>, Objection> {
+        let network = match &self.cidrs {
+            None => None,
+            Some(lists) => {
+                let client = client.ok_or(Objection::NoAddress)?.to_canonical();
+                let found = find(lists, |network| network.contains(&client));
+                Some(found.ok_or(Objection::NoNetwork)?)
+            }
+        };
+        let rule = match &self.allow {
+            None => None,
+            Some(lists) => {
+                let found = find(lists, |rule| rule.allows(method, path));
+                Some(found.ok_or(Objection::NoRule)?)
+            }
+        };
+        Ok(Permission { rule, network })
+    }
+
+    /// Whether it says nothing, so that the backend decides alone.
+    pub fn is_empty(&self) -> bool {
+        *self == Policy::default()
+    }
+}
+
+fn find<T>(lists: &[Arc<List<T>>], is_it: impl Fn(&T) -> bool) -> Option<(&T, Option<&str>)> {
+    lists.iter().find_map(|list| {
+        let found = list.items.iter().find(|item| is_it(item))?;
+        Some((found, list.group.as_deref()))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn list<T>(group: Option<&str>, items: Vec<T>) -> Arc<List<T>> {
+        Arc::new(List {
+            group: group.map(Into::into),
+            items: items.into(),
+        })
+    }
+
+    fn allowing(lists: &[(Option<&str>, &[&str])]) -> Policy {
+        let rules = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| Rule::parse(text).unwrap())
+                .collect()
+        };
+        Policy {
+            allow: Some(
+                (lists
+                    .iter()
+                    .map(|(group, texts)| list(*group, rules(texts))))
+                .collect(),
+            ),
+            ..Policy::default()
+        }
+    }
+
+    fn from(networks: &[&str]) -> Policy {
+        let networks = networks.iter().map(|text| network::parse(text).unwrap());
+        Policy {
+            cidrs: Some([list(None, networks.collect())].into()),
+            ..Policy::default()
+        }
+    }
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn an_empty_policy_permits_everything_and_gives_no_reason() {
+        let policy = Policy::default();
+        assert!(policy.is_empty());
+        let permission = policy.judge("GET", "/a", None).unwrap();
+        assert_eq!((permission.rule, permission.network), (None, None));
+    }
+
+    #[test]
+    fn with_rules_nothing_else_passes() {
+        let policy = allowing(&[(None, &["GET /a/*"])]);
+        assert!(policy.judge("GET", "/a/b", None).is_ok());
+        for (method, path) in [("POST", "/a/b"), ("GET", "/a"), ("GET", "/b")] {
+            let verdict = policy.judge(method, path, None);
+            assert_eq!(verdict, Err(Objection::NoRule), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn the_lists_of_a_machine_and_of_its_groups_add_up() {
+        let policy = allowing(&[(None, &["GET /own"]), (Some("fleet"), &["GET /shared"])]);
+        let by = |path| {
+            let permission = policy.judge("GET", path, None).unwrap();
+            let (rule, group) = permission.rule.unwrap();
+            (rule.to_string(), group.map(str::to_owned))
+        };
+        assert_eq!(by("/own"), ("GET /own".into(), None));
+        assert_eq!(by("/shared"), ("GET /shared".into(), Some("fleet".into())));
+    }
+
+    #[test]
+    fn a_list_without_items_lets_nothing_pass() {
+        let policy = allowing(&[(None, &[])]);
+        assert_eq!(policy.judge("GET", "/", None), Err(Objection::NoRule));
+    }
+
+    #[test]
+    fn an_address_must_lie_in_a_network() {
+        let policy = from(&["10.0.0.0/8", "2001:db8::/32"]);
+        for inside in ["10.1.2.3", "2001:db8::1", "::ffff:10.1.2.3"] {
+            assert!(
+                policy.judge("GET", "/", address(inside)).is_ok(),
+                "{inside}"
+            );
+        }
+        for outside in ["11.0.0.1", "2001:db9::1", "::1"] {
+            let verdict = policy.judge("GET", "/", address(outside));
+            assert_eq!(verdict, Err(Objection::NoNetwork), "{outside}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_known_lies_in_no_network() {
+        let policy = from(&["0.0.0.0/0", "::/0"]);
+        assert_eq!(policy.judge("GET", "/", None), Err(Objection::NoAddress));
+    }
+
+    #[test]
+    fn both_the_network_and_a_rule_must_match() {
+        let policy = Policy {
+            cidrs: from(&["10.0.0.0/8"]).cidrs,
+            ..allowing(&[(None, &["GET /a"])])
+        };
+        assert!(policy.judge("GET", "/a", address("10.0.0.1")).is_ok());
+        assert!(policy.judge("GET", "/b", address("10.0.0.1")).is_err());
+        assert!(policy.judge("GET", "/a", address("11.0.0.1")).is_err());
+    }
+}

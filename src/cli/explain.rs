@@ -1,0 +1,234 @@
+//! `countersign explain`: what would become of a request, and why.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::Failure;
+use crate::auth::refusal::Refusal;
+use crate::auth::target::QueryPolicy;
+use crate::config::{self, Environment, Gate, instant};
+use crate::registry::Registry;
+use crate::server::{Explanation, Question, Verdict, explain};
+
+/// Say what would become of a request, and why
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  countersign explain --config conf/countersign.yaml --machine web-1 GET /v1/secret/data/app/db
+
+Nothing is sent: configuration and registry are judged by the code that the gateway decides with. The
+request is taken to be well formed, well signed, new and within the machine's rate. Exits with 0 if it
+would get to the backend, and with 1 if not.")]
+pub(super) struct ExplainArgs {
+    /// The gateway's configuration, which names the registry
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The id of the machine
+    #[arg(long, value_name = "ID")]
+    machine: String,
+    /// The address that the gateway would believe the request to come from; not known if not given
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<IpAddr>,
+    /// When: an instant (RFC 3339) or a date; now if not given
+    #[arg(long, value_name = "WHEN", value_parser = when)]
+    at: Option<u64>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// The method, upper case
+    method: String,
+    /// The path as it would be sent, with its query if it has one
+    path: String,
+}
+
+fn when(text: &str) -> Result<u64, String> {
+    instant::to_unix_seconds(text).ok_or_else(|| format!("it must be {}", instant::EXPECTED))
+}
+
+/// Prints the explanation.
+///
+/// # Errors
+///
+/// [`Failure::Configuration`]: configuration or registry have mistakes. [`Failure::Operation`]: the request
+/// would be refused.
+pub(super) fn run(
+    args: &ExplainArgs,
+    environment: &Environment,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let config = config::load(&args.config, environment)
+        .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?
+        .config;
+    let registry = Registry::load(&config.registry, None)
+        .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
+    let question = Question {
+        machine: &args.machine,
+        method: &args.method,
+        target: &args.path,
+        client: args.address,
+        at: args.at.unwrap_or(environment.now),
+    };
+    let explanation = explain(&config, &registry, question)
+        .map_err(|error| Failure::Operation(error.to_string()))?;
+    let text = match args.json {
+        true => as_json(&question, &explanation),
+        false => as_text(&question, &explanation),
+    };
+    out.write_all(text.as_bytes())
+        .map_err(|error| Failure::Operation(format!("cannot print: {error}")))?;
+    match &explanation.verdict {
+        Verdict::Refused(refusal) => Err(Failure::Operation(format!(
+            "it would be refused: {}",
+            answer(refusal)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn answer(refusal: &Refusal) -> String {
+    let code = refusal.code();
+    format!("{} {}: {}", code.status(), code.as_str(), refusal.text())
+}
+
+fn verdict(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Passes => "passes, as this machine's".into(),
+        Verdict::PassesOpen => "passes, as nobody's: the route asks for no signature".into(),
+        Verdict::PassesObserved(refusal) => format!(
+            "passes, as the client sent it: the route only observes, and would refuse it with {}",
+            answer(refusal)
+        ),
+        Verdict::Refused(refusal) => format!("is refused with {}", answer(refusal)),
+    }
+}
+
+const fn gate(gate: Gate) -> &'static str {
+    match gate {
+        Gate::Signature => "enforce",
+        Gate::SignatureOrBearer => "enforce, and lets bearer credentials pass",
+        Gate::Observed => "observe",
+        Gate::Nothing => "open",
+    }
+}
+
+const fn query(policy: QueryPolicy, is_there: bool) -> &'static str {
+    match (policy, is_there) {
+        (QueryPolicy::Strip, false) => "strip",
+        (QueryPolicy::Strip, true) => "strip: it is dropped, and is not signed",
+        (QueryPolicy::Reject, _) => "reject",
+        (QueryPolicy::Signed, false) => "signed",
+        (QueryPolicy::Signed, true) => {
+            "signed: it is part of what is signed, and no rule is about it"
+        }
+    }
+}
+
+fn as_text(question: &Question<'_>, explanation: &Explanation) -> String {
+    let mut rows = vec![("verdict", verdict(&explanation.verdict))];
+    rows.push(("at", instant::to_text(question.at)));
+    match &explanation.route {
+        None => rows.push(("route", "none takes it".into())),
+        Some(route) => {
+            rows.push(("route", format!("{} -> {}", route.path, route.upstream)));
+            rows.push(("mode", gate(route.gate).into()));
+            let is_there = question.target.contains('?');
+            rows.push(("query", query(route.query, is_there).into()));
+            rows.extend(route.signed.clone().map(|signed| ("signed path", signed)));
+        }
+    }
+    match &explanation.machine {
+        None => rows.push(("machine", "not in the registry".into())),
+        Some(machine) => {
+            let state = match &machine.may_act {
+                Ok(()) => "may act".to_owned(),
+                Err(refusal) => format!("may not act: {}", refusal.code().as_str()),
+            };
+            rows.push(("machine", state));
+            for (key, holds) in &machine.keys {
+                let word = if *holds { "good" } else { "outside its dates" };
+                rows.push(("key", format!("{key} {word}")));
+            }
+            let rate = machine.per_minute;
+            rows.extend(rate.map(|rate| ("rate", format!("{rate} a minute, not counted here"))));
+        }
+    }
+    if let Some(policy) = &explanation.policy {
+        let rule = match &policy.rule {
+            Ok(Some(rule)) => format!("allowed by {rule}"),
+            Ok(None) => "no rules: the backend decides".into(),
+            Err(objection) => objection.clone(),
+        };
+        rows.push(("policy", rule));
+        rows.extend(policy.network.clone().map(|network| ("network", network)));
+        let credential = match (&policy.credential, policy.credential_missing) {
+            (Some(name), true) => format!("{name}, which cannot be had"),
+            (None, true) => "it cannot be had".into(),
+            (Some(name), false) => name.clone(),
+            (None, false) => "none".into(),
+        };
+        rows.push(("credential", credential));
+        if !policy.closed.is_empty() {
+            let here = if policy.is_closed {
+                " (this is one)"
+            } else {
+                ""
+            };
+            rows.push((
+                "closed paths",
+                format!("{}{here}", policy.closed.join(", ")),
+            ));
+        }
+    }
+    let line = |(name, value): &(&str, String)| format!("{name:<14}{value}\n");
+    rows.iter().map(line).collect()
+}
+
+fn as_json(question: &Question<'_>, explanation: &Explanation) -> String {
+    let (word, refusal) = match &explanation.verdict {
+        Verdict::Passes => ("passes", None),
+        Verdict::PassesOpen => ("open", None),
+        Verdict::PassesObserved(refusal) => ("observed", Some(refusal)),
+        Verdict::Refused(refusal) => ("refused", Some(refusal)),
+    };
+    let value = json!({
+        "verdict": word,
+        "code": refusal.map(|refusal| refusal.code().as_str()),
+        "status": refusal.map(|refusal| refusal.code().status()),
+        "text": refusal.map(|refusal| refusal.text()),
+        "machine_id": question.machine,
+        "method": question.method,
+        "target": question.target,
+        "client_ip": question.client,
+        "at": instant::to_text(question.at),
+        "route": explanation.route.as_ref().map(|route| json!({
+            "path": route.path,
+            "upstream": route.upstream,
+            "mode": gate(route.gate),
+            "query": route.query.as_str(),
+            "signed_path": route.signed,
+        })),
+        "machine": explanation.machine.as_ref().map(|machine| json!({
+            "may_act": machine.may_act.is_ok(),
+            "code": machine.may_act.as_ref().err().map(|refusal| refusal.code().as_str()),
+            "keys": machine.keys.iter().map(|(key, holds)| json!({
+                "key": key.to_string(),
+                "good": holds,
+            })).collect::<Vec<_>>(),
+            "per_minute": machine.per_minute,
+        })),
+        "policy": explanation.policy.as_ref().map(|policy| json!({
+            "permitted": policy.rule.is_ok(),
+            "rule": policy.rule.as_ref().ok(),
+            "objection": policy.rule.as_ref().err(),
+            "network": policy.network,
+            "credential": policy.credential,
+            "credential_missing": policy.credential_missing,
+            "closed_paths": policy.closed,
+            "is_closed": policy.is_closed,
+        })),
+    });
+    format!("{value:#}\n")
+}

@@ -1,0 +1,143 @@
+//! `countersign machine rotate`.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::add::{instant, public_key};
+use super::{Open, say};
+use crate::auth::identity::{Machine, MachineKey};
+use crate::auth::validity::Validity;
+use crate::cli::Failure;
+use crate::config::instant;
+use crate::registry::edit::{self, NewKey};
+
+/// The key to add, and what becomes of the others.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  countersign machine rotate --registry machines.yaml web-1 --new-key @new.pub --overlap 7d
+
+Both keys are good during the overlap: move the machine over, and look at
+countersign_machine_key_last_used_timestamp_seconds, or at `machine.key` in the audit log, to see
+which one it uses. From its end on, requests signed with an old key get 403 machine_expired.")]
+pub(in crate::cli) struct RotateArgs {
+    /// Its id
+    pub id: String,
+    /// Its new public key: base64, PEM, or \"ssh-ed25519 ..\"; or @ and a file with one
+    #[arg(long, value_name = "KEY|@FILE", allow_hyphen_values = true)]
+    pub new_key: String,
+    /// How long the keys that it has stay good: a number and d, h, m or s. Those that end before do so
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = overlap)]
+    pub overlap: u64,
+    /// The new key is not good before this instant (RFC 3339) or date
+    #[arg(long, value_name = "WHEN")]
+    pub not_before: Option<String>,
+}
+
+/// Longest overlap, in days. A key that is to stay needs no end.
+const MOST_DAYS: u64 = 366;
+
+fn overlap(text: &str) -> Result<u64, String> {
+    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let seconds = units.into_iter().find_map(|(unit, seconds)| {
+        let number = text.strip_suffix(unit)?;
+        let digits = number.bytes().all(|b| b.is_ascii_digit());
+        digits
+            .then(|| number.parse::<u64>().ok())??
+            .checked_mul(seconds)
+    });
+    match seconds {
+        Some(seconds) if seconds <= MOST_DAYS * 86_400 => Ok(seconds),
+        _ => Err(format!(
+            "it must be a time such as 7d or 12h, at most {MOST_DAYS}d"
+        )),
+    }
+}
+
+/// Adds the key, at `now` (Unix seconds).
+pub(super) fn rotate(
+    args: &RotateArgs,
+    registry: &Path,
+    now: u64,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let new = public_key("--new-key", &args.new_key)?;
+    let not_before = instant("--not-before", args.not_before.as_deref())?;
+    let open = Open::new(registry)?;
+    let machine = open.machine(&args.id)?;
+    let refuse =
+        |why: &str| Failure::Operation(format!("{}: {} {why}", registry.display(), args.id));
+    if machine.keys.iter().any(|key| key.public == new) {
+        return Err(refuse("has this key already"));
+    }
+    if machine.keys.len() == Machine::MAX_KEYS {
+        return Err(refuse(
+            "has as many keys as a machine may have; take one that is not used any more out of the file",
+        ));
+    }
+    let end = now.saturating_add(args.overlap);
+    let mut keys: Vec<MachineKey> = machine.keys.iter().map(|key| ending(*key, end)).collect();
+    keys.push(MachineKey {
+        public: new,
+        validity: Validity::new(not_before, None).unwrap_or(Validity::ALWAYS),
+    });
+    let lines: Vec<NewKey> = (keys.iter())
+        .map(|key| NewKey {
+            key: *key.public.as_bytes(),
+            validity: key.validity,
+            changed: !machine.keys.contains(key),
+        })
+        .collect();
+    let expected = Machine {
+        keys: keys.into(),
+        ..machine.clone()
+    };
+    let mut said = format!("{}: {} is its new key\n", args.id, new.fingerprint());
+    for key in &expected.keys[..expected.keys.len() - 1] {
+        let until = key.validity.not_after().map(instant::to_text);
+        let until = until.unwrap_or_else(|| "it is taken away".into());
+        said += &format!(
+            "{}: {} is good until {until}\n",
+            args.id,
+            key.public.fingerprint()
+        );
+    }
+    let text = edit::rotate(open.held.text(), &args.id, &lines);
+    open.put(text, &args.id, Some(&expected))?;
+    say(out, &said)
+}
+
+/// The key with this end, if it has no earlier one. One that would begin after it is another key of
+/// the future, and stays.
+fn ending(key: MachineKey, end: u64) -> MachineKey {
+    let (first, last) = (key.validity.not_before(), key.validity.not_after());
+    let end = last.map_or(end, |last| last.min(end));
+    MachineKey {
+        validity: Validity::new(first, Some(end)).unwrap_or(key.validity),
+        ..key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overlap_is_a_number_and_a_unit() {
+        let parsed = ["7d", "12h", "30m", "0s"].map(overlap);
+        assert_eq!(parsed, [Ok(604_800), Ok(43_200), Ok(1_800), Ok(0)]);
+        for text in [
+            "",
+            "7",
+            "d",
+            "-1d",
+            "+1d",
+            "1.5d",
+            "7w",
+            "7 d",
+            "367d",
+            "99999999999999999999d",
+        ] {
+            assert!(overlap(text).is_err(), "{text}");
+        }
+    }
+}

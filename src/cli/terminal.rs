@@ -1,0 +1,38 @@
+//! What is printed for people, some of which strangers wrote.
+
+use std::io;
+
+use super::Failure;
+
+/// A text with everything but visible ASCII characters and spaces escaped: whoever wrote it must not
+/// move the cursor, or turn the direction of the text.
+pub(super) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            ' '..='~' => shown.push(c),
+            _ => shown.extend(c.escape_unicode()),
+        }
+    }
+    shown
+}
+
+/// # Errors
+///
+/// [`Failure::Operation`] where it could not be printed.
+pub(super) fn printed(result: io::Result<()>) -> Result<(), Failure> {
+    result.map_err(|error| Failure::Operation(format!("cannot print: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_and_those_that_turn_a_text_round_are_escaped() {
+        assert_eq!(
+            visible("/a \u{1b}[2J\u{202e}\u{7f}\n"),
+            "/a \\u{1b}[2J\\u{202e}\\u{7f}\\u{a}"
+        );
+    }
+}
