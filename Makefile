@@ -76,9 +76,9 @@ bench: ## Beside nginx and Envoy, into bench/RESULTS.md (QUICK=1: two minutes, S
 		$(if $(QUICK),--quick,--out bench/RESULTS.md) $(if $(SECONDS),--seconds $(SECONDS))
 
 .PHONY: bench-memory
-bench-memory: ## What the gateway's memory does in REQUESTS (1000000) of them
+bench-memory: ## What the gateway's memory does in REQUESTS (2000000) of them
 	@scripts/setup bench
-	$(CARGO) bench --locked --bench side_by_side -- memory $(or $(REQUESTS),1000000)
+	$(CARGO) bench --locked --bench side_by_side -- memory $(or $(REQUESTS),2000000)
 
 .PHONY: bench-core
 bench-core: ## Micro benchmark of the decision, and the CPU cost of an accepted request against the signature alone
