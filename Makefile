@@ -9,6 +9,8 @@ CARGO_TARGET_DIR ?= target
 BINARY := $(abspath $(CARGO_TARGET_DIR))/debug/countersign
 VENV_PYTHON := tests/clients/.venv/bin/python
 
+ENVOY := $(abspath $(CARGO_TARGET_DIR))/tools/envoy/bin/envoy
+
 # What scripts/setup unpacks rather than installs: Debian's packages would start services, one of
 # them on the gateway's own admin port.
 export PATH := $(abspath $(CARGO_TARGET_DIR))/tools/usr/bin:$(PATH)
@@ -65,6 +67,18 @@ lint: ## Format, clippy and docs with warnings denied, and cargo-deny where it i
 	else \
 		echo "lint: cargo-deny is not installed, deny.toml was not checked (cargo install --locked cargo-deny)"; \
 	fi
+
+.PHONY: bench
+bench: ## Beside nginx and Envoy, into bench/RESULTS.md (QUICK=1: two minutes, SECONDS=60 of open loop)
+	@scripts/setup bench
+	@sh bench/setup.sh
+	$(CARGO) bench --locked --bench side_by_side -- --envoy "$(ENVOY)" \
+		$(if $(QUICK),--quick,--out bench/RESULTS.md) $(if $(SECONDS),--seconds $(SECONDS))
+
+.PHONY: bench-memory
+bench-memory: ## What the gateway's memory does in REQUESTS (2000000) of them
+	@scripts/setup bench
+	$(CARGO) bench --locked --bench side_by_side -- memory $(or $(REQUESTS),2000000)
 
 .PHONY: bench-core
 bench-core: ## Micro benchmark of the decision, and the CPU cost of an accepted request against the signature alone
