@@ -13,6 +13,7 @@ mod declare;
 mod labels;
 mod machines;
 mod recent;
+mod reloads;
 mod servers;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use self::configured::Configured;
 use self::declare::Declare;
 use self::machines::Machines;
 use self::recent::Recent;
+use self::reloads::Reloads;
 use crate::auth::identity::{Fingerprint, MachineId};
 use crate::auth::refusal::Code;
 
@@ -55,14 +57,7 @@ pub struct Metrics {
     nonces: IntGauge,
     replay_store: Histogram,
     replay_store_errors: IntCounter,
-    registry_machines: IntGauge,
-    registry_loaded: IntCounter,
-    registry_rejected: IntCounter,
-    registry_last_reload: IntGauge,
-    config_loaded: IntCounter,
-    config_rejected: IntCounter,
-    tls_loaded: IntCounter,
-    tls_rejected: IntCounter,
+    reloads: Reloads,
     audit_records: [IntCounter; AuditResult::ALL.len()],
     body_buffer: IntGauge,
     spoofed_identity: IntCounter,
@@ -79,24 +74,6 @@ impl Metrics {
     /// Only if a name here is declared twice or breaks the grammar: a bug, found by any test.
     pub fn new(version: &str, backend: &str) -> prometheus::Result<Metrics> {
         let declare = Declare::new();
-
-        let reloads = declare.counters(
-            "registry_reloads_total",
-            "Attempts to load the machine registry, the first one included, by result.",
-            &["result"],
-        )?;
-
-        let config_reloads = declare.counters(
-            "config_reloads_total",
-            "Attempts to load the configuration again, by what came of it: loaded, or rejected (the last good one stays).",
-            &["result"],
-        )?;
-
-        let tls_reloads = declare.counters(
-            "tls_reloads_total",
-            "Times the TLS files of a listener or an upstream were found changed, by what came of it: loaded, or rejected (the last good ones stay).",
-            &["result"],
-        )?;
 
         let audit_records = declare.counters(
             "audit_records_total",
@@ -151,20 +128,7 @@ impl Metrics {
                 "replay_store_errors_total",
                 "Requests that were refused because the shared nonce store gave no answer that counts.",
             )?,
-            registry_machines: declare.gauge(
-                "registry_machines",
-                "Machines in the registry in force.",
-            )?,
-            registry_loaded: reloads.with_label_values(&["loaded"]),
-            registry_rejected: reloads.with_label_values(&["rejected"]),
-            registry_last_reload: declare.gauge(
-                "registry_last_reload_timestamp_seconds",
-                "Unix time at which the registry in force was loaded.",
-            )?,
-            config_loaded: config_reloads.with_label_values(&["loaded"]),
-            config_rejected: config_reloads.with_label_values(&["rejected"]),
-            tls_loaded: tls_reloads.with_label_values(&["loaded"]),
-            tls_rejected: tls_reloads.with_label_values(&["rejected"]),
+            reloads: Reloads::declare(&declare)?,
             audit_records: AuditResult::ALL
                 .map(|result| audit_records.with_label_values(&[result.as_str()])),
             body_buffer: declare.gauge(
@@ -303,37 +267,9 @@ impl Metrics {
         self.replay_store_errors.inc();
     }
 
-    /// A registry of so many machines came into force at `unix_seconds`.
-    pub fn registry_loaded(&self, machines: usize, unix_seconds: u64) {
-        self.registry_loaded.inc();
-        self.registry_machines.set(gauge_value(machines));
-        self.registry_last_reload.set(gauge_value(unix_seconds));
-    }
-
-    /// A registry file was refused; the one before stays in force.
-    pub fn registry_rejected(&self) {
-        self.registry_rejected.inc();
-    }
-
     /// Counts a ban of a source.
     pub fn source_banned(&self) {
         self.source_bans.inc();
-    }
-
-    /// Counts an attempt to load the configuration again.
-    pub fn config_reload(&self, loaded: bool) {
-        match loaded {
-            true => self.config_loaded.inc(),
-            false => self.config_rejected.inc(),
-        }
-    }
-
-    /// Counts an attempt to load changed TLS files.
-    pub fn tls_reload(&self, loaded: bool) {
-        match loaded {
-            true => self.tls_loaded.inc(),
-            false => self.tls_rejected.inc(),
-        }
     }
 
     /// Counts what became of one audit record.
