@@ -16,7 +16,7 @@ use crate::doctor::{self, Subject};
 Example:
   countersign doctor --gateway https://gw:8443 --key key.pem --machine-id web-1
 
-It sends signed GETs of --path and of one path below it, which change nothing. The exit code is 0 if
+It sends GETs of --path and of one path below it, which change nothing; one of them is not signed. The exit code is 0 if
 all is well, and 1 otherwise.")]
 pub(super) struct DoctorArgs {
     /// Where signed requests go: https://host:port

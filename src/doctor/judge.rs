@@ -3,7 +3,7 @@
 use super::probe::Probe;
 use super::report::{Check, Finding, Verdict};
 
-/// What the first signed request shows.
+/// What the first signed request shows, on a route that asks for a signature.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     /// The gateway found the signature good, so that more can be asked.
@@ -77,7 +77,8 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
             fail(
                 Check::Registry,
                 format!(
-                    "{id} is outside its period of validity; renew `not_before` and `expires` in the registry"
+                    "{id} is outside its period of validity, or its key is; renew `not_before` and `expires` in the \
+                     registry, or sign with the key that took this one's place: `countersign machine show {id}`"
                 ),
             ),
         ]),
@@ -153,6 +154,31 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
             format!("it refuses with {} {code}: its log says why", probe.status),
         )]),
     }
+}
+
+/// Whether the answer to a request that nobody signed shows that the gateway let it through.
+pub(super) fn passes(unsigned: &Probe) -> bool {
+    let behind = |code: &str| code.starts_with("upstream_");
+    unsigned.marked && unsigned.code().is_none_or(behind)
+}
+
+/// What is left of the findings where unsigned requests pass as well: an observed route forwards what
+/// does not verify without a word about it, and an open one does not look.
+pub(super) fn untold(findings: Vec<Finding>, path: &str) -> Vec<Finding> {
+    let rest = findings
+        .into_iter()
+        .filter(|it| it.check != Check::Registry);
+    let text = format!(
+        "the route of {path} lets requests pass that nobody signed (`mode: observe` or `open`), so that no \
+         answer tells whether the signature verifies; name a path of a route that enforces with --path, or \
+         look for the machine in `countersign report` at the gateway"
+    );
+    let mut left: Vec<Finding> = rest.collect();
+    left.push(skipped(Check::Registry, text));
+    for check in [Check::Path, Check::Replay] {
+        left.push(skipped(check, "cannot be told on such a route"));
+    }
+    left
 }
 
 /// Judges the answer to a path that proxies like to change, where a plain one passed.
@@ -273,6 +299,28 @@ mod tests {
             assert!(matches!(judgement, Judgement::Verified(_)), "{status}");
             assert!(failed(judgement).is_empty());
         }
+    }
+
+    #[test]
+    fn an_unsigned_request_passes_where_the_gateway_does_not_refuse_it() {
+        for code in Code::ALL {
+            let unsigned = answer(code.status(), Some(code.as_str()));
+            let behind = code.as_str().starts_with("upstream_");
+            assert_eq!(passes(&unsigned), behind, "{}", code.as_str());
+        }
+        assert!(passes(&answer(403, None)), "the backend answered");
+    }
+
+    #[test]
+    fn where_unsigned_requests_pass_nothing_is_said_of_the_signature() {
+        let Judgement::Verified(findings) = plain(&answer(200, None), "/a", "m", "k") else {
+            unreachable!("it was answered")
+        };
+        let left = untold(findings, "/a");
+        let told = |it: &Finding| (it.result == Verdict::Ok).then_some(it.check);
+        let told: Vec<Check> = left.iter().filter_map(told).collect();
+        assert_eq!(told, [Check::Gateway, Check::Backend]);
+        assert_eq!(left.len(), 5);
     }
 
     #[test]

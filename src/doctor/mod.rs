@@ -3,7 +3,8 @@
 //!
 //! It changes nothing. What it sends are signed GETs of one path and of another below it, which the
 //! operator may choose; at worst the backend answers that there is nothing of that name. One of them is
-//! sent twice, to see that the second is refused.
+//! sent twice, to see that the second is refused, and once without a signature, to see that this is: else
+//! an answer would show nothing.
 
 mod judge;
 mod probe;
@@ -172,18 +173,19 @@ impl Examination<'_> {
             offset = None;
         }
         let public = described(&self.signer);
-        let verified = match judge::plain(&probe, path, self.signer.id().as_str(), &public) {
-            Judgement::Verified(findings) => {
-                report.extend(findings);
-                true
-            }
-            Judgement::NotVerified(findings) => {
-                report.extend(findings);
-                false
-            }
+        let findings = match judge::plain(&probe, path, self.signer.id().as_str(), &public) {
+            Judgement::Verified(findings) => findings,
+            Judgement::NotVerified(findings) => return report.extend(findings),
         };
-        if verified {
-            self.beyond(&headers, -offset.unwrap_or(0), report).await;
+        match probe::send(&self.connector, path, None).await {
+            Ok(unsigned) if judge::passes(&unsigned) => {
+                report.extend(judge::untold(findings, path));
+            }
+            Ok(_) => {
+                report.extend(findings);
+                self.beyond(&headers, -offset.unwrap_or(0), report).await;
+            }
+            Err(text) => report.fail(Check::Gateway, text),
         }
     }
 
@@ -195,7 +197,7 @@ impl Examination<'_> {
             Some((_, probe)) => report.extend(vec![judge::fragile(&probe, &fragile)]),
             None => return,
         }
-        match probe::send(&self.connector, path, headers).await {
+        match probe::send(&self.connector, path, Some(headers)).await {
             Ok(probe) => report.extend(vec![judge::again(&probe)]),
             Err(text) => report.fail(Check::Gateway, text),
         }
@@ -223,7 +225,7 @@ impl Examination<'_> {
                 return None;
             }
         };
-        match probe::send(&self.connector, path, &headers).await {
+        match probe::send(&self.connector, path, Some(&headers)).await {
             Ok(probe) => Some((headers, probe)),
             Err(text) => {
                 let text = reach::other_protocol(&self.connector, self.subject.ca.as_deref(), text);

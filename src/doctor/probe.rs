@@ -1,4 +1,4 @@
-//! One signed GET, and what can be told from its answer.
+//! One GET, and what can be told from its answer.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Probe {
     }
 }
 
-/// Sends a GET with these headers on a connection of its own.
+/// Sends a GET with these signing headers, or with none, on a connection of its own.
 ///
 /// # Errors
 ///
@@ -43,13 +43,13 @@ impl Probe {
 pub(super) async fn send(
     connector: &Connector,
     path: &str,
-    signed: &Headers,
+    signed: Option<&Headers>,
 ) -> Result<Probe, String> {
     let gateway = &connector.gateway;
     let mut request = http::Request::get(format!("{}{path}", gateway.prefix))
         .header(HOST, &gateway.authority)
         .header("user-agent", "countersign-doctor");
-    for (header, value) in signed {
+    for (header, value) in signed.into_iter().flatten() {
         request = request.header(header.name(), value);
     }
     let request = request

@@ -419,7 +419,8 @@ fn gateways_that_do_not_share_their_nonces() {
     let answer = format!(
         "HTTP/1.1 200 OK\r\nX-Request-Id: {id}\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
     );
-    let impostor = Impostor::answering(&[&answer]);
+    let unsigned = refusal("401 Unauthorized", "missing_header", "").replace("0a", id);
+    let impostor = Impostor::answering(&[&answer, &with_length(&unsigned), &answer]);
     let patient = Patient::before(format!("http://{}", impostor.address));
     patient
         .diagnosis()
@@ -440,6 +441,41 @@ fn a_backend_that_is_not_there() {
     Patient::of(&gateway)
         .diagnosis()
         .is_only("backend", &["upstream_unreachable"]);
+}
+
+#[test]
+fn a_route_that_lets_unsigned_requests_pass_leaves_the_registry_untold() {
+    let backend = Backend::start();
+    let until = unix_seconds() + 86_400;
+    let until = time::OffsetDateTime::from_unix_timestamp(until.cast_signed()).unwrap();
+    let routes = format!(
+        "  - {{ path: /v1, upstream: secrets, mode: observe, observe_until: '{}' }}\n  \
+         - {{ path: /open, upstream: secrets, mode: open }}\n",
+        until.date()
+    );
+    // The key of this name is another one: nothing that the machine signs is good.
+    let machines = registry(&[&Machine::new("machine-1", 9)]);
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            routes,
+            machines,
+            ..options()
+        },
+    );
+    for path in ["/v1/x", "/open/x"] {
+        let diagnosis = Patient::of(&gateway).with(&["--path", path]).diagnosis();
+        assert_eq!(diagnosis.code, 1);
+        let checks = diagnosis.checks.as_array().unwrap();
+        let result = |check: &str| {
+            let mut of_it = checks.iter().filter(|it| it["check"] == check);
+            of_it.next().unwrap()["result"].as_str().unwrap().to_owned()
+        };
+        for check in ["registry", "path", "replay"] {
+            assert_eq!(result(check), "skipped", "{path}: {:#}", diagnosis.checks);
+        }
+        assert_eq!(result("backend"), "ok");
+    }
 }
 
 #[test]
