@@ -22,7 +22,7 @@ which one it uses. From its end on, requests signed with an old key get 403 mach
 pub(in crate::cli) struct RotateArgs {
     /// Its id
     pub id: String,
-    /// Its new public key: base64, PEM, or \"ssh-ed25519 ..\"; or @ and a file with one
+    /// Its new public key: base64, PEM, or "ssh-ed25519 .."; or @ and a file with one
     #[arg(long, value_name = "KEY|@FILE", allow_hyphen_values = true)]
     pub new_key: String,
     /// How long the keys that it has stay good: a number and d, h, m or s. Those that end before do so
@@ -80,6 +80,16 @@ pub(super) fn rotate(
         public: new,
         validity: Validity::new(not_before, None).unwrap_or(Validity::ALWAYS),
     });
+    if let Some(begins) = not_before.filter(|begins| *begins > now) {
+        let holds = |keys: &[MachineKey], at| keys.iter().any(|key| key.validity.holds(at));
+        let old = &keys[..keys.len() - 1];
+        if holds(&machine.keys, now) && !holds(old, begins - 1) {
+            return Err(refuse(
+                "would have no good key for a while before its new one begins; give a longer --overlap, or \
+                 an earlier --not-before",
+            ));
+        }
+    }
     let lines: Vec<NewKey> = (keys.iter())
         .map(|key| NewKey {
             key: *key.public.as_bytes(),

@@ -533,6 +533,28 @@ fn rotate_gives_the_new_key_a_beginning() {
 }
 
 #[test]
+fn rotate_leaves_no_time_between_the_old_keys_and_the_new_one() {
+    let fixture = Fixture::new(FILE);
+    let new = key(3);
+    let rotate = ["rotate", "web-1", "--new-key", &new];
+    // The old key is good until 2027-01-16T08:00:00Z, included.
+    let late = ["--overlap", "1d", "--not-before", "2027-01-16T08:00:02Z"];
+    fixture.refuses(&[&rotate[..], &late].concat(), "no good key");
+    let in_time = ["--overlap", "1d", "--not-before", "2027-01-16T08:00:01Z"];
+    fixture.run(&[&rotate[..], &in_time].concat()).unwrap();
+}
+
+#[test]
+fn help_shows_no_backslashes() {
+    for subcommand in Cli::command().get_subcommands() {
+        for argument in subcommand.get_arguments() {
+            let help = argument.get_help().map(ToString::to_string);
+            assert!(!help.unwrap_or_default().contains('\\'), "{argument}");
+        }
+    }
+}
+
+#[test]
 fn rotate_refuses_what_it_cannot_do() {
     let fixture = Fixture::new(FILE);
     fixture.refuses(
