@@ -19,8 +19,8 @@ pub(super) enum Entry<'a> {
         request_id: Cow<'a, str>,
         status: Option<u16>,
     },
-    /// So many refusals were not written down.
-    LeftOut(u64),
+    /// So many refusals were not written down, up to this moment (Unix seconds).
+    LeftOut { at: Option<u64>, count: u64 },
     /// Nothing that the report needs.
     Other,
 }
@@ -113,9 +113,10 @@ pub(super) fn entry(line: &[u8]) -> Option<Entry<'_>> {
         "summary" => {
             let summary: Summary<'_> = serde_json::from_slice(line).ok()?;
             let left_out = summary.left_out.values();
-            Some(Entry::LeftOut(
-                left_out.fold(0, |sum: u64, n| sum.saturating_add(*n)),
-            ))
+            Some(Entry::LeftOut {
+                at: read.ts.as_deref().and_then(unix_seconds),
+                count: left_out.fold(0, |sum: u64, n| sum.saturating_add(*n)),
+            })
         }
         "registry" | "log" | "checkpoint" => Some(Entry::Other),
         _ => None,

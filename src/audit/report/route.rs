@@ -40,17 +40,20 @@ pub enum Verdict {
 
 impl Route {
     /// It errs towards [`Verdict::NotYet`]: a request whose answer is not on record counts as one
-    /// that somebody needs.
+    /// that somebody needs, and so does one that passed while the route was open, if it was not
+    /// always.
     pub fn verdict(&self) -> Verdict {
-        let unsigned = [&self.bearer, &self.observed];
-        if unsigned.iter().any(|usage| !usage.is_in_vain()) {
+        let tried = [&self.bearer, &self.observed];
+        let open = self.open.requests;
+        let moves = self.signed.requests > 0 || self.unsigned() > open;
+        if tried.iter().any(|usage| !usage.is_in_vain()) || (open > 0 && moves) {
             Verdict::NotYet
+        } else if open > 0 {
+            Verdict::Open
         } else if self.unsigned() > 0 {
             Verdict::Failing
         } else if self.signed.requests > 0 {
             Verdict::Clear
-        } else if self.open.requests > 0 {
-            Verdict::Open
         } else {
             Verdict::Silent
         }
@@ -59,12 +62,12 @@ impl Route {
     /// Requests that would have been refused, had the route enforced.
     pub fn unsigned(&self) -> u64 {
         let (bearer, observed) = (self.bearer.seen.requests, self.observed.seen.requests);
-        bearer.saturating_add(observed)
+        (bearer.saturating_add(observed)).saturating_add(self.open.requests)
     }
 
     /// The last of them, in Unix seconds.
     pub fn last_unsigned(&self) -> Option<u64> {
-        let spans = [self.bearer.seen.span, self.observed.seen.span];
+        let spans = [self.bearer.seen, self.observed.seen, self.open].map(|seen| seen.span);
         spans.into_iter().flatten().map(|(_, last)| last).max()
     }
 }
@@ -135,6 +138,14 @@ mod tests {
         let mut route = Route::default();
         route.open.note(1);
         assert_eq!(route.verdict(), Verdict::Open);
+    }
+
+    #[test]
+    fn a_route_that_was_open_for_a_time_is_not_clear() {
+        let mut route = signed();
+        route.open.note(2);
+        assert_eq!(route.verdict(), Verdict::NotYet);
+        assert_eq!((route.last_unsigned(), route.unsigned()), (Some(2), 1));
     }
 
     #[test]

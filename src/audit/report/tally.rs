@@ -161,8 +161,11 @@ impl Tally {
                     self.answered(&asked, status.is_some_and(|status| status < 400));
                 }
             }
-            Entry::LeftOut(count) => {
-                self.refusals_left_out = self.refusals_left_out.saturating_add(count);
+            Entry::LeftOut { at, count } => {
+                let earlier = (self.since).is_some_and(|since| at.is_some_and(|at| at < since));
+                if !earlier {
+                    self.refusals_left_out = self.refusals_left_out.saturating_add(count);
+                }
             }
             Entry::Other => {}
         }

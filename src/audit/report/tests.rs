@@ -379,6 +379,16 @@ fn an_overlong_line_is_one_unread_line_even_if_its_end_looks_like_a_record() {
 }
 
 #[test]
+fn refusals_that_were_left_out_before_the_beginning_do_not_count() {
+    let summary = |at, count: u64| {
+        let ts = crate::config::instant::to_text(START + at);
+        json!({"decision": "summary", "ts": ts, "left_out": {"bad_signature": count}}).to_string()
+    };
+    let report = report_since(Some(START + 10), &[summary(9, 40), summary(10, 2)]);
+    assert_eq!(report.refusals_left_out, 2);
+}
+
+#[test]
 fn what_the_log_says_of_itself_is_read_and_counts_as_no_request() {
     let lines = [
         json!({"decision": "registry", "ts": "x", "machines": 1}),
