@@ -70,6 +70,8 @@ pub(super) fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure
 /// Logs go to standard error: standard output may be the audit stream. Pingora's own lines are
 /// kept to errors: its debug lines print whole requests.
 pub(super) fn start_logging(settings: &Log) {
+    use std::io::IsTerminal;
+
     use tracing_subscriber::EnvFilter;
 
     let level = settings.level.as_str();
@@ -77,6 +79,11 @@ pub(super) fn start_logging(settings: &Log) {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
+    // Colours are for terminals: in a file or a journal they stand between a word and who greps for it.
+    let lines = match std::io::stderr().is_terminal() {
+        true => lines,
+        false => lines.with_ansi(false),
+    };
     // Fails only where a logger is set already, which then goes on.
     let _ = match settings.format {
         Format::Text => lines.with_target(false).try_init(),
