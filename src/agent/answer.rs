@@ -165,6 +165,26 @@ pub(super) fn whole(bytes: Bytes) -> AnswerBody {
     Full::new(bytes).map_err(|never| match never {}).boxed()
 }
 
+/// A body that breaks off at once, as it did on its way here.
+pub(super) fn broken_off() -> AnswerBody {
+    BrokenOff.boxed()
+}
+
+struct BrokenOff;
+
+impl Body for BrokenOff {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        let why = "the gateway's answer broke off";
+        Poll::Ready(Some(Err(std::io::Error::other(why))))
+    }
+}
+
 /// The answer to the health check, which asks whether the agent runs and nothing else.
 pub(super) fn alive() -> Response<AnswerBody> {
     let mut answer = Response::new(whole(Bytes::from_static(b"{\"ok\":true}\n")));

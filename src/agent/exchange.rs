@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderMap};
+use http::header::HeaderMap;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use super::answer::{AnswerBody, Fault, Streaming, alive, strip_connection, whole};
+use super::answer::{AnswerBody, Fault, Streaming, alive, broken_off, strip_connection, whole};
 use super::body::{self, Held};
 use super::guard::Guard;
 use super::key::Keys;
@@ -292,11 +292,8 @@ async fn look(answer: Response<Incoming>, lease: Lease, to_head: bool) -> Answer
     );
     let bytes = match tokio::time::timeout(REFUSAL, limited.collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
-        // It breaks off for the client as it did here, its length being wrong.
-        _ => {
-            head.headers.remove(CONTENT_LENGTH);
-            Bytes::new()
-        }
+        // A part of it must not pass for the whole.
+        _ => return Answer::Streaming(Response::from_parts(head, broken_off())),
     };
     let refused = refused::parse(&head.headers, &bytes);
     let answer = Response::from_parts(head, whole(bytes));

@@ -64,6 +64,23 @@ fn a_clock_ten_minutes_off_is_corrected_with_a_warning() {
 }
 
 #[test]
+fn a_refusal_that_breaks_off_is_not_passed_on_as_a_whole_answer() {
+    let whole = refusal("503 Service Unavailable", "upstream_credential", "");
+    let impostor = Impostor::answering(&[&whole[..whole.len() - 5]]);
+    let agent = Agent::before(impostor.address);
+    assert!(agent.try_request("GET", "/a", "", b"").is_none());
+    assert_eq!(impostor.requests().len(), 1);
+}
+
+#[test]
+fn the_log_holds_no_colours_where_it_is_no_terminal() {
+    let agent = Agent::before(free_address());
+    assert_eq!(agent.request("GET", "/;health", "", b"").status, 200);
+    let log = agent.log();
+    assert!(log.contains("signing") && !log.contains('\u{1b}'), "{log}");
+}
+
+#[test]
 fn a_gateway_that_is_never_content_with_its_own_time_is_asked_twice() {
     let body =
         r#"{"error":"e","errors":["e"],"code":"clock_skew","request_id":"0a","server_time":NOW}"#;
