@@ -1,5 +1,7 @@
 """Starts and stops the real countersign in front of a backend."""
 
+import hashlib
+import hmac
 import json
 import os
 import re
@@ -26,15 +28,15 @@ class Gateway:
     """`countersign serve` in a folder of its own, from construction until `stop`."""
 
     def __init__(self, folder, backend_url, machines, replay=None, signs=False, credentials=None, check=None,
-                 query=None):
-        self._folder = Path(folder)
+                 query=None, route=None):
+        self.folder = Path(folder)
         self.port, admin_port = free_ports(2)
         self.url = f"http://localhost:{self.port}"  # the clients insist on this name
         self._admin = f"http://127.0.0.1:{admin_port}"
-        self._log = self._folder / "gateway.log"
+        self._log = self.folder / "gateway.log"
 
-        (self._folder / "token").write_text(backend.TOKEN + "\n")
-        (self._folder / "token").chmod(0o600)
+        (self.folder / "token").write_text(backend.TOKEN + "\n")
+        (self.folder / "token").chmod(0o600)
         self._write_registry(machines)
         configuration = {
             "listeners": [{"address": f"127.0.0.1:{self.port}"}],
@@ -46,8 +48,8 @@ class Gateway:
                     "credential": {"header": backend.TOKEN_HEADER, "file": "token"},
                 }
             },
-            "routes": [{"path": "/", "upstream": "secrets"}],
-            "audit": {"file": "audit.jsonl"},
+            "routes": [{"path": "/", "upstream": "secrets"} | (route or {})],
+            "audit": {"file": "audit.jsonl", "token_key": "token-hash.key"},
             "shutdown": {"delay": "0s", "grace": "5s"},
         }
         if query:
@@ -60,14 +62,15 @@ class Gateway:
             configuration["upstreams"]["secrets"]["check"] = check
         if signs:
             configuration["audit"] |= {"signing_key": "key.pem", "checkpoint": {"records": 10}}
-            command = [BINARY, "keygen", "--out", str(self._folder / "key.pem")]
+            command = [BINARY, "keygen", "--out", str(self.folder / "key.pem")]
             self.public_key = subprocess.check_output(command, text=True).strip()
-        file = self._folder / "countersign.yaml"
-        file.write_text(json.dumps(configuration, indent=2))  # JSON is YAML
+        self._configuration = configuration
+        self.file = self.folder / "countersign.yaml"
+        self._write_configuration()
 
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [BINARY, "serve", "--config", str(file)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [BINARY, "serve", "--config", str(self.file)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
             self._wait(self._ready, START_SECONDS, "the gateway is not ready")
@@ -77,7 +80,9 @@ class Gateway:
             raise
 
     def stop(self):
-        """Asks the gateway to end, and insists that it ends well."""
+        """Asks the gateway to end, and insists that it ends well; nothing where it has."""
+        if self._process.returncode == 0:
+            return
         self._process.send_signal(signal.SIGTERM)
         try:
             code = self._process.wait(STOP_SECONDS)
@@ -98,6 +103,14 @@ class Gateway:
             "the gateway did not reload the registry",
         )
 
+    def route(self, **settings):
+        """Gives the route these settings and no others while the gateway runs, by `countersign reload`."""
+        self._configuration["routes"] = [{"path": "/", "upstream": "secrets"} | settings]
+        self._write_configuration()
+        command = [BINARY, "reload", "--admin", self._admin.removeprefix("http://")]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=RELOAD_SECONDS)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+
     def refusals(self, code, more_than=-1):
         """How many requests were refused with this code, once these are `more_than` so many.
 
@@ -112,23 +125,43 @@ class Gateway:
 
     def metric(self, name, label=""):
         """The sum of a metric's series, of those with the label."""
-        with urllib.request.urlopen(f"{self._admin}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
         series = re.compile(rf"countersign_{name}(\{{.*\}})? (\S+)")
-        found = (series.fullmatch(line) for line in lines)
+        found = (series.fullmatch(line) for line in self.metrics().splitlines())
         return sum(float(it[2]) for it in found if it and label in (it[1] or ""))
 
+    def metrics(self):
+        with urllib.request.urlopen(f"{self._admin}/metrics", timeout=5) as answer:
+            return answer.read().decode()
+
     def audit(self):
-        return (self._folder / "audit.jsonl").read_text()
+        return (self.folder / "audit.jsonl").read_text()
+
+    def records(self):
+        """The whole lines of the trail; the gateway may be at its next one."""
+        return [json.loads(line) for line in self.audit().splitlines(keepends=True) if line.endswith("\n")]
+
+    def trails(self):
+        """The audit trail, and the file of refusals, which is there once something was refused."""
+        return [self.folder / "audit.jsonl", self.folder / "audit.refused.jsonl"]
+
+    def token_hash(self, token):
+        """The name of a bearer token in audit records, computed as docs/audit.md says."""
+        key = bytes.fromhex((self.folder / "token-hash.key").read_text())
+        return hmac.digest(key, token.encode(), hashlib.sha256)[:16].hex()
 
     def log(self):
         return self._log.read_text(errors="replace")
 
+    def _write_configuration(self):
+        new = self.folder / "countersign.yaml.new"
+        new.write_text(json.dumps(self._configuration, indent=2))  # JSON is YAML
+        new.replace(self.file)
+
     def _write_registry(self, machines):
         """By renaming, as editors do, so that no half of it is ever read."""
-        new = self._folder / "machines.yaml.new"
+        new = self.folder / "machines.yaml.new"
         new.write_text(json.dumps({"machines": [machine.entry() for machine in machines]}, indent=2))
-        new.replace(self._folder / "machines.yaml")
+        new.replace(self.folder / "machines.yaml")
 
     def _ready(self):
         if self._process.poll() is not None:
