@@ -317,15 +317,16 @@ fn the_limits_of_a_file_hold() {
     );
     assert_eq!(agent.request("PUT", "/a", "", &[0; 1024]).status, 200);
 
-    // One that is half sent holds what it declared.
-    let mut slow = Client::connect(agent.address);
+    // One that is half sent holds what it declared; if the whole one came first, it was turned away.
     let head = format!(
         "PUT /a HTTP/1.1\r\nHost: {}\r\nContent-Length: 1024\r\n\r\n",
         agent.address
     );
-    slow.send(head.as_bytes());
-    wait_for("the budget to be used up", || {
-        (agent.request("PUT", "/a", "", b"x").code() == "overloaded").then_some(())
+    let slow = wait_for("the budget to be used up", || {
+        let mut slow = Client::connect(agent.address);
+        slow.send(head.as_bytes());
+        let other = agent.request("PUT", "/a", "", b"x");
+        (other.code() == "overloaded").then_some(slow)
     });
     drop(slow);
     wait_for("the budget to return", || {
