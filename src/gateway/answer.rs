@@ -1,7 +1,7 @@
 //! What crosses back to the client: the backend's answer, less what only the gateway may say.
 
-use http::StatusCode;
 use http::header::{self, HeaderName};
+use http::{StatusCode, Version};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
@@ -23,7 +23,7 @@ pub(super) enum Unfit {
 
 /// Takes out of a backend's response what only the gateway may say, and marks it as not to be
 /// stored: the signing headers are not `Authorization`, so a shared cache in front would feel
-/// free to keep a secret.
+/// free to keep a secret. `may_have_body` says that one may follow.
 ///
 /// # Errors
 ///
@@ -31,6 +31,7 @@ pub(super) enum Unfit {
 /// built.
 pub(super) fn response(
     out: &mut ResponseHeader,
+    may_have_body: bool,
     id: RequestId,
     plan: &Plan,
 ) -> Result<Option<Unfit>> {
@@ -55,7 +56,23 @@ pub(super) fn response(
     }
     out.insert_header(header::CACHE_CONTROL, "no-store")?;
     out.insert_header(REQUEST_ID, id.to_string())?;
+    if may_have_body {
+        frame_what_the_connection_ends(out)?;
+    }
     Ok(None)
+}
+
+/// Has a body that lasts as long as the backend's connection sent in chunks, so that the client's
+/// connection need not end with it.
+fn frame_what_the_connection_ends(out: &mut ResponseHeader) -> Result<()> {
+    let is_framed = [header::TRANSFER_ENCODING, header::CONTENT_LENGTH]
+        .iter()
+        .any(|name| out.headers.contains_key(name));
+    if !is_framed && !matches!(out.status.as_u16(), 204 | 304) {
+        out.set_version(Version::HTTP_11);
+        out.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    Ok(())
 }
 
 /// Leaves one plain length, or `chunked` alone, or neither; `false` where that cannot be said.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HeaderName;
+use http::header::{HOST, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
@@ -122,7 +122,6 @@ impl Gateway {
             permit,
             provenance: opening.provenance,
             route: opening.route,
-            body_len: body.bytes().len(),
         };
         Ok((passage, body))
     }
@@ -328,11 +327,13 @@ impl Gateway {
 }
 
 /// The host asked for, where every host is served or this one is named.
-fn served_host(head: &RequestHeader, hosts: &[String]) -> Result<String, Refusal> {
+fn served_host(head: &RequestHeader, hosts: &[String]) -> Result<HeaderValue, Refusal> {
     let host = framing::host_of(head).unwrap_or_default();
-    if hosts.is_empty() || hosts.iter().any(|served| served.eq_ignore_ascii_case(host)) {
-        Ok(host.to_owned())
-    } else {
-        Err(Refusal::BadRequest("this host is not served here"))
+    if !hosts.is_empty() && !hosts.iter().any(|served| served.eq_ignore_ascii_case(host)) {
+        return Err(Refusal::BadRequest("this host is not served here"));
+    }
+    match (head.uri.authority(), head.headers.get(HOST)) {
+        (None, Some(value)) => Ok(value.clone()),
+        _ => HeaderValue::from_str(host).map_err(|_| Refusal::BadRequest("Host is malformed")),
     }
 }

@@ -1,5 +1,5 @@
 //! The client's side: each request is read, judged in the order of the design, and then either
-//! answered with a refusal or handed to the proxy phase. The backend hears of none before its
+//! answered with a refusal or forwarded. The backend hears of none before its
 //! record is written.
 
 use std::panic::AssertUnwindSafe;
@@ -13,13 +13,13 @@ use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, Re
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::server::HttpSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
-use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tracing::error;
 
 use super::Gateway;
 use super::account::Ending;
 use super::body::Body;
+use super::client::Client;
 use super::first_line::{self, FirstLine};
 use super::forward::{Forward, Passage};
 use super::health;
@@ -27,7 +27,6 @@ use super::origin::{Origin, Source};
 use super::plan::Plan;
 use super::refuse::{self, Linger, Stop};
 use super::request_id::RequestId;
-use super::whole_session::WholeSession;
 use crate::auth::refusal::Refusal;
 use crate::auth::target::TargetError;
 use crate::config::HEADER_BYTES;
@@ -35,7 +34,7 @@ use crate::config::HEADER_BYTES;
 /// The application that Pingora runs for each request of a data listener.
 pub(crate) struct Edge {
     gateway: Arc<Gateway>,
-    proxy: Arc<HttpProxy<Forward>>,
+    forward: Arc<Forward>,
     options: HttpServerOptions,
     /// The connection that it serves; `None` before there is one.
     origin: Option<Origin>,
@@ -56,10 +55,10 @@ enum Head {
 }
 
 impl Edge {
-    pub(super) fn new(gateway: Arc<Gateway>, proxy: Arc<HttpProxy<Forward>>) -> Edge {
+    pub(super) fn new(gateway: Arc<Gateway>, forward: Arc<Forward>) -> Edge {
         Edge {
             gateway,
-            proxy,
+            forward,
             options: HttpServerOptions::default(),
             origin: None,
             health: None,
@@ -73,7 +72,7 @@ impl Edge {
         options.keepalive_request_limit = Some(limit);
         Arc::new(Edge {
             gateway: Arc::clone(&self.gateway),
-            proxy: Arc::clone(&self.proxy),
+            forward: Arc::clone(&self.forward),
             options,
             origin: Some(origin),
             health,
@@ -173,36 +172,28 @@ impl Edge {
             })
     }
 
-    /// Runs the proxy phase, and gives the connection back for the next request where that is
-    /// in order.
+    /// Forwards the request, and gives the connection back for the next one where that is in order.
     async fn forward(
         &self,
-        mut session: Box<ServerSession>,
-        passage: Passage,
+        session: Box<ServerSession>,
+        passage: &Passage,
         body: Body,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        let passage = Arc::new(passage);
-        session
-            .req_header_mut()
-            .extensions_mut()
-            .insert(Arc::clone(&passage));
-        let leaving = self.gateway.leaving();
-        let (whole, home) = WholeSession::new(session, body.bytes().clone(), leaving);
-        let proxied = self
-            .proxy
-            .process_new_http(ServerSession::new_custom(Box::new(whole)), shutdown);
-        let ended = AssertUnwindSafe(proxied).catch_unwind().await;
-        if ended.is_err() {
-            error!(request_id = %passage.provenance.id, "a panic while a request was forwarded");
-            self.gateway.forwarded(&passage, Ending::panicked());
-        }
+        let mut client = Client::new(session, self.gateway.leaving());
+        let forwarding = self.forward.forward(&mut client, passage, body.bytes());
+        let ended = AssertUnwindSafe(forwarding).catch_unwind().await;
         drop(body);
-        let returned = home.take()?;
-        if returned.reusable && ended.is_ok() && !*shutdown.borrow() {
-            reuse(*returned.session).await
+        let goes_on = ended.unwrap_or_else(|_| {
+            error!(request_id = %passage.provenance.id, "a panic while a request was forwarded");
+            self.gateway.forwarded(passage, Ending::panicked());
+            false
+        });
+        let session = client.into_session();
+        if goes_on && !*shutdown.borrow() {
+            reuse(session).await
         } else {
-            self.linger().close(*returned.session).await;
+            self.linger().close(session).await;
             None
         }
     }
@@ -269,7 +260,7 @@ impl HttpServerApp for Edge {
                     Source::of_request(self.origin, &session, &plan.config.trusted_proxies);
                 let decided = self.decide(&plan, &mut session, line.as_ref(), source, id);
                 match decided.await {
-                    Ok((passage, body)) => self.forward(session, passage, body, shutdown).await,
+                    Ok((passage, body)) => self.forward(session, &passage, body, shutdown).await,
                     Err(stop) => {
                         self.gateway.refused(&plan, &session, &stop, source, id);
                         self.refuse(session, &stop, id, true).await

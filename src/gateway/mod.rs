@@ -6,8 +6,8 @@
 //! for the body and `policy`, with its `quotas`, last; `recorded` is the permit that comes out, with what it carries of the `credentials`, and
 //! `open` the bare way of routes that ask for no signature, and `unsigned` that of routes which do not ask for
 //! one yet, where `bearer` finds the client's own credential;
-//! `whole_session` carries the verified body into the proxy phase; `forward` runs that phase, with
-//! `pool` to choose a server, `stamp` to build what crosses and `answer` for what comes back. `refuse` answers whoever does not
+//! `forward` takes it to a server that `pool` chooses; on the connection there `exchange` sends what `stamp` has
+//! built and hands what comes back, by way of `answer`, to the `client`. `refuse` answers whoever does not
 //! get that far, and `account` writes down and counts what became of each request. `explain` asks the same
 //! questions without a request.
 
@@ -16,10 +16,12 @@ mod answer;
 mod asked;
 mod bearer;
 mod body;
+mod client;
 mod client_address;
 mod credentials;
 mod decide;
 mod edge;
+mod exchange;
 mod explain;
 mod first_line;
 mod forward;
@@ -37,15 +39,11 @@ mod request_id;
 mod stamp;
 mod throttle;
 mod unsigned;
-mod whole_session;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use pingora::connectors::http::Connector;
-use pingora::proxy::{HttpProxy, http_proxy};
-use pingora::server::configuration::ServerConf;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -180,18 +178,8 @@ impl Gateway {
 
     /// The application for the data listeners.
     pub(crate) fn edge(self: &Arc<Gateway>) -> Arc<Edge> {
-        let conf = ServerConf {
-            // One try a server: the walk over the pool, whose size a reload may change, says when
-            // to stop.
-            max_retries: usize::MAX,
-            ..ServerConf::default()
-        };
-        let forward = Forward {
-            gateway: Arc::clone(self),
-            lookups: Arc::new(Connector::new(None)),
-        };
-        let proxy: HttpProxy<Forward> = http_proxy(&Arc::new(conf), forward);
-        Arc::new(Edge::new(Arc::clone(self), Arc::new(proxy)))
+        let forward = Forward::new(Arc::clone(self));
+        Arc::new(Edge::new(Arc::clone(self), Arc::new(forward)))
     }
 
     /// Puts another configuration in force, for requests that begin from now on.

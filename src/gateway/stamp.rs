@@ -4,10 +4,10 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use pingora::Result;
+use http::{Method, Request};
 use pingora::http::RequestHeader;
+use pingora::{ErrorType, OrErr, Result};
 
 use super::credentials::Injection;
 use super::open::OpenRecorded;
@@ -29,8 +29,12 @@ pub(super) struct Provenance {
     /// `http` or `https`, as the client spoke it.
     pub(super) scheme: &'static str,
     /// The host the client asked for.
-    pub(super) host: String,
+    pub(super) host: HeaderValue,
 }
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Crossing headers of which there is one or none (RFC 9110, section 5.3): of two, one program
 /// takes the first and another the last.
@@ -101,32 +105,31 @@ pub(super) fn request(
     upstream: &Upstream,
     identity: &HeaderName,
 ) -> Result<RequestHeader> {
-    let signed = recorded.signed();
-    let message = signed.message();
-    // The target is taken from what was verified, not from what the parser holds.
-    let mut out = crossing.request(message.method(), message.target())?;
-
+    let mut headers = crossing.headers()?;
     for (name, value) in &upstream.set_headers {
-        out.insert_header(name.clone(), value.clone())?;
+        headers.insert(name, value.clone());
     }
     if let Some(Injection { held, value }) = recorded.injection() {
-        out.insert_header(held.header().clone(), HeaderValue::clone(value))?;
+        headers.insert(held.header(), HeaderValue::clone(value));
     }
 
     // Last, so that nothing above can have the last word on who this is.
+    let signed = recorded.signed();
     let machine = signed.machine();
-    out.insert_header(identity.clone(), machine.id.as_str())?;
-    out.insert_header(MACHINE_KEY, signed.key().fingerprint().to_string())?;
-    for (name, value) in [
+    headers.insert(identity, value(machine.id.as_str())?);
+    headers.insert(MACHINE_KEY, value(&signed.key().fingerprint().to_string())?);
+    for (name, text) in [
         (MACHINE_NAME, &machine.name),
         (MACHINE_VAULT, &machine.vault),
         (MACHINE_OWNER, &machine.owner),
     ] {
-        if let Some(value) = value {
-            out.insert_header(name, &**value)?;
+        if let Some(text) = text {
+            headers.insert(name, value(text)?);
         }
     }
-    Ok(out)
+    // The target is taken from what was verified, not from what the parser holds.
+    let message = signed.message();
+    head(message.method(), message.target(), headers)
 }
 
 /// Builds the request of nobody in particular, on an open route: what may cross, and no word on
@@ -136,7 +139,7 @@ pub(super) fn request(
 ///
 /// As [`request`].
 pub(super) fn open_request(open: &OpenRecorded, crossing: Crossing<'_>) -> Result<RequestHeader> {
-    crossing.request(open.method(), open.target())
+    head(open.method(), open.target(), crossing.headers()?)
 }
 
 /// Builds the request of somebody who did not sign, on a route that still lets it pass: what the
@@ -152,21 +155,21 @@ pub(super) fn unsigned_request(
     upstream: &Upstream,
     identity: &HeaderName,
 ) -> Result<RequestHeader> {
-    let mut out = crossing.request(unsigned.method(), unsigned.target())?;
+    let mut headers = crossing.headers()?;
     let crossed =
         |name: &HeaderName| ALLOWED.contains(name) || crossing.route.forward_headers.contains(name);
     for (name, value) in &crossing.client.headers {
         let is_cookie = *name == header::COOKIE;
         if !crossed(name) && !is_cookie && !is_the_gateways(name, upstream, identity) {
-            out.append_header(name.clone(), value.clone())?;
+            append(&mut headers, name, value)?;
         }
     }
-    if !out.headers.contains_key(header::COOKIE)
+    if !headers.contains_key(header::COOKIE)
         && let Some(cookie) = cookie(&crossing.client.headers)
     {
-        out.insert_header(header::COOKIE, cookie)?;
+        headers.insert(header::COOKIE, cookie);
     }
-    Ok(out)
+    head(unsigned.method(), unsigned.target(), headers)
 }
 
 /// All cookies on one line: HTTP/2 clients send them on several (RFC 9113, section 8.2.3), which
@@ -196,28 +199,55 @@ pub(super) struct Crossing<'a> {
     pub(super) provenance: &'a Provenance,
     pub(super) body_len: usize,
     pub(super) route: &'a Route,
+    /// The `Host` that the server is told.
+    pub(super) host: &'a HeaderValue,
 }
 
 impl Crossing<'_> {
-    fn request(&self, method: &str, target: &str) -> Result<RequestHeader> {
-        let mut out = RequestHeader::build(method, target.as_bytes(), Some(24))?;
+    fn headers(&self) -> Result<HeaderMap> {
+        let mut headers = HeaderMap::with_capacity(24);
+        headers.insert(header::HOST, self.host.clone());
         for name in ALLOWED.iter().chain(&self.route.forward_headers) {
             for value in self.client.headers.get_all(name) {
-                out.append_header(name.clone(), value.clone())?;
+                append(&mut headers, name, value)?;
             }
         }
         if self.body_len > 0 || wants_length(&self.client.method) {
-            out.insert_header(header::CONTENT_LENGTH, self.body_len)?;
+            headers.insert(header::CONTENT_LENGTH, self.body_len.into());
         }
         let provenance = self.provenance;
         if let Some(address) = provenance.client_ip {
-            out.insert_header("X-Forwarded-For", address.to_string())?;
+            headers.insert(FORWARDED_FOR, value(&address.to_string())?);
         }
-        out.insert_header("X-Forwarded-Proto", provenance.scheme)?;
-        out.insert_header("X-Forwarded-Host", provenance.host.as_str())?;
-        out.insert_header(REQUEST_ID, provenance.id.to_string())?;
-        Ok(out)
+        let scheme = HeaderValue::from_static(provenance.scheme);
+        headers.insert(FORWARDED_PROTO, scheme);
+        headers.insert(FORWARDED_HOST, provenance.host.clone());
+        headers.insert(REQUEST_ID, value(&provenance.id.to_string())?);
+        Ok(headers)
     }
+}
+
+/// The head of a request in HTTP/1.1. It is put together here and not by [`RequestHeader`]'s own
+/// methods: those keep each name twice, for the sake of its case.
+fn head(method: &str, target: &str, headers: HeaderMap) -> Result<RequestHeader> {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = Method::from_bytes(method.as_bytes())
+        .or_err(ErrorType::InvalidHTTPHeader, "the method is no token")?;
+    parts.headers = headers;
+    let mut head = RequestHeader::from(parts);
+    head.set_raw_path(target.as_bytes())?;
+    Ok(head)
+}
+
+fn append(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) -> Result<()> {
+    let appended = headers.try_append(name, value.clone());
+    appended
+        .or_err(ErrorType::InvalidHTTPHeader, "too many headers")
+        .map(drop)
+}
+
+fn value(text: &str) -> Result<HeaderValue> {
+    HeaderValue::from_str(text).or_err(ErrorType::InvalidHTTPHeader, "no value of a header")
 }
 
 /// Methods whose empty body is announced as such (RFC 9110, section 8.6).

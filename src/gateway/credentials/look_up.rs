@@ -48,7 +48,7 @@ struct Answer {
 pub(in crate::gateway) struct Place {
     pub(in crate::gateway) connector: Arc<Connector>,
     /// The server that refused the request.
-    pub(in crate::gateway) peer: HttpPeer,
+    pub(in crate::gateway) peer: Arc<HttpPeer>,
     pub(in crate::gateway) host: HeaderValue,
     pub(in crate::gateway) path: String,
 }
@@ -144,7 +144,7 @@ fn judge(status: StatusCode) -> Check {
 
 /// Asks on a connection of its own, which is not kept: its answer's body is nobody's business.
 async fn look_up(place: &Place, injection: &Injection) -> Result<StatusCode> {
-    let (mut session, _) = place.connector.get_http_session(&place.peer).await?;
+    let (mut session, _) = place.connector.get_http_session(&*place.peer).await?;
     let mut request = RequestHeader::build("GET", place.path.as_bytes(), Some(4))?;
     request.insert_header(HOST, place.host.clone())?;
     let value = HeaderValue::clone(&injection.value);

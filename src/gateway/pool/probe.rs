@@ -50,8 +50,8 @@ pub(super) fn start(
 async fn check(server: &Server, health: &Health) -> Result<(), String> {
     let failed = |error: Box<Error>| format!("its health check fails: {}", reason(&error));
     let peer = server.peer();
-    let stream = CONNECTOR.new_stream(&peer).await.map_err(failed)?;
-    let mut session = HttpSession::new_with_options(stream, &peer);
+    let stream = CONNECTOR.new_stream(&*peer).await.map_err(failed)?;
+    let mut session = HttpSession::new_with_options(stream, &*peer);
     let request = request(server, health).map_err(failed)?;
     session
         .write_request_header(Box::new(request))

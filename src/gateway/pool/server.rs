@@ -21,7 +21,7 @@ pub(in crate::gateway) struct Server {
     pub(in crate::gateway) host: HeaderValue,
     pub(super) weight: u32,
     /// Every time-out is set: Pingora's own defaults are none.
-    peer: HttpPeer,
+    peer: Arc<HttpPeer>,
     tls: Option<Arc<UpstreamTls>>,
     /// The longest that a request to it can be without an answer.
     longest: Duration,
@@ -48,7 +48,11 @@ impl Server {
         Server {
             host: server.host.clone(),
             weight: server.weight,
-            peer: peer(known.address, upstream, server.certified_name.as_deref()),
+            peer: Arc::new(peer(
+                known.address,
+                upstream,
+                server.certified_name.as_deref(),
+            )),
             tls: tls.cloned(),
             longest: upstream.connect_timeout + upstream.read_timeout,
             known,
@@ -56,12 +60,13 @@ impl Server {
     }
 
     /// How a new connection to it is made, or an old one found.
-    pub(in crate::gateway) fn peer(&self) -> HttpPeer {
-        let mut peer = self.peer.clone();
-        if let Some(tls) = &self.tls {
-            tls.dress(&mut peer);
-        }
-        peer
+    pub(in crate::gateway) fn peer(&self) -> Arc<HttpPeer> {
+        let Some(tls) = &self.tls else {
+            return Arc::clone(&self.peer);
+        };
+        let mut peer = HttpPeer::clone(&self.peer);
+        tls.dress(&mut peer);
+        Arc::new(peer)
     }
 
     pub(super) fn fitness(&self, now: Duration) -> Fitness {
