@@ -78,18 +78,21 @@ fn frame_what_the_connection_ends(out: &mut ResponseHeader) -> Result<()> {
 /// Leaves one plain length, or `chunked` alone, or neither; `false` where that cannot be said.
 /// Pingora has read the body by the same values, and takes some that clients differ about.
 fn frame_once(out: &mut ResponseHeader) -> Result<bool> {
-    let codings: Vec<_> = out
-        .headers
-        .get_all(header::TRANSFER_ENCODING)
-        .iter()
-        .collect();
-    match codings[..] {
-        [] => {}
-        [coding] if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
+    let mut codings = out.headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => {}
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
         _ => return Ok(false),
     }
     if out.status == StatusCode::NO_CONTENT {
         out.remove_header(&header::CONTENT_LENGTH);
+    }
+    // Nearly all are fine as they stand.
+    let mut all = out.headers.get_all(header::CONTENT_LENGTH).iter();
+    if let (Some(only), None) = (all.next(), all.next())
+        && is_plain_number(only.as_bytes())
+    {
+        return Ok(true);
     }
     let lengths: Vec<_> = out.headers.get_all(header::CONTENT_LENGTH).iter().collect();
     let values = lengths
@@ -107,6 +110,15 @@ fn frame_once(out: &mut ResponseHeader) -> Result<bool> {
         }
         _ => Ok(false),
     }
+}
+
+/// Whether a length is in its one spelling, and none is longer.
+fn is_plain_number(value: &[u8]) -> bool {
+    let (digits, most) = (
+        value.iter().all(u8::is_ascii_digit),
+        u64::MAX.ilog10() as usize,
+    );
+    digits && (value == b"0" || (1..=most).contains(&value.len()) && value[0] != b'0')
 }
 
 /// Names a backend has no business to send through: the gateway's own, those that speak about a

@@ -2,12 +2,10 @@
 //! server's answer or is told why there is none.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pingora::connectors::http::Connector;
-use pingora::connectors::http::v1;
-use pingora::protocols::http::v1::client::HttpSession;
-use pingora::upstreams::peer::Peer;
 use pingora::{Error, ErrorSource, ErrorType};
 use tracing::warn;
 
@@ -17,7 +15,7 @@ use super::client::Client;
 use super::exchange::Exchange;
 use super::open::OpenRecorded;
 use super::plan::Plan;
-use super::pool::{self, Server, Walk};
+use super::pool::{self, Connection, Server, Walk};
 use super::recorded::Recorded;
 use super::stamp::Provenance;
 use super::unsigned::UnsignedRecorded;
@@ -49,8 +47,6 @@ pub(super) enum Permit {
 /// What forwards.
 pub(super) struct Forward {
     gateway: Arc<Gateway>,
-    /// Makes connections to servers, and keeps those that may be used again.
-    connector: v1::Connector,
     /// For questions of the gateway's own.
     lookups: Arc<Connector>,
 }
@@ -69,7 +65,6 @@ impl Forward {
     pub(super) fn new(gateway: Arc<Gateway>) -> Forward {
         Forward {
             gateway,
-            connector: v1::Connector::new(None),
             lookups: Arc::new(Connector::new(None)),
         }
     }
@@ -82,7 +77,7 @@ impl Forward {
         passage: &Passage,
         body: &Bytes,
     ) -> bool {
-        let started = self.clock().now().mono;
+        let started = self.now();
         let failure = self.walk(client, passage, body).await.err();
         let refusal = failure.as_ref().and_then(Failure::refusal);
         if let Some(refusal) = &refusal {
@@ -104,7 +99,7 @@ impl Forward {
             Ending {
                 status,
                 bytes: client.bytes_sent(),
-                upstream_took: self.clock().now().mono.saturating_sub(started),
+                upstream_took: self.now().saturating_sub(started),
                 failed: failure.is_some(),
                 refusal: refusal.as_ref(),
             },
@@ -122,27 +117,17 @@ impl Forward {
     ) -> Result<(), Failure> {
         let pool = passage.plan.pool(passage.route);
         let mut walk = Walk::default();
-        while let Some(server) = pool.step(&mut walk, self.clock().now().mono) {
-            let peer = server.peer();
-            match self.connector.get_http_session(&*peer).await {
-                Ok((mut connection, _)) => {
-                    let options = &peer.options;
-                    let of_route = passage.plan.route(passage.route).read_timeout;
-                    connection.read_timeout = of_route.or(options.read_timeout);
-                    connection.write_timeout = options.write_timeout;
-                    let exchange = Exchange {
-                        forward: self,
-                        passage,
-                        server,
-                        body,
-                    };
-                    let outcome = exchange.run(&mut connection, client).await;
-                    return self.settle(outcome, connection, server, &*peer).await;
+        while let Some(server) = pool.step(&mut walk, self.now()) {
+            match Connection::to(server, self.now()).await {
+                Ok(connection) => {
+                    return self
+                        .exchange(client, passage, body, server, connection)
+                        .await;
                 }
                 Err(error) => {
                     let why = pool::reason(&error);
-                    warn!(server = %peer._address, error = why, "cannot reach a server of the upstream");
-                    server.refused_connection(self.clock().now().mono);
+                    warn!(server = %server.address(), error = why, "cannot reach a server of the upstream");
+                    server.refused_connection(self.now());
                     if !pool.has_more(&walk) {
                         return Err(Failure::unsent(error.into_up()));
                     }
@@ -153,29 +138,39 @@ impl Forward {
             .map_err(|error| Failure::unsent(error.into_up()))
     }
 
-    /// Keeps a connection that may be used again; notes a server that did not answer in time.
-    async fn settle(
+    /// Has the exchange with the server that took the connection.
+    async fn exchange(
         &self,
-        outcome: Result<bool, Failure>,
-        connection: HttpSession,
-        server: &Server,
-        peer: &(impl Peer + Send + Sync + 'static),
+        client: &mut Client,
+        passage: &Passage,
+        body: &Bytes,
+        server: &Arc<Server>,
+        mut connection: Connection,
     ) -> Result<(), Failure> {
-        match outcome {
-            Ok(true) => {
-                let idle = peer.idle_timeout();
-                let connector = &self.connector;
-                connector.release_http_session(connection, peer, idle).await;
-            }
+        if let Some(timeout) = passage.plan.route(passage.route).read_timeout {
+            connection.session.read_timeout = Some(timeout);
+        }
+        let exchange = Exchange {
+            forward: self,
+            passage,
+            server,
+            body,
+        };
+        match exchange.run(&mut connection.session, client).await {
+            Ok(true) => connection.keep(server, self.now()).await,
             Ok(false) => {}
             Err(failure) => {
                 if failure.is_timeout_of_server() {
-                    server.timed_out(self.clock().now().mono);
+                    server.timed_out(self.now());
                 }
                 return Err(failure);
             }
         }
         Ok(())
+    }
+
+    fn now(&self) -> Duration {
+        self.clock().now().mono
     }
 
     /// What questions of the gateway's own are asked with.

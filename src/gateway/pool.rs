@@ -1,5 +1,7 @@
 //! The servers of each upstream, and which of them gets the next request.
 
+mod connection;
+mod idle;
 mod probe;
 mod server;
 mod standing;
@@ -8,13 +10,14 @@ mod turns;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use pingora::{Error, ErrorType};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
+pub(super) use self::connection::Connection;
 pub(super) use self::server::Server;
 
 use self::server::Known;
@@ -43,6 +46,7 @@ pub(super) struct Site {
 pub(super) struct Pool {
     servers: Vec<Arc<Server>>,
     turns: Mutex<Turns>,
+    _sweeper: AbortOnDropHandle<()>,
     _checks: Vec<AbortOnDropHandle<()>>,
     _watch: Option<Watch>,
 }
@@ -102,6 +106,7 @@ impl Pool {
         let watch = tls.and_then(|tls| tls.watch(&upstream.name, &site.metrics));
         Pool {
             turns: Mutex::new(Turns::new(servers.len())),
+            _sweeper: sweep(&servers, site),
             servers,
             _checks: checks,
             _watch: watch,
@@ -143,6 +148,23 @@ impl fmt::Debug for Pools {
         f.debug_list().entries(servers).finish()
     }
 }
+
+/// Closes connections that have waited too long, or that their server has closed, once a second.
+fn sweep(servers: &[Arc<Server>], site: &Site) -> AbortOnDropHandle<()> {
+    // Weak: what a task holds that was told to end goes only when the runtime comes to it.
+    let servers: Vec<_> = servers.iter().map(Arc::downgrade).collect();
+    let clock = site.clock.clone();
+    AbortOnDropHandle::new(site.runtime.spawn(async move {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let now = clock.now().mono;
+            let all = servers.iter().filter_map(Weak::upgrade);
+            all.for_each(|server| server.idle.sweep(now));
+        }
+    }))
+}
+
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Why a connection could not be made, in words for the log: what failed, and for TLS how. Of what
 /// the server sends nothing gets in but the names in its certificate, without controls.

@@ -138,7 +138,8 @@ impl Linger {
 
 /// Reads until the client closes, or `limit` bytes; what is read is dropped.
 async fn drain(stream: &mut Stream, limit: usize) {
-    let mut scratch = [0u8; 4096];
+    // On the heap, or it would lie in the future of every request.
+    let mut scratch = vec![0u8; 4096];
     let mut left = limit;
     while left > 0 {
         match stream.read(&mut scratch).await {

@@ -272,6 +272,7 @@ fn failures(ends: Ends, idle_timeout: &str, pause: Duration) -> usize {
             }
         }
         std::thread::sleep(pause);
+        gateway.hands.advance(pause);
     }
     assert_eq!(
         read.load(Ordering::SeqCst),

@@ -9,6 +9,7 @@ use pingora::protocols::ALPN;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use tracing::{info, warn};
 
+use super::idle::Idle;
 use super::standing::{Change, Fitness, Standing};
 use super::tls::UpstreamTls;
 use crate::config::{self, Health, Upstream};
@@ -25,6 +26,8 @@ pub(in crate::gateway) struct Server {
     tls: Option<Arc<UpstreamTls>>,
     /// The longest that a request to it can be without an answer.
     longest: Duration,
+    /// Connections to it that wait for another request.
+    pub(super) idle: Idle,
     pub(super) known: Arc<Known>,
 }
 
@@ -55,11 +58,16 @@ impl Server {
             )),
             tls: tls.cloned(),
             longest: upstream.connect_timeout + upstream.read_timeout,
+            idle: Idle::new(upstream.idle_timeout),
             known,
         }
     }
 
-    /// How a new connection to it is made, or an old one found.
+    pub(in crate::gateway) fn address(&self) -> SocketAddr {
+        self.known.address
+    }
+
+    /// How a connection to it is made.
     pub(in crate::gateway) fn peer(&self) -> Arc<HttpPeer> {
         let Some(tls) = &self.tls else {
             return Arc::clone(&self.peer);
@@ -176,7 +184,6 @@ fn peer(address: SocketAddr, upstream: &Upstream, certified_name: Option<&str>) 
     options.total_connection_timeout = Some(upstream.connect_timeout);
     options.read_timeout = Some(upstream.read_timeout);
     options.write_timeout = Some(upstream.write_timeout);
-    options.idle_timeout = Some(upstream.idle_timeout);
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     // The defaults, written out: nothing here may ever turn them off.
     (options.verify_cert, options.verify_hostname) = (true, true);
