@@ -1,20 +1,19 @@
 //! Nonces in memory: exact within one process, from its start to its end.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use moka::sync::Cache;
-use rayon::prelude::*;
-
 use super::floor::Floor;
-use crate::auth::replay::{Claim, ClaimError, NonceKey, NonceStore, Window};
-use crate::clock::Clock;
+use crate::auth::replay::{Claim, ClaimError, NonceStore, Window};
+use crate::clock::{Clock, Now};
 
-/// A [`NonceStore`] in memory. It forgets nothing early: the cache has no capacity and evicts
-/// nothing by size; a full store refuses.
+/// A [`NonceStore`] in memory. It forgets nothing early and evicts nothing: a full store refuses.
+///
+/// A claim is one critical section, from the look at the clock to the insertion. Nothing in it
+/// takes longer the more nonces there are.
 #[derive(Debug)]
 pub struct MemoryNonces {
-    spent: Cache<NonceKey, ()>,
     floor: Mutex<Floor>,
     quotas: Quotas,
     /// The window's `past`, in seconds.
@@ -31,8 +30,23 @@ pub struct Quotas {
     pub per_machine: u32,
 }
 
-/// Seconds a client is told to wait when there is no room: room comes with the next bucket.
+/// Nonces that a claim forgets, at most, if they are due: more than it adds, so that what is due
+/// comes to an end under load, and few enough not to be noticed.
+const BY_A_CLAIM: u32 = 4;
+
+/// Nonces that a look forgets in one go, while others wait: some ten microseconds.
+const IN_ONE_GO: u32 = 64;
+
+/// How often it does that, at most: some ten milliseconds of its own time. What is left over
+/// waits for the next.
+const GOES: u32 = 1024;
+
+/// Seconds a client is told to wait when there is no room: its traffic of a moment ago is
+/// forgotten no sooner than that of a moment before.
 const RETRY_WHEN_FULL: u32 = 10;
+
+/// Seconds a client is told to wait for the gateway to be restarted.
+const RETRY_WHEN_BROKEN: u32 = 60;
 
 /// Most seconds a client is told to wait when its timestamp is at or below the floor, however far
 /// ahead of the clock that is: the clock may be set right at any moment.
@@ -53,7 +67,6 @@ impl MemoryNonces {
     pub(super) fn above(level: u64, window: Window, quotas: Quotas, clock: Clock) -> MemoryNonces {
         let retention = Duration::from_secs(window.past + window.future) + Floor::SLACK;
         MemoryNonces {
-            spent: Cache::builder().time_to_live(retention).build(),
             floor: Mutex::new(Floor::new(level, retention)),
             quotas,
             past: window.past,
@@ -64,90 +77,88 @@ impl MemoryNonces {
     /// Remembers what an earlier process accepted, whatever the quotas. Nobody may claim anything
     /// before this has returned.
     pub(super) fn restore(&self, claims: &[Claim]) {
-        {
-            let (mut floor, now) = self.floor();
-            for claim in claims {
-                let cover = floor.cover(now, claim.timestamp);
-                // Under one lock nothing can have come between the two.
-                let _ = floor.count(cover, claim);
-            }
+        let mut floor = self.lock();
+        let now = self.clock.now().mono;
+        for claim in claims {
+            floor.restore(now, *claim);
         }
-        claims
-            .par_iter()
-            .for_each(|claim| self.spent.insert(claim.nonce, ()));
     }
 
     /// The floor, in Unix seconds.
     pub(super) fn level(&self) -> u64 {
-        let (floor, _) = self.floor();
-        floor.level()
+        self.settle();
+        self.lock().level()
     }
 
     /// How many nonces are remembered.
     pub fn live(&self) -> u64 {
-        let (floor, _) = self.floor();
-        floor.live()
+        self.settle();
+        self.lock().live()
     }
 
-    /// The floor as of this instant: the clock is read under the lock, after any pause of this
-    /// task, and the floor is brought up to it before anyone looks.
-    fn floor(&self) -> (MutexGuard<'_, Floor>, Duration) {
-        // A panic while the lock is held cannot leave the floor lower than it was.
-        let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Forgets what is due, in goes between which others have their turn.
+    fn settle(&self) {
+        for _ in 0..GOES {
+            let more = self.advanced(IN_ONE_GO).2;
+            if !more {
+                return;
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// The floor as of this instant, the instant, and whether more is due: the clock is read under
+    /// the lock, after any pause of this task.
+    fn advanced(&self, steps: u32) -> (MutexGuard<'_, Floor>, Now, bool) {
+        let mut floor = self.lock();
         let now = self.clock.now();
         let passed = now.unix_seconds().saturating_sub(self.past + 1);
-        for nonce in floor.advance(now.mono, passed) {
-            self.spent.insert(nonce, ());
-        }
-        (floor, now.mono)
+        let more = !self.floor.is_poisoned() && floor.advance(now.mono, passed, steps);
+        (floor, now, more)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Floor> {
+        // After a panic no claim passes any more (see `try_claim`), and the floor is not too low.
+        self.floor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn claim_now(&self, claim: Claim) -> Result<(), ClaimError> {
-        let Claim {
-            nonce,
-            owner,
-            timestamp,
-        } = claim;
-        let cover = {
-            let (mut floor, now) = self.floor();
-            if !floor.admits(timestamp) {
-                return Err(self.below(floor.level()));
+        match self.try_claim(claim) {
+            // There may be room that only has to be made.
+            Err((FULL | OVER_QUOTA, true)) => {
+                self.settle();
+                self.try_claim(claim).map_err(|(error, _)| error)
             }
-            if floor.live() >= self.quotas.all {
-                return Err(FULL);
-            }
-            if floor.live_of(owner) >= self.quotas.per_machine {
-                return Err(OVER_QUOTA);
-            }
-            floor.cover(now, timestamp)
-        };
-        // `or_insert_with` runs its closure for one of several callers at once; `or_insert` is
-        // not atomic.
-        let fresh = self.spent.entry(nonce).or_insert_with(|| ()).is_fresh();
-        if !fresh {
-            return Err(ClaimError::Replayed);
-        }
-        let (mut floor, _) = self.floor();
-        // Between the first look and the insertion this task may have slept for longer than the
-        // store remembers.
-        if !floor.count(cover, &claim) {
-            return Err(INTERRUPTED);
-        }
-        if floor.admits(timestamp) {
-            Ok(())
-        } else {
-            Err(self.below(floor.level()))
+            tried => tried.map_err(|(error, _)| error),
         }
     }
 
-    /// For a claim at or below the floor: a fresh one lies above it once the clock does.
-    fn below(&self, level: u64) -> ClaimError {
-        let wait = level
-            .saturating_add(1)
-            .saturating_sub(self.clock.now().unix_seconds());
-        ClaimError::Unavailable {
-            retry_after: u32::try_from(wait.clamp(1, RETRY_BELOW_FLOOR)).unwrap_or(1),
-        }
+    /// With an error goes whether more nonces are due to be forgotten.
+    fn try_claim(&self, claim: Claim) -> Result<(), (ClaimError, bool)> {
+        let (mut floor, now, more) = self.advanced(BY_A_CLAIM);
+        let refused = if self.floor.is_poisoned() {
+            // A bug; what it left behind may lack a nonce.
+            BROKEN
+        } else if !floor.admits(claim.timestamp) {
+            below(floor.level(), now)
+        } else if floor.live() >= self.quotas.all || floor.is_full() {
+            FULL
+        } else if floor.live_of(claim.owner) >= self.quotas.per_machine {
+            OVER_QUOTA
+        } else if !floor.insert(now.mono, claim) {
+            ClaimError::Replayed
+        } else {
+            return Ok(());
+        };
+        Err((refused, more))
+    }
+}
+
+/// For a claim at or below the floor: a fresh one lies above it once the clock does.
+fn below(level: u64, now: Now) -> ClaimError {
+    let wait = level.saturating_add(1).saturating_sub(now.unix_seconds());
+    ClaimError::Unavailable {
+        retry_after: u32::try_from(wait.clamp(1, RETRY_BELOW_FLOOR)).unwrap_or(1),
     }
 }
 
@@ -155,8 +166,9 @@ const FULL: ClaimError = ClaimError::Unavailable {
     retry_after: RETRY_WHEN_FULL,
 };
 
-/// Nothing is wrong with the next one.
-const INTERRUPTED: ClaimError = ClaimError::Unavailable { retry_after: 1 };
+const BROKEN: ClaimError = ClaimError::Unavailable {
+    retry_after: RETRY_WHEN_BROKEN,
+};
 
 const OVER_QUOTA: ClaimError = ClaimError::OverQuota {
     retry_after: RETRY_WHEN_FULL,
@@ -170,6 +182,9 @@ impl NonceStore for MemoryNonces {
 
     fn ready(&self) -> Result<(), String> {
         let level = self.level();
+        if self.floor.is_poisoned() {
+            return Err("the nonces in memory are damaged by a bug; restart the gateway".into());
+        }
         if self.clock.now().unix_seconds() > level {
             return Ok(());
         }
@@ -181,11 +196,12 @@ impl NonceStore for MemoryNonces {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 mod tests {
     use super::*;
     use crate::auth::headers::Timestamp;
     use crate::auth::identity::PublicKey;
+    use crate::auth::replay::Owner;
     use crate::clock::Hands;
     use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -269,6 +285,31 @@ mod tests {
     }
 
     #[test]
+    fn each_of_many_passes_once_while_others_are_forgotten_and_looked_at() {
+        const THREADS: usize = 8;
+        let (store, _) = with_many_due();
+        let passed: Vec<_> = (0..MANY / 2).map(|_| AtomicUsize::new(0)).collect();
+        let start = Barrier::new(THREADS);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    start.wait();
+                    for (n, passed) in (MANY..).zip(&passed) {
+                        if n % 100 == 0 {
+                            store.live();
+                        }
+                        if store.claim_now(claim(n, NOW + 700)).is_ok() {
+                            passed.fetch_add(1, Ordering::SeqCst);
+                        }
+                    }
+                });
+            }
+        });
+        assert!(passed.iter().all(|n| n.load(Ordering::SeqCst) == 1));
+        assert_eq!(store.live(), u64::from(MANY / 2));
+    }
+
+    #[test]
     fn what_an_earlier_process_may_have_accepted_is_unavailable() {
         let (store, _) = store(10);
         for t in [NOW - 300, NOW - 1, NOW] {
@@ -321,7 +362,7 @@ mod tests {
             store.claim_now(claim(1, NOW + 100)),
             Err(ClaimError::Replayed)
         );
-        hands.advance(Duration::from_secs(650));
+        hands.advance(Duration::from_secs(660));
         assert!(store.level() >= NOW + 100);
     }
 
@@ -333,6 +374,102 @@ mod tests {
         assert_eq!(store.claim_now(claim(3, NOW + 1)), Err(FULL));
         hands.advance(Duration::from_secs(700));
         assert_eq!(store.claim_now(claim(3, NOW + 700)), Ok(()));
+    }
+
+    /// So many nonces, all of them due, that no claim and no go can have forgotten them.
+    const MANY: u32 = 1000;
+
+    fn with_many_due() -> (MemoryNonces, Hands) {
+        let (clock, hands) = Clock::manual(NOW * 1000);
+        let quotas = Quotas {
+            all: u64::from(MANY),
+            per_machine: MANY,
+        };
+        let store = MemoryNonces::new(WINDOW, quotas, clock);
+        store.restore(&(0..MANY).map(|n| claim(n, NOW + 1)).collect::<Vec<_>>());
+        hands.advance(Duration::from_secs(700));
+        (store, hands)
+    }
+
+    #[test]
+    fn a_claim_forgets_a_few_of_what_is_due_and_leaves_the_rest_to_the_next() {
+        let (store, _) = with_many_due();
+        for turn in 1..=20 {
+            assert_eq!(store.claim_now(claim(MANY + turn, NOW + 700)), Ok(()));
+            let left = u64::from(MANY - turn * (BY_A_CLAIM - 1));
+            assert_eq!(store.lock().live(), left);
+        }
+    }
+
+    #[test]
+    fn what_is_due_cannot_be_replayed_before_it_is_forgotten_nor_after() {
+        let (store, hands) = with_many_due();
+        // The window would let it in again.
+        hands.set((NOW + 1) * 1000);
+        for n in (0..MANY).chain(0..MANY) {
+            store.claim_now(claim(n, NOW + 1)).unwrap_err();
+        }
+        hands.advance(Duration::from_secs(700));
+        for n in (0..MANY).chain(0..MANY) {
+            store.claim_now(claim(n, NOW + 1)).unwrap_err();
+        }
+        assert_eq!(store.lock().live(), 0);
+    }
+
+    #[test]
+    fn a_look_forgets_all_that_is_due_in_goes() {
+        let (store, _) = with_many_due();
+        assert!(MANY > IN_ONE_GO);
+        assert_eq!(store.live(), 0);
+    }
+
+    #[test]
+    fn the_quota_of_a_machine_counts_nothing_that_is_due() {
+        let (store, hands) = with_many_due();
+        for n in 0..MANY {
+            assert_eq!(store.claim_now(claim(MANY + n, NOW + 700)), Ok(()));
+        }
+        let over = store.claim_now(claim(2 * MANY, NOW + 700));
+        assert_eq!(over, Err(FULL));
+        hands.advance(Duration::from_secs(700));
+        assert_eq!(store.claim_now(claim(0, NOW + 1400)), Ok(()));
+    }
+
+    /// The nonces of others are due before its own.
+    #[test]
+    fn a_machine_at_its_quota_does_not_wait_for_others_to_make_room() {
+        let (clock, hands) = Clock::manual(NOW * 1000);
+        let quotas = Quotas {
+            all: u64::MAX,
+            per_machine: 1,
+        };
+        let store = MemoryNonces::new(WINDOW, quotas, clock);
+        let machine = |n: u32, t: u64| Claim {
+            nonce: claim(n, t).nonce,
+            owner: Owner::from_number(n.into()),
+            timestamp: at(t),
+        };
+        store.restore(&(0..MANY).map(|n| machine(n, NOW + 1)).collect::<Vec<_>>());
+        let mut last = machine(MANY - 1, NOW + 700);
+        last.nonce = claim(MANY, NOW + 700).nonce;
+        hands.advance(Duration::from_secs(650));
+        assert_eq!(store.claim_now(last), Err(OVER_QUOTA));
+        hands.advance(Duration::from_secs(50));
+        assert_eq!(store.claim_now(last), Ok(()));
+    }
+
+    #[test]
+    fn a_store_that_a_bug_has_damaged_lets_nothing_in_and_says_so() {
+        let (store, _) = store(10);
+        std::thread::scope(|scope| {
+            let bug = scope.spawn(|| {
+                let _floor = store.floor.lock().unwrap();
+                panic!("a bug, for once on purpose");
+            });
+            bug.join().unwrap_err();
+        });
+        assert_eq!(store.claim_now(claim(1, NOW + 1)), Err(BROKEN));
+        assert!(store.ready().unwrap_err().contains("restart the gateway"));
     }
 
     #[test]
@@ -393,13 +530,5 @@ mod tests {
             assert_eq!(store.claim_now(claim(honest, right)), Ok(()));
             assert_eq!(store.claim_now(early), Err(ClaimError::Replayed));
         }
-    }
-
-    #[test]
-    fn the_cache_has_no_capacity_that_could_evict() {
-        let (store, _) = store(10);
-        assert_eq!(store.spent.policy().max_capacity(), None);
-        assert!(store.spent.policy().time_to_live() >= Some(Duration::from_secs(660)));
-        assert_eq!(store.spent.policy().time_to_idle(), None);
     }
 }
