@@ -1,6 +1,7 @@
 //! Nonces in memory: exact within one process, from its start to its end.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::hint;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
@@ -41,8 +42,14 @@ const IN_ONE_GO: u32 = 64;
 /// waits for the next.
 const GOES: u32 = 1024;
 
-/// Seconds a client is told to wait when there is no room: its traffic of a moment ago is
-/// forgotten no sooner than that of a moment before.
+/// How often the lock is tried, and for how long it is left alone in between, before the thread
+/// goes to sleep for it: some microseconds, where to be woken takes some tens. Whoever has the lock
+/// needs half of one, unless it was interrupted.
+const TRIES: u32 = 64;
+const SPINS: u32 = 8;
+
+/// Seconds a client is told to wait when there is no room. What came one retention ago makes some,
+/// second by second.
 const RETRY_WHEN_FULL: u32 = 10;
 
 /// Seconds a client is told to wait for the gateway to be restarted.
@@ -117,8 +124,15 @@ impl MemoryNonces {
         (floor, now, more)
     }
 
+    /// After a panic no claim passes any more (see `try_claim`), and the floor is not too low.
     fn lock(&self) -> MutexGuard<'_, Floor> {
-        // After a panic no claim passes any more (see `try_claim`), and the floor is not too low.
+        for _ in 0..TRIES {
+            match self.floor.try_lock() {
+                Ok(floor) => return floor,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => (0..SPINS).for_each(|_| hint::spin_loop()),
+            }
+        }
         self.floor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
