@@ -49,7 +49,7 @@ fn main() {
         ["journal", folder] => journal(Path::new(folder)),
         _ => {
             println!(
-                "store   live nonces  bytes each  claim p50, p99, p99.9     two at once p50, p99"
+                "store   live nonces  bytes each  claim p50, p99, p99.9, max       two at once p50, p99, max"
             );
             let itself = || Command::new(std::env::current_exe().unwrap());
             assert!(itself().arg("memory").status().unwrap().success());
@@ -118,8 +118,6 @@ fn levels(name: &str, store: &dyn NonceStore, machines: &[PublicKey], before: u6
             spend(store, &runtime, || claim(machines, &next));
             live += 1;
         }
-        // What a cache does behind the scenes is part of the figure, its backlog is not.
-        thread::sleep(Duration::from_secs(1));
         let bytes = resident().saturating_sub(before) / level;
         let alone = timed(store, machines, &next, 1);
         let together = timed(store, machines, &next, 2);
@@ -128,12 +126,14 @@ fn levels(name: &str, store: &dyn NonceStore, machines: &[PublicKey], before: u6
             sorted[index].as_nanos() as f64 / 1000.0
         };
         println!(
-            "{name:<7} {level:>11}  {bytes:>10}  {:>6.2} us, {:.1}, {:<10.1} {:>8.2} us, {:.1}",
+            "{name:<7} {level:>11}  {bytes:>10}  {:>6.2} us, {:.1}, {:.1}, {:<10.0} {:>6.2} us, {:.1}, {:.0}",
             at(&alone, 500),
             at(&alone, 990),
             at(&alone, 999),
+            at(&alone, 1000),
             at(&together, 500),
             at(&together, 990),
+            at(&together, 1000),
         );
     }
 }

@@ -36,7 +36,7 @@ pub struct Clock(Source);
 enum Source {
     // An `Instant` on Linux is CLOCK_MONOTONIC, which stands still while the machine is suspended;
     // CLOCK_BOOTTIME would run on. Standing still errs on the safe side for replays (what is
-    // remembered for a time is remembered longer), and moka measures with the same clock.
+    // remembered for a time is remembered longer).
     System { start: Instant },
     Manual(Arc<Mutex<Now>>),
 }

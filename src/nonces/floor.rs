@@ -1,4 +1,5 @@
-//! The floor: the timestamp at and below which nothing is accepted any more.
+//! The floor: the timestamp at and below which nothing is accepted any more; and above it, all
+//! that was accepted.
 //!
 //! It follows what was accepted and is about to be forgotten, by the monotonic clock. A wall clock
 //! that steps back therefore reopens nothing.
@@ -8,112 +9,71 @@
 //! ahead of it. A floor that rose to it would shut out whoever has the right time, so the claim is
 //! remembered for another while instead. Whatever the wall clock says, a claim is either
 //! remembered or at or below the floor.
+//!
+//! What is due to be forgotten is so one claim at a time, whenever somebody comes by. Late does no
+//! harm: until its turn it is remembered, as before.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::Duration;
 
+use super::spent::Spent;
 use crate::auth::headers::Timestamp;
-use crate::auth::replay::{Claim, NonceKey, Owner};
+use crate::auth::replay::{Claim, Owner};
 
-/// The floor, and the ring of buckets that raises it.
+/// The floor, and the claims above it.
 #[derive(Debug)]
 pub(super) struct Floor {
     level: u64,
-    keep: Duration,
-    /// Oldest first; starts are distinct multiples of [`BUCKET`].
-    buckets: VecDeque<Bucket>,
-    live: u64,
-    live_of: HashMap<Owner, u32>,
-    /// How often a bucket has ended without raising the floor to its greatest timestamp.
-    renewals: u64,
+    /// Seconds for which a claim is remembered at least.
+    keep: u32,
+    spent: Spent,
+    live_of: Owners,
 }
-
-#[derive(Debug)]
-struct Bucket {
-    start: Duration,
-    /// At or above the timestamp of every claim that was covered here, remembered or not.
-    greatest: u64,
-    /// The claims that are remembered: for the day on which the clock has been set back.
-    claims: Vec<Claim>,
-    owners: HashMap<Owner, u32>,
-}
-
-/// What a claim holds between its two looks at the floor: the bucket that will raise the floor
-/// past it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cover {
-    bucket: Duration,
-    renewals: u64,
-}
-
-/// Width of a bucket. Ten seconds make some seventy buckets for the default window; a wider one
-/// would only hold the floor back for longer.
-const BUCKET: Duration = Duration::from_secs(10);
 
 impl Floor {
-    /// How much longer than the window a nonce has to be remembered, so that the floor, which
-    /// moves in steps of a bucket and rises [`Floor::HEAD_START`] before anything is forgotten,
-    /// does not reach into the window of an honest machine.
+    /// How much longer than the window a nonce is remembered, so that, unless the wall clock was
+    /// set back, it has left the window when its turn comes.
     pub(super) const SLACK: Duration = Duration::from_secs(60);
 
-    /// How long before the store may forget an entry the floor passes it.
-    const HEAD_START: Duration = Duration::from_secs(20);
-
-    /// A floor at `level` (Unix seconds), for a store that forgets an entry no sooner than
-    /// `retention` after its insertion.
+    /// A floor at `level` (Unix seconds) that remembers a claim for `retention` at least. At
+    /// `u32::MAX` seconds and more of it nothing is forgotten.
     pub(super) fn new(level: u64, retention: Duration) -> Floor {
         Floor {
             level,
-            keep: retention.saturating_sub(Self::HEAD_START),
-            buckets: VecDeque::new(),
-            live: 0,
-            live_of: HashMap::new(),
-            renewals: 0,
+            keep: seconds(retention),
+            spent: Spent::new(),
+            live_of: Owners::new(),
         }
     }
 
-    /// Raises the floor past everything that the store may forget soon after `now` (monotonic).
-    /// Must be called before each look at the floor: that is what makes the look count.
+    /// Forgets claims that have been remembered for long enough at `now` (monotonic), at most
+    /// `steps` of them, and raises the floor to each before. Tells whether more may be due.
     ///
-    /// What is stamped at or below `passed` has left the window, by the wall clock of this moment.
-    /// Gives the nonces that have not, which the store must insert anew before anybody else looks.
-    #[must_use = "what is not inserted anew is forgotten above the floor"]
-    pub(super) fn advance(&mut self, now: Duration, passed: u64) -> Vec<NonceKey> {
-        let mut renewed = Vec::new();
-        while let Some(oldest) = self.buckets.front() {
-            if oldest.start + self.keep > now {
-                break;
-            }
-            let Some(oldest) = self.buckets.pop_front() else {
-                break;
+    /// What is stamped at or below `passed` has left the window, by the wall clock of this moment;
+    /// a claim that has not is remembered anew.
+    pub(super) fn advance(&mut self, now: Duration, passed: u64, steps: u32) -> bool {
+        let now = seconds(now);
+        for _ in 0..steps {
+            let Some((claim, since)) = self.spent.oldest() else {
+                return false;
             };
-            if oldest.greatest <= passed {
-                self.level = self.level.max(oldest.greatest);
-                self.discount(oldest.owners);
-            } else {
-                self.renew(oldest, now, passed, &mut renewed);
+            if now.saturating_sub(since) < self.keep {
+                return false;
             }
-        }
-        renewed
-    }
-
-    /// Puts what has not left the window into the bucket of `now`. Claims that were covered and
-    /// are not remembered yet are refused by [`Floor::count`].
-    fn renew(&mut self, old: Bucket, now: Duration, passed: u64, renewed: &mut Vec<NonceKey>) {
-        self.renewals += 1;
-        self.discount(old.owners);
-        for claim in old.claims {
             let stamp = claim.timestamp.unix_seconds();
-            if stamp > passed {
-                let bucket = self.bucket(now);
-                bucket.greatest = bucket.greatest.max(stamp);
-                let bucket = bucket.start;
-                self.remember(bucket, &claim);
-                renewed.push(claim.nonce);
-            } else {
-                self.level = self.level.max(stamp);
+            if stamp > passed && stamp > self.level {
+                // It has just left room for itself. Were it not so, the floor would be the answer.
+                self.spent.forget_oldest();
+                if !self.spent.push(claim, now) {
+                    self.level = stamp;
+                }
+                continue;
             }
+            self.level = self.level.max(stamp);
+            self.spent.forget_oldest();
+            self.live_of.less(claim.owner);
         }
+        true
     }
 
     /// The floor itself, in Unix seconds.
@@ -126,87 +86,88 @@ impl Floor {
         timestamp.unix_seconds() > self.level
     }
 
-    /// Makes sure that the floor will pass `timestamp` before an entry that is inserted from
-    /// `now` on can be forgotten. Must come before the insertion.
-    pub(super) fn cover(&mut self, now: Duration, timestamp: Timestamp) -> Cover {
-        let renewals = self.renewals;
-        let bucket = self.bucket(now);
-        bucket.greatest = bucket.greatest.max(timestamp.unix_seconds());
-        Cover {
-            bucket: bucket.start,
-            renewals,
+    /// Remembers a claim from `now` on; `false`, and the claim must not succeed, if its nonce is
+    /// remembered already, if it is not above the floor, or if there are more than can be counted.
+    #[must_use = "a claim that was not inserted must not succeed"]
+    pub(super) fn insert(&mut self, now: Duration, claim: Claim) -> bool {
+        let inserted = self.admits(claim.timestamp) && self.spent.insert(claim, seconds(now));
+        if inserted {
+            self.live_of.more(claim.owner);
+        }
+        inserted
+    }
+
+    /// Remembers what was accepted before, whatever else is remembered.
+    ///
+    /// A nonce may come twice, under two timestamps, if the first was forgotten in between. Both
+    /// are kept: if it were the first alone, the floor would not pass the second in time.
+    pub(super) fn restore(&mut self, now: Duration, claim: Claim) {
+        if self.spent.push(claim, seconds(now)) {
+            self.live_of.more(claim.owner);
+        } else {
+            self.level = self.level.max(claim.timestamp.unix_seconds());
         }
     }
 
-    /// Remembers a claim that was inserted under `cover`, and counts it. `false`, and the claim
-    /// must not succeed, if since then something happened that could have hidden an earlier one:
-    /// the bucket has ended, or claims were renewed.
-    #[must_use = "a claim that is not counted must not succeed"]
-    pub(super) fn count(&mut self, cover: Cover, claim: &Claim) -> bool {
-        if cover.renewals != self.renewals {
-            return false;
-        }
-        self.remember(cover.bucket, claim)
-    }
-
-    /// `false` if there is no bucket of this start.
-    fn remember(&mut self, start: Duration, claim: &Claim) -> bool {
-        // Nearly always the newest.
-        let mut buckets = self.buckets.iter_mut().rev();
-        let Some(bucket) = buckets.find(|bucket| bucket.start == start) else {
-            return false;
-        };
-        bucket.claims.push(*claim);
-        *bucket.owners.entry(claim.owner).or_default() += 1;
-        *self.live_of.entry(claim.owner).or_default() += 1;
-        self.live += 1;
-        true
-    }
-
-    /// How many entries the store remembers, at least.
+    /// How many claims are remembered.
     pub(super) fn live(&self) -> u64 {
-        self.live
+        u64::from(self.spent.len())
+    }
+
+    /// Whether there is room for no more, whatever the quotas.
+    pub(super) fn is_full(&self) -> bool {
+        self.spent.is_full()
     }
 
     /// How many of them are `owner`'s.
     pub(super) fn live_of(&self, owner: Owner) -> u32 {
-        self.live_of.get(&owner).copied().unwrap_or(0)
+        self.live_of.of(owner)
+    }
+}
+
+/// Whole seconds. An end after 136 years only keeps what is remembered then.
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// How many claims of each owner are remembered, in parts, so that none of them is large when it
+/// has to grow. An owner without any takes no room.
+#[derive(Debug)]
+struct Owners(Box<[HashMap<Owner, u32>]>);
+
+const PARTS: usize = 256;
+
+impl Owners {
+    fn new() -> Owners {
+        Owners(vec![HashMap::new(); PARTS].into())
     }
 
-    fn discount(&mut self, owners: HashMap<Owner, u32>) {
-        for (owner, count) in owners {
-            self.live -= u64::from(count);
-            if let Some(live) = self.live_of.get_mut(&owner) {
-                *live -= count;
-                if *live == 0 {
-                    self.live_of.remove(&owner);
-                }
+    fn part(&mut self, owner: Owner) -> &mut HashMap<Owner, u32> {
+        &mut self.0[part(owner)]
+    }
+
+    fn of(&self, owner: Owner) -> u32 {
+        self.0[part(owner)].get(&owner).copied().unwrap_or(0)
+    }
+
+    fn more(&mut self, owner: Owner) {
+        *self.part(owner).entry(owner).or_default() += 1;
+    }
+
+    fn less(&mut self, owner: Owner) {
+        let part = self.part(owner);
+        if let Some(live) = part.get_mut(&owner) {
+            *live -= 1;
+            if *live == 0 {
+                part.remove(&owner);
             }
         }
     }
+}
 
-    fn bucket(&mut self, now: Duration) -> &mut Bucket {
-        let start = Duration::from_secs(now.as_secs() - now.as_secs() % BUCKET.as_secs());
-        // A clock reading that is older than the newest bucket goes into that one: the insertion
-        // that it announces still lies after the bucket's start.
-        if self
-            .buckets
-            .back()
-            .is_none_or(|newest| newest.start < start)
-        {
-            if let Some(done) = self.buckets.back_mut() {
-                done.claims.shrink_to_fit();
-            }
-            self.buckets.push_back(Bucket {
-                start,
-                greatest: 0,
-                claims: Vec::new(),
-                owners: HashMap::new(),
-            });
-        }
-        let newest = self.buckets.len() - 1;
-        &mut self.buckets[newest]
-    }
+/// By the first byte of the public key.
+fn part(owner: Owner) -> usize {
+    (owner.number() % PARTS as u64) as usize
 }
 
 #[cfg(test)]

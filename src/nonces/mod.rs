@@ -5,6 +5,7 @@ mod floor;
 mod journal;
 mod memory;
 mod shared;
+mod spent;
 
 pub use journal::JournaledNonces;
 pub use memory::{MemoryNonces, Quotas};

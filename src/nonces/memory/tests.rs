@@ -1,0 +1,335 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+use super::*;
+use crate::auth::headers::Timestamp;
+use crate::auth::identity::PublicKey;
+use crate::auth::replay::Owner;
+use crate::clock::Hands;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const NOW: u64 = 1_700_000_000;
+const WINDOW: Window = Window {
+    past: 300,
+    future: 300,
+};
+
+fn store(quota: u64) -> (MemoryNonces, Hands) {
+    let (clock, hands) = Clock::manual(NOW * 1000);
+    let quotas = Quotas {
+        all: quota,
+        per_machine: 1000,
+    };
+    (MemoryNonces::new(WINDOW, quotas, clock), hands)
+}
+
+const BELOW_FLOOR: ClaimError = ClaimError::Unavailable { retry_after: 1 };
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::parse(seconds.to_string().as_bytes()).unwrap()
+}
+
+fn claim(n: u32, t: u64) -> Claim {
+    claim_of(1, n, t)
+}
+
+fn claim_of(machine: u8, n: u32, t: u64) -> Claim {
+    let signing = ed25519_dalek::SigningKey::from_bytes(&[machine; 32]);
+    let public = PublicKey::from_bytes(signing.verifying_key().as_bytes()).unwrap();
+    Claim::new(&public, &format!("nonce-{n:020}"), at(t))
+}
+
+#[test]
+fn a_nonce_passes_once() {
+    let (store, _) = store(10);
+    assert_eq!(store.claim_now(claim(1, NOW + 1)), Ok(()));
+    assert_eq!(
+        store.claim_now(claim(1, NOW + 1)),
+        Err(ClaimError::Replayed)
+    );
+    assert_eq!(store.claim_now(claim(2, NOW + 1)), Ok(()));
+}
+
+#[test]
+fn a_nonce_stays_spent_under_another_timestamp() {
+    let (store, _) = store(10);
+    assert_eq!(store.claim_now(claim(1, NOW + 1)), Ok(()));
+    assert_eq!(
+        store.claim_now(claim(1, NOW + 2)),
+        Err(ClaimError::Replayed)
+    );
+}
+
+#[test]
+fn of_64_copies_at_once_one_passes_and_63_are_replays() {
+    const COPIES: usize = 64;
+    for round in 0..20 {
+        let (store, _) = store(1000);
+        let (passed, replayed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let start = Barrier::new(COPIES);
+        std::thread::scope(|scope| {
+            for _ in 0..COPIES {
+                scope.spawn(|| {
+                    start.wait();
+                    match store.claim_now(claim(round, NOW + 1)) {
+                        Ok(()) => passed.fetch_add(1, Ordering::SeqCst),
+                        Err(ClaimError::Replayed) => replayed.fetch_add(1, Ordering::SeqCst),
+                        Err(_) => 0,
+                    };
+                });
+            }
+        });
+        assert_eq!(
+            (passed.into_inner(), replayed.into_inner()),
+            (1, COPIES - 1)
+        );
+    }
+}
+
+#[test]
+fn each_of_many_passes_once_while_others_are_forgotten_and_looked_at() {
+    const THREADS: usize = 8;
+    let (store, _) = with_many_due();
+    let passed: Vec<_> = (0..MANY / 2).map(|_| AtomicUsize::new(0)).collect();
+    let start = Barrier::new(THREADS);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                start.wait();
+                for (n, passed) in (MANY..).zip(&passed) {
+                    if n % 100 == 0 {
+                        store.live();
+                    }
+                    if store.claim_now(claim(n, NOW + 700)).is_ok() {
+                        passed.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+    });
+    assert!(passed.iter().all(|n| n.load(Ordering::SeqCst) == 1));
+    assert_eq!(store.live(), u64::from(MANY / 2));
+}
+
+#[test]
+fn what_an_earlier_process_may_have_accepted_is_unavailable() {
+    let (store, _) = store(10);
+    for t in [NOW - 300, NOW - 1, NOW] {
+        assert_eq!(store.claim_now(claim(1, t)), Err(BELOW_FLOOR));
+    }
+    assert_eq!(store.claim_now(claim(1, NOW + 1)), Ok(()));
+}
+
+#[test]
+fn it_is_ready_once_the_clock_is_past_the_floor() {
+    let (store, hands) = store(10);
+    assert!(store.ready().unwrap_err().contains(&NOW.to_string()));
+    hands.advance(Duration::from_secs(1));
+    assert_eq!(store.ready(), Ok(()));
+}
+
+#[test]
+fn under_a_floor_ahead_of_the_clock_the_client_is_told_how_long_to_wait() {
+    let (clock, hands) = Clock::manual(NOW * 1000);
+    let quotas = Quotas {
+        all: 10,
+        per_machine: 10,
+    };
+    let store = MemoryNonces::above(NOW + 15, WINDOW, quotas, clock);
+    let wait = |retry_after| Err(ClaimError::Unavailable { retry_after });
+    assert_eq!(store.claim_now(claim(1, NOW)), wait(16));
+    assert_eq!(store.claim_now(claim(1, NOW + 15)), wait(16));
+    hands.advance(Duration::from_secs(16));
+    assert_eq!(store.claim_now(claim(1, NOW + 16)), Ok(()));
+    hands.set(1_000_000_000_000);
+    assert_eq!(store.claim_now(claim(2, NOW)), wait(3600));
+}
+
+#[test]
+fn what_was_restored_is_spent_and_counts() {
+    let (store, _) = store(2);
+    store.restore(&[1, 2, 3].map(|n| claim(n, NOW + 1)));
+    assert_eq!(store.live(), 3);
+    for n in [1, 2, 3] {
+        store.claim_now(claim(n, NOW + 1)).unwrap_err();
+    }
+    assert_eq!(store.claim_now(claim(4, NOW + 1)), Err(FULL));
+}
+
+#[test]
+fn the_floor_passes_what_was_restored_before_it_is_forgotten() {
+    let (store, hands) = store(10);
+    store.restore(&[claim(1, NOW + 100)]);
+    assert_eq!(
+        store.claim_now(claim(1, NOW + 100)),
+        Err(ClaimError::Replayed)
+    );
+    hands.advance(Duration::from_secs(660));
+    assert!(store.level() >= NOW + 100);
+}
+
+#[test]
+fn a_full_store_refuses_and_has_room_again_when_time_has_passed() {
+    let (store, hands) = store(2);
+    assert_eq!(store.claim_now(claim(1, NOW + 1)), Ok(()));
+    assert_eq!(store.claim_now(claim(2, NOW + 1)), Ok(()));
+    assert_eq!(store.claim_now(claim(3, NOW + 1)), Err(FULL));
+    hands.advance(Duration::from_secs(700));
+    assert_eq!(store.claim_now(claim(3, NOW + 700)), Ok(()));
+}
+
+/// So many nonces, all of them due, that no claim and no go can have forgotten them.
+const MANY: u32 = 1000;
+
+fn with_many_due() -> (MemoryNonces, Hands) {
+    let (clock, hands) = Clock::manual(NOW * 1000);
+    let quotas = Quotas {
+        all: u64::from(MANY),
+        per_machine: MANY,
+    };
+    let store = MemoryNonces::new(WINDOW, quotas, clock);
+    store.restore(&(0..MANY).map(|n| claim(n, NOW + 1)).collect::<Vec<_>>());
+    hands.advance(Duration::from_secs(700));
+    (store, hands)
+}
+
+#[test]
+fn a_claim_forgets_a_few_of_what_is_due_and_leaves_the_rest_to_the_next() {
+    let (store, _) = with_many_due();
+    for turn in 1..=20 {
+        assert_eq!(store.claim_now(claim(MANY + turn, NOW + 700)), Ok(()));
+        let left = u64::from(MANY - turn * (BY_A_CLAIM - 1));
+        assert_eq!(store.lock().live(), left);
+    }
+}
+
+#[test]
+fn what_is_due_cannot_be_replayed_before_it_is_forgotten_nor_after() {
+    let (store, hands) = with_many_due();
+    // The window would let it in again.
+    hands.set((NOW + 1) * 1000);
+    for n in (0..MANY).chain(0..MANY) {
+        store.claim_now(claim(n, NOW + 1)).unwrap_err();
+    }
+    hands.advance(Duration::from_secs(700));
+    for n in (0..MANY).chain(0..MANY) {
+        store.claim_now(claim(n, NOW + 1)).unwrap_err();
+    }
+    assert_eq!(store.lock().live(), 0);
+}
+
+#[test]
+fn a_look_forgets_all_that_is_due_in_goes() {
+    let (store, _) = with_many_due();
+    const { assert!(MANY > IN_ONE_GO) };
+    assert_eq!(store.live(), 0);
+}
+
+#[test]
+fn the_quota_of_a_machine_counts_nothing_that_is_due() {
+    let (store, hands) = with_many_due();
+    for n in 0..MANY {
+        assert_eq!(store.claim_now(claim(MANY + n, NOW + 700)), Ok(()));
+    }
+    let over = store.claim_now(claim(2 * MANY, NOW + 700));
+    assert_eq!(over, Err(FULL));
+    hands.advance(Duration::from_secs(700));
+    assert_eq!(store.claim_now(claim(0, NOW + 1400)), Ok(()));
+}
+
+/// The nonces of others are due before its own.
+#[test]
+fn a_machine_at_its_quota_does_not_wait_for_others_to_make_room() {
+    let (clock, hands) = Clock::manual(NOW * 1000);
+    let quotas = Quotas {
+        all: u64::MAX,
+        per_machine: 1,
+    };
+    let store = MemoryNonces::new(WINDOW, quotas, clock);
+    let machine = |n: u32, t: u64| Claim {
+        nonce: claim(n, t).nonce,
+        owner: Owner::from_number(n.into()),
+        timestamp: at(t),
+    };
+    store.restore(&(0..MANY).map(|n| machine(n, NOW + 1)).collect::<Vec<_>>());
+    let mut last = machine(MANY - 1, NOW + 700);
+    last.nonce = claim(MANY, NOW + 700).nonce;
+    hands.advance(Duration::from_secs(650));
+    assert_eq!(store.claim_now(last), Err(OVER_QUOTA));
+    hands.advance(Duration::from_secs(50));
+    assert_eq!(store.claim_now(last), Ok(()));
+}
+
+#[test]
+fn a_store_that_a_bug_has_damaged_lets_nothing_in_and_says_so() {
+    let (store, _) = store(10);
+    std::thread::scope(|scope| {
+        let bug = scope.spawn(|| {
+            let _floor = store.floor.lock().unwrap();
+            panic!("a bug, for once on purpose");
+        });
+        bug.join().unwrap_err();
+    });
+    assert_eq!(store.claim_now(claim(1, NOW + 1)), Err(BROKEN));
+    assert!(store.ready().unwrap_err().contains("restart the gateway"));
+}
+
+#[test]
+fn a_machine_over_its_quota_leaves_room_for_the_others() {
+    let (clock, _) = Clock::manual(NOW * 1000);
+    let quotas = Quotas {
+        all: 10,
+        per_machine: 2,
+    };
+    let store = MemoryNonces::new(WINDOW, quotas, clock);
+    assert_eq!(store.claim_now(claim_of(1, 1, NOW + 1)), Ok(()));
+    assert_eq!(store.claim_now(claim_of(1, 2, NOW + 1)), Ok(()));
+    assert_eq!(store.claim_now(claim_of(1, 3, NOW + 1)), Err(OVER_QUOTA));
+    assert_eq!(store.claim_now(claim_of(2, 3, NOW + 1)), Ok(()));
+}
+
+#[test]
+fn a_replay_takes_no_room() {
+    let (store, _) = store(2);
+    assert_eq!(store.claim_now(claim(1, NOW + 1)), Ok(()));
+    for _ in 0..10 {
+        assert_eq!(
+            store.claim_now(claim(1, NOW + 1)),
+            Err(ClaimError::Replayed)
+        );
+    }
+    assert_eq!(store.live(), 1);
+    assert_eq!(store.claim_now(claim(2, NOW + 1)), Ok(()));
+}
+
+#[test]
+fn a_wall_clock_that_steps_back_reopens_nothing() {
+    let (store, hands) = store(10);
+    assert_eq!(store.claim_now(claim(1, NOW + 1)), Ok(()));
+    hands.advance(Duration::from_secs(700));
+    hands.set((NOW + 1) * 1000);
+    assert_eq!(
+        store.claim_now(claim(1, NOW + 1)),
+        Err(ClaimError::Replayed)
+    );
+    hands.advance(Duration::from_secs(700));
+    assert!(store.level() > NOW);
+    hands.set((NOW + 1) * 1000);
+    assert_eq!(store.claim_now(claim(1, NOW + 1)), Err(BELOW_FLOOR));
+}
+
+#[test]
+fn a_wall_clock_that_was_ahead_and_is_set_right_shuts_nobody_out_later_either() {
+    let (store, hands) = store(10);
+    hands.set((NOW + 3600) * 1000);
+    let early = claim(1, NOW + 3600);
+    assert_eq!(store.claim_now(early), Ok(()));
+    hands.set(NOW * 1000);
+    for _ in 0..10 {
+        hands.advance(Duration::from_secs(350));
+        let right = store.clock.now().unix_seconds();
+        let honest = u32::try_from(right - NOW).unwrap();
+        assert_eq!(store.claim_now(claim(honest, right)), Ok(()));
+        assert_eq!(store.claim_now(early), Err(ClaimError::Replayed));
+    }
+}
