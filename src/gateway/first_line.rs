@@ -5,6 +5,7 @@
 //! rewrites a target that it finds illegal, and drops a `#fragment` without a word.
 
 use bytes::{Buf, BytesMut};
+use memchr::memchr;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::server::HttpSession;
@@ -43,7 +44,7 @@ impl FirstLine {
                 bytes.advance(2);
                 may_be_blank = false;
             }
-            let end = bytes.iter().position(|&b| b == b'\n');
+            let end = memchr(b'\n', bytes);
             if end.is_some() || bytes.len() > HEADER_BYTES {
                 let line = &bytes[..end.unwrap_or(bytes.len())];
                 let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();

@@ -6,6 +6,7 @@
 //! the request line as it was sent.
 
 use http::header::{self, HeaderMap, HeaderName};
+use memchr::memchr_iter;
 use pingora::http::RequestHeader;
 
 use crate::auth::headers::Occurrence;
@@ -167,9 +168,7 @@ fn forbidden_method(head: &RequestHeader) -> Result<(), Refusal> {
 }
 
 fn has_bare_line_feed(raw: &[u8]) -> bool {
-    raw.iter()
-        .enumerate()
-        .any(|(at, &byte)| byte == b'\n' && (at == 0 || raw[at - 1] != b'\r'))
+    memchr_iter(b'\n', raw).any(|at| at == 0 || raw[at - 1] != b'\r')
 }
 
 /// Whether the line that was sent is the method, the target and the version that were parsed, with
@@ -187,8 +186,8 @@ fn request_line_reads_back(head: &RequestHeader, line: &[u8]) -> bool {
 
 /// How many header lines of the raw block have this name (given in lower case).
 fn raw_lines_named(raw: &[u8], name: &[u8]) -> usize {
-    raw.split(|&b| b == b'\n')
-        .skip(1)
+    memchr_iter(b'\n', raw)
+        .map(|at| &raw[at + 1..])
         .filter(|line| {
             line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name)
         })

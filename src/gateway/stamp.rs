@@ -51,27 +51,38 @@ const SINGLE: [HeaderName; 3] = [
 ///
 /// 400: what two programs may read in two ways does not cross.
 pub(super) fn check_crossing(headers: &HeaderMap, route: &Route) -> Result<(), Refusal> {
+    let is_repeated = |name| headers.get_all(name).iter().count() > 1;
+    // Where there are as many names as lines none is.
+    if headers.len() != headers.keys_len() && SINGLE.iter().any(is_repeated) {
+        return Err(Refusal::BadRequest(
+            "a header that is sent once was sent twice",
+        ));
+    }
     let visible = |value: &HeaderValue| {
         value
             .as_bytes()
             .iter()
             .all(|b| matches!(b, 0x20..=0x7e | b'\t'))
     };
-    if SINGLE
-        .iter()
-        .any(|name| headers.get_all(name).iter().count() > 1)
-    {
-        return Err(Refusal::BadRequest(
-            "a header that is sent once was sent twice",
-        ));
-    }
-    let all_visible = |name: &HeaderName| headers.get_all(name).iter().all(visible);
-    match ALLOWED.iter().all(all_visible) && route.forward_headers.iter().all(all_visible) {
+    match crossing(headers, route).all(|(_, value)| visible(value)) {
         true => Ok(()),
         false => Err(Refusal::BadRequest(
             "a header value holds bytes outside visible ASCII",
         )),
     }
+}
+
+/// The header lines of the client's that cross.
+fn crossing<'a>(
+    headers: &'a HeaderMap,
+    route: &'a Route,
+) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
+    headers.iter().filter(|(name, _)| crosses(name, route))
+}
+
+/// Whether a client's header of this name crosses.
+fn crosses(name: &HeaderName, route: &Route) -> bool {
+    ALLOWED.contains(name) || route.forward_headers.contains(name)
 }
 
 /// Whether the client tried to name an identity itself, in any case and with `_` for `-`. Such a
@@ -83,7 +94,8 @@ pub(super) fn names_an_identity(headers: &HeaderMap, identity: &HeaderName) -> b
 }
 
 pub(super) fn is_identity_name(name: &str, identity: &HeaderName) -> bool {
-    IDENTITY.iter().any(|own| own == name) || name == hyphened(identity)
+    IDENTITY.iter().any(|own| own == name)
+        || (name.len() == identity.as_str().len() && name == hyphened(identity))
 }
 
 /// A header's name as trust in it is judged; most names are that already.
@@ -156,11 +168,12 @@ pub(super) fn unsigned_request(
     identity: &HeaderName,
 ) -> Result<RequestHeader> {
     let mut headers = crossing.headers()?;
-    let crossed =
-        |name: &HeaderName| ALLOWED.contains(name) || crossing.route.forward_headers.contains(name);
     for (name, value) in &crossing.client.headers {
         let is_cookie = *name == header::COOKIE;
-        if !crossed(name) && !is_cookie && !is_the_gateways(name, upstream, identity) {
+        if !crosses(name, crossing.route)
+            && !is_cookie
+            && !is_the_gateways(name, upstream, identity)
+        {
             append(&mut headers, name, value)?;
         }
     }
@@ -207,10 +220,8 @@ impl Crossing<'_> {
     fn headers(&self) -> Result<HeaderMap> {
         let mut headers = HeaderMap::with_capacity(24);
         headers.insert(header::HOST, self.host.clone());
-        for name in ALLOWED.iter().chain(&self.route.forward_headers) {
-            for value in self.client.headers.get_all(name) {
-                append(&mut headers, name, value)?;
-            }
+        for (name, value) in crossing(&self.client.headers, self.route) {
+            append(&mut headers, name, value)?;
         }
         if self.body_len > 0 || wants_length(&self.client.method) {
             headers.insert(header::CONTENT_LENGTH, self.body_len.into());
