@@ -54,7 +54,7 @@ pub(super) fn response(
         out.remove_header(name);
     }
     out.insert_header(header::CACHE_CONTROL, "no-store")?;
-    out.insert_header(REQUEST_ID, id.to_string())?;
+    out.insert_header(REQUEST_ID, id.as_str())?;
     Ok(None)
 }
 

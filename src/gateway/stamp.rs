@@ -215,7 +215,7 @@ impl Crossing<'_> {
         }
         out.insert_header("X-Forwarded-Proto", provenance.scheme)?;
         out.insert_header("X-Forwarded-Host", provenance.host.as_str())?;
-        out.insert_header(REQUEST_ID, provenance.id.to_string())?;
+        out.insert_header(REQUEST_ID, provenance.id.as_str())?;
         Ok(out)
     }
 }
