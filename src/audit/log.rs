@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
-use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::book::Checkpoints;
 use super::checkpoint::Domain;
 use super::flood::Flood;
+use super::line::Record;
 use super::queue::Kind;
 use super::stream::Stream;
 use super::{
@@ -126,7 +126,7 @@ impl AuditLog {
     async fn acknowledged(
         &self,
         kind: Kind,
-        record: &impl Serialize,
+        record: &impl Record,
     ) -> Result<Receipt, AuditError> {
         let (ack, mut written) = oneshot::channel();
         self.trail.push(kind, record, Some(ack))?;

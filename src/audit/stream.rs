@@ -5,16 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::book::{Checkpoints, Opening};
 use super::checkpoint::Domain;
 use super::desk::Desk;
 use super::flood::Flood;
+use super::line::{self, Record};
 use super::queue::{Ack, Item, Kind, Queue};
 use super::writer::{Health, Writer};
-use super::{AuditError, Sink, line};
+use super::{AuditError, Sink};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -75,16 +75,14 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// [`AuditError::Full`], [`AuditError::Closed`] and [`AuditError::Encode`].
+    /// [`AuditError::Full`] and [`AuditError::Closed`].
     pub(super) fn push(
         &self,
         kind: Kind,
-        record: &impl Serialize,
+        record: &impl Record,
         ack: Option<Ack>,
     ) -> Result<(), AuditError> {
-        let pushed = line::encode(record)
-            .map_err(|_| AuditError::Encode)
-            .and_then(|line| self.queue.push(Item::new(kind, line, ack)));
+        let pushed = (self.queue).push(Item::new(kind, line::encode(record), ack));
         if pushed.is_err() {
             self.metrics.audit_record(kind.left_out());
         }
