@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod as_before;
+mod by_serde;
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! The encoding of records before they were put together byte by byte, by serde, and that both give
-//! the same bytes.
+//! The same records by way of serde, which knows JSON: whatever a record holds, the line is the same
+//! to the byte.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -27,7 +27,7 @@ use crate::auth::identity::{Fingerprint, Machine, MachineId, MachineKey, PublicK
 use crate::auth::refusal::Code;
 use crate::metrics::Auth;
 
-fn before(record: &impl Serialize) -> Vec<u8> {
+fn by_serde(record: &impl Serialize) -> Vec<u8> {
     let mut line = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut line, Ascii(CompactFormatter));
     record.serialize(&mut serializer).unwrap();
@@ -36,9 +36,9 @@ fn before(record: &impl Serialize) -> Vec<u8> {
 }
 
 fn same(record: &(impl Serialize + Record)) -> Result<(), TestCaseError> {
-    let (now, then) = (encode(record), before(record));
+    let (ours, serdes) = (encode(record), by_serde(record));
     let text = |line| String::from_utf8(line).unwrap();
-    prop_assert_eq!(text(now), text(then));
+    prop_assert_eq!(text(ours), text(serdes));
     Ok(())
 }
 
@@ -196,7 +196,8 @@ proptest! {
     fn a_registry_is_the_same_bytes(digest: [u8; 32], wall_ms: u64, counts: [u8; 4], keys in 0..5usize) {
         let ids: Vec<_> = (0..1200).map(|n| MachineId::parse(&format!("m.{n}_-")).unwrap()).collect();
         let some = |at: usize| &ids[..usize::from(counts[at]) * 4];
-        let owner = Machine { keys: vec![key().into(); keys].into(), ..machine() };
+        let owner = Arc::new(Machine { keys: vec![key().into(); keys].into(), ..machine() });
+        let owners: Vec<_> = (0..usize::from(counts[3]) * 4).map(|_| Arc::clone(&owner)).collect();
         same(&RegistryLoaded {
             wall_ms,
             digest: &digest,
@@ -205,7 +206,7 @@ proptest! {
             removed: some(1),
             keys_changed: some(2),
             changed: some(3),
-            keys: &vec![Arc::new(owner); usize::from(counts[3]) * 4],
+            keys: &owners,
         })?;
     }
 
@@ -502,9 +503,7 @@ impl fmt::Display for Base64<'_> {
     }
 }
 
-/// Compact JSON that escapes everything but printable ASCII. serde_json by itself lets DEL, the
-/// C1 controls (U+009B starts a terminal escape sequence) and the bidirectional overrides (text
-/// that reads otherwise than it is) through: a log is read in terminals.
+/// Compact JSON that escapes everything but printable ASCII, which serde_json by itself does not.
 struct Ascii(CompactFormatter);
 
 impl Formatter for Ascii {
