@@ -4,12 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::chain::Head;
 use super::checkpoint::{Domain, Signer};
 use super::flood::Flood;
-use super::line;
+use super::line::{self, Object, Record};
 use super::queue::{Item, Kind};
 use super::sink::{Found, Prepared};
 use super::timestamp::Timestamp;
@@ -94,12 +92,12 @@ impl Book {
             });
         }
         if let Some(opening) = self.opening {
-            batch.splice(0..0, own(Kind::Opening, &self.opening_line(opening, now)));
+            batch.insert(0, own(Kind::Opening, &self.opening_line(opening, now)));
         }
         if let Some(flood) = &self.flood
             && let Some(summary) = flood.summary(now, closing)
         {
-            batch.extend(own(Kind::Summary, &summary));
+            batch.push(own(Kind::Summary, &summary));
         }
         let mut head = self.head;
         for item in batch.iter_mut() {
@@ -108,11 +106,9 @@ impl Book {
         }
         if let Some(signer) = &self.checkpoints.signer
             && self.is_due(batch.len() as u64, now, closing)
-            && let Some(mut item) = own(
-                Kind::Checkpoint,
-                &signer.sign(self.domain, head, now.wall_ms),
-            )
         {
+            let checkpoint = signer.sign(self.domain, head, now.wall_ms);
+            let mut item = own(Kind::Checkpoint, &checkpoint);
             item.head = head.link(&mut item.line);
             batch.push(item);
         }
@@ -144,30 +140,34 @@ impl Book {
                 || (self.unsigned > 0 && waited >= self.checkpoints.interval))
     }
 
-    fn opening_line(&self, opening: First, now: Now) -> impl Serialize + use<> {
-        #[derive(Serialize)]
-        struct Line {
-            ts: Timestamp,
-            decision: &'static str,
-            event: &'static str,
-            after: String,
-            #[serde(skip_serializing_if = "std::ops::Not::not")]
-            torn: bool,
-        }
-        Line {
-            ts: Timestamp {
-                unix_ms: now.wall_ms,
-            },
-            decision: "log",
-            event: opening.event,
+    fn opening_line(&self, first: First, now: Now) -> OpeningLine {
+        OpeningLine {
+            ts: Timestamp::of(now.wall_ms),
+            first,
             after: self.head.to_string(),
-            torn: opening.torn,
         }
     }
 }
 
-/// A line of the writer's own. Its records have nothing that could fail to be encoded.
-fn own(kind: Kind, record: &impl Serialize) -> Option<Item> {
-    let line = line::encode(record).ok()?;
-    Some(Item::new(kind, line, None))
+struct OpeningLine {
+    ts: Timestamp,
+    first: First,
+    after: String,
+}
+
+impl Record for OpeningLine {
+    const USUAL: usize = 320;
+
+    fn write(&self, line: &mut Object<'_>) {
+        line.field("ts", self.ts);
+        line.field("decision", "log");
+        line.field("event", self.first.event);
+        line.field("after", self.after.as_str());
+        line.optional("torn", self.first.torn.then_some(true));
+    }
+}
+
+/// A line of the writer's own.
+fn own(kind: Kind, record: &impl Record) -> Item {
+    Item::new(kind, line::encode(record), None)
 }

@@ -6,10 +6,12 @@
 //! nobody who writes all of them anew; a [checkpoint](super::checkpoint) does.
 
 use std::fmt;
-use std::io::Write;
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
+
+use super::hex::Hex;
+use super::line::decimal;
 
 /// Where a chain stands: the number of its last line, from 1, and that line's hash. Printed as
 /// `number:hash`.
@@ -37,11 +39,11 @@ impl Head {
     pub(super) fn link(self, line: &mut Vec<u8>) -> Head {
         let seq = self.seq + 1;
         line.truncate(line.len().saturating_sub(b"}\n".len()));
-        // Writing to a Vec does not fail.
-        let _ = write!(line, ",\"seq\":{seq}");
+        line.extend_from_slice(b",\"seq\":");
+        decimal(line, seq);
         let head = self.after(seq, line);
         line.extend_from_slice(FIELD);
-        line.extend_from_slice(&hex(&head.hash));
+        Hex(&head.hash).append(line);
         line.extend_from_slice(END);
         line.push(b'\n');
         head
@@ -80,27 +82,6 @@ const fn tail_len() -> usize {
 fn number(text: &str) -> Option<u64> {
     let digits = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok())?
-}
-
-/// 32 bytes in lower-case hexadecimal. Each record has several; `format!` for every byte would cost
-/// more than the hash.
-pub(super) fn hex(bytes: &[u8; 32]) -> [u8; HEX] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; HEX];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
-    text
-}
-
-/// The same, to be shown.
-pub(super) struct Hex<'a>(pub(super) &'a [u8; 32]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&hex(self.0)).map_err(|_| fmt::Error)?)
-    }
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {

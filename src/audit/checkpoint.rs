@@ -5,9 +5,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use serde::Serialize;
 
 use super::chain::Head;
+use super::line::{Base64, Object, Record};
 use super::timestamp::Timestamp;
 
 /// Which stream of lines is signed: a checkpoint of one must not pass for one of the other.
@@ -30,26 +30,35 @@ impl Signer {
     }
 
     /// The record of a checkpoint at `head`, at `wall_ms` (Unix milliseconds).
-    pub(super) fn sign(&self, domain: Domain, head: Head, wall_ms: u64) -> impl Serialize + use<> {
-        #[derive(Serialize)]
-        struct Line {
-            ts: Timestamp,
-            decision: &'static str,
-            head: String,
-            gateway_key: String,
-            signature: String,
-        }
-        let ts = Timestamp { unix_ms: wall_ms };
-        let signature = self
-            .0
-            .sign(message(domain, &head.to_string(), &ts.to_string()).as_bytes());
-        Line {
+    pub(super) fn sign(&self, domain: Domain, head: Head, wall_ms: u64) -> Checkpoint {
+        let (ts, head) = (Timestamp::of(wall_ms), head.to_string());
+        let message = message(domain, &head, &ts.to_string());
+        Checkpoint {
             ts,
-            decision: "checkpoint",
-            head: head.to_string(),
-            gateway_key: STANDARD.encode(self.0.verifying_key().as_bytes()),
-            signature: STANDARD.encode(signature.to_bytes()),
+            head,
+            gateway_key: self.0.verifying_key(),
+            signature: self.0.sign(message.as_bytes()),
         }
+    }
+}
+
+/// Where the chain stood, signed.
+pub(super) struct Checkpoint {
+    ts: Timestamp,
+    head: String,
+    gateway_key: VerifyingKey,
+    signature: Signature,
+}
+
+impl Record for Checkpoint {
+    const USUAL: usize = 512;
+
+    fn write(&self, line: &mut Object<'_>) {
+        line.field("ts", self.ts);
+        line.field("decision", "checkpoint");
+        line.field("head", self.head.as_str());
+        line.field("gateway_key", Base64(self.gateway_key.as_bytes()));
+        line.field("signature", Base64(&self.signature.to_bytes()));
     }
 }
 
@@ -76,6 +85,7 @@ fn message(domain: Domain, head: &str, ts: &str) -> String {
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
+    use crate::audit::testing::read_back;
 
     fn signed() -> (VerifyingKey, serde_json::Value) {
         let key = SigningKey::from_bytes(&[7; 32]);
@@ -84,7 +94,7 @@ mod tests {
             hash: [0xab; 32],
         };
         let line = Signer::new(key.clone()).sign(Domain::Trail, head, 1_750_000_000_123);
-        (key.verifying_key(), serde_json::to_value(line).unwrap())
+        (key.verifying_key(), read_back(&line))
     }
 
     fn good(key: &VerifyingKey, line: &serde_json::Value) -> bool {

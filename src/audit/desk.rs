@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::book::Opening;
-use super::queue::{Queue, Wake};
+use super::queue::{Item, Outcome, Queue, Wake};
 use super::writer::Writer;
 use crate::metrics::Metrics;
 
@@ -55,34 +55,63 @@ impl Desk {
         }
     }
 
-    /// What a request does that has put its record into the queue: it writes, if nobody is at it.
-    /// Whoever is looks into the queue again before it goes. This waits for the disk only, and not
-    /// for one that has been slow of late; where it is stuck, it holds up the one thread.
-    pub(super) fn help(&self, queue: &Queue) {
-        for _ in 0..=FAVOURS {
+    /// What a request does first with its record: it writes, if nobody is at it. This waits for the
+    /// disk only, and not for one that has been slow of late; where it is stuck, it holds up the one
+    /// thread.
+    ///
+    /// # Errors
+    ///
+    /// The record, untouched, if it has to go through the queue.
+    pub(super) fn write(&self, own: Item, queue: &Queue) -> Result<Outcome, Item> {
+        let outcome = {
             let Some(mut desk) = self.try_lock() else {
-                return;
+                return Err(own);
             };
-            let Some(writer) = desk.as_mut().filter(|writer| writer.is_for_requests()) else {
-                return;
-            };
-            // Else somebody has written this one along.
-            if queue.has_urgent() {
-                writer.work();
+            match for_requests(&mut desk) {
+                Some(writer) => writer.work_on(own),
+                None => return Err(own),
             }
-            drop(desk);
-            // Somebody may have come while this one was at it, and gone to wait.
+        };
+        self.help(queue, FAVOURS);
+        Ok(outcome)
+    }
+
+    /// What a request does that has had to put its record into the queue: it tries again, for whoever
+    /// was at it may not have seen that.
+    pub(super) fn write_queued(&self, queue: &Queue) {
+        self.help(queue, 1 + FAVOURS);
+    }
+
+    /// Writes up to so many batches while there is something in the queue that requests wait for and
+    /// nobody at it. Whoever is looks into the queue again before it goes: somebody may have come
+    /// while it was at it, and gone to wait.
+    fn help(&self, queue: &Queue, batches: usize) {
+        for _ in 0..batches {
             if !queue.has_urgent() {
                 return;
             }
+            let Some(mut desk) = self.try_lock() else {
+                return;
+            };
+            let Some(writer) = for_requests(&mut desk) else {
+                return;
+            };
+            writer.work();
         }
-        queue.wake();
+        if queue.has_urgent() {
+            queue.wake();
+        }
     }
 
     fn try_lock(&self) -> Option<MutexGuard<'_, Option<Writer>>> {
         // Poisoned or taken: somebody else's matter.
         self.0.try_lock().ok()
     }
+}
+
+/// The writer, if it is there for requests.
+fn for_requests(desk: &mut Option<Writer>) -> Option<&mut Writer> {
+    desk.as_mut().filter(|writer| writer.is_for_requests())
 }
 
 /// The thread's last word.

@@ -15,9 +15,6 @@ pub enum AuditError {
     /// The operating system refused the write.
     #[error("the audit record could not be written: {0}")]
     Write(io::ErrorKind),
-    /// The record could not be put into JSON: a bug.
-    #[error("the audit record could not be encoded")]
-    Encode,
     /// The log has been closed.
     #[error("the audit log is closed")]
     Closed,

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
-
+use super::line::{Object, Record};
 use super::timestamp::Timestamp;
 use crate::auth::refusal::Code;
 use crate::clock::Now;
@@ -24,6 +23,24 @@ struct State {
     left_out: [u64; Code::ALL.len()],
     /// When the first was left out since the last summary.
     since: Option<Now>,
+}
+
+/// How many refusals were left out, by code, between two moments in Unix milliseconds.
+pub(super) struct Summary {
+    at: u64,
+    since: u64,
+    left_out: BTreeMap<&'static str, u64>,
+}
+
+impl Record for Summary {
+    const USUAL: usize = 512;
+
+    fn write(&self, line: &mut Object<'_>) {
+        line.field("ts", Timestamp::of(self.at));
+        line.field("decision", "summary");
+        line.field("since", Timestamp::of(self.since));
+        line.field("left_out", &self.left_out);
+    }
 }
 
 /// Least time between two summaries. A flood costs six lines a minute beyond its share.
@@ -54,14 +71,7 @@ impl Flood {
     }
 
     /// What was left out since the last summary, if it is time for one, or the log is `closing`.
-    pub(super) fn summary(&self, now: Now, closing: bool) -> Option<impl Serialize + use<>> {
-        #[derive(Serialize)]
-        struct Line {
-            ts: Timestamp,
-            decision: &'static str,
-            since: Timestamp,
-            left_out: BTreeMap<&'static str, u64>,
-        }
+    pub(super) fn summary(&self, now: Now, closing: bool) -> Option<Summary> {
         let mut state = self.lock();
         let since = state.since?;
         if !closing && now.mono.saturating_sub(since.mono) < SUMMARY {
@@ -69,11 +79,9 @@ impl Flood {
         }
         state.since = None;
         let counts = std::mem::replace(&mut state.left_out, [0; Code::ALL.len()]);
-        let at = |wall_ms| Timestamp { unix_ms: wall_ms };
-        Some(Line {
-            ts: at(now.wall_ms),
-            decision: "summary",
-            since: at(since.wall_ms),
+        Some(Summary {
+            at: now.wall_ms,
+            since: since.wall_ms,
             left_out: (Code::ALL.into_iter().zip(counts))
                 .filter(|(_, count)| *count > 0)
                 .map(|(code, count)| (code.as_str(), count))
@@ -90,6 +98,7 @@ impl Flood {
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
+    use crate::audit::testing::read_back;
 
     fn at(ms: u64) -> Now {
         Now {
@@ -99,8 +108,7 @@ mod tests {
     }
 
     fn shown(flood: &Flood, now: Now, closing: bool) -> Option<serde_json::Value> {
-        let line = flood.summary(now, closing)?;
-        Some(serde_json::to_value(line).unwrap())
+        flood.summary(now, closing).as_ref().map(read_back)
     }
 
     #[test]

@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
-use serde::Serialize;
-use tokio::sync::oneshot;
-
 use super::book::Checkpoints;
 use super::checkpoint::Domain;
 use super::flood::Flood;
+use super::line::Record;
 use super::queue::Kind;
-use super::stream::Stream;
+use super::stream::{Stream, Written};
 use super::{
     Accepted, AuditError, Evidence, Open, Refused, RegistryLoaded, Response, Sink, Unsigned,
 };
@@ -123,14 +121,11 @@ impl AuditLog {
         self.acknowledged(Kind::Open, record).await
     }
 
-    async fn acknowledged(
-        &self,
-        kind: Kind,
-        record: &impl Serialize,
-    ) -> Result<Receipt, AuditError> {
-        let (ack, mut written) = oneshot::channel();
-        self.trail.push(kind, record, Some(ack))?;
-        self.trail.help();
+    async fn acknowledged(&self, kind: Kind, record: &impl Record) -> Result<Receipt, AuditError> {
+        let mut written = match self.trail.write(kind, record)? {
+            Written::Here => return Ok(Receipt(())),
+            Written::Elsewhere(written) => written,
+        };
         if let Ok(result) = written.try_recv() {
             return result.map(Receipt);
         }
@@ -155,20 +150,19 @@ impl AuditLog {
             self.metrics.audit_record(AuditResult::Dropped);
             return;
         }
-        // Counted there; whom it concerns has had its answer.
-        let _ = stream.push(Kind::Refused, record, None);
+        stream.note(Kind::Refused, record);
     }
 
     /// Records how an accepted request ended. Never waits; left out, and counted, when the queue
     /// is half full.
     pub fn response(&self, record: &Response<'_>) {
-        let _ = self.trail.push(Kind::Response, record, None);
+        self.trail.note(Kind::Response, record);
     }
 
     /// Records that a registry came into force. Never waits; left out, and counted, only when
     /// the queue is full.
     pub fn registry_loaded(&self, record: &RegistryLoaded<'_>) {
-        let _ = self.trail.push(Kind::Registry, record, None);
+        self.trail.note(Kind::Registry, record);
     }
 
     /// Opens files that were moved away, now; without being asked it does so within a second.

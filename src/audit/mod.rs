@@ -19,6 +19,7 @@ pub mod checkpoint;
 mod desk;
 mod error;
 mod flood;
+mod hex;
 mod line;
 pub mod lines;
 mod log;

@@ -52,7 +52,7 @@ impl Kind {
     }
 
     /// Whether a request waits for it.
-    const fn is_urgent(self) -> bool {
+    pub(super) const fn is_urgent(self) -> bool {
         matches!(self, Kind::Accepted | Kind::Open)
     }
 
@@ -79,8 +79,11 @@ impl Kind {
     }
 }
 
+/// How a record fared.
+pub(super) type Outcome = Result<(), AuditError>;
+
 /// Tells the request that waits for a record how the write went.
-pub(super) type Ack = oneshot::Sender<Result<(), AuditError>>;
+pub(super) type Ack = oneshot::Sender<Outcome>;
 
 /// A line on its way to the writer.
 #[derive(Debug)]
@@ -148,6 +151,30 @@ enum Waiting {
 }
 
 impl State {
+    /// Whether there is room for an item.
+    fn admit(&self, item: &Item) -> Result<(), AuditError> {
+        if self.closed {
+            return Err(AuditError::Closed);
+        }
+        if self.bytes + item.line.len() > item.kind.capacity() {
+            return Err(AuditError::Full);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, batch: &mut Vec<Item>) {
+        let mut bytes = 0;
+        while let Some(item) = self.items.front() {
+            bytes += item.line.len();
+            if bytes > BATCH && !batch.is_empty() {
+                break;
+            }
+            self.bytes -= item.line.len();
+            self.urgent -= usize::from(item.kind.is_urgent());
+            batch.extend(self.items.pop_front());
+        }
+    }
+
     fn is_pressing(&self) -> bool {
         self.urgent > 0 || self.needs_the_writer()
     }
@@ -169,12 +196,7 @@ impl Queue {
     /// [`AuditError::Full`] and [`AuditError::Closed`]; the item is dropped.
     pub(super) fn push(&self, item: Item) -> Result<(), AuditError> {
         let mut state = self.lock();
-        if state.closed {
-            return Err(AuditError::Closed);
-        }
-        if state.bytes + item.line.len() > item.kind.capacity() {
-            return Err(AuditError::Full);
-        }
+        state.admit(&item)?;
         let urgent = item.kind.is_urgent();
         state.bytes += item.line.len();
         state.urgent += usize::from(urgent);
@@ -215,22 +237,25 @@ impl Queue {
     /// Moves up to [`BATCH`] bytes of items, in order, into `batch`.
     pub(super) fn take(&self, batch: &mut Vec<Item>) -> Wake {
         let mut state = self.lock();
-        let mut bytes = 0;
-        while let Some(item) = state.items.front() {
-            bytes += item.line.len();
-            if bytes > BATCH && !batch.is_empty() {
-                break;
-            }
-            let urgent = usize::from(item.kind.is_urgent());
-            state.bytes -= item.line.len();
-            state.urgent -= urgent;
-            batch.extend(state.items.pop_front());
-        }
+        state.take(batch);
         match (batch.is_empty(), state.closed) {
             (false, _) => Wake::Batch,
             (true, false) => Wake::Idle,
             (true, true) => Wake::Closed,
         }
+    }
+
+    /// Does the same, and puts `own` behind them, which so need not go through the queue.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::push`]; nothing is moved.
+    pub(super) fn take_before(&self, own: Item, batch: &mut Vec<Item>) -> Result<(), AuditError> {
+        let mut state = self.lock();
+        state.admit(&own)?;
+        state.take(batch);
+        batch.push(own);
+        Ok(())
     }
 
     /// Whether there is anything that a request waits for.
@@ -460,6 +485,30 @@ mod tests {
         queue.push(item(Kind::Accepted, CAPACITY)).unwrap();
         next(&queue);
         queue.push(item(Kind::Accepted, CAPACITY)).unwrap();
+    }
+
+    #[test]
+    fn what_a_request_writes_itself_comes_behind_what_waits() {
+        let queue = Queue::default();
+        queue.push(item(Kind::Response, 1)).unwrap();
+        let mut batch = Vec::new();
+        (queue.take_before(item(Kind::Accepted, 2), &mut batch)).unwrap();
+        let lens: Vec<_> = batch.iter().map(|item| item.line.len()).collect();
+        assert_eq!(lens, [1, 2]);
+        assert_eq!((queue.bytes(), queue.has_urgent()), (0, false));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_not_written_past_the_queue_either() {
+        let queue = Queue::default();
+        queue.push(item(Kind::Open, CAPACITY_FOR_NOTES)).unwrap();
+        let mut batch = Vec::new();
+        let taken = queue.take_before(item(Kind::Open, 1), &mut batch);
+        assert_eq!(taken, Err(AuditError::Full));
+        queue.close();
+        let taken = queue.take_before(item(Kind::Accepted, 1), &mut batch);
+        assert_eq!(taken, Err(AuditError::Closed));
+        assert_eq!((batch.len(), queue.len()), (0, 1));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::line::encode;
 use super::token_hash::TokenHash;
 use super::untrusted::{ClaimedMachine, ClaimedNonce, Method, PathOnly};
 use crate::auth::identity::{Machine, MachineId, PublicKey};
@@ -91,6 +92,13 @@ pub struct Accepted<'a> {
     pub signed: Signed<'a>,
     /// The signature: with the public key and the fields above, anyone can verify the record.
     pub signature: &'a [u8; 64],
+}
+
+impl Accepted<'_> {
+    /// Its line, as it is before the log gives it a number and a hash.
+    pub fn line(&self) -> Vec<u8> {
+        encode(self)
+    }
 }
 
 /// A request on an open route, that will be forwarded once this is written: nobody has proved

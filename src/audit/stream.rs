@@ -5,16 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use super::book::{Checkpoints, Opening};
 use super::checkpoint::Domain;
 use super::desk::Desk;
 use super::flood::Flood;
-use super::queue::{Ack, Item, Kind, Queue};
+use super::line::{self, Record};
+use super::queue::{Item, Kind, Outcome, Queue};
 use super::writer::{Health, Writer};
-use super::{AuditError, Sink, line};
+use super::{AuditError, Sink};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -25,6 +26,12 @@ pub(super) struct Stream {
     metrics: Arc<Metrics>,
     clock: Clock,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A record that is written, or will be told of.
+pub(super) enum Written {
+    Here,
+    Elsewhere(oneshot::Receiver<Outcome>),
 }
 
 impl Stream {
@@ -71,29 +78,38 @@ impl Stream {
         })
     }
 
-    /// Queues a record, without waiting. What finds no room is counted.
+    /// Queues a record that nobody waits for. What finds no room is counted.
+    pub(super) fn note(&self, kind: Kind, record: &impl Record) {
+        let item = Item::new(kind, line::encode(record), None);
+        // Counted there; whom it concerns is not told.
+        let _ = self.counted(kind, self.queue.push(item));
+    }
+
+    /// Writes a record, here if nobody is at it and it takes no time, and else by way of the queue;
+    /// see [`Desk`]. What becomes of it is counted.
     ///
     /// # Errors
     ///
-    /// [`AuditError::Full`], [`AuditError::Closed`] and [`AuditError::Encode`].
-    pub(super) fn push(
-        &self,
-        kind: Kind,
-        record: &impl Serialize,
-        ack: Option<Ack>,
-    ) -> Result<(), AuditError> {
-        let pushed = line::encode(record)
-            .map_err(|_| AuditError::Encode)
-            .and_then(|line| self.queue.push(Item::new(kind, line, ack)));
-        if pushed.is_err() {
-            self.metrics.audit_record(kind.left_out());
-        }
-        pushed
+    /// Every [`AuditError`] but [`AuditError::Late`].
+    pub(super) fn write(&self, kind: Kind, record: &impl Record) -> Result<Written, AuditError> {
+        let own = Item::new(kind, line::encode(record), None);
+        let mut queued = match self.desk.write(own, &self.queue) {
+            Ok(outcome) => return self.counted(kind, outcome).map(|()| Written::Here),
+            Err(queued) => queued,
+        };
+        let (ack, written) = oneshot::channel();
+        queued.ack = Some(ack);
+        self.counted(kind, self.queue.push(queued))?;
+        self.desk.write_queued(&self.queue);
+        Ok(Written::Elsewhere(written))
     }
 
-    /// Writes what requests wait for, if nobody is at it and it takes no time; see [`Desk::help`].
-    pub(super) fn help(&self) {
-        self.desk.help(&self.queue);
+    /// Counts a record that the queue did not let in; others have been.
+    fn counted(&self, kind: Kind, outcome: Outcome) -> Outcome {
+        if let Err(AuditError::Full | AuditError::Closed) = outcome {
+            self.metrics.audit_record(kind.left_out());
+        }
+        outcome
     }
 
     /// Has the sink looked after at once: a file that was moved away is opened anew.

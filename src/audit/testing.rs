@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use super::line::{Record, encode};
 use super::*;
 use crate::auth::identity::{Machine, MachineId, PublicKey};
 
@@ -137,6 +138,11 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// A record as a reader of JSON has it.
+pub(super) fn read_back(record: &impl Record) -> serde_json::Value {
+    serde_json::from_slice(&encode(record)).unwrap()
 }
 
 /// The key of RFC 8032, section 7.1, test 1.

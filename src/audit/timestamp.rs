@@ -1,67 +1,91 @@
 //! Unix milliseconds as RFC 3339 text.
 
 use std::fmt;
+use std::io::Write;
 
-use serde::{Serialize, Serializer};
+use super::line::{Value, quoted};
 
 /// A moment, printed as RFC 3339 (section 5.6) in UTC with milliseconds:
 /// `2025-06-15T14:40:00.000Z`. As everywhere in Unix time, leap seconds do not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timestamp {
-    pub(super) unix_ms: u64,
+    unix_ms: u64,
 }
 
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Timestamp {
+    /// The moment so many milliseconds after 1970 began.
+    pub(super) const fn of(unix_ms: u64) -> Timestamp {
+        Timestamp { unix_ms }
+    }
+
+    /// Its text, where the year has four digits. Every record has one, and seven formatted numbers
+    /// cost as much as the rest of its fields.
+    fn usual(self) -> Option<[u8; 24]> {
+        let [year, month, day, hour, minute, second, ms] = self.parts();
+        if year > 9999 {
+            return None;
+        }
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        put(&mut text[0..4], year);
+        put(&mut text[5..7], month);
+        put(&mut text[8..10], day);
+        put(&mut text[11..13], hour);
+        put(&mut text[14..16], minute);
+        put(&mut text[17..19], second);
+        put(&mut text[20..23], ms);
+        Some(text)
+    }
+
+    /// Year, month, day, hour, minute, second and millisecond.
+    const fn parts(self) -> [u64; 7] {
         let (seconds, ms) = (self.unix_ms / 1000, self.unix_ms % 1000);
         let (minutes, second) = (seconds / 60, seconds % 60);
         let (hours, minute) = (minutes / 60, minutes % 60);
         let (days, hour) = (hours / 24, hours % 24);
         let (year, month, day) = civil(days);
-        if year > 9999 {
-            return write!(
-                f,
-                "{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z"
-            );
-        }
-        // Every record has one, and seven formatted numbers cost as much as the rest of its fields.
-        let mut text = *b"0000-00-00T00:00:00.000Z";
-        for (end, number) in [
-            (4, year),
-            (7, month),
-            (10, day),
-            (13, hour),
-            (16, minute),
-            (19, second),
-            (23, ms),
-        ] {
-            put(&mut text[..end], number);
-        }
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        [year, month, day, hour, minute, second, ms]
     }
 }
 
-/// Writes a number over the zeros at the end of `text`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.usual() {
+            Some(text) => f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?),
+            None => {
+                let [year, month, day, hour, minute, second, ms] = self.parts();
+                write!(
+                    f,
+                    "{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z"
+                )
+            }
+        }
+    }
+}
+
+impl Value for Timestamp {
+    fn write(&self, out: &mut Vec<u8>) {
+        quoted(out, |out| match self.usual() {
+            Some(text) => out.extend_from_slice(&text),
+            None => {
+                // Writing to a Vec does not fail.
+                let _ = write!(out, "{self}");
+            }
+        });
+    }
+}
+
+/// Writes the last digits of a number, as many as `text` is long.
 fn put(text: &mut [u8], mut number: u64) {
     for digit in text.iter_mut().rev() {
-        if number == 0 {
-            return;
-        }
         *digit = b'0' + (number % 10) as u8;
         number /= 10;
-    }
-}
-
-impl Serialize for Timestamp {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 
 /// Year, month and day of a day since 1970-01-01 in the Gregorian calendar (Howard Hinnant,
 /// "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`). The year is counted from
 /// March, so that the leap day comes last, in eras of 400 years, which are all equally long.
-fn civil(days_since_1970: u64) -> (u64, u64, u64) {
+const fn civil(days_since_1970: u64) -> (u64, u64, u64) {
     const DAYS_TO_1970: u64 = 719_468; // from 0000-03-01
     const ERA: u64 = 146_097; // days in 400 years
     let days = days_since_1970 + DAYS_TO_1970;
@@ -72,7 +96,7 @@ fn civil(days_since_1970: u64) -> (u64, u64, u64) {
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = (month_from_march + 2) % 12 + 1;
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let year = era * 400 + year_of_era + (month <= 2) as u64;
     (year, month, day)
 }
 
@@ -81,7 +105,7 @@ mod tests {
     use super::*;
 
     fn text(unix_ms: u64) -> String {
-        Timestamp { unix_ms }.to_string()
+        Timestamp::of(unix_ms).to_string()
     }
 
     #[test]

@@ -12,6 +12,9 @@ use sha2::Sha256;
 use tracing::warn;
 use zeroize::Zeroizing;
 
+use super::hex::Hex;
+use super::line::Value;
+
 /// The name of a bearer token: the first 16 bytes of its HMAC-SHA-256 (RFC 2104), in hexadecimal.
 /// Without the key nobody can tell whether a token that they have, or guess, is meant.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,7 +22,13 @@ pub struct TokenHash([u8; 16]);
 
 impl fmt::Display for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
+    }
+}
+
+impl Value for TokenHash {
+    fn write(&self, out: &mut Vec<u8>) {
+        Value::write(&Hex(&self.0), out);
     }
 }
 

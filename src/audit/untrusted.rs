@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use super::line::{Value, escaped, quoted};
 
 /// The method as sent, at most 32 bytes of it: the longest registered one has 17.
 pub type Method<'a> = Capped<'a, 32>;
@@ -31,12 +31,17 @@ impl<'a, const MAX: usize> Capped<'a, MAX> {
             cut: sent.len() > MAX,
         }
     }
+
+    /// What stands for the rest.
+    const fn ellipsis(self) -> &'static str {
+        if self.cut { "\u{2026}" } else { "" }
+    }
 }
 
 impl<const MAX: usize> fmt::Display for Capped<'_, MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&String::from_utf8_lossy(self.bytes))?;
-        f.write_str(if self.cut { "\u{2026}" } else { "" })
+        f.write_str(self.ellipsis())
     }
 }
 
@@ -46,9 +51,12 @@ impl<const MAX: usize> fmt::Debug for Capped<'_, MAX> {
     }
 }
 
-impl<const MAX: usize> Serialize for Capped<'_, MAX> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+impl<const MAX: usize> Value for Capped<'_, MAX> {
+    fn write(&self, out: &mut Vec<u8>) {
+        quoted(out, |out| {
+            escaped(out, self.bytes);
+            escaped(out, self.ellipsis().as_bytes());
+        });
     }
 }
 
@@ -72,9 +80,15 @@ impl<'a> PathOnly<'a> {
     }
 }
 
-impl Serialize for PathOnly<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+impl fmt::Display for PathOnly<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Value for PathOnly<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.0.write(out);
     }
 }
 

@@ -1,47 +1,51 @@
 //! The fields of a line and their order, which those who read the log depend on.
 
-use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde::{Serialize, Serializer};
-
-use super::chain::Hex;
+use super::hex::Hex;
+use super::line::{Base64, List, Object, Record, Value, object};
 use super::record::{
     Accepted, Body, Claim, Evidence, Open, Query, Refused, RegistryLoaded, Request, Response,
     Signed, Unsigned,
 };
 use super::timestamp::Timestamp;
 use super::token_hash::TokenHash;
-use super::untrusted::{ClaimedMachine, ClaimedNonce, Method, PathOnly};
-use crate::auth::identity::{Fingerprint, Machine, MachineId, MachineKey, PublicKey};
+use super::untrusted::{ClaimedMachine, ClaimedNonce};
+use crate::auth::identity::{Machine, MachineId, PublicKey};
 use crate::metrics::Auth;
 
 /// Most ids, or owners of keys, that one list of a registry record names: more than an edit by hand
 /// touches, and some 200 KB at the longest ids. Beyond it only the count tells.
 const LISTED: usize = 1000;
 
-impl Serialize for Accepted<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+/// Room for a usual decision record.
+const DECISION: usize = 1280;
+
+impl Record for Accepted<'_> {
+    const USUAL: usize = DECISION;
+
+    fn write(&self, line: &mut Object<'_>) {
         let mut decision = Decision::of("accepted", &self.request);
         decision.prove(&self.signed);
-        decision.signature = Some(Shown(Base64(self.signature)));
-        decision.serialize(serializer)
+        decision.signature = Some(Base64(self.signature));
+        decision.write(line);
     }
 }
 
-impl Serialize for Open<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl Record for Open<'_> {
+    const USUAL: usize = DECISION;
+
+    fn write(&self, line: &mut Object<'_>) {
         let mut decision = Decision::of("accepted", &self.request);
-        decision.body(&self.body);
-        decision.serialize(serializer)
+        decision.body = Some(self.body);
+        decision.write(line);
     }
 }
 
-impl Serialize for Unsigned<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl Record for Unsigned<'_> {
+    const USUAL: usize = DECISION;
+
+    fn write(&self, line: &mut Object<'_>) {
         let mut decision = match &self.observed {
             None => Decision::of("accepted", &self.request),
             Some((code, claim)) => {
@@ -54,261 +58,192 @@ impl Serialize for Unsigned<'_> {
         if self.token.is_some() {
             decision.auth = Auth::Bearer.as_str();
         }
-        decision.token_hash = self.token.map(Shown);
-        decision.body(&self.body);
-        decision.serialize(serializer)
+        decision.token_hash = self.token;
+        decision.body = Some(self.body);
+        decision.write(line);
     }
 }
 
-impl Serialize for Refused<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl Record for Refused<'_> {
+    const USUAL: usize = DECISION;
+
+    fn write(&self, line: &mut Object<'_>) {
         let mut decision = Decision::of("refused", &self.request);
         decision.code = Some(self.code.as_str());
         match &self.evidence {
             Evidence::Claimed(claim) => decision.claim(claim),
             Evidence::Signed(signed) => decision.prove(signed),
         }
-        decision.serialize(serializer)
+        decision.write(line);
     }
 }
 
-impl Serialize for Response<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Line<'a> {
-            ts: Timestamp,
-            request_id: &'a str,
-            decision: &'static str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            status: Option<u16>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            upstream_ms: Option<u64>,
-            bytes: u64,
-        }
-        Line {
-            ts: Timestamp {
-                unix_ms: self.wall_ms,
-            },
-            request_id: self.request_id,
-            decision: "response",
-            status: self.status,
-            upstream_ms: self.upstream_ms,
-            bytes: self.bytes,
-        }
-        .serialize(serializer)
+impl Record for Response<'_> {
+    const USUAL: usize = 320;
+
+    fn write(&self, line: &mut Object<'_>) {
+        line.field("ts", Timestamp::of(self.wall_ms));
+        line.field("request_id", self.request_id);
+        line.field("decision", "response");
+        line.optional("status", self.status);
+        line.optional("upstream_ms", self.upstream_ms);
+        line.field("bytes", self.bytes);
     }
 }
 
-impl Serialize for RegistryLoaded<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Line<'a> {
-            ts: Timestamp,
-            decision: &'static str,
-            digest: Shown<Hex<'a>>,
-            machines: usize,
-            added: Ids<'a>,
-            removed: Ids<'a>,
-            keys_changed: Ids<'a>,
-            changed: Ids<'a>,
-            keys: Vec<Owner<'a>>,
-        }
-        Line {
-            ts: Timestamp {
-                unix_ms: self.wall_ms,
-            },
-            decision: "registry",
-            digest: Shown(Hex(self.digest)),
-            machines: self.machines,
-            added: Ids::of(self.added),
-            removed: Ids::of(self.removed),
-            keys_changed: Ids::of(self.keys_changed),
-            changed: Ids::of(self.changed),
-            keys: self.keys.iter().take(LISTED).map(Owner::of).collect(),
-        }
-        .serialize(serializer)
+impl Record for RegistryLoaded<'_> {
+    const USUAL: usize = 1024;
+
+    fn write(&self, line: &mut Object<'_>) {
+        line.field("ts", Timestamp::of(self.wall_ms));
+        line.field("decision", "registry");
+        line.field("digest", Hex(self.digest));
+        line.field("machines", self.machines);
+        line.field("added", Ids(self.added));
+        line.field("removed", Ids(self.removed));
+        line.field("keys_changed", Ids(self.keys_changed));
+        line.field("changed", Ids(self.changed));
+        line.field("keys", List(self.keys.iter().take(LISTED).map(Owner)));
     }
 }
 
 /// A decision record.
-#[derive(Serialize)]
 struct Decision<'a> {
-    ts: Timestamp,
-    request_id: &'a str,
+    request: &'a Request<'a>,
     decision: &'static str,
     auth: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     machine: Option<KnownMachine<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     claimed_machine: Option<ClaimedMachine<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_hash: Option<Shown<TokenHash>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_ip: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peer_ip: Option<IpAddr>,
-    method: Method<'a>,
-    path: PathOnly<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    token_hash: Option<TokenHash>,
     signed_path: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    query: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     nonce: Option<ClaimedNonce<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body_sha256: Option<Shown<Hex<'a>>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signature: Option<Shown<Base64<'a>>>,
+    body: Option<Body<'a>>,
+    signature: Option<Base64<'a>>,
 }
 
 impl<'a> Decision<'a> {
-    fn of(decision: &'static str, request: &Request<'a>) -> Decision<'a> {
+    fn of(decision: &'static str, request: &'a Request<'a>) -> Decision<'a> {
         Decision {
-            ts: Timestamp {
-                unix_ms: request.wall_ms,
-            },
-            request_id: request.request_id,
+            request,
             decision,
             auth: Auth::None.as_str(),
             code: None,
             machine: None,
             claimed_machine: None,
             token_hash: None,
-            client_ip: request.client_ip,
-            peer_ip: request.peer_ip,
-            method: request.method,
-            path: request.path,
             signed_path: None,
-            query: request.query.map(|query| match query {
-                Query::Stripped => "stripped",
-                Query::Signed => "signed",
-                Query::Forwarded => "forwarded",
-            }),
-            route: request.route,
             timestamp: None,
             nonce: None,
-            body_sha256: None,
-            body_bytes: None,
+            body: None,
             signature: None,
         }
     }
 
     fn prove(&mut self, signed: &Signed<'a>) {
         self.auth = Auth::Signature.as_str();
-        self.machine = Some(KnownMachine::of(signed.machine, signed.key));
+        self.machine = Some(KnownMachine {
+            machine: signed.machine,
+            key: signed.key,
+        });
         // On other routes no '?' can have been signed; were one here, it would not be written.
-        self.signed_path = match self.query {
-            Some("signed") => Some(signed.path),
+        self.signed_path = match self.request.query {
+            Some(Query::Signed) => Some(signed.path),
             _ => signed.path.split('?').next(),
         };
         self.timestamp = Some(signed.timestamp);
         self.nonce = Some(ClaimedNonce::of(signed.nonce.as_bytes()));
-        self.body(&signed.body);
+        self.body = Some(signed.body);
     }
 
     fn claim(&mut self, claim: &Claim<'a>) {
         self.claimed_machine = claim.machine;
         self.timestamp = claim.timestamp;
         self.nonce = claim.nonce;
-        if let Some(body) = &claim.body {
-            self.body(body);
-        }
+        self.body = claim.body;
     }
 
-    fn body(&mut self, body: &Body<'a>) {
-        self.body_sha256 = Some(Shown(Hex(body.sha256)));
-        self.body_bytes = Some(body.bytes);
+    fn write(&self, line: &mut Object<'_>) {
+        let request = self.request;
+        line.field("ts", Timestamp::of(request.wall_ms));
+        line.field("request_id", request.request_id);
+        line.field("decision", self.decision);
+        line.field("auth", self.auth);
+        line.optional("code", self.code);
+        line.optional("machine", self.machine.as_ref());
+        line.optional("claimed_machine", self.claimed_machine);
+        line.optional("token_hash", self.token_hash);
+        line.optional("client_ip", request.client_ip);
+        line.optional("peer_ip", request.peer_ip);
+        line.field("method", request.method);
+        line.field("path", request.path);
+        line.optional("signed_path", self.signed_path);
+        line.optional("query", request.query.map(Query::as_str));
+        line.optional("route", request.route);
+        line.optional("timestamp", self.timestamp);
+        line.optional("nonce", self.nonce);
+        line.optional("body_sha256", self.body.map(|body| Hex(body.sha256)));
+        line.optional("body_bytes", self.body.map(|body| body.bytes));
+        line.optional("signature", self.signature);
     }
 }
 
-/// A machine whose signature verified.
-#[derive(Serialize)]
+impl Query {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Query::Stripped => "stripped",
+            Query::Signed => "signed",
+            Query::Forwarded => "forwarded",
+        }
+    }
+}
+
+/// A machine whose signature verified, and the key that it fits.
 struct KnownMachine<'a> {
-    id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    vault: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    owner: Option<&'a str>,
-    key: Shown<Fingerprint>,
-    public_key: Shown<Base64<'a>>,
+    machine: &'a Machine,
+    key: &'a PublicKey,
 }
 
-impl<'a> KnownMachine<'a> {
-    fn of(machine: &'a Machine, key: &'a PublicKey) -> KnownMachine<'a> {
-        KnownMachine {
-            id: machine.id.as_str(),
-            name: machine.name.as_deref(),
-            vault: machine.vault.as_deref(),
-            owner: machine.owner.as_deref(),
-            key: Shown(key.fingerprint()),
-            public_key: Shown(Base64(key.as_bytes())),
-        }
+impl Value for KnownMachine<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        object(out, |fields| {
+            fields.field("id", self.machine.id.as_str());
+            fields.optional("name", self.machine.name.as_deref());
+            fields.optional("vault", self.machine.vault.as_deref());
+            fields.optional("owner", self.machine.owner.as_deref());
+            fields.field("key", Hex(&self.key.fingerprint().to_bytes()));
+            fields.field("public_key", Base64(self.key.as_bytes()));
+        });
     }
 }
 
 /// A machine and the keys that are its own.
-#[derive(Serialize)]
-struct Owner<'a> {
-    id: &'a str,
-    public_keys: Vec<Shown<Base64<'a>>>,
-}
+struct Owner<'a>(&'a Arc<Machine>);
 
-impl<'a> Owner<'a> {
-    fn of(machine: &'a Arc<Machine>) -> Owner<'a> {
-        let base64 = |key: &'a MachineKey| Shown(Base64(key.public.as_bytes()));
-        Owner {
-            id: machine.id.as_str(),
-            public_keys: machine.keys.iter().map(base64).collect(),
-        }
+impl Value for Owner<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        let keys = self.0.keys.iter();
+        object(out, |fields| {
+            fields.field("id", self.0.id.as_str());
+            fields.field(
+                "public_keys",
+                List(keys.map(|key| Base64(key.public.as_bytes()))),
+            );
+        });
     }
 }
 
 /// A list of machines, cut at [`LISTED`].
-#[derive(Serialize)]
-struct Ids<'a> {
-    count: usize,
-    ids: Vec<&'a str>,
-}
+struct Ids<'a>(&'a [MachineId]);
 
-impl<'a> Ids<'a> {
-    fn of(ids: &'a [MachineId]) -> Ids<'a> {
-        Ids {
-            count: ids.len(),
-            ids: ids.iter().take(LISTED).map(MachineId::as_str).collect(),
-        }
-    }
-}
-
-/// Serialises a value as the text it displays.
-struct Shown<T>(T);
-
-impl<T: fmt::Display> Serialize for Shown<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-/// A key or a signature in standard base64. In one piece: formatted bit by bit it would cost more than
-/// all of its line.
-struct Base64<'a>(&'a [u8]);
-
-impl fmt::Display for Base64<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; 88]; // of 64 bytes
-        let len = STANDARD
-            .encode_slice(self.0, &mut text)
-            .map_err(|_| fmt::Error)?;
-        f.write_str(std::str::from_utf8(&text[..len]).map_err(|_| fmt::Error)?)
+impl Value for Ids<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        let ids = self.0.iter().take(LISTED);
+        object(out, |fields| {
+            fields.field("count", self.0.len());
+            fields.field("ids", List(ids.map(MachineId::as_str)));
+        });
     }
 }
 

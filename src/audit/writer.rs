@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::AuditError;
 use super::book::{Book, Opening};
-use super::queue::{Item, Queue, Wake};
+use super::queue::{Item, Outcome, Queue, Wake};
 use super::sink::{Sink, Torn};
 use crate::clock::{Clock, Now};
 use crate::metrics::{AuditResult, Metrics};
@@ -139,6 +139,29 @@ impl Writer {
     pub(super) fn work(&mut self) -> Wake {
         let mut batch = std::mem::take(&mut self.batch);
         let wake = self.queue.take(&mut batch);
+        let _nobodys = self.put_down(batch, wake == Wake::Closed);
+        wake
+    }
+
+    /// Writes what waits, at most a batch, and `own` after it, and tells how that fared.
+    ///
+    /// # Errors
+    ///
+    /// Every [`AuditError`] but [`AuditError::Late`]. Only a [`AuditError::Write`] has been counted.
+    pub(super) fn work_on(&mut self, own: Item) -> Outcome {
+        let mut batch = std::mem::take(&mut self.batch);
+        match self.queue.take_before(own, &mut batch) {
+            Ok(()) => self.put_down(batch, false),
+            Err(refused) => {
+                self.batch = batch;
+                Err(refused)
+            }
+        }
+    }
+
+    /// Writes a batch and tells everybody in it how their lines fared; also whoever is at it, if one
+    /// of them is theirs.
+    fn put_down(&mut self, mut batch: Vec<Item>, closing: bool) -> Outcome {
         // Whoever gave up waiting has refused the request: its record would be a lie.
         batch.retain(|item| {
             let wanted = item.ack.as_ref().is_none_or(|ack| !ack.is_closed());
@@ -148,12 +171,12 @@ impl Writer {
             wanted
         });
         let began = self.clock.now();
-        let outcome = self.write(&mut batch, began, wake == Wake::Closed);
+        let outcome = self.write(&mut batch, began, closing);
         let ended = self.clock.now();
-        self.settle(&mut batch, ended, outcome);
+        let own = self.settle(&mut batch, ended, outcome);
         self.keep_pace(began.mono, ended.mono);
         self.batch = batch;
-        wake
+        own
     }
 
     /// Writes the batch, with what the book adds to it.
@@ -199,8 +222,9 @@ impl Writer {
     }
 
     /// Tells everybody in the batch how its own line fared: lines that were taken whole before a
-    /// failure are written.
-    fn settle(&mut self, batch: &mut Vec<Item>, now: Now, outcome: Result<(), Torn>) {
+    /// failure are written. Gives how the one fared that a request waits for without being told: it
+    /// is at it itself. Fails closed: where there is none, nothing counts as written.
+    fn settle(&mut self, batch: &mut Vec<Item>, now: Now, outcome: Result<(), Torn>) -> Outcome {
         let (written, error) = match outcome {
             Ok(()) => (self.lines.len(), None),
             Err(torn) => (torn.written, Some(torn.error)),
@@ -210,6 +234,7 @@ impl Writer {
             .map_or(Ok(()), |error| Err(AuditError::Write(error.kind())));
         let mut end = 0;
         let mut lost = 0;
+        let mut own = Err(AuditError::Closed);
         for item in batch.drain(..) {
             end += item.line.len();
             let result = if end <= written { Ok(()) } else { result };
@@ -223,13 +248,18 @@ impl Writer {
                     Err(_) => item.kind.not_written(),
                 });
             }
-            if let Some(ack) = item.ack {
-                // An error means that nobody waits any more.
-                let _ = ack.send(result);
+            match item.ack {
+                Some(ack) => {
+                    // An error means that nobody waits any more.
+                    let _ = ack.send(result);
+                }
+                None if item.kind.is_urgent() => own = result,
+                None => {}
             }
         }
         self.complaints
             .note(self.sink.name(), error.as_ref(), lost, now.mono);
+        own
     }
 }
 

@@ -75,9 +75,13 @@ pub enum KeyError {
 }
 
 /// An Ed25519 public key (RFC 8032) that is canonical, not weak and torsion-free. It is kept
-/// decompressed, so that verifying does not decompress it each time.
+/// decompressed, so that verifying does not decompress it each time, and with its short name, which
+/// every record and every request to the backend bears.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PublicKey(VerifyingKey);
+pub struct PublicKey {
+    key: VerifyingKey,
+    fingerprint: Fingerprint,
+}
 
 impl PublicKey {
     /// Checks and decompresses a key.
@@ -97,24 +101,27 @@ impl PublicKey {
         if !point.is_torsion_free() {
             return Err(KeyError::Torsion);
         }
-        Ok(PublicKey(key))
+        let digest = Sha256::digest(bytes);
+        let mut first = [0u8; 8];
+        first.copy_from_slice(&digest[..8]);
+        Ok(PublicKey {
+            key,
+            fingerprint: Fingerprint(first),
+        })
     }
 
     /// The 32 bytes of the key.
     pub fn as_bytes(&self) -> &[u8; 32] {
-        self.0.as_bytes()
+        self.key.as_bytes()
     }
 
     /// The short name of the key in headers and records.
-    pub fn fingerprint(&self) -> Fingerprint {
-        let digest = Sha256::digest(self.as_bytes());
-        let mut first = [0u8; 8];
-        first.copy_from_slice(&digest[..8]);
-        Fingerprint(u64::from_be_bytes(first))
+    pub const fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     pub(super) fn verifying(&self) -> &VerifyingKey {
-        &self.0
+        &self.key
     }
 }
 
@@ -126,11 +133,18 @@ impl fmt::Debug for PublicKey {
 
 /// The first 16 hex digits of the SHA-256 of a public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Fingerprint(u64);
+pub struct Fingerprint([u8; 8]);
+
+impl Fingerprint {
+    /// The bytes that it shows.
+    pub const fn to_bytes(self) -> [u8; 8] {
+        self.0
+    }
+}
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
     }
 }
 
@@ -339,7 +353,10 @@ mod tests {
 
     #[test]
     fn a_fingerprint_keeps_its_leading_zeros() {
-        assert_eq!(Fingerprint(0xab).to_string(), "00000000000000ab");
+        assert_eq!(
+            Fingerprint([0, 0, 0, 0, 0, 0, 0, 0xab]).to_string(),
+            "00000000000000ab"
+        );
     }
 
     #[test]

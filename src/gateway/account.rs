@@ -75,9 +75,8 @@ impl Gateway {
         signed: &Signed,
         facts: Facts<'_>,
     ) -> Result<Receipt, audit::AuditError> {
-        let id = facts.id.to_string();
         let record = Accepted {
-            request: self.describe(facts, &id),
+            request: self.describe(&facts),
             signed: proof(signed),
             signature: signed.signature().as_bytes(),
         };
@@ -95,9 +94,8 @@ impl Gateway {
         facts: Facts<'_>,
         body: &BodyHash,
     ) -> Result<Receipt, audit::AuditError> {
-        let id = facts.id.to_string();
         let record = audit::Open {
-            request: self.describe(facts, &id),
+            request: self.describe(&facts),
             body: audit::Body {
                 sha256: body.as_bytes(),
                 bytes: body.body_len(),
@@ -119,8 +117,7 @@ impl Gateway {
         token: Option<TokenHash>,
         grounds: Grounds,
     ) -> Result<Receipt, audit::AuditError> {
-        let id = facts.id.to_string();
-        let mut request = self.describe(facts, &id);
+        let mut request = self.describe(&facts);
         request.query = (facts.head.raw_path().contains(&b'?')).then_some(Query::Forwarded);
         let record = audit::Unsigned {
             request,
@@ -163,7 +160,7 @@ impl Gateway {
             Stop::Unverified(_) => Evidence::Claimed(claim(head)),
         };
         self.audit.refused(&Refused {
-            request: self.describe(facts, &id.to_string()),
+            request: self.describe(&facts),
             code: stop.refusal().code(),
             evidence,
         });
@@ -177,7 +174,7 @@ impl Gateway {
         self.audit.refused(&Refused {
             request: audit::Request {
                 wall_ms: self.clock.now().wall_ms,
-                request_id: &id.to_string(),
+                request_id: id.as_str(),
                 client_ip: source.client,
                 peer_ip: source.peer,
                 method: Method::of(b""),
@@ -214,7 +211,7 @@ impl Gateway {
         }
         self.audit.response(&Response {
             wall_ms: self.clock.now().wall_ms,
-            request_id: &passage.provenance.id.to_string(),
+            request_id: passage.provenance.id.as_str(),
             status: ending.status,
             upstream_ms: u64::try_from(ending.upstream_took.as_millis()).ok(),
             bytes: ending.bytes,
@@ -230,7 +227,7 @@ impl Gateway {
         self.metrics.refused(stop.refusal().code());
     }
 
-    fn describe<'a>(&'a self, facts: Facts<'a>, id: &'a str) -> audit::Request<'a> {
+    fn describe<'a>(&'a self, facts: &'a Facts<'a>) -> audit::Request<'a> {
         let target = facts.head.raw_path();
         let route = facts.route.map(|index| facts.plan.route(index));
         let query = match route.map(|route| route.query) {
@@ -241,7 +238,7 @@ impl Gateway {
         };
         audit::Request {
             wall_ms: self.clock.now().wall_ms,
-            request_id: id,
+            request_id: facts.id.as_str(),
             client_ip: facts.source.client,
             peer_ip: facts.source.peer,
             method: Method::of(facts.head.method.as_str().as_bytes()),

@@ -55,7 +55,7 @@ pub(super) fn response(
         out.remove_header(name);
     }
     out.insert_header(header::CACHE_CONTROL, "no-store")?;
-    out.insert_header(REQUEST_ID, id.to_string())?;
+    out.insert_header(REQUEST_ID, id.as_str())?;
     if may_have_body {
         frame_what_the_connection_ends(out)?;
     }

@@ -56,7 +56,7 @@ struct Reply<'a> {
     error: &'a str,
     errors: [&'a str; 1],
     code: &'static str,
-    request_id: String,
+    request_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     server_time: Option<u64>,
 }
@@ -86,7 +86,7 @@ fn reply(refusal: &Refusal, id: RequestId) -> Result<(ResponseHeader, Bytes)> {
         error: &text,
         errors: [&text],
         code: code.as_str(),
-        request_id: id.to_string(),
+        request_id: id.as_str(),
         server_time: match refusal {
             Refusal::ClockSkew { server_time } => Some(*server_time),
             _ => None,
@@ -97,7 +97,7 @@ fn reply(refusal: &Refusal, id: RequestId) -> Result<(ResponseHeader, Bytes)> {
     header.insert_header(CONTENT_TYPE, "application/json")?;
     header.insert_header(CONTENT_LENGTH, body.len())?;
     header.insert_header(CACHE_CONTROL, "no-store")?;
-    header.insert_header(REQUEST_ID, id.to_string())?;
+    header.insert_header(REQUEST_ID, id.as_str())?;
     if code.status() == 401 {
         header.insert_header(WWW_AUTHENTICATE, "Countersign")?;
     }

@@ -6,35 +6,43 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// 32 hexadecimal digits: a number drawn at random at the start of the process, and a count. It
-/// is unique, not secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RequestId {
-    process: u64,
-    count: u64,
-}
+/// is unique, not secret. Kept as text, which two records and two headers of each request show.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct RequestId([u8; 32]);
 
 impl RequestId {
     pub(super) fn next() -> RequestId {
         static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0u64));
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        RequestId {
-            process: *PROCESS,
-            count: COUNT.fetch_add(1, Ordering::Relaxed),
-        }
+        RequestId::of(*PROCESS, COUNT.fetch_add(1, Ordering::Relaxed))
     }
-}
 
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Written out several times a request, so not by the formatter of numbers.
+    fn of(process: u64, count: u64) -> RequestId {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let number = u128::from(self.process) << 64 | u128::from(self.count);
+        let number = u128::from(process) << 64 | u128::from(count);
         let mut text = [0; 32];
         for (digit, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
             digit[0] = DIGITS[usize::from(byte >> 4)];
             digit[1] = DIGITS[usize::from(byte & 15)];
         }
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        RequestId(text)
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        // Digits are text.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -44,10 +52,7 @@ mod tests {
 
     #[test]
     fn an_id_is_its_two_numbers_in_hexadecimal() {
-        let id = RequestId {
-            process: 0x0123_4567_89ab_cdef,
-            count: 0xf0,
-        };
+        let id = RequestId::of(0x0123_4567_89ab_cdef, 0xf0);
         assert_eq!(id.to_string(), "0123456789abcdef00000000000000f0");
     }
 

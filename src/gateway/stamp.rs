@@ -233,7 +233,7 @@ impl Crossing<'_> {
         let scheme = HeaderValue::from_static(provenance.scheme);
         headers.insert(FORWARDED_PROTO, scheme);
         headers.insert(FORWARDED_HOST, provenance.host.clone());
-        headers.insert(REQUEST_ID, value(&provenance.id.to_string())?);
+        headers.insert(REQUEST_ID, value(provenance.id.as_str())?);
         Ok(headers)
     }
 }

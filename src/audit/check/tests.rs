@@ -8,6 +8,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::json;
 
 use super::super::checkpoint::Signer;
+use super::super::testing::read_back;
 use super::*;
 
 /// A log as a gateway writes it, line by line.
@@ -66,7 +67,7 @@ impl Log {
 
     fn sign(&mut self, key: &SigningKey) {
         let line = Signer::new(key.clone()).sign(Domain::Trail, self.head, 1_750_000_000_000);
-        self.push(&serde_json::to_value(line).unwrap());
+        self.push(&read_back(&line));
     }
 
     /// As somebody does who has no key and knows the format: all hashes made anew.
@@ -243,7 +244,7 @@ fn a_checkpoint_whose_signature_was_changed_is_forged() {
     let mut log = Log::new();
     log.accept(1);
     let line = Signer::new(gateway_key()).sign(Domain::Trail, log.head, 1_750_000_000_000);
-    let mut record = serde_json::to_value(line).unwrap();
+    let mut record = read_back(&line);
     record["signature"] = base64(&[0; 64]).into();
     log.push(&record);
     assert_eq!(first(&log), Some((3, "checkpoint_forged")));
@@ -449,7 +450,7 @@ fn the_file_of_refusals_does_not_pass_for_the_trail() {
     let mut log = Log::new();
     log.push(&json!({"decision": "refused"}));
     let line = Signer::new(gateway_key()).sign(Domain::Refusals, log.head, 1_750_000_000_000);
-    log.push(&serde_json::to_value(line).unwrap());
+    log.push(&read_back(&line));
     let found = faults(&log, believed()).0;
     assert_eq!(found, [(3, "checkpoint_forged"), (3, "no_checkpoint")]);
     let refusals = Believed {

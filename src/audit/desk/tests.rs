@@ -9,7 +9,7 @@ use std::thread;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::audit::testing::{PATIENCE, Tape, accepted, machine};
+use crate::audit::testing::{PATIENCE, Step, Tape, accepted, machine};
 use crate::audit::writer::WARINESS;
 use crate::audit::{AuditError, AuditLog, Checkpoints, Sink, Strangers};
 use crate::clock::{Clock, Hands};
@@ -104,6 +104,20 @@ impl Watched {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_writes_its_own_record_to_a_file() {
     assert!(Watched::new(true).requests_write().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_whose_own_write_fails_has_no_receipt_and_the_next_has_one() {
+    let tape = Tape::default();
+    let (clock, _hands) = Clock::manual(0);
+    let log = log(tape.sink().taken_for_a_file(), PATIENCE, clock);
+    let machine = machine();
+    for _ in 0..20 {
+        let _receipt = log.accepted(&accepted("r", &machine)).await.unwrap();
+        tape.then(Step::Fail(io::ErrorKind::StorageFull));
+        let failed = log.accepted(&accepted("r", &machine)).await.unwrap_err();
+        assert_eq!(failed, AuditError::Write(io::ErrorKind::StorageFull));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
