@@ -10,15 +10,18 @@
 
 mod change;
 mod claims;
+mod cores;
 pub mod edit;
 mod fields;
 pub mod key_format;
 mod keys;
+mod lists;
 mod load;
 mod mistakes;
 mod node;
 pub(crate) mod outline;
 mod parse;
+mod pieces;
 mod policies;
 mod removed;
 pub mod replace;
@@ -50,6 +53,7 @@ pub use store::{Losses, RegistryStore};
 #[derive(Default)]
 pub struct Registry {
     machines: HashSet<ById>,
+    texts: pieces::Texts,
     groups: Box<[Group]>,
     removed: Box<[Tombstone]>,
     digest: [u8; 32],
