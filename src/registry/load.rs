@@ -88,21 +88,23 @@ pub(super) fn build(
 }
 
 /// What a registry is built from.
-struct Load<'l> {
-    file: &'l Path,
-    text: &'l str,
-    previous: Option<&'l Registry>,
-    check_key: &'l CheckKey<'l>,
+pub(super) struct Load<'l> {
+    pub(super) file: &'l Path,
+    pub(super) text: &'l str,
+    pub(super) previous: Option<&'l Registry>,
+    pub(super) check_key: &'l CheckKey<'l>,
 }
 
 impl Load<'_> {
+    /// Entry by entry; `None` where the whole text must be read.
     fn in_pieces(&self) -> Option<Registry> {
         let Pieced { lists, digests } = pieces::read(self.text, self.previous)?;
         let report = Report::new(self.file, self.text, &lists);
         self.assemble(&lists, digests, report).ok()
     }
 
-    fn whole(&self) -> Result<Registry, Mistakes> {
+    /// From the whole text, whatever it is.
+    pub(super) fn whole(&self) -> Result<Registry, Mistakes> {
         let document = parse::parse(self.text).map_err(|error| {
             let line = error.location().map(|place| place.line());
             let text = format!("the file is not usable YAML: {error}");
