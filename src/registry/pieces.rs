@@ -103,9 +103,11 @@ pub(super) fn read(text: &str, previous: Option<&Registry>) -> Option<Pieced> {
 /// Whether no line of the text says anything about another but by where it stands.
 fn stands_alone(text: &str) -> bool {
     // YAML 1.1, section 4.2, ends lines with more than this program does, and a tab is no indentation.
-    let ends_lines_otherwise = |c: char| {
-        (c.is_control() && c != '\n') || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
-    };
+    let ends_lines_otherwise = |b: &u8| b.is_ascii_control() && *b != b'\n';
+    let has_other_lines = text.bytes().filter(ends_lines_otherwise).count() > 0
+        || ["\u{85}", "\u{2028}", "\u{2029}", "\u{feff}"]
+            .iter()
+            .any(|end| text.contains(end));
     // Where an anchor may start there is white space or punctuation before it. Without anchors no alias is good.
     let mut ampersands = text.match_indices('&');
     let no_anchor = ampersands.all(|(at, _)| {
@@ -113,7 +115,7 @@ fn stands_alone(text: &str) -> bool {
         before.is_some_and(|before| before.is_ascii_alphanumeric())
     });
     let no_directive = !text.starts_with('%') && !text.contains("\n%");
-    no_anchor && no_directive && !text.chars().any(ends_lines_otherwise)
+    !has_other_lines && no_anchor && no_directive
 }
 
 /// A file cut into head, pieces and tail.

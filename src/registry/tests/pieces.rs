@@ -196,6 +196,11 @@ fn an_ampersand_in_a_name_is_no_anchor() {
 
 /// An entry out of few ids, keys and lines, so that they meet.
 fn an_entry() -> impl Strategy<Value = String> {
+    let anchors = select(vec![
+        "    name: &a x\n",
+        "    name: &a y\n",
+        "    vault: *a\n",
+    ]);
     let lines = select(vec![
         "",
         "",
@@ -210,6 +215,7 @@ fn an_entry() -> impl Strategy<Value = String> {
         "    owner: a\n\n  # about the next\n",
         "    expires: 2027-01-31\n    allow:\n      - \"read /v1/*\"\n",
     ]);
+    let lines = prop_oneof![9 => lines, 1 => anchors];
     (0..5_usize, 0..5_usize, 0..3_usize, lines).prop_map(|(id, number, form, lines)| {
         let key = &KEYS[if form == 0 { number } else { id }];
         let keys = match form {
@@ -284,6 +290,8 @@ enum Edit {
     Swap(Index, Index),
     Anew(String),
     Entry(String),
+    /// What a group allows, and another text under an anchor.
+    Reword,
 }
 
 fn an_edit() -> impl Strategy<Value = Edit> {
@@ -295,6 +303,7 @@ fn an_edit() -> impl Strategy<Value = Edit> {
         1 => any::<(Index, Index)>().prop_map(|(one, other)| Edit::Swap(one, other)),
         1 => a_file().prop_map(Edit::Anew),
         3 => an_entry().prop_map(Edit::Entry),
+        1 => Just(Edit::Reword),
     ]
 }
 
@@ -322,6 +331,11 @@ impl Edit {
             Edit::Swap(one, other) => {
                 let count = lines.len();
                 lines.swap(one.index(count), other.index(count));
+            }
+            Edit::Reword => {
+                return text
+                    .replace("minute: 5", "minute: 4")
+                    .replace("&a x", "&a z");
             }
             Edit::Anew(text) => return text.clone(),
             Edit::Entry(entry) => return text.replacen("machines:\n", &file(entry), 1),
