@@ -57,11 +57,13 @@ pub(super) fn check(lists: &Lists, previous: Option<&Registry>, report: &mut Rep
         };
         match entry {
             Listed::Known(machine) => checker.known(at, machine),
-            Listed::Written(Node::Mapping(raw)) => checker.machine(at, raw),
-            Listed::Written(_) => {
-                let text = "it must be a mapping with the keys id and public_keys";
-                checker.report.entry(at, text.into());
-            }
+            Listed::Written(entry) => match &**entry {
+                Node::Mapping(raw) => checker.machine(at, raw),
+                _ => {
+                    let text = "it must be a mapping with the keys id and public_keys";
+                    checker.report.entry(at, text.into());
+                }
+            },
         }
     }
     Fields {

@@ -21,9 +21,15 @@ pub(super) struct Lists {
 /// An entry of the list of machines.
 pub(super) enum Listed {
     /// As the parser found it, not checked yet.
-    Written(Entry),
+    Written(Box<Entry>),
     /// The machine that the registry in force has of the very same text.
     Known(Arc<Machine>),
+}
+
+impl Listed {
+    pub(super) fn written(entry: Entry) -> Listed {
+        Listed::Written(Box::new(entry))
+    }
 }
 
 /// The keys of the document, for people.
@@ -69,7 +75,7 @@ impl Lists {
         }
         if problems.is_empty() {
             let [machines, groups, removed] = lists;
-            let machines = machines.into_iter().map(Listed::Written).collect();
+            let machines = machines.into_iter().map(Listed::written).collect();
             let lists = Lists {
                 machines,
                 groups,
@@ -104,7 +110,7 @@ impl Lists {
         let (entry, key) = match section {
             Section::Machines => match self.machines.get(position)? {
                 Listed::Known(machine) => return Some(machine.id.as_str()),
-                Listed::Written(entry) => (entry, Key::Id),
+                Listed::Written(entry) => (&**entry, Key::Id),
             },
             Section::Groups => (self.groups.get(position)?, Key::Name),
             Section::Removed => (self.removed.get(position)?, Key::Id),

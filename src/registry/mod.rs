@@ -84,7 +84,7 @@ impl Registry {
 
     /// The machine with this id, compared byte for byte.
     pub fn find(&self, id: &str) -> Option<&Arc<Machine>> {
-        self.machines.get(id).map(|entry| &entry.0)
+        self.machines.get(id.as_bytes()).map(|entry| &entry.0)
     }
 
     /// All machines, in no order.
@@ -134,16 +134,16 @@ impl std::fmt::Debug for Registry {
 /// A machine that is looked up by the id inside it, so that the id is stored once.
 struct ById(Arc<Machine>);
 
-impl Borrow<str> for ById {
-    fn borrow(&self) -> &str {
-        self.0.id.as_str()
+impl Borrow<[u8]> for ById {
+    fn borrow(&self) -> &[u8] {
+        self.0.id.as_bytes()
     }
 }
 
 /// As of the id, which [`Borrow`] demands.
 impl Hash for ById {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.id.as_str().hash(state);
+        self.0.id.as_bytes().hash(state);
     }
 }
 

@@ -38,6 +38,9 @@ const HEAD: &str = "machines:";
 /// times its text in memory, so this keeps the memory of a load small.
 const BATCH: usize = 128 << 10;
 
+/// Most batches parsed before what they come to is put in order.
+const ROUND: usize = 64;
+
 /// Fewer pieces than this are not worth a thread to hash them.
 const PIECES_WORTH_A_THREAD: usize = 1000;
 
@@ -83,20 +86,24 @@ pub(super) fn read(text: &str, previous: Option<&Registry>) -> Option<Pieced> {
     let known: Vec<_> = (digests.iter())
         .map(|digest| previous?.texts.find(digest))
         .collect();
-    let batches = batches(&cut.pieces, |at| known[at].is_none());
-    let parsed = on_all_cores(&batches, 1, |batch| cut.parse(batch.clone()));
-    let mut written = parsed
-        .into_iter()
-        .collect::<Option<Vec<_>>>()?
-        .into_iter()
-        .flatten();
-    lists.machines.reserve_exact(known.len());
-    for known in known {
-        lists.machines.push(match known {
-            Some(machine) => Listed::Known(Arc::clone(machine)),
-            None => Listed::Written(written.next()?),
-        });
+    let mut machines = Vec::with_capacity(known.len());
+    let taken = |range: Range<usize>| {
+        known[range]
+            .iter()
+            .copied()
+            .flatten()
+            .cloned()
+            .map(Listed::Known)
+    };
+    for round in batches(&cut.pieces, |at| known[at].is_none()).chunks(ROUND) {
+        let parsed = on_all_cores(round, 1, |batch| cut.parse(batch.clone()));
+        for (batch, entries) in round.iter().zip(parsed) {
+            machines.extend(taken(machines.len()..batch.start));
+            machines.extend(entries?.into_iter().map(Listed::written));
+        }
     }
+    machines.extend(taken(machines.len()..known.len()));
+    lists.machines = machines;
     Some(Pieced { lists, digests })
 }
 

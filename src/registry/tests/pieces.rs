@@ -134,6 +134,18 @@ fn nothing_is_taken_over_where_a_group_changed() {
 }
 
 #[test]
+fn what_an_alias_stands_for_is_never_taken_over() {
+    let with = |name: &str| {
+        let first = entry("a", 1) + &format!("    name: &x {name}\n");
+        file(&(first + &entry("b", 2) + "    vault: *x\n"))
+    };
+    let load =
+        |previous| Registry::from_bytes(Path::new("m.yaml"), with("old").as_bytes(), previous);
+    let new = reload(&with("new"), &load(None).unwrap()).unwrap();
+    assert_eq!(new.find("b").unwrap().vault.as_deref(), Some("new"));
+}
+
+#[test]
 fn what_machines_may_not_share_is_refused_to_one_that_is_taken_over() {
     let old = registry(&entry("b", 2));
     for (first, words) in [
