@@ -1,10 +1,11 @@
 //! The machines that may act: `machines.yaml` -> checked machines; a reload that fails keeps the last good
 //! ones.
 //!
-//! In the order of a load: `load` reads the file in bounded memory; `parse` takes it as it stands there; `removed`
+//! In the order of a load: `load` reads the file in bounded memory; `pieces` finds the entries that are written as
+//! before and takes their machines over; `parse` takes the others as they stand there, or all, into `lists`; `removed`
 //! reads who is gone and `fields` checks each machine, with `values` for what stands under its keys, `claims` for the
 //! public keys in their four [spellings](key_format) and `policies` for what it may do; `keys` checks the keys
-//! on all cores; `report` tells all [`Mistakes`] together. The result is a [`Registry`], which nothing changes any
+//! on all `cores`; `report` tells all [`Mistakes`] together. The result is a [`Registry`], which nothing changes any
 //! more. A [`RegistryStore`] holds the current one, and [`watch`](crate::watch) says when the file has changed. For edits
 //! there are [`edit`], which works on the text, and [`replace`], which puts it in place.
 
