@@ -1,5 +1,8 @@
 //! A large registry: how long it takes to load, to load again with one machine changed, and to find a
-//! machine in it.
+//! machine in it; and what memory it takes.
+//!
+//! Of a lookup that is slower among more machines, the memory has its part. So beside it stands what it takes to touch
+//! one line of a plain array of as many cache lines, in the same order, each after the one before.
 //!
 //!     make bench-registry
 //!
@@ -14,6 +17,7 @@
 
 use std::env;
 use std::fmt::Write as _;
+use std::fs;
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -27,24 +31,29 @@ use ed25519_dalek::SigningKey;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SIZES: [u64; 6] = [10, 100, 1_000, 10_000, 100_000, 1_000_000];
-const LOOKUPS: u64 = 1_000_000;
+const LOOKUPS: u32 = 1_000_000;
+const ROUNDS: usize = 5;
 
 fn main() {
     let most = env::var("MACHINES").map_or(100_000, |text| text.parse().unwrap());
     let keys: Vec<String> = (0..most).map(key).collect();
-    println!("machines      load     one changed   find one");
+    println!("machines      load   memory   one changed   find one   touch one line");
     for size in SIZES.into_iter().filter(|size| *size <= most) {
         let text = fleet(&keys[..usize::try_from(size).unwrap()]);
+        let before = resident();
         let (load, registry) = timed(|| read(&text, None));
+        let memory = resident().saturating_sub(before);
         let text = text.replacen("name: prod-api-5\n", "name: renamed\n", 1);
         let (reload, renamed) = timed(|| read(&text, Some(&registry)));
         assert_eq!(Change::between(&registry, &renamed).touched(), 1);
-        let find = find(&registry, size);
+        drop(renamed);
+        let order: Vec<u64> = order(size).collect();
         println!(
-            "{size:>8}  {:>7.3} s     {:>7.3} s   {:>5.0} ns",
+            "{size:>8}  {:>7.3} s  {memory:>4} MB     {:>7.3} s   {:>5.0} ns         {:>5.0} ns",
             load.as_secs_f64(),
             reload.as_secs_f64(),
-            find.as_secs_f64() * 1e9
+            find(&registry, &order).as_secs_f64() * 1e9,
+            touch(size, &order).as_secs_f64() * 1e9,
         );
     }
 }
@@ -59,16 +68,22 @@ fn read(text: &str, previous: Option<&Registry>) -> Registry {
     Registry::from_bytes(Path::new("machines.yaml"), text.as_bytes(), previous).unwrap()
 }
 
-/// Machines as a fleet has them, each with a key of its own.
+/// Machines as a fleet has them, each with a key of its own and in a group, and every tenth with a rule of its own.
 fn fleet(keys: &[String]) -> String {
-    let mut text = String::from("machines:\n");
+    let mut text = String::from(
+        "groups:\n  - name: fleet\n    allow: [\"read /v1/secret/data/app/**\"]\n    cidrs: [10.0.0.0/8]\n\
+         machines:\n",
+    );
     for (number, key) in keys.iter().enumerate() {
         let (id, vault, owner) = (id(number as u64), number % 10, number % 100);
         let _ = writeln!(
             text,
             "  - id: {id}\n    name: prod-api-{number}\n    vault: vault_{vault}\n    owner: team-{owner}\n    \
-             public_keys: [\"{key}\"]"
+             groups: [fleet]\n    public_keys: [\"{key}\"]"
         );
+        if number % 10 == 0 {
+            let _ = writeln!(text, "    allow: [\"any /v1/own/{number}/**\"]");
+        }
     }
     text
 }
@@ -83,16 +98,43 @@ fn key(number: u64) -> String {
     STANDARD.encode(SigningKey::from_bytes(&seed).verifying_key().as_bytes())
 }
 
-/// The mean over lookups all over the registry, in an order that caches cannot foresee.
-fn find(registry: &Registry, size: u64) -> Duration {
-    let ids: Vec<String> = (0..LOOKUPS.min(100_000))
-        .map(|n| id(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % size))
-        .collect();
-    let start = Instant::now();
-    for _ in 0..LOOKUPS / ids.len() as u64 {
+/// Places all over the registry, in an order that caches cannot foresee.
+fn order(size: u64) -> impl Iterator<Item = u64> {
+    (0..u64::from(LOOKUPS)).map(move |n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % size)
+}
+
+/// The mean over lookups in this order.
+fn find(registry: &Registry, order: &[u64]) -> Duration {
+    let ids: Vec<String> = order.iter().copied().map(id).collect();
+    undisturbed(|| {
         for id in &ids {
             assert!(registry.find(black_box(id)).is_some());
         }
-    }
-    start.elapsed() / u32::try_from(LOOKUPS).unwrap()
+    })
+}
+
+/// The mean over touches of an array's lines in this order.
+fn touch(size: u64, order: &[u64]) -> Duration {
+    #[repr(align(64))]
+    struct Line(u64);
+    // Zeros, which the compiler does not know: a place depends on the line before, and is still the one wanted.
+    let lines: Vec<Line> = (0..size).map(|_| Line(black_box(0))).collect();
+    undisturbed(|| {
+        let touch = |before, at: &u64| lines[usize::try_from(at + before).unwrap()].0;
+        black_box(order.iter().fold(0, touch))
+    })
+}
+
+/// The mean time of one of [`LOOKUPS`], in the best of some rounds.
+fn undisturbed<T>(mut round: impl FnMut() -> T) -> Duration {
+    let rounds = (0..ROUNDS).map(|_| timed(&mut round).0);
+    rounds.min().unwrap() / LOOKUPS
+}
+
+/// The memory of this process, in MB.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
+    kibibytes.unwrap().parse::<u64>().unwrap() * 1024 / 1_000_000
 }

@@ -1,6 +1,8 @@
 //! Who a machine is: its id, its public keys, and the record the registry holds of it.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
@@ -12,8 +14,19 @@ use super::validity::Validity;
 
 /// The name a machine signs under, the value of `X-Machine-Id`: `[A-Za-z0-9._-]{1,128}`,
 /// compared byte for byte.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MachineId(Arc<str>);
+#[derive(Clone)]
+pub struct MachineId(Text);
+
+/// Most ids are a UUID or less. They stand in the machine itself, so that to look one up is not to wait for the
+/// memory once more.
+#[derive(Clone)]
+enum Text {
+    Short(u8, [u8; SHORT]),
+    Long(Arc<str>),
+}
+
+/// Longest text kept in place, in bytes: what fits into five words.
+const SHORT: usize = 38;
 
 impl MachineId {
     /// Longest id accepted, in bytes.
@@ -22,7 +35,16 @@ impl MachineId {
     /// Parses an id. Returns `None`, and so refuses, for anything outside the grammar: nothing
     /// is trimmed and no case is folded.
     pub fn parse(text: &str) -> Option<MachineId> {
-        Self::is_valid(text.as_bytes()).then(|| MachineId(text.into()))
+        if !Self::is_valid(text.as_bytes()) {
+            return None;
+        }
+        let mut bytes = [0; SHORT];
+        let Some(place) = bytes.get_mut(..text.len()) else {
+            return Some(MachineId(Text::Long(text.into())));
+        };
+        place.copy_from_slice(text.as_bytes());
+        let len = u8::try_from(text.len()).ok()?;
+        Some(MachineId(Text::Short(len, bytes)))
     }
 
     /// Whether `bytes` are a machine id, without keeping them.
@@ -35,25 +57,61 @@ impl MachineId {
 
     /// The id as sent.
     pub fn as_str(&self) -> &str {
-        &self.0
+        // The grammar is ASCII, so this is always text.
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// The bytes of the id as sent.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Text::Short(len, bytes) => &bytes[..usize::from(*len)],
+            Text::Long(text) => text.as_bytes(),
+        }
+    }
+}
+
+impl PartialEq for MachineId {
+    fn eq(&self, other: &MachineId) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for MachineId {}
+
+impl PartialOrd for MachineId {
+    fn partial_cmp(&self, other: &MachineId) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for MachineId {
+    fn cmp(&self, other: &MachineId) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+/// As of the text, which [`Borrow`](std::borrow::Borrow) demands.
+impl Hash for MachineId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
 impl std::borrow::Borrow<str> for MachineId {
     fn borrow(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 
 impl fmt::Debug for MachineId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.as_str().fmt(f)
     }
 }
 
 impl fmt::Display for MachineId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -361,7 +419,15 @@ mod tests {
 
     #[test]
     fn ids_of_the_grammar_are_ids_and_print_back() {
-        for text in ["a", "A-Z_0.9", "...", "-", &"x".repeat(128)] {
+        for text in [
+            "a",
+            "A-Z_0.9",
+            "...",
+            "-",
+            &"x".repeat(38),
+            &"x".repeat(39),
+            &"x".repeat(128),
+        ] {
             let id = MachineId::parse(text).unwrap();
             assert_eq!((id.as_str(), id.to_string().as_str()), (text, text));
         }
@@ -397,8 +463,29 @@ mod tests {
 
     #[test]
     fn an_id_is_looked_up_by_its_text() {
-        let ids = std::collections::HashSet::from([MachineId::parse("web-1").unwrap()]);
-        assert!(ids.contains("web-1"));
-        assert!(!ids.contains("web-2"));
+        for length in [1, SHORT, SHORT + 1] {
+            let [one, other] = ["a", "b"].map(|text| text.repeat(length));
+            let ids = std::collections::HashSet::from([MachineId::parse(&one).unwrap()]);
+            assert!(ids.contains(&one[..]));
+            assert!(!ids.contains(&other[..]));
+        }
+    }
+
+    #[test]
+    fn ids_are_in_the_order_of_their_texts() {
+        let mut texts = vec![
+            "b".repeat(SHORT + 1),
+            "a".into(),
+            "b".into(),
+            "a".repeat(SHORT + 1),
+        ];
+        let mut ids: Vec<_> = texts
+            .iter()
+            .filter_map(|text| MachineId::parse(text))
+            .collect();
+        texts.sort_unstable();
+        ids.sort_unstable();
+        let sorted: Vec<&str> = ids.iter().map(MachineId::as_str).collect();
+        assert_eq!(sorted, texts);
     }
 }

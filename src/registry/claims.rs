@@ -19,6 +19,21 @@ pub(super) struct Claim {
     pub(super) index: usize,
     pub(super) key: [u8; 32],
     pub(super) validity: Validity,
+    /// Of a machine that is taken over, with its key.
+    pub(super) is_known: bool,
+}
+
+/// The claims of a machine that is taken over, behind those there are.
+pub(super) fn again(claims: &mut Vec<Claim>, at: At, machine: &Machine) {
+    for (index, key) in machine.keys.iter().enumerate() {
+        claims.push(Claim {
+            at,
+            index,
+            key: *key.public.as_bytes(),
+            validity: key.validity,
+            is_known: true,
+        });
+    }
 }
 
 /// Reads the keys of an entry behind the claims there are; where they are among them.
@@ -60,6 +75,7 @@ pub(super) fn read(
                 index,
                 key,
                 validity,
+                is_known: false,
             }),
             Err(text) => report.item(at, Key::PublicKeys, index, text),
         }

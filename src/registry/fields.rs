@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::Registry;
 use super::claims::{self, Claim};
+use super::lists::{Listed, Lists};
 use super::node::Node;
-use super::parse::{Entry, Key, RawEntry, Section};
+use super::parse::{Key, RawEntry, Section};
 use super::policies::{Group, Policies};
 use super::removed::{self, Buried};
 use super::report::{At, Report};
@@ -27,24 +28,22 @@ pub(super) struct Fields {
     pub(super) claims: Vec<Claim>,
 }
 
-/// A machine that lacks nothing but its keys.
-pub(super) struct Draft {
-    pub(super) machine: Machine,
-    /// Its keys among the claims.
-    pub(super) claims: Range<usize>,
+/// A machine of the file.
+pub(super) enum Draft {
+    /// It lacks nothing but its keys, which are these claims.
+    New(Machine, Range<usize>),
+    /// It is there already.
+    Known(Arc<Machine>),
 }
 
-/// Checks everything that needs no elliptic curve. The lists are in the order of the sections.
-pub(super) fn check(
-    [machines, groups, removed]: [&[Entry]; Section::ALL.len()],
-    previous: Option<&Registry>,
-    report: &mut Report<'_>,
-) -> Fields {
-    let mut ids = HashMap::with_capacity(machines.len() + removed.len());
+/// Checks everything that needs no elliptic curve.
+pub(super) fn check(lists: &Lists, previous: Option<&Registry>, report: &mut Report<'_>) -> Fields {
+    let machines = &lists.machines;
+    let mut ids = HashMap::with_capacity(machines.len() + lists.removed.len());
     let mut claims = Vec::with_capacity(machines.len());
-    let removed = removed::read(removed, &mut ids, &mut claims, report);
+    let removed = removed::read(&lists.removed, &mut ids, &mut claims, report);
     let mut checker = Checker {
-        policies: Policies::read(groups, previous, report),
+        policies: Policies::read(&lists.groups, previous, report),
         report,
         texts: HashSet::new(),
         ids,
@@ -57,11 +56,14 @@ pub(super) fn check(
             position,
         };
         match entry {
-            Node::Mapping(raw) => checker.machine(at, raw),
-            _ => {
-                let text = "it must be a mapping with the keys id and public_keys";
-                checker.report.entry(at, text.into());
-            }
+            Listed::Known(machine) => checker.known(at, machine),
+            Listed::Written(entry) => match &**entry {
+                Node::Mapping(raw) => checker.machine(at, raw),
+                _ => {
+                    let text = "it must be a mapping with the keys id and public_keys";
+                    checker.report.entry(at, text.into());
+                }
+            },
         }
     }
     Fields {
@@ -116,8 +118,15 @@ impl Checker<'_, '_> {
                 expires,
                 policy,
             };
-            self.drafts.push(Draft { machine, claims });
+            self.drafts.push(Draft::New(machine, claims));
         }
+    }
+
+    /// What it has was checked when it was read; that nobody else has it is for each file to show.
+    fn known(&mut self, at: At, machine: &Arc<Machine>) {
+        unique(self.report, &mut self.ids, at, &machine.id);
+        claims::again(&mut self.claims, at, machine);
+        self.drafts.push(Draft::Known(Arc::clone(machine)));
     }
 
     fn label<'r>(&mut self, at: At, raw: &'r RawEntry, key: Key) -> Option<&'r str> {
@@ -190,6 +199,12 @@ pub(super) fn machine_id(
         report.field(at, Key::Id, rule);
         return None;
     };
+    unique(report, ids, at, &id);
+    Some(id)
+}
+
+/// That no other entry has the id.
+fn unique(report: &mut Report<'_>, ids: &mut HashMap<MachineId, At>, at: At, id: &MachineId) {
     if let Some(first) = ids.insert(id.clone(), at) {
         let first_place = report.whereabouts(first);
         let text = match (first.section, at.section) {
@@ -201,5 +216,4 @@ pub(super) fn machine_id(
         };
         report.field(at, Key::Id, text);
     }
-    Some(id)
 }

@@ -2,12 +2,10 @@
 //! one machine?
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZero;
-use std::panic::resume_unwind;
-use std::thread;
 
 use super::Registry;
 use super::claims::Claim;
+use super::cores::on_all_cores;
 use super::parse::{Key, Section};
 use super::report::Report;
 use crate::auth::identity::{KeyError, PublicKey};
@@ -19,8 +17,8 @@ const KEYS_WORTH_A_THREAD: usize = 16;
 pub(super) type CheckKey<'c> = dyn Fn(&[u8; 32]) -> Result<PublicKey, KeyError> + Sync + 'c;
 
 /// The keys of the claims, in their order; a key that is refused is missing, and in the report. What the
-/// previous registry holds has been checked before and is not checked again: of removed machines then not
-/// even the point is there, which nobody needs.
+/// previous registry holds has been checked before and is not checked again: of removed machines and of those
+/// that are taken over then not even the point is there, which nobody needs.
 pub(super) fn check(
     claims: &[Claim],
     previous: Option<&Registry>,
@@ -28,12 +26,16 @@ pub(super) fn check(
     report: &mut Report<'_>,
 ) -> Vec<Option<PublicKey>> {
     refuse_shared_keys(claims, report);
-    let known: HashMap<&[u8; 32], &PublicKey> = previous
-        .into_iter()
-        .flat_map(Registry::machines)
-        .flat_map(|machine| machine.keys.iter())
-        .map(|key| (key.public.as_bytes(), &key.public))
+    let mut known: HashMap<&[u8; 32], Option<PublicKey>> = (claims.iter())
+        .filter(|claim| !claim.is_known)
+        .map(|claim| (&claim.key, None))
         .collect();
+    let before = previous.into_iter().flat_map(Registry::machines);
+    for key in before.flat_map(|machine| machine.keys.iter()) {
+        if let Some(known) = known.get_mut(key.public.as_bytes()) {
+            *known = Some(key.public);
+        }
+    }
     let removed: HashSet<&[u8; 32]> = previous
         .into_iter()
         .flat_map(Registry::removed)
@@ -43,11 +45,16 @@ pub(super) fn check(
         |claim: &Claim| claim.at.section == Section::Removed && removed.contains(&claim.key);
     let mut keys: Vec<Option<PublicKey>> = claims
         .iter()
-        .map(|claim| known.get(&claim.key).copied().copied())
+        .map(|claim| known.get(&claim.key).copied().flatten())
         .collect();
-    let is_fresh = |at: &usize| keys[*at].is_none() && !is_removed(&claims[*at]);
+    let is_fresh = |at: &usize| {
+        let claim = &claims[*at];
+        keys[*at].is_none() && !claim.is_known && !is_removed(claim)
+    };
     let fresh: Vec<usize> = (0..claims.len()).filter(is_fresh).collect();
-    let checked = on_all_cores(&fresh, |&at| check_key(&claims[at].key));
+    let checked = on_all_cores(&fresh, KEYS_WORTH_A_THREAD, |&at| {
+        check_key(&claims[at].key)
+    });
     for (at, result) in fresh.into_iter().zip(checked) {
         match result {
             Ok(key) => keys[at] = Some(key),
@@ -82,43 +89,5 @@ fn refuse_shared_keys(claims: &[Claim], report: &mut Report<'_>) {
             ),
         };
         report.item(claim.at, Key::PublicKeys, claim.index, text);
-    }
-}
-
-/// Maps in the order of the items, spread over the cores. Where no thread can be had, this one does the work.
-fn on_all_cores<T: Sync, R: Send>(items: &[T], map: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let share = items.len().div_ceil(cores).max(KEYS_WORTH_A_THREAD);
-    let map = &map;
-    thread::scope(|scope| {
-        let parts: Vec<_> = items
-            .chunks(share)
-            .map(|part| {
-                let work = move || part.iter().map(map).collect::<Vec<R>>();
-                let thread = thread::Builder::new().name("registry-keys".into());
-                thread.spawn_scoped(scope, work).map_err(|_| work())
-            })
-            .collect();
-        let mut results = Vec::with_capacity(items.len());
-        for part in parts {
-            results.extend(match part {
-                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                Err(done) => done,
-            });
-        }
-        results
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_come_in_the_order_of_the_items() {
-        for count in [0, 1, 15, 16, 17, 1000] {
-            let items: Vec<usize> = (0..count).collect();
-            assert_eq!(on_all_cores(&items, |item| *item), items);
-        }
     }
 }

@@ -3,19 +3,21 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
-use super::fields;
+use super::fields::{self, Draft};
 use super::keys::{self, CheckKey};
+use super::lists::{self, Lists};
 use super::mistakes::Mistakes;
-use super::node::Node;
-use super::parse::{self, Entry, Section};
+use super::parse;
+use super::pieces::{self, Digest, Pieced, Texts};
 use super::removed::Tombstone;
 use super::report::Report;
 use super::values::describe;
 use super::{ById, Registry};
-use crate::auth::identity::MachineKey;
+use crate::auth::identity::{Machine, MachineKey};
 
 /// Largest registry file, in bytes: a third of a million machines with every field. While it is read, YAML takes
 /// some thirteen times its text in memory (measured), so this is also what keeps a wrong file name from
@@ -75,99 +77,92 @@ pub(super) fn build(
             .count();
         Mistakes::only(file, Some(line), "the file is not UTF-8 text")
     })?;
-    let document = parse::parse(text).map_err(|error| {
-        let line = error.location().map(|place| place.line());
-        Mistakes::only(file, line, format!("the file is not usable YAML: {error}"))
-    })?;
-    let (lists, strange) = lists(file, document)?;
-    let entries = lists.each_ref().map(Vec::as_slice);
-
-    let mut report = Report::new(file, text, entries);
-    for strange in &strange {
-        report.file(describe(strange, KNOWN));
-    }
-    let fields = fields::check(entries, previous, &mut report);
-    let keys = keys::check(&fields.claims, previous, check_key, &mut report);
-    report.finish()?;
-
-    let machines = fields.drafts.into_iter().map(|draft| {
-        let mut machine = draft.machine;
-        let with_dates = |at: usize| {
-            keys[at].map(|public| MachineKey {
-                public,
-                validity: fields.claims[at].validity,
-            })
-        };
-        machine.keys = draft.claims.filter_map(with_dates).collect();
-        match previous.and_then(|previous| previous.find(machine.id.as_str())) {
-            Some(same) if **same == machine => ById(same.clone()),
-            _ => ById(machine.into()),
-        }
-    });
-    let machines = machines.collect();
-    let removed = fields.removed.into_iter().map(|buried| Tombstone {
-        id: buried.id,
-        at: buried.at,
-        keys: (fields.claims[buried.claims].iter())
-            .map(|claim| claim.key)
-            .collect(),
-    });
-    Ok(Registry {
-        machines,
-        groups: fields.groups,
-        removed: removed.collect(),
-        digest: Sha256::digest(bytes).into(),
-    })
+    let load = Load {
+        file,
+        text,
+        previous,
+        check_key,
+    };
+    // Only a file without a mistake is taken in pieces, so that what is told of one is what its whole text says.
+    load.in_pieces().map_or_else(|| load.whole(), Ok)
 }
 
-/// The keys of the document, for people.
-const KNOWN: &str = "machines, groups, removed";
+/// What a registry is built from.
+pub(super) struct Load<'l> {
+    pub(super) file: &'l Path,
+    pub(super) text: &'l str,
+    pub(super) previous: Option<&'l Registry>,
+    pub(super) check_key: &'l CheckKey<'l>,
+}
 
-/// The items of each list, and the keys beside them that do not belong there.
-fn lists(
-    file: &Path,
-    document: parse::File,
-) -> Result<([Vec<Entry>; Section::ALL.len()], Vec<parse::Strange>), Mistakes> {
-    const NONE: &str = "for a registry without machines write `machines: []`";
-    let refuse = |text: String| Err(Mistakes::only(file, None, text));
-    let top = match document {
-        Node::Mapping(top) => top,
-        Node::Nothing => return refuse(format!("the file is empty; {NONE}")),
-        _ => return refuse("the file must be a mapping with the key `machines`".into()),
-    };
-    let mut problems = Vec::new();
-    let mut lists = [const { Vec::new() }; Section::ALL.len()];
-    for (section, found) in Section::ALL.into_iter().zip(top.sections) {
-        let (name, is_required) = (section.as_str(), section == Section::Machines);
-        problems.push(match found {
-            Some(Node::List(list)) => {
-                lists[section as usize] = list.0;
-                continue;
+impl Load<'_> {
+    /// Entry by entry; `None` where the whole text must be read.
+    fn in_pieces(&self) -> Option<Registry> {
+        let Pieced { lists, digests } = pieces::read(self.text, self.previous)?;
+        let report = Report::new(self.file, self.text, &lists);
+        self.assemble(&lists, digests, report).ok()
+    }
+
+    /// From the whole text, whatever it is.
+    pub(super) fn whole(&self) -> Result<Registry, Mistakes> {
+        let document = parse::parse(self.text).map_err(|error| {
+            let line = error.location().map(|place| place.line());
+            let text = format!("the file is not usable YAML: {error}");
+            Mistakes::only(self.file, line, text)
+        })?;
+        let (lists, strange) = Lists::of(self.file, document)?;
+        let mut report = Report::new(self.file, self.text, &lists);
+        for strange in &strange {
+            report.file(describe(strange, lists::KNOWN));
+        }
+        self.assemble(&lists, Vec::new(), report)
+    }
+
+    /// `digests` are those of the machines' texts, where they stand by themselves.
+    fn assemble(
+        &self,
+        lists: &Lists,
+        digests: Vec<Digest>,
+        mut report: Report<'_>,
+    ) -> Result<Registry, Mistakes> {
+        let fields = fields::check(lists, self.previous, &mut report);
+        let keys = keys::check(&fields.claims, self.previous, self.check_key, &mut report);
+        report.finish()?;
+
+        let finish = |draft| {
+            let (mut machine, claims) = match draft {
+                Draft::Known(machine) => return machine,
+                Draft::New(machine, claims) => (machine, claims),
+            };
+            let with_dates = |at: usize| {
+                keys[at].map(|public| MachineKey {
+                    public,
+                    validity: fields.claims[at].validity,
+                })
+            };
+            machine.keys = claims.filter_map(with_dates).collect();
+            let before = self
+                .previous
+                .and_then(|previous| previous.find(machine.id.as_str()));
+            match before {
+                Some(same) if **same == machine => Arc::clone(same),
+                _ => machine.into(),
             }
-            None if !is_required => continue,
-            None => format!("the key `{name}` is missing; {NONE}"),
-            Some(Node::Nothing) if is_required => {
-                format!("there is nothing under `{name}`; {NONE}")
-            }
-            Some(Node::Nothing) => format!("there is nothing under `{name}`; remove the key"),
-            Some(_) if is_required => {
-                format!("`{name}` must be a list, one `- id: ..` after the other")
-            }
-            Some(_) => format!("`{name}` must be a list"),
+        };
+        let machines: Vec<Arc<Machine>> = fields.drafts.into_iter().map(finish).collect();
+        let removed = fields.removed.into_iter().map(|buried| Tombstone {
+            id: buried.id,
+            at: buried.at,
+            keys: (fields.claims[buried.claims].iter())
+                .map(|claim| claim.key)
+                .collect(),
         });
+        Ok(Registry {
+            texts: Texts::new(digests, &machines),
+            machines: machines.into_iter().map(ById).collect(),
+            groups: fields.groups,
+            removed: removed.collect(),
+            digest: Sha256::digest(self.text).into(),
+        })
     }
-    if problems.is_empty() {
-        return Ok((lists, top.strange));
-    }
-    problems.extend(top.strange.iter().map(|strange| describe(strange, KNOWN)));
-    let mut mistakes = Mistakes::none_yet(file);
-    for text in problems {
-        mistakes.push(super::mistakes::Mistake {
-            line: None,
-            entry: None,
-            key: None,
-            text,
-        });
-    }
-    Err(mistakes)
 }

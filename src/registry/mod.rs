@@ -1,24 +1,28 @@
 //! The machines that may act: `machines.yaml` -> checked machines; a reload that fails keeps the last good
 //! ones.
 //!
-//! In the order of a load: `load` reads the file in bounded memory; `parse` takes it as it stands there; `removed`
+//! In the order of a load: `load` reads the file in bounded memory; `pieces` finds the entries that are written as
+//! before and takes their machines over; `parse` takes the others as they stand there, or all, into `lists`; `removed`
 //! reads who is gone and `fields` checks each machine, with `values` for what stands under its keys, `claims` for the
 //! public keys in their four [spellings](key_format) and `policies` for what it may do; `keys` checks the keys
-//! on all cores; `report` tells all [`Mistakes`] together. The result is a [`Registry`], which nothing changes any
+//! on all `cores`; `report` tells all [`Mistakes`] together. The result is a [`Registry`], which nothing changes any
 //! more. A [`RegistryStore`] holds the current one, and [`watch`](crate::watch) says when the file has changed. For edits
 //! there are [`edit`], which works on the text, and [`replace`], which puts it in place.
 
 mod change;
 mod claims;
+mod cores;
 pub mod edit;
 mod fields;
 pub mod key_format;
 mod keys;
+mod lists;
 mod load;
 mod mistakes;
 mod node;
 pub(crate) mod outline;
 mod parse;
+mod pieces;
 mod policies;
 mod removed;
 pub mod replace;
@@ -50,6 +54,7 @@ pub use store::{Losses, RegistryStore};
 #[derive(Default)]
 pub struct Registry {
     machines: HashSet<ById>,
+    texts: pieces::Texts,
     groups: Box<[Group]>,
     removed: Box<[Tombstone]>,
     digest: [u8; 32],
@@ -80,7 +85,7 @@ impl Registry {
 
     /// The machine with this id, compared byte for byte.
     pub fn find(&self, id: &str) -> Option<&Arc<Machine>> {
-        self.machines.get(id).map(|entry| &entry.0)
+        self.machines.get(id.as_bytes()).map(|entry| &entry.0)
     }
 
     /// All machines, in no order.
@@ -130,16 +135,16 @@ impl std::fmt::Debug for Registry {
 /// A machine that is looked up by the id inside it, so that the id is stored once.
 struct ById(Arc<Machine>);
 
-impl Borrow<str> for ById {
-    fn borrow(&self) -> &str {
-        self.0.id.as_str()
+impl Borrow<[u8]> for ById {
+    fn borrow(&self) -> &[u8] {
+        self.0.id.as_bytes()
     }
 }
 
 /// As of the id, which [`Borrow`] demands.
 impl Hash for ById {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.id.as_str().hash(state);
+        self.0.id.as_bytes().hash(state);
     }
 }
 

@@ -3,22 +3,17 @@
 use std::cell::OnceCell;
 use std::path::Path;
 
+use super::lists::Lists;
 use super::mistakes::{Mistake, Mistakes, quoted};
-use super::node::Node;
 use super::outline::Outline;
-use super::parse::{Entry, Key, Section};
+use super::parse::{Key, Section};
 
 /// The mistakes found so far in one file.
 pub(super) struct Report<'f> {
     text: &'f str,
-    sheets: [Sheet<'f>; Section::ALL.len()],
+    lists: &'f Lists,
+    outlines: [OnceCell<Option<Outline<'f>>>; Section::ALL.len()],
     mistakes: Mistakes,
-}
-
-/// One list of the file.
-struct Sheet<'f> {
-    entries: &'f [Entry],
-    outline: OnceCell<Option<Outline<'f>>>,
 }
 
 /// An entry of the file, by its list and its place in that.
@@ -29,18 +24,12 @@ pub(super) struct At {
 }
 
 impl<'f> Report<'f> {
-    /// `entries` are in the order of the sections.
-    pub(super) fn new(
-        file: &Path,
-        text: &'f str,
-        entries: [&'f [Entry]; Section::ALL.len()],
-    ) -> Report<'f> {
+    /// Of a file, its text, and the lists in that.
+    pub(super) fn new(file: &Path, text: &'f str, lists: &'f Lists) -> Report<'f> {
         Report {
             text,
-            sheets: entries.map(|entries| Sheet {
-                entries,
-                outline: OnceCell::new(),
-            }),
+            lists,
+            outlines: Default::default(),
             mistakes: Mistakes::none_yet(file),
         }
     }
@@ -103,29 +92,24 @@ impl<'f> Report<'f> {
     }
 
     fn name(&self, at: At) -> String {
-        let (key, what) = match at.section {
-            Section::Machines => (Key::Id, "machine"),
-            Section::Groups => (Key::Name, "group"),
-            Section::Removed => (Key::Id, "removed machine"),
+        let what = match at.section {
+            Section::Machines => "machine",
+            Section::Groups => "group",
+            Section::Removed => "removed machine",
         };
-        let name = match self.sheets[at.section as usize].entries.get(at.position) {
-            Some(Node::Mapping(entry)) => entry.get(key),
-            _ => None,
-        };
-        match name {
-            Some(Node::Text(name)) if at.section == Section::Machines => quoted(name),
-            Some(Node::Text(name)) => format!("{what} {}", quoted(name)),
-            _ => format!("{what} no. {}", at.position + 1),
+        match self.lists.name(at) {
+            Some(name) if at.section == Section::Machines => quoted(name),
+            Some(name) => format!("{what} {}", quoted(name)),
+            None => format!("{what} no. {}", at.position + 1),
         }
     }
 
     /// The line of the key, else of the entry, counted from 1. The outline is only believed where it
     /// counts as many entries as the parser.
     fn line(&self, at: At, key: Option<Key>) -> Option<usize> {
-        let sheet = &self.sheets[at.section as usize];
-        let outline = sheet.outline.get_or_init(|| {
+        let outline = self.outlines[at.section as usize].get_or_init(|| {
             Outline::of(self.text, at.section.as_str())
-                .filter(|outline| outline.items.len() == sheet.entries.len())
+                .filter(|outline| outline.items.len() == self.lists.count(at.section))
         });
         let outline = outline.as_ref()?;
         let item = outline.items.get(at.position)?;

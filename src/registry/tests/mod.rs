@@ -3,6 +3,7 @@
 
 mod fields;
 mod keys;
+mod pieces;
 mod policy;
 mod removed;
 mod scale;
