@@ -43,7 +43,7 @@ fn main() {
     if let [_, word, listener, backend] = &arguments[..]
         && word == "bare"
     {
-        bare::run(listener, backend.parse().unwrap());
+        bare::serve(listener.parse().unwrap(), None, backend.parse().unwrap());
     }
     let load = Load {
         connections: number("CONNECTIONS", 8),

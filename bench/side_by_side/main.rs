@@ -33,7 +33,6 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 mod backend;
-mod bare;
 mod contender;
 mod load;
 mod machine;
@@ -120,7 +119,7 @@ fn main() {
             tls,
             backend,
             folder,
-        }) => bare::serve(*plain, *tls, *backend, folder),
+        }) => support::bare::serve(*plain, Some((*tls, folder)), *backend),
         Some(Role::Verifier { address }) => verifier::serve(*address),
     }
 }
