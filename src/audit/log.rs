@@ -122,7 +122,7 @@ impl AuditLog {
     }
 
     async fn acknowledged(&self, kind: Kind, record: &impl Record) -> Result<Receipt, AuditError> {
-        let mut written = match self.trail.write(kind, record).await? {
+        let mut written = match self.trail.write(kind, record)? {
             Written::Here => return Ok(Receipt(())),
             Written::Elsewhere(written) => written,
         };

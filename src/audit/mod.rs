@@ -16,7 +16,6 @@ mod book;
 pub mod chain;
 pub mod check;
 pub mod checkpoint;
-mod company;
 mod desk;
 mod error;
 mod flood;

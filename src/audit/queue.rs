@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 
 use super::AuditError;
 use super::chain::Head;
-use super::company::Company;
 use crate::metrics::AuditResult;
 
 /// Bytes of lines that may wait: some ten thousand records of usual size, a second of the fastest
@@ -122,7 +121,6 @@ pub(super) enum Wake {
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
-    pub(super) company: Company,
 }
 
 #[derive(Debug, Default)]
@@ -164,9 +162,7 @@ impl State {
         Ok(())
     }
 
-    /// How many of the items that it moves requests wait for.
-    fn take(&mut self, batch: &mut Vec<Item>) -> usize {
-        let before = self.urgent;
+    fn take(&mut self, batch: &mut Vec<Item>) {
         let mut bytes = 0;
         while let Some(item) = self.items.front() {
             bytes += item.line.len();
@@ -177,7 +173,6 @@ impl State {
             self.urgent -= usize::from(item.kind.is_urgent());
             batch.extend(self.items.pop_front());
         }
-        before - self.urgent
     }
 
     fn is_pressing(&self) -> bool {
@@ -242,10 +237,7 @@ impl Queue {
     /// Moves up to [`BATCH`] bytes of items, in order, into `batch`.
     pub(super) fn take(&self, batch: &mut Vec<Item>) -> Wake {
         let mut state = self.lock();
-        match state.take(batch) {
-            0 => {}
-            urgent => self.company.came(urgent),
-        }
+        state.take(batch);
         match (batch.is_empty(), state.closed) {
             (false, _) => Wake::Batch,
             (true, false) => Wake::Idle,
@@ -261,7 +253,7 @@ impl Queue {
     pub(super) fn take_before(&self, own: Item, batch: &mut Vec<Item>) -> Result<(), AuditError> {
         let mut state = self.lock();
         state.admit(&own)?;
-        self.company.came(1 + state.take(batch));
+        state.take(batch);
         batch.push(own);
         Ok(())
     }

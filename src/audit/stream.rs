@@ -86,34 +86,20 @@ impl Stream {
     }
 
     /// Writes a record, here if nobody is at it and it takes no time, and else by way of the queue;
-    /// see [`Desk`]. Where others are likely to come, it lets them come first, so that whoever is
-    /// then first writes for all; see [`Company`](super::company::Company). What becomes of it is
-    /// counted.
+    /// see [`Desk`]. What becomes of it is counted.
     ///
     /// # Errors
     ///
     /// Every [`AuditError`] but [`AuditError::Late`].
-    pub(super) async fn write(
-        &self,
-        kind: Kind,
-        record: &impl Record,
-    ) -> Result<Written, AuditError> {
+    pub(super) fn write(&self, kind: Kind, record: &impl Record) -> Result<Written, AuditError> {
         let own = Item::new(kind, line::encode(record), None);
-        let company = self.queue.company.is_expected();
-        let mut queued = if company {
-            own
-        } else {
-            match self.desk.write(own, &self.queue) {
-                Ok(outcome) => return self.counted(kind, outcome).map(|()| Written::Here),
-                Err(queued) => queued,
-            }
+        let mut queued = match self.desk.write(own, &self.queue) {
+            Ok(outcome) => return self.counted(kind, outcome).map(|()| Written::Here),
+            Err(queued) => queued,
         };
         let (ack, written) = oneshot::channel();
         queued.ack = Some(ack);
         self.counted(kind, self.queue.push(queued))?;
-        if company {
-            tokio::task::yield_now().await;
-        }
         self.desk.write_queued(&self.queue);
         Ok(Written::Elsewhere(written))
     }
