@@ -78,18 +78,17 @@ impl Client {
         }
     }
 
-    /// Tells it why there is no answer, unless one has begun. The status that it got in this way.
-    pub(super) async fn refuse(&mut self, refusal: &Refusal, id: RequestId) -> Option<u16> {
+    /// Tells it why there is no answer, unless one has begun.
+    pub(super) async fn refuse(&mut self, refusal: &Refusal, id: RequestId) {
         if self.status().is_some() {
-            return None;
+            return;
         }
         let is_head = self.head().method == http::Method::HEAD;
-        refuse::write(&mut self.session, refusal, id, is_head)
-            .await
-            .ok()?;
-        // The answer is whole, and the request was read whole.
-        self.session.finish_body().await.ok()?;
-        self.status()
+        let written = refuse::write(&mut self.session, refusal, id, is_head).await;
+        if written.is_ok() {
+            // The answer is whole, and the request was read whole.
+            let _ = self.session.finish_body().await;
+        }
     }
 
     /// The status of the answer, once its head is written.
