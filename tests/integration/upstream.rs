@@ -1,5 +1,7 @@
 //! Several servers, and at most one delivery.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use crate::support::backend::{self, Backend};
@@ -277,5 +279,50 @@ fn a_connection_outlives_an_expectation() {
         assert_eq!(client.receive_any().unwrap().status, 100);
         client.send(b"abc");
         assert_eq!(client.receive().status, 200);
+    }
+}
+
+/// A server of one connection that answers each request with these bytes, one at a time.
+fn trickling(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while stream.read(&mut byte).is_ok_and(|count| count == 1) {
+            head.push(byte[0]);
+            if head.ends_with(b"\r\n\r\n") {
+                head.clear();
+                for byte in answer {
+                    stream.write_all(&[*byte]).unwrap();
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn an_answer_that_comes_byte_by_byte_crosses_whole_and_its_connection_is_used_again() {
+    for answer in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world"[..],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+          5;ext=1\r\nhello\r\n1\r\n \r\n00005\r\nworld\r\n0\r\nX-Trailer: 1\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
+          HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n\r\n",
+    ] {
+        let options = Options {
+            // It takes one connection only.
+            servers: Some(vec![format!("http://{}", trickling(answer))]),
+            ..Options::default()
+        };
+        let gateway = Gateway::with(&Backend::start(), options);
+        for _ in 0..3 {
+            let got = gateway.request("GET", "/a", b"");
+            assert_eq!((got.status, &*got.body), (200, &b"hello world"[..]));
+        }
     }
 }
