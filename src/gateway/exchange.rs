@@ -1,6 +1,7 @@
 //! A verified request and its answer, on one connection to a server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -8,7 +9,7 @@ use http::{Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::v1::client::HttpSession;
-use pingora::{Error, Result};
+use pingora::{Error, ErrorType, Result};
 use tokio::task::coop::unconstrained;
 use tracing::warn;
 
@@ -98,12 +99,14 @@ impl Exchange<'_> {
         connection: &mut HttpSession,
         request: RequestHeader,
     ) -> Result<Option<Box<Error>>> {
-        connection.write_request_header(Box::new(request)).await?;
+        // Pingora's own time-out covers writing, and not the flush behind it.
+        let limit = connection.write_timeout.unwrap_or(Duration::MAX);
+        in_time(limit, connection.write_request_header(Box::new(request))).await?;
         let body = async {
             if !self.body.is_empty() {
                 connection.write_body(self.body).await?;
             }
-            connection.finish_body().await
+            in_time(limit, connection.finish_body()).await
         };
         Ok(body.await.err())
     }
@@ -220,5 +223,32 @@ impl Exchange<'_> {
             path: path.clone(),
         };
         injection.is_refused(place, self.forward.clock()).await
+    }
+}
+
+/// Gives a write up when the server has not taken it in time.
+async fn in_time<T>(limit: Duration, write: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(limit, write).await {
+        Ok(outcome) => outcome,
+        Err(_) => Error::e_explain(ErrorType::WriteTimedout, "while sending a request"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_is_never_taken_is_given_up() {
+        let never = std::future::pending::<Result<()>>();
+        let outcome = in_time(Duration::from_secs(30), never).await;
+        let kind = outcome.map_err(|error| error.etype().clone());
+        assert_eq!(kind, Err(ErrorType::WriteTimedout));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_is_taken_keeps_its_outcome() {
+        let outcome = in_time(Duration::from_secs(30), async { Ok(7) }).await;
+        assert!(matches!(outcome, Ok(7)));
     }
 }
