@@ -56,6 +56,20 @@ pub struct Upstream {
     /// keep-alive in common use (Node's 5 s), so that a request, which is never sent twice, does
     /// not meet a connection that the server is about to close.
     pub idle_timeout: Duration,
+    /// Whose requests an idle connection may carry. Default: those of one machine.
+    pub reuse: ConnectionReuse,
+}
+
+/// Whose requests one connection to a server may carry, one after another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectionReuse {
+    /// Those of one machine, of one bearer token, or of open routes. A server that confuses its
+    /// answers confuses only requests of the same caller.
+    #[default]
+    Machine,
+    /// Everybody's. Fewer connections; a server that sends more than its answer can hand one
+    /// machine what belongs to another.
+    Shared,
 }
 
 impl Upstream {
@@ -145,6 +159,7 @@ fn upstream(
     let read_timeout = timeout(&mut table, "read_timeout", 30_000);
     let write_timeout = timeout(&mut table, "write_timeout", 30_000);
     let idle_timeout = timeout(&mut table, "idle_timeout", 4_000);
+    let reuse = table.value("reuse", ConnectionReuse::default(), connection_reuse);
     let servers = servers?;
     let is_encrypted = servers.iter().any(|server| server.certified_name.is_some());
     let tls = settings.map(|settings| settings.tls).unwrap_or_default();
@@ -160,7 +175,20 @@ fn upstream(
         read_timeout,
         write_timeout,
         idle_timeout,
+        reuse,
     })
+}
+
+fn connection_reuse(text: &str) -> Result<ConnectionReuse, String> {
+    match text {
+        "machine" => Ok(ConnectionReuse::Machine),
+        "shared" => Ok(ConnectionReuse::Shared),
+        _ => Err(format!(
+            "{} is neither machine nor shared: machine keeps a connection to a server for requests \
+             of one machine, shared lets all machines use it",
+            quoted(text)
+        )),
+    }
 }
 
 /// Parses `GET /path`.

@@ -1,12 +1,14 @@
 //! The client of a request that is being forwarded: it gets the answer, and it may go away first.
 
 use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Version;
-use http::header::TRANSFER_ENCODING;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::{HttpTask, ServerSession};
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::Leaving;
 use super::refuse;
@@ -17,16 +19,61 @@ use crate::auth::refusal::Refusal;
 pub(super) struct Client {
     session: Box<ServerSession>,
     leaving: Leaving,
-    /// It has sent more than this request.
-    sent_too_much: bool,
+    /// Bytes that it has sent beyond this request, as far as they were read.
+    surplus: usize,
+    answer: Answer,
 }
+
+/// How far the final answer has come. An interim answer is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// Nothing of it is written.
+    Owed,
+    /// Its head is written, and more is to come.
+    Begun,
+    /// All of it is written.
+    Whole,
+    /// The client cannot be written to any more.
+    Lost,
+}
+
+/// What the client's connection is good for when its request is done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Afterwards {
+    /// It may carry another request.
+    KeepAlive,
+    /// It is closed, so that what was written arrives.
+    Close,
+    /// It is reset: the client takes nothing any more, or would take half an answer for a whole one.
+    Reset,
+}
+
+/// Has a client's connection end by a reset instead of an orderly close. Its stream holds the one
+/// handle, and the gateway another.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ResetOnClose(Arc<AtomicBool>);
+
+impl ResetOnClose {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Most bytes that are read beyond a request while it is served, to notice that the client leaves.
+/// They are read one at a time, and thrown away with the connection.
+const MOST_SURPLUS: usize = 4096;
 
 impl Client {
     pub(super) fn new(session: Box<ServerSession>, leaving: Leaving) -> Client {
         Client {
             session,
             leaving,
-            sent_too_much: false,
+            surplus: 0,
+            answer: Answer::Owed,
         }
     }
 
@@ -39,18 +86,20 @@ impl Client {
     /// request, must not lose the answer to its first: its connection is closed after that answer
     /// instead.
     pub(super) async fn gone(&mut self) -> Box<Error> {
-        if self.sent_too_much {
-            return pending().await;
-        }
-        match self.session.read_body_or_idle(true).await {
-            Err(error) if *error.etype() == ErrorType::ConnectError => {
-                self.sent_too_much = true;
-                self.session.set_keepalive(None);
-                pending().await
+        while self.surplus < MOST_SURPLUS {
+            match self.session.read_body_or_idle(true).await {
+                Err(error) if *error.etype() == ErrorType::ConnectError => {
+                    self.surplus += 1;
+                    self.session.set_keepalive(None);
+                }
+                Err(error) => {
+                    self.answer = Answer::Lost;
+                    return error.into_down();
+                }
+                Ok(_) => break,
             }
-            Err(error) => error.into_down(),
-            Ok(_) => pending().await,
         }
+        pending().await
     }
 
     /// Passes pieces of the answer on; whether that was all of it.
@@ -64,7 +113,14 @@ impl Client {
                 self.fit(answer);
             }
         }
-        self.session.response_duplex_vec(pieces).await
+        let passed = self.session.response_duplex_vec(pieces).await;
+        self.answer = match &passed {
+            Ok(true) => Answer::Whole,
+            Err(error) if *error.esource() != ErrorSource::Upstream => Answer::Lost,
+            _ if self.status().is_some() => Answer::Begun,
+            _ => Answer::Owed,
+        };
+        passed
     }
 
     /// Fits the head of the answer to the client. One that a gateway which is shutting down has
@@ -80,21 +136,29 @@ impl Client {
 
     /// Tells it why there is no answer, unless one has begun.
     pub(super) async fn refuse(&mut self, refusal: &Refusal, id: RequestId) {
-        if self.status().is_some() {
+        if self.answer != Answer::Owed {
             return;
         }
-        let is_head = self.head().method == http::Method::HEAD;
-        let written = refuse::write(&mut self.session, refusal, id, is_head).await;
-        if written.is_ok() {
-            // The answer is whole, and the request was read whole.
-            let _ = self.session.finish_body().await;
+        if self.leaving.is_set() {
+            self.session.set_keepalive(None);
         }
+        let is_head = self.head().method == http::Method::HEAD;
+        let written = async {
+            refuse::write(&mut self.session, refusal, id, is_head).await?;
+            self.session.finish_body().await
+        };
+        self.answer = match written.await {
+            Ok(_) => Answer::Whole,
+            Err(_) => Answer::Lost,
+        };
     }
 
-    /// The status of the answer, once its head is written.
+    /// The status of the final answer, once its head is written.
     pub(super) fn status(&self) -> Option<u16> {
         let head = self.session.response_written();
-        head.map(|head| head.status.as_u16())
+        head.map(|head| head.status)
+            .filter(|status| !status.is_informational())
+            .map(|status| status.as_u16())
     }
 
     /// Bytes of body it was sent.
@@ -102,9 +166,24 @@ impl Client {
         self.session.body_bytes_sent() as u64
     }
 
-    /// Whether another request may follow on its connection, once the answer is whole.
-    pub(super) fn may_go_on(&self) -> bool {
-        !self.sent_too_much
+    /// What its connection is good for, now that nothing more is written.
+    pub(super) fn afterwards(&self) -> Afterwards {
+        match self.answer {
+            Answer::Whole if self.surplus == 0 => Afterwards::KeepAlive,
+            Answer::Whole => Afterwards::Close,
+            // The framing of the answer tells that it is cut off.
+            Answer::Begun if !self.ends_with_connection() => Afterwards::Close,
+            Answer::Owed | Answer::Begun | Answer::Lost => Afterwards::Reset,
+        }
+    }
+
+    /// Whether the answer ends where the connection ends.
+    fn ends_with_connection(&self) -> bool {
+        let framing = |head: &ResponseHeader| {
+            head.headers.contains_key(CONTENT_LENGTH)
+                || head.headers.contains_key(TRANSFER_ENCODING)
+        };
+        !self.session.is_http2() && !self.session.response_written().is_some_and(framing)
     }
 
     pub(super) fn into_session(self) -> ServerSession {

@@ -5,6 +5,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -19,7 +20,7 @@ use tracing::error;
 use super::Gateway;
 use super::account::Ending;
 use super::body::Body;
-use super::client::Client;
+use super::client::{Afterwards, Client, ResetOnClose};
 use super::first_line::{self, FirstLine};
 use super::forward::{Forward, Passage};
 use super::health;
@@ -38,6 +39,8 @@ pub(crate) struct Edge {
     options: HttpServerOptions,
     /// The connection that it serves; `None` before there is one.
     origin: Option<Origin>,
+    /// How its client's connection ends.
+    reset: ResetOnClose,
     /// The path of the listener's health check, if it has one.
     health: Option<Arc<str>>,
 }
@@ -61,12 +64,18 @@ impl Edge {
             forward,
             options: HttpServerOptions::default(),
             origin: None,
+            reset: ResetOnClose::default(),
             health: None,
         }
     }
 
     /// The same for one connection, of a listener whose health check has this path.
-    pub(crate) fn serving(&self, origin: Origin, health: Option<Arc<str>>) -> Arc<Edge> {
+    pub(crate) fn serving(
+        &self,
+        origin: Origin,
+        reset: ResetOnClose,
+        health: Option<Arc<str>>,
+    ) -> Arc<Edge> {
         let limit = self.gateway.plan().limits().requests_per_connection;
         let mut options = HttpServerOptions::default();
         options.keepalive_request_limit = Some(limit);
@@ -75,8 +84,14 @@ impl Edge {
             forward: Arc::clone(&self.forward),
             options,
             origin: Some(origin),
+            reset,
             health,
         })
+    }
+
+    /// Longest wait for a client to take some of what is written to it.
+    pub(crate) fn write_timeout(&self) -> Duration {
+        self.gateway.plan().limits().write_timeout
     }
 
     /// Reads the head of the next request: the wait for its first byte is idle time, and all the
@@ -119,7 +134,6 @@ impl Edge {
             () = &mut deadline => None,
         };
         let mut session = Box::new(first_line::session_with(stream, bytes));
-        session.set_write_timeout(Some(limits.write_timeout));
         session.set_total_drain_timeout(Some(limits.drain_timeout));
         session.set_ignore_info_resp(true);
         session.set_keepalive_reuses_remaining(left);
@@ -184,18 +198,20 @@ impl Edge {
         let forwarding = self.forward.forward(&mut client, passage, body.bytes());
         let ended = AssertUnwindSafe(forwarding).catch_unwind().await;
         drop(body);
-        let goes_on = ended.unwrap_or_else(|_| {
+        let afterwards = ended.unwrap_or_else(|_| {
             error!(request_id = %passage.provenance.id, "a panic while a request was forwarded");
             self.gateway.forwarded(passage, Ending::panicked());
-            false
+            Afterwards::Close
         });
         let session = client.into_session();
-        if goes_on && !*shutdown.borrow() {
-            reuse(session).await
-        } else {
-            self.linger().close(session).await;
-            None
+        match afterwards {
+            Afterwards::KeepAlive if !*shutdown.borrow() => return reuse(session).await,
+            Afterwards::KeepAlive | Afterwards::Close => self.linger().close(session).await,
+            // An HTTP/2 stream resets itself alone, and leaves the connection to the others.
+            Afterwards::Reset if session.is_http2() => {}
+            Afterwards::Reset => self.reset.set(),
         }
+        None
     }
 
     /// Answers a refused request. Before the signature has verified, nothing that the client

@@ -1,15 +1,13 @@
 //! A verified request and its answer, on one connection to a server.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use http::{Method, StatusCode};
+use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::HttpTask;
-use pingora::protocols::http::v1::client::HttpSession;
-use pingora::{Error, ErrorType, Result};
 use tokio::task::coop::unconstrained;
 use tracing::warn;
 
@@ -17,7 +15,7 @@ use super::answer::{self, Unfit};
 use super::client::Client;
 use super::credentials::Place;
 use super::forward::{Failure, Forward, Passage, Permit};
-use super::pool::Server;
+use super::pool::{Connection, Exchanged, Server};
 use super::stamp::{self, Crossing};
 use crate::auth::refusal::Refusal;
 
@@ -37,39 +35,41 @@ pub(super) struct Exchange<'a> {
     pub(super) body: &'a Bytes,
 }
 
+/// What came of an exchange whose answer the client has.
+struct Answered {
+    status: StatusCode,
+    /// It began before the request was sent.
+    early: bool,
+    /// The server has said all of it, too.
+    whole: bool,
+}
+
 impl Exchange<'_> {
-    /// Runs it to the end of the answer; whether the connection may be used again.
+    /// Runs it to the end of the answer: the request is sent and the answer is passed on at the
+    /// same time. Gives back what is known of the connection then.
     ///
     /// # Errors
     ///
     /// [`Failure`]. Some of the request may have been sent, and some of the answer passed on.
     pub(super) async fn run(
         &self,
-        connection: &mut HttpSession,
+        connection: &mut Connection,
         client: &mut Client,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Exchanged, Failure> {
         let request = self.request(client.head()).map_err(Failure::unsent)?;
-        let sending = self.send(connection, request);
-        let sent = tokio::select! {
-            biased;
-            sent = sending => sent,
-            gone = client.gone() => return Err(Failure::sent(gone)),
-        };
-        // Where the body broke off there may still be an answer that says why.
-        let broken = match sent {
-            Ok(broken) => broken,
-            Err(error) => return Err(Failure::sent(error.into_up())),
-        };
-        let answered_whole = match self.pass_answer(connection, client).await {
-            Err(mut failure) if failure.is_of_server() => {
-                if let Some(broken) = broken {
-                    failure = Failure::sent(broken.into_up());
-                }
-                return Err(failure);
-            }
-            outcome => outcome?,
-        };
-        Ok(answered_whole && broken.is_none())
+        let was_head = request.method == Method::HEAD;
+        let queued = connection.queue(request, self.body).await;
+        queued.map_err(|error| Failure::unsent(error.into_up()))?;
+        let answered = self.pass_answer(connection, client).await?;
+        Ok(Exchanged {
+            sent_whole: connection.stream.is_sent(),
+            answered_early: answered.early,
+            answered_whole: answered.whole,
+            keep_alive: connection.agrees_to_stay(),
+            was_head,
+            had_body: !self.body.is_empty(),
+            status: answered.status,
+        })
     }
 
     /// What crosses, built anew.
@@ -93,37 +93,32 @@ impl Exchange<'_> {
         }
     }
 
-    /// Sends the head and the body. A failure of the body's is given back as a value.
-    async fn send(
-        &self,
-        connection: &mut HttpSession,
-        request: RequestHeader,
-    ) -> Result<Option<Box<Error>>> {
-        // Pingora's own time-out covers writing, and not the flush behind it.
-        let limit = connection.write_timeout.unwrap_or(Duration::MAX);
-        in_time(limit, connection.write_request_header(Box::new(request))).await?;
-        let body = async {
-            if !self.body.is_empty() {
-                connection.write_body(self.body).await?;
-            }
-            in_time(limit, connection.finish_body()).await
-        };
-        Ok(body.await.err())
-    }
-
-    /// Reads the answer and passes it on, until the client has all of it; whether the server has
-    /// said all of it too.
+    /// Sends the request, reads the answer and passes it on, until the client has all of it.
     async fn pass_answer(
         &self,
-        connection: &mut HttpSession,
+        connection: &mut Connection,
         client: &mut Client,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Answered, Failure> {
+        let Connection {
+            session, stream, ..
+        } = connection;
+        let upstream = self.passage.plan.upstream(self.passage.route);
+        let route = self.passage.plan.route(self.passage.route);
+        let read_timeout = route.read_timeout.unwrap_or(upstream.read_timeout);
         let mut interim = 0;
+        let mut answered = Answered {
+            status: StatusCode::OK,
+            early: false,
+            whole: false,
+        };
         loop {
             let first = tokio::select! {
                 biased;
-                first = connection.read_response_task() => first,
+                first = session.read_response_task() => first,
                 gone = client.gone() => return Err(Failure::sent(gone)),
+                sending = stream.stalled(upstream.write_timeout, read_timeout) => {
+                    return Err(Failure::stalled(sending));
+                }
             };
             let mut pieces = Vec::with_capacity(PIECES);
             let mut next = Some(first);
@@ -131,7 +126,10 @@ impl Exchange<'_> {
             while let Some(piece) = next.take() {
                 let piece = match piece {
                     Ok(HttpTask::Header(mut head, end)) => {
-                        if self.check_head(&mut head, client, end).await? {
+                        let raw = session.get_headers_raw_bytes();
+                        if self.check_head(&mut head, &raw, client, end).await? {
+                            answered.status = head.status;
+                            answered.early = !stream.is_sent();
                             HttpTask::Header(head, end)
                         } else {
                             interim += 1;
@@ -140,6 +138,7 @@ impl Exchange<'_> {
                                     self.unfit(None, "the backend sends interim answers only")
                                 );
                             }
+                            next = unconstrained(session.read_response_task()).now_or_never();
                             continue;
                         }
                     }
@@ -150,13 +149,18 @@ impl Exchange<'_> {
                 pieces.push(piece);
                 if !is_last && pieces.len() < PIECES {
                     // Not within the budget of the task, or it would seem not to be there.
-                    next = unconstrained(connection.read_response_task()).now_or_never();
+                    next = unconstrained(session.read_response_task()).now_or_never();
                 }
             }
             let Some(last) = pieces.last() else { continue };
-            let said_all = last.is_end() && !matches!(last, HttpTask::Failed(_));
-            if client.pass_on(pieces).await.map_err(Failure::sent)? {
-                return Ok(said_all);
+            answered.whole = last.is_end() && !matches!(last, HttpTask::Failed(_));
+            let passed = tokio::select! {
+                biased;
+                passed = client.pass_on(pieces) => passed,
+                never = stream.keep_sending() => match never {},
+            };
+            if passed.map_err(Failure::sent)? {
+                return Ok(answered);
             }
         }
     }
@@ -165,6 +169,7 @@ impl Exchange<'_> {
     async fn check_head(
         &self,
         head: &mut ResponseHeader,
+        raw: &[u8],
         client: &Client,
         end: bool,
     ) -> Result<bool, Failure> {
@@ -179,12 +184,13 @@ impl Exchange<'_> {
             let what = "the backend refuses the gateway's credential";
             return Err(Failure::verdict(Refusal::UpstreamCredential, what));
         }
-        let may_have_body = client.head().method != Method::HEAD && !end;
-        match answer::response(head, may_have_body, id, plan) {
+        let was_head = client.head().method == Method::HEAD;
+        match answer::response(head, raw, was_head, end, id, plan) {
             Ok(None) => Ok(true),
             Ok(Some(unfit)) => {
                 let what = match unfit {
-                    Unfit::Framing => "the backend's answer has no certain length",
+                    Unfit::Framing => "the backend's answer has ambiguous framing",
+                    Unfit::Status => "the backend's answer has a status outside 200 to 599",
                     Unfit::Upgrade => "the backend switched protocols",
                     Unfit::Redirect => "the backend answered with a redirect",
                 };
@@ -223,32 +229,5 @@ impl Exchange<'_> {
             path: path.clone(),
         };
         injection.is_refused(place, self.forward.clock()).await
-    }
-}
-
-/// Gives a write up when the server has not taken it in time.
-async fn in_time<T>(limit: Duration, write: impl Future<Output = Result<T>>) -> Result<T> {
-    match tokio::time::timeout(limit, write).await {
-        Ok(outcome) => outcome,
-        Err(_) => Error::e_explain(ErrorType::WriteTimedout, "while sending a request"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_write_that_is_never_taken_is_given_up() {
-        let never = std::future::pending::<Result<()>>();
-        let outcome = in_time(Duration::from_secs(30), never).await;
-        let kind = outcome.map_err(|error| error.etype().clone());
-        assert_eq!(kind, Err(ErrorType::WriteTimedout));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_write_that_is_taken_keeps_its_outcome() {
-        let outcome = in_time(Duration::from_secs(30), async { Ok(7) }).await;
-        assert!(matches!(outcome, Ok(7)));
     }
 }

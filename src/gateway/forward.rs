@@ -11,16 +11,17 @@ use tracing::warn;
 
 use super::Gateway;
 use super::account::Ending;
-use super::client::Client;
+use super::client::{Afterwards, Client};
 use super::exchange::Exchange;
 use super::open::OpenRecorded;
 use super::plan::Plan;
-use super::pool::{self, Connection, Server, Walk};
+use super::pool::{self, Connection, Owner, Server, Walk};
 use super::recorded::Recorded;
 use super::stamp::Provenance;
 use super::unsigned::UnsignedRecorded;
 use crate::auth::refusal::Refusal;
 use crate::clock::Clock;
+use crate::config::ConnectionReuse;
 
 /// A recorded request on its way to the backend. Only a [`Permit`] makes one, and nothing is
 /// forwarded without one.
@@ -42,6 +43,21 @@ pub(super) enum Permit {
     Open(OpenRecorded),
     /// A route that still lets requests pass that nobody signed.
     Unsigned(UnsignedRecorded),
+}
+
+impl Passage {
+    /// Whose connections to the servers it may use, and leave behind; `None`: a new one, for itself
+    /// alone, because nothing is known of the caller.
+    fn connections_of(&self) -> Option<Owner> {
+        if self.plan.upstream(self.route).reuse == ConnectionReuse::Shared {
+            return Some(Owner::Everybody);
+        }
+        match &self.permit {
+            Permit::Signed(recorded) => Some(Owner::Machine(*recorded.signed().key().as_bytes())),
+            Permit::Open(_) => Some(Owner::Open),
+            Permit::Unsigned(unsigned) => unsigned.token().map(Owner::Token),
+        }
+    }
 }
 
 /// What forwards.
@@ -69,14 +85,14 @@ impl Forward {
         }
     }
 
-    /// Forwards the request, answers the client, and writes down how it ended; whether another
-    /// request may follow on the client's connection.
+    /// Forwards the request, answers the client, and writes down how it ended; what the client's
+    /// connection is good for then.
     pub(super) async fn forward(
         &self,
         client: &mut Client,
         passage: &Passage,
         body: &Bytes,
-    ) -> bool {
+    ) -> Afterwards {
         let started = self.now();
         let failure = self.walk(client, passage, body).await.err();
         let refusal = failure.as_ref().and_then(Failure::refusal);
@@ -104,7 +120,7 @@ impl Forward {
                 refusal: refusal.as_ref(),
             },
         );
-        failure.is_none() && client.may_go_on()
+        client.afterwards()
     }
 
     /// Tries the servers of the upstream until one takes a connection. That one has the request,
@@ -118,7 +134,7 @@ impl Forward {
         let pool = passage.plan.pool(passage.route);
         let mut walk = Walk::default();
         while let Some(server) = pool.step(&mut walk, self.now()) {
-            match Connection::to(server, self.now()).await {
+            match Connection::to(server, passage.connections_of(), self.now()).await {
                 Ok(connection) => {
                     return self
                         .exchange(client, passage, body, server, connection)
@@ -147,26 +163,24 @@ impl Forward {
         server: &Arc<Server>,
         mut connection: Connection,
     ) -> Result<(), Failure> {
-        if let Some(timeout) = passage.plan.route(passage.route).read_timeout {
-            connection.session.read_timeout = Some(timeout);
-        }
         let exchange = Exchange {
             forward: self,
             passage,
             server,
             body,
         };
-        match exchange.run(&mut connection.session, client).await {
-            Ok(true) => connection.keep(server, self.now()).await,
-            Ok(false) => {}
+        match exchange.run(&mut connection, client).await {
+            Ok(exchanged) => {
+                connection.put_away(server, &exchanged, self.now()).await;
+                Ok(())
+            }
             Err(failure) => {
                 if failure.is_timeout_of_server() {
                     server.timed_out(self.now());
                 }
-                return Err(failure);
+                Err(failure)
             }
         }
-        Ok(())
     }
 
     fn now(&self) -> Duration {
@@ -201,6 +215,18 @@ impl Failure {
         }
     }
 
+    /// Nothing has moved for too long, while the request was being sent or after it.
+    pub(super) fn stalled(sending: bool) -> Failure {
+        let (kind, what) = match sending {
+            true => (
+                ErrorType::WriteTimedout,
+                "the server takes no more of the request",
+            ),
+            false => (ErrorType::ReadTimedout, "the server does not answer"),
+        };
+        Failure::sent(Error::explain(kind, what).into_up())
+    }
+
     /// The backend has answered, and the client is told something else instead.
     pub(super) fn verdict(refusal: Refusal, why: &'static str) -> Failure {
         Failure {
@@ -211,7 +237,7 @@ impl Failure {
     }
 
     /// Whether the server, or the way there, is to blame.
-    pub(super) fn is_of_server(&self) -> bool {
+    fn is_of_server(&self) -> bool {
         self.verdict.is_none() && *self.error.esource() == ErrorSource::Upstream
     }
 

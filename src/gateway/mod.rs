@@ -47,6 +47,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::client::ResetOnClose;
 pub(crate) use self::edge::Edge;
 pub use self::explain::{
     Explanation, MachineFacts, PolicyFacts, Question, RouteFacts, Verdict, explain,

@@ -3,8 +3,10 @@
 mod connection;
 mod idle;
 mod probe;
+mod reuse;
 mod server;
 mod standing;
+mod stream;
 mod tls;
 mod turns;
 
@@ -18,6 +20,8 @@ use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(super) use self::connection::Connection;
+pub(super) use self::idle::Owner;
+pub(super) use self::reuse::Exchanged;
 pub(super) use self::server::Server;
 
 use self::server::Known;

@@ -91,6 +91,11 @@ impl UnsignedRecorded {
         self.grounds
     }
 
+    /// The name of its bearer token, if it carries one.
+    pub(super) fn token(&self) -> Option<TokenHash> {
+        self.request.token
+    }
+
     /// What it had to show.
     pub(super) fn auth(&self) -> Auth {
         match self.request.token {

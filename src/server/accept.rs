@@ -20,7 +20,7 @@ use super::tls::Tls;
 use super::{http2, proxy_line};
 use crate::auth::refusal::Code;
 use crate::config::TrustedProxies;
-use crate::gateway::{Edge, Origin};
+use crate::gateway::{Edge, Origin, ResetOnClose};
 use crate::metrics::Metrics;
 
 /// One bound address, with what happens to a connection before the application gets it.
@@ -42,12 +42,19 @@ pub(super) struct Door {
 /// An application that may want to know whom it serves.
 pub(super) trait Serve: HttpServerApp + Send + Sync + Sized + 'static {
     /// The application for one connection.
-    fn serving(self: &Arc<Self>, origin: Origin, door: &Door) -> Arc<Self>;
+    fn serving(self: &Arc<Self>, origin: Origin, reset: ResetOnClose, door: &Door) -> Arc<Self>;
+
+    /// Longest wait for a client to take some of what is written to it.
+    fn write_timeout(&self) -> Duration;
 }
 
 impl Serve for Edge {
-    fn serving(self: &Arc<Self>, origin: Origin, door: &Door) -> Arc<Self> {
-        Edge::serving(self, origin, door.health.clone())
+    fn serving(self: &Arc<Self>, origin: Origin, reset: ResetOnClose, door: &Door) -> Arc<Self> {
+        Edge::serving(self, origin, reset, door.health.clone())
+    }
+
+    fn write_timeout(&self) -> Duration {
+        Edge::write_timeout(self)
     }
 }
 
@@ -122,8 +129,9 @@ impl<A: Serve> AcceptLoop<A> {
             let Ok(_place) = this.place(origin) else {
                 return;
             };
-            let app = this.app.serving(origin, &door);
-            let plain = ClientStream::new(stream, peer);
+            let reset = ResetOnClose::default();
+            let app = this.app.serving(origin, reset.clone(), &door);
+            let plain = ClientStream::new(stream, peer, app.write_timeout(), reset);
             let stream: Stream = match &door.tls {
                 None => Box::new(plain),
                 Some(tls) => {

@@ -14,7 +14,7 @@ use pingora::server::ShutdownWatch;
 use super::accept::{Door, Serve};
 use super::readiness::Readiness;
 use super::reload::{Reloading, order};
-use crate::gateway::Origin;
+use crate::gateway::{Origin, ResetOnClose};
 use crate::metrics::{self, Metrics};
 
 /// The application of the admin listener.
@@ -31,8 +31,12 @@ pub(super) struct Admin {
 const DEADLINE: Duration = Duration::from_secs(60);
 
 impl Serve for Admin {
-    fn serving(self: &Arc<Self>, _: Origin, _: &Door) -> Arc<Self> {
+    fn serving(self: &Arc<Self>, _: Origin, _: ResetOnClose, _: &Door) -> Arc<Self> {
         Arc::clone(self)
+    }
+
+    fn write_timeout(&self) -> Duration {
+        DEADLINE
     }
 }
 

@@ -2,6 +2,7 @@
 //! and a buffer for what is written, so that the head and the body of a small answer go out together.
 //! Pingora's stream has such a buffer, and gives it to nobody but its own listener.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -11,7 +12,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::protocols::l4::stream::Stream as TcpIo;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
@@ -19,6 +19,9 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use crate::gateway::ResetOnClose;
 
 /// Bytes that may wait for more, as in Pingora: what one packet on an Ethernet carries. Longer
 /// writes pass through.
@@ -26,18 +29,64 @@ const BUFFER: usize = 1460;
 
 /// A connection from a client. What is written must be flushed; Pingora does so at the end of each
 /// answer, and earlier where an answer is not of known length.
+///
+/// A write fails when the client takes nothing of it for the write time-out, whatever is being
+/// written: Pingora itself bounds the writing of bodies, and not that of heads.
 #[derive(Debug)]
-pub(super) struct ClientStream(BufWriter<TcpIo>);
+pub(super) struct ClientStream {
+    io: BufWriter<TcpStream>,
+    digest: Arc<SocketDigest>,
+    write_timeout: Duration,
+    /// Runs while a write waits for the client.
+    stalled: Option<Pin<Box<Sleep>>>,
+    reset: ResetOnClose,
+}
 
 impl ClientStream {
     /// Small writes are not held up by the kernel on top.
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr) -> ClientStream {
+    pub(super) fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        write_timeout: Duration,
+        reset: ResetOnClose,
+    ) -> ClientStream {
         let _ = stream.set_nodelay(true);
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         let _ = digest.peer_addr.set(Some(peer.into()));
-        let mut io = TcpIo::from(stream);
-        io.set_socket_digest(digest);
-        ClientStream(BufWriter::with_capacity(BUFFER, io))
+        ClientStream {
+            io: BufWriter::with_capacity(BUFFER, stream),
+            digest: Arc::new(digest),
+            write_timeout,
+            stalled: None,
+            reset,
+        }
+    }
+
+    /// Fails a write that has waited for the client for too long.
+    fn in_time<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if write.is_ready() {
+            self.stalled = None;
+            return write;
+        }
+        let timeout = self.write_timeout;
+        let stalled = (self.stalled).get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        match stalled.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        if self.reset.is_set() {
+            // Where that fails, the connection ends without a reset.
+            let _ = self.io.get_ref().set_zero_linger();
+        }
     }
 }
 
@@ -47,7 +96,7 @@ impl AsyncRead for ClientStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
@@ -57,15 +106,18 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        let write = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.in_time(cx, write)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        let flush = Pin::new(&mut self.io).poll_flush(cx);
+        self.in_time(cx, flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        let shutdown = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.in_time(cx, shutdown)
     }
 
     fn poll_write_vectored(
@@ -73,11 +125,12 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        let write = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.in_time(cx, write)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.io.is_write_vectored()
     }
 }
 
@@ -85,13 +138,13 @@ impl AsyncWrite for ClientStream {
 impl Shutdown for ClientStream {
     async fn shutdown(&mut self) {
         // What is in the buffer goes first. A client that is gone needs no farewell.
-        let _ = AsyncWriteExt::shutdown(&mut self.0).await;
+        let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 
 impl UniqueID for ClientStream {
     fn id(&self) -> UniqueIDType {
-        self.0.get_ref().id()
+        self.io.get_ref().as_raw_fd()
     }
 }
 
@@ -100,40 +153,94 @@ impl Ssl for ClientStream {}
 #[async_trait]
 impl Peek for ClientStream {
     async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
-        self.0.get_mut().try_peek(buf).await
+        self.io.get_ref().peek(buf).await?;
+        Ok(true)
     }
 }
 
+/// No times: nothing here reads them.
 impl GetTimingDigest for ClientStream {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.0.get_ref().get_timing_digest()
-    }
-
-    fn get_read_pending_time(&self) -> Duration {
-        self.0.get_ref().get_read_pending_time()
-    }
-
-    fn get_write_pending_time(&self) -> Duration {
-        self.0.get_ref().get_write_pending_time()
+        Vec::new()
     }
 }
 
 impl GetProxyDigest for ClientStream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.0.get_ref().get_proxy_digest()
-    }
-
-    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
-        self.0.get_mut().set_proxy_digest(digest);
+        None
     }
 }
 
 impl GetSocketDigest for ClientStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.0.get_ref().get_socket_digest()
+        Some(Arc::clone(&self.digest))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A stream, and its client's end.
+    async fn connected(write_timeout: Duration, reset: ResetOnClose) -> (ClientStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        let (stream, peer) = accepted.unwrap();
+        (
+            ClientStream::new(stream, peer, write_timeout, reset),
+            client.unwrap(),
+        )
     }
 
-    fn set_socket_digest(&mut self, digest: SocketDigest) {
-        self.0.get_mut().set_socket_digest(digest);
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_is_given_up() {
+        let limit = Duration::from_millis(200);
+        let (mut stream, _client) = connected(limit, ResetOnClose::default()).await;
+        let endless = async { while stream.write_all(&[b'x'; 64 * 1024]).await.is_ok() {} };
+        let given_up = tokio::time::timeout(100 * limit, endless).await;
+        assert!(given_up.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_slowly_is_not_given_up() {
+        let limit = Duration::from_millis(500);
+        let (mut stream, mut client) = connected(limit, ResetOnClose::default()).await;
+        const MANY: usize = 32 << 20;
+        let reading = tokio::spawn(async move {
+            let mut all = 0;
+            let mut piece = vec![0; 1 << 20];
+            while let Ok(count @ 1..) = client.read(&mut piece).await {
+                all += count;
+                // All of it takes longer than the limit, and no piece does.
+                tokio::time::sleep(limit / 25).await;
+            }
+            all
+        });
+        stream.write_all(&vec![b'x'; MANY]).await.unwrap();
+        stream.flush().await.unwrap();
+        drop(stream);
+        assert_eq!(reading.await.unwrap(), MANY);
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_by_a_reset_where_that_was_asked_for() {
+        for reset in [false, true] {
+            let switch = ResetOnClose::default();
+            let (mut stream, mut client) = connected(Duration::from_secs(9), switch.clone()).await;
+            stream.write_all(b"half").await.unwrap();
+            stream.flush().await.unwrap();
+            let mut half = [0; 4];
+            client.read_exact(&mut half).await.unwrap();
+            if reset {
+                switch.set();
+            }
+            drop(stream);
+            assert_eq!(client.read(&mut half).await.is_err(), reset);
+        }
     }
 }

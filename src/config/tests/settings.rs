@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::*;
+use crate::config::ConnectionReuse;
 
 #[test]
 fn settings_are_read() {
@@ -166,6 +167,16 @@ fn no_deadline_can_be_switched_off() {
     ] {
         assert!(only(&with_upstream(&format!("{key}: 0s"))).contains(key));
     }
+}
+
+#[test]
+fn connections_to_a_backend_are_shared_only_where_that_is_written_out() {
+    let of = |line: &str| good(&with_upstream(line)).upstreams[0].reuse;
+    assert_eq!(of("idle_timeout: 4s"), ConnectionReuse::Machine);
+    assert_eq!(of("reuse: machine"), ConnectionReuse::Machine);
+    assert_eq!(of("reuse: shared"), ConnectionReuse::Shared);
+    let text = only(&with_upstream("reuse: everyone"));
+    assert!(text.contains("is neither machine nor shared"), "{text}");
 }
 
 #[test]
