@@ -51,6 +51,11 @@ test-root: ## What takes root: real power loss under load (a disk image is copie
 	@scripts/setup test
 	$(CARGO) test --locked --test integration power:: -- --ignored --nocapture
 
+.PHONY: test-slow
+test-slow: ## Forwarding that takes minutes by its nature: slow backends, clients that read nothing
+	@scripts/setup test
+	$(CARGO) test --locked --test integration forwarding:: -- --ignored --nocapture
+
 .PHONY: outage
 outage: ## What clients see while a backend is killed, stopped and started again, as a table
 	@scripts/setup test

@@ -84,8 +84,10 @@ fn a_kept_alive_connection_to_the_backend_is_used_again() {
     let gateway = Gateway::start(&backend);
     for count in 1..=5 {
         assert_eq!(gateway.request("GET", "/a", b"").status, 200);
-        // Given back when the answer has been sent, which its reader may outrun.
+        // Given back when the answer has been sent, which its reader may outrun. The connections of
+        // a server that is not known yet rest before they are used again.
         gateway.decisions("response", count);
+        gateway.hands.advance(Duration::from_millis(50));
     }
     assert_eq!((backend.seen().len(), backend.connections()), (5, 1));
 }
@@ -320,9 +322,11 @@ fn an_answer_that_comes_byte_by_byte_crosses_whole_and_its_connection_is_used_ag
             ..Options::default()
         };
         let gateway = Gateway::with(&Backend::start(), options);
-        for _ in 0..3 {
+        for count in 1..=3 {
             let got = gateway.request("GET", "/a", b"");
             assert_eq!((got.status, &*got.body), (200, &b"hello world"[..]));
+            gateway.decisions("response", count);
+            gateway.hands.advance(Duration::from_millis(50));
         }
     }
 }

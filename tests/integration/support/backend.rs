@@ -2,7 +2,7 @@
 //! on its own and strictly: what it finds odd fails the test that looks.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -251,4 +251,36 @@ fn read_line(reader: &mut impl BufRead) -> Result<Option<String>, String> {
     String::from_utf8(text.to_vec())
         .map(Some)
         .map_err(|_| format!("bytes outside ASCII: {}", line.escape_ascii()))
+}
+
+/// A server whose connections are each handled by `serve`, in a thread of its own: for what no
+/// proper server does.
+pub fn scripted(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = bind(0);
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            stream
+                .set_read_timeout(Some(Duration::from_secs(60)))
+                .unwrap();
+            stream.set_nodelay(true).unwrap();
+            let serve = Arc::clone(&serve);
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+/// Reads the head of a request up to its empty line; `None` where the connection ends first.
+pub fn read_head(stream: &mut impl Read) -> Option<String> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            _ => return None,
+        }
+    }
+    String::from_utf8(head).ok()
 }

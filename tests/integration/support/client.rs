@@ -23,6 +23,17 @@ impl Client {
         Client::try_connect(address).unwrap()
     }
 
+    /// One that waits this long for each piece of an answer.
+    pub fn connect_for(address: SocketAddr, patience: Duration) -> Client {
+        let client = Client::connect(address);
+        client
+            .reader
+            .get_ref()
+            .set_read_timeout(Some(patience))
+            .unwrap();
+        client
+    }
+
     /// `None` where nobody listens.
     pub fn try_connect(address: SocketAddr) -> Option<Client> {
         TcpStream::connect(address).ok().map(Client::over)
