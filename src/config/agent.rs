@@ -278,16 +278,19 @@ pub(super) fn host(text: &str) -> Result<String, String> {
 /// Why it may not.
 pub(super) fn forwardable(text: &str) -> Result<HeaderName, String> {
     let name = headers::settable(text)?;
-    match headers::normalised(text).as_str() {
-        "authorization" | "cookie" | "x-vault-token" => Err(format!(
+    match CREDENTIALS.iter().any(|own| headers::is_same(&name, own)) {
+        true => Err(format!(
             "{name} is a client's credential, which the agent takes away; the signature stands in its place"
         )),
-        _ if headers::overrides_the_request(&name) => Err(format!(
+        false if headers::overrides_the_request(&name) => Err(format!(
             "{name} lets some backends change what was signed; it cannot cross"
         )),
-        _ => Ok(name),
+        false => Ok(name),
     }
 }
+
+/// Headers in which clients of backends send their credentials.
+const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "x-vault-token"];
 
 impl AgentSettings {
     /// Parsers for the command line, with the words of the file.

@@ -1,7 +1,6 @@
 //! What crosses to the backend: a request built anew, from what was verified and what the
 //! gateway knows, and never a copy of the client's with things taken out.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -17,7 +16,7 @@ use super::unsigned::UnsignedRecorded;
 use crate::auth::refusal::Refusal;
 use crate::config::headers::{
     ALLOWED, IDENTITY, MACHINE_KEY, MACHINE_NAME, MACHINE_OWNER, MACHINE_VAULT, REQUEST_ID,
-    normalised, reserved,
+    is_same, reserved,
 };
 use crate::config::{Route, Upstream};
 
@@ -85,25 +84,14 @@ fn crosses(name: &HeaderName, route: &Route) -> bool {
     ALLOWED.contains(name) || route.forward_headers.contains(name)
 }
 
-/// Whether the client tried to name an identity itself, in any case and with `_` for `-`. Such a
-/// header never crosses; this is for the count.
+/// Whether the client tried to name an identity itself, in any spelling that a backend could read as
+/// one ([`is_same`]). Such a header never crosses; this is for the count.
 pub(super) fn names_an_identity(headers: &HeaderMap, identity: &HeaderName) -> bool {
-    headers
-        .keys()
-        .any(|name| is_identity_name(&hyphened(name), identity))
+    headers.keys().any(|name| is_identity_name(name, identity))
 }
 
-pub(super) fn is_identity_name(name: &str, identity: &HeaderName) -> bool {
-    IDENTITY.iter().any(|own| own == name)
-        || (name.len() == identity.as_str().len() && name == hyphened(identity))
-}
-
-/// A header's name as trust in it is judged; most names are that already.
-pub(super) fn hyphened(name: &HeaderName) -> Cow<'_, str> {
-    match name.as_str() {
-        text if text.contains('_') => normalised(text).into(),
-        text => text.into(),
-    }
+pub(super) fn is_identity_name(name: &HeaderName, identity: &HeaderName) -> bool {
+    is_same(name, identity) || IDENTITY.iter().any(|own| is_same(name, own))
 }
 
 /// Builds the request of a machine for the backend.
@@ -198,11 +186,10 @@ fn cookie(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Whether only the gateway sets a header of this name on the way to the upstream, or makes it anew.
 fn is_the_gateways(name: &HeaderName, upstream: &Upstream, identity: &HeaderName) -> bool {
-    let name = hyphened(name);
-    let is_set = |set: &HeaderName| hyphened(set) == name;
-    reserved(&name).is_some()
-        || is_identity_name(&name, identity)
-        || upstream.set_headers.iter().any(|(set, _)| is_set(set))
+    let mut set = upstream.set_headers.iter();
+    reserved(name.as_str()).is_some()
+        || is_identity_name(name, identity)
+        || set.any(|(set, _)| is_same(set, name))
 }
 
 /// What crosses of any request, besides its method and its target.

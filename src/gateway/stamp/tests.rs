@@ -19,6 +19,9 @@ fn a_claimed_identity_is_noticed_in_every_spelling() {
         "x-machine-identity",
         "x_machine_identity",
         "x-machine_identity",
+        "x.machine.identity",
+        "x|machine'identity",
+        "x-machine-assertion",
         "x-machine-name",
         "x_machine_owner",
         "x-machine-vault",
@@ -39,6 +42,7 @@ fn the_default_name_stays_trusted_under_another_configured_one() {
     let other = HeaderName::from_static("x-client-id");
     assert!(names_an_identity(&headers(&["x-machine-identity"]), &other));
     assert!(names_an_identity(&headers(&["x_client_id"]), &other));
+    assert!(names_an_identity(&headers(&["x.client.id"]), &other));
 }
 
 fn upstream() -> Upstream {
