@@ -98,7 +98,7 @@ impl Exchange {
         let room = [head.method.as_str().to_owned()];
         any_method(head.method.as_str(), &room).map_err(|_| Fault::MethodNotAllowed)?;
         let signed = match parse_target(target.as_bytes(), self.query) {
-            Ok(signed) => signed.as_str().to_owned(),
+            Ok(signed) => signed.to_string(),
             Err(Unsignable::Target(why)) => return Err(Fault::BadTarget(why)),
             Err(_) => return Err(Fault::QueryNotAllowed),
         };

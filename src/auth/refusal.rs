@@ -51,6 +51,9 @@ pub enum Refusal {
     MachineExpired,
     /// The signature is good; the policy does not let this machine do this.
     NotPermitted,
+    /// The signature is good; the backend would hand out the gateway's credential below this path, or
+    /// mint another from it.
+    PathClosed(&'static str),
     /// No route matches.
     NoRoute,
     /// Too many failures from this source, or the machine is over its quota.
@@ -131,7 +134,8 @@ impl Refusal {
             | Refusal::Replayed
             | Refusal::MachineDisabled
             | Refusal::MachineExpired
-            | Refusal::NotPermitted => true,
+            | Refusal::NotPermitted
+            | Refusal::PathClosed(_) => true,
             Refusal::BadRequest(_)
             | Refusal::BadTarget(_)
             | Refusal::MethodNotAllowed { .. }
@@ -245,7 +249,7 @@ impl Refusal {
             Refusal::Replayed => Code::Replayed,
             Refusal::MachineDisabled => Code::MachineDisabled,
             Refusal::MachineExpired => Code::MachineExpired,
-            Refusal::NotPermitted => Code::NotPermitted,
+            Refusal::NotPermitted | Refusal::PathClosed(_) => Code::NotPermitted,
             Refusal::NoRoute => Code::NoRoute,
             Refusal::Throttled { .. } => Code::Throttled,
             Refusal::ReplayUnavailable { .. } => Code::ReplayUnavailable,
@@ -297,6 +301,12 @@ impl Refusal {
                 "This machine, or the key it signed with, is outside its period of validity.".into()
             }
             Refusal::NotPermitted => "This machine may not do this.".into(),
+            Refusal::PathClosed(path) => format!(
+                "Paths under {path} are closed to every machine here: the backend could hand out the \
+                 gateway's own credential there. A route whose path (routes[].path) lies under {path} \
+                 opens it."
+            )
+            .into(),
             Refusal::NoRoute => "No route matches this path.".into(),
             Refusal::Throttled { .. } => "Too many requests: wait before trying again.".into(),
             Refusal::ReplayUnavailable { .. } => {
@@ -383,6 +393,7 @@ mod tests {
             Refusal::MachineDisabled,
             Refusal::MachineExpired,
             Refusal::NotPermitted,
+            Refusal::PathClosed("/v1/sys"),
             Refusal::QueryNotAllowed,
         ] {
             assert!(passes(refusal.clone()), "{refusal:?}");
@@ -413,6 +424,7 @@ mod tests {
             Refusal::MalformedHeader(SigningHeader::Nonce, HeaderFault::Repeated),
             Refusal::BodyTooLarge { limit: 1 },
             Refusal::BadSignature,
+            Refusal::PathClosed("/v1/sys"),
         ] {
             let text = refusal.text();
             assert!(

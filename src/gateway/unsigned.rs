@@ -47,7 +47,7 @@ impl Unsigned {
     ) -> Unsigned {
         Unsigned {
             method: method.as_str().to_owned(),
-            target: target.as_str().to_owned(),
+            target: target.to_string(),
             token,
         }
     }

@@ -79,7 +79,7 @@ class BeforeRustyVault(BesideAnApplication):
     def test_hvac_is_told_the_gateways_refusals_in_its_own_terms(self):
         with self.assertRaises(hvac.exceptions.Forbidden) as refused:
             self.client.lookup_token()
-        self.assertIn("may not", str(refused.exception))
+        self.assertIn("closed to every machine", str(refused.exception))
 
     def test_curl_needs_nothing_of_its_own(self):
         self.kv.create_or_update_secret("web/db", {"value": "one"}, method="PUT", mount_point="secret")

@@ -115,7 +115,13 @@ fn the_paths_that_hand_a_credential_out_are_closed_to_a_machines_own_too() {
     let backend = Backend::start();
     let gateway = gateway(&backend, "");
     for path in [CHECK, "/v1/sys/mounts"] {
-        assert_eq!(ask(&gateway, &of_team_a(), path).code(), "not_permitted");
+        let answer = ask(&gateway, &of_team_a(), path);
+        assert_eq!(answer.code(), "not_permitted");
+        let text = String::from_utf8(answer.body).unwrap();
+        let prefix = path.split('/').take(3).collect::<Vec<_>>().join("/");
+        for words in ["closed to every machine", "routes[].path", &prefix] {
+            assert!(text.contains(words), "{words} in {text}");
+        }
     }
     assert!(backend.seen().is_empty());
 }

@@ -55,6 +55,8 @@ def targets():
     good = [
         case("accepted-path-every-class", "unreserved, sub-delims but ;, : and @, encoded bytes", target=every_class),
         case("accepted-path-percent-encoded", "upper-case hex", target="/v1/secret/caf%C3%A9%20%5B1%5D"),
+        case("accepted-path-percent-sub-delims", "clients may encode what need not be",
+             target="/v1/secret/db%40prod%3A1/%28a%29%2B%2C%3D%24%26%21%27%2A%3B"),
         case("accepted-path-colon", "the path may hold the separator", target="/v1/secret/a:b:1752000000"),
         case("accepted-path-trailing-slash", "one slash at the end", target=PATH + "/"),
         case("accepted-path-root", "the shortest target", target="/"),
