@@ -222,7 +222,7 @@ impl Exchange<'_> {
             host: self.server.host.clone(),
             path: path.clone(),
         };
-        injection.is_refused(place, self.forward.clock()).await
+        injection.is_refused(place).await
     }
 }
 
