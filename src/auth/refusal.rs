@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::headers::{HeaderFault, SigningHeader};
+use super::lost_header::LostHeader;
 use super::target::TargetError;
 
 /// Why a request was refused. What a variant carries goes into the text for the client, so it
@@ -16,6 +17,9 @@ pub enum Refusal {
     BadRequest(&'static str),
     /// The request target is outside the grammar.
     BadTarget(TargetError),
+    /// A header that the route does not forward, and without which the request would mean something
+    /// else.
+    HeaderNotForwarded(LostHeader),
     /// The route takes no query.
     QueryNotAllowed,
     /// The method is not one of the route's; `allow` lists those (RFC 9110, section 15.5.6).
@@ -93,6 +97,7 @@ pub enum Refusal {
 pub enum Code {
     BadRequest,
     BadTarget,
+    HeaderNotForwarded,
     QueryNotAllowed,
     MethodNotAllowed,
     HeaderTooLarge,
@@ -126,7 +131,8 @@ impl Refusal {
     /// signs, and has no other credential, has to hear that it may try again, not the backend's 403.
     pub const fn judges_the_caller(&self) -> bool {
         match self {
-            Refusal::QueryNotAllowed
+            Refusal::HeaderNotForwarded(_)
+            | Refusal::QueryNotAllowed
             | Refusal::MissingHeader(_)
             | Refusal::MalformedHeader(..)
             | Refusal::ClockSkew { .. }
@@ -159,9 +165,10 @@ impl Refusal {
 
 impl Code {
     /// Every code, in the order of the enum, so that `Code::ALL[code as usize] == code`.
-    pub const ALL: [Code; 26] = [
+    pub const ALL: [Code; 27] = [
         Code::BadRequest,
         Code::BadTarget,
+        Code::HeaderNotForwarded,
         Code::QueryNotAllowed,
         Code::MethodNotAllowed,
         Code::HeaderTooLarge,
@@ -193,6 +200,7 @@ impl Code {
         match self {
             Code::BadRequest => ("bad_request", 400),
             Code::BadTarget => ("bad_target", 400),
+            Code::HeaderNotForwarded => ("header_not_forwarded", 400),
             Code::QueryNotAllowed => ("query_not_allowed", 400),
             Code::MethodNotAllowed => ("method_not_allowed", 405),
             Code::HeaderTooLarge => ("header_too_large", 431),
@@ -237,6 +245,7 @@ impl Refusal {
         match self {
             Refusal::BadRequest(_) => Code::BadRequest,
             Refusal::BadTarget(_) => Code::BadTarget,
+            Refusal::HeaderNotForwarded(_) => Code::HeaderNotForwarded,
             Refusal::QueryNotAllowed => Code::QueryNotAllowed,
             Refusal::MethodNotAllowed { .. } => Code::MethodNotAllowed,
             Refusal::HeaderTooLarge => Code::HeaderTooLarge,
@@ -269,6 +278,12 @@ impl Refusal {
         match self {
             Refusal::BadRequest(why) => format!("The request is not acceptable: {why}.").into(),
             Refusal::BadTarget(why) => format!("The request target is not acceptable: {why}.").into(),
+            Refusal::HeaderNotForwarded(lost) => format!(
+                "The header {} is not forwarded on this route, and without it the request would mean \
+                 something else: leave it out, or have it listed in the route's forward_headers.",
+                lost.name()
+            )
+            .into(),
             Refusal::QueryNotAllowed => {
                 "This route takes no query: send the path without '?'.".into()
             }
@@ -395,6 +410,7 @@ mod tests {
             Refusal::NotPermitted,
             Refusal::PathClosed("/v1/sys"),
             Refusal::QueryNotAllowed,
+            Refusal::HeaderNotForwarded(LostHeader::of("content-encoding")),
         ] {
             assert!(passes(refusal.clone()), "{refusal:?}");
             assert!((400..404).contains(&refusal.code().status()), "{refusal:?}");
@@ -425,6 +441,7 @@ mod tests {
             Refusal::BodyTooLarge { limit: 1 },
             Refusal::BadSignature,
             Refusal::PathClosed("/v1/sys"),
+            Refusal::HeaderNotForwarded(LostHeader::of("content-encoding")),
         ] {
             let text = refusal.text();
             assert!(

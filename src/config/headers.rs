@@ -7,6 +7,7 @@ use http::header;
 
 use super::mistakes::quoted;
 use crate::auth::headers::SigningHeader;
+pub use crate::auth::headers::is_same;
 
 /// The identity header unless the configuration names another.
 pub const DEFAULT_IDENTITY: HeaderName = HeaderName::from_static("x-machine-identity");
@@ -76,26 +77,10 @@ const OVERRIDES: [&str; 5] = [
     "x-rewrite-url",
 ];
 
-/// Whether two header names are one in the normal form in which trust is judged: without regard to
-/// case, and with every byte that is neither a letter nor a digit read as `-`. Backends that follow
-/// CGI (RFC 3875, section 4.1.18) read `X.Machine.Identity` and `X_Machine_Identity` as
-/// `X-Machine-Identity`. It allocates nothing, and most names differ in length already.
-pub fn is_same(one: impl AsRef<str>, other: impl AsRef<str>) -> bool {
-    same_bytes(one.as_ref().as_bytes(), other.as_ref().as_bytes())
-}
-
-fn same_bytes(one: &[u8], other: &[u8]) -> bool {
-    let folded = |byte: &u8| match byte.is_ascii_alphanumeric() {
-        true => byte.to_ascii_lowercase(),
-        false => b'-',
-    };
-    one.len() == other.len() && one.iter().map(folded).eq(other.iter().map(folded))
-}
-
 /// Whether a name begins, in the normal form, with `prefix`.
 fn begins_with(name: &str, prefix: &str) -> bool {
-    let beginning = name.as_bytes().get(..prefix.len());
-    beginning.is_some_and(|beginning| same_bytes(beginning, prefix.as_bytes()))
+    let beginning = name.get(..prefix.len());
+    beginning.is_some_and(|beginning| is_same(beginning, prefix))
 }
 
 /// Why no client and no setting may supply this header, besides the configured identity and

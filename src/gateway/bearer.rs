@@ -19,22 +19,20 @@ pub(super) enum Bearer<'a> {
 
 impl<'a> Bearer<'a> {
     /// Looks in `Authorization: Bearer` (RFC 6750, section 2.1), in `X-Vault-Token`, and in the
-    /// headers that `is_own` knows: those in which the gateway itself sends a credential; each in
-    /// every spelling ([`is_same`]), since the backend may read it as that, and the record has to name
-    /// what the backend goes by. It fails towards `None`: what is not known to be a credential is none.
+    /// headers that `is_own` knows: those in which the gateway itself sends a credential. It fails
+    /// towards `None`: what is not known to be a credential is none. An alias of such a name is none,
+    /// and does not cross ([`is_alias`]).
     pub(super) fn of(headers: &'a HeaderMap, is_own: impl Fn(&HeaderName) -> bool) -> Bearer<'a> {
         let mut found = Bearer::None;
         for (name, value) in headers {
             let value = value.as_bytes();
-            let token = if is_same(name, AUTHORIZATION) {
-                match bearer_token(value) {
+            let token = match name {
+                &AUTHORIZATION => match bearer_token(value) {
                     None if is_own(&AUTHORIZATION) => value,
                     token => token.unwrap_or_default(),
-                }
-            } else if is_same(name, VAULT_TOKEN) || is_own(name) {
-                value
-            } else {
-                b""
+                },
+                name if *name == VAULT_TOKEN || is_own(name) => value,
+                _ => b"",
             };
             found = match found {
                 _ if token.is_empty() => found,
@@ -53,6 +51,13 @@ impl<'a> Bearer<'a> {
             Bearer::None | Bearer::Several => None,
         }
     }
+}
+
+/// Whether a backend that folds names would find a bearer credential under this one, where the record
+/// names none, or another.
+pub(super) fn is_alias(name: &HeaderName) -> bool {
+    let known = [AUTHORIZATION, VAULT_TOKEN];
+    !known.contains(name) && known.iter().any(|own| is_same(own, name))
 }
 
 /// Whether there is any word of a signature: one of the four headers, in any spelling ([`is_same`]),
@@ -148,10 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_header_in_another_spelling_is_one_too() {
-        assert_found(&[("x.vault.token", "s.1")], Bearer::One(b"s.1"));
-        let list = [("x-vault-token", "s.1"), ("x_vault_token", "s.2")];
-        assert_found(&list, Bearer::Several);
+    fn a_credential_header_in_another_spelling_is_none_and_an_alias() {
+        for name in ["x_vault_token", "x.vault.token"] {
+            assert_found(&[(name, "s.1")], Bearer::None);
+            assert!(is_alias(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in ["x-vault-token", "authorization", "x-vault-request"] {
+            assert!(!is_alias(&HeaderName::from_static(name)), "{name}");
+        }
     }
 
     #[test]

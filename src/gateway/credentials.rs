@@ -100,6 +100,11 @@ impl Credentials {
         self.headers.iter().any(|own| is_same(own, header))
     }
 
+    /// Whether a header of exactly this name is one of the credentials'.
+    pub(super) fn is_own(&self, header: &HeaderName) -> bool {
+        self.headers.contains(header)
+    }
+
     /// Whether a machine that names this credential finds one.
     pub(super) fn has(&self, name: &str) -> bool {
         self.named.contains_key(name)

@@ -87,9 +87,7 @@ impl Exchange<'_> {
         match &self.passage.permit {
             Permit::Signed(recorded) => stamp::request(recorded, crossing, upstream, identity),
             Permit::Open(open) => stamp::open_request(open, crossing),
-            Permit::Unsigned(unsigned) => {
-                stamp::unsigned_request(unsigned, crossing, upstream, identity)
-            }
+            Permit::Unsigned(unsigned) => stamp::unsigned_request(unsigned, crossing, plan),
         }
     }
 
