@@ -25,6 +25,10 @@ pub const MACHINE_ASSERTION: HeaderName = HeaderName::from_static("x-machine-ass
 /// The gateway's name for the request.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// On an answer to a request that passed only because its route observes: the code with which enforcing
+/// would have refused it. An agent reads it, whose clients could not tell.
+pub const OBSERVED: HeaderName = HeaderName::from_static("x-countersign-observed");
+
 /// Headers by which only the gateway says who asks, besides a configured identity header.
 pub const IDENTITY: [HeaderName; 6] = [
     DEFAULT_IDENTITY,
@@ -89,7 +93,10 @@ pub fn reserved(name: &str) -> Option<&'static str> {
     let is = |own: &str| is_same(name, own);
     if SigningHeader::ALL.iter().any(|header| is(header.name())) {
         Some("is one of the four signing headers")
-    } else if IDENTITY.iter().any(|header| is(header.as_str())) || is(REQUEST_ID.as_str()) {
+    } else if IDENTITY.iter().any(|header| is(header.as_str()))
+        || is(REQUEST_ID.as_str())
+        || is(OBSERVED.as_str())
+    {
         Some("is a header that only the gateway writes")
     } else if is("forwarded") || is("x-real-ip") || begins_with(name, "x-forwarded-") {
         Some("tells where a request came from, which only the gateway writes")

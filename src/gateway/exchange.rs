@@ -19,7 +19,9 @@ use super::credentials::Place;
 use super::forward::{Failure, Forward, Passage, Permit};
 use super::pool::Server;
 use super::stamp::{self, Crossing};
+use super::unsigned::Grounds;
 use crate::auth::refusal::Refusal;
+use crate::config::headers::OBSERVED;
 
 /// Pieces of an answer that are passed on at once, where they are there at once: the head and the
 /// body of a small one are.
@@ -179,7 +181,10 @@ impl Exchange<'_> {
         }
         let may_have_body = client.head().method != Method::HEAD && !end;
         match answer::response(head, may_have_body, id, plan) {
-            Ok(None) => Ok(true),
+            Ok(None) => {
+                self.say_if_observed(head).map_err(Failure::sent)?;
+                Ok(true)
+            }
             Ok(Some(unfit)) => {
                 let what = match unfit {
                     Unfit::Framing => "the backend's answer has no certain length",
@@ -190,6 +195,17 @@ impl Exchange<'_> {
             }
             Err(error) => Err(Failure::sent(error)),
         }
+    }
+
+    /// Says that the request passed only because its route observes, and what enforcing would say: a
+    /// client that signs cannot tell otherwise.
+    fn say_if_observed(&self, head: &mut ResponseHeader) -> Result<()> {
+        if let Permit::Unsigned(unsigned) = &self.passage.permit
+            && let Grounds::Observed { code, .. } = unsigned.grounds()
+        {
+            head.insert_header(OBSERVED, code.as_str())?;
+        }
+        Ok(())
     }
 
     /// The answer cannot be passed on.

@@ -52,7 +52,12 @@ fn an_observed_route_forwards_what_it_would_refuse_as_the_client_sent_it() {
     let backend = Backend::start();
     let gateway = gateway(&backend);
     let lines = format!("{TOKEN}X-App: 1\r\nCookie: a=1\r\nCookie: b=2\r\nRange: bytes=0-9\r\n");
-    assert_eq!(get(&gateway, "/observed/a?version=2", &lines).status, 200);
+    let answer = get(&gateway, "/observed/a?version=2", &lines);
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.header("x-countersign-observed"),
+        Some("missing_header")
+    );
     let seen = backend.only();
     assert_eq!(seen.target, "/observed/a?version=2");
     assert_eq!(seen.one("x-vault-token"), "s.ClientsOwnToken");
