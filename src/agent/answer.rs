@@ -98,13 +98,7 @@ impl Fault {
             Fault::ForbiddenOrigin => {
                 "The agent takes no requests from web pages (Origin, Sec-Fetch-Site).".into()
             }
-            Fault::HeaderNotForwarded(lost) => format!(
-                "The header {} is not forwarded by the agent, and without it the request would mean \
-                 something else: leave it out, or start the agent with --forward-header {} \
-                 (forward_headers), and list it in the gateway's route.",
-                lost.name(),
-                lost.name()
-            ),
+            Fault::HeaderNotForwarded(lost) => lost.text("by the agent (--forward-header)"),
             Fault::BadTarget(why) => format!(
                 "The request target cannot be signed, since the gateway would refuse it: {why}."
             ),

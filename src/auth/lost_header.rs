@@ -83,6 +83,15 @@ impl LostHeader {
         self.index() < REFUSED.len()
     }
 
+    /// The sentence for a person at the client's end, whose request was refused for it `here`.
+    pub fn text(self, here: &str) -> String {
+        format!(
+            "The header {} is not forwarded {here}, and without it the request would mean something else: \
+             leave it out, or list it in forward_headers.",
+            self.name()
+        )
+    }
+
     /// Its name as people write it; `other` for those that have none here.
     pub fn name(self) -> &'static str {
         let mut known = REFUSED.iter().chain(&COUNTED);

@@ -17,8 +17,7 @@ pub enum Refusal {
     BadRequest(&'static str),
     /// The request target is outside the grammar.
     BadTarget(TargetError),
-    /// A header that the route does not forward, and without which the request would mean something
-    /// else.
+    /// Without this header, which the route does not forward, the request would mean something else.
     HeaderNotForwarded(LostHeader),
     /// The route takes no query.
     QueryNotAllowed,
@@ -55,8 +54,7 @@ pub enum Refusal {
     MachineExpired,
     /// The signature is good; the policy does not let this machine do this.
     NotPermitted,
-    /// The signature is good; the backend would hand out the gateway's credential below this path, or
-    /// mint another from it.
+    /// The signature is good; below this path the backend would hand out the gateway's credential.
     PathClosed(&'static str),
     /// No route matches.
     NoRoute,
@@ -278,12 +276,7 @@ impl Refusal {
         match self {
             Refusal::BadRequest(why) => format!("The request is not acceptable: {why}.").into(),
             Refusal::BadTarget(why) => format!("The request target is not acceptable: {why}.").into(),
-            Refusal::HeaderNotForwarded(lost) => format!(
-                "The header {} is not forwarded on this route, and without it the request would mean \
-                 something else: leave it out, or have it listed in the route's forward_headers.",
-                lost.name()
-            )
-            .into(),
+            Refusal::HeaderNotForwarded(lost) => lost.text("on this route").into(),
             Refusal::QueryNotAllowed => {
                 "This route takes no query: send the path without '?'.".into()
             }
