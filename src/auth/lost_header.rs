@@ -14,7 +14,7 @@ use super::headers::is_same;
 pub struct LostHeader(u8);
 
 /// Without these a request is refused, as people write them.
-const REFUSED: [&str; 12] = [
+const REFUSED: [&str; 16] = [
     "Content-Encoding",
     "Content-Range",
     "If-Unmodified-Since",
@@ -29,6 +29,12 @@ const REFUSED: [&str; 12] = [
     "Destination",
     "If",
     "Overwrite",
+    // Who the request is carried out as (Kubernetes, GitLab, Elasticsearch) or where (Consul): without
+    // them it has all the rights of the credential, or lands in the default namespace.
+    "ES-Security-Runas-User",
+    "Impersonate-User",
+    "Sudo",
+    "X-Consul-Namespace",
 ];
 
 /// These are counted under their names.
