@@ -117,7 +117,8 @@ impl Verifier {
         Attempt::new(method, target, headers)
             .check_time(now, &WINDOW)?
             .look_up(|id| (self.machine.id.as_str() == id).then(|| Arc::clone(&self.machine)))
-            .verify(BodyHash::of(question.body))?
+            .verify(BodyHash::of(question.body))
+            .map_err(Refusal::from)?
             .check_state(now)
             .map_err(|denied| denied.refusal)?
             .claim(&self.nonces)

@@ -17,6 +17,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
 use super::pool::Lease;
+use crate::auth::lost_header::LostHeader;
 use crate::auth::method::METHODS;
 use crate::auth::target::TargetError;
 
@@ -36,6 +37,8 @@ pub(super) enum Fault {
     ForbiddenOrigin,
     /// The grammar refuses the target; so would the gateway.
     BadTarget(TargetError),
+    /// A header that does not cross, and without which the request would mean something else.
+    HeaderNotForwarded(LostHeader),
     /// A query, where the agent was told that the route takes none.
     QueryNotAllowed,
     /// No method that a route may take.
@@ -67,6 +70,7 @@ impl Fault {
             Fault::ForbiddenHost => (403, "forbidden_host"),
             Fault::ForbiddenOrigin => (403, "forbidden_origin"),
             Fault::BadTarget(_) => (400, "bad_target"),
+            Fault::HeaderNotForwarded(_) => (400, "header_not_forwarded"),
             Fault::QueryNotAllowed => (400, "query_not_allowed"),
             Fault::MethodNotAllowed => (405, "method_not_allowed"),
             Fault::BodyTooLarge(_) => (413, "body_too_large"),
@@ -92,8 +96,9 @@ impl Fault {
                  with its port, or start it with --host NAME."
                 .into(),
             Fault::ForbiddenOrigin => {
-                "The agent takes no requests from web pages (Origin, Sec-Fetch-*).".into()
+                "The agent takes no requests from web pages (Origin, Sec-Fetch-Site).".into()
             }
+            Fault::HeaderNotForwarded(lost) => lost.text("by the agent (--forward-header)"),
             Fault::BadTarget(why) => format!(
                 "The request target cannot be signed, since the gateway would refuse it: {why}."
             ),

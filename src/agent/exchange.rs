@@ -17,6 +17,7 @@ use super::answer::{AnswerBody, Fault, Streaming, alive, broken_off, strip_conne
 use super::body::{self, Held};
 use super::guard::Guard;
 use super::key::Keys;
+use super::notice::{self, Notices, Reach};
 use super::outgoing::{self, Crossing};
 use super::pool::{Lease, NoAnswer, Pool};
 use super::refused::{self, Refused};
@@ -50,6 +51,9 @@ pub(super) struct Exchange {
     pub(super) max_body: u64,
     pub(super) answer_timeout: Duration,
     pub(super) patience: Patience,
+    pub(super) reach: Reach,
+    /// What went wrong and does not show in the client's answer.
+    pub(super) notices: Notices,
 }
 
 /// What is the same at each try.
@@ -88,6 +92,14 @@ impl Exchange {
         })
     }
 
+    /// Makes a connection to the gateway and drops it, so that the log says whether that can be done.
+    pub(super) async fn probe(&self) {
+        let connector = self.pool.connector();
+        if let Err(why) = connector.wire().await {
+            self.reach.lost(self.now(), &connector.gateway, &why);
+        }
+    }
+
     async fn judge(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Fault> {
         let (head, body) = request.into_parts();
         self.guard.admit(&head)?;
@@ -98,17 +110,21 @@ impl Exchange {
         let room = [head.method.as_str().to_owned()];
         any_method(head.method.as_str(), &room).map_err(|_| Fault::MethodNotAllowed)?;
         let signed = match parse_target(target.as_bytes(), self.query) {
-            Ok(signed) => signed.as_str().to_owned(),
+            Ok(signed) => signed.to_string(),
             Err(Unsignable::Target(why)) => return Err(Fault::BadTarget(why)),
             Err(_) => return Err(Fault::QueryNotAllowed),
         };
+        let kept = self.crossing.of(&head.headers)?;
+        if self.query == QueryPolicy::Strip && head.uri.query().is_some() {
+            self.notices.query_dropped(self.now());
+        }
         let body = body::read(body, self.max_body, &self.budget).await?;
         let hash = hash(&body.bytes).await?;
         let outgoing = Outgoing {
             method: head.method,
             sent: format!("{}{signed}", self.pool.connector().gateway.prefix),
             signed,
-            kept: self.crossing.of(&head.headers),
+            kept,
             body,
             hash,
         };
@@ -118,11 +134,11 @@ impl Exchange {
     /// Tries until there is an answer that stands. The share of the body in the budget is held until
     /// the answer has begun: then nothing is sent again.
     async fn deliver(&self, outgoing: &Outgoing) -> Result<Response<AnswerBody>, Fault> {
-        let began = self.clock.now().mono;
+        let began = self.now();
         let mut corrected = false;
         for tries in 1.. {
             let tried = self.try_once(outgoing).await;
-            let spent = self.clock.now().mono.saturating_sub(began);
+            let spent = self.now().saturating_sub(began);
             let pause = |outcome| self.patience.pause(outcome, tries, spent, chance());
             let (pause, why) = match tried {
                 Err(NoAnswerYet::Fault(fault)) => return Err(fault),
@@ -130,7 +146,10 @@ impl Exchange {
                     Some(pause) => (pause, fault.code().to_owned()),
                     None => return Err(fault),
                 },
-                Ok(Answer::Streaming(answer)) => return Ok(answer),
+                Ok(Answer::Streaming(answer)) => {
+                    (self.notices).passed_unsigned(self.now(), &answer, &outgoing.signed);
+                    return Ok(answer);
+                }
                 Ok(Answer::Refused(answer, refused)) if refused.code == "clock_skew" => {
                     // Once: a gateway that is not content with its own time will not be.
                     if corrected || !self.hear(&refused) {
@@ -142,7 +161,7 @@ impl Exchange {
                 Ok(Answer::Refused(answer, refused)) => match pause(Outcome::Refused(&refused)) {
                     Some(pause) => (pause, refused.code),
                     None => {
-                        hint(&refused, outgoing);
+                        notice::refused(&refused.code, &outgoing.signed);
                         return Ok(answer);
                     }
                 },
@@ -168,9 +187,13 @@ impl Exchange {
         let request = self.signed(outgoing)?;
         let head = outgoing.method == Method::HEAD;
         match self.pool.send(request, self.answer_timeout).await {
-            Ok((answer, lease)) => Ok(look(answer, lease, head).await),
+            Ok((answer, lease)) => {
+                self.reach.reached();
+                Ok(look(answer, lease, head).await)
+            }
             Err(NoAnswer::Unsent(why)) => {
-                debug!("no connection: {why}");
+                self.reach
+                    .lost(self.now(), &self.pool.connector().gateway, &why);
                 Err(NoAnswerYet::Unsent(Fault::Unreachable(why.to_string())))
             }
             Err(NoAnswer::BrokenOff(why)) => {
@@ -179,7 +202,10 @@ impl Exchange {
                 );
                 Err(NoAnswerYet::Fault(Fault::BrokenOff))
             }
-            Err(NoAnswer::Late) => Err(NoAnswerYet::Fault(Fault::NoAnswerInTime)),
+            Err(NoAnswer::Late) => {
+                self.notices.late(self.now(), self.answer_timeout);
+                Err(NoAnswerYet::Fault(Fault::NoAnswerInTime))
+            }
         }
     }
 
@@ -212,6 +238,10 @@ impl Exchange {
         .map_err(|_| Fault::BadRequest)
     }
 
+    fn now(&self) -> Duration {
+        self.clock.now().mono
+    }
+
     /// Whether another try is signed by the gateway's time.
     fn hear(&self, refused: &Refused) -> bool {
         let Some(server_time) = refused.server_time else {
@@ -241,20 +271,6 @@ impl Exchange {
                 false
             }
         }
-    }
-}
-
-/// What an operator would look for, said where it happens.
-fn hint(refused: &Refused, outgoing: &Outgoing) {
-    match refused.code.as_str() {
-        "bad_signature" if outgoing.signed.contains('?') => warn!(
-            "the gateway found the signature of a request with a query wrong: is its route \
-             `query: signed`? else start the agent with --query strip"
-        ),
-        "bad_signature" => {
-            warn!("the gateway found a signature wrong; `countersign doctor` says why");
-        }
-        code => debug!(code, "the gateway refused"),
     }
 }
 

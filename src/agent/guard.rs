@@ -46,8 +46,9 @@ impl Guard {
     /// - `Host` has to be there once and be one of the known names. A page whose own name was made to
     ///   resolve to this host (DNS rebinding) is of the same origin to the browser, which then says
     ///   no `Origin`; but it does send the page's name.
-    /// - `Origin` and `Sec-Fetch-*` are sent by browsers alone, and pages cannot leave them out (they
-    ///   are forbidden header names of the Fetch standard). Preflights have them too.
+    /// - `Origin` and `Sec-Fetch-Site` are sent by browsers alone, and pages cannot leave them out (they
+    ///   are forbidden header names of the Fetch standard). Preflights have them too. `Sec-Fetch-Mode`
+    ///   tells nothing: Node's `fetch` sends it with every request.
     pub(super) fn admit(&self, request: &Parts) -> Result<(), Fault> {
         let mut hosts = request.headers.get_all(HOST).iter();
         let host = hosts.next().and_then(|value| value.to_str().ok());
@@ -61,7 +62,7 @@ impl Guard {
         let from_a_page = |name: &http::HeaderName| {
             let name = name.as_str();
             name == ORIGIN.as_str()
-                || name.starts_with("sec-fetch-")
+                || name == "sec-fetch-site"
                 || name.starts_with("access-control-request-")
         };
         match request.headers.keys().any(from_a_page) {
@@ -144,13 +145,25 @@ mod tests {
     }
 
     #[test]
+    fn what_nodes_fetch_adds_is_no_browsers() {
+        let node = [
+            ("host", "localhost:8200"),
+            ("accept", "*/*"),
+            ("accept-language", "*"),
+            ("sec-fetch-mode", "cors"),
+            ("user-agent", "node"),
+        ];
+        assert_eq!(verdict(&tcp(&[]), &node), Ok(()));
+    }
+
+    #[test]
     fn whatever_a_browser_adds_is_refused() {
         for (name, value) in [
             ("origin", "https://evil.example"),
             ("origin", "http://localhost:8200"),
             ("origin", "null"),
             ("sec-fetch-site", "same-origin"),
-            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-site", "none"),
             ("access-control-request-method", "GET"),
         ] {
             let found = verdict(&tcp(&[]), &[("host", "localhost:8200"), (name, value)]);

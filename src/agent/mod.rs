@@ -24,6 +24,7 @@ mod exchange;
 mod guard;
 mod key;
 mod listener;
+mod notice;
 mod outgoing;
 mod pool;
 pub mod refused;
@@ -44,6 +45,7 @@ use exchange::Exchange;
 use guard::Guard;
 use key::Keys;
 use listener::Listener;
+use notice::{Notices, Reach};
 use outgoing::Crossing;
 use pool::Pool;
 use retry::Patience;
@@ -101,6 +103,8 @@ impl Agent {
             max_body: settings.max_body,
             answer_timeout: settings.answer_timeout,
             patience: Patience::new(settings.retry_for),
+            reach: Reach::default(),
+            notices: Notices::default(),
         };
         Ok(Agent {
             listener,
@@ -120,10 +124,9 @@ impl Agent {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let keys = &self.exchange.keys;
         let gateway = &self.exchange.pool.connector().gateway;
-        let scheme = if gateway.tls { "https" } else { "http" };
         info!(
             listen = %self.listener,
-            gateway = %format!("{scheme}://{}{}", gateway.authority, gateway.prefix),
+            %gateway,
             machine = keys.current().id().as_str(),
             "signing"
         );
@@ -135,10 +138,14 @@ impl Agent {
         if !gateway.is_confidential() {
             warn!("the gateway is spoken to in the clear: secrets can be read on the way");
         }
+        // Said at the start, and not only when the first client waits for it.
+        let probing = Arc::clone(&self.exchange);
+        let probe = tokio::spawn(async move { probing.probe().await });
         let (connections, grace) = (self.settings.connections, self.settings.grace);
         self.listener
             .serve(self.exchange, connections, grace, stop)
             .await;
+        probe.abort();
         info!("stopped");
     }
 }

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Full;
 
+use super::answer::Fault;
+use crate::auth::lost_header::LostHeader;
 use crate::config::headers::ALLOWED;
 use crate::signing::Headers;
 
@@ -28,14 +30,24 @@ impl Crossing {
 
     /// The headers of a client's that cross. Reserved names and the signing headers are in no list,
     /// so that a client cannot say who signs.
-    pub(super) fn of(&self, sent: &HeaderMap) -> HeaderMap {
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::HeaderNotForwarded`] for one that does not, and without which the request would mean
+    /// something else.
+    pub(super) fn of(&self, sent: &HeaderMap) -> Result<HeaderMap, Fault> {
         let mut kept = HeaderMap::new();
         for (name, value) in sent {
             if self.0.contains(name) {
                 kept.append(name, value.clone());
+                continue;
+            }
+            let lost = LostHeader::of(name.as_str());
+            if lost.refuses() {
+                return Err(Fault::HeaderNotForwarded(lost));
             }
         }
-        kept
+        Ok(kept)
     }
 }
 
@@ -82,7 +94,7 @@ mod tests {
             let name: HeaderName = name.parse().unwrap();
             headers.append(name, HeaderValue::from_static("x"));
         }
-        let crossed = Crossing::new(more).of(&headers);
+        let crossed = Crossing::new(more).of(&headers).unwrap();
         crossed.keys().map(ToString::to_string).collect()
     }
 
@@ -133,6 +145,23 @@ mod tests {
         ];
         assert_eq!(kept(&sent, &[]).len(), 3);
         assert_eq!(kept(&sent, &[HeaderName::from_static("x-team")]).len(), 4);
+    }
+
+    #[test]
+    fn a_header_that_must_not_be_lost_refuses_the_request_unless_it_is_listed() {
+        for name in [
+            "x-vault-wrap-ttl",
+            "content-encoding",
+            "content.encoding",
+            "x-http-method",
+        ] {
+            let name = HeaderName::from_static(name);
+            let sent = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("a"))]);
+            let lost = LostHeader::of(name.as_str());
+            let refused = Crossing::new(&[]).of(&sent);
+            assert_eq!(refused, Err(Fault::HeaderNotForwarded(lost)), "{name}");
+            assert_eq!(Crossing::new(&[name]).of(&sent), Ok(sent));
+        }
     }
 
     #[test]

@@ -47,4 +47,4 @@ pub use record::{
 };
 pub use sink::{Bounds, Sink};
 pub use token_hash::{TokenHash, TokenNames};
-pub use untrusted::{Capped, ClaimedMachine, ClaimedNonce, Method, PathOnly};
+pub use untrusted::{Capped, ClaimedMachine, ClaimedNonce, DroppedHeaders, Method, PathOnly};

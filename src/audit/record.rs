@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::line::encode;
 use super::token_hash::TokenHash;
-use super::untrusted::{ClaimedMachine, ClaimedNonce, Method, PathOnly};
+use super::untrusted::{ClaimedMachine, ClaimedNonce, DroppedHeaders, Method, PathOnly};
 use crate::auth::identity::{Machine, MachineId, PublicKey};
 use crate::auth::refusal::Code;
 
@@ -29,6 +29,8 @@ pub struct Request<'a> {
     pub query: Option<Query>,
     /// The route it matched.
     pub route: Option<&'a str>,
+    /// The client's headers that do not cross, or the one that it is refused for.
+    pub dropped: DroppedHeaders<'a>,
 }
 
 /// What is done with the query of a request.
@@ -66,6 +68,8 @@ pub struct Signed<'a> {
 pub struct Claim<'a> {
     /// `X-Machine-Id` as sent.
     pub machine: Option<ClaimedMachine<'a>>,
+    /// Whether the registry knows it, where the signature was found wrong.
+    pub machine_known: Option<bool>,
     /// `X-Timestamp`, if it keeps its grammar.
     pub timestamp: Option<u64>,
     /// `X-Nonce` as sent.

@@ -180,6 +180,7 @@ pub(super) fn request(id: &str) -> Request<'_> {
         path: PathOnly::of(b"/v1/secret/a?version=2"),
         query: None,
         route: Some("/v1"),
+        dropped: DroppedHeaders::default(),
     }
 }
 

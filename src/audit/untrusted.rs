@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use super::line::{Value, escaped, quoted};
+use http::HeaderName;
+
+use super::line::{List, Value, escaped, quoted};
 
 /// The method as sent, at most 32 bytes of it: the longest registered one has 17.
 pub type Method<'a> = Capped<'a, 32>;
@@ -57,6 +59,31 @@ impl<const MAX: usize> Value for Capped<'_, MAX> {
             escaped(out, self.bytes);
             escaped(out, self.ellipsis().as_bytes());
         });
+    }
+}
+
+/// Names of headers that a client sent and that did not cross: at most 64 bytes of each, and never a
+/// value. How many there are is bounded by whoever makes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DroppedHeaders<'a> {
+    /// The names.
+    pub names: &'a [HeaderName],
+    /// There were more, for which one U+2026 (an ellipsis) stands.
+    pub and_more: bool,
+}
+
+impl DroppedHeaders<'_> {
+    /// `None` where there are none, and so nothing to write.
+    pub(super) fn if_any(self) -> Option<Self> {
+        (!self.names.is_empty()).then_some(self)
+    }
+}
+
+impl Value for DroppedHeaders<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        let names = self.names.iter().map(|name| name.as_str().as_bytes());
+        let more = self.and_more.then_some("\u{2026}".as_bytes());
+        List(names.chain(more).map(Capped::<64>::of)).write(out);
     }
 }
 

@@ -115,6 +115,7 @@ struct Decision<'a> {
     code: Option<&'static str>,
     machine: Option<KnownMachine<'a>>,
     claimed_machine: Option<ClaimedMachine<'a>>,
+    machine_known: Option<bool>,
     token_hash: Option<TokenHash>,
     signed_path: Option<&'a str>,
     timestamp: Option<u64>,
@@ -132,6 +133,7 @@ impl<'a> Decision<'a> {
             code: None,
             machine: None,
             claimed_machine: None,
+            machine_known: None,
             token_hash: None,
             signed_path: None,
             timestamp: None,
@@ -159,6 +161,7 @@ impl<'a> Decision<'a> {
 
     fn claim(&mut self, claim: &Claim<'a>) {
         self.claimed_machine = claim.machine;
+        self.machine_known = claim.machine_known;
         self.timestamp = claim.timestamp;
         self.nonce = claim.nonce;
         self.body = claim.body;
@@ -173,6 +176,7 @@ impl<'a> Decision<'a> {
         line.optional("code", self.code);
         line.optional("machine", self.machine.as_ref());
         line.optional("claimed_machine", self.claimed_machine);
+        line.optional("machine_known", self.machine_known);
         line.optional("token_hash", self.token_hash);
         line.optional("client_ip", request.client_ip);
         line.optional("peer_ip", request.peer_ip);
@@ -181,6 +185,7 @@ impl<'a> Decision<'a> {
         line.optional("signed_path", self.signed_path);
         line.optional("query", request.query.map(Query::as_str));
         line.optional("route", request.route);
+        line.optional("dropped_headers", request.dropped.if_any());
         line.optional("timestamp", self.timestamp);
         line.optional("nonce", self.nonce);
         line.optional("body_sha256", self.body.map(|body| Hex(body.sha256)));

@@ -47,6 +47,22 @@ pub struct Signed {
     signature: Signature,
 }
 
+/// A request whose signature no key of the machine made that it names, or that names none. Only the
+/// record tells the two apart: from outside they are alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unproved {
+    /// Whether the machine is in the registry.
+    pub machine_known: bool,
+    /// What the signature should have covered.
+    pub body: BodyHash,
+}
+
+impl From<Unproved> for Refusal {
+    fn from(_: Unproved) -> Refusal {
+        Refusal::BadSignature
+    }
+}
+
 /// A signed request of a machine that may act now.
 #[derive(Debug)]
 pub struct Verified(Signed);
@@ -121,21 +137,25 @@ impl Attributed {
     ///
     /// # Errors
     ///
-    /// [`Refusal::BadSignature`], alike for an unknown machine and for a known one whose keys all
-    /// refuse. The work is the same for an unknown machine and for one with a single key; each
+    /// [`Unproved`], which is [`Refusal::BadSignature`] alike for an unknown machine and for a known one
+    /// whose keys all refuse. The work is the same for an unknown machine and for one with a single key; each
     /// further key of a machine is one check more.
-    pub fn verify(self, body: BodyHash) -> Result<Signed, Refusal> {
+    pub fn verify(self, body: BodyHash) -> Result<Signed, Unproved> {
+        let unproved = Unproved {
+            machine_known: self.machine.is_some(),
+            body,
+        };
         let message = self.message.with_body(body);
         let Some(machine) = self.machine else {
             // Refused whatever the check says; `black_box` keeps it from being optimised away.
             std::hint::black_box(self.signature.verifies(stand_in_key(), &message));
-            return Err(Refusal::BadSignature);
+            return Err(unproved);
         };
         let key = machine
             .keys
             .iter()
             .position(|key| self.signature.verifies(&key.public, &message))
-            .ok_or(Refusal::BadSignature)?;
+            .ok_or(unproved)?;
         Ok(Signed {
             machine,
             key,

@@ -45,11 +45,13 @@ impl Unhashed {
         timestamp: Timestamp,
         nonce: Nonce<'_>,
     ) -> Unhashed {
-        let (method, target, nonce) = (method.as_str(), target.as_str(), nonce.as_str());
-        let mut text = String::with_capacity(method.len() + target.len() + nonce.len() + 80);
+        let (method, [path, query], nonce) = (method.as_str(), target.parts(), nonce.as_str());
+        let target_len = path.len() + query.len();
+        let mut text = String::with_capacity(method.len() + target_len + nonce.len() + 80);
         text.push_str(method);
         text.push(':');
-        text.push_str(target);
+        text.push_str(path);
+        text.push_str(query);
         text.push(':');
         // Writing to a String does not fail.
         let _ = write!(text, "{}", timestamp.unix_seconds());
@@ -59,7 +61,7 @@ impl Unhashed {
         Unhashed {
             text,
             method_len: method.len(),
-            target_len: target.len(),
+            target_len,
             timestamp,
             nonce_len: nonce.len(),
         }

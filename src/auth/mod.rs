@@ -5,6 +5,7 @@
 //!
 //! - [`target`] and [`method`]: what may be asked for, in one spelling;
 //! - [`headers`]: the four signing headers;
+//! - [`lost_header`]: other headers that may not be lost in silence;
 //! - [`message`]: what a machine signs;
 //! - [`identity`]: machines and their keys, and the [`validity`] of those;
 //! - [`signature`]: the check itself;
@@ -16,6 +17,7 @@
 pub mod decision;
 pub mod headers;
 pub mod identity;
+pub mod lost_header;
 pub mod message;
 pub mod method;
 pub mod policy;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::headers::{HeaderFault, SigningHeader};
+use super::lost_header::LostHeader;
 use super::target::TargetError;
 
 /// Why a request was refused. What a variant carries goes into the text for the client, so it
@@ -16,6 +17,8 @@ pub enum Refusal {
     BadRequest(&'static str),
     /// The request target is outside the grammar.
     BadTarget(TargetError),
+    /// Without this header, which the route does not forward, the request would mean something else.
+    HeaderNotForwarded(LostHeader),
     /// The route takes no query.
     QueryNotAllowed,
     /// The method is not one of the route's; `allow` lists those (RFC 9110, section 15.5.6).
@@ -51,6 +54,8 @@ pub enum Refusal {
     MachineExpired,
     /// The signature is good; the policy does not let this machine do this.
     NotPermitted,
+    /// The signature is good; below this path the backend would hand out the gateway's credential.
+    PathClosed(&'static str),
     /// No route matches.
     NoRoute,
     /// Too many failures from this source, or the machine is over its quota.
@@ -90,6 +95,7 @@ pub enum Refusal {
 pub enum Code {
     BadRequest,
     BadTarget,
+    HeaderNotForwarded,
     QueryNotAllowed,
     MethodNotAllowed,
     HeaderTooLarge,
@@ -123,7 +129,8 @@ impl Refusal {
     /// signs, and has no other credential, has to hear that it may try again, not the backend's 403.
     pub const fn judges_the_caller(&self) -> bool {
         match self {
-            Refusal::QueryNotAllowed
+            Refusal::HeaderNotForwarded(_)
+            | Refusal::QueryNotAllowed
             | Refusal::MissingHeader(_)
             | Refusal::MalformedHeader(..)
             | Refusal::ClockSkew { .. }
@@ -131,7 +138,8 @@ impl Refusal {
             | Refusal::Replayed
             | Refusal::MachineDisabled
             | Refusal::MachineExpired
-            | Refusal::NotPermitted => true,
+            | Refusal::NotPermitted
+            | Refusal::PathClosed(_) => true,
             Refusal::BadRequest(_)
             | Refusal::BadTarget(_)
             | Refusal::MethodNotAllowed { .. }
@@ -155,9 +163,10 @@ impl Refusal {
 
 impl Code {
     /// Every code, in the order of the enum, so that `Code::ALL[code as usize] == code`.
-    pub const ALL: [Code; 26] = [
+    pub const ALL: [Code; 27] = [
         Code::BadRequest,
         Code::BadTarget,
+        Code::HeaderNotForwarded,
         Code::QueryNotAllowed,
         Code::MethodNotAllowed,
         Code::HeaderTooLarge,
@@ -189,6 +198,7 @@ impl Code {
         match self {
             Code::BadRequest => ("bad_request", 400),
             Code::BadTarget => ("bad_target", 400),
+            Code::HeaderNotForwarded => ("header_not_forwarded", 400),
             Code::QueryNotAllowed => ("query_not_allowed", 400),
             Code::MethodNotAllowed => ("method_not_allowed", 405),
             Code::HeaderTooLarge => ("header_too_large", 431),
@@ -233,6 +243,7 @@ impl Refusal {
         match self {
             Refusal::BadRequest(_) => Code::BadRequest,
             Refusal::BadTarget(_) => Code::BadTarget,
+            Refusal::HeaderNotForwarded(_) => Code::HeaderNotForwarded,
             Refusal::QueryNotAllowed => Code::QueryNotAllowed,
             Refusal::MethodNotAllowed { .. } => Code::MethodNotAllowed,
             Refusal::HeaderTooLarge => Code::HeaderTooLarge,
@@ -245,7 +256,7 @@ impl Refusal {
             Refusal::Replayed => Code::Replayed,
             Refusal::MachineDisabled => Code::MachineDisabled,
             Refusal::MachineExpired => Code::MachineExpired,
-            Refusal::NotPermitted => Code::NotPermitted,
+            Refusal::NotPermitted | Refusal::PathClosed(_) => Code::NotPermitted,
             Refusal::NoRoute => Code::NoRoute,
             Refusal::Throttled { .. } => Code::Throttled,
             Refusal::ReplayUnavailable { .. } => Code::ReplayUnavailable,
@@ -265,6 +276,7 @@ impl Refusal {
         match self {
             Refusal::BadRequest(why) => format!("The request is not acceptable: {why}.").into(),
             Refusal::BadTarget(why) => format!("The request target is not acceptable: {why}.").into(),
+            Refusal::HeaderNotForwarded(lost) => lost.text("on this route").into(),
             Refusal::QueryNotAllowed => {
                 "This route takes no query: send the path without '?'.".into()
             }
@@ -297,6 +309,12 @@ impl Refusal {
                 "This machine, or the key it signed with, is outside its period of validity.".into()
             }
             Refusal::NotPermitted => "This machine may not do this.".into(),
+            Refusal::PathClosed(path) => format!(
+                "Paths under {path} are closed to every machine here: the backend could hand out the \
+                 gateway's own credential there. A route whose path (routes[].path) lies under {path} \
+                 opens it."
+            )
+            .into(),
             Refusal::NoRoute => "No route matches this path.".into(),
             Refusal::Throttled { .. } => "Too many requests: wait before trying again.".into(),
             Refusal::ReplayUnavailable { .. } => {
@@ -383,7 +401,9 @@ mod tests {
             Refusal::MachineDisabled,
             Refusal::MachineExpired,
             Refusal::NotPermitted,
+            Refusal::PathClosed("/v1/sys"),
             Refusal::QueryNotAllowed,
+            Refusal::HeaderNotForwarded(LostHeader::of("content-encoding")),
         ] {
             assert!(passes(refusal.clone()), "{refusal:?}");
             assert!((400..404).contains(&refusal.code().status()), "{refusal:?}");
@@ -413,6 +433,8 @@ mod tests {
             Refusal::MalformedHeader(SigningHeader::Nonce, HeaderFault::Repeated),
             Refusal::BodyTooLarge { limit: 1 },
             Refusal::BadSignature,
+            Refusal::PathClosed("/v1/sys"),
+            Refusal::HeaderNotForwarded(LostHeader::of("content-encoding")),
         ] {
             let text = refusal.text();
             assert!(

@@ -13,8 +13,9 @@ use super::refusal::Refusal;
 /// it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
-    text: &'a str,
-    path_len: usize,
+    path: &'a str,
+    /// From the first `?` on; empty where there is none.
+    query: &'a str,
 }
 
 /// What a route does with the part of a target behind `?`.
@@ -53,7 +54,9 @@ impl fmt::Display for QueryPolicy {
 /// The part of a target that the signature covers, and that alone crosses to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignedTarget<'a> {
-    text: &'a str,
+    path: &'a str,
+    /// With its `?`, where the signature covers it; else empty.
+    query: &'a str,
     query_stripped: bool,
 }
 
@@ -82,7 +85,9 @@ pub enum TargetError {
     #[error("percent-encoding in a path must use upper-case digits")]
     LowerCasePercent,
     /// `%41` for `A` in a path: a second spelling.
-    #[error("it percent-encodes a character that needs no encoding")]
+    #[error(
+        "it percent-encodes a character that needs no encoding (a letter, a digit, or one of - . _ ~)"
+    )]
     NeedlessPercent,
     /// `%2F`, `%5C`, `%3F`, or an encoded control character in a path.
     #[error("it percent-encodes a slash, a backslash, a question mark or a control character")]
@@ -114,32 +119,28 @@ impl<'a> Target<'a> {
         }
         // Every byte has been found to be ASCII; this cannot fail, and would refuse if it did.
         let text = std::str::from_utf8(raw).map_err(|_| TargetError::ForbiddenByte)?;
-        Ok(Target { text, path_len })
-    }
-
-    /// The target as sent.
-    pub fn as_str(&self) -> &'a str {
-        self.text
+        let (path, query) = text.split_at(path_len);
+        Ok(Target { path, query })
     }
 
     /// The path, without the query.
     pub fn path(&self) -> &'a str {
-        &self.text[..self.path_len]
+        self.path
     }
 
     /// What follows the first `?`; `Some("")` where nothing follows it.
     pub fn query(&self) -> Option<&'a str> {
-        self.text.get(self.path_len + 1..)
+        self.query.get(1..)
     }
 
-    /// What is left of it behind `prefix`, which has no slash at its end, on whole segments; `None`
-    /// where that is not a target. A part of an accepted target keeps the grammar.
+    /// What is left of it [`behind`] `prefix`, and `/` where nothing is; `None` where its path does
+    /// not begin with that. A part of an accepted target keeps the grammar.
     pub fn behind(self, prefix: &str) -> Option<Target<'a>> {
-        let text = self.text.strip_prefix(prefix)?;
-        text.starts_with('/').then(|| Target {
-            text,
-            path_len: self.path_len - prefix.len(),
-        })
+        let path = match behind(self.path, prefix)? {
+            "" => "/",
+            rest => rest,
+        };
+        Some(Target { path, ..self })
     }
 
     /// The part that the signature has to cover under a route's policy.
@@ -150,27 +151,91 @@ impl<'a> Target<'a> {
     /// [`QueryPolicy::Reject`].
     pub fn under(self, policy: QueryPolicy) -> Result<SignedTarget<'a>, Refusal> {
         let has_query = self.query().is_some();
-        let (text, query_stripped) = match policy {
+        let (query, query_stripped) = match policy {
             QueryPolicy::Reject if has_query => return Err(Refusal::QueryNotAllowed),
-            QueryPolicy::Reject | QueryPolicy::Strip => (self.path(), has_query),
-            QueryPolicy::Signed => (self.text, false),
+            QueryPolicy::Reject | QueryPolicy::Strip => ("", has_query),
+            QueryPolicy::Signed => (self.query, false),
         };
         Ok(SignedTarget {
-            text,
+            path: self.path,
+            query,
             query_stripped,
         })
     }
 }
 
+/// As it was sent, less what [`Target::behind`] took off.
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.path)?;
+        f.write_str(self.query)
+    }
+}
+
 impl<'a> SignedTarget<'a> {
-    /// The bytes that are signed and forwarded.
-    pub fn as_str(&self) -> &'a str {
-        self.text
+    /// The bytes that are signed and forwarded, in two parts: the path, and the query with its `?`
+    /// or nothing.
+    pub fn parts(&self) -> [&'a str; 2] {
+        [self.path, self.query]
     }
 
     /// Whether a query was sent and is left behind.
     pub fn query_stripped(&self) -> bool {
         self.query_stripped
+    }
+}
+
+/// The bytes that are signed and forwarded.
+impl fmt::Display for SignedTarget<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.path)?;
+        f.write_str(self.query)
+    }
+}
+
+/// Whether two paths, or segments of them, are one to a server that decodes them. Clients differ in
+/// which of `! $ & ' ( ) * + , ; = : @` they percent-encode; no other byte of an accepted path has
+/// two spellings.
+pub fn is_same(one: &str, other: &str) -> bool {
+    one == other || Decoded(one.as_bytes()).eq(Decoded(other.as_bytes()))
+}
+
+/// What is left of a path behind `prefix`, which has no slash at its end: nothing, or what begins
+/// with a slash. `None` where the path does not begin with it, on whole segments. They are compared
+/// as [`is_same`] does; what is left is as it was sent.
+pub fn behind<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    let rest = match path.strip_prefix(prefix) {
+        Some(rest) => rest,
+        // Nearly every path that gets here belongs to another prefix, and holds no escape.
+        None if !path.contains('%') && !prefix.contains('%') => return None,
+        None => {
+            let mut found = Decoded(path.as_bytes());
+            if !Decoded(prefix.as_bytes()).all(|byte| found.next() == Some(byte)) {
+                return None;
+            }
+            path.get(path.len() - found.0.len()..)?
+        }
+    };
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+/// The bytes of a path, with the escapes undone that [`is_same`] does not distinguish.
+struct Decoded<'a>(&'a [u8]);
+
+impl Iterator for Decoded<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        let (&byte, rest) = self.0.split_first()?;
+        if let (b'%', [high, low, tail @ ..]) = (byte, rest)
+            && let (Some(high), Some(low)) = (hex_value(*high), hex_value(*low))
+            && is_optionally_encoded(high << 4 | low)
+        {
+            self.0 = tail;
+            return Some(high << 4 | low);
+        }
+        self.0 = rest;
+        Some(byte)
     }
 }
 
@@ -217,7 +282,7 @@ fn check_encoded(high: u8, low: u8) -> Result<(), TargetError> {
     }
     match h << 4 | l {
         b'/' | b'\\' | b'?' | 0x00..=0x1f | 0x7f => Err(TargetError::ForbiddenPercent),
-        byte if is_segment_byte(byte) => Err(TargetError::NeedlessPercent),
+        byte if is_unreserved(byte) => Err(TargetError::NeedlessPercent),
         _ => Ok(()),
     }
 }
@@ -243,13 +308,21 @@ fn check_query(query: &[u8]) -> Result<(), TargetError> {
 
 /// `pchar` of RFC 3986 without `;` and without percent-encoding.
 const fn is_segment_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.' | b'_' | b'~' // unreserved
-            | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' // sub-delims
-            | b':' | b'@'
-        )
+    is_unreserved(byte) || (is_optionally_encoded(byte) && byte != b';')
+}
+
+/// RFC 3986, section 2.3.
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// `sub-delims` of RFC 3986, `:` and `@`: what `pchar` lets stand raw, and what `encodeURIComponent`,
+/// Go's `url.PathEscape` and Python's `quote` encode, each a choice of its own.
+const fn is_optionally_encoded(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@'
+    )
 }
 
 const fn hex_value(digit: u8) -> Option<u8> {
@@ -282,9 +355,51 @@ mod tests {
         assert_eq!(behind("/a/b?x=1", "/a"), Some(("/b", Some("x=1"))));
         assert_eq!(behind("/a/b", ""), Some(("/a/b", None)));
         assert_eq!(behind("/a/", "/a"), Some(("/", None)));
-        for (raw, prefix) in [("/a", "/a"), ("/a?x", "/a"), ("/ab", "/a"), ("/b/a", "/a")] {
-            assert_eq!(behind(raw, prefix), None, "{raw}");
+        for (raw, prefix) in [
+            ("/ab", "/a"),
+            ("/b/a", "/a"),
+            ("/a%40/b", "/a"),
+            ("/%61/b", "/a"),
+        ] {
+            assert_eq!(super::behind(raw, prefix), None, "{raw}");
         }
+    }
+
+    #[test]
+    fn the_prefix_itself_leaves_the_root() {
+        for (raw, left) in [("/edge", "/"), ("/edge?", "/?"), ("/edge?a=/b", "/?a=/b")] {
+            let target = Target::parse(raw.as_bytes()).unwrap();
+            let rest = target.behind("/edge").unwrap();
+            assert_eq!(rest, Target::parse(left.as_bytes()).unwrap(), "{raw}");
+            let signed = rest.under(QueryPolicy::Signed).unwrap();
+            assert_eq!(signed.to_string(), left, "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_found_in_either_spelling_and_the_rest_is_left_as_sent() {
+        for (path, prefix, left) in [
+            ("/team%40a/x%40y", "/team@a", Some("/x%40y")),
+            ("/team@a/x", "/team%40a", Some("/x")),
+            ("/kv%282%29", "/kv(2)", Some("")),
+            ("/kv%282%29%20", "/kv(2)", None),
+            ("/kv%20", "/kv ", None),
+            ("/kv%25", "/kv%", None),
+            ("/kv", "/kv%40", None),
+        ] {
+            assert_eq!(super::behind(path, prefix), left, "{path} {prefix}");
+        }
+    }
+
+    #[test]
+    fn only_the_escapes_that_a_client_may_leave_out_make_no_difference() {
+        for byte in 0x20..0x7f_u8 {
+            let (raw, encoded) = (format!("/a{}", char::from(byte)), format!("/a%{byte:02X}"));
+            let is_one = is_same(&raw, &encoded);
+            assert_eq!(is_one, b"!$&'()*+,;=:@".contains(&byte), "{raw}");
+            assert_eq!(is_one, is_same(&encoded, &raw), "{raw}");
+        }
+        assert!(is_same("/%40%28", "/@%28") && !is_same("/%2540", "/%40"));
     }
 
     proptest! {
@@ -310,9 +425,26 @@ mod tests {
             "/%25",
             "/%3B",
             "/:@!$&'()*+,=-._~",
+            "/db%40prod%3A1",
+            "/%21%24%26%27%28%29%2A%2B%2C%3D",
         ] {
             let target = Target::parse(raw.as_bytes()).unwrap();
-            assert_eq!((target.as_str(), target.query()), (raw, None));
+            assert_eq!((target.to_string().as_str(), target.query()), (raw, None));
+        }
+    }
+
+    #[test]
+    fn every_byte_may_be_encoded_but_those_with_one_spelling_or_another_meaning() {
+        for byte in 0..=u8::MAX {
+            let parsed = Target::parse(format!("/a%{byte:02X}").as_bytes()).map(drop);
+            let expected = match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    Err(TargetError::NeedlessPercent)
+                }
+                b'/' | b'\\' | b'?' | 0..0x20 | 0x7f => Err(TargetError::ForbiddenPercent),
+                _ => Ok(()),
+            };
+            assert_eq!(parsed, expected, "{byte:#x}");
         }
     }
 
@@ -331,7 +463,10 @@ mod tests {
             Err(Refusal::QueryNotAllowed)
         );
         assert!(target.under(QueryPolicy::Strip).unwrap().query_stripped());
-        assert_eq!(target.under(QueryPolicy::Signed).unwrap().as_str(), "/a?");
+        assert_eq!(
+            target.under(QueryPolicy::Signed).unwrap().parts(),
+            ["/a", "?"]
+        );
     }
 
     #[test]
@@ -395,11 +530,22 @@ mod tests {
 
     proptest! {
         #[test]
+        fn paths_are_one_if_and_only_if_they_decode_to_one(
+            one in "/(a|@|\\(|%40|%28|%20|%25|/b){0,4}", other in "/(a|@|\\(|%40|%28|%20|%25|/b){0,4}"
+        ) {
+            let same = percent_decode(&one) == percent_decode(&other);
+            prop_assert_eq!(is_same(&one, &other), same);
+            let lies_behind = percent_decode(&one).strip_prefix(&percent_decode(&other)[..])
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
+            prop_assert_eq!(super::behind(&one, &other).is_some(), lies_behind);
+        }
+
+        #[test]
         fn what_parses_prints_back_byte_for_byte(raw in proptest::collection::vec(any::<u8>(), 0..40)) {
             let mut raw = raw;
             raw.insert(0, b'/');
             if let Ok(target) = Target::parse(&raw) {
-                prop_assert_eq!(target.as_str().as_bytes(), &raw[..]);
+                prop_assert_eq!(target.to_string().into_bytes(), raw.clone());
                 let rebuilt = match target.query() {
                     Some(query) => format!("{}?{query}", target.path()),
                     None => target.path().to_owned(),
@@ -409,7 +555,7 @@ mod tests {
         }
 
         #[test]
-        fn an_accepted_path_has_one_reading_for_a_server_that_decodes_it(raw in "/[%./a-cA-F0-9?;]{0,24}") {
+        fn an_accepted_path_has_one_reading_for_a_server_that_decodes_it(raw in "/(%[0-9A-F]{2}|[%./a-cA-F0-9?;]){0,24}") {
             if let Ok(target) = Target::parse(raw.as_bytes()) {
                 let decoded = percent_decode(target.path());
                 prop_assert_eq!(

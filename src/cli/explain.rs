@@ -130,7 +130,7 @@ fn as_text(question: &Question<'_>, explanation: &Explanation) -> String {
     let mut rows = vec![("verdict", verdict(&explanation.verdict))];
     rows.push(("at", instant::to_text(question.at)));
     match &explanation.route {
-        None => rows.push(("route", "none takes it".into())),
+        None => rows.push(("route", explanation.no_route.unwrap_or("none").into())),
         Some(route) => {
             rows.push(("route", format!("{} -> {}", route.path, route.upstream)));
             rows.push(("mode", gate(route.gate).into()));
@@ -154,6 +154,9 @@ fn as_text(question: &Question<'_>, explanation: &Explanation) -> String {
             let rate = machine.per_minute;
             rows.extend(rate.map(|rate| ("rate", format!("{rate} a minute, not counted here"))));
         }
+    }
+    if let Some(why) = explanation.no_policy {
+        rows.push(("policy", format!("not asked: {why}")));
     }
     if let Some(policy) = &explanation.policy {
         let rule = match &policy.rule {

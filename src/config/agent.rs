@@ -196,9 +196,17 @@ fn settings(mut root: Table<'_>, base: &Path) -> Option<AgentSettings> {
         .place("ca")
         .and_then(|place| operation::file(&place, base));
     it.query = root.value("query", it.query, one_of(&words, &[]));
-    it.forward_headers = (root.items("forward_headers").iter())
-        .filter_map(|item| item.parse(forwardable))
-        .collect();
+    for item in root.items("forward_headers") {
+        let Some(name) = item.parse(forwardable) else {
+            continue;
+        };
+        if headers::overrides_the_request(&name) {
+            item.warning(format!(
+                "{name} is not signed, and lets whoever sends it change the method or path that is"
+            ));
+        }
+        it.forward_headers.push(name);
+    }
     it.connections = root.value("connections", it.connections, whole(1..=100_000));
     it.max_body = root.value("max_body", it.max_body, size(1..=32 << 20));
     it.body_budget = root.value("body_budget", it.body_budget, size(1..=1 << 31));
@@ -278,16 +286,16 @@ pub(super) fn host(text: &str) -> Result<String, String> {
 /// Why it may not.
 pub(super) fn forwardable(text: &str) -> Result<HeaderName, String> {
     let name = headers::settable(text)?;
-    match headers::normalised(text).as_str() {
-        "authorization" | "cookie" | "x-vault-token" => Err(format!(
+    match CREDENTIALS.iter().any(|own| headers::is_same(&name, own)) {
+        true => Err(format!(
             "{name} is a client's credential, which the agent takes away; the signature stands in its place"
         )),
-        _ if headers::overrides_the_request(&name) => Err(format!(
-            "{name} lets some backends change what was signed; it cannot cross"
-        )),
-        _ => Ok(name),
+        false => Ok(name),
     }
 }
+
+/// Headers in which clients of backends send their credentials.
+const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "x-vault-token"];
 
 impl AgentSettings {
     /// Parsers for the command line, with the words of the file.
@@ -343,6 +351,14 @@ mod tests {
         ] {
             assert!(text.contains(key), "{key} in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_header_that_overrides_the_request_is_forwarded_with_a_warning() {
+        let text = format!("{GOOD}forward_headers: [X-HTTP-Method-Override]\n");
+        let (settings, warnings) = AgentSettings::read(&text, Path::new("/a.yaml")).unwrap();
+        assert_eq!(settings.forward_headers, ["x-http-method-override"]);
+        assert_eq!(warnings[0].key, "forward_headers[0]");
     }
 
     #[test]

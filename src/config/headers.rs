@@ -1,7 +1,5 @@
 //! Which header names the configuration may use for what, and which belong to the gateway.
 
-use std::borrow::Cow;
-
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue};
 
@@ -9,6 +7,7 @@ use http::header;
 
 use super::mistakes::quoted;
 use crate::auth::headers::SigningHeader;
+pub use crate::auth::headers::is_same;
 
 /// The identity header unless the configuration names another.
 pub const DEFAULT_IDENTITY: HeaderName = HeaderName::from_static("x-machine-identity");
@@ -21,16 +20,23 @@ pub const MACHINE_VAULT: HeaderName = HeaderName::from_static("x-machine-vault")
 pub const MACHINE_OWNER: HeaderName = HeaderName::from_static("x-machine-owner");
 /// The fingerprint of the key it signed with.
 pub const MACHINE_KEY: HeaderName = HeaderName::from_static("x-machine-key");
+/// A signed statement of the gateway's about the machine.
+pub const MACHINE_ASSERTION: HeaderName = HeaderName::from_static("x-machine-assertion");
 /// The gateway's name for the request.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// On an answer to a request that passed only because its route observes: the code with which enforcing
+/// would have refused it. An agent reads it, whose clients could not tell.
+pub const OBSERVED: HeaderName = HeaderName::from_static("x-countersign-observed");
+
 /// Headers by which only the gateway says who asks, besides a configured identity header.
-pub const IDENTITY: [HeaderName; 5] = [
+pub const IDENTITY: [HeaderName; 6] = [
     DEFAULT_IDENTITY,
     MACHINE_NAME,
     MACHINE_VAULT,
     MACHINE_OWNER,
     MACHINE_KEY,
+    MACHINE_ASSERTION,
 ];
 
 /// Client headers that cross to the backend on every route, though they are not signed.
@@ -75,42 +81,26 @@ const OVERRIDES: [&str; 5] = [
     "x-rewrite-url",
 ];
 
-/// A header's name as trust in it is judged: lower case, and `_` read as `-`, since backends that
-/// follow CGI (RFC 3875, section 4.1.18) cannot tell the two apart.
-pub fn normalised(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
-}
-
-/// Whether a name is as [`normalised`] leaves it: nearly all are, and are judged as they stand.
-fn is_normalised(name: &str) -> bool {
-    !name
-        .bytes()
-        .any(|byte| byte.is_ascii_uppercase() || byte == b'_')
-}
-
-/// Whether a backend that reads `_` as `-` would take the two names for one.
-pub(super) fn is_same(one: &HeaderName, other: &HeaderName) -> bool {
-    normalised(one.as_str()) == normalised(other.as_str())
+/// Whether a name begins, in the normal form, with `prefix`.
+fn begins_with(name: &str, prefix: &str) -> bool {
+    let beginning = name.get(..prefix.len());
+    beginning.is_some_and(|beginning| is_same(beginning, prefix))
 }
 
 /// Why no client and no setting may supply this header, besides the configured identity and
 /// credential headers; `None` where one may.
 pub fn reserved(name: &str) -> Option<&'static str> {
-    let as_judged: Cow<'_, str> = match is_normalised(name) {
-        true => name.into(),
-        false => normalised(name).into(),
-    };
-    let name = &*as_judged;
-    if SigningHeader::ALL
-        .iter()
-        .any(|header| header.name() == name)
-    {
+    let is = |own: &str| is_same(name, own);
+    if SigningHeader::ALL.iter().any(|header| is(header.name())) {
         Some("is one of the four signing headers")
-    } else if IDENTITY.iter().any(|header| header == name) || REQUEST_ID == name {
+    } else if IDENTITY.iter().any(|header| is(header.as_str()))
+        || is(REQUEST_ID.as_str())
+        || is(OBSERVED.as_str())
+    {
         Some("is a header that only the gateway writes")
-    } else if matches!(name, "forwarded" | "x-real-ip") || name.starts_with("x-forwarded-") {
+    } else if is("forwarded") || is("x-real-ip") || begins_with(name, "x-forwarded-") {
         Some("tells where a request came from, which only the gateway writes")
-    } else if CONNECTION.contains(&name) {
+    } else if CONNECTION.into_iter().any(is) {
         Some("belongs to the connection or the framing, which the gateway makes anew")
     } else {
         None
@@ -119,17 +109,16 @@ pub fn reserved(name: &str) -> Option<&'static str> {
 
 /// Whether a client could change by this header what a signature covers.
 pub(super) fn overrides_the_request(name: &HeaderName) -> bool {
-    OVERRIDES.contains(&normalised(name.as_str()).as_str())
+    OVERRIDES.iter().any(|own| is_same(name, own))
 }
 
 /// Parses the name of the identity header. It must be the gateway's alone.
 pub(super) fn identity(text: &str) -> Result<HeaderName, String> {
     let name = syntax(text)?;
-    let normal = normalised(text);
-    if normal == DEFAULT_IDENTITY.as_str() {
+    if is_same(&name, &DEFAULT_IDENTITY) {
         return Ok(name);
     }
-    if ALLOWED.iter().any(|name| name == normal.as_str()) {
+    if ALLOWED.iter().any(|allowed| is_same(allowed, &name)) {
         return Err(format!(
             "{text} is a header that clients may send; choose another name"
         ));
@@ -137,9 +126,17 @@ pub(super) fn identity(text: &str) -> Result<HeaderName, String> {
     free(name)
 }
 
-/// Parses the name of a header that a setting may supply.
+/// Parses the name of a header that a setting may supply. An alias of a header that crosses on every
+/// route is none: a backend that folds names would find two values under one name.
 pub(super) fn settable(text: &str) -> Result<HeaderName, String> {
-    free(syntax(text)?)
+    let name = free(syntax(text)?)?;
+    let is_alias = |allowed: &&HeaderName| **allowed != name && is_same(allowed, &name);
+    match ALLOWED.iter().find(is_alias) {
+        Some(allowed) => Err(format!(
+            "{name} is {allowed} to a backend that reads every sign in a header name as '-'; write {allowed}"
+        )),
+        None => Ok(name),
+    }
 }
 
 /// Parses a value of `Host`: a host and perhaps a port (RFC 9110, section 7.2).
@@ -172,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reserved_name_is_refused_in_any_case_and_with_underscores() {
+    fn every_reserved_name_is_refused_in_any_case_and_with_any_sign_for_a_hyphen() {
         for name in [
             "X-Machine-Id",
             "x-signature",
@@ -180,6 +177,13 @@ mod tests {
             "X-Timestamp",
             "X-Machine-Identity",
             "x_machine_name",
+            "X.Machine.Identity",
+            "x!machine~key",
+            "X-Machine-Assertion",
+            "x|timestamp",
+            "X'Request*Id",
+            "x.real.ip",
+            "transfer+encoding",
             "X-Machine-Vault",
             "X-Machine-Owner",
             "X-Machine-Key",
@@ -187,6 +191,7 @@ mod tests {
             "Forwarded",
             "X-Forwarded-For",
             "x_forwarded_anything",
+            "x^forwarded`for",
             "X-Real-Ip",
             "Connection",
             "TE",
@@ -238,6 +243,9 @@ mod tests {
             "User-Agent",
             "Host",
             "X-Forwarded-User",
+            "X.Machine.Id",
+            "User_Agent",
+            "x.forwarded.user",
         ] {
             assert!(identity(name).is_err(), "{name}");
         }
@@ -248,6 +256,33 @@ mod tests {
         for name in ALLOWED {
             assert_eq!(reserved(name.as_str()), None, "{name}");
         }
+    }
+
+    #[test]
+    fn names_are_the_same_in_any_case_and_with_any_sign_for_a_hyphen() {
+        // Every byte that a header name may hold and that is neither a letter nor a digit.
+        for sign in "!#$%&'*+-.^_`|~".chars() {
+            let alias = format!("X{sign}Vault{sign}Token");
+            assert!(HeaderName::from_bytes(alias.as_bytes()).is_ok(), "{alias}");
+            assert!(is_same("x-vault-token", &alias), "{alias}");
+        }
+        for other in [
+            "x-vault-toke",
+            "x-vault-tokens",
+            "xvaulttoken",
+            "x-vault-t0ken",
+        ] {
+            assert!(!is_same("x-vault-token", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_alias_of_a_header_that_always_crosses_may_not_be_set() {
+        for name in ["Content_Type", "user.agent", "If~Match", "trace-parent"] {
+            let is_alias = name != "trace-parent";
+            assert_eq!(settable(name).is_err(), is_alias, "{name}");
+        }
+        assert!(settable("Content-Type").is_ok());
     }
 
     #[test]

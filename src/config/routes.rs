@@ -13,7 +13,7 @@ use super::signed_paths;
 use super::units::{duration, size};
 use super::upstreams::{Named, Upstream};
 use crate::auth::method::{METHODS, may_be_added};
-use crate::auth::target::{QueryPolicy, Target};
+use crate::auth::target::{self, QueryPolicy, Target};
 
 /// Longest route path, in bytes; the request target itself may have 4 KiB.
 const MAX_PATH: usize = 1024;
@@ -74,13 +74,12 @@ impl Routes {
     }
 
     /// The index of the route of a path (without its query): the one with the longest prefix, on whole
-    /// segments, so that `/v1/a` has `/v1/a` and `/v1/a/b` but not `/v1/ab`. `None` refuses the
-    /// request with `no_route`.
+    /// segments, so that `/v1/a` has `/v1/a` and `/v1/a/b` but not `/v1/ab`; `/a@b` has `/a%40b` too
+    /// ([`target::behind`]). `None` refuses the request with `no_route`.
     pub fn find(&self, path: &str) -> Option<usize> {
         self.0.iter().position(|route| {
             let prefix = route.path.trim_end_matches('/');
-            path.strip_prefix(prefix)
-                .is_some_and(|rest| rest.starts_with('/') || (rest.is_empty() && !path.is_empty()))
+            !path.is_empty() && target::behind(path, prefix).is_some()
         })
     }
 

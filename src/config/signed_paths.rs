@@ -1,5 +1,8 @@
 //! Which route a signed path can be sent to. A signature covers the path behind `strip_prefix`, so
 //! one path may be sent under several prefixes, and must mean the same under each.
+//!
+//! Routes are written without percent-encoding. A request may encode what its prefix need not
+//! (`/a%40b` for `/a@b`) and gets to the same route, so their written forms are all there is to compare.
 
 use std::collections::BTreeSet;
 

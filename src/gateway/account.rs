@@ -15,8 +15,8 @@ use super::refuse::Stop;
 use super::request_id::RequestId;
 use super::unsigned::Grounds;
 use crate::audit::{
-    self, Accepted, Claim, ClaimedMachine, ClaimedNonce, Evidence, Method, PathOnly, Query,
-    Receipt, Refused, Response, TokenHash,
+    self, Accepted, Claim, ClaimedMachine, ClaimedNonce, DroppedHeaders, Evidence, Method,
+    PathOnly, Query, Receipt, Refused, Response, TokenHash,
 };
 use crate::auth::decision::Signed;
 use crate::auth::headers::{SigningHeader, Timestamp};
@@ -32,6 +32,9 @@ pub(super) struct Facts<'a> {
     pub(super) head: &'a RequestHeader,
     /// The index of its route.
     pub(super) route: Option<usize>,
+    /// The client's headers that do not cross, where it is forwarded; else the one that it was refused
+    /// for.
+    pub(super) dropped: DroppedHeaders<'a>,
     pub(super) source: Source,
     pub(super) id: RequestId,
 }
@@ -96,10 +99,7 @@ impl Gateway {
     ) -> Result<Receipt, audit::AuditError> {
         let record = audit::Open {
             request: self.describe(&facts),
-            body: audit::Body {
-                sha256: body.as_bytes(),
-                bytes: body.body_len(),
-            },
+            body: self::body(body),
         };
         self.audit.open(&record).await
     }
@@ -119,20 +119,30 @@ impl Gateway {
     ) -> Result<Receipt, audit::AuditError> {
         let mut request = self.describe(&facts);
         request.query = (facts.head.raw_path().contains(&b'?')).then_some(Query::Forwarded);
+        request.dropped = DroppedHeaders::default();
         let record = audit::Unsigned {
             request,
-            body: audit::Body {
-                sha256: body.as_bytes(),
-                bytes: body.body_len(),
-            },
+            body: self::body(body),
             token,
             observed: match grounds {
                 Grounds::Bearer => None,
-                Grounds::Observed(code) => Some((code, claim(facts.head))),
+                Grounds::Observed {
+                    code,
+                    machine_known,
+                } => {
+                    let claim = claim(facts.head);
+                    Some((
+                        code,
+                        Claim {
+                            machine_known,
+                            ..claim
+                        },
+                    ))
+                }
             },
         };
         let receipt = self.audit.unsigned(&record).await?;
-        if let Grounds::Observed(code) = grounds {
+        if let Grounds::Observed { code, .. } = grounds {
             self.metrics.observed(code);
         }
         Ok(receipt)
@@ -148,15 +158,30 @@ impl Gateway {
         id: RequestId,
     ) {
         let head = session.req_header();
+        let missed = match stop.refusal() {
+            Refusal::HeaderNotForwarded(lost) => {
+                HeaderName::from_bytes(lost.name().as_bytes()).ok()
+            }
+            _ => None,
+        };
         let facts = Facts {
             plan,
             head,
             route: plan.config.routes.find(head.uri.path()),
+            dropped: DroppedHeaders {
+                names: missed.as_slice(),
+                and_more: false,
+            },
             source,
             id,
         };
         let evidence = match stop {
             Stop::Denied(denied) => Evidence::Signed(proof(&denied.signed)),
+            Stop::Unproved(unproved) => Evidence::Claimed(Claim {
+                machine_known: Some(unproved.machine_known),
+                body: Some(body(&unproved.body)),
+                ..claim(head)
+            }),
             Stop::Unverified(_) => Evidence::Claimed(claim(head)),
         };
         self.audit.refused(&Refused {
@@ -181,6 +206,7 @@ impl Gateway {
                 path: PathOnly::of(b""),
                 query: None,
                 route: None,
+                dropped: DroppedHeaders::default(),
             },
             code: stop.refusal().code(),
             evidence: Evidence::Claimed(Claim::default()),
@@ -197,7 +223,7 @@ impl Gateway {
             Permit::Open(_) => (Outcome::Forwarded, Auth::None),
             Permit::Unsigned(unsigned) => match unsigned.grounds() {
                 Grounds::Bearer => (Outcome::Forwarded, unsigned.auth()),
-                Grounds::Observed(_) => (Outcome::Observed, unsigned.auth()),
+                Grounds::Observed { .. } => (Outcome::Observed, unsigned.auth()),
             },
         };
         let outcome = if ending.failed {
@@ -221,7 +247,7 @@ impl Gateway {
     fn count_refusal(&self, stop: &Stop, route: &RouteCounts) {
         let auth = match stop {
             Stop::Denied(_) => Auth::Signature,
-            Stop::Unverified(_) => Auth::None,
+            Stop::Unproved(_) | Stop::Unverified(_) => Auth::None,
         };
         route.request(Outcome::Refused, auth);
         self.metrics.refused(stop.refusal().code());
@@ -245,7 +271,15 @@ impl Gateway {
             path: PathOnly::of(target),
             query,
             route: route.map(|route| &*route.path),
+            dropped: facts.dropped,
         }
+    }
+}
+
+fn body(hash: &BodyHash) -> audit::Body<'_> {
+    audit::Body {
+        sha256: hash.as_bytes(),
+        bytes: hash.body_len(),
     }
 }
 
@@ -257,10 +291,7 @@ fn proof(signed: &Signed) -> audit::Signed<'_> {
         path: message.target(),
         timestamp: message.timestamp().unix_seconds(),
         nonce: message.nonce(),
-        body: audit::Body {
-            sha256: message.body().as_bytes(),
-            bytes: message.body().body_len(),
-        },
+        body: body(message.body()),
     }
 }
 
@@ -272,6 +303,7 @@ fn claim(head: &RequestHeader) -> Claim<'_> {
             .map(|value| value.as_bytes())
     };
     Claim {
+        machine_known: None,
         machine: value(SigningHeader::MachineId).map(ClaimedMachine::of),
         timestamp: value(SigningHeader::Timestamp)
             .and_then(Timestamp::parse)

@@ -7,8 +7,8 @@ use pingora::http::ResponseHeader;
 
 use super::plan::Plan;
 use super::request_id::RequestId;
-use super::stamp::{hyphened, is_identity_name};
-use crate::config::headers::{REQUEST_ID, reserved};
+use super::stamp::is_identity_name;
+use crate::config::headers::{REQUEST_ID, is_same, reserved};
 
 /// Why a backend's response does not cross.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(super) fn response(
     let reserved: Vec<HeaderName> = out
         .headers
         .keys()
-        .filter(|name| is_reserved_in_response(name, identity) || plan.owns_header(&hyphened(name)))
+        .filter(|name| is_reserved_in_response(name, identity) || plan.owns_header(name))
         .cloned()
         .collect();
     for name in &reserved {
@@ -163,10 +163,9 @@ fn is_reserved_in_response(name: &HeaderName, identity: &HeaderName) -> bool {
     if framing.contains(name) {
         return false;
     }
-    let name = hyphened(name);
-    is_identity_name(&name, identity)
-        || reserved(&name).is_some()
-        || ["location", "alt-svc"].contains(&&*name)
+    is_identity_name(name, identity)
+        || reserved(name.as_str()).is_some()
+        || ["location", "alt-svc"].iter().any(|own| is_same(name, own))
 }
 
 #[cfg(test)]
@@ -259,6 +258,9 @@ mod tests {
             "x-request-id",
             "x-machine-identity",
             "x_machine_identity",
+            "x.machine.identity",
+            "content_length",
+            "alt.svc",
             "x-signature",
             "x-forwarded-for",
             "keep-alive",

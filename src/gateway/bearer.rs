@@ -2,8 +2,8 @@
 
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 
-use super::stamp::hyphened;
 use crate::auth::headers::SigningHeader;
+use crate::config::headers::is_same;
 
 /// Where Vault's clients put their token.
 const VAULT_TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
@@ -20,17 +20,18 @@ pub(super) enum Bearer<'a> {
 impl<'a> Bearer<'a> {
     /// Looks in `Authorization: Bearer` (RFC 6750, section 2.1), in `X-Vault-Token`, and in the
     /// headers that `is_own` knows: those in which the gateway itself sends a credential. It fails
-    /// towards `None`: what is not known to be a credential is none.
-    pub(super) fn of(headers: &'a HeaderMap, is_own: impl Fn(&str) -> bool) -> Bearer<'a> {
+    /// towards `None`: what is not known to be a credential is none. An alias of such a name is none,
+    /// and does not cross ([`is_alias`]).
+    pub(super) fn of(headers: &'a HeaderMap, is_own: impl Fn(&HeaderName) -> bool) -> Bearer<'a> {
         let mut found = Bearer::None;
         for (name, value) in headers {
             let value = value.as_bytes();
             let token = match name {
                 &AUTHORIZATION => match bearer_token(value) {
-                    None if is_own(AUTHORIZATION.as_str()) => value,
+                    None if is_own(&AUTHORIZATION) => value,
                     token => token.unwrap_or_default(),
                 },
-                name if *name == VAULT_TOKEN || is_own(name.as_str()) => value,
+                name if *name == VAULT_TOKEN || is_own(name) => value,
                 _ => b"",
             };
             found = match found {
@@ -52,12 +53,19 @@ impl<'a> Bearer<'a> {
     }
 }
 
-/// Whether there is any word of a signature: one of the four headers, in any case and with `_` for
-/// `-`, whatever its value. Such a request is verified or refused, and never taken for one that
+/// Whether a backend that folds names would find a bearer credential under this one, where the record
+/// names none, or another.
+pub(super) fn is_alias(name: &HeaderName) -> bool {
+    let known = [AUTHORIZATION, VAULT_TOKEN];
+    !known.contains(name) && known.iter().any(|own| is_same(own, name))
+}
+
+/// Whether there is any word of a signature: one of the four headers, in any spelling ([`is_same`]),
+/// whatever its value. Such a request is verified or refused, and never taken for one that
 /// knows no better.
 pub(super) fn speaks_of_a_signature(headers: &HeaderMap) -> bool {
-    let is_signing = |name: &str| SigningHeader::ALL.iter().any(|own| own.name() == name);
-    headers.keys().any(|name| is_signing(&hyphened(name)))
+    let mut own = SigningHeader::ALL.iter();
+    own.any(|own| headers.keys().any(|name| is_same(name, own.name())))
 }
 
 fn bearer_token(value: &[u8]) -> Option<&[u8]> {
@@ -89,7 +97,10 @@ mod tests {
     #[track_caller]
     fn assert_found(list: &[(&'static str, &'static str)], expected: Bearer<'_>) {
         let headers = headers(list);
-        assert_eq!(Bearer::of(&headers, |name| name == "x-api-key"), expected);
+        assert_eq!(
+            Bearer::of(&headers, |name| is_same(name, "x-api-key")),
+            expected
+        );
     }
 
     #[test]
@@ -142,8 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_header_in_another_spelling_is_none() {
-        assert_found(&[("x_vault_token", "s.1")], Bearer::None);
+    fn a_credential_header_in_another_spelling_is_none_and_an_alias() {
+        for name in ["x_vault_token", "x.vault.token"] {
+            assert_found(&[(name, "s.1")], Bearer::None);
+            assert!(is_alias(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in ["x-vault-token", "authorization", "x-vault-request"] {
+            assert!(!is_alias(&HeaderName::from_static(name)), "{name}");
+        }
     }
 
     #[test]
@@ -155,6 +172,8 @@ mod tests {
             "x-signature",
             "x_signature",
             "x-machine_id",
+            "x.machine.id",
+            "x~nonce",
         ] {
             assert!(speaks_of_a_signature(&headers(&[(name, "")])), "{name}");
         }

@@ -14,7 +14,7 @@ pub(super) use self::look_up::Place;
 
 use self::look_up::Standing;
 use crate::auth::identity::Machine;
-use crate::config::headers::normalised;
+use crate::config::headers::is_same;
 use crate::config::{Config, Credential};
 use crate::metrics::{CredentialCounts, Metrics};
 
@@ -25,8 +25,8 @@ pub(super) struct Credentials {
     named: HashMap<String, Arc<Held>>,
     /// The upstreams' own, by the index of the upstream.
     own: Vec<Option<Arc<Held>>>,
-    /// The names of all their headers, normalised.
-    headers: Vec<String>,
+    /// The names of all their headers.
+    headers: Vec<HeaderName>,
 }
 
 /// One credential as it is now.
@@ -66,9 +66,7 @@ impl Credentials {
             .collect();
         let all = named.values().chain(own.iter().flatten());
         Credentials {
-            headers: all
-                .map(|held| normalised(held.credential.header.as_str()))
-                .collect(),
+            headers: all.map(|held| held.credential.header.clone()).collect(),
             named,
             own,
         }
@@ -97,9 +95,14 @@ impl Credentials {
         }
     }
 
-    /// Whether a header of this normalised name is one of the credentials', on whatever route.
-    pub(super) fn owns(&self, header: &str) -> bool {
-        self.headers.iter().any(|own| own == header)
+    /// Whether a header of this name is one of the credentials', on whatever route.
+    pub(super) fn owns(&self, header: &HeaderName) -> bool {
+        self.headers.iter().any(|own| is_same(own, header))
+    }
+
+    /// Whether a header of exactly this name is one of the credentials'.
+    pub(super) fn is_own(&self, header: &HeaderName) -> bool {
+        self.headers.contains(header)
     }
 
     /// Whether a machine that names this credential finds one.

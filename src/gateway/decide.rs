@@ -23,10 +23,10 @@ use super::policy::{Circumstances, Permitted};
 use super::recorded::Recorded;
 use super::refuse::Stop;
 use super::request_id::RequestId;
-use super::stamp::{self, Provenance};
+use super::stamp::{self, Dropped, Provenance};
 use super::unsigned::{Grounds, Unsigned};
 use crate::auth::decision::{Admitted, Attempt, Attributed};
-use crate::auth::headers::{SigningHeader, SigningHeaders};
+use crate::auth::headers::SigningHeaders;
 use crate::auth::message::BodyHash;
 use crate::auth::method::Method;
 use crate::auth::refusal::Refusal;
@@ -41,6 +41,8 @@ struct Opening {
     framing: Framing,
     provenance: Provenance,
     query_stripped: bool,
+    /// What does not cross, unless the request passes as the client sent it.
+    dropped: Dropped,
 }
 
 /// Who asks, as far as the head tells.
@@ -79,10 +81,12 @@ impl Gateway {
         let body = (self.read_body(session, &opening.framing, route, timeout)).await?;
 
         let complete = self.clock.now();
+        let dropped = opening.dropped;
         let facts = Facts {
             plan,
             head: session.req_header(),
             route: Some(opening.route),
+            dropped: dropped.names(),
             source,
             id,
         };
@@ -104,7 +108,7 @@ impl Gateway {
                         Permit::Signed(Recorded::write(permitted, self, facts).await?)
                     }
                     (Err(stop), Some(unsigned)) if stop.refusal().judges_the_caller() => {
-                        let grounds = Grounds::Observed(stop.refusal().code());
+                        let grounds = Grounds::observed(&stop);
                         let hash = BodyHash::of(body.bytes());
                         Permit::Unsigned(unsigned.record(grounds, self, facts, &hash).await?)
                     }
@@ -112,9 +116,12 @@ impl Gateway {
                 }
             }
         };
-        // What nobody signed crosses with its query, whatever the route does with those of others.
-        if opening.query_stripped && !matches!(permit, Permit::Unsigned(_)) {
-            self.metrics.query_stripped();
+        // What nobody signed crosses as it was sent, whatever the route does with that of others.
+        if !matches!(permit, Permit::Unsigned(_)) {
+            dropped.count(&self.metrics);
+            if opening.query_stripped {
+                self.metrics.query_stripped();
+            }
         }
 
         let passage = Passage {
@@ -154,24 +161,35 @@ impl Gateway {
             target,
         } = Asked::of(&plan.config.routes, head.method.as_str(), head.raw_path())?;
         let route = plan.route(route_index);
-        stamp::check_crossing(&head.headers, route)?;
+        let gate = route.mode.at(arrival.unix_seconds());
+        let set = match gate {
+            Gate::Nothing => &[][..],
+            _ => &plan.upstream(route_index).set_headers,
+        };
+        let dropped = stamp::check_crossing(&head.headers, route, set)?;
 
         let mut query_stripped = false;
-        let mut attribute = |throttle: bool| {
+        let mut attribute = || {
             let signed = target.under(route.query)?;
             query_stripped = signed.query_stripped();
-            if throttle {
+            // Sources are not throttled on observed routes: what fails passes anyway, so nothing is gained by
+            // trying, and who shares an address with somebody who fails elsewhere must not be turned away.
+            if gate != Gate::Observed {
+                dropped.check()?;
                 self.throttle_source(plan, head, source, arrival)?;
             }
-            self.attribute(plan, head, method, signed, arrival)
+            let attributed = self.attribute(plan, head, method, signed, arrival)?;
+            // There, what is wrong with a signature is the better thing to have on record.
+            dropped.check().map(|()| attributed)
         };
-        let bearer = || Bearer::of(&head.headers, |name| plan.owns_header(name));
+        let bearer = || Bearer::of(&head.headers, |name| plan.takes_credential(name));
         let unsigned = |bearer: Bearer<'_>| {
             let token = bearer.token().map(|token| self.token_names.of(token));
             Unsigned::new(method, target, token)
         };
-        let caller = match route.mode.at(arrival.unix_seconds()) {
+        let caller = match gate {
             Gate::Nothing => {
+                dropped.check()?;
                 let crossing = target.under(route.query)?;
                 query_stripped = crossing.query_stripped();
                 Caller::Anyone(Open::new(method, crossing))
@@ -183,16 +201,14 @@ impl Gateway {
                         return Err(Refusal::BadRequest(text));
                     }
                     found @ Bearer::One(_) => Caller::Unsigned(unsigned(found), Grounds::Bearer),
-                    Bearer::None => Caller::Attributed(attribute(true)?, None),
+                    Bearer::None => Caller::Attributed(attribute()?, None),
                 }
             }
-            Gate::Signature | Gate::SignatureOrBearer => Caller::Attributed(attribute(true)?, None),
-            // Sources are not throttled here: what fails passes anyway, so nothing is gained by trying,
-            // and who shares an address with somebody who fails elsewhere must not be turned away.
-            Gate::Observed => match attribute(false) {
+            Gate::Signature | Gate::SignatureOrBearer => Caller::Attributed(attribute()?, None),
+            Gate::Observed => match attribute() {
                 Ok(attributed) => Caller::Attributed(attributed, Some(unsigned(bearer()))),
                 Err(refusal) if refusal.judges_the_caller() => {
-                    Caller::Unsigned(unsigned(bearer()), Grounds::Observed(refusal.code()))
+                    Caller::Unsigned(unsigned(bearer()), Grounds::observed(&refusal.into()))
                 }
                 Err(refusal) => return Err(refusal),
             },
@@ -208,24 +224,8 @@ impl Gateway {
                 host,
             },
             query_stripped,
+            dropped,
         })
-    }
-
-    /// Turns away a source that has failed too often.
-    fn throttle_source(
-        &self,
-        plan: &Plan,
-        head: &RequestHeader,
-        source: Source,
-        arrival: Now,
-    ) -> Result<(), Refusal> {
-        let claimed = head.headers.get(SigningHeader::MachineId.name());
-        self.throttle.check(
-            source.client,
-            claimed.map(|value| value.as_bytes()),
-            arrival.mono,
-            &plan.config.throttle,
-        )
     }
 
     /// Steps 4 to 6: the signing headers, the time, the machine.

@@ -17,7 +17,9 @@ use super::credentials::Place;
 use super::forward::{Failure, Forward, Passage, Permit};
 use super::pool::{Connection, Exchanged, Server};
 use super::stamp::{self, Crossing};
+use super::unsigned::Grounds;
 use crate::auth::refusal::Refusal;
+use crate::config::headers::OBSERVED;
 
 /// Pieces of an answer that are passed on at once, where they are there at once: the head and the
 /// body of a small one are.
@@ -87,9 +89,7 @@ impl Exchange<'_> {
         match &self.passage.permit {
             Permit::Signed(recorded) => stamp::request(recorded, crossing, upstream, identity),
             Permit::Open(open) => stamp::open_request(open, crossing),
-            Permit::Unsigned(unsigned) => {
-                stamp::unsigned_request(unsigned, crossing, upstream, identity)
-            }
+            Permit::Unsigned(unsigned) => stamp::unsigned_request(unsigned, crossing, plan),
         }
     }
 
@@ -186,7 +186,10 @@ impl Exchange<'_> {
         }
         let was_head = client.head().method == Method::HEAD;
         match answer::response(head, raw, was_head, end, id, plan) {
-            Ok(None) => Ok(true),
+            Ok(None) => {
+                self.say_if_observed(head).map_err(Failure::sent)?;
+                Ok(true)
+            }
             Ok(Some(unfit)) => {
                 let what = match unfit {
                     Unfit::Framing => "the backend's answer has ambiguous framing",
@@ -198,6 +201,17 @@ impl Exchange<'_> {
             }
             Err(error) => Err(Failure::sent(error)),
         }
+    }
+
+    /// Says that the request passed only because its route observes, and what enforcing would say: a
+    /// client that signs cannot tell otherwise.
+    fn say_if_observed(&self, head: &mut ResponseHeader) -> Result<()> {
+        if let Permit::Unsigned(unsigned) = &self.passage.permit
+            && let Grounds::Observed { code, .. } = unsigned.grounds()
+        {
+            head.insert_header(OBSERVED, code.as_str())?;
+        }
+        Ok(())
     }
 
     /// The answer cannot be passed on.
@@ -228,6 +242,6 @@ impl Exchange<'_> {
             host: self.server.host.clone(),
             path: path.clone(),
         };
-        injection.is_refused(place, self.forward.clock()).await
+        injection.is_refused(place).await
     }
 }

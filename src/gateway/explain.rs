@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use super::asked::Asked;
 use super::credentials::{Choice, Credentials};
-use super::policy::{CREDENTIAL_PATHS, Circumstances, Permitted, is_closed, judge_machine};
+use super::policy::{CREDENTIAL_PATHS, Circumstances, Permitted, closed_path, judge_machine};
 use super::quotas::Quotas;
 use crate::auth::identity::{Fingerprint, Machine};
 use crate::auth::refusal::{Code, Refusal};
-use crate::auth::target::QueryPolicy;
+use crate::auth::target::{QueryPolicy, Target};
 use crate::config::{Config, Gate, Route};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -39,12 +39,16 @@ pub struct Question<'q> {
 pub struct Explanation {
     /// What would become of it.
     pub verdict: Verdict,
-    /// The route, where one takes it.
+    /// The route, where one has the path.
     pub route: Option<RouteFacts>,
     /// What the registry says of the machine, where it knows it.
     pub machine: Option<MachineFacts>,
-    /// What its policy and the gateway's say, where it gets so far.
+    /// What its policy and the gateway's say; `None` where they are not asked.
     pub policy: Option<PolicyFacts>,
+    /// Why there is no route, where there is none.
+    pub no_route: Option<&'static str>,
+    /// Why the policies are not asked, where they are not.
+    pub no_policy: Option<&'static str>,
 }
 
 /// What would become of a request.
@@ -130,53 +134,69 @@ pub fn explain(
     question: Question<'_>,
 ) -> prometheus::Result<Explanation> {
     let credentials = Credentials::new(config, &Metrics::new("", "")?);
-    let mut explanation = Explanation {
-        verdict: Verdict::Refused(Refusal::NoRoute),
-        route: None,
-        machine: None,
-        policy: None,
-    };
-    let asked = match Asked::of(&config.routes, question.method, question.target.as_bytes()) {
-        Ok(asked) => asked,
-        Err(refusal) => {
-            explanation.verdict = Verdict::Refused(refusal);
-            return Ok(explanation);
-        }
-    };
-    let route = &config.routes[asked.route];
-    let upstream = &config.upstreams[route.upstream];
-    let signed = asked.target.under(route.query);
-    let gate = route.mode.at(question.at);
-    explanation.route = Some(RouteFacts {
-        path: route.path.clone(),
-        upstream: upstream.name.clone(),
-        gate,
-        query: route.query,
-        signed: (signed.as_ref().ok()).map(|signed| signed.as_str().to_owned()),
-    });
+    let parsed = Target::parse(question.target.as_bytes());
+    let asked = Asked::of(&config.routes, question.method, question.target.as_bytes());
+    let index = (parsed.as_ref().ok()).and_then(|target| config.routes.find(target.path()));
+    let route = index.map(|index| &config.routes[index]);
     let machine = registry.find(question.machine);
-    explanation.machine = machine.map(|machine| machine_facts(machine, question.at));
-    let judged = signed.and_then(|signed| {
-        if gate == Gate::Nothing {
+    let gate = route.map(|route| route.mode.at(question.at));
+    let no_policy = match (&asked, &machine) {
+        (_, None) => Some("the machine is not in the registry"),
+        (Err(_), _) if route.is_some() => Some("the route does not take the method"),
+        (Err(_), _) => Some("no route takes the request"),
+        (Ok(_), _) if gate == Some(Gate::Nothing) => Some("the route asks for no signature"),
+        (Ok(_), Some(_)) => None,
+    };
+    let mut explanation = Explanation {
+        verdict: Verdict::Passes,
+        route: route.zip(parsed.as_ref().ok()).and_then(|(route, target)| {
+            let signed = target.behind(&route.strip_prefix)?.under(route.query);
+            Some(RouteFacts {
+                path: route.path.clone(),
+                upstream: config.upstreams[route.upstream].name.clone(),
+                gate: route.mode.at(question.at),
+                query: route.query,
+                signed: signed.ok().map(|signed| signed.to_string()),
+            })
+        }),
+        no_route: match (&parsed, route) {
+            (_, Some(_)) => None,
+            (Ok(_), None) => Some("none has this path"),
+            (Err(_), None) => Some("not asked: the target is outside the grammar"),
+        },
+        machine: (machine.as_deref()).map(|machine| machine_facts(machine, question.at)),
+        policy: None,
+        no_policy,
+    };
+    let judged = asked.and_then(|asked| {
+        let route = &config.routes[asked.route];
+        let upstream = &config.upstreams[route.upstream];
+        let signed = asked.target.under(route.query);
+        let choose = |machine| credentials.choose(machine, route.upstream, &upstream.name);
+        if let Some(machine) = machine.as_deref().filter(|_| no_policy.is_none()) {
+            let path = asked.target.path();
+            let facts = policy_facts(machine, route, path, choose(machine), question);
+            explanation.policy = Some(facts);
+        }
+        let signed = signed?;
+        if gate == Some(Gate::Nothing) {
             return Ok(());
         }
-        let machine = machine.ok_or(Refusal::BadSignature)?;
+        let machine = machine.as_deref().ok_or(Refusal::BadSignature)?;
         may_act(machine, question.at)?;
-        let target = signed.as_str();
-        let choose = || credentials.choose(machine, route.upstream, &upstream.name);
-        explanation.policy = Some(policy_facts(machine, route, target, choose(), question));
         let circumstances = Circumstances {
             client: question.client,
             now: Duration::ZERO,
             quotas: &Quotas::new(),
         };
-        let method = asked.method.as_str();
-        Permitted::judge(machine, method, target, route, choose(), circumstances).map(drop)
+        let (method, target) = (asked.method.as_str(), signed.to_string());
+        let choice = choose(machine);
+        Permitted::judge(machine, method, &target, route, choice, circumstances).map(drop)
     });
     explanation.verdict = match judged {
-        Ok(()) if gate == Gate::Nothing => Verdict::PassesOpen,
+        Ok(()) if gate == Some(Gate::Nothing) => Verdict::PassesOpen,
         Ok(()) => Verdict::Passes,
-        Err(refusal) if gate == Gate::Observed && refusal.judges_the_caller() => {
+        Err(refusal) if gate == Some(Gate::Observed) && refusal.judges_the_caller() => {
             Verdict::PassesObserved(refusal)
         }
         Err(refusal) => Verdict::Refused(refusal),
@@ -241,6 +261,6 @@ fn policy_facts(
             Choice::Nothing => None,
         },
         closed: if carries { &CREDENTIAL_PATHS } else { &[] },
-        is_closed: carries && is_closed(target, route),
+        is_closed: carries && closed_path(target, route).is_some(),
     }
 }

@@ -24,7 +24,7 @@ impl Open {
     pub(super) fn new(method: Method<'_>, target: SignedTarget<'_>) -> Open {
         Open {
             method: method.as_str().to_owned(),
-            target: target.as_str().to_owned(),
+            target: target.to_string(),
         }
     }
 

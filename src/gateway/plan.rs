@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use super::credentials::{Choice, Credentials, Held};
 use super::pool::{Pool, Pools, Site};
 use crate::auth::identity::Machine;
@@ -72,8 +74,14 @@ impl Plan {
         (self.credentials).choose(machine, self.route(route).upstream, name)
     }
 
-    /// Whether a header of this normalised name is a credential's.
-    pub(super) fn owns_header(&self, name: &str) -> bool {
+    /// Whether a client's own credential may stand in a header of this name: it is exactly that of one
+    /// of the gateway's.
+    pub(super) fn takes_credential(&self, name: &HeaderName) -> bool {
+        self.credentials.is_own(name)
+    }
+
+    /// Whether a header of this name is a credential's, in any spelling.
+    pub(super) fn owns_header(&self, name: &HeaderName) -> bool {
         self.credentials.owns(name)
     }
 

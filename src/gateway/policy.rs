@@ -9,6 +9,7 @@ use crate::auth::decision::{Admitted, Denied, Signed};
 use crate::auth::identity::Machine;
 use crate::auth::policy::{Objection, Permission};
 use crate::auth::refusal::Refusal;
+use crate::auth::target::behind;
 use crate::config::Route;
 
 /// An admitted request that the policy lets through, with the credential it carries.
@@ -43,7 +44,7 @@ impl Permitted {
     ///
     /// # Errors
     ///
-    /// [`Refusal::NotPermitted`]; [`Refusal::UpstreamCredential`] where the credential cannot be
+    /// [`Refusal::NotPermitted`]; [`Refusal::PathClosed`]; [`Refusal::UpstreamCredential`] where the credential cannot be
     /// had (there is no going on without it); [`Refusal::Throttled`] beyond the rate.
     pub(super) fn check(
         admitted: Admitted,
@@ -77,11 +78,11 @@ impl Permitted {
         circumstances: Circumstances<'_>,
     ) -> Result<Option<Injection>, Refusal> {
         judge_machine(machine, method, target, circumstances.client)?;
-        let injection = match choice {
-            Choice::Nothing => None,
-            _ if is_closed(target, route) => return Err(Refusal::NotPermitted),
-            Choice::Carry(injection) => Some(injection),
-            Choice::Missing => return Err(Refusal::UpstreamCredential),
+        let injection = match (choice, closed_path(target, route)) {
+            (Choice::Nothing, _) => None,
+            (_, Some(closed)) => return Err(Refusal::PathClosed(closed)),
+            (Choice::Carry(injection), None) => Some(injection),
+            (Choice::Missing, None) => return Err(Refusal::UpstreamCredential),
         };
         if let Some(rate) = machine.policy.as_ref().and_then(|policy| policy.rate) {
             (circumstances.quotas)
@@ -122,17 +123,17 @@ pub(super) fn judge_machine<'m>(
     policy.judge(method, path, client).map(Some)
 }
 
-/// Whether a request that carries a credential may not go to this target on this route.
-pub(super) fn is_closed(target: &str, route: &Route) -> bool {
-    let lies_open = |closed: &&str| !lies_in(target, closed) || lies_in(route.inner_path(), closed);
-    !CREDENTIAL_PATHS.iter().all(lies_open)
+/// Which of the closed paths this target lies in, where a request that carries a credential may not go
+/// there on this route.
+pub(super) fn closed_path(target: &str, route: &Route) -> Option<&'static str> {
+    let is_shut = |closed: &&str| lies_in(target, closed) && !lies_in(route.inner_path(), closed);
+    CREDENTIAL_PATHS.into_iter().find(is_shut)
 }
 
 /// Whether a path or target lies at or below `prefix`, on whole segments.
 fn lies_in(target: &str, prefix: &str) -> bool {
-    target
-        .strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    behind(path, prefix).is_some()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
 use super::request_id::RequestId;
-use crate::auth::decision::Denied;
+use crate::auth::decision::{Denied, Unproved};
 use crate::auth::refusal::Refusal;
 use crate::config::headers::REQUEST_ID;
 
@@ -24,6 +24,8 @@ use crate::config::headers::REQUEST_ID;
 pub(super) enum Stop {
     /// Nobody knows who sent it.
     Unverified(Refusal),
+    /// Neither does anybody now: the signature is wrong.
+    Unproved(Unproved),
     /// The signature is good.
     Denied(Box<Denied>),
 }
@@ -32,8 +34,23 @@ impl Stop {
     pub(super) fn refusal(&self) -> &Refusal {
         match self {
             Stop::Unverified(refusal) => refusal,
+            Stop::Unproved(_) => &Refusal::BadSignature,
             Stop::Denied(denied) => &denied.refusal,
         }
+    }
+
+    /// Whether the machine that a wrong signature names is known, for the record alone.
+    pub(super) fn machine_known(&self) -> Option<bool> {
+        match self {
+            Stop::Unproved(unproved) => Some(unproved.machine_known),
+            Stop::Unverified(_) | Stop::Denied(_) => None,
+        }
+    }
+}
+
+impl From<Unproved> for Stop {
+    fn from(unproved: Unproved) -> Stop {
+        Stop::Unproved(unproved)
     }
 }
 

@@ -1,7 +1,6 @@
 //! What crosses to the backend: a request built anew, from what was verified and what the
 //! gateway knows, and never a copy of the client's with things taken out.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -9,17 +8,22 @@ use http::{Method, Request};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr, Result};
 
+use super::bearer;
 use super::credentials::Injection;
 use super::open::OpenRecorded;
+use super::plan::Plan;
 use super::recorded::Recorded;
 use super::request_id::RequestId;
 use super::unsigned::UnsignedRecorded;
+use crate::audit::DroppedHeaders;
+use crate::auth::lost_header::LostHeader;
 use crate::auth::refusal::Refusal;
 use crate::config::headers::{
     ALLOWED, IDENTITY, MACHINE_KEY, MACHINE_NAME, MACHINE_OWNER, MACHINE_VAULT, REQUEST_ID,
-    normalised, reserved,
+    is_same, reserved,
 };
 use crate::config::{Route, Upstream};
+use crate::metrics::Metrics;
 
 /// What the gateway itself knows about a request, for the headers that it vouches for.
 #[derive(Debug)]
@@ -44,13 +48,69 @@ const SINGLE: [HeaderName; 3] = [
     HeaderName::from_static("traceparent"),
 ];
 
+/// Most dropped headers that are named. Clients send a handful besides those that cross; of more,
+/// the record tells that there were more, and they are counted as others.
+const NAMED: usize = 16;
+
+/// The client's headers that do not cross, and that the gateway does not write anew.
+#[derive(Debug, Default)]
+pub(super) struct Dropped {
+    names: Vec<HeaderName>,
+    /// How many there were beyond [`NAMED`].
+    unnamed: usize,
+    refusing: Option<LostHeader>,
+}
+
+impl Dropped {
+    /// Refuses a request that without one of them would mean something else.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::HeaderNotForwarded`] with the first of those.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        (self.refusing).map_or(Ok(()), |lost| Err(Refusal::HeaderNotForwarded(lost)))
+    }
+
+    /// For the record.
+    pub(super) fn names(&self) -> DroppedHeaders<'_> {
+        DroppedHeaders {
+            names: &self.names,
+            and_more: self.unnamed > 0,
+        }
+    }
+
+    pub(super) fn count(&self, metrics: &Metrics) {
+        for name in &self.names {
+            metrics.header_dropped(LostHeader::of(name.as_str()), 1);
+        }
+        if self.unnamed > 0 {
+            metrics.header_dropped(LostHeader::of(""), self.unnamed);
+        }
+    }
+
+    fn add(&mut self, name: &HeaderName) {
+        if self.names.last() == Some(name) {
+            return; // lines of one name come one after the other
+        }
+        match self.names.len() < NAMED {
+            true => self.names.push(name.clone()),
+            false => self.unnamed += 1,
+        }
+    }
+}
+
 /// Refuses a request whose crossing headers hold more than visible ASCII, spaces and tabs, or are
-/// repeated where they may not be.
+/// repeated where they may not be; tells which headers do not cross. `set` are those that the upstream
+/// sets itself: of one that it sets to the very value that the client sent, nothing is lost.
 ///
 /// # Errors
 ///
 /// 400: what two programs may read in two ways does not cross.
-pub(super) fn check_crossing(headers: &HeaderMap, route: &Route) -> Result<(), Refusal> {
+pub(super) fn check_crossing(
+    headers: &HeaderMap,
+    route: &Route,
+    set: &[(HeaderName, HeaderValue)],
+) -> Result<Dropped, Refusal> {
     let is_repeated = |name| headers.get_all(name).iter().count() > 1;
     // Where there are as many names as lines none is.
     if headers.len() != headers.keys_len() && SINGLE.iter().any(is_repeated) {
@@ -64,12 +124,23 @@ pub(super) fn check_crossing(headers: &HeaderMap, route: &Route) -> Result<(), R
             .iter()
             .all(|b| matches!(b, 0x20..=0x7e | b'\t'))
     };
-    match crossing(headers, route).all(|(_, value)| visible(value)) {
-        true => Ok(()),
-        false => Err(Refusal::BadRequest(
-            "a header value holds bytes outside visible ASCII",
-        )),
+    let mut dropped = Dropped::default();
+    for (name, value) in headers {
+        if crosses(name, route) {
+            if !visible(value) {
+                let text = "a header value holds bytes outside visible ASCII";
+                return Err(Refusal::BadRequest(text));
+            }
+        } else if reserved(name.as_str()).is_none() {
+            let lost = LostHeader::of(name.as_str());
+            let is_set = |(own, fixed): &(HeaderName, HeaderValue)| own == name && fixed == value;
+            if lost.refuses() && dropped.refusing.is_none() && !set.iter().any(is_set) {
+                dropped.refusing = Some(lost);
+            }
+            dropped.add(name);
+        }
     }
+    Ok(dropped)
 }
 
 /// The header lines of the client's that cross.
@@ -85,25 +156,14 @@ fn crosses(name: &HeaderName, route: &Route) -> bool {
     ALLOWED.contains(name) || route.forward_headers.contains(name)
 }
 
-/// Whether the client tried to name an identity itself, in any case and with `_` for `-`. Such a
-/// header never crosses; this is for the count.
+/// Whether the client tried to name an identity itself, in any spelling that a backend could read as
+/// one ([`is_same`]). Such a header never crosses; this is for the count.
 pub(super) fn names_an_identity(headers: &HeaderMap, identity: &HeaderName) -> bool {
-    headers
-        .keys()
-        .any(|name| is_identity_name(&hyphened(name), identity))
+    headers.keys().any(|name| is_identity_name(name, identity))
 }
 
-pub(super) fn is_identity_name(name: &str, identity: &HeaderName) -> bool {
-    IDENTITY.iter().any(|own| own == name)
-        || (name.len() == identity.as_str().len() && name == hyphened(identity))
-}
-
-/// A header's name as trust in it is judged; most names are that already.
-pub(super) fn hyphened(name: &HeaderName) -> Cow<'_, str> {
-    match name.as_str() {
-        text if text.contains('_') => normalised(text).into(),
-        text => text.into(),
-    }
+pub(super) fn is_identity_name(name: &HeaderName, identity: &HeaderName) -> bool {
+    is_same(name, identity) || IDENTITY.iter().any(|own| is_same(name, own))
 }
 
 /// Builds the request of a machine for the backend.
@@ -155,7 +215,8 @@ pub(super) fn open_request(open: &OpenRecorded, crossing: Crossing<'_>) -> Resul
 }
 
 /// Builds the request of somebody who did not sign, on a route that still lets it pass: what the
-/// client sent, its own credential among it, less every name by which the gateway says something.
+/// client sent, its own credential among it, less every name by which the gateway says something, and
+/// less every alias of a credential's header, which the record does not name.
 /// Neither an identity nor a credential of the gateway is within its reach.
 ///
 /// # Errors
@@ -164,16 +225,17 @@ pub(super) fn open_request(open: &OpenRecorded, crossing: Crossing<'_>) -> Resul
 pub(super) fn unsigned_request(
     unsigned: &UnsignedRecorded,
     crossing: Crossing<'_>,
-    upstream: &Upstream,
-    identity: &HeaderName,
+    plan: &Plan,
 ) -> Result<RequestHeader> {
+    let upstream = &plan.config.upstreams[crossing.route.upstream];
+    let identity = &plan.config.identity_header;
     let mut headers = crossing.headers()?;
     for (name, value) in &crossing.client.headers {
         let is_cookie = *name == header::COOKIE;
-        if !crosses(name, crossing.route)
-            && !is_cookie
-            && !is_the_gateways(name, upstream, identity)
-        {
+        let is_held_back = is_the_gateways(name, upstream, identity)
+            || bearer::is_alias(name)
+            || (plan.owns_header(name) && !plan.takes_credential(name));
+        if !crosses(name, crossing.route) && !is_cookie && !is_held_back {
             append(&mut headers, name, value)?;
         }
     }
@@ -198,11 +260,10 @@ fn cookie(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Whether only the gateway sets a header of this name on the way to the upstream, or makes it anew.
 fn is_the_gateways(name: &HeaderName, upstream: &Upstream, identity: &HeaderName) -> bool {
-    let name = hyphened(name);
-    let is_set = |set: &HeaderName| hyphened(set) == name;
-    reserved(&name).is_some()
-        || is_identity_name(&name, identity)
-        || upstream.set_headers.iter().any(|(set, _)| is_set(set))
+    let mut set = upstream.set_headers.iter();
+    reserved(name.as_str()).is_some()
+        || is_identity_name(name, identity)
+        || set.any(|(set, _)| is_same(set, name))
 }
 
 /// What crosses of any request, besides its method and its target.

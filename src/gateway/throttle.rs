@@ -17,12 +17,17 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pingora::http::RequestHeader;
 use tracing::warn;
 
 use self::bucket::{Bucket, Verdict};
 use self::generations::Generations;
-use super::origin::SourceKey;
+use super::Gateway;
+use super::origin::{Source, SourceKey};
+use super::plan::Plan;
+use crate::auth::headers::SigningHeader;
 use crate::auth::refusal::{Code, Refusal};
+use crate::clock::Now;
 use crate::config::ThrottleSettings;
 use crate::metrics::Metrics;
 
@@ -51,6 +56,29 @@ struct Shard {
     failing: Generations<SourceKey, Bucket>,
     /// When a machine verified from a source, by a keyed hash of its id, on the monotonic clock.
     familiar: Generations<(SourceKey, u64), Duration>,
+}
+
+impl Gateway {
+    /// Turns away a source that has failed too often.
+    ///
+    /// # Errors
+    ///
+    /// As [`Throttle::check`].
+    pub(super) fn throttle_source(
+        &self,
+        plan: &Plan,
+        head: &RequestHeader,
+        source: Source,
+        arrival: Now,
+    ) -> Result<(), Refusal> {
+        let claimed = head.headers.get(SigningHeader::MachineId.name());
+        self.throttle.check(
+            source.client,
+            claimed.map(|value| value.as_bytes()),
+            arrival.mono,
+            &plan.config.throttle,
+        )
+    }
 }
 
 impl Throttle {

@@ -3,6 +3,7 @@
 
 use super::Gateway;
 use super::account::Facts;
+use super::refuse::Stop;
 use crate::audit::TokenHash;
 use crate::auth::message::BodyHash;
 use crate::auth::method::Method;
@@ -27,8 +28,23 @@ pub(super) struct Unsigned {
 pub(super) enum Grounds {
     /// The route takes bearer credentials until a date, and it carries one.
     Bearer,
-    /// The route is observed; enforcing would have refused it with this code.
-    Observed(Code),
+    /// The route is observed.
+    Observed {
+        /// What enforcing would have refused it with.
+        code: Code,
+        /// Where the signature is wrong: whether the machine is known. For the record alone.
+        machine_known: Option<bool>,
+    },
+}
+
+impl Grounds {
+    /// The route is observed, and enforcing would stop the request so.
+    pub(super) fn observed(stop: &Stop) -> Grounds {
+        Grounds::Observed {
+            code: stop.refusal().code(),
+            machine_known: stop.machine_known(),
+        }
+    }
 }
 
 /// An unsigned request whose audit record has been written.
@@ -47,7 +63,7 @@ impl Unsigned {
     ) -> Unsigned {
         Unsigned {
             method: method.as_str().to_owned(),
-            target: target.as_str().to_owned(),
+            target: target.to_string(),
             token,
         }
     }

@@ -30,6 +30,7 @@ use self::machines::Machines;
 use self::recent::Recent;
 use self::reloads::Reloads;
 use crate::auth::identity::{Fingerprint, MachineId};
+use crate::auth::lost_header::LostHeader;
 use crate::auth::refusal::Code;
 
 pub use backend::curve25519_backend;
@@ -62,6 +63,7 @@ pub struct Metrics {
     body_buffer: IntGauge,
     spoofed_identity: IntCounter,
     queries_stripped: IntCounter,
+    headers_dropped: [IntCounter; LostHeader::COUNT],
     connections: IntGauge,
 }
 
@@ -79,6 +81,12 @@ impl Metrics {
             "audit_records_total",
             "Audit records by result: written, failed (could not be written), dropped (a refusal left out because the queue was too full), response_lost (the line after a response is missing).",
             &["result"],
+        )?;
+
+        let headers_dropped = declare.counters(
+            "headers_dropped_total",
+            "Client headers that did not cross to the backend, by name; other: those that have no name here.",
+            &["name"],
         )?;
 
         declare
@@ -143,6 +151,9 @@ impl Metrics {
                 "queries_stripped_total",
                 "Requests whose unsigned query was removed before forwarding.",
             )?,
+            headers_dropped: LostHeader::all().map(|lost| {
+                headers_dropped.with_label_values(&[&*lost.name().to_ascii_lowercase()])
+            }),
             connections: declare.gauge("connections", "Open client connections.")?,
             registry: declare.into_registry(),
         })
@@ -230,6 +241,11 @@ impl Metrics {
     /// Counts a query that was removed before forwarding.
     pub fn query_stripped(&self) {
         self.queries_stripped.inc();
+    }
+
+    /// Counts client headers of this name that did not cross.
+    pub fn header_dropped(&self, lost: LostHeader, count: usize) {
+        self.headers_dropped[lost.index()].inc_by(count as u64);
     }
 
     /// A client connection was opened.

@@ -6,7 +6,7 @@ use super::buckets::UPSTREAM_BUCKETS;
 use super::*;
 
 /// The published names and types: dashboards and alerts depend on them.
-const CONTRACT: [(&str, &str); 28] = [
+const CONTRACT: [(&str, &str); 29] = [
     ("countersign_audit_records_total", "counter"),
     ("countersign_body_buffer_bytes", "gauge"),
     ("countersign_build_info", "gauge"),
@@ -17,6 +17,7 @@ const CONTRACT: [(&str, &str); 28] = [
     ("countersign_connections", "gauge"),
     ("countersign_credential_checks_total", "counter"),
     ("countersign_credential_usable", "gauge"),
+    ("countersign_headers_dropped_total", "counter"),
     ("countersign_machine_last_used_timestamp_seconds", "gauge"),
     ("countersign_machine_skew_seconds", "gauge"),
     ("countersign_nonces", "gauge"),
@@ -363,6 +364,24 @@ fn spoofs_queries_and_audit_results_are_counted() {
     assert_eq!(page.value("queries_stripped_total"), 1.0);
     let lost = r#"audit_records_total{result="response_lost"}"#;
     assert_eq!(page.value(lost), 1.0);
+}
+
+#[test]
+fn headers_that_do_not_cross_are_counted_by_name_and_all_others_as_one() {
+    let metrics = metrics();
+    for name in ["cookie", "X_Vault_Token", "x-anything", "x-else"] {
+        metrics.header_dropped(LostHeader::of(name), 1);
+    }
+    let page = Page::of(&metrics);
+    for (name, count) in [
+        ("cookie", 1.0),
+        ("x-vault-token", 1.0),
+        ("other", 2.0),
+        ("range", 0.0),
+    ] {
+        let series = format!(r#"headers_dropped_total{{name="{name}"}}"#);
+        assert_eq!(page.value(&series), count, "{name}");
+    }
 }
 
 #[test]

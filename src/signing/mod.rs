@@ -204,9 +204,9 @@ mod tests {
 
     #[test]
     fn a_query_is_signed_dropped_or_refused_as_the_route_does() {
-        let parse = |policy| parse_target(b"/a?b=c", policy).map(|target| target.as_str());
-        assert_eq!(parse(QueryPolicy::Signed), Ok("/a?b=c"));
-        assert_eq!(parse(QueryPolicy::Strip), Ok("/a"));
+        let parse = |policy| parse_target(b"/a?b=c", policy).map(|target| target.to_string());
+        assert_eq!(parse(QueryPolicy::Signed), Ok("/a?b=c".into()));
+        assert_eq!(parse(QueryPolicy::Strip), Ok("/a".into()));
         assert_eq!(parse(QueryPolicy::Reject), Err(Unsignable::Query));
     }
 }

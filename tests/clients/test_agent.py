@@ -21,6 +21,18 @@ from versioned import Versioned
 OLD_TOKEN = "hvs.the-token-that-the-application-still-has"
 RUN_SECONDS = 30
 
+# What a name with every sign that encodeURIComponent, Go and hvac encode or do not.
+SIGNS = "db@prod(1)+a,b:c=d&e$f!g'h*i"
+
+NODE_FETCH = """
+const [url, name] = process.argv.slice(1);
+const at = `${url}/v1/kv/data/app/${encodeURIComponent(name)}`;
+const body = JSON.stringify({data: {value: "one"}});
+const written = await fetch(at, {method: "POST", body, headers: {"Content-Type": "application/json"}});
+const read = await fetch(at);
+console.log(written.status, read.status, (await read.json()).data.data.value);
+"""
+
 
 class BesideAnApplication(unittest.TestCase):
     def folder(self):
@@ -79,7 +91,7 @@ class BeforeRustyVault(BesideAnApplication):
     def test_hvac_is_told_the_gateways_refusals_in_its_own_terms(self):
         with self.assertRaises(hvac.exceptions.Forbidden) as refused:
             self.client.lookup_token()
-        self.assertIn("may not", str(refused.exception))
+        self.assertIn("closed to every machine", str(refused.exception))
 
     def test_curl_needs_nothing_of_its_own(self):
         self.kv.create_or_update_secret("web/db", {"value": "one"}, method="PUT", mount_point="secret")
@@ -97,6 +109,16 @@ class BeforeVersions(BesideAnApplication):
         gateway = Gateway(folder / "gateway", self.store.url, [machine], query="signed")
         self.addCleanup(gateway.stop)
         self.kv = self.hvac(folder, gateway, machine).secrets.kv.v2
+
+    def test_nodes_fetch_is_no_browser_and_its_encoded_names_arrive(self):
+        node = ["node", "--input-type=module", "-e", NODE_FETCH, self.agent.url, SIGNS]
+        answer = subprocess.check_output(node, timeout=RUN_SECONDS, text=True)
+        self.assertEqual(answer.split(), ["200", "200", "one"])
+
+    def test_hvac_writes_and_reads_names_with_signs(self):
+        self.kv.create_or_update_secret(f"app/{SIGNS}", {"value": "one"}, mount_point="kv")
+        answer = self.kv.read_secret_version(f"app/{SIGNS}", mount_point="kv", raise_on_deleted_version=True)
+        self.assertEqual(answer["data"]["data"]["value"], "one")
 
     def test_a_mebibyte_is_written_and_read_again(self):
         value = "x" * (1024 * 1024 - 64)  # with the JSON around it the gateway's default limit

@@ -497,3 +497,85 @@ fn a_gateway_in_its_own_process_is_served_too() {
     assert_eq!(agent.request("LIST", "/v1/secret/", "", b"").status, 200);
     assert_eq!(backend.only().method, "LIST");
 }
+
+/// A gateway whose route observes, and strips queries.
+fn observing(backend: &Backend) -> Gateway {
+    let until = rfc3339_in_an_hour();
+    let route =
+        format!("  - {{ path: /, upstream: secrets, mode: observe, observe_until: '{until}' }}\n");
+    gateway(backend, &route)
+}
+
+fn rfc3339_in_an_hour() -> String {
+    let date = Command::new("date")
+        .args(["-u", "-d", "+1 hour", "+%Y-%m-%dT%H:%M:%SZ"])
+        .output();
+    String::from_utf8(date.unwrap().stdout)
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+#[test]
+fn on_an_observed_route_the_log_says_what_enforcing_would_refuse() {
+    let backend = Backend::answering(|_| b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n".to_vec());
+    let gateway = observing(&backend);
+    let agent = Agent::before(gateway.address);
+    assert_eq!(agent.request("GET", "/a?version=1", "", b"").status, 403);
+    wait_for("the line", || {
+        let log = agent.log();
+        let is_there = log.contains("only observes") && log.contains("bad_signature");
+        (is_there && log.contains("query: signed")).then_some(())
+    });
+}
+
+#[test]
+fn a_query_that_the_agent_drops_is_in_its_log() {
+    let backend = Backend::start();
+    let gateway = gateway(&backend, EVERYTHING);
+    let url = format!("http://{}", gateway.address);
+    let agent = Agent::start(&url, &["--query", "strip"], Vec::new());
+    assert_eq!(agent.request("GET", "/a?token=hush", "", b"").status, 200);
+    assert!(agent.log().contains("query was dropped") && !agent.log().contains("hush"));
+}
+
+#[test]
+fn a_gateway_that_is_not_there_is_in_the_log_from_the_start_and_when_it_is_back() {
+    let backend = Backend::start();
+    let gateway = gateway(&backend, EVERYTHING);
+    let nobody = crate::support::process::free_address();
+    let agent = Agent::before(nobody);
+    wait_for("the line at the start", || {
+        agent
+            .log()
+            .contains(&format!("cannot reach the gateway at http://{nobody}"))
+            .then_some(())
+    });
+    drop(agent);
+    let agent = Agent::before(gateway.address);
+    assert_eq!(agent.request("GET", "/a", "", b"").status, 200);
+    assert!(!agent.log().contains("cannot reach"), "{}", agent.log());
+}
+
+#[test]
+fn a_header_that_must_not_be_lost_is_refused_by_the_agent_and_crosses_where_it_is_told_so() {
+    let backend = Backend::start();
+    let gateway = gateway(
+        &backend,
+        "  - { path: /, upstream: secrets, forward_headers: [X-Vault-Wrap-TTL] }\n",
+    );
+    let url = format!("http://{}", gateway.address);
+    let (plain, told) = (
+        Agent::before(gateway.address),
+        Agent::start(&url, &["--forward-header", "X-Vault-Wrap-TTL"], Vec::new()),
+    );
+    let line = "X-Vault-Wrap-TTL: 5m\r\n";
+    let answer = plain.request("GET", "/a", line, b"");
+    assert_eq!(
+        (answer.status, &*answer.code()),
+        (400, "header_not_forwarded")
+    );
+    assert_eq!(backend.connections(), 0);
+    assert_eq!(told.request("GET", "/a", line, b"").status, 200);
+    assert_eq!(backend.only().one("x-vault-wrap-ttl"), "5m");
+}

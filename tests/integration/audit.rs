@@ -100,6 +100,33 @@ fn a_refusal_after_the_signature_names_the_machine_and_one_before_only_the_claim
     assert!(refused.get("machine").is_none());
 }
 
+/// SHA-256 of "body".
+const BODY_HASH: &str = "230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5";
+
+#[test]
+fn a_wrong_signature_is_on_record_with_the_body_and_whether_the_machine_is_known() {
+    let backend = Backend::start();
+    let gateway = Gateway::start(&backend);
+    let stranger = Machine::new("nobody-knows-me", 9);
+    let wrong_key = Machine::new(&machine().id, 9);
+    let mut answers = Vec::new();
+    for (count, (claimed, known)) in [(stranger, false), (wrong_key, true)]
+        .into_iter()
+        .enumerate()
+    {
+        let lines = claimed.sign("PUT", "/a", gateway.now(), b"body").lines();
+        let answer = exchange(gateway.address, raw("PUT", "/a", &lines, b"body"));
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        answers.push((answer.status, body["code"].clone(), body["error"].clone()));
+        let record = gateway.decisions("refused", count + 1).remove(count);
+        assert_eq!(record["code"], "bad_signature");
+        assert_eq!(record["machine_known"], known);
+        assert_eq!(record["body_sha256"], BODY_HASH);
+        assert_eq!(record["body_bytes"], 4);
+    }
+    assert_eq!(answers[0], answers[1], "from outside they are alike");
+}
+
 #[test]
 fn a_client_cannot_forge_a_line() {
     let backend = Backend::start();

@@ -52,7 +52,12 @@ fn an_observed_route_forwards_what_it_would_refuse_as_the_client_sent_it() {
     let backend = Backend::start();
     let gateway = gateway(&backend);
     let lines = format!("{TOKEN}X-App: 1\r\nCookie: a=1\r\nCookie: b=2\r\nRange: bytes=0-9\r\n");
-    assert_eq!(get(&gateway, "/observed/a?version=2", &lines).status, 200);
+    let answer = get(&gateway, "/observed/a?version=2", &lines);
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.header("x-countersign-observed"),
+        Some("missing_header")
+    );
     let seen = backend.only();
     assert_eq!(seen.target, "/observed/a?version=2");
     assert_eq!(seen.one("x-vault-token"), "s.ClientsOwnToken");
@@ -137,6 +142,57 @@ fn on_an_observed_route_a_path_that_the_policy_closes_is_reached_with_the_client
     assert_eq!(get(&gateway, path, &lines).status, 200);
     assert_eq!(record(&gateway, "observed")["code"], "not_permitted");
     assert_eq!(backend.only().all("x-vault-token"), ["s.ClientsOwnToken"]);
+}
+
+#[test]
+fn a_header_that_must_not_be_lost_crosses_unsigned_and_is_refused_or_observed_signed() {
+    let backend = Backend::start();
+    let gateway = gateway(&backend);
+    let wrap = "X-Vault-Wrap-TTL: 5m\r\n";
+    for path in ["/observed/a", "/bearer/a"] {
+        assert_eq!(get(&gateway, path, &format!("{TOKEN}{wrap}")).status, 200);
+        assert_eq!(backend.seen().pop().unwrap().one("x-vault-wrap-ttl"), "5m");
+    }
+    let signed = |path| gateway.sign(&machine(), "GET", path, b"").lines() + TOKEN + wrap;
+    // Enforcing would refuse it: so it passes as the client sent it, and the record says why.
+    assert_eq!(
+        get(&gateway, "/observed/b", &signed("/observed/b")).status,
+        200
+    );
+    let seen = backend.seen().pop().unwrap();
+    assert_eq!(seen.one("x-vault-wrap-ttl"), "5m");
+    assert!(seen.all("x-machine-identity").is_empty());
+    let observed = gateway.decisions("observed", 2).remove(1);
+    assert_eq!(observed["code"], "header_not_forwarded");
+    assert_eq!(observed.get("dropped_headers"), None);
+    for path in ["/bearer/b", "/b"] {
+        let answer = get(&gateway, path, &signed(path));
+        assert_eq!(
+            (answer.status, &*answer.code()),
+            (400, "header_not_forwarded")
+        );
+    }
+    assert_eq!(backend.seen().len(), 3);
+}
+
+#[test]
+fn an_alias_of_a_reserved_name_crosses_on_no_route() {
+    let backend = Backend::start();
+    let gateway = gateway(&backend);
+    let forged = "X.Machine.Identity: admin\r\nx~machine~key: admin\r\nX.Forwarded.For: admin\r\n\
+                  X*Request*Id: admin\r\nX-Machine-Assertion: admin\r\nX.Vault.Token: admin\r\n";
+    for path in ["/observed/a", "/bearer/a"] {
+        assert_eq!(get(&gateway, path, &format!("{TOKEN}{forged}")).status, 200);
+        let seen = backend.seen().pop().unwrap();
+        assert!(
+            seen.headers.iter().all(|(_, value)| value != "admin"),
+            "{path}"
+        );
+    }
+    assert_eq!(gateway.metric("countersign_spoofed_identity_total"), 2.0);
+    // An alias of a signing header speaks of a signature, which is then incomplete.
+    let answer = get(&gateway, "/bearer/a", &format!("{TOKEN}X.Signature: a\r\n"));
+    assert_eq!(answer.code(), "missing_header");
 }
 
 #[test]

@@ -463,6 +463,38 @@ fn the_command_prints_why_and_ends_with_0_or_1() {
         told.contains("it would be refused: 403 not_permitted"),
         "{told}"
     );
+    // Each line is asked by itself, or says that it was not.
+    for (method, path, told) in [
+        (
+            "GET",
+            "/a//b",
+            [
+                "route         not asked: the target",
+                "machine       may act",
+                "policy        not asked: no route",
+            ],
+        ),
+        (
+            "SCAN",
+            "/v1/app/db",
+            [
+                "route         / -> secrets",
+                "machine       may act",
+                "policy        not asked: the route does not take the method",
+            ],
+        ),
+    ] {
+        let output = explain(&[method, path]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        for words in told {
+            assert!(text.contains(words), "{words} in {text}");
+        }
+    }
+    gateway.edit_config(|config| config.replace("path: /,", "path: /v1,"));
+    let output = explain(&["GET", "/v2/app"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("route         none has this path"), "{text}");
+    assert!(text.contains("machine       may act"), "{text}");
     fs::write(gateway.registry_path(), "machines: [").unwrap();
     assert_eq!(explain(&["GET", "/"]).status.code(), Some(78));
 }

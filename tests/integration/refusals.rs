@@ -12,9 +12,10 @@ use crate::support::gateway::{Gateway, Options, START, machine, raw, registry, w
 use crate::support::signer::Machine;
 
 /// The codes that this file provokes, each in the test of the same name below.
-const PROVOKED: [Code; 26] = [
+const PROVOKED: [Code; 27] = [
     Code::BadRequest,
     Code::BadTarget,
+    Code::HeaderNotForwarded,
     Code::QueryNotAllowed,
     Code::MethodNotAllowed,
     Code::HeaderTooLarge,
@@ -106,6 +107,28 @@ fn bad_request_for_a_head_that_cannot_be_parsed() {
 fn bad_target() {
     let lines = signed("GET", "/a/%2e%2e/b", b"");
     refused(raw("GET", "/a/%2e%2e/b", &lines, b""), Code::BadTarget);
+}
+
+#[test]
+fn header_not_forwarded() {
+    for name in [
+        "Content-Encoding",
+        "content_encoding",
+        "X-Vault-Wrap-TTL",
+        "Content.Range",
+        "X-Http-Method",
+    ] {
+        let backend = Backend::start();
+        let gateway = Gateway::start(&backend);
+        let lines = gateway.sign(&machine(), "GET", "/a", b"").lines();
+        let lines = format!("{lines}{name}: x\r\n");
+        let response = exchange(gateway.address, raw("GET", "/a", &lines, b""));
+        assert_refused(&gateway, &backend, &response, Code::HeaderNotForwarded);
+        let text = String::from_utf8(response.body).unwrap();
+        assert!(text.contains("forward_headers"), "{text}");
+        let record = &gateway.decisions("refused", 1)[0];
+        assert_eq!(record["dropped_headers"].as_array().unwrap().len(), 1);
+    }
 }
 
 #[test]

@@ -86,11 +86,13 @@ fn run(folder: &Path) -> Result<(), String> {
 }
 
 fn route(route: &Value) -> String {
+    let crossing = route.get("forward_headers").cloned();
     format!(
-        "  - {{ path: /, upstream: secrets, query: {}, max_body: {}, methods: {} }}\n",
+        "  - {{ path: /, upstream: secrets, query: {}, max_body: {}, methods: {}, forward_headers: {} }}\n",
         route["query"].as_str().unwrap(),
         route["max_body"],
-        route["methods"]
+        route["methods"],
+        crossing.unwrap_or_else(|| Value::Array(Vec::new())),
     )
 }
 

@@ -19,6 +19,7 @@ def request_cases():
 def bodies():
     gzipped = gzip_stored(JSON)
     gzip = [("Content-Encoding", "gzip")]
+    crosses = ["Content-Encoding"]
     return [
         case("accepted-get", "a read without a body"),
         case("accepted-get-with-body", "a body on GET is hashed like any other", body=JSON),
@@ -28,13 +29,18 @@ def bodies():
         case("accepted-post-without-length", "neither a body nor a Content-Length", method="POST"),
         case("accepted-put-70-kib", "a body larger than 64 KiB", method="PUT", body=b"0123456789abcdef" * 4480),
         case("accepted-body-binary", "every byte value, and what looks like a last chunk", method="PUT", body=BINARY),
-        case("accepted-body-gzip", "hashed as sent, before content decoding", method="PUT", body=gzipped, extra=gzip),
+        case("accepted-body-gzip", "hashed as sent, before content decoding", method="PUT", body=gzipped, extra=gzip,
+             forward_headers=crosses),
+        case("header-content-encoding-not-forwarded", "the backend would store the gzip as it is",
+             "header_not_forwarded", method="PUT", body=gzipped, extra=gzip),
+        case("header-content-encoding-alias", "content.encoding is content-encoding to a backend that folds names",
+             "header_not_forwarded", method="PUT", body=gzipped, extra=[("content.encoding", "gzip")]),
         case("accepted-body-at-limit", "as long as the route allows", method="PUT", body=JSON, max_body=len(JSON)),
         case("accepted-chunked", "hashed after de-chunking", method="POST", body=JSON, framing=[1, 16, 5]),
         case("accepted-chunked-binary", "chunks cut through CR LF", method="PUT", body=BINARY, framing=[257, 6]),
         case("accepted-chunked-empty", "only the last chunk: the hash of nothing", method="POST", framing=[]),
         case("body-hash-after-decoding", "signed the hash of the gzip's content", "bad_signature", method="PUT",
-             body=gzipped, extra=gzip, signed={"body": JSON}),
+             body=gzipped, extra=gzip, forward_headers=crosses, signed={"body": JSON}),
         case("body-hash-before-dechunking", "signed the hash of the chunks with their framing", "bad_signature",
              method="POST", body=JSON, framing=[22], signed={"body": b"16\r\n" + JSON + b"\r\n0\r\n\r\n"}),
     ]
@@ -55,6 +61,8 @@ def targets():
     good = [
         case("accepted-path-every-class", "unreserved, sub-delims but ;, : and @, encoded bytes", target=every_class),
         case("accepted-path-percent-encoded", "upper-case hex", target="/v1/secret/caf%C3%A9%20%5B1%5D"),
+        case("accepted-path-percent-sub-delims", "clients may encode what need not be",
+             target="/v1/secret/db%40prod%3A1/%28a%29%2B%2C%3D%24%26%21%27%2A%3B"),
         case("accepted-path-colon", "the path may hold the separator", target="/v1/secret/a:b:1752000000"),
         case("accepted-path-trailing-slash", "one slash at the end", target=PATH + "/"),
         case("accepted-path-root", "the shortest target", target="/"),

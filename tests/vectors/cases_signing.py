@@ -169,6 +169,7 @@ def tampered():
         "path-prefix": ("a prefix was sent but not signed", {"target": "/api" + PATH}, {"path": PATH}),
         "path-resolved": ("/v1/x/../secret was signed, /v1/secret was sent", {"target": "/v1/secret"},
                           {"path": "/v1/x/../secret"}),
+        "path-percent-encoded": ("%40 was sent, @ was signed", {"target": "/v1/db%40prod"}, {"path": "/v1/db@prod"}),
         "path-decoded": ("/%C3%A9 was sent, its text was signed", {"target": "/v1/%C3%A9"}, {"path": "/v1/é"}),
         "timestamp": ("one second", {"timestamp": NOW}, {"timestamp": str(NOW - 1)}),
         "nonce": ("one character", {"nonce": "abcdefghijklmnop"}, {"nonce": "abcdefghijklmnoq"}),

@@ -104,6 +104,7 @@ def case(
     query="strip",
     max_body=1 << 20,
     methods=(),
+    forward_headers=(),  # headers that the route lets cross besides the usual ones
     window=None,
 ):
     """The files of one case: a name, and what the file of each name holds."""
@@ -123,12 +124,15 @@ def case(
     sent = {header: dict(send).get(header, lambda value: [value])(value) for header, value in honest.items()}
     rename = dict(rename)
     headers = [(rename.get(header, header), value) for header, values in sent.items() for value in values] + list(extra)
+    route = {"query": query, "max_body": max_body, "methods": list(methods)}
+    if forward_headers:
+        route["forward_headers"] = list(forward_headers)
     framing = framing or ("length" if body else "none")
     description = {
         "about": about,
         "now": NOW,
         "window": window or WINDOW,
-        "route": {"query": query, "max_body": max_body, "methods": list(methods)},
+        "route": route,
         "machines": [machine()] if machines is None else machines,
         "signed_by": {"seed": seed(key).hex(), "public_key": public_key(key)},
     }

@@ -8,7 +8,7 @@ use super::*;
 use crate::audit::line::encode;
 use crate::audit::testing::{accepted, machine, read_back, refused, request, response, signed};
 use crate::audit::token_hash::TokenNames;
-use crate::audit::untrusted::{Method, PathOnly};
+use crate::audit::untrusted::{DroppedHeaders, Method, PathOnly};
 use crate::auth::refusal::Code;
 
 fn line(record: &impl Record) -> String {
@@ -50,6 +50,7 @@ fn a_refusal_shows_what_the_client_claimed_in_a_field_of_its_own() {
     let mut record = refused("r1");
     record.evidence = Evidence::Claimed(Claim {
         machine: Some(ClaimedMachine::of(b"m-1")),
+        machine_known: Some(false),
         timestamp: Some(1_750_000_000),
         nonce: Some(ClaimedNonce::of(b"0123456789abcdef")),
         body: Some(Body {
@@ -59,6 +60,7 @@ fn a_refusal_shows_what_the_client_claimed_in_a_field_of_its_own() {
     });
     let json = read_back(&record);
     assert_eq!(json["claimed_machine"], "m-1");
+    assert_eq!(json["machine_known"], false);
     assert_eq!(json["timestamp"], 1_750_000_000);
     assert_eq!(json["nonce"], "0123456789abcdef");
     assert_eq!(json["body_bytes"], 0);
@@ -107,6 +109,23 @@ fn a_signed_query_shows_in_the_signed_path_alone() {
     assert_eq!(json["query"], "signed");
     assert_eq!(json["path"], "/v1/secret/a");
     assert_eq!(json["signed_path"], "/v1/secret/a?version=2");
+}
+
+#[test]
+fn headers_that_did_not_cross_are_named_and_cut_without_their_values() {
+    let machine = machine();
+    let mut record = accepted("r1", &machine);
+    let long = "x".repeat(70);
+    let names = ["x-vault-request", "a`b", &long].map(|name| name.parse().unwrap());
+    record.request.dropped = DroppedHeaders {
+        names: &names,
+        and_more: true,
+    };
+    let cut = format!("{}\u{2026}", &long[..64]);
+    let expected = json!(["x-vault-request", "a`b", cut, "\u{2026}"]);
+    assert_eq!(read_back(&record)["dropped_headers"], expected);
+    record.request.dropped = DroppedHeaders::default();
+    assert_eq!(read_back(&record).get("dropped_headers"), None);
 }
 
 #[test]

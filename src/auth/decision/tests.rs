@@ -77,6 +77,12 @@ fn machine(seeds: &[u8]) -> Machine {
 }
 
 fn verify(request: &Request, machine: Option<Machine>) -> Result<Signed, Refusal> {
+    let attributed = attributed(request, machine)?;
+    let verified = attributed.verify(BodyHash::of(&request.body));
+    verified.map_err(Refusal::from)
+}
+
+fn attributed(request: &Request, machine: Option<Machine>) -> Result<Attributed, Refusal> {
     let headers = SigningHeaders::parse(|header| {
         let index = SigningHeader::ALL
             .iter()
@@ -88,10 +94,24 @@ fn verify(request: &Request, machine: Option<Machine>) -> Result<Signed, Refusal
     let target = Target::parse(request.target.as_bytes())
         .map_err(Refusal::BadTarget)?
         .under(QueryPolicy::Strip)?;
-    Attempt::new(method, target, headers)
+    Ok(Attempt::new(method, target, headers)
         .check_time(NOW, &WINDOW)?
-        .look_up(|_| machine.map(Arc::new))
-        .verify(BodyHash::of(&request.body))
+        .look_up(|_| machine.map(Arc::new)))
+}
+
+#[test]
+fn a_wrong_signature_tells_the_record_alone_whether_the_machine_is_known() {
+    for known in [true, false] {
+        let machine = known.then(|| machine(&[1]));
+        let attributed = attributed(&signed_by(2), machine).unwrap();
+        let unproved = attributed.verify(BodyHash::of(b"hello")).unwrap_err();
+        let expected = Unproved {
+            machine_known: known,
+            body: BodyHash::of(b"hello"),
+        };
+        assert_eq!(unproved, expected);
+        assert_eq!(Refusal::from(unproved), Refusal::BadSignature);
+    }
 }
 
 /// Passes each key once, as a store must, and counts how often it was asked.

@@ -9,15 +9,16 @@
 //!           and the last one "**"
 //! ```
 //!
-//! A pattern is compared with the path as it was verified, byte for byte: case counts, nothing is
-//! decoded, a slash at the end counts, and a percent-encoding has the one spelling that it has in a
-//! target. `*` is exactly one segment that is not empty. `**` is all that follows, one segment or
+//! A pattern is compared with the path as it was verified: case counts, and so does a slash at the end.
+//! Only where clients differ in whether they percent-encode a byte (see [`is_same`]), `/a@b` and `/a%40b`
+//! are one, in the pattern and in the path alike: `%2A` in a pattern is a star and stands for nothing
+//! else. `*` is exactly one segment that is not empty. `**` is all that follows, one segment or
 //! more, and a slash at its end or none. So `/a/**` is neither `/a` nor `/a/`, and `/a/*` is not `/a/b/c`.
 
 use std::fmt;
 
 use crate::auth::method::{METHODS, may_be_added};
-use crate::auth::target::{Target, TargetError};
+use crate::auth::target::{Target, TargetError, is_same};
 
 /// One rule. It prints as it was written.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -175,7 +176,7 @@ fn matches(pattern: &str, path: &str) -> bool {
             // Of an accepted path only the last segment can be empty: then nothing follows.
             (Some("**"), Some(segment)) => return !segment.is_empty(),
             (Some("*"), Some(segment)) if !segment.is_empty() => {}
-            (Some(exactly), Some(segment)) if exactly == segment => {}
+            (Some(exactly), Some(segment)) if is_same(exactly, segment) => {}
             (None, None) => return true,
             _ => return false,
         }
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_compared_byte_for_byte() {
+    fn case_slashes_and_other_escapes_count() {
         assert!(allows("any /v1/%C3%A9/a", "GET", "/v1/%C3%A9/a"));
         for other in [
             "/v1/%C3%A9/A",
@@ -247,6 +248,29 @@ mod tests {
         ] {
             assert!(!allows("any /v1/%C3%A9/a", "GET", other), "{other}");
         }
+    }
+
+    #[test]
+    fn a_byte_that_clients_may_encode_is_one_in_both_spellings_on_both_sides() {
+        for rule in ["any /db@prod/(a)", "any /db%40prod/%28a%29"] {
+            for path in ["/db@prod/(a)", "/db%40prod/%28a%29", "/db%40prod/(a%29"] {
+                assert!(allows(rule, "GET", path), "{rule} {path}");
+            }
+            for path in ["/db@prod/(a", "/db%2540prod/(a)", "/db@prod/%20a)"] {
+                assert!(!allows(rule, "GET", path), "{rule} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_encoded_star_is_a_star_and_stands_for_nothing_else() {
+        for path in ["/a/*", "/a/%2A"] {
+            assert!(allows("any /a/%2A", "GET", path), "{path}");
+        }
+        for path in ["/a/b", "/a/**", "/a"] {
+            assert!(!allows("any /a/%2A", "GET", path), "{path}");
+        }
+        assert!(allows("any /x%2Ay", "GET", "/x*y"));
     }
 
     #[test]

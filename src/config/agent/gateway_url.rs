@@ -1,5 +1,7 @@
 //! Where a gateway is, as a machine names it.
 
+use std::fmt;
+
 use http::uri::Authority;
 
 use super::super::headers;
@@ -20,6 +22,13 @@ pub struct GatewayUrl {
     /// What is sent before the target and not signed, for a route with `strip_prefix`; empty, or
     /// a path without a slash at its end.
     pub prefix: String,
+}
+
+impl fmt::Display for GatewayUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
+    }
 }
 
 impl GatewayUrl {

@@ -46,6 +46,20 @@ fn a_route_has_its_path_and_what_lies_below_on_whole_segments() {
 }
 
 #[test]
+fn a_route_has_the_paths_in_which_clients_encode_more_than_they_need() {
+    for path in [
+        "/kv(2)/team@a",
+        "/kv%282%29/team%40a",
+        "/kv(2%29/team%40a/b%40c",
+    ] {
+        let found = find(&["/", "/kv(2)/team@a"], path);
+        assert_eq!(found.as_deref(), Some("/kv(2)/team@a"), "{path}");
+    }
+    let found = find(&["/", "/kv(2)/team@a"], "/kv%282%29/team%40ab");
+    assert_eq!(found.as_deref(), Some("/"));
+}
+
+#[test]
 fn the_longest_route_wins_whatever_the_order() {
     for paths in [["/", "/v1", "/v1/secret"], ["/v1/secret", "/v1", "/"]] {
         assert_eq!(find(&paths, "/v1/secret/x").as_deref(), Some("/v1/secret"));

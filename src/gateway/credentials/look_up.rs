@@ -1,9 +1,13 @@
-//! Whether the backend still takes a credential: asked of the backend itself, seldom, when it
-//! refuses a request that carried one. A client that hears 401 or 403 gives up for good, so it
-//! must not hear the backend's refusal of the gateway.
+//! Whether the backend still takes a credential: asked of the backend itself when it refuses a request
+//! that carried one. A client that hears 401 or 403 gives up for good, so it must not hear the
+//! backend's refusal of the gateway.
+//!
+//! An answer counts for a refusal only if the inquiry began after the refusal: one that began before it
+//! may tell of a credential that has been revoked in between. There is one inquiry at a time for a
+//! credential. Refusals that arrive during one wait for the next, and share that.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::HOST;
@@ -17,19 +21,20 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use super::Injection;
-use crate::clock::Clock;
 use crate::metrics::Check;
-
-/// How long an answer is believed, and so how often at most a credential is asked about.
-const REMEMBERED: Duration = Duration::from_secs(3);
 
 /// Longest wait for the answer, connecting included. A client is waiting.
 const DEADLINE: Duration = Duration::from_secs(2);
 
+/// Interim answers (RFC 9110, section 15.2) before the final one.
+const MOST_INTERIM: usize = 32;
+
 /// What is known of one credential's standing with the backend.
 #[derive(Default)]
 pub(super) struct Standing {
-    /// The last answer. Held while a question is under way: there is one at a time.
+    /// How many inquiries have begun.
+    begun: AtomicU64,
+    /// The last answer. Held while an inquiry is under way: there is one at a time.
     last: Mutex<Option<Answer>>,
     /// The last answer was not that all is well.
     in_doubt: AtomicBool,
@@ -38,8 +43,8 @@ pub(super) struct Standing {
 struct Answer {
     /// Which value was asked about: another one in the file is another credential.
     value: Arc<HeaderValue>,
-    /// When, on the monotonic clock.
-    at: Duration,
+    /// The number of its inquiry.
+    inquiry: u64,
     came_to: Check,
 }
 
@@ -56,47 +61,59 @@ pub(in crate::gateway) struct Place {
 impl Injection {
     /// Whether the credential, and not the request, is what the backend refused. In doubt it is:
     /// the client then tries again, where a refusal that is not meant for it would end it.
-    pub(in crate::gateway) async fn is_refused(&self, place: Place, clock: &Clock) -> bool {
-        let (this, clock) = (self.clone(), clock.clone());
+    pub(in crate::gateway) async fn is_refused(&self, place: Place) -> bool {
+        let before = self.held.standing.begun.load(Ordering::SeqCst);
+        let this = self.clone();
         // A task of its own: a client that goes away must not end the question for the others.
-        let asked = tokio::spawn(async move { this.ask_or_remember(&place, &clock).await });
+        let asked = tokio::spawn(async move {
+            this.ask_or_share(before, async |this: &Injection| {
+                let asked = tokio::time::timeout(DEADLINE, look_up(&place, this)).await;
+                asked.ok().and_then(Result::ok)
+            })
+            .await
+        });
         !matches!(asked.await, Ok(Check::Accepted))
     }
 
     /// The backend has taken it.
     pub(in crate::gateway) async fn worked(&self) {
         let standing = &self.held.standing;
-        if standing.in_doubt.load(Ordering::Relaxed) {
-            let mut last = standing.last.lock().await;
+        // While an inquiry is under way, that tells.
+        if standing.in_doubt.load(Ordering::Relaxed)
+            && let Ok(mut last) = standing.last.try_lock()
+        {
             if last.take_if(|last| last.value == self.value).is_some() {
                 self.settle(true);
             }
         }
     }
 
-    async fn ask_or_remember(&self, place: &Place, clock: &Clock) -> Check {
-        let mut last = self.held.standing.last.lock().await;
+    /// The answer of an inquiry that came behind the first `before`: another refusal's, or one's own.
+    async fn ask_or_share(
+        &self,
+        before: u64,
+        ask: impl AsyncFnOnce(&Injection) -> Option<StatusCode>,
+    ) -> Check {
+        let standing = &self.held.standing;
+        let mut last = standing.last.lock().await;
         let known = (last.as_ref()).filter(|last| last.value == self.value);
         if let Some(known) = known
-            && clock.now().mono.saturating_sub(known.at) < REMEMBERED
+            && known.inquiry > before
         {
             return known.came_to;
         }
-        let before = known.map(|known| known.came_to);
-        let status = tokio::time::timeout(DEADLINE, look_up(place, self)).await;
-        let came_to = match &status {
-            Ok(Ok(status)) => judge(*status),
-            Ok(Err(_)) | Err(_) => Check::Unknown,
-        };
+        let known = known.map(|known| known.came_to);
+        let inquiry = standing.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let status = ask(self).await;
+        let came_to = status.map_or(Check::Unknown, judge);
         *last = Some(Answer {
             value: Arc::clone(&self.value),
-            at: clock.now().mono,
+            inquiry,
             came_to,
         });
         self.held.counts.checked(came_to);
-        if before != Some(came_to) {
-            let status = status.ok().and_then(Result::ok).map(|s| s.as_u16());
-            self.tell(came_to, status);
+        if known != Some(came_to) {
+            self.tell(came_to, status.map(|status| status.as_u16()));
             self.settle(came_to == Check::Accepted);
         }
         came_to
@@ -151,8 +168,14 @@ async fn look_up(place: &Place, injection: &Injection) -> Result<StatusCode> {
     request.insert_header(injection.held.header().clone(), value)?;
     session.write_request_header(Box::new(request)).await?;
     session.finish_request_body().await?;
-    session.read_response_header().await?;
-    let status = session.response_header().map(|response| response.status);
+    let mut status = None;
+    for _ in 0..=MOST_INTERIM {
+        session.read_response_header().await?;
+        status = session.response_header().map(|response| response.status);
+        if !status.is_some_and(|status| status.is_informational()) {
+            break;
+        }
+    }
     if let HttpSession::H1(mut session) = session {
         session.shutdown().await;
     }
@@ -160,8 +183,81 @@ async fn look_up(place: &Place, injection: &Injection) -> Result<StatusCode> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
+
+    fn injection() -> Injection {
+        let credential = crate::config::Credential {
+            name: "c".into(),
+            header: http::header::AUTHORIZATION,
+            value: HeaderValue::from_static("secret"),
+            prefix: String::new(),
+            file: None,
+            upstreams: Vec::new(),
+        };
+        let metrics = crate::metrics::Metrics::new("", "").unwrap();
+        let held = Arc::new(super::super::Held::new(credential, &metrics));
+        let value = held.value.load_full().unwrap();
+        Injection { held, value }
+    }
+
+    fn begun(injection: &Injection) -> u64 {
+        injection.held.standing.begun.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_only_if_its_inquiry_began_after_the_refusal() {
+        let injection = injection();
+        let took = |status| async move |_: &Injection| Some(status);
+        let first = begun(&injection);
+        let came_to = injection.ask_or_share(first, took(StatusCode::OK)).await;
+        assert_eq!(came_to, Check::Accepted);
+        // A refusal that came before that inquiry began shares its answer.
+        let came_to = injection.ask_or_share(first, took(StatusCode::FORBIDDEN));
+        assert_eq!(came_to.await, Check::Accepted);
+        // One that came after it, however soon, asks again.
+        let second = begun(&injection);
+        let came_to = injection.ask_or_share(second, took(StatusCode::FORBIDDEN));
+        assert_eq!(came_to.await, Check::Refused);
+        assert_eq!(begun(&injection), 2);
+    }
+
+    #[tokio::test]
+    async fn refusals_during_an_inquiry_share_the_next_one() {
+        let injection = injection();
+        let (release, held_back) = tokio::sync::oneshot::channel::<()>();
+        let early = {
+            let injection = injection.clone();
+            let before = begun(&injection);
+            tokio::spawn(async move {
+                let answer = async |_: &Injection| {
+                    let _ = held_back.await;
+                    Some(StatusCode::OK)
+                };
+                injection.ask_or_share(before, answer).await
+            })
+        };
+        while begun(&injection) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let late: Vec<_> = (0..10)
+            .map(|_| {
+                let (injection, before) = (injection.clone(), begun(&injection));
+                tokio::spawn(async move {
+                    let answer = async |_: &Injection| Some(StatusCode::FORBIDDEN);
+                    injection.ask_or_share(before, answer).await
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        release.send(()).unwrap();
+        assert_eq!(early.await.unwrap(), Check::Accepted);
+        for one in late {
+            assert_eq!(one.await.unwrap(), Check::Refused);
+        }
+        assert_eq!(begun(&injection), 2);
+    }
 
     #[test]
     fn only_success_vouches_and_only_401_and_403_refuse() {

@@ -81,18 +81,23 @@ fn signing_headers_are_there_once_and_as_they_are_written() {
 #[test]
 fn nothing_but_the_list_crosses() {
     let field = Field::start();
-    let lines = "X-Vault-Namespace: root\r\nX-HTTP-Method-Override: DELETE\r\nX-Original-URL: /v1/sys\r\n\
-                 X-Rewrite-URL: /v1/sys\r\nRange: bytes=0-1\r\nContent-Encoding: gzip\r\nCookie: a=b\r\n\
+    for line in [
+        "X-Vault-Namespace: root",
+        "X-HTTP-Method-Override: DELETE",
+        "X.HTTP.Method: DELETE",
+        "Content-Encoding: gzip",
+        "If_Unmodified_Since: Thu, 01 Jan 1970 00:00:00 GMT",
+    ] {
+        field.refuses(GET, get(&format!("{line}\r\n")), 400);
+    }
+    let lines = "X-Original-URL: /v1/sys\r\nX-Rewrite-URL: /v1/sys\r\nRange: bytes=0-1\r\nCookie: a=b\r\n\
                  Authorization: Bearer x\r\nX-Vault-Token: x\r\nForwarded: for=1.1.1.1\r\nVia: 1.1 x\r\n\
                  X-Forwarded-Host: evil\r\nX-Real-IP: 1.1.1.1\r\nTE: trailers\r\n";
     for seen in field.forwards(GET, get(lines)) {
         for name in [
-            "x-vault-namespace",
-            "x-http-method-override",
             "x-original-url",
             "x-rewrite-url",
             "range",
-            "content-encoding",
             "cookie",
             "authorization",
             "x-vault-token",

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderName;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -22,7 +23,7 @@ use crate::audit::record::*;
 use crate::audit::testing::{key, machine};
 use crate::audit::timestamp::Timestamp;
 use crate::audit::token_hash::{TokenHash, TokenNames};
-use crate::audit::untrusted::{ClaimedMachine, ClaimedNonce, Method, PathOnly};
+use crate::audit::untrusted::{ClaimedMachine, ClaimedNonce, DroppedHeaders, Method, PathOnly};
 use crate::auth::identity::{Fingerprint, Machine, MachineId, MachineKey, PublicKey};
 use crate::auth::refusal::Code;
 use crate::metrics::Auth;
@@ -67,6 +68,7 @@ struct Parts {
     ips: [Option<IpAddr>; 2],
     query: Option<Query>,
     route: Option<String>,
+    dropped: Vec<HeaderName>,
     bits: [bool; 8],
     sha256: [u8; 32],
     signature: [u8; 64],
@@ -89,8 +91,10 @@ fn parts() -> impl Strategy<Value = Parts> {
         any::<[Option<IpAddr>; 2]>(),
         option::of(query),
     );
+    let name = "[!#$%&'*+.^_`|~a-z0-9-]{1,80}".prop_map(|name| name.parse().unwrap());
     let second = (
         option::of(text()),
+        vec(name, 0..4),
         any::<[bool; 8]>(),
         any::<[u8; 32]>(),
         any::<[u8; 64]>(),
@@ -99,7 +103,7 @@ fn parts() -> impl Strategy<Value = Parts> {
     );
     (first, second).prop_map(|(first, second)| {
         let (wall_ms, texts, sent, numbers, ips, query) = first;
-        let (route, bits, sha256, signature, code, status) = second;
+        let (route, dropped, bits, sha256, signature, code, status) = second;
         Parts {
             wall_ms,
             texts,
@@ -108,6 +112,7 @@ fn parts() -> impl Strategy<Value = Parts> {
             ips,
             query,
             route,
+            dropped,
             bits,
             sha256,
             signature,
@@ -128,6 +133,10 @@ impl Parts {
             path: PathOnly::of(&self.sent[1]),
             query: self.query,
             route: self.route.as_deref(),
+            dropped: DroppedHeaders {
+                names: &self.dropped,
+                and_more: self.bits[0],
+            },
         }
     }
 
@@ -162,6 +171,7 @@ impl Parts {
     fn claim(&self) -> Claim<'_> {
         Claim {
             machine: self.bits[3].then(|| ClaimedMachine::of(&self.sent[2])),
+            machine_known: self.bits[1].then_some(self.bits[2]),
             timestamp: self.bits[4].then_some(self.numbers[2]),
             nonce: self.bits[5].then(|| ClaimedNonce::of(&self.sent[3])),
             body: self.bits[6].then(|| self.body()),
@@ -337,6 +347,8 @@ struct Decision<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     claimed_machine: Option<Shown<ClaimedMachine<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    machine_known: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     token_hash: Option<Shown<TokenHash>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_ip: Option<IpAddr>,
@@ -350,6 +362,8 @@ struct Decision<'a> {
     query: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    dropped_headers: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -372,6 +386,7 @@ impl<'a> Decision<'a> {
             code: None,
             machine: None,
             claimed_machine: None,
+            machine_known: None,
             token_hash: None,
             client_ip: request.client_ip,
             peer_ip: request.peer_ip,
@@ -384,6 +399,7 @@ impl<'a> Decision<'a> {
                 Query::Forwarded => "forwarded",
             }),
             route: request.route,
+            dropped_headers: dropped(&request.dropped),
             timestamp: None,
             nonce: None,
             body_sha256: None,
@@ -407,6 +423,7 @@ impl<'a> Decision<'a> {
 
     fn claim(&mut self, claim: &Claim<'a>) {
         self.claimed_machine = claim.machine.map(Shown);
+        self.machine_known = claim.machine_known;
         self.timestamp = claim.timestamp;
         self.nonce = claim.nonce.map(Shown);
         if let Some(body) = &claim.body {
@@ -418,6 +435,17 @@ impl<'a> Decision<'a> {
         self.body_sha256 = Some(Shown(Hex(body.sha256)));
         self.body_bytes = Some(body.bytes);
     }
+}
+
+/// Names, cut at 64 bytes.
+fn dropped(headers: &DroppedHeaders<'_>) -> Vec<String> {
+    let cut = |name: &HeaderName| match name.as_str() {
+        name if name.len() > 64 => format!("{}\u{2026}", &name[..64]),
+        name => name.to_owned(),
+    };
+    let names = headers.names.iter().map(cut);
+    let more = headers.and_more && !headers.names.is_empty();
+    names.chain(more.then(|| "\u{2026}".to_owned())).collect()
 }
 
 /// A machine whose signature verified.

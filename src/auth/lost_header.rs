@@ -1,0 +1,128 @@
+//! Client headers that do not cross to the backend: which of them carry meaning, and without which
+//! of them a request must not go on.
+//!
+//! Nothing but method, path and body is signed, so other headers cross by an allow-list. A header
+//! that is left behind is counted under its name here; one whose loss would make the request mean
+//! something else, or protect less, refuses it: the secret that was to be wrapped would come in the
+//! clear, the compressed body would be stored as it is, a write would land in another namespace.
+
+use super::headers::is_same;
+
+/// A client header that does not cross, as far as it is told from others. A closed set: its names are
+/// the label of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostHeader(u8);
+
+/// Without these a request is refused, as people write them.
+const REFUSED: [&str; 16] = [
+    "Content-Encoding",
+    "Content-Range",
+    "If-Unmodified-Since",
+    "X-HTTP-Method",
+    "X-HTTP-Method-Override",
+    "X-Method-Override",
+    "X-Vault-Namespace",
+    "X-Vault-Wrap-TTL",
+    // WebDAV (RFC 4918, section 10), on routes that add its methods: what a request is about, how deep
+    // it goes, and whether it may overwrite.
+    "Depth",
+    "Destination",
+    "If",
+    "Overwrite",
+    // Who the request is carried out as (Kubernetes, GitLab, Elasticsearch) or where (Consul): without
+    // them it has all the rights of the credential, or lands in the default namespace.
+    "ES-Security-Runas-User",
+    "Impersonate-User",
+    "Sudo",
+    "X-Consul-Namespace",
+];
+
+/// These are counted under their names.
+const COUNTED: [&str; 22] = [
+    "Authorization",
+    "Baggage",
+    "Cache-Control",
+    "Content-Digest",
+    "Content-Language",
+    "Content-MD5",
+    "Cookie",
+    "Digest",
+    "Idempotency-Key",
+    "If-Modified-Since",
+    "If-Range",
+    "Origin",
+    "Pragma",
+    "Prefer",
+    "Range",
+    "X-Original-URL",
+    "X-Rewrite-URL",
+    "X-Vault-Index",
+    "X-Vault-MFA",
+    "X-Vault-Policy-Override",
+    "X-Vault-Request",
+    "X-Vault-Token",
+];
+
+impl LostHeader {
+    /// How many there are, all others as one.
+    pub const COUNT: usize = REFUSED.len() + COUNTED.len() + 1;
+
+    /// The one of this name, in any spelling that a backend may read as it ([`is_same`]).
+    pub fn of(name: &str) -> LostHeader {
+        let mut known = REFUSED.iter().chain(&COUNTED);
+        let index = known.position(|known| is_same(known, name));
+        LostHeader(index.map_or(Self::COUNT - 1, |index| index) as u8)
+    }
+
+    /// Each of them, in the order of [`LostHeader::index`].
+    pub fn all() -> [LostHeader; Self::COUNT] {
+        std::array::from_fn(|index| LostHeader(index as u8))
+    }
+
+    /// Its place in [`LostHeader::all`].
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// Whether a request may not go on without it.
+    pub fn refuses(self) -> bool {
+        self.index() < REFUSED.len()
+    }
+
+    /// The sentence for a person at the client's end, whose request was refused for it `here`.
+    pub fn text(self, here: &str) -> String {
+        format!(
+            "The header {} is not forwarded {here}, and without it the request would mean something else: \
+             leave it out, or list it in forward_headers.",
+            self.name()
+        )
+    }
+
+    /// Its name as people write it; `other` for those that have none here.
+    pub fn name(self) -> &'static str {
+        let mut known = REFUSED.iter().chain(&COUNTED);
+        known.nth(self.index()).copied().unwrap_or("other")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_in_any_spelling_and_is_there_once() {
+        for (index, lost) in LostHeader::all().into_iter().enumerate() {
+            let alias = lost.name().to_ascii_lowercase().replace('-', ".");
+            assert_eq!((lost.index(), LostHeader::of(&alias)), (index, lost));
+            assert_eq!(lost.refuses(), REFUSED.contains(&lost.name()));
+        }
+    }
+
+    #[test]
+    fn all_others_are_one_and_refuse_nothing() {
+        for name in ["x-anything", "", "x-vault-wrap-ttl-2", "content", "ifs"] {
+            let lost = LostHeader::of(name);
+            assert_eq!((lost.name(), lost.refuses()), ("other", false), "{name}");
+        }
+    }
+}
