@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::support::backend::{self, Backend};
 use crate::support::gateway::{Gateway, Options, wait_for};
+use crate::support::process::free_address;
 
 fn url(address: SocketAddr) -> String {
     format!("http://{address}")
@@ -52,9 +53,7 @@ fn a_server_that_takes_no_connections_is_passed_over_and_tried_again_after_its_h
 
 #[test]
 fn a_server_that_comes_back_is_used_again() {
-    let place = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = place.local_addr().unwrap();
-    drop(place);
+    let address = free_address();
     let other = Backend::start();
     let gateway = Gateway::with(&other, of(&[address, other.address], ""));
     for _ in 0..10 {
@@ -72,9 +71,7 @@ fn a_server_that_comes_back_is_used_again() {
 
 #[test]
 fn where_all_servers_are_out_they_are_tried_all_the_same() {
-    let place = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = place.local_addr().unwrap();
-    drop(place);
+    let address = free_address();
     let unused = Backend::start();
     let gateway = Gateway::with(&unused, of(&[address], ""));
     for _ in 0..5 {
