@@ -3,6 +3,7 @@
 mod agent;
 mod audit;
 mod check;
+mod configuration;
 mod demo;
 mod doctor;
 mod explain;
@@ -130,10 +131,10 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
         }
         Command::Sign(args) => sign::run(&args, out),
         Command::Request(args) => request::run(&args, out),
-        Command::Health(args) => health::run(&args),
+        Command::Health(args) => health::run(&args, &environment()),
         Command::Agent(args) => agent::run(&args),
         Command::Doctor(args) => doctor::run(&args, out),
-        Command::Reload(args) => reload::run(&args, out),
+        Command::Reload(args) => reload::run(&args, &environment(), out),
         Command::Audit(args) => audit::run(&args, out),
         Command::Report(args) => {
             let now = Clock::system().now().unix_seconds();
@@ -176,18 +177,19 @@ fn check_registry(file: &Path) -> Result<check::Machines, Vec<String>> {
 
 /// The registry file that `machine` works on: named itself, or by a configuration.
 fn registry_of(args: &machine::MachineArgs) -> Result<PathBuf, Failure> {
-    match (&args.registry, &args.config) {
-        (Some(registry), _) => Ok(registry.clone()),
-        (None, Some(file)) => match config::load(file, &environment()) {
-            Ok(loaded) => Ok(loaded.config.registry),
-            // Other mistakes need not keep anyone from disabling a machine.
-            Err(mistakes) => mistakes
-                .registry
-                .clone()
-                .ok_or_else(|| Failure::Configuration(mistakes.to_string())),
-        },
-        (None, None) => Err(Failure::Usage(
-            "name the registry with --registry FILE, or a configuration with --config FILE".into(),
-        )),
+    if let Some(registry) = &args.registry {
+        return Ok(registry.clone());
+    }
+    let environment = environment();
+    let file = configuration::find(args.config.as_deref(), &environment).map_err(|error| {
+        Failure::Usage(format!("{error}. Or name the registry: --registry FILE"))
+    })?;
+    match config::load(&file, &environment) {
+        Ok(loaded) => Ok(loaded.config.registry),
+        // Other mistakes need not keep anyone from disabling a machine.
+        Err(mistakes) => mistakes
+            .registry
+            .clone()
+            .ok_or_else(|| Failure::Configuration(mistakes.to_string())),
     }
 }

@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
-use super::Failure;
+use super::{Failure, configuration};
 use crate::clock::{Clock, check_after_release};
 use crate::config::{self, Environment, Format, Log};
 use crate::server::{Server, StartError, signals};
@@ -19,9 +19,10 @@ SIGHUP reads configuration, credentials, registry and certificates again; SIGUSR
 files again. SIGTERM, SIGQUIT and SIGINT stop the gateway in order; a second
 one stops it at once.")]
 pub(super) struct ServeArgs {
-    /// The configuration file
+    /// The configuration file; default: $COUNTERSIGN_CONFIG, ./countersign.yaml,
+    /// /etc/countersign/countersign.yaml
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
 }
 
 /// Runs until a signal. Bad configuration ends it before anything is bound.
@@ -33,7 +34,8 @@ pub(super) struct ServeArgs {
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let clock = Clock::system();
     let environment = Environment::of_process(clock.now().unix_seconds());
-    let loaded = config::load(&args.config, &environment)
+    let file = configuration::find(args.config.as_deref(), &environment)?;
+    let loaded = config::load(&file, &environment)
         .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
     start_logging(&loaded.config.log);
     for warning in &loaded.warnings {

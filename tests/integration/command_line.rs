@@ -298,9 +298,72 @@ fn the_demo_tells_its_story_and_ends() {
 }
 
 #[test]
-fn health_fails_where_nobody_answers() {
+fn health_fails_where_nobody_answers_and_says_what_to_look_at() {
     let nobody = free_address().to_string();
-    assert_eq!(run(&["health", "--admin", &nobody]).status.code(), Some(1));
+    let output = run(&["health", "--admin", &nobody]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    for part in [&*nobody, "refused", "Is the gateway running?", "--admin"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn health_and_reload_find_the_gateway_by_its_configuration() {
+    let process = Process::serve(&Backend::start(), "{ delay: 0s, grace: 5s }");
+    let folder = process.folder.path();
+    let file = folder.join("countersign.yaml");
+    for command in ["health", "reload"] {
+        let in_the_folder = countersign(&[command]).current_dir(folder).output();
+        let by_variable = countersign(&[command])
+            .env("COUNTERSIGN_CONFIG", &file)
+            .output();
+        let named = run(&[command, "--config", file.to_str().unwrap()]);
+        for output in [in_the_folder.unwrap(), by_variable.unwrap(), named] {
+            assert!(output.status.success(), "{command}: {}", stderr(&output));
+        }
+    }
+    // A mistake elsewhere in it, which the gateway that runs has not taken, does not matter.
+    let good = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{good}nonsense: 1\n")).unwrap();
+    let output = countersign(&["health"]).current_dir(folder).output();
+    assert!(output.unwrap().status.success());
+    // An address that is none does.
+    fs::write(&file, "admin: { address: here }\n").unwrap();
+    let output = countersign(&["health"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(
+        stderr(&output).contains("admin.address"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn check_explain_and_machine_read_the_configuration_that_is_there() {
+    let backend = Backend::start();
+    let folder = tempfile::tempdir().unwrap();
+    let (address, admin) = (free_address(), free_address());
+    write_configuration(folder.path(), &backend, address, admin, "{}");
+    for (command, code) in [
+        (&["check"][..], 0),
+        (&["machine", "list"], 0),
+        (&["explain", "--machine", "machine-1", "GET", "/a"], 0),
+    ] {
+        let output = countersign(command)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{command:?}: {}",
+            stderr(&output)
+        );
+    }
 }
 
 /// What `serve` says first, under these limits of the shell.
