@@ -186,6 +186,10 @@ impl Process {
         );
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end, at most `limit`.
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let deadline = clock() + limit;
