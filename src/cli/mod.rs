@@ -9,6 +9,7 @@ mod doctor;
 mod explain;
 mod health;
 mod keygen;
+mod logs;
 mod machine;
 mod machine_side;
 mod reload;
@@ -16,6 +17,7 @@ mod report;
 mod request;
 mod serve;
 mod sign;
+mod since;
 mod terminal;
 
 use std::fmt;
@@ -135,7 +137,10 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
         Command::Agent(args) => agent::run(&args),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Reload(args) => reload::run(&args, &environment(), out),
-        Command::Audit(args) => audit::run(&args, out),
+        Command::Audit(args) => {
+            let now = Clock::system().now().unix_seconds();
+            audit::run(&args, now, out)
+        }
         Command::Report(args) => {
             let now = Clock::system().now().unix_seconds();
             report::run(&args, &environment(), now, out)
