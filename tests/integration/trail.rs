@@ -5,14 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::support::backend::Backend;
 use crate::support::client::Client;
-use crate::support::gateway::{machine, raw, wait_for};
+use crate::support::gateway::{PATIENCE, machine, raw, wait_for};
 use crate::support::process::{Process, clock, countersign, run, unix_seconds};
 use crate::support::signer::Machine;
 
@@ -50,7 +49,7 @@ fn left_by(name: &str) -> Left {
         process.wait_until_ready();
         send(&process, &format!("/{name}/{half}"));
         process.signal("TERM");
-        assert!(process.wait(Duration::from_secs(10)).success());
+        assert!(process.wait(PATIENCE).success());
         if half == 0 {
             process.start_again();
         }
@@ -427,7 +426,7 @@ fn a_torn_last_line_is_reported_by_the_gateway_and_forgiven_by_verify() {
     process.wait_until_ready();
     send(&process, "/after");
     process.signal("TERM");
-    assert!(process.wait(Duration::from_secs(10)).success());
+    assert!(process.wait(PATIENCE).success());
     let registry = process.folder.path().join("machines.yaml");
     let arguments = [
         "--log",
@@ -454,7 +453,7 @@ fn a_trail_that_is_rotated_is_one_chain_over_its_files() {
         send(&process, &format!("/rotated/{round}"));
     }
     process.signal("TERM");
-    assert!(process.wait(Duration::from_secs(10)).success());
+    assert!(process.wait(PATIENCE).success());
     let at = |name: &str| {
         process
             .folder
@@ -536,7 +535,7 @@ fn a_reader_of_standard_output_that_stops_costs_503s_and_no_more() {
     signal("-CONT");
     let back = clock();
     while request().status != 200 {
-        assert!(back.elapsed() < Duration::from_secs(2), "{}", process.log());
+        assert!(back.elapsed() < PATIENCE, "{}", process.log());
     }
     process.wait_until_ready();
     let delivered = backend.seen().len();
@@ -551,10 +550,12 @@ fn a_reader_of_standard_output_that_stops_costs_503s_and_no_more() {
 #[test]
 fn a_flood_of_strangers_leaves_the_trail_whole_and_its_own_file_small() {
     const FLOOD: usize = 4000;
+    const PER_SECOND: u64 = 20;
     let backend = Backend::start();
     let more = "audit: { file: audit.jsonl, refusals: { per_second: 20 } }\n";
     let mut process = Process::start(&backend, more, Vec::new());
     process.wait_until_ready();
+    let began = clock();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -567,8 +568,9 @@ fn a_flood_of_strangers_leaves_the_trail_whole_and_its_own_file_small() {
         }
         send(&process, "/honest");
     });
+    let seconds = began.elapsed().as_secs() + 2;
     process.signal("TERM");
-    assert!(process.wait(Duration::from_secs(10)).success());
+    assert!(process.wait(PATIENCE).success());
     let read = |name| fs::read_to_string(process.folder.path().join(name)).unwrap();
     let (trail, strangers) = (read("audit.jsonl"), read("audit.refused.jsonl"));
     assert_eq!(trail.matches("\"accepted\"").count(), 501);
@@ -579,5 +581,10 @@ fn a_flood_of_strangers_leaves_the_trail_whole_and_its_own_file_small() {
         .filter_map(|record| record["left_out"]["missing_header"].as_u64())
         .sum();
     assert_eq!(recorded + usize::try_from(left_out).unwrap(), FLOOD);
-    assert!(recorded < FLOOD / 2, "{recorded} recorded");
+    let most = PER_SECOND * seconds;
+    assert!(
+        recorded as u64 <= most,
+        "{recorded} recorded in {seconds} s"
+    );
+    assert!(most < FLOOD as u64, "this machine is too slow for a flood");
 }

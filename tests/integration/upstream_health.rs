@@ -210,19 +210,23 @@ enum Ends {
     OnTheNext,
 }
 
-/// Counts the requests that it has read.
-fn closing(ends: Ends) -> (SocketAddr, Arc<AtomicUsize>) {
+/// Counts the requests that it has read, and the connections that it has closed.
+fn closing(ends: Ends) -> (SocketAddr, Arc<[AtomicUsize; 2]>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let read = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&read);
+    let counts: Arc<[AtomicUsize; 2]> = Arc::default();
+    let theirs = Arc::clone(&counts);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let count = Arc::clone(&count);
-            std::thread::spawn(move || serve_until_it_ends(stream, ends, &count));
+            let counts = Arc::clone(&theirs);
+            std::thread::spawn(move || {
+                let [read, closed] = &*counts;
+                serve_until_it_ends(stream, ends, read);
+                closed.fetch_add(1, Ordering::SeqCst);
+            });
         }
     });
-    (address, read)
+    (address, counts)
 }
 
 fn serve_until_it_ends(mut stream: TcpStream, ends: Ends, count: &AtomicUsize) {
@@ -253,7 +257,8 @@ fn serve_until_it_ends(mut stream: TcpStream, ends: Ends, count: &AtomicUsize) {
 
 /// Requests, with pauses between them, to a backend that ends connections: how many failed.
 fn failures(ends: Ends, idle_timeout: &str, pause: Duration) -> usize {
-    let (address, read) = closing(ends);
+    let (address, counts) = closing(ends);
+    let [read, closed] = &*counts;
     let options = of(&[address], &format!("    idle_timeout: {idle_timeout}\n"));
     let gateway = Gateway::with(&Backend::start(), options);
     const REQUESTS: usize = 20;
@@ -269,6 +274,13 @@ fn failures(ends: Ends, idle_timeout: &str, pause: Duration) -> usize {
             }
         }
         std::thread::sleep(pause);
+        if ends != Ends::OnTheNext {
+            // Each connection is closed after one request, sooner or later on a busy machine.
+            let all = read.load(Ordering::SeqCst);
+            wait_for("its end", || {
+                (closed.load(Ordering::SeqCst) == all).then_some(())
+            });
+        }
         gateway.hands.advance(pause);
     }
     assert_eq!(
