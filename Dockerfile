@@ -1,8 +1,8 @@
 # The gateway in an image that holds one binary, no shell and no package manager.
 #
-#   docker build -t countersign .
+#   docker build -t countersign:0.1.0 .
 #   docker run -v /srv/countersign:/etc/countersign:ro -v countersign:/var/lib/countersign \
-#     -p 8080:8080 countersign
+#     -p 8080:8080 countersign:0.1.0
 
 FROM rust:1.95-bookworm AS build
 # zlib-ng, in Pingora's tree, is built with cmake.
@@ -27,7 +27,7 @@ USER nonroot
 # /etc/countersign. Mount the directory, not single files: a file that an editor replaces by
 # renaming stays the old one in a file mount.
 EXPOSE 8080
-# The admin listener (9090) is on loopback unless the configuration says otherwise, so it is not
+# The admin listener (9790) is on loopback unless the configuration says otherwise, so it is not
 # exposed. The probe runs inside, where it reaches it; exec form, because there is no shell.
 # Liveness and not readiness: a gateway that drains must not be taken for a broken one.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/countersign", "health", "--live"]

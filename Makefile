@@ -61,6 +61,20 @@ outage: ## What clients see while a backend is killed, stopped and started again
 	@scripts/setup test
 	$(CARGO) test --locked --test integration outage:: -- --nocapture --test-threads=1
 
+.PHONY: siege-clients
+siege-clients: ## Refuses uploads of requests, httpx, curl, Go, Node and the agent: COUNT (200) of each, as a table
+	@scripts/setup test
+	$(CARGO) build --locked
+	sh tests/clients/setup.sh
+	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/lost_refusals.py --count $(or $(COUNT),200)
+
+.PHONY: siege-mixed
+siege-mixed: ## Wrong backends behind five machines, for SECONDS (60) each: whether an answer reaches another machine
+	@scripts/setup test
+	$(CARGO) build --locked
+	sh tests/clients/setup.sh
+	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/mixed_answers.py --seconds $(or $(SECONDS),60)
+
 .PHONY: lint
 lint: ## Format, clippy and docs with warnings denied, and cargo-deny where it is installed
 	@scripts/setup build

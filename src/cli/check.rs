@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::Failure;
+use super::{Failure, configuration};
 use crate::config::{self, Config, Environment, Loaded};
 
 const EXAMPLE: &str = "\
@@ -16,9 +16,10 @@ Exits with 0 if serve would start with these files, and with 78 if not.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct CheckArgs {
-    /// The configuration file
+    /// The configuration file; default: $COUNTERSIGN_CONFIG, ./countersign.yaml,
+    /// /etc/countersign/countersign.yaml
     #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
 }
 
 /// What a summary says of a registry.
@@ -47,7 +48,8 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let mut mistakes = Vec::new();
-    let loaded = config::load(&args.config, environment);
+    let file = configuration::find(args.config.as_deref(), environment)?;
+    let loaded = config::load(&file, environment);
     let registry = match &loaded {
         Ok(loaded) => Some(loaded.config.registry.clone()),
         Err(wrong) => {
@@ -131,7 +133,7 @@ mod tests {
 
     const GOOD: &str = "
 listeners: [{ address: 127.0.0.1:8080 }]
-admin: { address: 0.0.0.0:9090 }
+admin: { address: 0.0.0.0:9790 }
 registry: { file: machines.yaml }
 upstreams: { secrets: { servers: ['http://127.0.0.1:8200'] } }
 routes: [{ path: /v1, upstream: secrets }]
@@ -161,7 +163,7 @@ routes: [{ path: /v1, upstream: secrets }]
             registry: impl Fn(&Path) -> Result<Machines, Vec<String>>,
         ) -> Result<String, Failure> {
             let args = CheckArgs {
-                config: self.0.clone(),
+                config: Some(self.0.clone()),
             };
             let mut out = Vec::new();
             run(
@@ -248,7 +250,7 @@ routes: [{ path: /v1, upstream: secrets }]
     #[test]
     fn a_missing_configuration_fails_without_looking_for_a_registry() {
         let args = CheckArgs {
-            config: "no/such/file.yaml".into(),
+            config: Some("no/such/file.yaml".into()),
         };
         let registry = |_: &Path| panic!("there is no registry to check");
         let environment = Environment::of_process(1_800_000_000);

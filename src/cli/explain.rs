@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::Failure;
+use super::{Failure, configuration};
 use crate::auth::refusal::Refusal;
 use crate::auth::target::QueryPolicy;
 use crate::config::{self, Environment, Gate, instant};
@@ -23,9 +23,10 @@ Nothing is sent: configuration and registry are judged by the code that the gate
 request is taken to be well formed, well signed, new and within the machine's rate. Exits with 0 if it
 would get to the backend, and with 1 if not.")]
 pub(super) struct ExplainArgs {
-    /// The gateway's configuration, which names the registry
+    /// The gateway's configuration, which names the registry; default: $COUNTERSIGN_CONFIG,
+    /// ./countersign.yaml, /etc/countersign/countersign.yaml
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
     /// The id of the machine
     #[arg(long, value_name = "ID")]
     machine: String,
@@ -59,7 +60,8 @@ pub(super) fn run(
     environment: &Environment,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let config = config::load(&args.config, environment)
+    let file = configuration::find(args.config.as_deref(), environment)?;
+    let config = config::load(&file, environment)
         .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?
         .config;
     let registry = Registry::load(&config.registry, None)

@@ -1,9 +1,10 @@
 //! `countersign health`: asks a running gateway whether it is ready, for an image without a shell.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Failure;
+use super::configuration::{AdminArgs, unreachable};
+use crate::config::Environment;
 
 /// Ask a running gateway whether it is ready
 #[derive(Debug, clap::Args)]
@@ -11,9 +12,8 @@ use super::Failure;
 Example, in a Dockerfile:
   HEALTHCHECK CMD [\"/countersign\", \"health\", \"--live\"]")]
 pub(super) struct HealthArgs {
-    /// The admin listener's address
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
-    admin: SocketAddr,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// Ask whether it is alive instead of ready
     #[arg(long)]
     live: bool,
@@ -25,7 +25,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// # Errors
 ///
 /// The gateway's own words where it is not ready; that it did not answer.
-pub(super) fn run(args: &HealthArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &HealthArgs, environment: &Environment) -> Result<(), Failure> {
+    let admin = args.admin.address(environment)?;
     let probe = if args.live { "livez" } else { "readyz" };
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -33,9 +34,9 @@ pub(super) fn run(args: &HealthArgs) -> Result<(), Failure> {
         .proxy(None)
         .build()
         .into();
-    let failed = |e: ureq::Error| Failure::Operation(format!("{}: {e}", args.admin));
+    let failed = |error: ureq::Error| unreachable(admin, &error);
     let mut answer = agent
-        .get(format!("http://{}/{probe}", args.admin))
+        .get(format!("http://{admin}/{probe}"))
         .call()
         .map_err(failed)?;
     if answer.status().is_success() {

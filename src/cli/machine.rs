@@ -31,7 +31,8 @@ pub(super) struct MachineArgs {
     /// The registry file
     #[arg(long, value_name = "FILE", global = true, conflicts_with = "config")]
     pub registry: Option<PathBuf>,
-    /// The gateway's configuration, which names the registry file
+    /// The gateway's configuration, which names the registry file; default: $COUNTERSIGN_CONFIG,
+    /// ./countersign.yaml, /etc/countersign/countersign.yaml
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// What to do.

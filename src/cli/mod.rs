@@ -3,11 +3,13 @@
 mod agent;
 mod audit;
 mod check;
+mod configuration;
 mod demo;
 mod doctor;
 mod explain;
 mod health;
 mod keygen;
+mod logs;
 mod machine;
 mod machine_side;
 mod reload;
@@ -15,6 +17,7 @@ mod report;
 mod request;
 mod serve;
 mod sign;
+mod since;
 mod terminal;
 
 use std::fmt;
@@ -130,11 +133,14 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
         }
         Command::Sign(args) => sign::run(&args, out),
         Command::Request(args) => request::run(&args, out),
-        Command::Health(args) => health::run(&args),
+        Command::Health(args) => health::run(&args, &environment()),
         Command::Agent(args) => agent::run(&args),
         Command::Doctor(args) => doctor::run(&args, out),
-        Command::Reload(args) => reload::run(&args, out),
-        Command::Audit(args) => audit::run(&args, out),
+        Command::Reload(args) => reload::run(&args, &environment(), out),
+        Command::Audit(args) => {
+            let now = Clock::system().now().unix_seconds();
+            audit::run(&args, now, out)
+        }
         Command::Report(args) => {
             let now = Clock::system().now().unix_seconds();
             report::run(&args, &environment(), now, out)
@@ -176,18 +182,19 @@ fn check_registry(file: &Path) -> Result<check::Machines, Vec<String>> {
 
 /// The registry file that `machine` works on: named itself, or by a configuration.
 fn registry_of(args: &machine::MachineArgs) -> Result<PathBuf, Failure> {
-    match (&args.registry, &args.config) {
-        (Some(registry), _) => Ok(registry.clone()),
-        (None, Some(file)) => match config::load(file, &environment()) {
-            Ok(loaded) => Ok(loaded.config.registry),
-            // Other mistakes need not keep anyone from disabling a machine.
-            Err(mistakes) => mistakes
-                .registry
-                .clone()
-                .ok_or_else(|| Failure::Configuration(mistakes.to_string())),
-        },
-        (None, None) => Err(Failure::Usage(
-            "name the registry with --registry FILE, or a configuration with --config FILE".into(),
-        )),
+    if let Some(registry) = &args.registry {
+        return Ok(registry.clone());
+    }
+    let environment = environment();
+    let file = configuration::find(args.config.as_deref(), &environment).map_err(|error| {
+        Failure::Usage(format!("{error}. Or name the registry: --registry FILE"))
+    })?;
+    match config::load(&file, &environment) {
+        Ok(loaded) => Ok(loaded.config.registry),
+        // Other mistakes need not keep anyone from disabling a machine.
+        Err(mistakes) => mistakes
+            .registry
+            .clone()
+            .ok_or_else(|| Failure::Configuration(mistakes.to_string())),
     }
 }

@@ -1,10 +1,11 @@
 //! `countersign reload`: has a running gateway read its files again, and says what came of it.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Failure;
+use super::configuration::{AdminArgs, unreachable};
+use crate::config::Environment;
 use crate::server::order;
 
 /// Have a running gateway read its files again: configuration, credentials, registry, certificates
@@ -16,9 +17,8 @@ Example, on the gateway's own machine:
 A gateway also reads a file again when it changes, and all of them on SIGHUP. A file with a mistake
 changes nothing. Exits with 0 if all of them are in force, and with 1 if not.")]
 pub(super) struct ReloadArgs {
-    /// The admin listener's address
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
-    admin: SocketAddr,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// Take a registry, too, that has lost more than half of its machines
     #[arg(long)]
     force: bool,
@@ -30,16 +30,21 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// # Errors
 ///
 /// The gateway's own words where a file was not taken; that it did not answer.
-pub(super) fn run(args: &ReloadArgs, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn run(
+    args: &ReloadArgs,
+    environment: &Environment,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let admin = args.admin.address(environment)?;
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(TIMEOUT))
         .proxy(None)
         .build()
         .into();
-    let failed = |error: ureq::Error| Failure::Operation(format!("{}: {error}", args.admin));
+    let failed = |error: ureq::Error| unreachable(admin, &error);
     let mut answer = agent
-        .post(format!("http://{}{}", args.admin, order::PATH))
+        .post(format!("http://{admin}{}", order::PATH))
         .header(order::HEADER, if args.force { "force" } else { "yes" })
         .send_empty()
         .map_err(failed)?;

@@ -4,7 +4,9 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
-use super::Failure;
+use tracing::Level;
+
+use super::{Failure, configuration};
 use crate::clock::{Clock, check_after_release};
 use crate::config::{self, Environment, Format, Log};
 use crate::server::{Server, StartError, signals};
@@ -19,9 +21,10 @@ SIGHUP reads configuration, credentials, registry and certificates again; SIGUSR
 files again. SIGTERM, SIGQUIT and SIGINT stop the gateway in order; a second
 one stops it at once.")]
 pub(super) struct ServeArgs {
-    /// The configuration file
+    /// The configuration file; default: $COUNTERSIGN_CONFIG, ./countersign.yaml,
+    /// /etc/countersign/countersign.yaml
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
 }
 
 /// Runs until a signal. Bad configuration ends it before anything is bound.
@@ -33,7 +36,8 @@ pub(super) struct ServeArgs {
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let clock = Clock::system();
     let environment = Environment::of_process(clock.now().unix_seconds());
-    let loaded = config::load(&args.config, &environment)
+    let file = configuration::find(args.config.as_deref(), &environment)?;
+    let loaded = config::load(&file, &environment)
         .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
     start_logging(&loaded.config.log);
     for warning in &loaded.warnings {
@@ -67,15 +71,32 @@ pub(super) fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure
         .map_err(|e| Failure::Operation(format!("cannot start threads: {e}")))
 }
 
-/// Logs go to standard error: standard output may be the audit stream. Pingora's own lines are
-/// kept to errors: its debug lines print whole requests.
+/// Modules of Pingora that warn of what a backend does, such as bytes after a complete answer.
+const BACKEND_SIDE: [&str; 3] = [
+    "pingora_core::protocols::http::v1::body",
+    "pingora_core::connectors",
+    "pingora_pool",
+];
+
+/// Which lines are logged. Of Pingora's, errors, and warnings of a backend: what it warns of on the
+/// clients' side anybody can cause, as often as they like, and some of it repeats what they sent.
+/// Its debug lines print whole requests, secrets among them, and are never logged.
+fn filter(level: Level) -> String {
+    let mut filter = format!("off,countersign={level},pingora=error");
+    for module in BACKEND_SIDE {
+        let level = level.min(Level::WARN);
+        filter += &format!(",{module}={level}");
+    }
+    filter
+}
+
+/// Logs go to standard error: standard output may be the audit stream.
 pub(super) fn start_logging(settings: &Log) {
     use std::io::IsTerminal;
 
     use tracing_subscriber::EnvFilter;
 
-    let level = settings.level.as_str();
-    let filter = EnvFilter::new(format!("off,countersign={level},pingora_proxy=error"));
+    let filter = EnvFilter::new(filter(settings.level));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -91,7 +112,7 @@ pub(super) fn start_logging(settings: &Log) {
     };
     // What the filter would drop must not even be formatted: Pingora's trace lines panic on
     // bytes that are not UTF-8.
-    log::set_max_level(log::LevelFilter::Error);
+    log::set_max_level(log::LevelFilter::Warn);
 }
 
 impl From<StartError> for Failure {

@@ -7,10 +7,11 @@ use super::mistakes::quoted;
 use super::operation;
 use super::proxies::TrustedProxies;
 use super::reader::{Place, Table, one_of};
+use super::tree::{Node, Value};
 use crate::auth::target::Target;
 
 /// The operator's address unless the configuration names another.
-const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9790);
 
 /// One address on which clients connect: plain HTTP/1.1, or TLS with HTTP/2 and HTTP/1.1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,15 +126,31 @@ fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>) -> SocketAddr {
     address
 }
 
+/// The admin listener's address in a configuration, whatever else is wrong there.
+pub(super) fn admin_alone(root: Option<&Node>) -> Result<SocketAddr, (usize, String)> {
+    let address = root
+        .and_then(|root| root.entry("admin"))
+        .and_then(|admin| admin.entry("address"));
+    match address {
+        None => Ok(DEFAULT_ADMIN),
+        Some(Node { line, value }) => match value {
+            Value::Scalar(text) => address_and_port(text).map_err(|text| (*line, text)),
+            _ => Err((*line, "is not an IP address and port".into())),
+        },
+    }
+}
+
+fn address_and_port(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "{} is not an IP address and port, such as 0.0.0.0:8080 or [::]:8080",
+            quoted(text)
+        )
+    })
+}
+
 fn free(place: &Place<'_>, taken: &mut Vec<SocketAddr>) -> Option<SocketAddr> {
-    let address = place.parse(|text| {
-        text.parse().map_err(|_| {
-            format!(
-                "{} is not an IP address and port, such as 0.0.0.0:8080 or [::]:8080",
-                quoted(text)
-            )
-        })
-    })?;
+    let address = place.parse(address_and_port)?;
     if let Some(other) = taken.iter().find(|other| collide(other, &address)) {
         place.mistake(format!(
             "{address} is in use by {other} above; choose another port"

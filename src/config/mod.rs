@@ -45,7 +45,7 @@ pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
 pub use credential::{Credential, is_name as is_credential_name};
 pub use environment::Environment;
 pub use limits::{HEADER_BYTES, Limits};
-pub use listeners::{Listener, TlsFiles};
+pub use listeners::{DEFAULT_ADMIN, Listener, TlsFiles};
 pub use mistakes::{Finding, Mistakes};
 pub use mode::{Gate, Mode};
 pub use operation::{Format, Log, Shutdown};
@@ -78,7 +78,7 @@ pub struct Config {
     /// The proxies in front whose word on where a request comes from is believed; default: none.
     pub trusted_proxies: TrustedProxies,
     /// Where `/metrics`, `/livez` and `/readyz` are, without authentication: default
-    /// `127.0.0.1:9090`, and anything but a loopback address is a warning.
+    /// `127.0.0.1:9790`, and anything but a loopback address is a warning.
     pub admin: SocketAddr,
     /// The file of machines.
     pub registry: PathBuf,
@@ -128,6 +128,28 @@ pub struct Loaded {
 /// Every mistake in it, at least one; nothing of a file with a mistake is used.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Mistakes> {
     read(&text_of(path)?, path, environment)
+}
+
+/// The address of the admin listener that the configuration at `path` names, whatever else may be
+/// wrong there: for a command that looks for the gateway that runs.
+///
+/// # Errors
+///
+/// The file cannot be read, is no YAML, or names something that is no address.
+pub fn admin_address(path: &Path) -> Result<SocketAddr, Mistakes> {
+    let text = text_of(path)?;
+    let notes = Notes::new(path);
+    let address = match tree::parse(&text) {
+        Ok(root) => listeners::admin_alone(root.as_ref())
+            .map_err(|(line, text)| notes.mistake(Some(line), "admin.address", text)),
+        Err(error) => {
+            notes.mistake(Some(error.line), "", error.text);
+            Err(())
+        }
+    };
+    notes
+        .conclude(address.ok(), None)
+        .map(|(address, _)| address)
 }
 
 /// The text of a configuration file.

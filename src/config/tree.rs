@@ -27,6 +27,18 @@ pub(super) enum Value {
     Unsupported(&'static str),
 }
 
+impl Node {
+    /// The value under a key of the table here; the last one where it is there more than once.
+    pub(super) fn entry(&self, key: &str) -> Option<&Node> {
+        let Value::Table(entries) = &self.value else {
+            return None;
+        };
+        let is_it =
+            |(name, _): &&(Node, Node)| matches!(&name.value, Value::Scalar(name) if name == key);
+        entries.iter().rev().find(is_it).map(|(_, value)| value)
+    }
+}
+
 /// Why the text is not one YAML document, and the line where that shows.
 #[derive(Debug)]
 pub(super) struct SyntaxError {

@@ -28,9 +28,9 @@ class Gateway:
     """`countersign serve` in a folder of its own, from construction until `stop`."""
 
     def __init__(self, folder, backend_url, machines, replay=None, signs=False, credentials=None, check=None,
-                 query=None, route=None):
+                 query=None, route=None, tls=False, more=None):
         self.folder = Path(folder)
-        self.port, admin_port = free_ports(2)
+        self.port, tls_port, admin_port = free_ports(3)
         self.url = f"http://localhost:{self.port}"  # the clients insist on this name
         self._admin = f"http://127.0.0.1:{admin_port}"
         self._log = self.folder / "gateway.log"
@@ -52,6 +52,12 @@ class Gateway:
             "audit": {"file": "audit.jsonl", "token_key": "token-hash.key"},
             "shutdown": {"delay": "0s", "grace": "5s"},
         }
+        if tls:
+            self.ca = certificate(self.folder)
+            self.tls_url = f"https://localhost:{tls_port}"
+            files = {"cert": "cert.pem", "key": "tls-key.pem"}
+            configuration["listeners"].append({"address": f"127.0.0.1:{tls_port}", "tls": files})
+        configuration |= more or {}
         if query:
             configuration["routes"][0]["query"] = query
         if replay:
@@ -180,10 +186,30 @@ class Gateway:
             time.sleep(0.05)
 
 
+_held = []  # what free_ports has reserved, until this process ends
+
+
 def free_ports(count):
-    """Ports of the loopback address that nobody listens on; all held at once, so they differ."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [it.getsockname()[1] for it in sockets]
-    for it in sockets:
-        it.close()
+    """Ports of the loopback address that nobody listens on and that nobody else is given.
+
+    Each stays bound here, without listening, and the kernel hands out no bound port. With SO_REUSEADDR on both
+    sides a server can still listen there, as often as it is started.
+    """
+    ports = []
+    for _ in range(count):
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        _held.append(held)
+        ports.append(held.getsockname()[1])
     return ports
+
+
+def certificate(folder):
+    """Writes `cert.pem` and `tls-key.pem`, self-signed for localhost, and returns the path of the former."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+               "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+               "-addext", "basicConstraints=critical,CA:FALSE",
+               "-keyout", str(folder / "tls-key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "cert.pem"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the client packages that run.py drives, at the versions pinned beside this file:
-# the Python SDK and hvac into .venv, the Go CLI into node_modules. Does nothing when both are right.
+# the Python SDK, hvac and httpx into .venv, the Go CLI into node_modules. Does nothing when both are right.
 set -eu
 
 cd "$(dirname "$0")"
@@ -10,7 +10,7 @@ fail() {
     exit 1
 }
 
-for tool in python3 node npm curl openssl; do
+for tool in python3 node npm curl openssl go; do
     command -v "$tool" >/dev/null || fail "$tool is missing: install it and run this again"
 done
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
@@ -18,7 +18,7 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
 
 # A stamp says what was asked for, running the thing says that it is still there and whole.
 sdk_is_right() {
-    cmp -s requirements.txt .venv/installed.txt && .venv/bin/python -c 'import hvac, sikkerkey' 2>/dev/null
+    cmp -s requirements.txt .venv/installed.txt && .venv/bin/python -c 'import hvac, httpx, h2, sikkerkey' 2>/dev/null
 }
 
 cli=node_modules/@sikkerkey/cli-linux-x64/sikkerkey

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::backend::Backend;
 use crate::support::client::exchange;
-use crate::support::gateway::{Gateway, Options, get, machine, raw, wait_for};
+use crate::support::gateway::{Gateway, Options, PATIENCE, get, machine, raw, wait_for};
 use crate::support::process::{
     Process, clock, countersign, free_address, unix_seconds, write_configuration,
 };
@@ -133,7 +133,7 @@ fn nothing_is_delivered_twice_while_the_clock_is_set_back_and_forth() {
         if off == 0 {
             while !scene.request(0) {
                 assert!(
-                    stepped.elapsed() < Duration::from_secs(2),
+                    stepped.elapsed() < PATIENCE, // a lock-out would take 200 s
                     "the clock is right again, and so is the machine's"
                 );
             }

@@ -1,12 +1,17 @@
 //! The binary, as a person uses it.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 use crate::support::backend::Backend;
-use crate::support::process::{Process, countersign, free_address, run, write_configuration};
+use crate::support::client::Client;
+use crate::support::gateway::{PATIENCE, machine, raw};
+use crate::support::process::{
+    Process, countersign, free_address, run, unix_seconds, write_configuration,
+};
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -298,9 +303,131 @@ fn the_demo_tells_its_story_and_ends() {
 }
 
 #[test]
-fn health_fails_where_nobody_answers() {
+fn health_fails_where_nobody_answers_and_says_what_to_look_at() {
     let nobody = free_address().to_string();
-    assert_eq!(run(&["health", "--admin", &nobody]).status.code(), Some(1));
+    let output = run(&["health", "--admin", &nobody]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    for part in [&*nobody, "refused", "Is the gateway running?", "--admin"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn health_and_reload_find_the_gateway_by_its_configuration() {
+    let process = Process::serve(&Backend::start(), "{ delay: 0s, grace: 5s }");
+    let folder = process.folder.path();
+    let file = folder.join("countersign.yaml");
+    for command in ["health", "reload"] {
+        let in_the_folder = countersign(&[command]).current_dir(folder).output();
+        let by_variable = countersign(&[command])
+            .env("COUNTERSIGN_CONFIG", &file)
+            .output();
+        let named = run(&[command, "--config", file.to_str().unwrap()]);
+        for output in [in_the_folder.unwrap(), by_variable.unwrap(), named] {
+            assert!(output.status.success(), "{command}: {}", stderr(&output));
+        }
+    }
+    // A mistake elsewhere in it, which the gateway that runs has not taken, does not matter.
+    let good = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{good}nonsense: 1\n")).unwrap();
+    let output = countersign(&["health"]).current_dir(folder).output();
+    assert!(output.unwrap().status.success());
+    // An address that is none does.
+    fs::write(&file, "admin: { address: here }\n").unwrap();
+    let output = countersign(&["health"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(
+        stderr(&output).contains("admin.address"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn check_explain_and_machine_read_the_configuration_that_is_there() {
+    let backend = Backend::start();
+    let folder = tempfile::tempdir().unwrap();
+    let (address, admin) = (free_address(), free_address());
+    write_configuration(folder.path(), &backend, address, admin, "{}");
+    for (command, code) in [
+        (&["check"][..], 0),
+        (&["machine", "list"], 0),
+        (&["explain", "--machine", "machine-1", "GET", "/a"], 0),
+    ] {
+        let output = countersign(command)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{command:?}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+/// A backend that answers every request with 200 and more bytes than it has announced.
+fn talkative() -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n");
+            // Behind the head, so that it is read as a body.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            let _ = stream.write_all(b"sekret-answersekret-and-more");
+        }
+    });
+    address
+}
+
+#[test]
+fn the_log_has_pingoras_warnings_of_a_backend_and_nothing_secret_at_any_level() {
+    for (level, warns) in [("trace", true), ("info", true), ("error", false)] {
+        let upstream = format!("{{ servers: ['http://{}'] }}", talkative());
+        let mut process = Process::with_upstream(&upstream);
+        process.kill();
+        let file = process.folder.path().join("countersign.yaml");
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.replace(
+            "upstream: secrets }]",
+            "upstream: secrets, query: signed }]",
+        );
+        fs::write(&file, format!("{text}log: {{ level: {level} }}\n")).unwrap();
+        process.start_again();
+        process.wait_until_ready();
+        // An honest request, one with a secret in every place, and one that nothing can be made of.
+        let (target, body) = ("/sekret-path?token=sekret-query", b"sekret-body");
+        let signed = machine().sign("POST", target, unix_seconds(), body).lines();
+        let lines = format!("{signed}X-Vault-Token: sekret-token\r\nCookie: sekret-cookie\r\n");
+        let honest = raw("POST", target, &lines, body);
+        assert_eq!(
+            Client::connect(process.address).exchange(&honest).status,
+            200
+        );
+        for garbage in [
+            "POST /sekret-path HTTP/1.1\r\nHost: gw\r\nContent-Length: sekret-length\r\n\r\n",
+            "GET /sekret-path?sekret-query HTTP/1.1\r\nHost: gw\r\nsekret header\r\n\r\n",
+        ] {
+            Client::connect(process.address).exchange(garbage.as_bytes());
+        }
+        process.signal("TERM");
+        process.wait(PATIENCE);
+        let log = process.log();
+        assert_eq!(
+            log.contains("Peer sent more data than expected"),
+            warns,
+            "{level}: {log}"
+        );
+        assert!(!log.contains("sekret"), "{level}: {log}");
+    }
 }
 
 /// What `serve` says first, under these limits of the shell.

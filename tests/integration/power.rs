@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::backend::Backend;
-use crate::support::gateway::wait_for;
+use crate::support::gateway::{PATIENCE, wait_for};
 use crate::support::process::{Process, run as countersign_run};
 use crate::support::siege::{FUTURE, PAST, Siege};
 
@@ -125,7 +125,7 @@ fn on_a_full_disk_requests_are_refused_and_pass_again_when_there_is_room() {
     }
     let outcome = siege.end(&backend);
     gateway.signal("TERM");
-    assert!(gateway.wait(Duration::from_secs(10)).success());
+    assert!(gateway.wait(PATIENCE).success());
     println!("full three times: {outcome}");
     assert!(gateway.log().contains("audit records cannot be written"));
     // Every delivery has its record, and the lines that were cut off are said to be.

@@ -13,7 +13,7 @@ use crate::support::backend::Backend;
 use crate::support::client::{Client, Response, exchange};
 use crate::support::gateway::{Gateway, Options, machine, raw, wait_for};
 use crate::support::http2::Http2;
-use crate::support::process::free_address;
+use crate::support::process::{Process, clock, free_address, unix_seconds};
 
 /// Where the test's clients connect from. Proxies connect from 127.0.0.1, which is trusted.
 const CLIENT: &str = "127.0.0.2";
@@ -296,19 +296,96 @@ fn nginx(gateway: &Gateway, retries: bool) -> Front {
         "nginx",
         include_str!("../../conf/nginx.conf"),
         |text, address| {
-            let server = format!("server {} max_fails=0;", gateway.address);
-            let text = text
-                .replace("listen 0.0.0.0:80;", &format!("listen {address};"))
-                .replace(
-                    "server 127.0.0.1:8080 max_fails=0;",
-                    &format!("{server} {server}"),
-                );
+            let text = nginx_before(&[gateway.address, gateway.address], text, address);
             match retries {
                 true => text.replace("proxy_next_upstream off;", "proxy_next_upstream http_502;"),
                 false => text,
             }
         },
     )
+}
+
+/// The reference configuration with these gateways.
+fn nginx_before(gateways: &[SocketAddr], text: &str, address: SocketAddr) -> String {
+    const SERVER: &str = "server 127.0.0.1:8080 ";
+    let line = text.lines().find(|line| line.contains(SERVER)).unwrap();
+    let lines = gateways.iter().map(|gateway| {
+        let server = format!("server {gateway} ");
+        line.replace(SERVER, &server) + "\n"
+    });
+    text.replace(line, &lines.collect::<String>())
+        .replace("listen 0.0.0.0:80;", &format!("listen {address};"))
+}
+
+/// `fail_timeout` of the reference configuration.
+const FAIL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Two gateways, each of which has a listener with these settings, behind a backend.
+fn two_gateways(backend: &Backend, listener: &str) -> [Process; 2] {
+    [(); 2].map(|()| {
+        let mut process = Process::serve(backend, "{ delay: 5s, grace: 5s }");
+        process.kill();
+        let file = process.folder.path().join("countersign.yaml");
+        let text = fs::read_to_string(&file).unwrap();
+        let plain = format!("  - address: {}\n", process.address);
+        let own = format!("  - {{ address: {}, {listener} }}\n", process.address);
+        fs::write(file, text.replace(&plain, &own) + TRUSTED).unwrap();
+        process.start_again();
+        process.wait_until_ready();
+        process
+    })
+}
+
+/// How many of so many requests, each on a connection of its own, did not come back with 200.
+fn lost(front: &Front, requests: usize) -> usize {
+    let ask = || {
+        let lines = machine().sign("GET", "/a", unix_seconds(), b"").lines();
+        let mut client = Client::over(connect(front.address));
+        client.send(&raw("GET", "/a", &lines, b""));
+        client
+            .receive_any()
+            .is_some_and(|answer| answer.status == 200)
+    };
+    (0..requests).filter(|_| !ask()).count()
+}
+
+/// How many requests a gateway has accepted.
+fn accepted(process: &Process) -> usize {
+    let audit = fs::read_to_string(process.folder.path().join("audit.jsonl")).unwrap_or_default();
+    audit.matches("\"decision\":\"accepted\"").count()
+}
+
+#[test]
+fn behind_nginx_a_gateway_that_is_killed_costs_one_request_and_one_more_each_fail_timeout() {
+    let backend = Backend::start();
+    let [mut one, other] = two_gateways(&backend, "");
+    let nginx = Front::start(
+        "nginx",
+        include_str!("../../conf/nginx.conf"),
+        |text, address| {
+            assert!(text.contains(&format!("fail_timeout={FAIL_TIMEOUT:?};")));
+            nginx_before(&[one.address, other.address], text, address)
+        },
+    );
+    assert_eq!(lost(&nginx, 20), 0);
+    assert!(accepted(&one) > 5 && accepted(&other) > 5);
+
+    let killed = clock();
+    one.kill();
+    let failed = lost(&nginx, 60);
+    let trials = killed.elapsed().as_secs() / FAIL_TIMEOUT.as_secs();
+    assert!(failed as u64 <= 1 + trials, "{failed} of 60");
+
+    // It comes back: nginx tries it again, without being told.
+    let before = accepted(&one);
+    one.start_again();
+    one.wait_until_ready();
+    wait_for("the gateway to be used again", || {
+        lost(&nginx, 1);
+        std::thread::sleep(Duration::from_millis(100));
+        (accepted(&one) > before).then_some(())
+    });
+    assert_eq!(lost(&nginx, 20), 0);
 }
 
 #[test]
@@ -363,11 +440,59 @@ fn haproxy(gateway: &Gateway) -> Front {
     Front::start(
         "haproxy",
         include_str!("../../conf/haproxy.cfg"),
-        |text, address| {
-            text.replace("bind 0.0.0.0:443", &format!("bind {address}"))
-                .replace("127.0.0.1:8080", &gateway.address.to_string())
-        },
+        |text, address| haproxy_before(&[gateway.address], text, address),
     )
+}
+
+/// The reference configuration with these gateways.
+fn haproxy_before(gateways: &[SocketAddr], text: &str, address: SocketAddr) -> String {
+    const SERVER: &str = "    server gateway-1 127.0.0.1:8080";
+    let lines = gateways.iter().enumerate();
+    let lines = lines.map(|(number, gateway)| format!("    server gateway-{number} {gateway}\n"));
+    text.replace(SERVER, &lines.collect::<String>())
+        .replace("bind 0.0.0.0:443", &format!("bind {address}"))
+}
+
+/// HAProxy before two gateways, once both are used.
+fn haproxy_with_two(gateways: &[Process; 2]) -> Front {
+    let haproxy = Front::start(
+        "haproxy",
+        include_str!("../../conf/haproxy.cfg"),
+        |text, address| {
+            let addresses = gateways.each_ref().map(|gateway| gateway.address);
+            haproxy_before(&addresses, text, address)
+        },
+    );
+    wait_for("both health checks", || {
+        lost(&haproxy, 4);
+        let used = gateways.iter().all(|gateway| accepted(gateway) > 0);
+        used.then_some(())
+    });
+    haproxy
+}
+
+#[test]
+fn behind_haproxy_a_gateway_that_is_killed_costs_no_request() {
+    let backend = Backend::start();
+    let mut gateways = two_gateways(&backend, "proxy_protocol: true, health: /livez");
+    let haproxy = haproxy_with_two(&gateways);
+    gateways[0].kill();
+    assert_eq!(lost(&haproxy, 60), 0);
+}
+
+#[test]
+fn behind_haproxy_a_gateway_that_is_stopped_in_order_costs_no_request() {
+    let backend = Backend::start();
+    let mut gateways = two_gateways(&backend, "proxy_protocol: true, health: /livez");
+    let haproxy = haproxy_with_two(&gateways);
+    gateways[0].signal("TERM");
+    let mut sent = 0;
+    while !gateways[0].has_ended() {
+        assert_eq!(lost(&haproxy, 1), 0, "after {sent}");
+        sent += 1;
+    }
+    assert!(sent > 20, "{sent}");
+    assert_eq!(lost(&haproxy, 20), 0);
 }
 
 #[test]

@@ -5,14 +5,13 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use countersign::config::{self, Environment, instant};
 use serde_json::Value;
 
 use crate::support::backend::{Backend, ok, response};
 use crate::support::client::exchange;
-use crate::support::gateway::{machine, raw, registry, wait_for};
+use crate::support::gateway::{PATIENCE, machine, raw, registry, wait_for};
 use crate::support::process::{Process, countersign, run, unix_seconds};
 use crate::support::signer::Machine;
 
@@ -61,7 +60,7 @@ fn left() -> &'static Path {
         assert_eq!(ask(&process, "/open/a", ""), 200);
         assert_eq!(ask(&process, "/a", &token(GOOD)), 401);
         process.signal("TERM");
-        assert!(process.wait(Duration::from_secs(10)).success());
+        assert!(process.wait(PATIENCE).success());
 
         let kept = tempfile::tempdir().unwrap();
         let files = ["audit.jsonl", "audit.jsonl.1", "audit.refused.jsonl", "countersign.yaml", "machines.yaml"];

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::backend::{self, Backend};
 use crate::support::client::Client;
-use crate::support::gateway::{machine, raw};
+use crate::support::gateway::{PATIENCE, machine, raw};
 use crate::support::process::{Process, unix_seconds};
 
 #[test]
@@ -18,7 +18,7 @@ fn an_idle_gateway_ends_at_once_on_each_signal() {
         assert_eq!(client.exchange(&raw("GET", "/a", &lines, b"")).status, 200);
         process.signal(signal);
         // Far from the grace period; how fast is not asserted.
-        assert!(process.wait(Duration::from_secs(10)).success(), "{signal}");
+        assert!(process.wait(PATIENCE / 2).success(), "{signal}");
     }
 }
 
@@ -32,7 +32,7 @@ fn it_is_not_ready_during_the_delay_and_still_serves() {
     assert_eq!(answer.status, 200);
     // The client is told, so that its next request goes elsewhere.
     assert_eq!(answer.header("connection"), Some("close"));
-    assert!(process.wait(Duration::from_secs(15)).success());
+    assert!(process.wait(PATIENCE).success());
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_request_in_flight_finishes() {
     process.signal("TERM");
     let answer = client.receive();
     assert_eq!((answer.status, answer.body.as_slice()), (200, &b"slow"[..]));
-    assert!(process.wait(Duration::from_secs(10)).success());
+    assert!(process.wait(PATIENCE).success());
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn the_grace_period_ends_what_does_not_finish() {
     client.send(&raw("GET", "/a", &lines, b""));
     crate::support::gateway::wait_for("the backend", || (backend.connections() > 0).then_some(()));
     process.signal("TERM");
-    assert!(process.wait(Duration::from_secs(10)).success());
+    assert!(process.wait(PATIENCE).success());
 }
 
 /// Kept-alive connections under load while the gateway stops: each client hears `Connection: close`
@@ -98,6 +98,6 @@ fn under_load_no_request_goes_unanswered() {
         });
         process.signal("TERM");
     });
-    assert!(process.wait(Duration::from_secs(25)).success());
+    assert!(process.wait(PATIENCE).success());
     assert_eq!(backend.seen().len(), answered.load(Ordering::SeqCst));
 }

@@ -7,24 +7,19 @@ use std::time::Duration;
 
 use crate::clock::Faketime;
 use crate::support::backend::Backend;
-use crate::support::gateway::wait_for;
+use crate::support::gateway::{PATIENCE, wait_for};
 use crate::support::process::Process;
 use crate::support::redis::{DURABLE, Redis};
 use crate::support::siege::{FUTURE, Outcome, PAST, Siege};
-
-/// Seconds within which honest requests pass again.
-const AFTER_KILL: Duration = Duration::from_secs(2);
-const AFTER_STORE_IS_BACK: Duration = Duration::from_secs(2);
-const AFTER_CLOCK_IS_RIGHT: Duration = Duration::from_secs(2);
 
 fn window() -> String {
     format!("window: {PAST}s, future: {FUTURE}s")
 }
 
 /// A siege in which little was captured, delivered or replayed would show nothing.
-fn assert_intense(outcome: &Outcome, deliveries: usize) {
-    assert!(outcome.delivered >= deliveries, "{outcome}");
-    assert!(outcome.replays >= 2 * outcome.captured, "{outcome}");
+fn assert_intense(outcome: &Outcome) {
+    assert!(outcome.delivered >= 100, "{outcome}");
+    assert!(outcome.replays >= outcome.captured, "{outcome}");
 }
 
 #[test]
@@ -33,20 +28,27 @@ fn a_gateway_that_is_killed_thirty_times_under_load_delivers_nothing_twice() {
     let more = format!("replay: {{ {} }}\n", window());
     let mut gateway = Process::start(&backend, &more, Vec::new());
     let siege = Siege::begin(vec![gateway.address]);
-    siege.passes_within(Duration::from_secs(20), || gateway.log());
+    siege.passes_within(PATIENCE, || gateway.log());
     let mut slowest = Duration::ZERO;
     for _ in 0..30 {
         std::thread::sleep(Duration::from_millis(700));
         gateway.kill();
         gateway.start_again();
-        let back = siege.passes_within(AFTER_KILL, || gateway.log());
+        let back = siege.passes_within(PATIENCE, || gateway.log());
         slowest = slowest.max(back);
     }
     let outcome = siege.end(&backend);
     println!("30 x kill -9, service after {slowest:?} at most: {outcome}");
-    assert_intense(&outcome, 1000);
+    assert_intense(&outcome);
     let log = gateway.log();
     assert!(!log.contains("damaged") && !log.contains("panic"), "{log}");
+    // Service is back at once: nothing was forgotten, so no request had to wait.
+    assert_eq!(
+        log.matches("nonces are known from before").count(),
+        30,
+        "{log}"
+    );
+    assert!(!log.contains("ends by itself"), "{log}");
 }
 
 #[test]
@@ -62,28 +64,34 @@ fn two_gateways_deliver_nothing_twice_whatever_befalls_the_store_they_share() {
     let siege = Siege::begin(gateways.iter().map(|gateway| gateway.address).collect());
     let logs = || gateways.each_ref().map(Process::log).join("\n");
     // An empty store closes the future window, at the first start too.
-    let future = Duration::from_secs(FUTURE + 1 + 2);
-    siege.passes_within(Duration::from_secs(20) + future, logs);
+    siege.passes_within(PATIENCE, logs);
+    // What a gateway says where it closes that window: honest requests wait until it is over.
+    let closed = || logs().matches("may have forgotten nonces").count();
 
     let mut report = Vec::new();
     for _ in 0..3 {
         std::thread::sleep(Duration::from_secs(1));
+        let before = closed();
         redis.signal("STOP");
-        std::thread::sleep(Duration::from_secs(2));
+        // A store that does not answer holds nobody up beyond its deadline: answers go on, and come
+        // before it does.
+        siege.is_answered(20);
         redis.signal("CONT");
-        let stopped = siege.passes_within(AFTER_STORE_IS_BACK, logs);
+        let stopped = siege.passes_within(PATIENCE, logs);
 
         std::thread::sleep(Duration::from_secs(1));
         redis.kill();
         std::thread::sleep(Duration::from_millis(500));
         redis.spawn();
-        let killed = siege.passes_within(AFTER_STORE_IS_BACK, logs);
+        let killed = siege.passes_within(PATIENCE, logs);
+        assert_eq!(closed(), before, "nothing was forgotten: {}", logs());
 
         std::thread::sleep(Duration::from_secs(1));
         redis.kill();
         redis.forget();
         redis.spawn();
-        let emptied = siege.passes_within(future, logs);
+        let emptied = siege.passes_within(PATIENCE, logs);
+        assert!(closed() > before, "{}", logs());
         report.push(format!(
             "back from SIGSTOP after {stopped:?}, kill {killed:?}, empty {emptied:?}"
         ));
@@ -94,9 +102,7 @@ fn two_gateways_deliver_nothing_twice_whatever_befalls_the_store_they_share() {
     }
     let outcome = siege.end(&backend);
     println!("{}: {outcome}", report.join("; "));
-    assert_intense(&outcome, 500);
-    // The store's deadline is 50 ms; the rest is the load.
-    assert!(outcome.slowest < Duration::from_secs(1), "{outcome}");
+    assert_intense(&outcome);
     assert!(!logs().contains("panic"), "{}", logs());
 }
 
@@ -106,7 +112,7 @@ fn a_gateway_whose_clock_is_set_back_and_forth_under_load_delivers_nothing_twice
     let more = format!("replay: {{ {} }}\n", window());
     let gateway = Process::start(&backend, &more, faketime.environment());
     let siege = Siege::begin(vec![gateway.address]);
-    siege.passes_within(Duration::from_secs(20), || gateway.log());
+    siege.passes_within(PATIENCE, || gateway.log());
     let mut slowest = Duration::ZERO;
     for off in [60, -60, 3600, -3600, 8, -8, 15, -15] {
         faketime.set(off);
@@ -114,7 +120,10 @@ fn a_gateway_whose_clock_is_set_back_and_forth_under_load_delivers_nothing_twice
         std::thread::sleep(Duration::from_millis(1200));
         faketime.set(0);
         siege.set_clocks_off(0);
-        let right = siege.passes_within(AFTER_CLOCK_IS_RIGHT, || gateway.log());
+        // Who is locked out for what the clock was wrong by waits for so long. Half of that is a
+        // bound on the gateway, and far more than the moment that it takes.
+        let limit = Duration::from_secs(off.unsigned_abs() / 2).min(PATIENCE);
+        let right = siege.passes_within(limit, || gateway.log());
         slowest = slowest.max(right);
         std::thread::sleep(Duration::from_millis(1200));
     }
@@ -124,5 +133,5 @@ fn a_gateway_whose_clock_is_set_back_and_forth_under_load_delivers_nothing_twice
     });
     let outcome = siege.end(&backend);
     println!("16 steps of the clock, service after {slowest:?} at most: {outcome}");
-    assert_intense(&outcome, 500);
+    assert_intense(&outcome);
 }

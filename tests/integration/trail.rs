@@ -5,15 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::support::backend::Backend;
 use crate::support::client::Client;
-use crate::support::gateway::{machine, raw, wait_for};
-use crate::support::process::{Process, clock, run, unix_seconds};
+use crate::support::gateway::{PATIENCE, machine, raw, wait_for};
+use crate::support::process::{Process, clock, countersign, run, unix_seconds};
 use crate::support::signer::Machine;
 
 /// What a gateway has left behind.
@@ -50,7 +49,7 @@ fn left_by(name: &str) -> Left {
         process.wait_until_ready();
         send(&process, &format!("/{name}/{half}"));
         process.signal("TERM");
-        assert!(process.wait(Duration::from_secs(10)).success());
+        assert!(process.wait(PATIENCE).success());
         if half == 0 {
             process.start_again();
         }
@@ -324,6 +323,93 @@ fn show_filters_by_machine_path_and_decision() {
     assert_eq!(show(&["--until", "2020-01-01T00:00:00Z"]), "");
 }
 
+/// The trail in three files as logrotate leaves them, the oldest with the greatest number and packed,
+/// in a folder of their own.
+fn rotated(left: &Left) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let third = left.lines.len() / 3;
+    let parts = [
+        ("audit.jsonl.2", &left.lines[..third]),
+        ("audit.jsonl.1", &left.lines[third..2 * third]),
+        ("audit.jsonl", &left.lines[2 * third..]),
+    ];
+    for (name, lines) in parts {
+        fs::write(folder.path().join(name), lines.concat()).unwrap();
+    }
+    let gzip = Command::new("gzip")
+        .arg(folder.path().join("audit.jsonl.2"))
+        .status();
+    assert!(gzip.unwrap().success());
+    folder
+}
+
+#[test]
+fn verify_takes_the_head_as_it_printed_it_and_files_packed_in_any_order_and_by_a_pattern() {
+    let left = trail();
+    let folder = rotated(left);
+    let registry = left.file("machines.yaml");
+    let verify = |more: &[&str]| {
+        let common = ["audit", "verify", "--registry", registry.to_str().unwrap()];
+        let mut command = countersign(&[&common[..], more].concat());
+        let input = fs::File::open(folder.path().join("audit.jsonl")).unwrap();
+        command.current_dir(folder.path()).stdin(input);
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{more:?}: {said}{errors}");
+        said
+    };
+    let said = verify(&["--audit", "audit.jsonl*"]);
+    let head = said.lines().last().unwrap();
+    assert!(head.starts_with("head "), "{said}");
+    let files = ["audit.jsonl", "audit.jsonl.2.gz", "audit.jsonl.1"];
+    for more in [
+        &["--audit", files[0], files[1], files[2]][..],
+        &["--log", files[2], "--audit", files[1], "--log", files[0]],
+        &["--audit", "-", files[1], files[2]],
+        &["--audit", "audit.jsonl.*", "audit.jsonl"],
+    ] {
+        assert_eq!(
+            verify(&[more, &["--head", head]].concat()),
+            said,
+            "{more:?}"
+        );
+    }
+    let first = verify(&["--audit", files[1]]);
+    let first = first.lines().last().unwrap();
+    verify(&["--audit", files[2], files[0], "--continues", first]);
+}
+
+#[test]
+fn every_command_that_reads_the_trail_takes_the_same_files_and_times() {
+    let folder = rotated(trail());
+    let run = |arguments: &[&str]| {
+        let mut command = countersign(arguments);
+        let input = fs::File::open(folder.path().join("audit.jsonl.2.gz")).unwrap();
+        let output = command.current_dir(folder.path()).stdin(input).output();
+        let output = output.unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for since in ["7d", "2020-01-31", "2020-01-31T08:00:00.123Z"] {
+        let files = ["-", "audit.jsonl", "audit.jsonl.?"];
+        let files = [&["--audit"][..], &files, &["--since", since, "--json"]].concat();
+        let shown = run(&[&["audit", "show"][..], &files].concat());
+        assert!(
+            shown == trail().lines.concat(),
+            "{since}: all lines, in order"
+        );
+        let report = run(&[&["report"][..], &files].concat());
+        let report: Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(report["lines"], trail().lines.len(), "{since}");
+    }
+    assert_eq!(
+        run(&["audit", "show", "--audit", "audit.jsonl*", "--until", "7d"]),
+        ""
+    );
+}
+
 #[test]
 fn a_torn_last_line_is_reported_by_the_gateway_and_forgiven_by_verify() {
     let backend = Backend::start();
@@ -340,7 +426,7 @@ fn a_torn_last_line_is_reported_by_the_gateway_and_forgiven_by_verify() {
     process.wait_until_ready();
     send(&process, "/after");
     process.signal("TERM");
-    assert!(process.wait(Duration::from_secs(10)).success());
+    assert!(process.wait(PATIENCE).success());
     let registry = process.folder.path().join("machines.yaml");
     let arguments = [
         "--log",
@@ -367,7 +453,7 @@ fn a_trail_that_is_rotated_is_one_chain_over_its_files() {
         send(&process, &format!("/rotated/{round}"));
     }
     process.signal("TERM");
-    assert!(process.wait(Duration::from_secs(10)).success());
+    assert!(process.wait(PATIENCE).success());
     let at = |name: &str| {
         process
             .folder
@@ -449,7 +535,7 @@ fn a_reader_of_standard_output_that_stops_costs_503s_and_no_more() {
     signal("-CONT");
     let back = clock();
     while request().status != 200 {
-        assert!(back.elapsed() < Duration::from_secs(2), "{}", process.log());
+        assert!(back.elapsed() < PATIENCE, "{}", process.log());
     }
     process.wait_until_ready();
     let delivered = backend.seen().len();
@@ -464,10 +550,12 @@ fn a_reader_of_standard_output_that_stops_costs_503s_and_no_more() {
 #[test]
 fn a_flood_of_strangers_leaves_the_trail_whole_and_its_own_file_small() {
     const FLOOD: usize = 4000;
+    const PER_SECOND: u64 = 20;
     let backend = Backend::start();
     let more = "audit: { file: audit.jsonl, refusals: { per_second: 20 } }\n";
     let mut process = Process::start(&backend, more, Vec::new());
     process.wait_until_ready();
+    let began = clock();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -480,8 +568,9 @@ fn a_flood_of_strangers_leaves_the_trail_whole_and_its_own_file_small() {
         }
         send(&process, "/honest");
     });
+    let seconds = began.elapsed().as_secs() + 2;
     process.signal("TERM");
-    assert!(process.wait(Duration::from_secs(10)).success());
+    assert!(process.wait(PATIENCE).success());
     let read = |name| fs::read_to_string(process.folder.path().join(name)).unwrap();
     let (trail, strangers) = (read("audit.jsonl"), read("audit.refused.jsonl"));
     assert_eq!(trail.matches("\"accepted\"").count(), 501);
@@ -492,5 +581,10 @@ fn a_flood_of_strangers_leaves_the_trail_whole_and_its_own_file_small() {
         .filter_map(|record| record["left_out"]["missing_header"].as_u64())
         .sum();
     assert_eq!(recorded + usize::try_from(left_out).unwrap(), FLOOD);
-    assert!(recorded < FLOOD / 2, "{recorded} recorded");
+    let most = PER_SECOND * seconds;
+    assert!(
+        recorded as u64 <= most,
+        "{recorded} recorded in {seconds} s"
+    );
+    assert!(most < FLOOD as u64, "this machine is too slow for a flood");
 }

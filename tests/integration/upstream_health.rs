@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::support::backend::{self, Backend};
 use crate::support::gateway::{Gateway, Options, wait_for};
+use crate::support::process::free_address;
 
 fn url(address: SocketAddr) -> String {
     format!("http://{address}")
@@ -52,9 +53,7 @@ fn a_server_that_takes_no_connections_is_passed_over_and_tried_again_after_its_h
 
 #[test]
 fn a_server_that_comes_back_is_used_again() {
-    let place = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = place.local_addr().unwrap();
-    drop(place);
+    let address = free_address();
     let other = Backend::start();
     let gateway = Gateway::with(&other, of(&[address, other.address], ""));
     for _ in 0..10 {
@@ -72,9 +71,7 @@ fn a_server_that_comes_back_is_used_again() {
 
 #[test]
 fn where_all_servers_are_out_they_are_tried_all_the_same() {
-    let place = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = place.local_addr().unwrap();
-    drop(place);
+    let address = free_address();
     let unused = Backend::start();
     let gateway = Gateway::with(&unused, of(&[address], ""));
     for _ in 0..5 {
@@ -213,19 +210,23 @@ enum Ends {
     OnTheNext,
 }
 
-/// Counts the requests that it has read.
-fn closing(ends: Ends) -> (SocketAddr, Arc<AtomicUsize>) {
+/// Counts the requests that it has read, and the connections that it has closed.
+fn closing(ends: Ends) -> (SocketAddr, Arc<[AtomicUsize; 2]>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let read = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&read);
+    let counts: Arc<[AtomicUsize; 2]> = Arc::default();
+    let theirs = Arc::clone(&counts);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let count = Arc::clone(&count);
-            std::thread::spawn(move || serve_until_it_ends(stream, ends, &count));
+            let counts = Arc::clone(&theirs);
+            std::thread::spawn(move || {
+                let [read, closed] = &*counts;
+                serve_until_it_ends(stream, ends, read);
+                closed.fetch_add(1, Ordering::SeqCst);
+            });
         }
     });
-    (address, read)
+    (address, counts)
 }
 
 fn serve_until_it_ends(mut stream: TcpStream, ends: Ends, count: &AtomicUsize) {
@@ -256,7 +257,8 @@ fn serve_until_it_ends(mut stream: TcpStream, ends: Ends, count: &AtomicUsize) {
 
 /// Requests, with pauses between them, to a backend that ends connections: how many failed.
 fn failures(ends: Ends, idle_timeout: &str, pause: Duration) -> usize {
-    let (address, read) = closing(ends);
+    let (address, counts) = closing(ends);
+    let [read, closed] = &*counts;
     let options = of(&[address], &format!("    idle_timeout: {idle_timeout}\n"));
     let gateway = Gateway::with(&Backend::start(), options);
     const REQUESTS: usize = 20;
@@ -272,6 +274,13 @@ fn failures(ends: Ends, idle_timeout: &str, pause: Duration) -> usize {
             }
         }
         std::thread::sleep(pause);
+        if ends != Ends::OnTheNext {
+            // Each connection is closed after one request, sooner or later on a busy machine.
+            let all = read.load(Ordering::SeqCst);
+            wait_for("its end", || {
+                (closed.load(Ordering::SeqCst) == all).then_some(())
+            });
+        }
         gateway.hands.advance(pause);
     }
     assert_eq!(

@@ -3,9 +3,7 @@
 mod show;
 mod verify;
 
-use std::fs::File;
-use std::io::{BufReader, Write};
-use std::path::Path;
+use std::io::Write;
 
 use super::Failure;
 
@@ -14,8 +12,8 @@ use super::Failure;
 #[command(
     subcommand_required = true,
     after_help = "Example:
-  countersign audit verify --log audit.jsonl --registry machines.yaml --gateway-key \"$KEY\"
-  countersign audit show --log audit.jsonl --machine web-1 --since 2026-01-31T00:00:00Z"
+  countersign audit verify --audit audit.jsonl --registry machines.yaml --gateway-key \"$KEY\"
+  countersign audit show --audit 'audit.jsonl*' --machine web-1 --since 7d"
 )]
 pub(super) struct AuditArgs {
     #[command(subcommand)]
@@ -28,18 +26,14 @@ enum Action {
     Show(show::ShowArgs),
 }
 
+/// Runs at `now`, in Unix seconds.
+///
 /// # Errors
 ///
 /// [`Failure::Operation`]: a file cannot be read, or the log is not what it should be.
-pub(super) fn run(args: &AuditArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+pub(super) fn run(args: &AuditArgs, now: u64, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     match &args.action {
         Action::Verify(args) => verify::run(args, out),
-        Action::Show(args) => show::run(args, out),
+        Action::Show(args) => show::run(args, now, out),
     }
-}
-
-fn open(path: &Path) -> Result<BufReader<File>, Failure> {
-    let file = File::open(path);
-    let file = file.map_err(|error| Failure::Operation(format!("{}: {error}", path.display())))?;
-    Ok(BufReader::with_capacity(256 * 1024, file))
 }

@@ -1,30 +1,30 @@
 //! `countersign audit show`: what is in a log.
 
 use std::fs::File;
-use std::io::{BufReader, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::open;
 use crate::audit::lines::{MAX_LINE, next_line};
 use crate::cli::Failure;
+use crate::cli::logs::{self, Log, LogArgs};
+use crate::cli::since::{Since, since};
 use crate::cli::terminal::{printed, visible};
 
 /// Show records, for people or as JSON lines
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  countersign audit show --log audit.jsonl --machine web-1 --path /v1/secret --decision refused
-  countersign audit show --log audit.jsonl --follow --json | jq .")]
+  countersign audit show --audit 'audit.jsonl*' --machine web-1 --decision refused --since 7d
+  countersign audit show --audit audit.jsonl --follow --json | jq .")]
 pub(super) struct ShowArgs {
-    /// A file of the log, oldest first
-    #[arg(long = "log", value_name = "FILE", required = true)]
-    logs: Vec<PathBuf>,
+    #[command(flatten)]
+    audit: LogArgs,
     /// Only records of this machine, also those that only claim to be
     #[arg(long, value_name = "ID")]
     machine: Option<String>,
@@ -40,12 +40,12 @@ pub(super) struct ShowArgs {
     /// Only this bearer token, by its `token_hash`
     #[arg(long, value_name = "HASH")]
     token: Option<String>,
-    /// Only from this moment on, such as 2026-01-31T08:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    since: Option<OffsetDateTime>,
-    /// Only before this moment
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    until: Option<OffsetDateTime>,
+    /// Only from this moment on (2027-01-31T08:00:00Z, 2027-01-31), or of the last 7d, 12h, 30m
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<Since>,
+    /// Only before this moment, or what is older than 7d, 12h, 30m
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    until: Option<Since>,
     /// Print the lines as they are
     #[arg(long)]
     json: bool,
@@ -57,86 +57,111 @@ pub(super) struct ShowArgs {
 /// How often a file that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
-fn moment(text: &str) -> Result<OffsetDateTime, String> {
-    OffsetDateTime::parse(text, &Rfc3339)
-        .map_err(|_| "is not a moment such as 2026-01-31T08:00:00Z".to_owned())
+/// The records that are asked for.
+struct Wanted<'a> {
+    args: &'a ShowArgs,
+    since: Option<OffsetDateTime>,
+    until: Option<OffsetDateTime>,
 }
 
+/// Shows at `now`, in Unix seconds.
+///
 /// # Errors
 ///
-/// [`Failure::Operation`]: a file cannot be read, or nothing can be printed.
-pub(super) fn run(args: &ShowArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut last = None;
-    for path in &args.logs {
-        let mut file = open(path)?;
-        print_all(args, &mut file, out, path)?;
-        last = Some((file, path));
+/// [`Failure::Operation`]: a file cannot be read, or nothing can be printed; [`Failure::Usage`]: it does not
+/// grow.
+pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), Failure> {
+    let wanted = args.wanted(now);
+    let mut files = args.audit.open()?;
+    let followed = match args.follow {
+        true => files.pop(),
+        false => None,
+    };
+    for mut file in files {
+        let name = file.name.clone();
+        print_all(&wanted, &mut file, out, &name)?;
     }
-    match last {
-        Some((file, path)) if args.follow => follow(args, file, path, out),
-        _ => Ok(()),
+    match followed {
+        Some(file) => follow(&wanted, &file, out),
+        None => Ok(()),
     }
 }
 
-/// Prints what has been added, for ever.
-fn follow(
-    args: &ShowArgs,
-    mut file: BufReader<File>,
-    path: &Path,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
+/// Prints what is there and what is added, for ever.
+fn follow(wanted: &Wanted<'_>, log: &Log, out: &mut dyn Write) -> Result<(), Failure> {
+    let (Some(path), Some(_)) = (&log.path, log.size) else {
+        let text = format!(
+            "--follow: {} does not grow; name the current file last",
+            log.name
+        );
+        return Err(Failure::Usage(text));
+    };
+    let name = &*log.name;
+    let failed = |error| Failure::Operation(format!("{name}: {error}"));
+    let mut file = open(path)?;
     loop {
-        print_all(args, &mut file, out, path)?;
+        print_added(wanted, &mut file, out, name)?;
         printed(out.flush())?;
         std::thread::sleep(LOOK);
-        let held = file
-            .get_ref()
-            .metadata()
-            .ok()
-            .map(|held| (held.dev(), held.ino()));
-        let there = std::fs::metadata(path)
-            .ok()
-            .map(|there| (there.dev(), there.ino()));
-        if there.is_some() && held != there {
+        let there = std::fs::metadata(path).ok();
+        let id = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let held = file.get_ref().metadata().map_err(failed)?;
+        if there.is_some_and(|there| id(&there) != id(&held)) {
             // What came into the old one before it was put aside.
-            print_all(args, &mut file, out, path)?;
+            print_added(wanted, &mut file, out, name)?;
             file = open(path)?;
         }
     }
 }
 
+fn open(path: &Path) -> Result<BufReader<File>, Failure> {
+    let failed = |error| Failure::Operation(format!("{}: {error}", path.display()));
+    Ok(BufReader::new(logs::open(path).map_err(failed)?))
+}
+
 /// Prints the whole lines that are there. What is left of the last one is read again.
-fn print_all(
-    args: &ShowArgs,
+fn print_added(
+    wanted: &Wanted<'_>,
     file: &mut BufReader<File>,
     out: &mut dyn Write,
-    path: &Path,
+    name: &str,
 ) -> Result<(), Failure> {
-    let failed = |error| Failure::Operation(format!("{}: {error}", path.display()));
+    let left = print_all(wanted, file, out, name)?;
+    let back = i64::try_from(left).unwrap_or(0);
+    let moved = file.seek(SeekFrom::Current(-back));
+    moved.map_err(|error| Failure::Operation(format!("{name}: {error}")))?;
+    Ok(())
+}
+
+/// Prints the whole lines that are there, and gives the length of what is left of the last one.
+fn print_all(
+    wanted: &Wanted<'_>,
+    file: &mut impl BufRead,
+    out: &mut dyn Write,
+    name: &str,
+) -> Result<usize, Failure> {
     loop {
         let mut line = Vec::new();
-        let read = next_line(file, &mut line).map_err(failed)?;
+        let read =
+            next_line(file, &mut line).map_err(|error| Failure::Operation(error.to_string()))?;
         if read as u64 == MAX_LINE {
             // No record is so long. What is left of it is not shown either, being no JSON.
             let _ = writeln!(
                 std::io::stderr(),
-                "{}: a line of more than 4 MiB is left out",
-                path.display()
+                "{name}: a line of more than 4 MiB is left out"
             );
             continue;
         }
         if line.last() != Some(&b'\n') {
-            let back = i64::try_from(read).unwrap_or(0);
-            file.seek(SeekFrom::Current(-back)).map_err(failed)?;
-            return Ok(());
+            return Ok(read);
         }
         let Ok(record) = serde_json::from_slice::<Value>(&line) else {
             continue;
         };
-        if !args.wants(&record) {
+        if !wanted.takes(&record) {
             continue;
         }
-        match args.json {
+        match wanted.args.json {
             true => printed(out.write_all(&line))?,
             false => printed(writeln!(out, "{}", for_people(&record)))?,
         }
@@ -144,18 +169,29 @@ fn print_all(
 }
 
 impl ShowArgs {
-    fn wants(&self, record: &Value) -> bool {
+    fn wanted(&self, now: u64) -> Wanted<'_> {
+        Wanted {
+            args: self,
+            since: self.since.map(|since| since.at(now)),
+            until: self.until.map(|until| until.at(now)),
+        }
+    }
+}
+
+impl Wanted<'_> {
+    fn takes(&self, record: &Value) -> bool {
+        let args = self.args;
         let text = |name: &str| record[name].as_str();
         let named = [record["machine"]["id"].as_str(), text("claimed_machine")];
         let when = || OffsetDateTime::parse(text("ts")?, &Rfc3339).ok();
-        self.machine
+        args.machine
             .as_deref()
             .is_none_or(|machine| named.contains(&Some(machine)))
-            && (self.path.as_deref())
+            && (args.path.as_deref())
                 .is_none_or(|prefix| text("path").is_some_and(|path| path.starts_with(prefix)))
-            && (self.decision.as_deref()).is_none_or(|word| text("decision") == Some(word))
-            && (self.auth.as_deref()).is_none_or(|word| text("auth") == Some(word))
-            && (self.token.as_deref()).is_none_or(|hash| text("token_hash") == Some(hash))
+            && (args.decision.as_deref()).is_none_or(|word| text("decision") == Some(word))
+            && (args.auth.as_deref()).is_none_or(|word| text("auth") == Some(word))
+            && (args.token.as_deref()).is_none_or(|hash| text("token_hash") == Some(hash))
             && (self.since).is_none_or(|since| when().is_some_and(|when| when >= since))
             && (self.until).is_none_or(|until| when().is_some_and(|when| when < until))
     }
@@ -249,9 +285,9 @@ mod tests {
                 #[command(flatten)]
                 args: ShowArgs,
             }
-            let line = ["show", "--log", "x"].iter().chain(flags);
+            let line = ["show", "--audit", "x"].iter().chain(flags);
             let line = <Line as clap::Parser>::try_parse_from(line).unwrap();
-            line.args.wants(record)
+            line.args.wanted(0).takes(record)
         };
         let bearer = json!({"decision": "accepted", "auth": "bearer", "token_hash": "5bdc"});
         let signed = json!({"decision": "accepted", "auth": "signature"});

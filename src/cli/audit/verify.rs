@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use ed25519_dalek::VerifyingKey;
 use serde_json::json;
 
-use super::open;
-use crate::audit::chain::Head;
+use crate::audit::chain::{Head, NotAHead};
 use crate::audit::check::{Believed, Finding, Verdict, check};
 use crate::audit::checkpoint::Domain;
 use crate::cli::Failure;
+use crate::cli::logs::LogArgs;
 use crate::cli::terminal::printed;
 use crate::registry::{Registry, key_format};
 
@@ -19,8 +19,8 @@ use crate::registry::{Registry, key_format};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  countersign audit verify --log audit.jsonl.1 --log audit.jsonl --registry machines.yaml \\
-      --gateway-key MCowBQYDK2VwAyEA...
+  countersign audit verify --audit 'audit.jsonl*' --registry machines.yaml \\
+      --gateway-key MCowBQYDK2VwAyEA... --head \"$(cat head.txt)\"
 
 Ends with 0 if nothing is wrong, and with 1 otherwise; then it names every fault, the first one
 first. The last line is the head of the log: keep it where the log is not, and give it to the next
@@ -28,9 +28,8 @@ run with --head, so that an end that was cut off is found. The log itself is tru
 which keys its registry records give to which machine, from their place on; with --registry-only it
 is not trusted in that either.")]
 pub(super) struct VerifyArgs {
-    /// A file of the log, oldest first
-    #[arg(long = "log", value_name = "FILE", required = true)]
-    logs: Vec<PathBuf>,
+    #[command(flatten)]
+    audit: LogArgs,
     /// A registry: which keys belong to which machine, until when where it says so. Older ones may be named
     /// too, before it
     #[arg(long = "registry", value_name = "FILE")]
@@ -44,10 +43,10 @@ pub(super) struct VerifyArgs {
     /// The gateway's public key, as keygen printed it; without it no checkpoint is checked
     #[arg(long, value_name = "KEY", value_parser = key)]
     gateway_key: Option<VerifyingKey>,
-    /// The head that an earlier run printed; it must still be there
-    #[arg(long, value_name = "SEQ:HASH")]
+    /// The head that an earlier run printed, with or without the word; it must still be there
+    #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
     head: Option<Head>,
-    /// The hash of the record before the first one here
+    /// The record before the first one here: its hash, or the head that an earlier run printed
     #[arg(long, value_name = "HASH", value_parser = hash)]
     continues: Option<Hash>,
     /// Accept that the chain begins anew, as it does at each start of a gateway that logs to
@@ -69,9 +68,17 @@ fn key(text: &str) -> Result<VerifyingKey, String> {
     VerifyingKey::from_bytes(&bytes).map_err(|_| "is not an Ed25519 public key".to_owned())
 }
 
+/// Takes the whole line that is printed at the end, too.
+fn head(text: &str) -> Result<Head, String> {
+    let text = text.trim();
+    let text = text.strip_prefix("head ").unwrap_or(text);
+    text.parse().map_err(|error: NotAHead| error.to_string())
+}
+
 fn hash(text: &str) -> Result<Hash, String> {
-    let head: Head = (format!("1:{text}").parse()).map_err(|_| "is not 64 hexadecimal digits")?;
-    Ok(head.hash)
+    let found = head(text).or_else(|_| head(&format!("1:{}", text.trim())));
+    let found = found.map_err(|_| "is neither 64 hexadecimal digits nor the head of a log")?;
+    Ok(found.hash)
 }
 
 /// # Errors
@@ -79,16 +86,10 @@ fn hash(text: &str) -> Result<Hash, String> {
 /// [`Failure::Operation`]: something is wrong with the log, or a file cannot be read;
 /// [`Failure::Configuration`]: a registry has mistakes.
 pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut files = Vec::new();
-    let mut size = 0;
-    for path in &args.logs {
-        let file = open(path)?;
-        size += file
-            .get_ref()
-            .metadata()
-            .map_or(0, |metadata| metadata.len());
-        files.push((path.display().to_string(), file));
-    }
+    let files = args.audit.open()?;
+    // How far it is can be told where all sizes are known.
+    let size: Option<u64> = files.iter().map(|file| file.size).sum();
+    let files = files.into_iter().map(|file| (file.name.clone(), file));
     let Owners { keys, ends } = owners(&args.registries)?;
     let believed = Believed {
         keys,
@@ -105,7 +106,7 @@ pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), Failure>
     };
     let mut findings = Vec::new();
     let mut count = 0usize;
-    let mut progress = Progress::new(size);
+    let mut progress = Progress::new(size.unwrap_or(0));
     let report = |finding| {
         count += 1;
         if findings.len() < NAMED {
@@ -245,6 +246,30 @@ impl Progress {
     fn done(&self) {
         if self.shown.is_some() {
             let _ = write!(io::stderr(), "\r{:60}\r", "");
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_taken_as_it_is_printed() {
+        let (hex, expected) = ("8c".repeat(32), [0x8c; 32]);
+        for text in [
+            format!("28:{hex}"),
+            format!("head 28:{hex}"),
+            format!("head 28:{hex}\n"),
+        ] {
+            let found = head(&text).unwrap();
+            assert_eq!((found.seq, found.hash), (28, expected));
+            assert_eq!(hash(&text), Ok(expected));
+        }
+        assert_eq!(hash(&hex), Ok(expected));
+        for text in ["head", "tail 28:8c", "head head 1:8c", "28"] {
+            assert!(head(text).is_err() && hash(text).is_err(), "{text}");
         }
     }
 }

@@ -3,11 +3,12 @@
 mod json;
 mod text;
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Failure;
+use super::logs::LogArgs;
+use super::since::{Since, since};
 use super::terminal::printed;
 use crate::audit::report::Tally;
 use crate::config::{self, Environment, Mode, Route, instant};
@@ -17,16 +18,14 @@ use crate::registry::Registry;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  countersign report --audit audit.jsonl.1 audit.jsonl --config countersign.yaml --since 7d
-  zcat audit.jsonl.*.gz | countersign report --audit - --registry machines.yaml --json
+  countersign report --audit 'audit.jsonl*' --config countersign.yaml --since 7d
+  ssh gateway cat audit.jsonl | countersign report --audit - --registry machines.yaml --json
 
 Each route ends in a verdict: whether it can stop observing, or taking bearer tokens, without a loss to
 anybody who was seen. The report believes the files; countersign audit verify checks them.")]
 pub(super) struct ReportArgs {
-    /// Files of the audit log, oldest first, rotated ones and the file of refusals too; - is standard
-    /// input
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
-    audit: Vec<PathBuf>,
+    #[command(flatten)]
+    audit: LogArgs,
     /// The registry: names its enabled machines that have not signed
     #[arg(long, value_name = "FILE")]
     registry: Option<PathBuf>,
@@ -45,49 +44,6 @@ pub(super) struct ReportArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-/// A beginning, in seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Since {
-    /// Of Unix time.
-    Moment(u64),
-    /// Before now.
-    Ago(u64),
-}
-
-impl Since {
-    fn at(self, now: u64) -> u64 {
-        match self {
-            Since::Moment(at) => at,
-            Since::Ago(ago) => now.saturating_sub(ago),
-        }
-    }
-}
-
-fn since(text: &str) -> Result<Since, String> {
-    if let Some(at) = instant::to_unix_seconds(text) {
-        return Ok(Since::Moment(at));
-    }
-    let ago = || {
-        let unit = text.chars().last()?;
-        let seconds = match unit {
-            'd' => 86_400,
-            'h' => 3_600,
-            'm' => 60,
-            's' => 1,
-            _ => return None,
-        };
-        let number = text.strip_suffix(unit)?;
-        // Digits alone: a number may otherwise have a sign.
-        let digits = number.bytes().all(|byte| byte.is_ascii_digit());
-        let number: u64 = digits.then(|| number.parse().ok())??;
-        number.checked_mul(seconds)
-    };
-    let ago = ago().ok_or(
-        "is neither a moment (2027-01-31T08:00:00Z, 2027-01-31) nor a time such as 7d, 12h or 30m",
-    )?;
-    Ok(Since::Ago(ago))
 }
 
 /// A route of the configuration, and what it asks for.
@@ -109,7 +65,8 @@ pub(super) fn run(
     now: u64,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let since = args.since.map(|since| since.at(now));
+    let since = args.since.map(|since| since.at(now).unix_timestamp());
+    let since = since.map(|since| u64::try_from(since).unwrap_or(0));
     let mut tally = Tally::new(since, args.segments.into());
     let (registry, asks) = match &args.config {
         Some(file) => configured(file, environment, now)?,
@@ -124,8 +81,9 @@ pub(super) fn run(
     for route in &asks {
         tally.expect_route(&route.path);
     }
-    for path in &args.audit {
-        read(&mut tally, path)?;
+    for mut log in args.audit.open()? {
+        let name = log.name.clone();
+        (tally.read(&name, &mut log)).map_err(|error| Failure::Operation(error.to_string()))?;
     }
     let report = tally.finish();
     let text = match args.json {
@@ -162,19 +120,6 @@ fn configured(
     }
 }
 
-fn read(tally: &mut Tally, path: &Path) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::Operation(format!("{}: {error}", path.display()));
-    let (name, file): (_, Box<dyn Read>) = match path.to_str() {
-        Some("-") => ("standard input".to_owned(), Box::new(io::stdin().lock())),
-        _ => (
-            path.display().to_string(),
-            Box::new(File::open(path).map_err(failed)?),
-        ),
-    };
-    let mut file = BufReader::with_capacity(256 * 1024, file);
-    tally.read(&name, &mut file).map_err(failed)
-}
-
 /// What a route asks for at `now`, in the words of the configuration.
 fn asked_at(mode: Mode, now: u64) -> String {
     match (mode, mode.open_until()) {
@@ -191,39 +136,6 @@ fn asked_at(mode: Mode, now: u64) -> String {
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn since_is_a_moment_a_date_or_so_long_ago() {
-        let at = |text| since(text).map(|since| since.at(2_000_000_000));
-        assert_eq!(at("2027-01-15T08:00:01Z"), Ok(1_800_000_001));
-        assert_eq!(at("2027-01-15"), Ok(1_799_971_200));
-        assert_eq!(at("7d"), Ok(2_000_000_000 - 7 * 86_400));
-        assert_eq!(at("12h"), Ok(2_000_000_000 - 43_200));
-        assert_eq!(at("30m"), Ok(2_000_000_000 - 1_800));
-        assert_eq!(at("5s"), Ok(2_000_000_000 - 5));
-        assert_eq!(at("99999999d"), Ok(0), "before 1970 is the beginning");
-    }
-
-    #[test]
-    fn since_is_nothing_else() {
-        for text in [
-            "",
-            "d",
-            "7",
-            "7w",
-            "-7d",
-            "+7d",
-            " 7d",
-            "7 d",
-            "7.5d",
-            "99999999999999999999d",
-            "999999999999999999d",
-            "yesterday",
-            "7\u{e9}",
-        ] {
-            assert!(since(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn a_mode_is_told_with_its_date() {

@@ -6,7 +6,7 @@ use super::*;
 fn the_least_configuration_is_enough() {
     let config = good(MINIMAL);
     assert_eq!(config.listeners[0].address.port(), 8080);
-    assert_eq!(config.admin, SocketAddr::from(([127, 0, 0, 1], 9090)));
+    assert_eq!(config.admin, SocketAddr::from(([127, 0, 0, 1], 9790)));
     assert_eq!(config.upstreams[0].servers[0].authority, "127.0.0.1:8200");
     assert_eq!(config.upstreams[0].servers[0].host, "127.0.0.1:8200");
 }

@@ -63,7 +63,7 @@ fn two_listeners_cannot_share_a_port() {
 
 #[test]
 fn a_listener_cannot_take_the_default_port_of_the_admin_pages() {
-    let text = MINIMAL.replace("8080", "9090");
+    let text = MINIMAL.replace("8080", "9790");
     assert!(only(&text).contains("admin.address: the default"));
 }
 
@@ -78,7 +78,7 @@ fn listeners_on_port_zero_do_not_collide() {
 
 #[test]
 fn admin_pages_on_a_public_address_are_a_warning() {
-    let loaded = read_text(&minimal_and("admin: { address: 0.0.0.0:9090 }")).unwrap();
+    let loaded = read_text(&minimal_and("admin: { address: 0.0.0.0:9790 }")).unwrap();
     assert_eq!(loaded.warnings.len(), 1);
     assert_eq!(loaded.warnings[0].key, "admin.address");
 }

@@ -77,7 +77,7 @@ mod tests {
         read(&Method::POST, &headers(lines), HERE)
     }
 
-    const HOST: (&str, &str) = ("host", "127.0.0.1:9090");
+    const HOST: (&str, &str) = ("host", "127.0.0.1:9790");
     const MEANT: (&str, &str) = ("x-countersign-reload", "yes");
 
     #[test]
@@ -98,18 +98,18 @@ mod tests {
 
     #[test]
     fn a_page_in_a_browser_gives_no_orders() {
-        let page = ("origin", "http://127.0.0.1:9090");
+        let page = ("origin", "http://127.0.0.1:9790");
         assert!(order(&[HOST, MEANT, page]).is_err());
         for host in [
-            "localhost:9090",
+            "localhost:9790",
             "rebound.example",
-            "127.0.0.1.example:9090",
+            "127.0.0.1.example:9790",
             "",
         ] {
             assert!(order(&[("host", host), MEANT]).is_err(), "{host}");
         }
         assert!(order(&[MEANT]).is_err());
-        assert_eq!(order(&[("host", "[::1]:9090"), MEANT]), Ok(Losses::Few));
+        assert_eq!(order(&[("host", "[::1]:9790"), MEANT]), Ok(Losses::Few));
     }
 
     #[test]

@@ -146,6 +146,74 @@ fn the_ports_are_those_of_the_configuration_and_of_the_image() {
     }
 }
 
+/// Where an image is built, run or named.
+const IMAGE_DOCUMENTS: [&str; 8] = [
+    "Dockerfile",
+    "README.md",
+    "docs/agent.md",
+    "docs/running.md",
+    "docs/runbook.md",
+    "docs/vault.md",
+    "conf/kubernetes/single.yaml",
+    "conf/kubernetes/shared.yaml",
+];
+
+/// The images of the gateway that a text builds, runs or has pulled.
+fn images(text: &str) -> Vec<String> {
+    // Comments, and commands that go on in the next line.
+    let text = text.replace("\n#", "\n").replace("\\\n", " ");
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split([' ', '(', ')', ',']).collect();
+        let after = |flag: &str| {
+            let at = words.iter().position(|word| *word == flag)?;
+            words.get(at + 1).copied()
+        };
+        let image = match line {
+            _ if line.contains("docker build ") => after("-t"),
+            _ if line.contains("docker run ") => words.last().copied(),
+            _ => after("image:"),
+        };
+        let of_the_gateway =
+            |image: &&str| image.split([':', '/']).any(|part| part == "countersign");
+        found.extend(image.filter(of_the_gateway).map(str::to_owned));
+    }
+    found
+}
+
+#[test]
+fn every_document_and_manifest_names_the_same_image() {
+    let image = format!("countersign:{}", env!("CARGO_PKG_VERSION"));
+    let mut count = 0;
+    for document in IMAGE_DOCUMENTS {
+        for named in images(&text_of(document)) {
+            assert_eq!(named, image, "{document}");
+            count += 1;
+        }
+    }
+    assert!(count >= 8, "the images were found: {count}");
+}
+
+#[test]
+fn the_admin_listener_has_one_port_everywhere_and_it_is_not_that_of_prometheus() {
+    let port = countersign::config::DEFAULT_ADMIN.port();
+    assert_ne!(port, 9090);
+    for name in ["single", "shared"] {
+        assert_eq!(configuration(name).config.admin.port(), port, "{name}");
+    }
+    for document in [
+        "README.md",
+        "docs/runbook.md",
+        "docs/running.md",
+        "conf/countersign.yaml",
+    ] {
+        let text = text_of(document);
+        assert!(text.contains(&format!("127.0.0.1:{port}")), "{document}");
+        assert!(!text.contains(":9090"), "{document}");
+    }
+    assert!(text_of("Dockerfile").contains(&format!("({port})")));
+}
+
 #[test]
 fn the_user_is_that_of_the_image_and_may_nothing() {
     let dockerfile = text_of("Dockerfile");

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::backend::Backend;
 use super::client::{self, Response};
+use super::process::clock;
 use super::signer::{Machine, Signed};
 
 /// The second in which every test gateway starts; a moment later it is ready.
@@ -318,13 +319,19 @@ pub fn ask_admin(admin: SocketAddr, request: &str) -> (u16, String) {
     (status, body.to_owned())
 }
 
+/// How long a test waits for what must come, before it says that it does not: a bound on hanging, which
+/// a machine that is busy with something else does not reach. What a gateway promises in seconds is
+/// held by what it says and does, not by a watch.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Waits, bounded, until `look` finds something.
 pub fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
-    for _ in 0..500 {
+    let began = clock();
+    while began.elapsed() < PATIENCE {
         if let Some(found) = look() {
             return found;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    panic!("waited ten seconds in vain for {what}");
+    panic!("waited {PATIENCE:?} in vain for {what}");
 }

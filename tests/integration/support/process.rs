@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use socket2::{Domain, Socket, Type};
 
 use super::backend::Backend;
 use super::gateway::{machine, registry};
@@ -183,6 +186,10 @@ impl Process {
         );
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end, at most `limit`.
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let deadline = clock() + limit;
@@ -266,12 +273,35 @@ pub fn write_configuration(
     .unwrap();
 }
 
-/// An address that was free a moment ago.
+/// An address that nobody listens on, and that nobody else is given.
+///
+/// The port stays bound here, without listening, as long as the tests run: the kernel hands out no
+/// port that is bound. With `SO_REUSEADDR` on both sides, which every server here sets, a server can
+/// still listen there, as often as it is started.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    static HELD: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    HELD.lock().unwrap().push(socket);
+    address
+}
+
+#[test]
+fn a_free_address_is_given_to_nobody_else_and_a_server_can_listen_there_again_and_again() {
+    let address = free_address();
+    // What the kernel looks for when it chooses a port: one that can be bound without reuse.
+    let another = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    assert!(another.bind(&address.into()).is_err());
+    for _ in 0..3 {
+        let listener = TcpListener::bind(address).unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        drop(listener.accept().unwrap());
+        drop((client, listener));
+    }
+    assert!(TcpStream::connect(address).is_err());
 }
 
 /// The real time, for real processes.

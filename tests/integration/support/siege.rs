@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::backend::Backend;
 use super::client::{Client, Response};
-use super::gateway::{machine, raw};
+use super::gateway::{machine, raw, wait_for};
 use super::process::{clock, unix_seconds};
 
 /// The window of the gateways under siege, in seconds: short, so that a test can wait for its end.
@@ -123,6 +123,17 @@ impl Siege {
             );
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Waits until so many honest requests, sent from now on or under way, were answered in whatever way.
+    pub fn is_answered(&self, times: usize) {
+        let answered = || {
+            let honest = lock(&self.field.honest);
+            let lost = honest.0.get("no answer").copied().unwrap_or(0);
+            honest.0.values().sum::<usize>() - lost
+        };
+        let before = answered();
+        wait_for("answers", || (answered() >= before + times).then_some(()));
     }
 
     /// Stops the machines, lets the attackers go on until nothing that was captured is in the

@@ -1,0 +1,509 @@
+//! The files of an audit log, as every command takes them that reads one.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+use serde::Deserialize;
+
+use super::Failure;
+use crate::audit::chain;
+use crate::audit::lines::next_line;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct LogArgs {
+    /// Files of the audit log, rotated and .gz ones too, in any order; a pattern in quotes
+    /// ('audit.jsonl*'); - is standard input
+    #[arg(long = "audit", alias = "log", value_name = "FILE", required = true, num_args = 1..)]
+    files: Vec<PathBuf>,
+}
+
+/// Most files that a pattern may match: years of rotation. With more the pattern is a mistake.
+const MOST_FILES: usize = 10_000;
+
+/// Lines at the beginning of a file among which its place in the chain is looked for: the first one
+/// may have been cut off by a crash.
+const FIRST_LINES: usize = 64;
+
+/// How much a packed file may unpack to: so many times its size, and some. Every record ends in a hash,
+/// 32 bytes that no packing makes smaller, so an audit log stays far below this; a file that was made
+/// to keep a command busy does not.
+const MOST_RATIO: u64 = 200;
+const FIRST_BYTES: u64 = 64 << 20;
+
+const CAPACITY: usize = 256 * 1024;
+
+impl LogArgs {
+    /// The files in the order in which they were written, each once. They are opened as they are read.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Operation`]: a file cannot be read, or no file matches a pattern.
+    pub(super) fn open(&self) -> Result<Vec<Log>, Failure> {
+        let mut paths = Vec::new();
+        for path in &self.files {
+            paths.extend(expand(path)?);
+        }
+        let mut logs: Vec<Log> = Vec::new();
+        for path in paths {
+            let log = Log::new(path).map_err(|error| Failure::Operation(error.to_string()))?;
+            if !logs.iter().any(|other| other.id == log.id) {
+                logs.push(log);
+            }
+        }
+        sort(&mut logs);
+        Ok(logs)
+    }
+}
+
+/// One file of a log, or standard input. Reads as its text, unpacked where it is packed.
+pub(super) struct Log {
+    /// How messages call it.
+    pub(super) name: String,
+    /// The file; `None` for standard input.
+    pub(super) path: Option<PathBuf>,
+    /// Its size in bytes, where that is also the size of its text.
+    pub(super) size: Option<u64>,
+    /// Device and inode; `None` for standard input.
+    id: Option<(u64, u64)>,
+    first: Option<First>,
+    text: Text,
+}
+
+/// Where a file stands in its chain, by its first record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct First {
+    seq: u64,
+    /// RFC 3339 in UTC with milliseconds, which sorts as text.
+    ts: String,
+}
+
+enum Text {
+    Unopened,
+    Open(Box<dyn BufRead>),
+    Ended,
+}
+
+impl Log {
+    fn new(path: PathBuf) -> io::Result<Log> {
+        let is_stdin = path.as_os_str() == "-";
+        let mut log = Log {
+            name: match is_stdin {
+                true => "standard input".to_owned(),
+                false => path.display().to_string(),
+            },
+            path: (!is_stdin).then_some(path),
+            size: None,
+            id: None,
+            first: None,
+            text: Text::Unopened,
+        };
+        log.look_at_the_beginning()
+            .map_err(|error| log.named(error))?;
+        Ok(log)
+    }
+
+    /// Finds the place in the chain. A file is closed again; of standard input nothing is lost.
+    fn look_at_the_beginning(&mut self) -> io::Result<()> {
+        let Some(path) = &self.path else {
+            let (mut text, _) = unpacked(io::stdin().lock())?;
+            let mut lines = Vec::new();
+            self.first = first(&mut text, &mut lines)?;
+            self.text = Text::Open(Box::new(Cursor::new(lines).chain(text)));
+            return Ok(());
+        };
+        let file = open(path)?;
+        let metadata = file.metadata()?;
+        self.id = Some((metadata.dev(), metadata.ino()));
+        let (mut text, is_packed) = unpacked(BufReader::with_capacity(CAPACITY, file))?;
+        self.size = (!is_packed).then_some(metadata.len());
+        self.first = first(&mut text, &mut Vec::new())?;
+        Ok(())
+    }
+
+    fn named(&self, error: io::Error) -> io::Error {
+        let why = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "is packed, and its end is missing".to_owned(),
+            _ => error.to_string(),
+        };
+        io::Error::new(error.kind(), format!("{}: {why}", self.name))
+    }
+
+    fn text(&mut self) -> io::Result<Option<&mut Box<dyn BufRead>>> {
+        if matches!(self.text, Text::Unopened)
+            && let Some(path) = &self.path
+        {
+            let file = BufReader::with_capacity(CAPACITY, open(path)?);
+            self.text = Text::Open(unpacked(file)?.0);
+        }
+        match &mut self.text {
+            Text::Open(text) => Ok(Some(text)),
+            Text::Unopened | Text::Ended => Ok(None),
+        }
+    }
+}
+
+impl Read for Log {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let ready = self.fill_buf()?;
+        let count = ready.len().min(into.len());
+        into[..count].copy_from_slice(&ready[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for Log {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let ended = match self.text() {
+            Ok(None) => return Ok(&[]),
+            Ok(Some(text)) => text.fill_buf().map(<[u8]>::is_empty),
+            Err(error) => Err(error),
+        };
+        // At its end a file is closed: a log may have more of them than there are descriptors.
+        if ended.map_err(|error| self.named(error))? {
+            self.text = Text::Ended;
+        }
+        match &mut self.text {
+            Text::Open(text) => text.fill_buf(),
+            Text::Unopened | Text::Ended => Ok(&[]),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        if let Text::Open(text) = &mut self.text {
+            text.consume(count);
+        }
+    }
+}
+
+/// Opens a regular file.
+///
+/// # Errors
+///
+/// What the system says; that it is something else, which might never end, or never begin.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("is not a regular file"));
+    }
+    File::open(path)
+}
+
+/// The text of a file, and whether it was packed: gzip is known by its first two bytes.
+fn unpacked(mut file: impl BufRead + 'static) -> io::Result<(Box<dyn BufRead>, bool)> {
+    let mut magic = Vec::new();
+    file.by_ref().take(2).read_to_end(&mut magic)?;
+    let is_packed = magic == [0x1f, 0x8b];
+    let whole = Cursor::new(magic).chain(file);
+    Ok(match is_packed {
+        false => (Box::new(whole), false),
+        true => {
+            let decoder = MultiGzDecoder::new(Counted {
+                file: whole,
+                count: 0,
+            });
+            let text = Unpacked { decoder, count: 0 };
+            (Box::new(BufReader::with_capacity(CAPACITY, text)), true)
+        }
+    })
+}
+
+/// Counts what is read of a packed file.
+struct Counted<R> {
+    file: R,
+    count: u64,
+}
+
+impl<R: BufRead> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(into)?;
+        self.count += count as u64;
+        Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.file.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.count += count as u64;
+        self.file.consume(count);
+    }
+}
+
+/// Unpacks, up to a bound.
+struct Unpacked<R> {
+    decoder: MultiGzDecoder<Counted<R>>,
+    count: u64,
+}
+
+impl<R: BufRead> Read for Unpacked<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.decoder.read(into)?;
+        self.count += count as u64;
+        let most = FIRST_BYTES + self.decoder.get_ref().count * MOST_RATIO;
+        if self.count > most {
+            let text =
+                format!("unpacks to more than {MOST_RATIO} times its size: no audit log does");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Ok(count)
+    }
+}
+
+/// The place in the chain of the first line that has one. `lines` takes what was read.
+fn first(text: &mut Box<dyn BufRead>, lines: &mut Vec<u8>) -> io::Result<Option<First>> {
+    #[derive(Deserialize)]
+    struct Stamped {
+        ts: String,
+    }
+    let mut line = Vec::new();
+    for _ in 0..FIRST_LINES {
+        if next_line(text, &mut line)? == 0 {
+            return Ok(None);
+        }
+        lines.extend_from_slice(&line);
+        let whole = line.trim_ascii_end();
+        if let Some((_, head)) = chain::claimed(whole) {
+            let stamped = serde_json::from_slice(whole);
+            let ts = stamped.map_or_else(|_| String::new(), |Stamped { ts }| ts);
+            return Ok(Some(First { seq: head.seq, ts }));
+        }
+    }
+    Ok(None)
+}
+
+/// Puts the files of one chain in its order. Files of several, of which more than one is the first, go by
+/// the time of their first record; files without a record stay last.
+fn sort(logs: &mut [Log]) {
+    let begins = |log: &&Log| log.first.as_ref().is_some_and(|first| first.seq == 1);
+    let is_one_chain = logs.iter().filter(begins).count() <= 1;
+    logs.sort_by_cached_key(|log| {
+        let first = log.first.clone();
+        let ts = (first.as_ref())
+            .filter(|_| !is_one_chain)
+            .map(|first| first.ts.clone());
+        (first.is_none(), ts, first)
+    });
+}
+
+/// The files that a path means: itself, or those that match the pattern in its file name.
+fn expand(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |text: String| Failure::Operation(format!("{}: {text}", path.display()));
+    let is_pattern = |text: &Path| text.to_string_lossy().contains(['*', '?']);
+    // A file whose name looks like a pattern is still that file.
+    if !is_pattern(path) || path.exists() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let folder = match path.parent() {
+        Some(folder) if is_pattern(folder) => {
+            return Err(failed("a pattern may stand in the file name alone".into()));
+        }
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+        None => Path::new("/"),
+    };
+    let pattern = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|error| failed(error.to_string()))? {
+        let entry = entry.map_err(|error| failed(error.to_string()))?;
+        let name = entry.file_name();
+        if matches(pattern, name.as_encoded_bytes()) && entry.path().is_file() {
+            found.push(path.with_file_name(name));
+        }
+        if found.len() > MOST_FILES {
+            return Err(failed(format!("more than {MOST_FILES} files match")));
+        }
+    }
+    if found.is_empty() {
+        return Err(failed("no file matches".into()));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Whether a name matches a pattern, as a shell has it: `*` is any bytes, `?` is any one, and a name that
+/// begins with a dot is meant by no pattern.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    if name.first() == Some(&b'.') && pattern.first() != Some(&b'.') {
+        return false;
+    }
+    let (mut p, mut n) = (0, 0);
+    // Where the last star is, and what it has been taken to stand for so far.
+    let mut star = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(byte) if *byte == b'?' || *byte == name[n] => {
+                (p, n) = (p + 1, n + 1);
+            }
+            _ => match &mut star {
+                Some((at, taken)) => {
+                    *taken += 1;
+                    (p, n) = (*at + 1, *taken);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    /// A record of that number in a chain, as far as the order goes by it.
+    fn record(seq: u64, ts: &str) -> String {
+        let hash = "0a".repeat(32);
+        format!("{{\"ts\":\"{ts}\",\"seq\":{seq},\"hash\":\"{hash}\"}}\n")
+    }
+
+    fn packed(text: &str) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn opened(files: &[PathBuf]) -> Result<Vec<Log>, Failure> {
+        let files = files.to_vec();
+        LogArgs { files }.open()
+    }
+
+    fn text(log: &mut Log) -> io::Result<String> {
+        let mut text = String::new();
+        log.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    #[test]
+    fn files_are_read_in_the_order_of_their_chain_whatever_they_are_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        // Rotated as logrotate does it: the greater the number, the older. Some are packed.
+        let (one, two, three) = (record(1, "c"), record(40, "b"), record(90, "a"));
+        fs::write(at("audit.jsonl.2.gz"), packed(&one)).unwrap();
+        fs::write(at("audit.jsonl.1"), format!("{{\"cut off\n{two}")).unwrap();
+        fs::write(at("audit.jsonl"), &three).unwrap();
+        fs::write(at("audit.jsonl.new"), "").unwrap();
+        fs::write(at("other"), "x").unwrap();
+        let pattern = [at("audit.*"), at("audit.jsonl.1"), at("./audit.jsonl")];
+        let mut logs = opened(&pattern).unwrap();
+        let texts: Vec<String> = logs.iter_mut().map(|log| text(log).unwrap()).collect();
+        assert_eq!(texts.concat(), format!("{one}{{\"cut off\n{two}{three}"));
+        assert_eq!(logs.len(), 4, "each file once, the empty one last");
+        assert_eq!(logs[0].size, None);
+        assert_eq!(logs[2].size, Some(three.len() as u64));
+    }
+
+    #[test]
+    fn files_of_several_chains_go_by_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let of = [
+            ("d", record(700, "2026-02-01T00:00:00.000Z")),
+            ("c", record(1, "2026-03-01T00:00:00.000Z")),
+            ("b", record(1, "2026-01-01T00:00:00.000Z")),
+        ];
+        for (name, text) in &of {
+            fs::write(at(name), text).unwrap();
+        }
+        let logs = opened(&[at("c"), at("d"), at("b")]).unwrap();
+        let names: Vec<_> = logs.iter().map(|log| log.path.clone().unwrap()).collect();
+        assert_eq!(names, [at("b"), at("d"), at("c")]);
+    }
+
+    #[test]
+    fn packed_members_that_were_put_together_are_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("all.gz");
+        fs::write(&file, [packed("a\n"), packed("b\n")].concat()).unwrap();
+        let mut logs = opened(&[file]).unwrap();
+        assert_eq!(text(&mut logs[0]).unwrap(), "a\nb\n");
+    }
+
+    #[test]
+    fn what_is_packed_and_cut_off_is_named_and_not_taken_for_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cut.gz");
+        let long: String = (1..2000).map(|seq| record(seq, &seq.to_string())).collect();
+        let whole = packed(&long);
+        fs::write(&file, &whole[..whole.len() - 20]).unwrap();
+        let error = opened(&[file])
+            .map(|mut logs| text(&mut logs[0]).unwrap_err().to_string())
+            .unwrap_or_else(|failure| failure.to_string());
+        assert!(
+            error.contains("cut.gz: is packed, and its end is missing"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_unpacks_to_more_than_any_log_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bomb.gz");
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        let lines = format!("{}\n", "0".repeat(1023)).repeat(1024);
+        for _ in 0..128 {
+            encoder.write_all(lines.as_bytes()).unwrap();
+        }
+        fs::write(&file, encoder.finish().unwrap()).unwrap();
+        let mut log = opened(&[file]).unwrap().remove(0);
+        let error = io::copy(&mut log, &mut io::sink()).unwrap_err();
+        assert!(
+            error.to_string().contains("bomb.gz: unpacks to more than"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_pattern_without_a_file_a_folder_and_a_missing_file_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (path, says) in [
+            (at("none*"), "no file matches"),
+            (at("none"), "No such file"),
+            (at("*/audit.jsonl"), "in the file name alone"),
+            (at(""), "is not a regular file"),
+        ] {
+            let failure = opened(&[path]).err().unwrap().to_string();
+            assert!(failure.contains(says), "{failure}");
+        }
+    }
+
+    #[test]
+    fn patterns_match_as_in_a_shell() {
+        for (pattern, name, does) in [
+            ("audit.jsonl*", "audit.jsonl", true),
+            ("audit.jsonl*", "audit.jsonl.12.gz", true),
+            ("*.gz", "audit.jsonl.12.gz", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-b-b", false),
+            ("audit.jsonl.?", "audit.jsonl.1", true),
+            ("audit.jsonl.?", "audit.jsonl.12", false),
+            ("audit.jsonl.?", "audit.jsonl.", false),
+            ("*", ".hidden", false),
+            (".h*", ".hidden", true),
+            ("audit", "audit.jsonl", false),
+        ] {
+            assert_eq!(
+                matches(pattern.as_bytes(), name.as_bytes()),
+                does,
+                "{pattern} {name}"
+            );
+        }
+    }
+}
