@@ -56,6 +56,11 @@ outage: ## What clients see while a backend is killed, stopped and started again
 	@scripts/setup test
 	$(CARGO) test --locked --test integration outage:: -- --nocapture --test-threads=1
 
+.PHONY: first-starts
+first-starts: ## A hundred first starts of each kind that fail or are killed, and the start after each
+	@scripts/setup test
+	$(CARGO) test --locked --test integration starts:: -- --include-ignored --nocapture
+
 .PHONY: lint
 lint: ## Format, clippy and docs with warnings denied, and cargo-deny where it is installed
 	@scripts/setup build

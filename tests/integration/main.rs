@@ -43,6 +43,7 @@ mod routes;
 mod shared;
 mod shutdown;
 mod siege;
+mod starts;
 mod throttle;
 mod trail;
 mod unsigned;
