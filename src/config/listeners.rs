@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::address;
 use super::mistakes::quoted;
 use super::operation;
 use super::proxies::TrustedProxies;
@@ -15,7 +16,8 @@ const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST
 /// One address on which clients connect: plain HTTP/1.1, or TLS with HTTP/2 and HTTP/1.1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// The address; port 0 lets the system choose one.
+    /// The address; port 0 lets the system choose one. `[::]` takes IPv4 connections too, unless
+    /// [`only_ipv6`] says otherwise.
     pub address: SocketAddr,
     /// The files for TLS. Default: none, and plain HTTP.
     pub tls: Option<TlsFiles>,
@@ -65,6 +67,14 @@ pub(super) fn read(
         }
     }
     (listeners, admin(root.table("admin"), &mut taken))
+}
+
+/// Whether a listener on `address` takes IPv6 connections alone: where another one of `all` listens on
+/// the same port by IPv4. Otherwise `[::]` takes the IPv4 ones too, and the system would refuse one of
+/// the two.
+pub fn only_ipv6(address: SocketAddr, all: impl IntoIterator<Item = SocketAddr>) -> bool {
+    let beside = |other: SocketAddr| other.is_ipv4() && other.port() == address.port();
+    address.is_ipv6() && address.port() != 0 && all.into_iter().any(beside)
 }
 
 fn proxy_protocol(table: &mut Table<'_>, trusted: &TrustedProxies) -> bool {
@@ -126,14 +136,7 @@ fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>) -> SocketAddr {
 }
 
 fn free(place: &Place<'_>, taken: &mut Vec<SocketAddr>) -> Option<SocketAddr> {
-    let address = place.parse(|text| {
-        text.parse().map_err(|_| {
-            format!(
-                "{} is not an IP address and port, such as 0.0.0.0:8080 or [::]:8080",
-                quoted(text)
-            )
-        })
-    })?;
+    let address = place.parse(|text| address::socket(text, "0.0.0.0:8080 or \"[::]:8080\""))?;
     if let Some(other) = taken.iter().find(|other| collide(other, &address)) {
         place.mistake(format!(
             "{address} is in use by {other} above; choose another port"

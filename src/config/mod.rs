@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use http::HeaderName;
 use sha2::{Digest, Sha256};
 
+mod address;
 mod agent;
 mod audit;
 mod credential;
@@ -45,7 +46,7 @@ pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
 pub use credential::{Credential, is_name as is_credential_name};
 pub use environment::Environment;
 pub use limits::{HEADER_BYTES, Limits};
-pub use listeners::{Listener, TlsFiles};
+pub use listeners::{Listener, TlsFiles, only_ipv6};
 pub use mistakes::{Finding, Mistakes};
 pub use mode::{Gate, Mode};
 pub use operation::{Format, Log, Shutdown};

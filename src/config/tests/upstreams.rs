@@ -81,6 +81,9 @@ fn a_configured_host_is_sent_to_every_server() {
 fn a_route_to_an_upstream_that_is_itself_mistaken_is_no_second_mistake() {
     assert!(only(&with_upstream("read_timeout: soon")).contains("upstreams.secrets.read_timeout"));
 }
+        "http://010.0.0.1:8200",
+        "http://127.1:8200",
+        "http://0x7f000001:8200",
 
 #[test]
 fn upstream_names_are_fit_for_a_label() {

@@ -10,6 +10,7 @@ use super::super::environment::Environment;
 use super::super::reader::{Place, Table};
 use super::super::units::whole;
 
+use super::super::address;
 /// Largest weight. A larger ratio between two servers is no balance; and a request must not wait
 /// for its turn to come round a million times before the small one is tried at all.
 const MAX_WEIGHT: u32 = 100;
@@ -109,6 +110,7 @@ fn parse_url(url: &str, common: &Common<'_>) -> Result<Server, String> {
     }
     let certified_name = match (encrypted, &common.server_name) {
         (false, _) => None,
+    address::host(parsed.host())?;
         (true, Some(name)) => Some(name.clone()),
         (true, None) => {
             let host = parsed.host().trim_matches(['[', ']']);
