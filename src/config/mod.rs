@@ -61,6 +61,9 @@ use mistakes::Notes;
 use reader::{Place, Table};
 use units::whole;
 
+pub(crate) use reader::did_you_mean;
+pub(crate) use tree::refused as refused_yaml;
+
 /// Largest configuration file read, in bytes. A hand-written one has a few KiB; the bound keeps a
 /// wrong path (a log, a device) from filling the memory. A larger file is a mistake.
 const MAX_FILE: usize = 1024 * 1024;
