@@ -181,13 +181,25 @@ pub(super) fn reason(error: &Error) -> String {
             let text = text.rsplit_once("cause: ").map_or(text, |(_, cause)| cause);
             let text = text.rsplit_once(", SNI: ").map_or(text, |(text, _)| text);
             let shown = text.chars().filter(|c| !c.is_control());
-            format!(
-                "{etype}: {}",
-                shown.take(LONGEST_REASON).collect::<String>()
-            )
+            let shown: String = shown.take(LONGEST_REASON).collect();
+            let hint = HINTS.iter().find(|(name, _)| text.contains(name));
+            format!("{etype}: {shown}{}", hint.map_or("", |(_, hint)| *hint))
         }
         _ => etype.to_owned(),
     }
+/// What the names that rustls has for two common mix-ups do not tell.
+const HINTS: [(&str, &str); 2] = [
+    (
+        "CaUsedAsEndEntity",
+        " (its certificate is marked as an authority's, CA:TRUE, as `openssl req -x509` makes it; make \
+         one with -addext basicConstraints=critical,CA:FALSE)",
+    ),
+    (
+        "InvalidContentType",
+        " (it does not speak TLS: write http:// in `servers` if that is meant)",
+    ),
+];
+
 }
 
 /// In characters. A certificate may hold any number of names.

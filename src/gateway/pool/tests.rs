@@ -184,3 +184,20 @@ fn a_reason_has_no_controls_and_a_bound_and_no_other_context_is_told() {
     let other = Error::explain(ErrorType::ReadError, "what the peer said");
     assert_eq!(reason(&other), "ReadError");
 }
+#[test]
+fn the_names_of_common_mix_ups_come_with_what_to_do() {
+    for (name, hint) in [
+        (
+            "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",
+            "CA:FALSE",
+        ),
+        (
+            "received corrupt message of type InvalidContentType",
+            "write http://",
+        ),
+    ] {
+        let text = reason(&Error::explain(ErrorType::TLSHandshakeFailure, name));
+        assert!(text.contains(hint), "{text}");
+    }
+}
+
