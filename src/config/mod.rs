@@ -55,7 +55,7 @@ pub use redis::{Endpoint, Password, Redis};
 pub use replay::Replay;
 pub use routes::{Route, Routes};
 pub use throttle::ThrottleSettings;
-pub use upstreams::{ClientFiles, ClientTls, Health, Server, TlsMaterial, Upstream};
+pub use upstreams::{ClientFiles, ClientTls, Health, Resolve, Server, TlsMaterial, Upstream};
 
 use mistakes::Notes;
 use reader::{Place, Table};
