@@ -75,6 +75,11 @@ siege-mixed: ## Wrong backends behind five machines, for SECONDS (60) each: whet
 	sh tests/clients/setup.sh
 	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/mixed_answers.py --seconds $(or $(SECONDS),60)
 
+.PHONY: first-starts
+first-starts: ## A hundred first starts of each kind that fail or are killed, and the start after each
+	@scripts/setup test
+	$(CARGO) test --locked --test integration starts:: -- --include-ignored --nocapture
+
 .PHONY: lint
 lint: ## Format, clippy and docs with warnings denied, and cargo-deny where it is installed
 	@scripts/setup build

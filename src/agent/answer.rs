@@ -61,6 +61,8 @@ pub(super) enum Fault {
     NoAnswerInTime,
     /// The connection broke after the request was sent. It may have been carried out.
     BrokenOff,
+    /// What came back is not HTTP; the text says what it may be.
+    NotHttp(String),
 }
 
 impl Fault {
@@ -81,7 +83,7 @@ impl Fault {
             Fault::CannotSign => (503, "cannot_sign"),
             Fault::Unreachable(_) => (502, "gateway_unreachable"),
             Fault::NoAnswerInTime => (504, "gateway_timeout"),
-            Fault::BrokenOff => (502, "gateway_error"),
+            Fault::BrokenOff | Fault::NotHttp(_) => (502, "gateway_error"),
         }
     }
 
@@ -129,6 +131,7 @@ impl Fault {
                 "The connection to the gateway broke after the request was sent. Whether it was carried out is not known."
                     .into()
             }
+            Fault::NotHttp(why) => format!("The gateway gave no answer: {why}."),
         }
     }
 

@@ -1,8 +1,9 @@
 //! A connection to the gateway: resolve, connect, TLS; each may fail in its own way, and the doctor
 //! tells them apart.
 
+use std::error::Error;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::tls_fault::{self, Tried};
 use crate::config::GatewayUrl;
 
 /// Longest time for each of: the name, all its addresses together, and TLS.
@@ -33,6 +35,7 @@ const MAX_HEAD: usize = 64 * 1024;
 pub struct Connector {
     /// Where it is.
     pub gateway: GatewayUrl,
+    ca: Option<PathBuf>,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
@@ -51,9 +54,14 @@ pub enum NoConnection {
     /// A step took longer than [`STEP`].
     #[error("{0} took longer than 5 s")]
     Slow(&'static str),
-    /// There was no agreement on TLS.
-    #[error("TLS: {0}")]
-    Tls(io::Error),
+    /// There was no agreement on TLS, or what came then was not HTTP.
+    #[error("TLS: {text}")]
+    Tls {
+        /// What is wrong, and what to do.
+        text: String,
+        /// It is the certificate: so TLS is spoken there.
+        of_certificate: bool,
+    },
 }
 
 /// TCP, plain or within TLS.
@@ -80,7 +88,8 @@ impl Connector {
                 Some((TlsConnector::from(Arc::new(client_config(ca)?)), name))
             }
         };
-        Ok(Connector { gateway, tls })
+        let ca = ca.map(Path::to_owned);
+        Ok(Connector { gateway, ca, tls })
     }
 
     /// Makes a connection, TLS included.
@@ -95,8 +104,25 @@ impl Connector {
         };
         match timeout(STEP, connector.connect(name.clone(), stream)).await {
             Ok(Ok(stream)) => Ok(Wire::Tls(Box::new(stream))),
-            Ok(Err(error)) => Err(NoConnection::Tls(error)),
+            Ok(Err(error)) => Err(self.no_tls(&error)),
             Err(_) => Err(NoConnection::Slow("TLS")),
+        }
+    }
+
+    fn no_tls(&self, error: &(dyn Error + 'static)) -> NoConnection {
+        let found = tls_fault::of(error);
+        NoConnection::Tls {
+            text: self.tried().words(error),
+            of_certificate: matches!(found, Some(rustls::Error::InvalidCertificate(_))),
+        }
+    }
+
+    /// For the words about what goes wrong with it.
+    pub fn tried(&self) -> Tried<'_> {
+        Tried {
+            host: &self.gateway.host,
+            authority: &self.gateway.authority,
+            ca: self.ca.as_deref(),
         }
     }
 
@@ -144,7 +170,7 @@ impl Connector {
             .max_header_size(MAX_HEAD)
             .handshake(wire)
             .await
-            .map_err(|error| NoConnection::Tls(io::Error::other(error)))?;
+            .map_err(|error| self.no_tls(&error))?;
         tokio::spawn(async move {
             // Whoever waits for an answer over it is told what went wrong.
             let _ = connection.await;

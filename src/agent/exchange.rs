@@ -23,6 +23,7 @@ use super::pool::{Lease, NoAnswer, Pool};
 use super::refused::{self, Refused};
 use super::retry::{Outcome, Patience};
 use super::skew::{MOST, Skew, Verdict};
+use super::tls_fault;
 use crate::auth::message::BodyHash;
 use crate::auth::target::QueryPolicy;
 use crate::clock::Clock;
@@ -196,7 +197,15 @@ impl Exchange {
                     .lost(self.now(), &self.pool.connector().gateway, &why);
                 Err(NoAnswerYet::Unsent(Fault::Unreachable(why.to_string())))
             }
+            Err(NoAnswer::BrokenOff(why))
+                if why.is_parse() && !self.pool.connector().gateway.tls =>
+            {
+                let text = tls_fault::not_http(&self.pool.connector().gateway.authority);
+                warn!("what came back is no answer: {text}");
+                Err(NoAnswerYet::Fault(Fault::NotHttp(text)))
+            }
             Err(NoAnswer::BrokenOff(why)) => {
+                let why = self.pool.connector().tried().explained(&why);
                 warn!(
                     "the connection to the gateway broke after a request was sent, which is not sent again: {why}"
                 );

@@ -31,6 +31,7 @@ pub mod refused;
 mod retry;
 pub mod skew;
 mod stall;
+pub mod tls_fault;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Bearer tokens in records: by a name that tells two tokens apart and tells neither.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -112,31 +112,41 @@ fn fresh() -> Key {
     key
 }
 
-/// The key in `file`, 64 hexadecimal digits; made there, for this user alone, if there is none.
+/// The key in `file`, 64 hexadecimal digits; made there, for this user alone, if there is none. It is
+/// put in place whole, so that a start that is killed meanwhile leaves no part of one. An empty file is
+/// none: that is what a start left which was killed before it was done so.
 fn kept(file: &Path) -> io::Result<Key> {
-    let made = (OpenOptions::new().write(true).create_new(true))
-        .mode(0o600)
-        .open(file);
-    match made {
-        Ok(mut new) => {
-            let key = fresh();
-            let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-            new.write_all(Zeroizing::new(text + "\n").as_bytes())?;
-            new.sync_all()?;
-            Ok(key)
+    let mut text = Zeroizing::new(String::new());
+    match File::open(file) {
+        Ok(found) => {
+            found.take(128).read_to_string(&mut text)?;
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let mut text = Zeroizing::new(String::new());
-            File::open(file)?.take(128).read_to_string(&mut text)?;
-            parse(text.trim_end()).ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "is not a key of 64 hexadecimal digits; remove it, and a new one is made",
-                )
-            })
-        }
-        Err(error) => Err(error),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
+    if text.is_empty() {
+        return made(file);
+    }
+    parse(text.trim_end()).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "is not a key of 64 hexadecimal digits; remove it, and a new one is made",
+        )
+    })
+}
+
+fn made(file: &Path) -> io::Result<Key> {
+    let key = fresh();
+    let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut name = file.as_os_str().to_owned();
+    name.push(".new");
+    let mut new = (OpenOptions::new().write(true).create(true).truncate(true))
+        .mode(0o600)
+        .open(&name)?;
+    new.write_all(Zeroizing::new(text + "\n").as_bytes())?;
+    new.sync_all()?;
+    fs::rename(&name, file)?;
+    Ok(key)
 }
 
 fn parse(text: &str) -> Option<Key> {
@@ -201,12 +211,23 @@ mod tests {
     fn a_file_that_is_no_key_is_left_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token-hash.key");
-        for text in ["", "abc", &"g".repeat(64), &"a".repeat(65)] {
+        for text in ["\n", "abc", &"g".repeat(64), &"a".repeat(65)] {
             std::fs::write(&file, text).unwrap();
             assert!(kept(&file).is_err(), "{text}");
             names_in(&folder).prepare();
             assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn a_file_that_a_killed_start_left_empty_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token-hash.key");
+        std::fs::write(&file, "").unwrap();
+        std::fs::write(folder.path().join("token-hash.key.new"), "ab").unwrap();
+        let name = names_in(&folder).of(b"s.one");
+        assert_eq!(names_in(&folder).of(b"s.one"), name);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - [`identity`]: machines and their keys, and the [`validity`] of those;
 //! - [`signature`]: the check itself;
 //! - [`replay`]: the window, and what a store of nonces promises;
+//! - [`private_key`]: the text of a key that signs;
 //! - [`policy`]: what a machine may do, from where, how often;
 //! - [`decision`]: the line of proof values that ties these together, in order;
 //! - [`refusal`]: every way to say no.
@@ -21,6 +22,7 @@ pub mod lost_header;
 pub mod message;
 pub mod method;
 pub mod policy;
+pub mod private_key;
 pub mod refusal;
 pub mod replay;
 pub mod signature;

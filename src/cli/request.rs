@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::Failure;
 use super::machine_side::{read_body, signer};
+use crate::agent::tls_fault::{self, Tried};
 use crate::clock::Clock;
+use crate::config::GatewayUrl;
 
 /// Sign a request, send it, and print the body of the answer
 #[derive(Debug, clap::Args)]
@@ -79,7 +81,9 @@ pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), Failure
         .body(body)
         .map_err(|e| Failure::Usage(format!("the request cannot be built: {e}")))?;
 
-    let unsent = |e: ureq::Error| Failure::Operation(format!("no answer from the gateway: {e}"));
+    let unsent = |error: ureq::Error| {
+        Failure::Operation(format!("no answer from the gateway: {}", why(&error, args)))
+    };
     let mut answer = agent(args)?.run(request).map_err(unsent)?;
     let content = answer
         .body_mut()
@@ -106,6 +110,26 @@ fn target_of(url: &str) -> Result<&str, Failure> {
             Failure::Usage(format!("'{url}' does not start with http:// or https://"))
         })?;
     Ok(rest.find('/').map_or("/", |start| &rest[start..]))
+}
+
+/// Why there was no answer, in words that say what to do.
+fn why(error: &ureq::Error, args: &RequestArgs) -> String {
+    let gateway = GatewayUrl::parse(args.url.split('?').next().unwrap_or_default());
+    let (tls, authority, host) = match &gateway {
+        Ok(it) => (it.tls, it.authority.as_str(), it.host.as_str()),
+        Err(_) => return error.to_string(),
+    };
+    let tried = Tried {
+        host,
+        authority,
+        ca: args.cacert.as_deref(),
+    };
+    match error {
+        ureq::Error::Protocol(_) if !tls => tls_fault::not_http(authority),
+        ureq::Error::Io(io) => tried.explained(io),
+        ureq::Error::Rustls(found) => tried.explained(found),
+        _ => error.to_string(),
+    }
 }
 
 fn agent(args: &RequestArgs) -> Result<ureq::Agent, Failure> {

@@ -11,7 +11,8 @@ mod gateway_url;
 
 pub use gateway_url::GatewayUrl;
 
-use super::mistakes::{Finding, Mistakes, Notes, quoted};
+use super::address;
+use super::mistakes::{Finding, Mistakes, Notes};
 use super::operation::{self, Log};
 use super::reader::{Place, Table, one_of};
 use super::units::{duration, size, whole};
@@ -260,12 +261,7 @@ impl Listen {
         if let Some(path) = text.strip_prefix("unix:") {
             return operation::path(path, base).map(Listen::Unix);
         }
-        text.parse().map(Listen::Tcp).map_err(|_| {
-            format!(
-                "{} is neither an IP address and port, such as 127.0.0.1:8200, nor unix:/path",
-                quoted(text)
-            )
-        })
+        address::socket(text, "127.0.0.1:8200, nor unix:/path").map(Listen::Tcp)
     }
 }
 

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::DecodePrivateKey;
 
 use super::operation;
 use super::reader::{Place, Table};
 use super::units::{duration, size, whole};
+use crate::auth::private_key;
 
 /// Where the audit records go, and how they are kept honest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,15 +168,9 @@ fn signing_key(place: &Place<'_>, base: &Path) -> Option<GatewayKey> {
     place.parse(|text| {
         let path = operation::path(text, base)?;
         let pem = super::secret_file::read(&path, MAX_KEY)?;
-        let text = std::str::from_utf8(&pem).ok();
-        text.and_then(|text| SigningKey::from_pkcs8_pem(text).ok())
-            .map(GatewayKey)
-            .ok_or_else(|| {
-                format!(
-                    "{} is not an Ed25519 private key in PKCS#8 PEM; make one with countersign keygen",
-                    path.display()
-                )
-            })
+        let key = private_key::parse(&pem);
+        key.map(GatewayKey)
+            .map_err(|why| format!("{}: {why}", path.display()))
     })
 }
 

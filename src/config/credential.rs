@@ -1,5 +1,6 @@
 //! The secrets by which the gateway itself, or a machine behind it, is known to a backend.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -26,8 +27,9 @@ pub struct Credential {
     /// The header, such as `X-Vault-Token` or `Authorization`.
     pub header: HeaderName,
     /// The prefix and the secret. Marked as sensitive, so that its `Debug` prints nothing of it and
-    /// HTTP/2 does not index it; clones share one memory, wiped when the last of them goes.
-    pub value: HeaderValue,
+    /// HTTP/2 does not index it; clones share one memory, wiped when the last of them goes. `None`
+    /// while its file is not there, or empty: whoever writes it may come later than the gateway.
+    pub value: Option<HeaderValue>,
     /// What stands before the secret in the value, such as `Bearer `. Default: nothing.
     pub prefix: String,
     /// The file that the secret was read from; `None` where it came from the environment.
@@ -46,7 +48,7 @@ impl Credential {
     pub fn read_again(&self) -> Result<HeaderValue, String> {
         match &self.file {
             Some(file) => value(&self.prefix, &from_file(file)?),
-            None => Ok(self.value.clone()),
+            None => (self.value.clone()).ok_or_else(|| "it has no value".to_owned()),
         }
     }
 }
@@ -116,8 +118,9 @@ pub(super) fn of_upstream(
     Some(credential)
 }
 
-/// Reads `{ header, prefix, file | env }`. A secret that is missing, empty or not visible ASCII
-/// is a mistake: the gateway does not start without it. No message repeats any of it.
+/// Reads `{ header, prefix, file | env }`. A secret that is not visible ASCII is a mistake, and so is
+/// a variable that is not set: the gateway does not start with it. A file that is not there yet is
+/// none. No message repeats any of the secret.
 fn fields(
     table: &mut Table<'_>,
     place: &Place<'_>,
@@ -132,9 +135,8 @@ fn fields(
     let prefix = table.value("prefix", String::new(), prefix);
     let mut path = None;
     let secret = secret(table, base, environment, &mut path);
-    let value = value(&prefix, &secret?)
-        .map_err(|text| place.mistake(text))
-        .ok()?;
+    let value = secret?.map(|secret| value(&prefix, &secret)).transpose();
+    let value = value.map_err(|text| place.mistake(text)).ok()?;
     Some(Credential {
         name: name.to_owned(),
         header: header?,
@@ -162,10 +164,21 @@ fn secret(
     base: &Path,
     environment: &Environment,
     path: &mut Option<PathBuf>,
-) -> Option<Zeroizing<Vec<u8>>> {
+) -> Option<Option<Zeroizing<Vec<u8>>>> {
     match (table.place("file"), table.place("env")) {
-        (Some(file), None) => file.parse(|text| from_file(path.insert(base.join(text)))),
-        (None, Some(env)) => env.parse(|name| from_variable(name, environment)),
+        (Some(file), None) => file.parse(|text| {
+            let path = path.insert(base.join(text));
+            if is_not_written_yet(path) {
+                file.warning(format!(
+                    "{} is not there yet, or empty: requests that carry its secret get 503 \
+                     upstream_credential until it is written; nothing needs to be restarted then",
+                    path.display()
+                ));
+                return Ok(None);
+            }
+            from_file(path).map(Some)
+        }),
+        (None, Some(env)) => env.parse(|name| from_variable(name, environment).map(Some)),
         (Some(_), Some(env)) => {
             env.mistake("stands beside `file`; the secret comes from exactly one of the two");
             None
@@ -177,6 +190,15 @@ fn secret(
             );
             None
         }
+    }
+}
+
+/// Whether somebody may be about to write the file: an agent beside the gateway that fetches the
+/// secret after a reboot.
+fn is_not_written_yet(path: &Path) -> bool {
+    match path.metadata() {
+        Ok(found) => found.is_file() && found.len() == 0,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
 

@@ -1,16 +1,17 @@
 //! What reading a configuration takes from outside its files, handed in so that tests decide it.
 
 use std::env::{self, VarError};
-use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
+
+use super::upstreams::Resolve;
 
 /// The environment variables, the name resolution and the time that a configuration is read with.
 #[derive(Clone, Copy, Debug)]
 pub struct Environment {
     /// The value of an environment variable.
     pub variable: fn(&str) -> Result<String, VarError>,
-    /// The addresses of a `host:port`. May block for as long as the system's resolver does.
-    pub resolve: fn(&str) -> io::Result<Vec<SocketAddr>>,
+    /// The resolver of names.
+    pub resolve: Resolve,
     /// The time, in Unix seconds, that dates are judged by.
     pub now: u64,
 }

@@ -141,6 +141,12 @@ pub(super) fn settable(text: &str) -> Result<HeaderName, String> {
 
 /// Parses a value of `Host`: a host and perhaps a port (RFC 9110, section 7.2).
 pub(super) fn host(text: &str) -> Result<HeaderValue, String> {
+    if text.contains('*') {
+        return Err(format!(
+            "{} holds a star, and no Host does: hosts are compared whole; list each of them",
+            quoted(text)
+        ));
+    }
     let authority: Option<Authority> = text.parse().ok();
     authority
         .filter(|authority| {
@@ -159,6 +165,13 @@ fn free(name: HeaderName) -> Result<HeaderName, String> {
 }
 
 fn syntax(text: &str) -> Result<HeaderName, String> {
+    // A token may have one, and no header does.
+    if text.contains('*') {
+        return Err(format!(
+            "{} holds a star, and headers are named one by one; list each of them",
+            quoted(text)
+        ));
+    }
     HeaderName::from_bytes(text.as_bytes())
         .map_err(|_| format!("{} is not a header name", quoted(text)))
 }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::address;
 use super::mistakes::quoted;
 use super::operation;
 use super::proxies::TrustedProxies;
@@ -16,7 +17,8 @@ pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCAL
 /// One address on which clients connect: plain HTTP/1.1, or TLS with HTTP/2 and HTTP/1.1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// The address; port 0 lets the system choose one.
+    /// The address; port 0 lets the system choose one. `[::]` takes IPv4 connections too, unless
+    /// [`only_ipv6`] says otherwise.
     pub address: SocketAddr,
     /// The files for TLS. Default: none, and plain HTTP.
     pub tls: Option<TlsFiles>,
@@ -66,6 +68,14 @@ pub(super) fn read(
         }
     }
     (listeners, admin(root.table("admin"), &mut taken))
+}
+
+/// Whether a listener on `address` takes IPv6 connections alone: where another one of `all` listens on
+/// the same port by IPv4. Otherwise `[::]` takes the IPv4 ones too, and the system would refuse one of
+/// the two.
+pub fn only_ipv6(address: SocketAddr, all: impl IntoIterator<Item = SocketAddr>) -> bool {
+    let beside = |other: SocketAddr| other.is_ipv4() && other.port() == address.port();
+    address.is_ipv6() && address.port() != 0 && all.into_iter().any(beside)
 }
 
 fn proxy_protocol(table: &mut Table<'_>, trusted: &TrustedProxies) -> bool {
@@ -141,12 +151,7 @@ pub(super) fn admin_alone(root: Option<&Node>) -> Result<SocketAddr, (usize, Str
 }
 
 fn address_and_port(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        format!(
-            "{} is not an IP address and port, such as 0.0.0.0:8080 or [::]:8080",
-            quoted(text)
-        )
-    })
+    address::socket(text, "0.0.0.0:8080 or \"[::]:8080\"")
 }
 
 fn free(place: &Place<'_>, taken: &mut Vec<SocketAddr>) -> Option<SocketAddr> {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use http::HeaderName;
 use sha2::{Digest, Sha256};
 
+mod address;
 mod agent;
 mod audit;
 mod credential;
@@ -45,7 +46,7 @@ pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
 pub use credential::{Credential, is_name as is_credential_name};
 pub use environment::Environment;
 pub use limits::{HEADER_BYTES, Limits};
-pub use listeners::{DEFAULT_ADMIN, Listener, TlsFiles};
+pub use listeners::{DEFAULT_ADMIN, Listener, TlsFiles, only_ipv6};
 pub use mistakes::{Finding, Mistakes};
 pub use mode::{Gate, Mode};
 pub use operation::{Format, Log, Shutdown};
@@ -55,12 +56,15 @@ pub use replay::Replay;
 pub use routes::{Route, Routes};
 pub use throttle::ThrottleSettings;
 pub use upstreams::{
-    ClientFiles, ClientTls, ConnectionReuse, Health, Server, TlsMaterial, Upstream,
+    ClientFiles, ClientTls, ConnectionReuse, Health, Resolve, Server, TlsMaterial, Upstream,
 };
 
 use mistakes::Notes;
 use reader::{Place, Table};
 use units::whole;
+
+pub(crate) use reader::did_you_mean;
+pub(crate) use tree::refused as refused_yaml;
 
 /// Largest configuration file read, in bytes. A hand-written one has a few KiB; the bound keeps a
 /// wrong path (a log, a device) from filling the memory. A larger file is a mistake.

@@ -290,7 +290,7 @@ pub(super) fn one_of<T: Copy>(
 }
 
 /// `"; did you mean `limits`?"` where a candidate is near, else nothing.
-pub(super) fn did_you_mean<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> String {
+pub(crate) fn did_you_mean<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> String {
     // A third of the word may be wrong: enough for a slip or two, too little for another word. No
     // key is near 64 bytes long, and the comparison costs the product of the lengths.
     let within = match name.len() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::address;
 use super::credential::{from_file, from_variable};
 use super::environment::Environment;
 use super::mistakes::quoted;
@@ -142,6 +143,7 @@ fn endpoint(url: &str) -> Result<Endpoint, String> {
     if host.is_empty() {
         return Err(FORM.into());
     }
+    address::host(host)?;
     Ok(Endpoint {
         host: host.to_owned(),
         port,

@@ -94,21 +94,14 @@ impl<'text> Builder<'text> {
                 text: format!("is nested more than {MAX_DEPTH} levels deep"),
             });
         }
-        let (value, tagged) = match event {
-            Event::Scalar(text, style, _, tag) => (scalar(text.into_owned(), style), tag.is_some()),
-            Event::SequenceStart(_, tag) => (Value::List(self.list(depth)?), tag.is_some()),
-            Event::MappingStart(_, tag) => (Value::Table(self.table(depth)?), tag.is_some()),
-            Event::Alias(_) => {
-                let text = "is an alias (*), which is not supported; write the value out";
-                (Value::Unsupported(text), false)
-            }
-            _ => (Value::Null, false),
+        let unsupported = unsupported(&event);
+        let value = match event {
+            Event::Scalar(text, style, ..) => scalar(text.into_owned(), style),
+            Event::SequenceStart(..) => Value::List(self.list(depth)?),
+            Event::MappingStart(..) => Value::Table(self.table(depth)?),
+            _ => Value::Null,
         };
-        let value = if tagged {
-            Value::Unsupported("has a tag (!), which is not supported; remove it")
-        } else {
-            value
-        };
+        let value = unsupported.map_or(value, Value::Unsupported);
         Ok(Node { line, value })
     }
 
@@ -140,6 +133,48 @@ impl<'text> Builder<'text> {
     }
 }
 
+const ALIAS: &str = "is an alias (*), which is not supported; write the value out";
+
+/// What of YAML no file of ours has, and what to do. An alias could make a small file large, and hides
+/// what a value is from whoever looks at its place; a tag changes what a value means; an anchor is
+/// there for one of the two.
+fn unsupported(event: &Event<'_>) -> Option<&'static str> {
+    match event {
+        Event::Alias(_) => Some(ALIAS),
+        Event::Scalar(_, _, anchor, tag)
+        | Event::SequenceStart(anchor, tag)
+        | Event::MappingStart(anchor, tag) => match (anchor, tag) {
+            (_, Some(_)) => Some("has a tag (!), which is not supported; remove it"),
+            (1.., None) => Some("has an anchor (&), which is not supported; remove it"),
+            (0, None) => None,
+        },
+        _ => None,
+    }
+}
+
+/// Where a text uses what no file of ours has: line and words, at most `most` of them. For the reader
+/// of the registry, which is another one and would follow aliases.
+///
+/// # Errors
+///
+/// The text is no YAML as this reader understands it: line and words.
+pub(crate) fn refused(
+    text: &str,
+    most: usize,
+) -> Result<Vec<(usize, &'static str)>, (usize, String)> {
+    let mut found = Vec::new();
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event
+            .map_err(SyntaxError::from)
+            .map_err(|error| (error.line, error.text))?;
+        found.extend(unsupported(&event).map(|text| (span.start.line(), text)));
+        if found.len() >= most {
+            break;
+        }
+    }
+    Ok(found)
+}
+
 /// Only an unquoted scalar can be null (YAML 1.2.2, section 10.2.1.1).
 fn scalar(text: String, style: ScalarStyle) -> Value {
     match (style, text.as_str()) {
@@ -152,7 +187,11 @@ impl From<ScanError> for SyntaxError {
     fn from(error: ScanError) -> SyntaxError {
         SyntaxError {
             line: error.marker().line(),
-            text: format!("is not YAML: {}", error.info()),
+            text: match error.info() {
+                // Of an anchor that is not there.
+                info if info.contains("unknown anchor") => ALIAS.to_owned(),
+                info => format!("is not YAML: {info}"),
+            },
         }
     }
 }
@@ -217,6 +256,17 @@ mod tests {
     fn an_alias_is_not_followed() {
         let entries = table("a: &x [1, 2]\nb: *x\n");
         assert!(matches!(entries[1].1.value, Value::Unsupported(_)));
+    }
+
+    #[test]
+    fn an_anchor_is_not_supported() {
+        for text in ["a: &x 1\n", "a: &x [1]\n", "a: &x { b: 1 }\n"] {
+            let value = &table(text)[0].1.value;
+            assert!(
+                matches!(value, Value::Unsupported(why) if why.contains("anchor")),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 pub use health::Health;
-pub use servers::Server;
+pub use servers::{Resolve, Server};
 pub use tls::{ClientFiles, ClientTls, TlsMaterial};
 
 use super::credential::{self, Credential};

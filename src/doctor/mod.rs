@@ -68,7 +68,7 @@ pub async fn examine(subject: &Subject, clock: &Clock) -> Report {
             return report;
         }
     };
-    if !reach::examine(&connector, subject.ca.as_deref(), &mut report).await {
+    if !reach::examine(&connector, &mut report).await {
         return report;
     }
     let Some(signer) = signer else {

@@ -3,14 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use rustls::{CertificateError, Error as TlsError};
-
 use super::report::{Check, Report};
 use crate::agent::connect::{Connector, NoConnection};
 use crate::config::GatewayUrl;
 
 /// Whether there is a way; what is wrong with it is in the report.
-pub(super) async fn examine(connector: &Connector, ca: Option<&Path>, report: &mut Report) -> bool {
+pub(super) async fn examine(connector: &Connector, report: &mut Report) -> bool {
     let gateway = &connector.gateway;
     let name = format!("{} resolves", gateway.host);
     let connection = format!("port {} takes connections", gateway.port);
@@ -72,50 +70,12 @@ pub(super) async fn examine(connector: &Connector, ca: Option<&Path>, report: &m
             );
             false
         }
-        Err(NoConnection::Tls(error)) => {
+        Err(NoConnection::Tls { text, .. }) => {
             report.ok(Check::Name, name);
             report.ok(Check::Connection, connection);
-            report.fail(Check::Tls, tls(&error, gateway, ca));
+            report.fail(Check::Tls, text);
             false
         }
-    }
-}
-
-/// What is wrong with TLS, and what to do.
-fn tls(error: &io::Error, gateway: &GatewayUrl, ca: Option<&Path>) -> String {
-    let found = error.get_ref().and_then(|it| it.downcast_ref::<TlsError>());
-    match found {
-        Some(TlsError::InvalidCertificate(why)) => certificate(why, gateway, ca),
-        Some(TlsError::InvalidMessage(_)) => format!(
-            "what listens there does not speak TLS: use http://{} if that is meant, or another port",
-            gateway.authority
-        ),
-        Some(other) => format!("{other}"),
-        None => format!("it breaks off ({error}): does this port speak TLS?"),
-    }
-}
-
-fn certificate(why: &CertificateError, gateway: &GatewayUrl, ca: Option<&Path>) -> String {
-    match why {
-        CertificateError::UnknownIssuer => match ca {
-            Some(file) => format!(
-                "the certificate is of an authority that is not in {}: name the right file, or look who answers there",
-                file.display()
-            ),
-            None => "the certificate is of an authority that this system does not know: name it with --cacert FILE"
-                .into(),
-        },
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
-            "the certificate is not for the name {}: use a name that is in it, or have it made for this one",
-            gateway.host
-        ),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the certificate has expired: renew it, unless this machine's clock is ahead".into()
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "the certificate is not valid yet: this machine's clock is behind, or the gateway's was ahead".into()
-        }
-        other => format!("the certificate is not taken: {other}"),
     }
 }
 
@@ -137,10 +97,7 @@ pub(super) async fn other_protocol(
         Err(_) => false,
         Ok(connector) => match connector.wire().await {
             Ok(_) => true,
-            Err(NoConnection::Tls(error)) => {
-                let found = error.get_ref().and_then(|it| it.downcast_ref::<TlsError>());
-                matches!(found, Some(TlsError::InvalidCertificate(_)))
-            }
+            Err(NoConnection::Tls { of_certificate, .. }) => of_certificate,
             Err(_) => false,
         },
     };

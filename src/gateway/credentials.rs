@@ -118,7 +118,7 @@ impl Credentials {
 impl Held {
     fn new(credential: Credential, metrics: &Metrics) -> Held {
         let counts = metrics.credential(&credential.name);
-        counts.usable(true);
+        counts.usable(credential.value.is_some());
         Held {
             value: ArcSwapOption::from_pointee(credential.value.clone()),
             standing: Standing::default(),
@@ -135,6 +135,11 @@ impl Held {
     /// The file it is read from, if it is.
     pub(crate) fn file(&self) -> Option<&Path> {
         self.credential.file.as_deref()
+    }
+
+    /// Whether it can be sent.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.value.load().is_some()
     }
 
     pub(super) fn header(&self) -> &HeaderName {

@@ -134,10 +134,10 @@ impl Forward {
         let pool = passage.plan.pool(passage.route);
         let mut walk = Walk::default();
         while let Some(server) = pool.step(&mut walk, self.now()) {
-            match Connection::to(server, passage.connections_of(), self.now()).await {
+            match Connection::to(&server, passage.connections_of(), self.now()).await {
                 Ok(connection) => {
                     return self
-                        .exchange(client, passage, body, server, connection)
+                        .exchange(client, passage, body, &server, connection)
                         .await;
                 }
                 Err(error) => {

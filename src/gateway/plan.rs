@@ -1,6 +1,7 @@
 //! What requests are judged by: a configuration, with what is made of it. A reload puts another
 //! one in its place.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -88,6 +89,24 @@ impl Plan {
     /// Whether a machine that names this credential finds one.
     pub(crate) fn has_credential(&self, name: &str) -> bool {
         self.credentials.has(name)
+    }
+
+    /// What of the backends is out of service, in words: servers, names, credentials.
+    pub(crate) fn out_of_service(&self) -> Vec<String> {
+        let unusable = self.credentials().filter(|held| !held.is_usable());
+        let unusable = unusable.map(|held| {
+            let from = held.file().unwrap_or(Path::new("its source"));
+            format!(
+                "credential {}: no secret in {}",
+                held.name(),
+                from.display()
+            )
+        });
+        self.pools
+            .out_of_service()
+            .into_iter()
+            .chain(unusable)
+            .collect()
     }
 
     /// All credentials, to be read again.

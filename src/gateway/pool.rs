@@ -4,6 +4,7 @@ mod connection;
 mod idle;
 mod probe;
 mod reuse;
+mod roster;
 mod server;
 mod standing;
 mod stream;
@@ -12,7 +13,7 @@ mod turns;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use pingora::{Error, ErrorType};
@@ -24,11 +25,11 @@ pub(super) use self::idle::Owner;
 pub(super) use self::reuse::Exchanged;
 pub(super) use self::server::Server;
 
+use self::roster::{Listed, Roster};
 use self::server::Known;
 use self::tls::UpstreamTls;
-use self::turns::Turns;
 use crate::clock::Clock;
-use crate::config::{self, Upstream};
+use crate::config::Upstream;
 use crate::metrics::Metrics;
 use crate::watch::Watch;
 
@@ -48,16 +49,17 @@ pub(super) struct Site {
 
 /// The servers of one upstream.
 pub(super) struct Pool {
-    servers: Vec<Arc<Server>>,
-    turns: Mutex<Turns>,
+    roster: Arc<Roster>,
     _sweeper: AbortOnDropHandle<()>,
-    _checks: Vec<AbortOnDropHandle<()>>,
+    _names: Vec<AbortOnDropHandle<()>>,
     _watch: Option<Watch>,
 }
 
 /// One request's walk over the servers: each at most once.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
+    /// The servers as they were when it began.
+    listed: Option<Arc<Listed>>,
     tried: Vec<usize>,
 }
 
@@ -74,45 +76,35 @@ impl Pools {
         &self.0[upstream]
     }
 
+    /// What is out of service, in words: servers that fail, names that do not resolve.
+    pub(super) fn out_of_service(&self) -> Vec<String> {
+        let rosters = self.0.iter().map(|pool| &pool.roster);
+        rosters.flat_map(|roster| roster.out_of_service()).collect()
+    }
+
     fn known(&self, upstream: &str, server: &str, address: SocketAddr) -> Option<Arc<Known>> {
-        let mut all = self.0.iter().flat_map(|pool| &pool.servers);
-        let found = all.find(|other| other.known.is_of(upstream, server, address))?;
-        Some(Arc::clone(&found.known))
+        self.roster(upstream)?.known(server, address)
+    }
+
+    fn addresses(&self, upstream: &str, server: &str) -> Option<Vec<SocketAddr>> {
+        self.roster(upstream)?.addresses(server)
+    }
+
+    fn roster(&self, upstream: &str) -> Option<&Roster> {
+        let mut rosters = self.0.iter().map(|pool| &*pool.roster);
+        rosters.find(|roster| roster.is_of(upstream))
     }
 }
 
 impl Pool {
     fn new(upstream: &Upstream, site: &Site, before: Option<&Pools>) -> Pool {
         let tls = upstream.tls.as_ref().map(UpstreamTls::new).map(Arc::new);
-        let known = |server: &config::Server, address| {
-            let (upstream, server) = (&upstream.name, &server.authority);
-            before
-                .and_then(|before| before.known(upstream, server, address))
-                .unwrap_or_else(|| Known::new(upstream, server, address, &site.metrics))
-        };
-        let addresses = |server: &config::Server| server.addresses.clone();
-        let servers: Vec<_> = (upstream.servers.iter())
-            .flat_map(|server| addresses(server).into_iter().map(move |it| (server, it)))
-            .map(|(server, address)| {
-                let known = known(server, address);
-                Arc::new(Server::new(upstream, server, tls.as_ref(), known))
-            })
-            .collect();
-        let checks = match &upstream.health {
-            Some(health) => (servers.iter())
-                .map(|server| probe::start(server, health, &site.clock, &site.runtime))
-                .collect(),
-            None => {
-                servers.iter().for_each(|server| server.known.unchecked());
-                Vec::new()
-            }
-        };
+        let roster = Roster::new(upstream, tls.clone(), site, before);
         let watch = tls.and_then(|tls| tls.watch(&upstream.name, &site.metrics));
         Pool {
-            turns: Mutex::new(Turns::new(servers.len())),
-            _sweeper: sweep(&servers, site),
-            servers,
-            _checks: checks,
+            _sweeper: sweep(&roster, site),
+            _names: roster.resolve(),
+            roster,
             _watch: watch,
         }
     }
@@ -123,10 +115,11 @@ impl Pool {
     /// It fails open. Where no server is fit, the others are tried all the same: a server is only
     /// thought to be down, and a 502 is better than a refusal for lack of trying. What keeps a
     /// request from a server that must not have it is never its health.
-    pub(super) fn step(&self, walk: &mut Walk, now: Duration) -> Option<&Arc<Server>> {
+    pub(super) fn step(&self, walk: &mut Walk, now: Duration) -> Option<Arc<Server>> {
+        let listed = walk.listed.get_or_insert_with(|| self.roster.current());
         // Held over the whole choice, so that two requests do not both become the one trial.
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        let untried = (0..).zip(&self.servers);
+        let mut turns = listed.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let untried = (0..).zip(&listed.servers);
         let untried = untried.filter(|(index, _)| !walk.tried.contains(index));
         let ranked: Vec<_> = untried
             .map(|(index, server)| (server.fitness(now), index, server.weight))
@@ -134,36 +127,41 @@ impl Pool {
         let best = ranked.iter().map(|(fitness, ..)| *fitness).min()?;
         let fittest = ranked.iter().filter(|(fitness, ..)| *fitness == best);
         let index = turns.choose(fittest.map(|&(_, index, weight)| (index, weight)))?;
-        let server = &self.servers[index];
+        let server = &listed.servers[index];
         server.chosen(now);
         walk.tried.push(index);
-        Some(server)
+        Some(Arc::clone(server))
     }
 
     /// Whether the walk has servers left.
     pub(super) fn has_more(&self, walk: &Walk) -> bool {
-        walk.tried.len() < self.servers.len()
+        let servers = walk
+            .listed
+            .as_ref()
+            .map_or(0, |listed| listed.servers.len());
+        walk.tried.len() < servers
     }
 }
 
 impl fmt::Debug for Pools {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let servers = self.0.iter().map(|pool| &pool.servers);
-        f.debug_list().entries(servers).finish()
+        let rosters = self.0.iter().map(|pool| &pool.roster);
+        f.debug_list().entries(rosters).finish()
     }
 }
 
 /// Closes connections that have waited too long, or that their server has closed, once a second.
-fn sweep(servers: &[Arc<Server>], site: &Site) -> AbortOnDropHandle<()> {
+fn sweep(roster: &Arc<Roster>, site: &Site) -> AbortOnDropHandle<()> {
     // Weak: what a task holds that was told to end goes only when the runtime comes to it.
-    let servers: Vec<_> = servers.iter().map(Arc::downgrade).collect();
+    let roster = Arc::downgrade(roster);
     let clock = site.clock.clone();
     AbortOnDropHandle::new(site.runtime.spawn(async move {
         loop {
             tokio::time::sleep(SWEEP).await;
-            let now = clock.now().mono;
-            let all = servers.iter().filter_map(Weak::upgrade);
-            all.for_each(|server| server.idle.sweep(now));
+            let Some(roster) = roster.upgrade() else {
+                return;
+            };
+            roster.sweep(clock.now().mono);
         }
     }))
 }
@@ -185,14 +183,26 @@ pub(super) fn reason(error: &Error) -> String {
             let text = text.rsplit_once("cause: ").map_or(text, |(_, cause)| cause);
             let text = text.rsplit_once(", SNI: ").map_or(text, |(text, _)| text);
             let shown = text.chars().filter(|c| !c.is_control());
-            format!(
-                "{etype}: {}",
-                shown.take(LONGEST_REASON).collect::<String>()
-            )
+            let shown: String = shown.take(LONGEST_REASON).collect();
+            let hint = HINTS.iter().find(|(name, _)| text.contains(name));
+            format!("{etype}: {shown}{}", hint.map_or("", |(_, hint)| *hint))
         }
         _ => etype.to_owned(),
     }
 }
+
+/// What the names that rustls has for two common mix-ups do not tell.
+const HINTS: [(&str, &str); 2] = [
+    (
+        "CaUsedAsEndEntity",
+        " (its certificate is marked as an authority's, CA:TRUE, as `openssl req -x509` makes it; make \
+         one with -addext basicConstraints=critical,CA:FALSE)",
+    ),
+    (
+        "InvalidContentType",
+        " (it does not speak TLS: write http:// in `servers` if that is meant)",
+    ),
+];
 
 /// In characters. A certificate may hold any number of names.
 const LONGEST_REASON: usize = 400;

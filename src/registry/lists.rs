@@ -33,7 +33,7 @@ impl Listed {
 }
 
 /// The keys of the document, for people.
-pub(super) const KNOWN: &str = "machines, groups, removed";
+pub(super) const KNOWN: [&str; 3] = ["machines", "groups", "removed"];
 
 impl Lists {
     /// The lists of a document, and the keys beside them that do not belong there.
@@ -83,7 +83,7 @@ impl Lists {
             };
             return Ok((lists, top.strange));
         }
-        problems.extend(top.strange.iter().map(|strange| describe(strange, KNOWN)));
+        problems.extend(top.strange.iter().map(|strange| describe(strange, &KNOWN)));
         let mut mistakes = Mistakes::none_yet(file);
         for text in problems {
             mistakes.push(Mistake {

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::fields::{self, Draft};
 use super::keys::{self, CheckKey};
 use super::lists::{self, Lists};
-use super::mistakes::Mistakes;
+use super::mistakes::{Mistake, Mistakes};
 use super::parse;
 use super::pieces::{self, Digest, Pieced, Texts};
 use super::removed::Tombstone;
@@ -18,6 +18,7 @@ use super::report::Report;
 use super::values::describe;
 use super::{ById, Registry};
 use crate::auth::identity::{Machine, MachineKey};
+use crate::config::refused_yaml;
 
 /// Largest registry file, in bytes: a third of a million machines with every field. While it is read, YAML takes
 /// some thirteen times its text in memory (measured), so this is also what keeps a wrong file name from
@@ -87,6 +88,17 @@ pub(super) fn build(
     load.in_pieces().map_or_else(|| load.whole(), Ok)
 }
 
+/// Whether one of these characters stands where an alias, an anchor or a tag may start: behind white
+/// space or punctuation.
+pub(super) fn may_hold(text: &str, starts: &[u8]) -> bool {
+    let mut before = b' ';
+    text.bytes().any(|byte| {
+        let may_start = !before.is_ascii_alphanumeric() && before != b'/';
+        before = byte;
+        may_start && starts.contains(&byte)
+    })
+}
+
 /// What a registry is built from.
 pub(super) struct Load<'l> {
     pub(super) file: &'l Path,
@@ -105,6 +117,7 @@ impl Load<'_> {
 
     /// From the whole text, whatever it is.
     pub(super) fn whole(&self) -> Result<Registry, Mistakes> {
+        self.dialect()?;
         let document = parse::parse(self.text).map_err(|error| {
             let line = error.location().map(|place| place.line());
             let text = format!("the file is not usable YAML: {error}");
@@ -113,9 +126,40 @@ impl Load<'_> {
         let (lists, strange) = Lists::of(self.file, document)?;
         let mut report = Report::new(self.file, self.text, &lists);
         for strange in &strange {
-            report.file(describe(strange, lists::KNOWN));
+            report.file(describe(strange, &lists::KNOWN));
         }
         self.assemble(&lists, Vec::new(), report)
+    }
+
+    /// That the text is YAML as the configuration has it: no aliases, anchors and tags. They are looked
+    /// for where one may be; a large registry has none.
+    fn dialect(&self) -> Result<(), Mistakes> {
+        if !may_hold(self.text, b"&*!") {
+            return Ok(());
+        }
+        // YAML 1.1, which the parser reads, ends lines there, and YAML 1.2 does not: a comment to one is
+        // an entry to the other.
+        if self.text.contains(['\u{85}', '\u{2028}', '\u{2029}']) {
+            let text = "the file holds a line break (U+0085, U+2028 or U+2029) that YAML readers do not \
+                        agree about; remove it";
+            return Err(Mistakes::only(self.file, None, text));
+        }
+        let refused = refused_yaml(self.text, Mistakes::MAX_LISTED).map_err(|(line, text)| {
+            Mistakes::only(self.file, Some(line), format!("what stands here {text}"))
+        })?;
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let mut mistakes = Mistakes::none_yet(self.file);
+        for (line, text) in refused {
+            mistakes.push(Mistake {
+                line: Some(line),
+                entry: None,
+                key: None,
+                text: format!("what stands here {text}"),
+            });
+        }
+        Err(mistakes)
     }
 
     /// `digests` are those of the machines' texts, where they stand by themselves.

@@ -21,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 use super::Registry;
 use super::cores::on_all_cores;
 use super::lists::{Listed, Lists};
+use super::load::may_hold;
 use super::node::Node;
 use super::outline::indentation;
 use super::parse::{self, Entry, MAX_ENTRIES};
@@ -115,12 +116,8 @@ fn stands_alone(text: &str) -> bool {
         || ["\u{85}", "\u{2028}", "\u{2029}", "\u{feff}"]
             .iter()
             .any(|end| text.contains(end));
-    // Where an anchor may start there is white space or punctuation before it. Without anchors no alias is good.
-    let mut ampersands = text.match_indices('&');
-    let no_anchor = ampersands.all(|(at, _)| {
-        let before = text[..at].bytes().next_back();
-        before.is_some_and(|before| before.is_ascii_alphanumeric())
-    });
+    // Without anchors no alias is good. Tags are told of where the whole is read.
+    let no_anchor = !may_hold(text, b"&!");
     let no_directive = !text.starts_with('%') && !text.contains("\n%");
     !has_other_lines && no_anchor && no_directive
 }

@@ -4,35 +4,34 @@ use serde::de::IgnoredAny;
 
 use super::mistakes::quoted;
 use super::node::{Item, Node, Small};
-use super::parse::{Field, Key, RawEntry, Section, Strange};
+use super::parse::{Field, Key, RawEntry, Strange};
 use super::report::{At, Report};
-use crate::config::instant;
+use crate::config::{did_you_mean, instant};
 
 /// Tells of the keys that have no business in an entry.
 pub(super) fn strange(report: &mut Report<'_>, at: At, raw: &RawEntry) {
-    let known = || names(at.section);
+    let known: Vec<&str> = at.section.keys().iter().map(|key| key.as_str()).collect();
     for strange in &raw.strange {
-        let text = describe(strange, &known());
+        let text = describe(strange, &known);
         report.entry(at, text);
     }
     for key in raw.misplaced(at.section) {
         let strange = Strange::Unknown(key.as_str().to_owned());
-        report.field(at, key, describe(&strange, &known()));
+        report.field(at, key, describe(&strange, &known));
     }
 }
 
-fn names(section: Section) -> String {
-    let names: Vec<&str> = section.keys().iter().map(|key| key.as_str()).collect();
-    names.join(", ")
-}
-
 /// What is wrong with a key that has no business where it stands.
-pub(super) fn describe(strange: &Strange, known: &str) -> String {
+pub(super) fn describe(strange: &Strange, known: &[&str]) -> String {
     match strange {
-        Strange::Unknown(key) => format!(
-            "the key {} is not known here, and what it asks for would not be done; known: {known}",
-            quoted(key)
-        ),
+        Strange::Unknown(key) => match did_you_mean(key, known.iter().copied()) {
+            none if none.is_empty() => format!(
+                "the key {} is not known here, and what it asks for would not be done; known: {}",
+                quoted(key),
+                known.join(", ")
+            ),
+            hint => format!("the key {} is not known here{hint}", quoted(key)),
+        },
         Strange::Repeated(key) => format!("the key {key:?} is given twice; remove one"),
     }
 }
@@ -122,7 +121,7 @@ impl Small {
                     _ => "a key that is not a word".to_owned(),
                 }),
             };
-            return Err(describe(&strange, &known.join(", ")));
+            return Err(describe(&strange, &known));
         }
         Ok(taken)
     }

@@ -30,6 +30,9 @@ pub(super) struct Admin {
 /// fifteen or thirty seconds.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Most parts that `/readyz` names.
+const MOST_TOLD: usize = 20;
+
 impl Serve for Admin {
     fn serving(self: &Arc<Self>, _: Origin, _: ResetOnClose, _: &Door) -> Arc<Self> {
         Arc::clone(self)
@@ -54,8 +57,11 @@ impl Admin {
         match path {
             "/livez" => text(StatusCode::OK, "alive"),
             "/readyz" => match self.readiness.check() {
-                Ok(()) => text(StatusCode::OK, "ready"),
-                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, &why),
+                Ok(()) => text(StatusCode::OK, &self.with_what_is_out("ready")),
+                Err(why) => text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    &self.with_what_is_out(&why),
+                ),
             },
             "/metrics" => {
                 (self.refresh)(&self.metrics);
@@ -67,6 +73,24 @@ impl Admin {
             }
             _ => text(StatusCode::NOT_FOUND, "only /metrics, /livez and /readyz"),
         }
+    }
+
+    /// The answer's first line, and one for each part behind the gateway that is out of service. Such
+    /// a part does not make the gateway unready: it would be so at every other gateway too.
+    fn with_what_is_out(&self, first: &str) -> String {
+        let out = self.reloading.gateway.plan().out_of_service();
+        let more = out.len().saturating_sub(MOST_TOLD);
+        let told = out
+            .iter()
+            .take(MOST_TOLD)
+            .map(|part| format!("out of service: {part}"));
+        let more = (more > 0).then(|| format!("and {more} more"));
+        let lines: Vec<String> = [first.to_owned()]
+            .into_iter()
+            .chain(told)
+            .chain(more)
+            .collect();
+        lines.join("\n")
     }
 
     async fn reload(&self, session: &ServerSession) -> Answer {

@@ -181,10 +181,12 @@ impl Server {
 
         // All files first: a bad one must not leave another listener bound.
         let tls = parts::tls(&config)?;
+        let listening = config.listeners.iter().map(|listener| listener.address);
+        let all = || listening.clone().chain([config.admin]);
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for (listener, tls) in config.listeners.iter().zip(tls.iter().cloned()) {
-            let (socket, address) = bind(listener.address).await?;
+            let (socket, address) = bind(listener.address, all())?;
             addresses.push(address);
             let proxies = listener.proxy_protocol;
             let door = Door {
@@ -197,7 +199,7 @@ impl Server {
                 door: Arc::new(door),
             });
         }
-        let (admin_listener, admin_address) = bind(config.admin).await?;
+        let (admin_listener, admin_address) = bind(config.admin, all())?;
 
         descriptors::provide(config.limits.connections);
         let permits = Arc::new(Semaphore::new(config.limits.connections));

@@ -3,14 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::StartError;
 use super::tls::Tls;
 use crate::audit::checkpoint::Signer;
 use crate::audit::{AuditLog, Bounds, Checkpoints, Sink, Strangers, TokenNames};
 use crate::clock::Clock;
-use crate::config::{Audit, AuditSink, Config, GatewayKey, TlsFiles};
+use crate::config::{Audit, AuditSink, Config, GatewayKey, TlsFiles, only_ipv6};
 use crate::metrics::{Metrics, curve25519_backend};
 
 pub(super) fn metrics() -> Result<Arc<Metrics>, StartError> {
@@ -66,11 +67,32 @@ pub(super) fn token_names(config: &Config) -> TokenNames {
     TokenNames::new(config.audit.token_key.clone().or_else(beside_the_journal))
 }
 
-pub(super) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |error| StartError::System(format!("cannot listen on {address}: {error}"));
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+/// Connections that the system completes before they are accepted, at most.
+const BACKLOG: u32 = 1024;
+
+/// Listens on `address`, one of `all` that are listened on.
+pub(super) fn bind(
+    address: SocketAddr,
+    all: impl IntoIterator<Item = SocketAddr>,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed =
+        |error: std::io::Error| StartError::System(format!("cannot listen on {address}: {error}"));
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.set_reuseaddr(true)?;
+        if address.is_ipv6() {
+            // Not as the system's setting (net.ipv6.bindv6only) would have it.
+            SockRef::from(&socket).set_only_v6(only_ipv6(address, all))?;
+        }
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    listen().map_err(failed)
 }
 
 /// Reads the TLS files of every listener.

@@ -6,8 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::DecodePrivateKey;
 use zeroize::Zeroizing;
+
+use crate::auth::private_key::{self, NotAKey};
 
 /// The largest key file that is read: a PEM key is some hundred bytes.
 const MAX_FILE: u64 = 64 * 1024;
@@ -30,12 +31,9 @@ pub enum KeyFault {
     /// No key is so large.
     #[error("too large for a key")]
     TooLarge,
-    /// It holds something else, as far as that can be told.
-    #[error("holds {0}, not an Ed25519 private key in PKCS#8 PEM")]
-    OtherKind(&'static str),
-    /// Nothing that is known.
-    #[error("not an Ed25519 private key in PKCS#8 PEM")]
-    NotAKey,
+    /// It gives no key.
+    #[error(transparent)]
+    NotAKey(#[from] NotAKey),
 }
 
 /// Reads a PKCS#8 PEM key, as `countersign keygen` and `openssl genpkey` write it, whoever else
@@ -88,66 +86,7 @@ fn read_if(
     file.take(MAX_FILE + 1)
         .read_to_end(&mut text)
         .map_err(unreadable)?;
-    parse(&text)
-}
-
-fn parse(pem: &[u8]) -> Result<SigningKey, KeyFault> {
-    let text = std::str::from_utf8(pem).map_err(|_| KeyFault::NotAKey)?;
-    SigningKey::from_pkcs8_pem(text).map_err(|_| match kind(text) {
-        Some(kind) => KeyFault::OtherKind(kind),
-        None => KeyFault::NotAKey,
-    })
-}
-
-/// What a file that is no key of ours holds, by its PEM label, and for PKCS#8 by the algorithm's
-/// identifier in the first bytes: people keep several keys side by side and take the wrong one.
-fn kind(text: &str) -> Option<&'static str> {
-    use base64::Engine;
-    use base64::engine::general_purpose::STANDARD;
-
-    const LABELS: [(&str, &str); 7] = [
-        ("RSA PRIVATE KEY", "an RSA key"),
-        ("EC PRIVATE KEY", "an elliptic curve key (ECDSA)"),
-        ("OPENSSH PRIVATE KEY", "a key of OpenSSH's own format"),
-        ("ENCRYPTED PRIVATE KEY", "a key under a passphrase"),
-        ("PUBLIC KEY", "a public key"),
-        ("CERTIFICATE", "a certificate"),
-        ("CERTIFICATE REQUEST", "a certificate request"),
-    ];
-    /// Object identifiers as they stand in DER: RSA (RFC 8017), elliptic curves (RFC 5480), and
-    /// Ed448 and X25519 (RFC 8410).
-    const ALGORITHMS: [(&[u8], &str); 4] = [
-        (
-            &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01],
-            "an RSA key",
-        ),
-        (
-            &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01],
-            "an elliptic curve key (ECDSA)",
-        ),
-        (&[0x06, 0x03, 0x2b, 0x65, 0x71], "an Ed448 key"),
-        (
-            &[0x06, 0x03, 0x2b, 0x65, 0x6e],
-            "an X25519 key, which cannot sign",
-        ),
-    ];
-    let (label, rest) = text.split_once("-----BEGIN ")?.1.split_once("-----")?;
-    if let Some((_, kind)) = LABELS.iter().find(|(known, _)| *known == label) {
-        return Some(kind);
-    }
-    // The first 24 bytes name the algorithm.
-    let head: Zeroizing<String> = Zeroizing::new(
-        rest.chars()
-            .filter(|c| !c.is_whitespace())
-            .take(32)
-            .collect(),
-    );
-    let head = Zeroizing::new(STANDARD.decode(head.as_bytes()).ok()?);
-    let holds = |id: &[u8]| head.windows(id.len()).any(|window| window == id);
-    ALGORITHMS
-        .iter()
-        .find(|(id, _)| holds(id))
-        .map(|(_, kind)| *kind)
+    Ok(private_key::parse(&text)?)
 }
 
 #[cfg(test)]
@@ -234,17 +173,8 @@ mod tests {
         let ec = openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout"]);
         let x25519 = openssl(&["genpkey", "-algorithm", "X25519"]);
         for (text, word) in [(&rsa, "RSA"), (&ec, "ECDSA"), (&x25519, "X25519")] {
-            let fault = parse(text.as_bytes()).unwrap_err().to_string();
+            let fault = private_key::parse(text.as_bytes()).unwrap_err().to_string();
             assert!(fault.contains(word), "{fault}");
-        }
-    }
-
-    #[test]
-    fn no_fault_shows_anything_of_the_content() {
-        for text in ["s3cret", "-----BEGIN s3cret-----\ns3cret\n", "\u{0}"] {
-            let fault = parse(text.as_bytes()).unwrap_err();
-            assert!(matches!(fault, KeyFault::NotAKey));
-            assert!(!fault.to_string().contains("s3cret"));
         }
     }
 

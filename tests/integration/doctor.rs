@@ -10,12 +10,12 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::clock::Faketime;
-use crate::support::agent::{Impostor, refusal, write_key};
+use crate::support::agent::{Agent, Impostor, refusal, write_key};
 use crate::support::backend::Backend;
 use crate::support::gateway::{Gateway, Options, machine, registry};
 use crate::support::process::{countersign, free_address, unix_seconds};
 use crate::support::signer::Machine;
-use crate::support::tls::{Authority, server_config};
+use crate::support::tls::{Authority, server_config, write_certificate_of_an_authority};
 
 /// A machine that something is wrong with, or with its world.
 struct Patient {
@@ -191,6 +191,11 @@ fn a_port_where_nothing_listens() {
 fn tls_server(names: &[&str], year: i32) -> (SocketAddr, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     Authority::new(&folder.path().join("ca.pem")).issue(folder.path(), names, year);
+    (serve_tls(&folder), folder)
+}
+
+/// The same with the certificate in the folder.
+fn serve_tls(folder: &tempfile::TempDir) -> SocketAddr {
     let config = std::sync::Arc::new(server_config(folder.path(), None));
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -200,7 +205,71 @@ fn tls_server(names: &[&str], year: i32) -> (SocketAddr, tempfile::TempDir) {
             let _ = rustls::StreamOwned::new(session, stream).read(&mut [0; 1]);
         }
     });
-    (address, folder)
+    address
+}
+
+/// The words of `doctor`, `request` and `agent` about a gateway at this URL.
+fn words_of_all(url: &str, ca: &str) -> [(&'static str, String); 3] {
+    let patient = Patient::before(url.to_owned()).with(&["--cacert", ca]);
+    let doctor = patient.diagnosis().checks.to_string();
+    let key = patient.key.to_str().unwrap();
+    let target = format!("{url}/v1/x");
+    let sent = countersign(&[
+        "request",
+        "--key",
+        key,
+        "--machine-id",
+        "web-1",
+        "--cacert",
+        ca,
+    ])
+    .args(["GET", &target])
+    .output();
+    let request = String::from_utf8(sent.unwrap().stderr).unwrap();
+    let agent = Agent::of_file(tempfile::tempdir().unwrap(), |address| {
+        let file = patient.folder.path().join("agent.yaml");
+        let settings = format!(
+            "listen: {address}\ngateway: {url}\nkey: {key}\nmachine_id: web-1\nca: {ca}\n\
+             retry_for: 100ms\n"
+        );
+        fs::write(&file, settings).unwrap();
+        file
+    });
+    let answer = agent.request("GET", "/v1/x", "", b"");
+    let agent = String::from_utf8(answer.body).unwrap();
+    [("doctor", doctor), ("request", request), ("agent", agent)]
+}
+
+#[test]
+fn doctor_request_and_agent_tell_of_a_certificate_of_an_authority_in_the_same_words() {
+    let folder = tempfile::tempdir().unwrap();
+    write_certificate_of_an_authority(folder.path());
+    let address = serve_tls(&folder);
+    let ca = folder.path().join("cert.pem");
+    let url = format!("https://localhost:{}", address.port());
+    for (who, told) in words_of_all(&url, ca.to_str().unwrap()) {
+        assert!(told.contains("CA:FALSE"), "{who}: {told}");
+        assert!(!told.contains("OtherError"), "{who}: {told}");
+    }
+}
+
+#[test]
+fn doctor_request_and_agent_tell_that_a_port_speaks_the_other_protocol() {
+    let backend = Backend::start();
+    let gateway = healthy(&backend);
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    Authority::new(&ca);
+    let url = format!("https://{}", gateway.address);
+    for (who, told) in words_of_all(&url, ca.to_str().unwrap()) {
+        assert!(told.contains("use http://"), "{who}: {told}");
+    }
+    let (address, folder) = tls_server(&["localhost"], 2100);
+    let ca = folder.path().join("ca.pem");
+    let url = format!("http://localhost:{}", address.port());
+    for (who, told) in words_of_all(&url, ca.to_str().unwrap()) {
+        assert!(told.contains("use https://"), "{who}: {told}");
+    }
 }
 
 #[test]

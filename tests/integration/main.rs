@@ -44,6 +44,7 @@ mod routes;
 mod shared;
 mod shutdown;
 mod siege;
+mod starts;
 mod throttle;
 mod trail;
 mod unsigned;

@@ -17,7 +17,7 @@
 //! | model | what it adds | clauses |
 //! |---|---|---|
 //! | [`memory`] | copies at once, a stepping wall clock, forgetting one by one | 1, 3, 4, forgetting |
-//! | [`restart`] | kill -9, power loss, lost files; the journal and the reservation | 5 |
+//! | [`restart`] | first starts cut off, kill -9, power loss, lost files; the journal and the reservation | 5 |
 //! | [`shared`] | a second gateway, one shared store, clocks that differ | 3 and 5 across gateways |
 //!
 //! The attacker holds every request from the start, and sends any of them to any gateway at any
@@ -64,11 +64,21 @@ where
     M::State: Clone + Debug + Hash + PartialEq + Send + Sync,
     M::Action: Clone + Debug + PartialEq,
 {
+    breaks(model, ONCE);
+}
+
+/// The broken model breaks this property.
+fn breaks<M>(model: M, property: &'static str)
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Clone + Debug + Hash + PartialEq + Send + Sync,
+    M::Action: Clone + Debug + PartialEq,
+{
     let checker = model
         .checker()
-        .finish_when(HasDiscoveries::AnyOf([ONCE].into()))
+        .finish_when(HasDiscoveries::AnyOf([property].into()))
         .spawn_bfs()
         .join();
-    let way = checker.assert_any_discovery(ONCE);
+    let way = checker.assert_any_discovery(property);
     println!("{:?}", way.into_actions());
 }

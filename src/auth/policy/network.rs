@@ -10,6 +10,9 @@ pub enum NetworkError {
     /// Something else.
     #[error("it is not an address or a network, such as 10.0.0.0/8")]
     NotANetwork,
+    /// `010.0.0.0/8` is 10.0.0.0/8 to some and 8.0.0.0/8 to others.
+    #[error("it has leading zeros, which some read as octal; write {0}")]
+    LeadingZeros(IpNet),
     /// `10.0.0.1/8` is a mix-up: is it the address or the network?
     #[error("{0} names an address inside the network; write {network}", network = .0.trunc())]
     AddressInside(IpNet),
@@ -25,9 +28,10 @@ pub enum NetworkError {
 ///
 /// Every [`NetworkError`].
 pub fn parse(text: &str) -> Result<IpNet, NetworkError> {
-    let parsed =
-        (text.parse::<IpNet>().ok()).or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    let net = parsed.ok_or(NetworkError::NotANetwork)?;
+    let net = read(text).ok_or_else(|| {
+        let lenient = text.parse().or_else(|_| format!("{text}/32").parse());
+        lenient.map_or(NetworkError::NotANetwork, NetworkError::LeadingZeros)
+    })?;
     if net.network() != net.addr() {
         return Err(NetworkError::AddressInside(net));
     }
@@ -35,6 +39,16 @@ pub fn parse(text: &str) -> Result<IpNet, NetworkError> {
         (IpNet::V6(_), IpAddr::V4(_)) => Err(NetworkError::InOtherClothes(net)),
         _ => Ok(net),
     }
+}
+
+/// Not as `ipnet` reads it, which takes leading zeros (CVE-2021-29922).
+fn read(text: &str) -> Option<IpNet> {
+    let Some((address, length)) = text.split_once('/') else {
+        return text.parse::<IpAddr>().ok().map(IpNet::from);
+    };
+    let is_plain = length == "0" || (!length.starts_with('0') && !length.starts_with('+'));
+    let length = length.parse().ok().filter(|_| is_plain)?;
+    IpNet::new(address.parse().ok()?, length).ok()
 }
 
 #[cfg(test)]
@@ -64,11 +78,36 @@ mod tests {
     }
 
     #[test]
+    fn leading_zeros_are_refused_with_what_to_write() {
+        for (text, plain) in [
+            ("010.0.0.0/8", "10.0.0.0/8"),
+            ("10.0.0.0/08", "10.0.0.0/8"),
+            ("010.0.0.1", "10.0.0.1/32"),
+            ("10.00.0.1/32", "10.0.0.1/32"),
+            ("2001:db8::/032", "2001:db8::/32"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(matches!(error, NetworkError::LeadingZeros(_)), "{text}");
+            assert!(
+                error.to_string().ends_with(&format!("write {plain}")),
+                "{error}"
+            );
+        }
+        for text in ["10.0.0.0/00", "::ffff:010.0.0.1"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert!(parse("2001:0db8::/32").is_ok(), "IPv6 is written so");
+    }
+
+    #[test]
     fn everything_else_is_refused() {
         for text in [
             "",
             "10.0.0.0/33",
             "10.0.0/8",
+            "10.0.0.0/+8",
+            "10.0.0.0/",
+            "10.0.0.0/8/8",
             "10.0.0.0/8 ",
             "localhost",
             "*",

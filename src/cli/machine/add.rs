@@ -176,7 +176,7 @@ pub(super) fn public_key(option: &str, argument: &str) -> Result<PublicKey, Fail
         None => key_format::parse(argument),
         Some(file) => {
             let text = read_key_file(file).map_err(|error| refuse(format!("{file}: {error}")))?;
-            key_format::parse(text.trim_end_matches(['\r', '\n']))
+            key_format::parse(text.trim_start_matches('\u{feff}').trim_end())
         }
     };
     let bytes = bytes.map_err(|error| refuse(error.to_string()))?;

@@ -625,12 +625,15 @@ fn an_edit_that_lands_inside_a_text_is_not_written() {
 }
 
 #[test]
-fn an_edit_that_an_alias_would_spread_is_left_alone() {
+fn a_registry_with_an_alias_is_not_edited() {
     let text = "machines:\n  - id: a\n    enabled: &on true\n    public_keys: [\"@1\"]\n  - id: b\n    \
                 enabled: *on\n    public_keys: [\"@2\"]\n";
     let fixture = Fixture::new(text);
-    fixture.refuses(&["disable", "a"], "by hand");
-    fixture.refuses(&["remove", "a"], "nothing was written");
+    fixture.refuses(
+        &["disable", "a"],
+        "m.yaml:3: what stands here has an anchor (&)",
+    );
+    fixture.refuses(&["list"], "m.yaml:6: what stands here is an alias (*)");
 }
 
 #[test]

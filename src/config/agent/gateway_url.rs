@@ -4,6 +4,7 @@ use std::fmt;
 
 use http::uri::Authority;
 
+use super::super::address;
 use super::super::headers;
 use super::super::mistakes::quoted;
 use crate::auth::target::Target;
@@ -58,6 +59,7 @@ impl GatewayUrl {
         }
         let authority: Authority =
             (name.parse()).map_err(|_| format!("{} is not a host, or host:port", quoted(name)))?;
+        address::host(authority.host())?;
         Ok(GatewayUrl {
             tls,
             host: authority.host().trim_matches(['[', ']']).to_owned(),
@@ -96,6 +98,8 @@ mod tests {
             "https://gw:x",
             "https://gw/a/../b",
             "https://gw/a?b",
+            "https://010.0.0.1",
+            "http://127.1:8080",
         ] {
             assert!(GatewayUrl::parse(url).is_err(), "{url}");
         }

@@ -49,7 +49,7 @@ fn a_signing_key_that_is_none_is_a_mistake_that_tells_nothing_of_it() {
     for content in ["s3cret", "-----BEGIN PRIVATE KEY-----\ns3cret\n"] {
         std::fs::write(&file, content).unwrap();
         let text = wrong(&minimal_and(&format!("audit: {{ signing_key: {file:?} }}")));
-        assert!(text.contains("countersign keygen"), "{text}");
+        assert!(text.contains("audit.signing_key: "), "{text}");
         assert!(!text.contains("s3cret"), "{text}");
     }
 }

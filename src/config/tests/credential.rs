@@ -8,7 +8,7 @@ fn a_credential_comes_from_the_environment() {
     let config = good(&with_upstream(more));
     let credential = config.upstreams[0].credential.clone().unwrap();
     assert_eq!(credential.header, "authorization");
-    assert_eq!(credential.value, format!("Bearer {SECRET}"));
+    assert_eq!(credential.value.unwrap(), format!("Bearer {SECRET}"));
 }
 
 #[test]
@@ -25,14 +25,13 @@ fn a_credential_comes_from_a_file_whose_last_newline_is_cut() {
         let file = SecretFile::new(name, &format!("{SECRET}{end}"));
         let config = good(&with_upstream(&file.setting()));
         let credential = config.upstreams[0].credential.clone().unwrap();
-        assert_eq!(credential.value, SECRET);
+        assert_eq!(credential.value.unwrap(), SECRET);
     }
 }
 
 #[test]
 fn a_credential_file_that_no_header_can_carry_is_refused_without_repeating_it() {
     for (name, content) in [
-        ("empty", String::new()),
         ("newline", "\n".to_owned()),
         ("two", format!("{SECRET}\n\n")),
         ("space", format!("{SECRET} ")),
@@ -48,9 +47,26 @@ fn a_credential_file_that_no_header_can_carry_is_refused_without_repeating_it() 
 }
 
 #[test]
-fn a_credential_file_that_is_not_there_is_a_mistake() {
-    let more = "credential: { header: X-Vault-Token, file: no/such/token }";
-    assert!(only(&with_upstream(more)).contains("conf/no/such/token cannot be read"));
+fn a_credential_file_that_is_not_there_yet_is_a_warning() {
+    let empty = SecretFile::new("empty", "");
+    let missing = "credential: { header: X-Vault-Token, file: no/such/token }".to_owned();
+    for setting in [missing, empty.setting()] {
+        let Loaded { config, warnings } = read_text(&with_upstream(&setting)).unwrap();
+        let credential = config.upstreams[0].credential.clone().unwrap();
+        assert_eq!(credential.value, None);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let text = warnings[0].to_string();
+        assert!(text.contains("upstreams.secrets.credential.file"), "{text}");
+        assert!(text.contains("is not there yet"), "{text}");
+    }
+}
+
+#[test]
+fn a_credential_file_that_is_no_file_is_a_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    let more = format!("credential: {{ header: X-Vault-Token, file: '{path}' }}");
+    assert!(only(&with_upstream(&more)).contains("upstreams.secrets.credential.file"));
 }
 
 /// A file with a secret, gone when the test is over.

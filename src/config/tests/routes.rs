@@ -14,6 +14,56 @@ fn a_route_path_is_a_plain_path() {
 }
 
 #[test]
+fn a_route_path_that_looks_like_a_pattern_is_a_mistake_that_says_what_to_write() {
+    for (path, write) in [
+        ("/v1/*", "/v1"),
+        ("/v1/**", "/v1"),
+        ("/v1*", "/"),
+        ("/*", "/"),
+        ("/v1/secret/*/db", "/v1/secret"),
+        ("/v1/.*", "/v1"),
+        ("/v1/(.*)", "/v1"),
+        ("/v1/:name", "/v1"),
+        ("/v1/secret$", "/v1"),
+    ] {
+        let text = only(&with_path(path));
+        assert!(text.contains("routes[0].path"), "{text}");
+        assert!(text.contains(&format!("so write {write:?}")), "{text}");
+    }
+    for path in ["/v1/a:b", "/v1/$x", "/v1/+", "/v1/(x)"] {
+        assert_eq!(good(&with_path(path)).routes[0].path, path);
+    }
+    let strip = with_route("strip_prefix: '/v1/*'").replace("path: /", "path: /v1");
+    assert!(
+        only(&strip).contains("routes[0].strip_prefix"),
+        "{}",
+        only(&strip)
+    );
+}
+
+#[test]
+fn a_star_where_things_are_named_one_by_one_is_a_mistake() {
+    for (text, key) in [
+        (minimal_and("hosts: ['*.example.com']"), "hosts[0]"),
+        (
+            with_upstream("host: '*.example.com'"),
+            "upstreams.secrets.host",
+        ),
+        (
+            with_route("forward_headers: ['X-*']"),
+            "routes[0].forward_headers[0]",
+        ),
+        (
+            with_upstream("set_headers: { 'X-*': a }"),
+            "upstreams.secrets.set_headers",
+        ),
+    ] {
+        let told = only(&text);
+        assert!(told.contains(key) && told.contains("a star"), "{told}");
+    }
+}
+
+#[test]
 fn a_trailing_slash_makes_no_other_route() {
     assert_eq!(
         good(&with_path("/v1/")).routes,

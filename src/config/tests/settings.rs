@@ -47,6 +47,9 @@ fn addresses_need_an_ip_address_and_a_port() {
         "1.2.3.4:99999",
         "::1:80",
         "",
+        "010.0.0.1:8080",
+        "127.0.0.1:08080",
+        "[::ffff:127.0.0.1]:8080",
     ] {
         let text = MINIMAL.replace("0.0.0.0:8080", &format!("'{address}'"));
         assert!(only(&text).contains("listeners[0].address"), "{address}");
@@ -59,6 +62,18 @@ fn two_listeners_cannot_share_a_port() {
     assert!(only(&text).contains("listeners[1].address: 127.0.0.1:8080 is in use"));
     let text = minimal_and("admin: { address: 127.0.0.1:8080 }");
     assert!(only(&text).contains("admin.address"));
+}
+
+#[test]
+fn one_port_of_both_families_is_no_collision_and_leaves_ipv6_to_its_own() {
+    let text = MINIMAL.replace("}]\nregistry", "}, { address: '[::]:8080' }]\nregistry");
+    let config = good(&text);
+    let all = || config.listeners.iter().map(|listener| listener.address);
+    let only: Vec<bool> = all().map(|address| only_ipv6(address, all())).collect();
+    assert_eq!(only, [false, true]);
+    let alone = good(&MINIMAL.replace("0.0.0.0:8080", "'[::]:8080'"));
+    let address = alone.listeners[0].address;
+    assert!(!only_ipv6(address, [address, alone.admin]), "it takes both");
 }
 
 #[test]

@@ -28,9 +28,40 @@ fn a_name_is_resolved_to_all_its_addresses() {
 }
 
 #[test]
-fn a_name_that_cannot_be_resolved_is_a_mistake() {
-    assert!(only(&with_server("http://unknown.internal:8200")).contains("cannot be resolved"));
-    assert!(only(&with_server("http://nowhere.internal:8200")).contains("resolves to no address"));
+fn a_name_that_does_not_resolve_is_a_warning() {
+    for (name, why) in [("unknown", "no such host"), ("nowhere", "no address")] {
+        let loaded = read_text(&with_server(&format!("http://{name}.internal:8200"))).unwrap();
+        let text = loaded.warnings[0].to_string();
+        assert!(text.contains("upstreams.secrets.servers[0]"), "{text}");
+        assert!(
+            text.contains(&format!("cannot be resolved ({why})")),
+            "{text}"
+        );
+        assert!(loaded.config.upstreams[0].servers[0].addresses.is_empty());
+    }
+}
+
+#[test]
+fn a_resolver_that_nobody_answers_holds_a_start_up_for_seconds_only() {
+    let environment = Environment {
+        resolve: |_| {
+            std::thread::sleep(Duration::from_secs(60));
+            Ok(Vec::new())
+        },
+        ..environment()
+    };
+    let text = with_server("http://slow.internal:8200");
+    let loaded = read(&text, Path::new("conf/countersign.yaml"), &environment).unwrap();
+    let told = loaded.warnings[0].to_string();
+    assert!(told.contains("no answer within 2 s"), "{told}");
+}
+
+#[test]
+fn a_name_is_looked_up_again_and_an_address_is_not() {
+    let again = |url: &str| good(&with_server(url)).upstreams[0].servers[0].resolve;
+    assert!(again("http://vault.internal:8200").is_some());
+    assert!(again("http://127.0.0.1:8200").is_none());
+    assert!(again("http://[::1]:8200").is_none());
 }
 
 #[test]
@@ -50,6 +81,9 @@ fn servers_are_http_host_and_port_alone() {
         "",
         "HTTP://127.0.0.1:8200",
         "http://a b:1",
+        "http://010.0.0.1:8200",
+        "http://127.1:8200",
+        "http://0x7f000001:8200",
     ] {
         assert!(
             only(&with_server(url)).contains("upstreams.secrets.servers[0]"),

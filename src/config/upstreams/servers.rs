@@ -1,11 +1,16 @@
 //! The servers of an upstream: where they are, and how many of the requests each gets.
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use http::HeaderValue;
 use http::uri::Authority;
 use rustls::pki_types::ServerName;
 
+use super::super::address;
 use super::super::environment::Environment;
 use super::super::reader::{Place, Table};
 use super::super::units::whole;
@@ -16,8 +21,11 @@ const MAX_WEIGHT: u32 = 100;
 
 const FORM: &str = "write http://host:port or https://host:port";
 
+/// Gives the addresses of a `host:port`. May block for as long as the system's resolver does.
+pub type Resolve = fn(&str) -> io::Result<Vec<SocketAddr>>;
+
 /// One server of an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Server {
     /// `host:port` as written, for people.
     pub authority: String,
@@ -26,9 +34,10 @@ pub struct Server {
     /// With TLS: the name or address that its certificate must be valid for. Never empty, which
     /// Pingora would take for a wish not to verify at all. Without TLS: none.
     pub certified_name: Option<String>,
-    /// Its addresses, at least one, resolved once, when the configuration is read: a changed name
-    /// needs a reload.
+    /// Its addresses when the configuration was read; none where its name did not resolve.
     pub addresses: Vec<SocketAddr>,
+    /// How the name is looked up again; `None` where an address is written.
+    pub resolve: Option<Resolve>,
     /// How many requests each of its addresses gets for each one of a server of weight 1: 1, the
     /// default, to 100.
     pub weight: u32,
@@ -67,7 +76,7 @@ pub(super) fn read(table: &mut Table<'_>, common: &Common<'_>) -> Option<Vec<Ser
 }
 
 fn server(item: &Place<'_>, common: &Common<'_>) -> Option<Server> {
-    let parse = |place: &Place<'_>| place.parse(|url| parse_url(url, common));
+    let parse = |place: &Place<'_>| place.parse(|url| parse_url(url, place, common));
     if !item.is_table() {
         return parse(item);
     }
@@ -77,9 +86,10 @@ fn server(item: &Place<'_>, common: &Common<'_>) -> Option<Server> {
     Some(Server { weight, ..server })
 }
 
-/// Parses `http://host:port` and resolves it. The URL is not repeated in a message: it may hold a
+/// Parses `http://host:port` and resolves it. A name that does not resolve is no mistake: that may
+/// mend itself, and the gateway goes on trying. The URL is not repeated in a message: it may hold a
 /// password by mistake.
-fn parse_url(url: &str, common: &Common<'_>) -> Result<Server, String> {
+fn parse_url(url: &str, place: &Place<'_>, common: &Common<'_>) -> Result<Server, String> {
     let (encrypted, authority) = match url.split_once("://") {
         Some(("http", authority)) => (false, authority),
         Some(("https", authority)) => (true, authority),
@@ -100,6 +110,7 @@ fn parse_url(url: &str, common: &Common<'_>) -> Result<Server, String> {
         Some(1..) if !parsed.host().is_empty() => {}
         _ => return Err(format!("has no host or no port of 1 to 65535; {FORM}")),
     }
+    address::host(parsed.host())?;
     if common.tls && !encrypted {
         return Err(
             "is http://, and the upstream has settings for TLS; write https://, or \
@@ -116,20 +127,47 @@ fn parse_url(url: &str, common: &Common<'_>) -> Result<Server, String> {
             Some(named.map_err(|why| format!("{why}; write one in tls.server_name"))?)
         }
     };
-    let addresses = (common.environment.resolve)(authority)
-        .map_err(|error| format!("cannot be resolved ({error}); check the name"))?;
-    if addresses.is_empty() {
-        return Err("resolves to no address; check the name".into());
-    }
+    let is_address = authority.parse::<SocketAddr>().is_ok();
+    let addresses = match look_up(common.environment.resolve, authority) {
+        Ok(addresses) if !addresses.is_empty() => addresses,
+        looked_up => {
+            let why = looked_up
+                .err()
+                .map_or("no address".into(), |e| e.to_string());
+            place.warning(format!(
+                "{authority} cannot be resolved ({why}): it gets no requests until it can, which \
+                 is tried again by itself; check the name if it should resolve by now"
+            ));
+            Vec::new()
+        }
+    };
     let own_host = || HeaderValue::from_str(authority).map_err(|_| format!("is odd; {FORM}"));
     Ok(Server {
         authority: authority.to_owned(),
         host: common.host.clone().map_or_else(own_host, Ok)?,
         certified_name,
         addresses,
+        resolve: (!is_address).then_some(common.environment.resolve),
         weight: 1,
     })
 }
+
+/// Looks a name up, but not for as long as a resolver may take that nobody answers: a start, or a
+/// reload, waits for it. The gateway goes on trying.
+fn look_up(resolve: Resolve, authority: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = authority.parse() {
+        return Ok(vec![address]);
+    }
+    let (found, waiting) = mpsc::channel();
+    let name = authority.to_owned();
+    let look = move || drop(found.send(resolve(&name)));
+    thread::Builder::new().name("look-up".into()).spawn(look)?;
+    let in_time = waiting.recv_timeout(PATIENCE);
+    in_time.unwrap_or_else(|_| Err(io::Error::other("no answer within 2 s")))
+}
+
+/// Longest wait for the addresses of a name.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A name or an address that a certificate can be valid for.
 pub(super) fn certified_name(name: &str) -> Result<String, String> {

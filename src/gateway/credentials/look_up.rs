@@ -191,7 +191,7 @@ mod tests {
         let credential = crate::config::Credential {
             name: "c".into(),
             header: http::header::AUTHORIZATION,
-            value: HeaderValue::from_static("secret"),
+            value: Some(HeaderValue::from_static("secret")),
             prefix: String::new(),
             file: None,
             upstreams: Vec::new(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::idle::Idle;
@@ -29,6 +30,8 @@ pub(in crate::gateway) struct Server {
     /// Connections to it that wait for another request.
     pub(super) idle: Idle,
     pub(super) known: Arc<Known>,
+    /// Has the name looked up that the address came from.
+    renew: Arc<Notify>,
 }
 
 /// What is known of an address; it outlives a configuration whose successor names it too.
@@ -47,6 +50,7 @@ impl Server {
         server: &config::Server,
         tls: Option<&Arc<UpstreamTls>>,
         known: Arc<Known>,
+        renew: Arc<Notify>,
     ) -> Server {
         Server {
             host: server.host.clone(),
@@ -60,6 +64,7 @@ impl Server {
             longest: upstream.connect_timeout + upstream.read_timeout,
             idle: Idle::new(upstream.idle_timeout, known.address),
             known,
+            renew,
         }
     }
 
@@ -81,6 +86,11 @@ impl Server {
         self.known.standing().fitness(now)
     }
 
+    /// Whether requests are sent to it as a matter of course.
+    pub(super) fn in_service(&self) -> bool {
+        self.known.standing().in_service()
+    }
+
     /// A request is about to be sent to it.
     pub(super) fn chosen(&self, now: Duration) {
         self.known.standing().chosen(now, self.longest);
@@ -95,6 +105,7 @@ impl Server {
     /// It took no connection, at `now` on the monotonic clock; or no TLS handshake.
     pub(in crate::gateway) fn refused_connection(&self, now: Duration) {
         self.known.series.connect_error();
+        self.renew.notify_one();
         let change = self.known.standing().failed(now);
         self.known.note(change, "it takes no connections");
     }
@@ -110,7 +121,10 @@ impl Server {
         let change = self.known.standing().checked(result.is_ok(), now, health);
         let why = match &result {
             Ok(()) => "its health check succeeds",
-            Err(why) => why,
+            Err(why) => {
+                self.renew.notify_one();
+                why
+            }
         };
         self.known.note(change, why);
     }
@@ -132,6 +146,11 @@ impl Known {
             standing: Mutex::default(),
             series,
         })
+    }
+
+    /// The server's name in the configuration.
+    pub(super) fn name(&self) -> &str {
+        &self.server
     }
 
     pub(super) fn is_of(&self, upstream: &str, server: &str, address: SocketAddr) -> bool {

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::segment;
+
 /// A state directory. It is locked as itself, so that there is no lock file to delete.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -16,6 +18,9 @@ pub(super) struct Folder {
 
 /// Added to a name while the file is being written.
 const UNFINISHED: &str = ".new";
+
+/// What the first file is called while it is being written.
+const FIRST: &str = "first.new";
 
 /// What a new file system, mounted here, is born with.
 const MADE_BY_MKFS: &str = "lost+found";
@@ -55,22 +60,29 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// Whether nothing has ever been in it. Only then is a missing reservation no loss.
+    /// Whether no process has ever kept a journal in it. Only then is a missing reservation no
+    /// loss.
     ///
-    /// A directory's last change comes after its birth as soon as anything is made or deleted in
-    /// it. (Before it where a container's volume was given the times of the image.) Where the file
-    /// system does not tell its birth, only one that was made just now is unused.
+    /// Either a first start was cut off behind its mark (see [`Folder::write_first`]), which says
+    /// so whatever else lies here by now; or nothing has ever been in it. A directory's last
+    /// change comes after its birth as soon as anything is made or deleted in it. (Before it where
+    /// a container's volume was given the times of the image.) Where the file system does not tell
+    /// its birth, only one that was made just now is unused.
     ///
     /// # Errors
     ///
     /// Whatever the system refuses.
     pub(super) fn unused(&self) -> io::Result<bool> {
+        let names = self.names()?;
+        if names.iter().any(|name| name == FIRST) {
+            return Ok(!names.iter().any(|name| segment::number(name).is_some()));
+        }
         let directory = self.handle.metadata()?;
         let untouched = match (directory.created(), directory.modified()) {
             (Ok(born), Ok(changed)) => changed <= born,
             _ => self.made,
         };
-        Ok(untouched && self.names()?.iter().all(|name| name == MADE_BY_MKFS))
+        Ok(untouched && names.iter().all(|name| name == MADE_BY_MKFS))
     }
 
     /// Takes the lock, which lasts until the folder is dropped or the process ends, however it
@@ -109,7 +121,23 @@ impl Folder {
     ///
     /// Whatever the system refuses; a file of that name is then the old one or the new one.
     pub(super) fn write(&self, name: &str, content: &[u8]) -> io::Result<File> {
-        let unfinished = self.file(&format!("{name}{UNFINISHED}"));
+        self.write_by(&format!("{name}{UNFINISHED}"), name, content)
+    }
+
+    /// Puts the first file of an [unused](Folder::unused) directory in place. While it is being
+    /// written it has a name that nothing else has, and that is gone once the file is in place: so
+    /// that name marks a directory in which nothing has been accepted, wherever a crash cuts this
+    /// off. The lock must be held.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system refuses; the directory is then still unused, or has the file.
+    pub(super) fn write_first(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.write_by(FIRST, name, content).map(|_| ())
+    }
+
+    fn write_by(&self, unfinished: &str, name: &str, content: &[u8]) -> io::Result<File> {
+        let unfinished = self.file(unfinished);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -122,6 +150,21 @@ impl Folder {
         fs::rename(&unfinished, self.file(name))?;
         self.handle.sync_all()?;
         Ok(file)
+    }
+
+    /// Removes what a crash left unfinished. Nothing may be being written meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system refuses.
+    pub(super) fn remove_unfinished(&self) -> io::Result<()> {
+        for name in self.names()? {
+            let of_a_segment = name.strip_suffix(UNFINISHED).and_then(segment::number);
+            if name == FIRST || of_a_segment.is_some() {
+                self.remove(&name)?;
+            }
+        }
+        Ok(())
     }
 
     /// The names in it.
@@ -190,6 +233,27 @@ mod tests {
         fs::write(path.join("x"), "").unwrap();
         fs::remove_file(path.join("x")).unwrap();
         assert!(!Folder::open(&path).unwrap().unused().unwrap());
+    }
+
+    #[test]
+    fn a_first_file_that_was_cut_off_leaves_it_unused_whatever_else_is_there() {
+        let parent = parent();
+        let folder = Folder::open(&parent.path().join("state")).unwrap();
+        fs::write(folder.file(FIRST), "hal").unwrap();
+        fs::write(folder.file("token-hash.key"), "").unwrap();
+        assert!(folder.unused().unwrap());
+        fs::write(folder.file(&segment::name(1)), "").unwrap();
+        assert!(!folder.unused().unwrap(), "there is a journal");
+    }
+
+    #[test]
+    fn the_mark_of_a_first_file_goes_with_its_name() {
+        let parent = parent();
+        let folder = Folder::open(&parent.path().join("state")).unwrap();
+        folder.write_first("x", b"content").unwrap();
+        assert_eq!(folder.names().unwrap(), ["x"]);
+        folder.remove("x").unwrap();
+        assert!(!folder.unused().unwrap(), "it was emptied");
     }
 
     #[test]

@@ -106,6 +106,8 @@ impl Keeper {
     pub(super) fn open(&mut self) -> io::Result<()> {
         let now = self.now();
         self.folder.check()?;
+        Reservation::begin(&self.folder, &self.boot, now)?;
+        self.folder.remove_unfinished()?;
         let recovered = recover(&self.folder, &self.boot, now, self.window)?;
         self.tell(&recovered, now);
         let Recovered {

@@ -9,6 +9,10 @@
 //!   synchronised one by one. It names the segments too, so that a missing one is missed.
 //! - The lock on the directory: what is not in the files is in the one process that holds it.
 //!
+//! The first thing in a new directory is a reservation that names no segment. It is replaced by one
+//! that does before anything is accepted, so a first start that fails, or is killed at any point,
+//! leaves either a directory of which it is certain that nothing was accepted, or all of the above.
+//!
 //! A start that finds all of it goes on as if nothing had happened. Where records may be missing
 //! it raises the floor to R, or to R and F, and refuses what lies under it until time has passed
 //! it; where not even the reservation is left, to the end of the window. See [`recover`].
@@ -40,6 +44,7 @@ use tracing::warn;
 use self::folder::Folder;
 use self::keeper::Keeper;
 use self::pen::{Pen, Unwritten, Written};
+use self::reservation::Reservation;
 use super::memory::{MemoryNonces, Quotas};
 use crate::auth::replay::{Claim, ClaimError, NonceStore, Window};
 use crate::clock::Clock;
@@ -142,6 +147,11 @@ impl JournaledNonces {
     ) -> Result<JournaledNonces, String> {
         let failed = |error: io::Error| format!("{}: {error}", path.display());
         let folder = Folder::open(path).map_err(failed)?;
+        // At once, before anything else is put there, such as the key of token names. Where this
+        // fails, or another process holds the lock, the keeper tries again and says so.
+        if folder.try_lock().unwrap_or(false) {
+            let _ = Reservation::begin(&folder, boot, clock.now().unix_seconds());
+        }
         let shared = Arc::new(Shared::new(clock));
         let (orders, incoming) = sync_channel(WAITING);
         let keeper = Keeper::new(folder, boot, window, quotas, Arc::clone(&shared));

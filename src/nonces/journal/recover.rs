@@ -30,7 +30,7 @@ pub(super) struct Recovered {
 /// How much of the past is known, in words for the log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    /// The directory has never been used.
+    /// Nothing has been accepted yet.
     First,
     /// All of it.
     Complete,
@@ -42,7 +42,7 @@ pub(super) enum Why {
     Lost(String),
 }
 
-/// Reads the folder, at `now` (Unix seconds), in the boot of the machine that is named `boot`.
+/// Reads the folder, which has been [begun](Reservation::begin), at `now` (Unix seconds), in the boot of the machine that is named `boot`.
 ///
 /// Any doubt raises the floor: the worst that comes of it is a wait.
 ///
@@ -71,9 +71,9 @@ pub(super) fn recover(
     let lost = |why: String| afresh(now.saturating_add(window.future), 0, Why::Lost(why));
 
     let reservation = match Reservation::read(folder)? {
+        Some(Ok(first)) if first.is_of_nothing_yet() => return Ok(afresh(now, 0, Why::First)),
         Some(Ok(reservation)) => reservation,
         Some(Err(damage)) => return Ok(lost(damage)),
-        None if folder.unused()? => return Ok(afresh(now, 0, Why::First)),
         None => {
             return Ok(lost(
                 "there is no reservation in a directory that was used".into(),

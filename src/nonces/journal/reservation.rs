@@ -36,6 +36,35 @@ const MAX_FILE: u64 = 1024;
 const FORMAT: &str = "countersign reservation 1";
 
 impl Reservation {
+    /// Sees to it that a directory in which nothing has been accepted says so from now on,
+    /// whatever else is put there, and wherever a crash cuts off what follows: with a reservation
+    /// that names no segment. `now` is in Unix seconds; the lock must be held.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system refuses; it can be tried again.
+    pub(super) fn begin(folder: &Folder, boot: &str, now: u64) -> io::Result<()> {
+        if Reservation::read(folder)?.is_some() || !folder.unused()? {
+            return Ok(());
+        }
+        let nothing_yet = Reservation {
+            boot: boot.to_owned(),
+            floor: now,
+            bound: 0,
+            ahead: 0,
+            first: 1,
+            last: 0,
+            clean: true,
+        };
+        folder.write_first(NAME, nothing_yet.to_string().as_bytes())
+    }
+
+    /// Nothing has been accepted: every claim needs a segment, and before the first of them a
+    /// reservation that names it is on disk.
+    pub(super) fn is_of_nothing_yet(&self) -> bool {
+        self.first > self.last
+    }
+
     /// Reads the file; `None` if there is none.
     ///
     /// # Errors
@@ -165,6 +194,26 @@ mod tests {
         };
         next.write(&folder).unwrap();
         assert_eq!(Reservation::read(&folder).unwrap(), Some(Ok(next)));
+    }
+
+    #[test]
+    fn an_unused_directory_begins_with_a_reservation_of_nothing() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = Folder::open(&parent.path().join("state")).unwrap();
+        Reservation::begin(&folder, "one", 1_800_000_000).unwrap();
+        let first = Reservation::read(&folder).unwrap().unwrap().unwrap();
+        assert!(first.is_of_nothing_yet());
+        Reservation::begin(&folder, "another", 1_900_000_000).unwrap();
+        assert_eq!(Reservation::read(&folder).unwrap(), Some(Ok(first)));
+    }
+
+    #[test]
+    fn a_used_directory_that_lost_its_reservation_does_not_begin_anew() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = Folder::open(&parent.path().join("state")).unwrap();
+        fs::write(folder.file("journal-00000000000000000001"), "").unwrap();
+        Reservation::begin(&folder, "one", 1_800_000_000).unwrap();
+        assert_eq!(Reservation::read(&folder).unwrap(), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::thread::sleep;
 
 use super::reservation::{self, Reservation};
-use super::segment::{self, CAPACITY};
+use super::segment::{self, CAPACITY, Segment};
 use super::testing::claim;
 use super::*;
 use crate::clock::Hands;
@@ -185,6 +185,72 @@ fn a_first_start_refuses_its_first_second_and_no_more() {
     assert!(store.ready().is_err());
     place.pass(1);
     until("it is ready", || store.ready().is_ok());
+    assert_eq!(spend(&store, 1, NOW + 1), Ok(()));
+}
+
+/// What a first start leaves in the directory when it is cut off, later and later.
+fn cut_off(stage: usize, place: &Place) {
+    let folder = place.folder();
+    if stage == 1 {
+        fs::write(folder.file("first.new"), "countersign reserv").unwrap();
+    }
+    if stage >= 2 {
+        Reservation::begin(&folder, BOOT, place.now()).unwrap();
+    }
+    if stage == 3 {
+        fs::write(folder.file("journal-00000000000000000001.new"), "half").unwrap();
+    }
+    for number in 1..stage.saturating_sub(2) as u64 {
+        Segment::create(&folder, number).unwrap();
+    }
+    if stage == 6 {
+        fs::write(folder.file("reservation.new"), "half").unwrap();
+    }
+}
+
+#[test]
+fn a_first_start_that_is_cut_off_anywhere_holds_up_nobody() {
+    for (stage, boot) in (0..=6).flat_map(|stage| [(stage, BOOT), (stage, OTHER_BOOT)]) {
+        let mut place = Place::new();
+        cut_off(stage, &place);
+        // It lies beside the journal, and another part of the start puts it there.
+        fs::write(place.path.join("token-hash.key"), "").unwrap();
+        if stage == 0 {
+            fs::remove_dir_all(&place.path).unwrap();
+        }
+        place.boot = boot;
+        let store = place.start();
+        place.pass(1);
+        until("it is ready", || store.ready().is_ok());
+        assert_eq!(spend(&store, 1, NOW + 1), Ok(()), "stage {stage}");
+        assert_eq!(spend(&store, 1, NOW + 1), Err(ClaimError::Replayed));
+        let names = place.folder().names().unwrap();
+        assert!(
+            !names.iter().any(|name| name.ends_with(".new")),
+            "{names:?}"
+        );
+    }
+}
+
+#[test]
+fn what_lies_beside_the_journal_does_not_make_a_first_start_look_like_another() {
+    let place = Place::new();
+    let store = place.start_waiting();
+    // Before the keeper's thread may have come to anything.
+    fs::write(place.path.join("token-hash.key"), "").unwrap();
+    until("it is open", || store.shared.ledger.get().is_some());
+    place.pass(1);
+    until("it is ready", || store.ready().is_ok());
+}
+
+#[test]
+fn a_first_start_under_a_clock_that_was_ahead_locks_nobody_out() {
+    let place = Place::new();
+    place.hands.set((NOW + 100_000) * 1000);
+    cut_off(2, &place);
+    place.hands.set(NOW * 1000);
+    let store = place.start();
+    place.pass(1);
     assert_eq!(spend(&store, 1, NOW + 1), Ok(()));
 }
 

@@ -134,18 +134,6 @@ fn nothing_is_taken_over_where_a_group_changed() {
 }
 
 #[test]
-fn what_an_alias_stands_for_is_never_taken_over() {
-    let with = |name: &str| {
-        let first = entry("a", 1) + &format!("    name: &x {name}\n");
-        file(&(first + &entry("b", 2) + "    vault: *x\n"))
-    };
-    let load =
-        |previous| Registry::from_bytes(Path::new("m.yaml"), with("old").as_bytes(), previous);
-    let new = reload(&with("new"), &load(None).unwrap()).unwrap();
-    assert_eq!(new.find("b").unwrap().vault.as_deref(), Some("new"));
-}
-
-#[test]
 fn what_machines_may_not_share_is_refused_to_one_that_is_taken_over() {
     let old = registry(&entry("b", 2));
     for (first, words) in [
@@ -176,6 +164,7 @@ fn a_file_whose_lines_are_not_each_for_itself_is_read_whole() {
     assert!(taken_and_read(&plain, None).is_some());
     for text in [
         plain.replacen("id: a", "id: &x a", 1),
+        plain.replacen("id: a", "id: !!str a", 1),
         format!("# R & D\n{plain}"),
         format!("%TAG ! tag:x,2000:\n---\n{plain}"),
         plain.replace('\n', "\r\n"),

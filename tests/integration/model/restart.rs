@@ -9,10 +9,18 @@
 //! than any timestamp accepted, except of requests stamped further ahead than [`RESERVE`], whose
 //! own record is fsynced and whose greatest timestamp is `F`; the floor under which records were
 //! dropped; and the boot it was written in.
+//!
+//! A directory in which nothing was ever accepted says so at every moment of a first start: it is
+//! unused, or holds the mark of a first start, or a reservation that names no segment. The last is
+//! replaced before anything is accepted. So a first start may be cut off anywhere, and the next one
+//! still refuses nothing but the past.
 
 use stateright::{Model, Property};
 
-use super::{ONCE, holds, is_found_out};
+use super::{ONCE, breaks, holds, is_found_out};
+
+/// What a first start promises.
+const PROMPT: &str = "where no gateway ever served, and nobody emptied it, nobody is held up";
 
 /// The timestamps of the two requests there are.
 const STAMPS: [u8; 2] = [1, 2];
@@ -52,6 +60,14 @@ enum Mutation {
     /// The reservation is lost too, and the wall clock goes back meanwhile. No mistake of the
     /// gateway's: the one assumption that is left.
     ClockGoesBackWithoutReservation,
+    /// A directory that was emptied is taken for an unused one.
+    EmptiedIsUnused,
+    /// The mark of a first start stays beside the reservation.
+    MarkIsLeft,
+    /// Requests pass while the reservation on disk still names no segment.
+    ServesUnderTheFirstReservation,
+    /// A first start leaves something in the directory before its mark.
+    FirstStartIsNotMarked,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,6 +75,7 @@ struct State {
     /// The wall clock.
     wall: u8,
     process: Option<Process>,
+    directory: Directory,
     journal: [Record; REQUESTS],
     reservation: Reservation,
     /// What the next start will find.
@@ -66,8 +83,25 @@ struct State {
     /// The latest that the wall clock showed when a request passed clause 2. Only the assumption
     /// of [`Found::Nothing`] looks at it.
     latest: u8,
+    /// A gateway has been in a position to accept something, or somebody has emptied the directory.
+    /// Only [`PROMPT`] looks at it.
+    excused: bool,
     /// How often each request has been accepted. All that an observer sees.
     accepted: [u8; REQUESTS],
+}
+
+/// What the state directory says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Directory {
+    /// Nothing has ever been in it.
+    #[default]
+    Unused,
+    /// The mark of a first start, and no reservation.
+    Marked,
+    /// A reservation that names no segment.
+    Begun,
+    /// A reservation that names segments; or, with what the next start finds, the lack of one.
+    Used,
 }
 
 /// What dies with the process.
@@ -122,6 +156,9 @@ struct Reservation {
 /// What a start finds on the disk, and how it chooses its floor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Found {
+    /// A directory in which nothing was ever accepted. A process elsewhere may have accepted what
+    /// is stamped until now.
+    First,
     /// The boot that the reservation names. The page cache is whole, so the journal holds all but
     /// what was dropped: the saved floor will do.
     #[default]
@@ -161,6 +198,8 @@ enum Action {
     LoseAll,
     /// A start.
     Start,
+    /// A step of a first start towards its reservation; it can be cut off behind each.
+    Begin,
 }
 
 impl Restart {
@@ -254,6 +293,30 @@ impl Restart {
         }
     }
 
+    /// The steps of a first start before anything else: the mark, and by one rename the first
+    /// reservation in its place.
+    fn begin(&self, state: &mut State) -> Option<()> {
+        state.directory = match state.directory {
+            Directory::Unused if self.is(Mutation::FirstStartIsNotMarked) => {
+                state.found = Found::Nothing;
+                Directory::Used
+            }
+            Directory::Unused => Directory::Marked,
+            Directory::Marked => Directory::Begun,
+            Directory::Begun | Directory::Used => return None,
+        };
+        Some(())
+    }
+
+    /// What a start finds once it has begun.
+    fn finds(state: &State) -> Option<Found> {
+        match state.directory {
+            Directory::Unused | Directory::Marked => None,
+            Directory::Begun => Some(Found::First),
+            Directory::Used => Some(state.found),
+        }
+    }
+
     /// A start loads the journal, chooses a floor by what it found, and saves that floor together
     /// with the boot, so that the next start can trust the saved floor.
     fn start(&self, state: &mut State) -> Option<()> {
@@ -262,7 +325,9 @@ impl Restart {
             ahead,
             floor,
         } = state.reservation;
-        let floor = match state.found {
+        let found = Restart::finds(state)?;
+        let floor = match found {
+            Found::First => state.wall,
             Found::SameBoot => floor,
             Found::OtherBoot if self.is(Mutation::ReservationIgnored) => floor,
             Found::NoJournal if self.is(Mutation::AheadIsForgotten) => floor.max(reserved),
@@ -285,11 +350,15 @@ impl Restart {
         };
         let records = STAMPS.into_iter().zip(state.journal);
         state.reservation.reserved = records.filter_map(known).max().unwrap_or(0);
-        if state.found >= Found::NoJournal {
+        if found >= Found::NoJournal {
             state.reservation.ahead = 0;
         }
+        if !self.is(Mutation::ServesUnderTheFirstReservation) {
+            state.directory = Directory::Used;
+        }
+        state.excused = true;
         state.process = Some(Process {
-            found: state.found,
+            found,
             floor,
             spent: state.journal.map(|record| record != Record::None),
             claims: [Claim::None; REQUESTS],
@@ -316,10 +385,18 @@ impl Restart {
                 state.journal = [Record::None; REQUESTS];
                 state.found = state.found.max(Found::NoJournal);
             }
+            // There is nothing to delete, or nothing by which anybody could tell that there was.
+            _ if state.directory == Directory::Unused => return None,
             _ => {
                 state.journal = [Record::None; REQUESTS];
                 state.reservation = Reservation::default();
                 state.found = Found::Nothing;
+                state.excused = true;
+                state.directory = match self.broken {
+                    Some(Mutation::EmptiedIsUnused) => Directory::Unused,
+                    Some(Mutation::MarkIsLeft) => Directory::Marked,
+                    _ => Directory::Used,
+                };
             }
         }
         state.process = None;
@@ -342,7 +419,7 @@ impl Model for Restart {
         }
         actions.extend([Action::Kill, Action::LoseJournal, Action::LoseAll]);
         if state.process.is_none() {
-            actions.push(Action::Start);
+            actions.extend([Action::Begin, Action::Start]);
             return;
         }
         for request in 0..REQUESTS {
@@ -370,6 +447,7 @@ impl Model for Restart {
                 self.fail(&mut state, &action)?;
             }
             Action::Start => self.start(&mut state)?,
+            Action::Begin => self.begin(&mut state)?,
         }
         Some(state)
     }
@@ -380,13 +458,19 @@ impl Model for Restart {
                 let passes = |request: usize| {
                     process.claims[request] == Claim::Journaled && STAMPS[request] > process.floor
                 };
-                let waited = found == Found::SameBoot || process.floor > 0;
+                let waited = found <= Found::SameBoot || process.floor > 0;
                 process.found == found && waited && (0..REQUESTS).any(passes)
             })
         }
         vec![
             Property::always(ONCE, |_, state: &State| {
                 state.accepted.iter().all(|&times| times <= 1)
+            }),
+            Property::always(PROMPT, |_, state: &State| {
+                state.excused || state.found != Found::Nothing
+            }),
+            Property::sometimes("a first start serves", |_, state: &State| {
+                serves(state, Found::First)
             }),
             Property::sometimes("every request is accepted", |_, state: &State| {
                 state.accepted == [1; REQUESTS]
@@ -454,6 +538,26 @@ fn a_start_after_power_loss_that_saves_the_boot_and_not_the_floor_is_found_out()
 #[test]
 fn without_a_reservation_all_rests_on_a_wall_clock_that_does_not_go_back() {
     is_found_out(broken(Mutation::ClockGoesBackWithoutReservation));
+}
+
+#[test]
+fn an_emptied_directory_that_is_taken_for_an_unused_one_is_found_out() {
+    is_found_out(broken(Mutation::EmptiedIsUnused));
+}
+
+#[test]
+fn a_mark_of_a_first_start_that_is_left_is_found_out() {
+    is_found_out(broken(Mutation::MarkIsLeft));
+}
+
+#[test]
+fn requests_that_pass_under_a_reservation_that_names_no_segment_are_found_out() {
+    is_found_out(broken(Mutation::ServesUnderTheFirstReservation));
+}
+
+#[test]
+fn a_first_start_that_leaves_something_before_its_mark_is_found_out() {
+    breaks(broken(Mutation::FirstStartIsNotMarked), PROMPT);
 }
 
 fn broken(mutation: Mutation) -> Restart {

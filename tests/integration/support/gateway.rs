@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use countersign::auth::replay::NonceStore;
 use countersign::clock::{Clock, Hands};
-use countersign::config::{self, Environment};
+use countersign::config::{self, Environment, Resolve};
 use countersign::server::Server;
 use serde_json::Value;
 
@@ -61,6 +61,8 @@ pub struct Options {
     pub grace: &'static str,
     /// Another store of nonces.
     pub nonces: Option<Arc<dyn NonceStore>>,
+    /// Another resolver of names than the system's.
+    pub resolve: Option<Resolve>,
 }
 
 /// The machine of most tests.
@@ -84,6 +86,7 @@ impl Default for Options {
             start: START,
             grace: "10s",
             nonces: None,
+            resolve: None,
         }
     }
 }
@@ -119,6 +122,7 @@ impl Gateway {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (bound, ready) = std::sync::mpsc::channel();
         let (its_clock, nonces) = (clock.clone(), options.nonces);
+        let resolve = options.resolve;
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
@@ -126,7 +130,8 @@ impl Gateway {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let environment = Environment::of_process(its_clock.now().unix_seconds());
+                let mut environment = Environment::of_process(its_clock.now().unix_seconds());
+                environment.resolve = resolve.unwrap_or(environment.resolve);
                 let loaded = config::load(&config, &environment)
                     .unwrap_or_else(|mistakes| panic!("{mistakes}"));
                 let server = match nonces {

@@ -25,6 +25,19 @@ pub fn write_as(folder: &Path, prefix: &str) {
     write("key.pem", made.signing_key.serialize_pem()).unwrap();
 }
 
+/// Writes `cert.pem` and `key.pem` for `localhost` as `openssl req -x509` makes them: of an authority.
+pub fn write_certificate_of_an_authority(folder: &Path) {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    fs::write(
+        folder.join("cert.pem"),
+        params.self_signed(&key).unwrap().pem(),
+    )
+    .unwrap();
+    fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+}
+
 /// An authority that makes certificates.
 pub struct Authority(Issuer<'static, KeyPair>);
 
