@@ -164,7 +164,7 @@ pub fn explain(
             (Ok(_), None) => Some("none has this path"),
             (Err(_), None) => Some("not asked: the target is outside the grammar"),
         },
-        machine: (machine.as_deref()).map(|machine| machine_facts(machine, question.at)),
+        machine: machine.map(|machine| machine_facts(machine, question.at)),
         policy: None,
         no_policy,
     };
@@ -173,7 +173,7 @@ pub fn explain(
         let upstream = &config.upstreams[route.upstream];
         let signed = asked.target.under(route.query);
         let choose = |machine| credentials.choose(machine, route.upstream, &upstream.name);
-        if let Some(machine) = machine.as_deref().filter(|_| no_policy.is_none()) {
+        if let Some(machine) = machine.filter(|_| no_policy.is_none()) {
             let path = asked.target.path();
             let facts = policy_facts(machine, route, path, choose(machine), question);
             explanation.policy = Some(facts);
@@ -182,7 +182,7 @@ pub fn explain(
         if gate == Some(Gate::Nothing) {
             return Ok(());
         }
-        let machine = machine.as_deref().ok_or(Refusal::BadSignature)?;
+        let machine = machine.ok_or(Refusal::BadSignature)?;
         may_act(machine, question.at)?;
         let circumstances = Circumstances {
             client: question.client,

@@ -81,10 +81,9 @@ impl Injection {
         // While an inquiry is under way, that tells.
         if standing.in_doubt.load(Ordering::Relaxed)
             && let Ok(mut last) = standing.last.try_lock()
+            && last.take_if(|last| last.value == self.value).is_some()
         {
-            if last.take_if(|last| last.value == self.value).is_some() {
-                self.settle(true);
-            }
+            self.settle(true);
         }
     }
 
