@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::headers;
 use super::mistakes::quoted;
 use super::operation;
 use super::proxies::TrustedProxies;
@@ -43,7 +44,7 @@ pub(super) fn read(
     root: &mut Table<'_>,
     base: &Path,
     trusted: &TrustedProxies,
-) -> (Vec<Listener>, SocketAddr) {
+) -> (Vec<Listener>, SocketAddr, Vec<String>) {
     let mut taken = Vec::new();
     let mut listeners = Vec::new();
     if let Some(list) = root.required("listeners") {
@@ -64,7 +65,9 @@ pub(super) fn read(
             }
         }
     }
-    (listeners, admin(root.table("admin"), &mut taken))
+    let mut table = root.table("admin");
+    let hosts = admin_hosts(&mut table);
+    (listeners, admin(table, &mut taken), hosts)
 }
 
 fn proxy_protocol(table: &mut Table<'_>, trusted: &TrustedProxies) -> bool {
@@ -105,6 +108,22 @@ fn tls_files(place: &Place<'_>, base: &Path) -> Option<TlsFiles> {
         key: key?,
         client_ca,
     })
+}
+
+/// Reads the names of the admin listener. A port is not among them: the listener has one.
+fn admin_hosts(table: &mut Table<'_>) -> Vec<String> {
+    let name = |text: &str| match headers::host(text) {
+        Ok(_) if !text.contains(':') => Ok(text.to_ascii_lowercase()),
+        _ => Err(format!(
+            "{} is not a host name; write it without a port",
+            quoted(text)
+        )),
+    };
+    let Some(place) = table.place("hosts") else {
+        return Vec::new();
+    };
+    let items = place.some_items("is empty; remove it, or name a host");
+    items.iter().filter_map(|item| item.parse(name)).collect()
 }
 
 fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>) -> SocketAddr {
