@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::answer_first::AnswerFirst;
 use crate::config::GatewayUrl;
 
 /// Longest time for each of: the name, all its addresses together, and TLS.
@@ -139,7 +140,7 @@ impl Connector {
     ///
     /// See [`Connector::wire`].
     pub async fn open(&self) -> Result<Sender, NoConnection> {
-        let wire = TokioIo::new(self.wire().await?);
+        let wire = TokioIo::new(AnswerFirst::new(self.wire().await?));
         let (sender, connection) = http1::Builder::new()
             .max_header_size(MAX_HEAD)
             .handshake(wire)
