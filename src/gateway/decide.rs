@@ -104,6 +104,7 @@ impl Gateway {
                         Permit::Signed(Recorded::write(permitted, self, facts).await?)
                     }
                     (Err(stop), Some(unsigned)) if stop.refusal().judges_the_caller() => {
+                        stamp::check_values(&facts.head.headers)?;
                         let grounds = Grounds::Observed(stop.refusal().code());
                         let hash = BodyHash::of(body.bytes());
                         Permit::Unsigned(unsigned.record(grounds, self, facts, &hash).await?)
@@ -197,6 +198,9 @@ impl Gateway {
                 Err(refusal) => return Err(refusal),
             },
         };
+        if matches!(caller, Caller::Unsigned(..)) {
+            stamp::check_values(&head.headers)?;
+        }
         Ok(Opening {
             caller,
             route: route_index,

@@ -58,13 +58,21 @@ pub(super) fn check_crossing(headers: &HeaderMap, route: &Route) -> Result<(), R
             "a header that is sent once was sent twice",
         ));
     }
-    let visible = |value: &HeaderValue| {
-        value
-            .as_bytes()
-            .iter()
-            .all(|b| matches!(b, 0x20..=0x7e | b'\t'))
-    };
-    match crossing(headers, route).all(|(_, value)| visible(value)) {
+    visible(crossing(headers, route).map(|(_, value)| value))
+}
+
+/// The same of every header, for a request that crosses with the client's own.
+///
+/// # Errors
+///
+/// 400.
+pub(super) fn check_values(headers: &HeaderMap) -> Result<(), Refusal> {
+    visible(headers.values())
+}
+
+fn visible<'a>(mut values: impl Iterator<Item = &'a HeaderValue>) -> Result<(), Refusal> {
+    let is_visible = |b: &u8| matches!(b, 0x20..=0x7e | b'\t');
+    match values.all(|value| value.as_bytes().iter().all(is_visible)) {
         true => Ok(()),
         false => Err(Refusal::BadRequest(
             "a header value holds bytes outside visible ASCII",

@@ -502,3 +502,34 @@ fn a_token_keeps_its_name_and_is_in_no_record_metric_or_line_of_the_log() {
         );
     }
 }
+
+#[test]
+fn values_outside_visible_ascii_do_not_cross_unsigned_either() {
+    let backend = Backend::start();
+    let gateway = gateway(&backend);
+    for name in ["X-App", "Cookie", "X-Vault-Token", "Authorization", "Range"] {
+        for byte in [0x80u8, 0xa0, 0xc3, 0xff] {
+            for target in ["/observed/a", "/bearer/a"] {
+                let mut bytes =
+                    format!("GET {target} HTTP/1.1\r\nHost: gw\r\n{name}: a").into_bytes();
+                bytes.push(byte);
+                bytes.extend(b"b\r\n");
+                if name != "X-Vault-Token" {
+                    bytes.extend(TOKEN.as_bytes());
+                }
+                bytes.extend(b"\r\n");
+                let answer = exchange(gateway.address, bytes);
+                assert_eq!(answer.status, 400, "{name} {byte:#x} {target}");
+                assert_eq!(answer.code(), "bad_request");
+            }
+        }
+    }
+    assert_eq!(backend.connections(), 0);
+    // What does not cross harms nobody: a signed request is served.
+    let signed = gateway.sign(&machine(), "GET", "/observed/a", b"").lines();
+    let mut bytes =
+        format!("GET /observed/a HTTP/1.1\r\nHost: gw\r\n{signed}X-App: a").into_bytes();
+    bytes.extend(b"\xff\r\n\r\n");
+    assert_eq!(exchange(gateway.address, bytes).status, 200);
+    assert!(backend.only().all("x-app").is_empty());
+}
