@@ -42,6 +42,10 @@ pub(crate) struct Edge {
     health: Option<Arc<str>>,
 }
 
+/// Bytes of body that an HTTP/2 client may send ahead of being read. The default of 64 KiB carries
+/// little more than 1 MB/s to a client 50 ms away; twice this is what a connection can hold unread.
+const H2_WINDOW: u32 = 256 * 1024;
+
 /// Left on a kept-alive connection: it has carried a request before, and may be idle.
 struct Reused;
 
@@ -69,7 +73,8 @@ impl Edge {
     pub(crate) fn serving(&self, origin: Origin, health: Option<Arc<str>>) -> Arc<Edge> {
         let limit = self.gateway.plan().limits().requests_per_connection;
         let mut options = HttpServerOptions::default();
-        options.keepalive_request_limit = Some(limit);
+        // Pingora counts how often the connection is used again.
+        options.keepalive_request_limit = Some(limit.saturating_sub(1));
         Arc::new(Edge {
             gateway: Arc::clone(&self.gateway),
             forward: Arc::clone(&self.forward),
@@ -191,7 +196,7 @@ impl Edge {
         });
         let session = client.into_session();
         if goes_on && !*shutdown.borrow() {
-            reuse(session).await
+            self.go_on(session).await
         } else {
             self.linger().close(session).await;
             None
@@ -214,7 +219,7 @@ impl Edge {
         let is_head = has_head && session.req_header().method == http::Method::HEAD;
         let written = refuse::write(&mut session, stop.refusal(), id, is_head).await;
         match written {
-            Ok(()) if framing_is_known => reuse(*session).await,
+            Ok(()) if framing_is_known => self.go_on(*session).await,
             Ok(()) => {
                 self.linger().close(*session).await;
                 None
@@ -223,11 +228,26 @@ impl Edge {
         }
     }
 
+    /// Gives the connection back for its next request. One that was told to close may have more on the
+    /// way, a pipelined request, which must not cost it this answer.
+    async fn go_on(&self, session: ServerSession) -> Option<ReusedHttpStream> {
+        let is_last = session.get_keepalive().is_none()
+            || session.get_keepalive_reuses_remaining() == Some(0);
+        if matches!(session, ServerSession::H1(_)) && is_last {
+            self.linger().close(session).await;
+            return None;
+        }
+        let mut settings = HttpPersistentSettings::for_session(&session);
+        settings.set_user_context(Box::new(Reused));
+        let stream = session.finish().await.ok().flatten()?;
+        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+    }
+
     fn linger(&self) -> Linger {
         let plan = self.gateway.plan();
         let limits = plan.limits();
         Linger {
-            bytes: limits.drain_bytes as usize,
+            bytes: limits.drain_bytes,
             time: limits.drain_timeout,
         }
     }
@@ -250,8 +270,10 @@ impl HttpServerApp for Edge {
                 self.gateway.refused_unread(&stop, source, id);
                 self.refuse(session, &stop, id, false).await
             }
-            Head::Read(session, _) if health::is_asked(&session, self.health.as_deref()) => {
-                self.gateway.answer_health(*session).await;
+            Head::Read(mut session, _) if health::is_asked(&session, self.health.as_deref()) => {
+                if self.gateway.answer_health(&mut session).await.is_ok() {
+                    self.linger().close(*session).await;
+                }
                 None
             }
             Head::Read(mut session, line) => {
@@ -279,17 +301,12 @@ impl HttpServerApp for Edge {
         let limits = plan.limits();
         let mut options = default_h2_options();
         options.max_concurrent_streams(limits.h2_streams);
+        options.initial_window_size(H2_WINDOW);
+        options.initial_connection_window_size(2 * H2_WINDOW);
         // Twice the limit: `framing` judges it, and answers as it answers everything.
         options.max_header_list_size(u32::try_from(2 * HEADER_BYTES).unwrap_or(u32::MAX));
         Some(options)
     }
-}
-
-async fn reuse(session: ServerSession) -> Option<ReusedHttpStream> {
-    let mut settings = HttpPersistentSettings::for_session(&session);
-    settings.set_user_context(Box::new(Reused));
-    let stream = session.finish().await.ok().flatten()?;
-    Some(ReusedHttpStream::from_reusable_stream(stream, settings))
 }
 
 /// The refusal for a head that Pingora's parser gave up on. It tells a block that is too large

@@ -26,6 +26,7 @@ mod fuzz;
 mod hostile;
 mod identity;
 mod journal;
+mod lingering;
 mod metrics;
 mod model;
 mod modes;
