@@ -78,6 +78,8 @@ impl Gateway {
         let timeout = route.body_timeout.unwrap_or(plan.limits().body_timeout);
         let body = (self.read_body(session, &opening.framing, route, timeout)).await?;
 
+        body::check_trailers(session, plan)?;
+
         let complete = self.clock.now();
         let facts = Facts {
             plan,
@@ -140,9 +142,7 @@ impl Gateway {
     ) -> Result<Opening, Refusal> {
         let head = session.req_header();
         let framing = match line {
-            Some(line) => {
-                framing::check_h1(head, line.as_bytes(), &session.to_h1_raw(), HEADER_BYTES)?
-            }
+            Some(line) => line.check(session)?,
             None => framing::check_h2(head, HEADER_BYTES)?,
         };
         if stamp::names_an_identity(&head.headers, &plan.config.identity_header) {

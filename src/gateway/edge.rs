@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::BytesMut;
 use futures::FutureExt;
 use pingora::ErrorType;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
@@ -20,13 +21,14 @@ use super::Gateway;
 use super::account::Ending;
 use super::body::Body;
 use super::client::Client;
-use super::first_line::{self, FirstLine};
+use super::first_line::{self, FirstLine, NoHead};
 use super::forward::{Forward, Passage};
 use super::health;
 use super::origin::{Origin, Source};
 use super::plan::Plan;
 use super::refuse::{self, Linger, Stop};
 use super::request_id::RequestId;
+use super::request_stream::RequestStream;
 use crate::auth::refusal::Refusal;
 use crate::auth::target::TargetError;
 use crate::config::HEADER_BYTES;
@@ -108,22 +110,30 @@ impl Edge {
             false => limits.header_timeout,
         };
         let mut stop = shutdown.clone();
-        let mut stream = first_line::into_stream(session);
-        let first = tokio::select! {
-            biased; // a request that has arrived is served, also while shutting down
-            first = tokio::time::timeout(idle, FirstLine::wait(&mut stream)) => first,
-            _ = stop.wait_for(|&stop| stop) => return Head::Gone,
-        };
-        let Ok(Some(mut bytes)) = first else {
+        let Some(mut stream) = RequestStream::next_request(session.into_inner()) else {
             return Head::Gone;
         };
+        let begun = tokio::select! {
+            biased; // a request that has arrived is served, also while shutting down
+            begun = tokio::time::timeout(idle, FirstLine::wait(&mut stream)) => begun,
+            _ = stop.wait_for(|&stop| stop) => return Head::Gone,
+        };
+        if !matches!(begun, Ok(true)) {
+            return Head::Gone;
+        }
         let mut deadline = pin!(tokio::time::sleep(limits.header_timeout));
-        let line = tokio::select! {
+        let head = tokio::select! {
             biased; // the deadline need not be set where everything is there
-            line = FirstLine::complete(&mut stream, &mut bytes) => Some(line),
+            head = FirstLine::read(&mut stream) => Some(head),
             () = &mut deadline => None,
         };
-        let mut session = Box::new(first_line::session_with(stream, bytes));
+        let (head, line) = match head {
+            Some(Ok((line, head))) => (head, Ok(line)),
+            Some(Err(NoHead::Gone)) => return Head::Gone,
+            Some(Err(NoHead::TooLarge)) => (BytesMut::new(), Err(Refusal::HeaderTooLarge)),
+            None => (BytesMut::new(), Err(Refusal::RequestTimeout)),
+        };
+        let mut session = Box::new(first_line::session_with(stream, head));
         session.set_write_timeout(Some(limits.write_timeout));
         session.set_total_drain_timeout(Some(limits.drain_timeout));
         session.set_ignore_info_resp(true);
@@ -131,9 +141,8 @@ impl Edge {
         // The deadlines for the whole are kept here and in `body`; this bounds a single read.
         session.set_read_timeout(Some(limits.body_timeout + limits.header_timeout));
         let line = match line {
-            Some(Some(line)) => line,
-            Some(None) => return Head::Gone,
-            None => return Head::Refused(session, Refusal::RequestTimeout),
+            Ok(line) => line,
+            Err(refusal) => return Head::Refused(session, refusal),
         };
         let read = tokio::select! {
             biased;

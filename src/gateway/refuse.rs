@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
 use super::request_id::RequestId;
+use super::request_stream::RequestStream;
 use crate::auth::decision::Denied;
 use crate::auth::refusal::Refusal;
 use crate::config::headers::REQUEST_ID;
@@ -137,9 +138,10 @@ impl Linger {
         let _ = tokio::time::timeout(self.time, async {
             match session {
                 ServerSession::H1(session) => {
-                    let mut stream = session.into_inner();
-                    stream.shutdown().await;
-                    self.drain_connection(&mut stream).await;
+                    if let Some(mut stream) = RequestStream::into_connection(session.into_inner()) {
+                        stream.shutdown().await;
+                        self.drain_connection(&mut stream).await;
+                    }
                 }
                 // Reading opens the flow-control window again. Where the client goes on beyond the
                 // limits, dropping the stream resets it with NO_ERROR (RFC 9113, section 8.1).

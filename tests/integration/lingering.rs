@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::backend::Backend;
 use crate::support::client::{Client, Response};
-use crate::support::gateway::{Gateway, Options, machine, wait_for};
+use crate::support::gateway::{Gateway, Options, machine, raw, wait_for};
 use crate::support::http2::Http2;
 use crate::support::process::clock;
 use crate::support::tls;
@@ -159,6 +159,34 @@ fn a_client_that_waits_for_its_answer_does_not_wait_for_the_drain() {
         assert!(client.is_closed());
         assert!(clock() - began < Duration::from_secs(1), "{lines}");
     }
+}
+
+#[test]
+fn the_last_answer_of_a_connection_is_not_lost_to_a_pipelined_request() {
+    let (backend, gateway) = start("requests_per_connection: 2");
+    let request = |path: &str, lines: &str, body: &[u8]| {
+        let lines = gateway.sign(&machine(), "POST", path, body).lines() + lines;
+        raw("POST", path, &lines, body)
+    };
+    for _ in 0..10 {
+        // The third stays unread when the second is answered.
+        let requests = [
+            request("/1", "", b"a"),
+            request("/2", "", b"a"),
+            request("/3", "", &[b'a'; 100_000]),
+        ];
+        let mut client = Client::connect(gateway.address);
+        client.send(&requests.concat());
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(client.receive().status, 200);
+        let last = client.receive();
+        assert_eq!(
+            (last.status, last.header("connection")),
+            (200, Some("close"))
+        );
+        assert!(client.is_closed());
+    }
+    assert!(backend.seen().iter().all(|seen| seen.target != "/3"));
 }
 
 #[test]

@@ -215,21 +215,35 @@ fn a_body_without_a_signature_is_framed_anew() {
     let backend = Backend::start();
     let gateway = gateway(&backend);
     for route in ["/observed", "/bearer"] {
-        let lines = format!(
-            "{TOKEN}Transfer-Encoding: chunked\r\nTE: trailers\r\nTrailer: X-Machine-Identity\r\n"
-        );
+        let lines =
+            format!("{TOKEN}Transfer-Encoding: chunked\r\nTE: trailers\r\nTrailer: X-Checksum\r\n");
         let mut bytes = raw("POST", route, &lines, b"");
-        bytes.extend_from_slice(b"4\r\nbody\r\n0\r\nX-Machine-Identity: root\r\n\r\n");
+        bytes.extend_from_slice(b"4\r\nbody\r\n0\r\nX-Checksum: 1\r\n\r\n");
         assert_eq!(exchange(gateway.address, bytes).status, 200);
         let seen = backend.seen().pop().unwrap();
         assert_eq!(
             (seen.one("content-length"), &*seen.body),
             ("4", &b"body"[..])
         );
-        for name in ["transfer-encoding", "te", "trailer", "x-machine-identity"] {
+        for name in ["transfer-encoding", "te", "trailer", "x-checksum"] {
             assert!(seen.all(name).is_empty(), "{name}");
         }
     }
+}
+
+#[test]
+fn a_trailer_by_which_the_gateway_speaks_is_refused_unsigned_too() {
+    let backend = Backend::start();
+    let gateway = gateway(&backend);
+    for route in ["/observed", "/bearer"] {
+        for name in ["X-Machine-Identity", "X-Vault-Token", "Content-Length"] {
+            let lines = format!("{TOKEN}Transfer-Encoding: chunked\r\n");
+            let mut bytes = raw("POST", route, &lines, b"");
+            bytes.extend(format!("4\r\nbody\r\n0\r\n{name}: 4\r\n\r\n").bytes());
+            assert_eq!(exchange(gateway.address, bytes).code(), "bad_request");
+        }
+    }
+    assert_eq!(backend.connections(), 0);
 }
 
 #[test]
