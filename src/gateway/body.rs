@@ -10,7 +10,7 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::framing;
+use super::framing::{self, Trailers};
 use super::plan::Plan;
 use super::request_stream::RequestStream;
 use super::stamp;
@@ -110,7 +110,9 @@ impl Body {
 ///
 /// 400; see [`framing::check_trailers`].
 pub(super) fn check_trailers(session: &ServerSession, plan: &Plan) -> Result<(), Refusal> {
-    match RequestStream::trailers(session) {
+    let extensions = &session.req_header().extensions;
+    let of_http2 = || extensions.get::<Trailers>()?.get().cloned();
+    match RequestStream::trailers(session).or_else(of_http2) {
         None => Ok(()),
         Some(trailers) => framing::check_trailers(&trailers, |name| {
             let name = stamp::hyphened(name);

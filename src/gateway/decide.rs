@@ -261,7 +261,7 @@ impl Gateway {
         if framing.content_length.is_some_and(|length| length > limit) {
             return Err(Refusal::BodyTooLarge { limit });
         }
-        if framing.expects_continue && !session.is_http2() && !session.is_body_empty() {
+        if framing.expects_continue && !session.is_body_empty() {
             body::send_continue(session)
                 .await
                 .map_err(|_| Refusal::RequestTimeout)?;

@@ -5,6 +5,8 @@
 //! `#fragment`, an illegal target. What it forgave is found here, in the raw header block and in
 //! the request line as it was sent.
 
+use std::sync::{Arc, OnceLock};
+
 use http::header::{self, HeaderMap, HeaderName};
 use memchr::memchr_iter;
 use pingora::http::RequestHeader;
@@ -139,6 +141,22 @@ pub(super) fn check_h2(head: &RequestHeader, max_bytes: usize) -> Result<Framing
         content_length,
         expects_continue: expectation(&head.headers)?,
     })
+}
+
+/// The trailers of an HTTP/2 request, which come last and lie beside its head for that. They are
+/// judged, and never cross.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trailers(Arc<OnceLock<HeaderMap>>);
+
+impl Trailers {
+    pub(crate) fn arrived(&self, trailers: HeaderMap) {
+        // There is one trailer section.
+        let _ = self.0.set(trailers);
+    }
+
+    pub(super) fn get(&self) -> Option<&HeaderMap> {
+        self.0.get()
+    }
 }
 
 /// Judges the trailers: what a program that merges them into the head might read there

@@ -53,6 +53,7 @@ pub(crate) use self::edge::Edge;
 pub use self::explain::{
     Explanation, MachineFacts, PolicyFacts, Question, RouteFacts, Verdict, explain,
 };
+pub(crate) use self::framing::Trailers;
 pub(crate) use self::origin::{Origin, SourceKey};
 pub(crate) use self::plan::{Plan, window};
 

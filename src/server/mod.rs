@@ -7,6 +7,7 @@ mod client_stream;
 mod clock_watch;
 mod descriptors;
 mod http2;
+mod http2_stream;
 mod open_routes;
 mod parts;
 mod proxy_line;
