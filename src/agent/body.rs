@@ -14,6 +14,13 @@ use super::answer::Fault;
 /// Longest time for a whole body.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Longest time, and most bytes, for a body that is thrown away; as the gateway has it.
+const DISCARD: Duration = Duration::from_secs(5);
+const DISCARD_BYTES: usize = 32 << 20;
+
+/// Longest wait for more of it.
+const STALL: Duration = Duration::from_secs(2);
+
 /// A body and its share of the budget, which returns when this is dropped.
 pub(super) struct Held {
     pub(super) bytes: Bytes,
@@ -27,7 +34,7 @@ pub(super) struct Held {
 /// [`Fault::BodyTooLarge`], [`Fault::Overloaded`] (nobody waits for the budget: a client that waits
 /// holds its connection), [`Fault::RequestTimeout`], [`Fault::BadRequest`].
 pub(super) async fn read(
-    body: Incoming,
+    body: &mut Incoming,
     limit: u64,
     budget: &Arc<Semaphore>,
 ) -> Result<Held, Fault> {
@@ -37,7 +44,7 @@ pub(super) async fn read(
     }
 }
 
-async fn collect(mut body: Incoming, limit: u64, budget: &Arc<Semaphore>) -> Result<Held, Fault> {
+async fn collect(body: &mut Incoming, limit: u64, budget: &Arc<Semaphore>) -> Result<Held, Fault> {
     // What is declared is taken from the budget at once, so that bodies do not starve each other
     // half read.
     let declared = body.size_hint().exact().unwrap_or(0);
@@ -69,6 +76,24 @@ async fn collect(mut body: Incoming, limit: u64, budget: &Arc<Semaphore>) -> Res
         bytes: read.freeze(),
         _share: share,
     })
+}
+
+/// Reads the rest of a refused request's body and throws it away, beside the answer: a client that is
+/// still sending would lose the refusal to a reset. It ends with the upload, at the bounds, or when the
+/// client stops; then the connection is closed.
+pub(super) fn discard(mut body: Incoming) {
+    if body.is_end_stream() {
+        return;
+    }
+    tokio::spawn(tokio::time::timeout(DISCARD, async move {
+        let mut left = DISCARD_BYTES;
+        while left > 0
+            && let Ok(Some(Ok(frame))) = tokio::time::timeout(STALL, body.frame()).await
+        {
+            let count = frame.data_ref().map_or(1, Bytes::len);
+            left = left.saturating_sub(count.max(1));
+        }
+    }));
 }
 
 fn reserve(budget: &Arc<Semaphore>, bytes: u64) -> Result<Option<OwnedSemaphorePermit>, Fault> {

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::answer_first::AnswerFirst;
 use super::tls_fault::{self, Tried};
 use crate::config::GatewayUrl;
 
@@ -165,7 +166,7 @@ impl Connector {
     ///
     /// See [`Connector::wire`].
     pub async fn open(&self) -> Result<Sender, NoConnection> {
-        let wire = TokioIo::new(self.wire().await?);
+        let wire = TokioIo::new(AnswerFirst::new(self.wire().await?));
         let (sender, connection) = http1::Builder::new()
             .max_header_size(MAX_HEAD)
             .handshake(wire)

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HeaderMap;
+use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
@@ -84,10 +85,12 @@ impl Exchange {
         &self,
         request: Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Infallible> {
-        Ok(match self.judge(request).await {
+        let (head, mut body) = request.into_parts();
+        Ok(match self.judge(head, &mut body).await {
             Ok(answer) => answer,
             Err(fault) => {
                 debug!(code = fault.code(), "refused");
+                body::discard(body);
                 fault.answer()
             }
         })
@@ -101,8 +104,7 @@ impl Exchange {
         }
     }
 
-    async fn judge(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Fault> {
-        let (head, body) = request.into_parts();
+    async fn judge(&self, head: Parts, body: &mut Incoming) -> Result<Response<AnswerBody>, Fault> {
         self.guard.admit(&head)?;
         let target = head.uri.to_string();
         if target == HEALTH {

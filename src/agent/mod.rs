@@ -18,6 +18,7 @@
 //! Whoever can reach the agent is the machine: the guard keeps web pages out, and nobody else.
 
 mod answer;
+mod answer_first;
 mod body;
 pub mod connect;
 mod exchange;

@@ -26,10 +26,10 @@ pub struct Limits {
     /// Most bytes of bodies held, all requests together, each from its first byte until its answer
     /// has been sent; default 256 MiB; beyond it, `overloaded`.
     pub body_budget: u64,
-    /// Most bytes of a refused request read on, so that the client gets to see the refusal,
-    /// default 64 KiB.
+    /// Most bytes of a refused upload read and thrown away, so that the client gets to see the
+    /// refusal, default 32 MiB, the largest body there is.
     pub drain_bytes: u64,
-    /// Longest time for reading those, default 1 s.
+    /// Longest time for reading those, default 5 s. A client that sends nothing for 2 s ends it.
     pub drain_timeout: Duration,
     /// Requests on one connection before it is closed, default 10,000.
     pub requests_per_connection: u32,
@@ -57,8 +57,8 @@ pub(super) fn read(mut table: Table<'_>, largest_body: u64) -> Limits {
         body_budget: table.value("body_budget", 256 << 20, |text| {
             body_budget(text, largest_body)
         }),
-        drain_bytes: table.value("drain_bytes", 64 << 10, size(0..=16 << 20)),
-        drain_timeout: time(&mut table, "drain_timeout", 1),
+        drain_bytes: table.value("drain_bytes", 32 << 20, size(0..=1 << 30)),
+        drain_timeout: time(&mut table, "drain_timeout", 5),
         requests_per_connection: table.value(
             "requests_per_connection",
             10_000,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::address;
+use super::headers;
 use super::mistakes::quoted;
 use super::operation;
 use super::proxies::TrustedProxies;
@@ -46,7 +47,7 @@ pub(super) fn read(
     root: &mut Table<'_>,
     base: &Path,
     trusted: &TrustedProxies,
-) -> (Vec<Listener>, SocketAddr) {
+) -> (Vec<Listener>, SocketAddr, Vec<String>) {
     let mut taken = Vec::new();
     let mut listeners = Vec::new();
     if let Some(list) = root.required("listeners") {
@@ -67,7 +68,9 @@ pub(super) fn read(
             }
         }
     }
-    (listeners, admin(root.table("admin"), &mut taken))
+    let mut table = root.table("admin");
+    let hosts = admin_hosts(&mut table);
+    (listeners, admin(table, &mut taken), hosts)
 }
 
 /// Whether a listener on `address` takes IPv6 connections alone: where another one of `all` listens on
@@ -116,6 +119,22 @@ fn tls_files(place: &Place<'_>, base: &Path) -> Option<TlsFiles> {
         key: key?,
         client_ca,
     })
+}
+
+/// Reads the names of the admin listener. A port is not among them: the listener has one.
+fn admin_hosts(table: &mut Table<'_>) -> Vec<String> {
+    let name = |text: &str| match headers::host(text) {
+        Ok(_) if !text.contains(':') => Ok(text.to_ascii_lowercase()),
+        _ => Err(format!(
+            "{} is not a host name; write it without a port",
+            quoted(text)
+        )),
+    };
+    let Some(place) = table.place("hosts") else {
+        return Vec::new();
+    };
+    let items = place.some_items("is empty; remove it, or name a host");
+    items.iter().filter_map(|item| item.parse(name)).collect()
 }
 
 fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>) -> SocketAddr {

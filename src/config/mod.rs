@@ -84,6 +84,9 @@ pub struct Config {
     /// Where `/metrics`, `/livez` and `/readyz` are, without authentication: default
     /// `127.0.0.1:9790`, and anything but a loopback address is a warning.
     pub admin: SocketAddr,
+    /// The names, in lower case and without a port, by which the admin listener may be called besides
+    /// `localhost` and addresses; default: none.
+    pub admin_hosts: Vec<String>,
     /// The file of machines.
     pub registry: PathBuf,
     /// The `Host` values taken, in lower case and compared whole, port included; any other is
@@ -225,7 +228,7 @@ fn config(
 ) -> (Option<Config>, Option<PathBuf>) {
     root.not_yet(&["tls"]);
     let trusted_proxies = proxies::read(&mut root);
-    let (listeners, admin) = listeners::read(&mut root, base, &trusted_proxies);
+    let (listeners, admin, admin_hosts) = listeners::read(&mut root, base, &trusted_proxies);
     let registry = root
         .table("registry")
         .required("file")
@@ -275,6 +278,7 @@ fn config(
             listeners,
             trusted_proxies,
             admin,
+            admin_hosts,
             registry,
             hosts,
             credentials,

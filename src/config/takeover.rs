@@ -21,7 +21,10 @@ impl Config {
             "trusted_proxies",
             self.trusted_proxies != running.trusted_proxies,
         );
-        kept("admin", self.admin != running.admin);
+        kept(
+            "admin",
+            (self.admin, &self.admin_hosts) != (running.admin, &running.admin_hosts),
+        );
         kept("registry.file", self.registry != running.registry);
         kept("replay", self.replay != running.replay);
         let (new, old) = (&self.limits, &running.limits);
@@ -52,6 +55,7 @@ impl Config {
             listeners: running.listeners.clone(),
             trusted_proxies: running.trusted_proxies.clone(),
             admin: running.admin,
+            admin_hosts: running.admin_hosts.clone(),
             registry: running.registry.clone(),
             replay: running.replay.clone(),
             audit: running.audit.clone(),

@@ -10,6 +10,10 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::framing::{self, Trailers};
+use super::plan::Plan;
+use super::request_stream::RequestStream;
+use super::stamp;
 use crate::auth::refusal::Refusal;
 use crate::metrics::Metrics;
 
@@ -100,6 +104,22 @@ impl Body {
     }
 }
 
+/// Judges the trailers behind a body that was read to its end.
+///
+/// # Errors
+///
+/// 400; see [`framing::check_trailers`].
+pub(super) fn check_trailers(session: &ServerSession, plan: &Plan) -> Result<(), Refusal> {
+    let extensions = &session.req_header().extensions;
+    let of_http2 = || extensions.get::<Trailers>()?.get().cloned();
+    match RequestStream::trailers(session).or_else(of_http2) {
+        None => Ok(()),
+        Some(trailers) => framing::check_trailers(&trailers, |name| {
+            stamp::is_identity_name(name, &plan.config.identity_header) || plan.owns_header(name)
+        }),
+    }
+}
+
 /// Sends `100 Continue` where the client waits for it; called once the headers have passed.
 pub(super) async fn send_continue(session: &mut ServerSession) -> pingora::Result<()> {
     let keepalive = session.get_keepalive();
@@ -134,7 +154,10 @@ async fn read_all(
         let piece = match session.read_request_body().await {
             Ok(Some(piece)) => piece,
             Ok(None) => break,
-            Err(error) => return Err(broken(&error)),
+            Err(error) => {
+                let fault = RequestStream::fault(session).map(Refusal::BadRequest);
+                return Err(fault.unwrap_or_else(|| broken(&error)));
+            }
         };
         length += piece.len() as u64;
         if length > limit {

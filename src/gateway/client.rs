@@ -8,7 +8,7 @@ use http::Version;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::{HttpTask, ServerSession};
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorSource, Result};
 
 use super::Leaving;
 use super::refuse;
@@ -19,8 +19,6 @@ use crate::auth::refusal::Refusal;
 pub(super) struct Client {
     session: Box<ServerSession>,
     leaving: Leaving,
-    /// Bytes that it has sent beyond this request, as far as they were read.
-    surplus: usize,
     answer: Answer,
 }
 
@@ -63,16 +61,11 @@ impl ResetOnClose {
     }
 }
 
-/// Most bytes that are read beyond a request while it is served, to notice that the client leaves.
-/// They are read one at a time, and thrown away with the connection.
-const MOST_SURPLUS: usize = 4096;
-
 impl Client {
     pub(super) fn new(session: Box<ServerSession>, leaving: Leaving) -> Client {
         Client {
             session,
             leaving,
-            surplus: 0,
             answer: Answer::Owed,
         }
     }
@@ -82,24 +75,16 @@ impl Client {
         self.session.req_header()
     }
 
-    /// Waits for the client to go away, for ever if it does not. One that sends more, a pipelined
-    /// request, must not lose the answer to its first: its connection is closed after that answer
-    /// instead.
+    /// Waits for the client to go away, for ever if it does not. What it sends beyond this request
+    /// waits for its turn, see [`RequestStream`](super::request_stream::RequestStream).
     pub(super) async fn gone(&mut self) -> Box<Error> {
-        while self.surplus < MOST_SURPLUS {
-            match self.session.read_body_or_idle(true).await {
-                Err(error) if *error.etype() == ErrorType::ConnectError => {
-                    self.surplus += 1;
-                    self.session.set_keepalive(None);
-                }
-                Err(error) => {
-                    self.answer = Answer::Lost;
-                    return error.into_down();
-                }
-                Ok(_) => break,
+        match self.session.read_body_or_idle(true).await {
+            Err(error) => {
+                self.answer = Answer::Lost;
+                error.into_down()
             }
+            Ok(_) => pending().await,
         }
-        pending().await
     }
 
     /// Passes pieces of the answer on; whether that was all of it.
@@ -169,8 +154,7 @@ impl Client {
     /// What its connection is good for, now that nothing more is written.
     pub(super) fn afterwards(&self) -> Afterwards {
         match self.answer {
-            Answer::Whole if self.surplus == 0 => Afterwards::KeepAlive,
-            Answer::Whole => Afterwards::Close,
+            Answer::Whole => Afterwards::KeepAlive,
             // The framing of the answer tells that it is cut off.
             Answer::Begun if !self.ends_with_connection() => Afterwards::Close,
             Answer::Owed | Answer::Begun | Answer::Lost => Afterwards::Reset,

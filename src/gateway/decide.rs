@@ -80,6 +80,8 @@ impl Gateway {
         let timeout = route.body_timeout.unwrap_or(plan.limits().body_timeout);
         let body = (self.read_body(session, &opening.framing, route, timeout)).await?;
 
+        body::check_trailers(session, plan)?;
+
         let complete = self.clock.now();
         let dropped = opening.dropped;
         let facts = Facts {
@@ -108,6 +110,7 @@ impl Gateway {
                         Permit::Signed(Recorded::write(permitted, self, facts).await?)
                     }
                     (Err(stop), Some(unsigned)) if stop.refusal().judges_the_caller() => {
+                        stamp::check_values(&facts.head.headers)?;
                         let grounds = Grounds::observed(&stop);
                         let hash = BodyHash::of(body.bytes());
                         Permit::Unsigned(unsigned.record(grounds, self, facts, &hash).await?)
@@ -146,9 +149,7 @@ impl Gateway {
     ) -> Result<Opening, Refusal> {
         let head = session.req_header();
         let framing = match line {
-            Some(line) => {
-                framing::check_h1(head, line.as_bytes(), &session.to_h1_raw(), HEADER_BYTES)?
-            }
+            Some(line) => line.check(session)?,
             None => framing::check_h2(head, HEADER_BYTES)?,
         };
         if stamp::names_an_identity(&head.headers, &plan.config.identity_header) {
@@ -213,6 +214,9 @@ impl Gateway {
                 Err(refusal) => return Err(refusal),
             },
         };
+        if matches!(caller, Caller::Unsigned(..)) {
+            stamp::check_values(&head.headers)?;
+        }
         Ok(Opening {
             caller,
             route: route_index,
@@ -257,7 +261,7 @@ impl Gateway {
         if framing.content_length.is_some_and(|length| length > limit) {
             return Err(Refusal::BodyTooLarge { limit });
         }
-        if framing.expects_continue && !session.is_http2() && !session.is_body_empty() {
+        if framing.expects_continue && !session.is_body_empty() {
             body::send_continue(session)
                 .await
                 .map_err(|_| Refusal::RequestTimeout)?;

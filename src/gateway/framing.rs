@@ -5,6 +5,8 @@
 //! `#fragment`, an illegal target. What it forgave is found here, in the raw header block and in
 //! the request line as it was sent.
 
+use std::sync::{Arc, OnceLock};
+
 use http::header::{self, HeaderMap, HeaderName};
 use memchr::memchr_iter;
 use pingora::http::RequestHeader;
@@ -13,6 +15,7 @@ use crate::auth::headers::Occurrence;
 use crate::auth::method::METHODS;
 use crate::auth::refusal::Refusal;
 use crate::auth::target::TargetError;
+use crate::config::headers::reserved;
 
 /// What the framing says about the request, once it has one reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +141,46 @@ pub(super) fn check_h2(head: &RequestHeader, max_bytes: usize) -> Result<Framing
         content_length,
         expects_continue: expectation(&head.headers)?,
     })
+}
+
+/// The trailers of an HTTP/2 request, which come last and lie beside its head for that. They are
+/// judged, and never cross.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trailers(Arc<OnceLock<HeaderMap>>);
+
+impl Trailers {
+    pub(crate) fn arrived(&self, trailers: HeaderMap) {
+        // There is one trailer section.
+        let _ = self.0.set(trailers);
+    }
+
+    pub(super) fn get(&self) -> Option<&HeaderMap> {
+        self.0.get()
+    }
+}
+
+/// Judges the trailers: what a program that merges them into the head might read there
+/// (RFC 9110, section 6.5.1) is refused, and so is a value that has two readings.
+///
+/// # Errors
+///
+/// 400. `is_trusted` tells the names that only the gateway writes by this configuration.
+pub(super) fn check_trailers(
+    trailers: &HeaderMap,
+    is_trusted: impl Fn(&HeaderName) -> bool,
+) -> Result<(), Refusal> {
+    for (name, value) in trailers {
+        if reserved(name.as_str()).is_some() || is_trusted(name) {
+            return Err(Refusal::BadRequest("a trailer has a reserved name"));
+        }
+        let is_visible = |b: &u8| matches!(b, b' '..=b'~' | b'\t');
+        if !value.as_bytes().iter().all(is_visible) {
+            return Err(Refusal::BadRequest(
+                "a trailer value holds bytes outside visible ASCII",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The host that the client asked for, from `:authority` or `Host`.

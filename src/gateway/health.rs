@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{Method, StatusCode};
+use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 
@@ -19,7 +20,11 @@ pub(super) fn is_asked(session: &ServerSession, path: Option<&str>) -> bool {
 impl Gateway {
     /// Answers it, and nothing else on this connection. It tells whether, and not why: anybody may
     /// ask. It is neither recorded nor counted.
-    pub(super) async fn answer_health(&self, mut session: ServerSession) {
+    ///
+    /// # Errors
+    ///
+    /// Only Pingora's, where the load balancer does not wait for the answer.
+    pub(super) async fn answer_health(&self, session: &mut ServerSession) -> Result<()> {
         session.set_keepalive(None);
         let (status, text) = match self.is_ready() {
             true => (StatusCode::OK, "ready\n"),
@@ -27,18 +32,13 @@ impl Gateway {
         };
         let is_head = session.req_header().method == Method::HEAD;
         let body = if is_head { "" } else { text };
-        let answer = async {
-            let mut header = ResponseHeader::build(status, Some(3))?;
-            header.insert_header(CONTENT_TYPE, "text/plain")?;
-            header.insert_header(CONTENT_LENGTH, text.len())?;
-            header.insert_header(CACHE_CONTROL, "no-store")?;
-            session.write_response_header(Box::new(header)).await?;
-            let body = Bytes::from_static(body.as_bytes());
-            session.write_response_body(body, true).await?;
-            session.finish().await
-        };
-        // Who does not wait for the answer has none.
-        let _ = answer.await;
+        let mut header = ResponseHeader::build(status, Some(3))?;
+        header.insert_header(CONTENT_TYPE, "text/plain")?;
+        header.insert_header(CONTENT_LENGTH, text.len())?;
+        header.insert_header(CACHE_CONTROL, "no-store")?;
+        session.write_response_header(Box::new(header)).await?;
+        let body = Bytes::from_static(body.as_bytes());
+        session.write_response_body(body, true).await
     }
 
     fn is_ready(&self) -> bool {

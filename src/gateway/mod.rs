@@ -1,7 +1,7 @@
 //! The gateway: Pingora on both sides of the decision.
 //!
-//! A request meets these in order: `edge` reads it, beginning with
-//! `first_line`; `framing` refuses what has two readings;
+//! A request meets these in order: `edge` reads it from its `request_stream`, beginning with
+//! `first_line`; `framing` refuses what has two readings, as `chunks` does in a chunked body;
 //! `plan` is what it is judged by; `decide` runs the checks, with `asked` for its route, with `throttle` for sources that fail too often, `body`
 //! for the body and `policy`, with its `quotas`, last; `recorded` is the permit that comes out, with what it carries of the `credentials`, and
 //! `open` the bare way of routes that ask for no signature, and `unsigned` that of routes which do not ask for
@@ -16,6 +16,7 @@ mod answer;
 mod asked;
 mod bearer;
 mod body;
+mod chunks;
 mod client;
 mod client_address;
 mod credentials;
@@ -36,6 +37,7 @@ mod quotas;
 mod recorded;
 mod refuse;
 mod request_id;
+mod request_stream;
 mod stamp;
 mod throttle;
 mod unsigned;
@@ -52,6 +54,7 @@ pub(crate) use self::edge::Edge;
 pub use self::explain::{
     Explanation, MachineFacts, PolicyFacts, Question, RouteFacts, Verdict, explain,
 };
+pub(crate) use self::framing::Trailers;
 pub(crate) use self::origin::{Origin, SourceKey};
 pub(crate) use self::plan::{Plan, window};
 

@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
 use super::request_id::RequestId;
+use super::request_stream::RequestStream;
 use crate::auth::decision::{Denied, Unproved};
 use crate::auth::refusal::Refusal;
 use crate::config::headers::REQUEST_ID;
@@ -127,41 +128,66 @@ fn reply(refusal: &Refusal, id: RequestId) -> Result<(ResponseHeader, Bytes)> {
     Ok((header, body.into()))
 }
 
-/// How long, and for how many bytes, a client that is still sending is listened to after its
-/// answer.
+/// Lingering close: how long, and for how many bytes, a client that is still sending is read after
+/// its answer. A client whose unread bytes are met with a reset, or whose HTTP/2 stream ends under
+/// it, may never see the answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Linger {
     /// Most bytes read and thrown away.
-    pub(super) bytes: usize,
+    pub(super) bytes: u64,
     /// Longest time, all reads together.
     pub(super) time: Duration,
 }
 
+/// Longest wait for the next byte of an upload that is thrown away: long enough for a lost packet to
+/// be sent again twice, and too short to hold connections open for nothing.
+const STALL: Duration = Duration::from_secs(2);
+
+/// Bytes of an upload read at once: what one TLS record holds.
+const PIECE: usize = 16 * 1024;
+
 impl Linger {
-    /// Closes an HTTP/1 connection so that the answer arrives: to close a socket with unread
-    /// bytes in it resets the connection, and the reset may overtake the answer.
+    /// Ends an HTTP/1 connection, or an HTTP/2 stream, so that the answer arrives. The answer has been
+    /// written, and its end is sent at once: a client that waits for it does not wait for this.
+    ///
+    /// Ends early when the client closes, ends its upload, or stops sending for 2 s.
     pub(super) async fn close(self, session: ServerSession) {
-        let ServerSession::H1(session) = session else {
-            return; // an HTTP/2 stream ends by itself
-        };
-        let mut stream = session.into_inner();
         let _ = tokio::time::timeout(self.time, async {
-            stream.shutdown().await;
-            drain(&mut stream, self.bytes).await;
+            match session {
+                ServerSession::H1(session) => {
+                    if let Some(mut stream) = RequestStream::into_connection(session.into_inner()) {
+                        stream.shutdown().await;
+                        self.drain_connection(&mut stream).await;
+                    }
+                }
+                // Reading opens the flow-control window again. Where the client goes on beyond the
+                // limits, dropping the stream resets it with NO_ERROR (RFC 9113, section 8.1).
+                session => self.drain_stream(session).await,
+            }
         })
         .await;
     }
-}
 
-/// Reads until the client closes, or `limit` bytes; what is read is dropped.
-async fn drain(stream: &mut Stream, limit: usize) {
-    // On the heap, or it would lie in the future of every request.
-    let mut scratch = vec![0u8; 4096];
-    let mut left = limit;
-    while left > 0 {
-        match stream.read(&mut scratch).await {
-            Ok(0) | Err(_) => return,
-            Ok(count) => left = left.saturating_sub(count),
+    async fn drain_connection(self, stream: &mut Stream) {
+        // On the heap, or it would lie in the future of every request.
+        let mut scratch = vec![0u8; PIECE];
+        let mut left = self.bytes;
+        while left > 0 {
+            match tokio::time::timeout(STALL, stream.read(&mut scratch)).await {
+                Ok(Ok(count)) if count > 0 => left = left.saturating_sub(count as u64),
+                _ => return,
+            }
+        }
+    }
+
+    async fn drain_stream(self, mut session: ServerSession) {
+        let mut left = self.bytes;
+        while left > 0 {
+            match tokio::time::timeout(STALL, session.read_request_body()).await {
+                // A frame without data is no reason to go on for ever.
+                Ok(Ok(Some(piece))) => left = left.saturating_sub(piece.len().max(1) as u64),
+                _ => return,
+            }
         }
     }
 }

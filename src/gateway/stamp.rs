@@ -118,19 +118,10 @@ pub(super) fn check_crossing(
             "a header that is sent once was sent twice",
         ));
     }
-    let visible = |value: &HeaderValue| {
-        value
-            .as_bytes()
-            .iter()
-            .all(|b| matches!(b, 0x20..=0x7e | b'\t'))
-    };
     let mut dropped = Dropped::default();
     for (name, value) in headers {
         if crosses(name, route) {
-            if !visible(value) {
-                let text = "a header value holds bytes outside visible ASCII";
-                return Err(Refusal::BadRequest(text));
-            }
+            visible(value)?;
         } else if reserved(name.as_str()).is_none() {
             let lost = LostHeader::of(name.as_str());
             let is_set = |(own, fixed): &(HeaderName, HeaderValue)| own == name && fixed == value;
@@ -141,6 +132,26 @@ pub(super) fn check_crossing(
         }
     }
     Ok(dropped)
+}
+
+/// Refuses header values that hold more than visible ASCII, spaces and tabs, in a request that crosses
+/// with the client's own headers.
+///
+/// # Errors
+///
+/// 400.
+pub(super) fn check_values(headers: &HeaderMap) -> Result<(), Refusal> {
+    headers.values().try_for_each(visible)
+}
+
+fn visible(value: &HeaderValue) -> Result<(), Refusal> {
+    let is_visible = |b: &u8| matches!(b, 0x20..=0x7e | b'\t');
+    match value.as_bytes().iter().all(is_visible) {
+        true => Ok(()),
+        false => Err(Refusal::BadRequest(
+            "a header value holds bytes outside visible ASCII",
+        )),
+    }
 }
 
 /// The header lines of the client's that cross.

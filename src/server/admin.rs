@@ -1,19 +1,23 @@
 //! The admin listener: metrics, the two probes, and the order to reload.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap};
 use http::{Method, StatusCode};
+use pingora::ErrorType;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
+use tokio::sync::Semaphore;
 
 use super::accept::{Door, Serve};
 use super::readiness::Readiness;
 use super::reload::{Reloading, order};
+use super::waiting::Waiting;
 use crate::gateway::{Origin, ResetOnClose};
 use crate::metrics::{self, Metrics};
 
@@ -22,16 +26,40 @@ pub(super) struct Admin {
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Arc<Readiness>,
     pub(super) reloading: Arc<Reloading>,
+    /// Names of the gateway, in lower case, besides this machine's own.
+    pub(super) hosts: Vec<String>,
     /// Brings the gauges that are only looked at up to date.
     pub(super) refresh: Box<dyn Fn(&Metrics) + Send + Sync>,
+    /// The connections that have sent no request, or not all of it.
+    pub(super) waiting: Arc<Waiting>,
+    /// One permit for each answer that is no probe's: such an answer is long, and its reader may be
+    /// slow.
+    pub(super) answers: Semaphore,
 }
 
-/// Longest time for a request, and for the next one on a connection: a scraper comes every
-/// fifteen or thirty seconds.
+/// Most connections without a request. Of more than that the oldest is closed, so that nobody can keep
+/// a probe out by connecting.
+pub(super) const MOST_WAITING: usize = 64;
+
+/// Most answers at once, probes' aside: scrapers are few.
+pub(super) const MOST_ANSWERS: usize = 64;
+
+/// Longest time for the head of a connection's first request: probes send it at once.
+const FIRST_HEAD: Duration = Duration::from_secs(5);
+
+/// Longest time for the next one: a scraper comes every fifteen or thirty seconds.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Longest time for a request, of which a reload may take some.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Most parts that `/readyz` names.
 const MOST_TOLD: usize = 20;
+/// Longest wait for a client to take a piece of its answer.
+const WRITE: Duration = Duration::from_secs(10);
+
+/// Left on a connection that has carried a request.
+struct Reused;
 
 impl Serve for Admin {
     fn serving(self: &Arc<Self>, _: Origin, _: ResetOnClose, _: &Door) -> Arc<Self> {
@@ -39,7 +67,7 @@ impl Serve for Admin {
     }
 
     fn write_timeout(&self) -> Duration {
-        DEADLINE
+        WRITE
     }
 }
 
@@ -109,30 +137,98 @@ impl Admin {
         }
     }
 
-    async fn serve(&self, session: &mut ServerSession) -> pingora::Result<bool> {
-        session.set_keepalive(Some(DEADLINE.as_secs()));
-        session.set_write_timeout(Some(DEADLINE));
-        if !session.read_request().await? {
-            return Ok(false);
-        }
+    /// The answer to a request of this head. Probes are answered under any name and at any time: what
+    /// they learn is one word.
+    async fn answer_to(&self, session: &ServerSession) -> Answer {
         let head = session.req_header();
-        let is_head = head.method == Method::HEAD;
-        let answer = match head.uri.path() {
+        let path = head.uri.path();
+        if matches!(path, "/livez" | "/readyz") {
+            return self.answer(&head.method, path);
+        }
+        if !is_own_host(&head.headers, &self.hosts) {
+            let why = "this Host is none of the gateway's names: use localhost or an address, or list \
+                       it in admin.hosts";
+            return text(StatusCode::FORBIDDEN, why);
+        }
+        match path {
             order::PATH => self.reload(session).await,
             path => self.answer(&head.method, path),
+        }
+    }
+
+    async fn serve(&self, session: &mut ServerSession) -> pingora::Result<bool> {
+        session.set_keepalive(Some(IDLE.as_secs()));
+        session.set_write_timeout(Some(WRITE));
+        let reused = session.take_connection_user_context().is_some();
+        let limit = if reused { IDLE } else { FIRST_HEAD };
+        let turn = self.waiting.enter();
+        let read = tokio::select! {
+            read = tokio::time::timeout(limit, session.read_request()) => read,
+            () = turn.is_over() => return Ok(false),
         };
+        drop(turn);
+        match read {
+            Ok(Ok(true)) => {}
+            Ok(Err(error)) if *error.etype() == ErrorType::InvalidHTTPHeader => {
+                session.set_keepalive(None);
+                let answer = text(StatusCode::BAD_REQUEST, "the request is malformed");
+                Admin::send(session, answer, false).await?;
+                return Ok(false);
+            }
+            _ => return Ok(false),
+        }
+        let is_probe = matches!(session.req_header().uri.path(), "/livez" | "/readyz");
+        let permit = self.answers.try_acquire();
+        let answer = match is_probe || permit.is_ok() {
+            true => self.answer_to(session).await,
+            false => text(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once"),
+        };
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(IDLE.as_secs()));
+        }
+        let is_head = session.req_header().method == Method::HEAD;
+        Admin::send(session, answer, is_head).await?;
+        Ok(true)
+    }
+
+    async fn send(
+        session: &mut ServerSession,
+        answer: Answer,
+        is_head: bool,
+    ) -> pingora::Result<()> {
         let mut header = ResponseHeader::build(answer.status, Some(4))?;
         header.insert_header(CONTENT_TYPE, answer.content_type)?;
         header.insert_header(CONTENT_LENGTH, answer.body.len())?;
         header.insert_header(CACHE_CONTROL, "no-store")?;
-        if session.get_keepalive().is_some() {
-            session.set_keepalive(Some(DEADLINE.as_secs()));
-        }
         session.write_response_header(Box::new(header)).await?;
         let body = if is_head { String::new() } else { answer.body };
-        session.write_response_body(body.into(), true).await?;
-        Ok(true)
+        session.write_response_body(body.into(), true).await
     }
+}
+
+/// Whether `Host` is there once and is this machine's own name, an address, or one of `hosts`, with
+/// any port. A page in a browser whose name was made to resolve to this machine (DNS rebinding) sends
+/// its own. It fails closed: whatever is missing or odd is refused.
+fn is_own_host(headers: &HeaderMap, hosts: &[String]) -> bool {
+    let mut values = headers.get_all(HOST).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return false;
+    };
+    let Ok(text) = value.to_str() else {
+        return false;
+    };
+    let text = text.to_ascii_lowercase();
+    let is_port =
+        |port: &str| port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit());
+    let name = match text.rsplit_once(':') {
+        Some((name, port)) if is_port(port) && !name.is_empty() => name,
+        _ => &text,
+    };
+    if let Some(address) = name.strip_prefix('[') {
+        let address = address.strip_suffix(']').map(str::parse::<Ipv6Addr>);
+        return matches!(address, Some(Ok(_)));
+    }
+    name == "localhost" || name.parse::<Ipv4Addr>().is_ok() || hosts.iter().any(|host| host == name)
 }
 
 fn text(status: StatusCode, words: &str) -> Answer {
@@ -154,13 +250,80 @@ impl HttpServerApp for Admin {
             if !self.serve(&mut session).await.ok()? {
                 return None;
             }
-            let settings = HttpPersistentSettings::for_session(&session);
+            let mut settings = HttpPersistentSettings::for_session(&session);
+            settings.set_user_context(Box::new(Reused));
             let stream = session.finish().await.ok().flatten()?;
             Some(ReusedHttpStream::from_reusable_stream(stream, settings))
         };
-        tokio::time::timeout(DEADLINE, exchange)
+        tokio::time::timeout(IDLE + DEADLINE, exchange)
             .await
             .ok()
             .flatten()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn own(hosts: &[&str]) -> bool {
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(HOST, host.parse().unwrap());
+        }
+        is_own_host(&headers, &["gw.internal".to_owned()])
+    }
+
+    #[test]
+    fn this_machine_is_called_by_its_own_name_an_address_or_a_configured_name() {
+        for host in [
+            "localhost",
+            "LocalHost:9790",
+            "127.0.0.1",
+            "127.0.0.1:1",
+            "10.0.0.1:65535",
+            "[::1]",
+            "[2001:db8::1]:9790",
+            "gw.internal",
+            "GW.Internal:80",
+        ] {
+            assert!(own(&[host]), "{host}");
+        }
+    }
+
+    #[test]
+    fn any_other_name_may_be_a_page_of_somebodys() {
+        for host in [
+            "",
+            "rebound.example",
+            "localhost.example",
+            "example.localhost",
+            "127.0.0.1.example:9790",
+            "127.1",
+            "0x7f000001",
+            "2130706433",
+            "::1",
+            "[::1",
+            "::1]",
+            "[127.0.0.1]",
+            "[localhost]",
+            "localhost:",
+            "localhost:x",
+            "localhost:+1",
+            "localhost:65536",
+            "localhost:1:2",
+            ":9790",
+            "user@localhost",
+            "localhost,rebound.example",
+            "localhost rebound.example",
+            "localhost.",
+            "other.gw.internal",
+            "gw.internal.example",
+        ] {
+            assert!(!own(&[host]), "{host}");
+        }
+        assert!(!own(&[]));
+        assert!(!own(&["localhost", "localhost"]));
     }
 }

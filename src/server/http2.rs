@@ -1,20 +1,19 @@
 //! One HTTP/2 connection, from its preface to its end. Pingora's own loop waits for the preface
-//! without a deadline, and does not hear of a shutdown while it does.
+//! without a deadline, does not hear of a shutdown while it does, and answers malformed heads by
+//! itself.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Accept, HttpSession, handshake};
+use pingora::protocols::http::v2::server::handshake;
 use pingora::protocols::{Digest, Stream};
 use pingora::server::ShutdownWatch;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-/// Malformed streams after which a connection is closed: interoperability errors come in ones and
-/// twos, floods do not.
-const MAX_MALFORMED: usize = 32;
+use super::http2_stream::Http2Stream;
 
 /// What a connection is served with.
 pub(super) struct Terms<'a> {
@@ -49,7 +48,6 @@ where
     };
 
     let mut streams = JoinSet::new();
-    let mut malformed = 0;
     let mut leaving = false;
     loop {
         tokio::select! {
@@ -58,23 +56,16 @@ where
                 connection.graceful_shutdown();
                 leaving = true;
             }
-            accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => {
-                match accepted {
-                    Ok(Some(H2Accept::Session(session))) => {
-                        let (app, shutdown) = (Arc::clone(app), terms.shutdown.clone());
-                        streams.spawn(terms.tasks.track_future(async move {
-                            let session = ServerSession::new_http2(session);
-                            app.process_new_http(session, &shutdown).await;
-                        }));
-                    }
-                    Ok(Some(H2Accept::Rejected)) => {
-                        malformed += 1;
-                        if malformed >= MAX_MALFORMED {
-                            break;
-                        }
-                    }
-                    Ok(None) | Err(_) => break,
-                }
+            accepted = connection.accept() => {
+                let Some(Ok((request, respond))) = accepted else {
+                    break;
+                };
+                let (app, shutdown) = (Arc::clone(app), terms.shutdown.clone());
+                let stream = Http2Stream::new(request, respond, Arc::clone(&digest));
+                streams.spawn(terms.tasks.track_future(async move {
+                    let session = ServerSession::new_custom(Box::new(stream));
+                    app.process_new_http(session, &shutdown).await;
+                }));
             }
             Some(_) = streams.join_next() => {}
             () = tokio::time::sleep(terms.idle), if streams.is_empty() => break,

@@ -7,6 +7,7 @@ mod client_stream;
 mod clock_watch;
 mod descriptors;
 mod http2;
+mod http2_stream;
 mod open_routes;
 mod parts;
 mod proxy_line;
@@ -15,6 +16,7 @@ mod reload;
 mod shutdown;
 mod sources;
 mod tls;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -27,13 +29,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use self::accept::{AcceptLoop, Door, Listener};
-use self::admin::Admin;
+use self::admin::{Admin, MOST_ANSWERS, MOST_WAITING};
 use self::clock_watch::ClockWatch;
 use self::open_routes::OpenRoutes;
 use self::parts::{bind, metrics, open_audit, token_names};
 use self::readiness::Readiness;
 use self::reload::Reloading;
 use self::sources::Sources;
+use self::waiting::Waiting;
 use crate::audit::AuditLog;
 use crate::auth::replay::NonceStore;
 use crate::clock::Clock;
@@ -93,8 +96,9 @@ const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
 /// Longest wait for refusals to reach the clients whose requests did not arrive in the grace period.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Most connections to the admin listener at once: scrapers and probes are few.
-const ADMIN_CONNECTIONS: usize = 64;
+/// Most connections to the admin listener at once: those that wait, those that are answered, and room
+/// for probes and for those that are just being closed.
+const ADMIN_CONNECTIONS: usize = 4 * (MOST_WAITING + MOST_ANSWERS);
 
 impl Server {
     /// Loads the registry, opens the audit log, and binds every listener.
@@ -205,6 +209,7 @@ impl Server {
         let permits = Arc::new(Semaphore::new(config.limits.connections));
         let sources = Sources::new(config.limits.connections_per_source);
         let trusted = config.trusted_proxies.clone();
+        let admin_hosts = config.admin_hosts.clone();
         let handshake = config.limits.header_timeout;
         let idle = config.limits.keepalive;
         let shutdown = config.shutdown.clone();
@@ -239,7 +244,10 @@ impl Server {
                 metrics: Arc::clone(&metrics),
                 readiness: Arc::clone(&readiness),
                 reloading: Arc::clone(&reloading),
+                hosts: admin_hosts,
                 refresh,
+                waiting: Waiting::new(MOST_WAITING),
+                answers: Semaphore::new(MOST_ANSWERS),
             },
             edge: gateway.edge(),
             leaving: gateway.leaving(),

@@ -1,6 +1,7 @@
 //! The agent when something breaks: clocks, gateways, connections, and the agent itself.
 
 use std::collections::HashMap;
+use std::io::{Read, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,8 +9,10 @@ use std::time::Duration;
 use crate::clock::Faketime;
 use crate::support::agent::{Agent, Impostor, refusal};
 use crate::support::backend::Backend;
+use crate::support::client::Client;
 use crate::support::gateway::wait_for;
 use crate::support::process::{Process, clock, free_address, unix_seconds};
+use crate::support::tls;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
 
@@ -322,5 +325,83 @@ fn an_agent_that_is_killed_under_load_serves_again_and_nothing_arrives_twice() {
     for ((status, code), count) in load.answers.into_inner().unwrap() {
         // What broke off with the agent has no answer at all.
         assert!(matches!(status, 0 | 200), "{status} {code}, {count} times");
+    }
+}
+
+#[test]
+fn a_413_that_comes_before_the_body_was_taken_is_the_answer() {
+    let refusal = refusal("413 Content Too Large", "body_too_large", "");
+    // It closes with most of the body unread, which resets the connection.
+    let impostor = Impostor::answering(&[&refusal]);
+    let agent = Agent::before(impostor.address);
+    for size in [100 << 10, 1 << 20, 8 << 20] {
+        for _ in 0..5 {
+            let answer = agent.request("POST", "/a", "", &vec![b'a'; size]);
+            assert_eq!(
+                (answer.status, answer.code().as_str()),
+                (413, "body_too_large"),
+                "{size}: {}",
+                agent.log()
+            );
+        }
+    }
+}
+
+#[test]
+fn such_a_413_is_the_answer_over_tls_too() {
+    let folder = tempfile::tempdir().unwrap();
+    tls::write_certificate(folder.path());
+    let config = std::sync::Arc::new(tls::server_config(folder.path(), None));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let refusal = refusal("413 Content Too Large", "body_too_large", "");
+        for stream in listener.incoming().flatten() {
+            // Or the kernel would still hold the answer back when the connection is reset.
+            stream.set_nodelay(true).unwrap();
+            let session = rustls::ServerConnection::new(config.clone()).unwrap();
+            let mut stream = rustls::StreamOwned::new(session, stream);
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(refusal.as_bytes());
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    });
+    let authority = folder.path().join("cert.pem");
+    let options = ["--cacert", authority.to_str().unwrap()];
+    let agent = Agent::start(&format!("https://localhost:{port}"), &options, Vec::new());
+    for _ in 0..5 {
+        let answer = agent.request("POST", "/a", "", &vec![b'a'; 8 << 20]);
+        assert_eq!(answer.code(), "body_too_large", "{}", agent.log());
+    }
+}
+
+#[test]
+fn a_gateway_that_closes_within_the_body_without_an_answer_is_still_in_doubt() {
+    let impostor = Impostor::answering(&[""]);
+    let agent = Agent::before(impostor.address);
+    let answer = agent.request("POST", "/a", "", &vec![b'a'; 8 << 20]);
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (502, "gateway_error")
+    );
+    assert_eq!(impostor.requests().len(), 1);
+}
+
+#[test]
+fn the_agents_own_refusal_reaches_a_client_that_is_still_sending() {
+    let agent = Agent::before(free_address());
+    let body = vec![b'a'; 20 << 20];
+    for _ in 0..5 {
+        let mut stream = std::net::TcpStream::connect(agent.address).unwrap();
+        let head = format!(
+            "POST /a HTTP/1.1\r\nHost: elsewhere\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&body).expect("the upload is taken");
+        let mut client = Client::over(stream);
+        let answer = client.receive_any().expect("an answer");
+        assert_eq!(answer.code(), "forbidden_host");
     }
 }

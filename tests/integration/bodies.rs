@@ -65,7 +65,7 @@ fn http1_chunked() {
             bytes.extend_from_slice(chunk);
             bytes.extend_from_slice(b"\r\n");
         }
-        bytes.extend_from_slice(b"0\r\nX-Machine-Identity: root\r\n\r\n");
+        bytes.extend_from_slice(b"0\r\nX-Checksum: 1\r\n\r\n");
         assert_eq!(exchange(gateway.address, bytes).status, 200, "{size}");
         assert_arrived(&backend, &body);
         assert_eq!(

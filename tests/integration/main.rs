@@ -10,6 +10,7 @@
 
 mod support;
 
+mod admin;
 mod agent;
 mod agent_faults;
 mod architecture;
@@ -26,6 +27,7 @@ mod fuzz;
 mod hostile;
 mod identity;
 mod journal;
+mod lingering;
 mod metrics;
 mod model;
 mod modes;

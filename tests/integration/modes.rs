@@ -271,21 +271,35 @@ fn a_body_without_a_signature_is_framed_anew() {
     let backend = Backend::start();
     let gateway = gateway(&backend);
     for route in ["/observed", "/bearer"] {
-        let lines = format!(
-            "{TOKEN}Transfer-Encoding: chunked\r\nTE: trailers\r\nTrailer: X-Machine-Identity\r\n"
-        );
+        let lines =
+            format!("{TOKEN}Transfer-Encoding: chunked\r\nTE: trailers\r\nTrailer: X-Checksum\r\n");
         let mut bytes = raw("POST", route, &lines, b"");
-        bytes.extend_from_slice(b"4\r\nbody\r\n0\r\nX-Machine-Identity: root\r\n\r\n");
+        bytes.extend_from_slice(b"4\r\nbody\r\n0\r\nX-Checksum: 1\r\n\r\n");
         assert_eq!(exchange(gateway.address, bytes).status, 200);
         let seen = backend.seen().pop().unwrap();
         assert_eq!(
             (seen.one("content-length"), &*seen.body),
             ("4", &b"body"[..])
         );
-        for name in ["transfer-encoding", "te", "trailer", "x-machine-identity"] {
+        for name in ["transfer-encoding", "te", "trailer", "x-checksum"] {
             assert!(seen.all(name).is_empty(), "{name}");
         }
     }
+}
+
+#[test]
+fn a_trailer_by_which_the_gateway_speaks_is_refused_unsigned_too() {
+    let backend = Backend::start();
+    let gateway = gateway(&backend);
+    for route in ["/observed", "/bearer"] {
+        for name in ["X-Machine-Identity", "X-Vault-Token", "Content-Length"] {
+            let lines = format!("{TOKEN}Transfer-Encoding: chunked\r\n");
+            let mut bytes = raw("POST", route, &lines, b"");
+            bytes.extend(format!("4\r\nbody\r\n0\r\n{name}: 4\r\n\r\n").bytes());
+            assert_eq!(exchange(gateway.address, bytes).code(), "bad_request");
+        }
+    }
+    assert_eq!(backend.connections(), 0);
 }
 
 #[test]
@@ -557,4 +571,35 @@ fn a_token_keeps_its_name_and_is_in_no_record_metric_or_line_of_the_log() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn values_outside_visible_ascii_do_not_cross_unsigned_either() {
+    let backend = Backend::start();
+    let gateway = gateway(&backend);
+    for name in ["X-App", "Cookie", "X-Vault-Token", "Authorization", "Range"] {
+        for byte in [0x80u8, 0xa0, 0xc3, 0xff] {
+            for target in ["/observed/a", "/bearer/a"] {
+                let mut bytes =
+                    format!("GET {target} HTTP/1.1\r\nHost: gw\r\n{name}: a").into_bytes();
+                bytes.push(byte);
+                bytes.extend(b"b\r\n");
+                if name != "X-Vault-Token" {
+                    bytes.extend(TOKEN.as_bytes());
+                }
+                bytes.extend(b"\r\n");
+                let answer = exchange(gateway.address, bytes);
+                assert_eq!(answer.status, 400, "{name} {byte:#x} {target}");
+                assert_eq!(answer.code(), "bad_request");
+            }
+        }
+    }
+    assert_eq!(backend.connections(), 0);
+    // What does not cross harms nobody: a signed request is served.
+    let signed = gateway.sign(&machine(), "GET", "/observed/a", b"").lines();
+    let mut bytes =
+        format!("GET /observed/a HTTP/1.1\r\nHost: gw\r\n{signed}X-App: a").into_bytes();
+    bytes.extend(b"\xff\r\n\r\n");
+    assert_eq!(exchange(gateway.address, bytes).status, 200);
+    assert!(backend.only().all("x-app").is_empty());
 }

@@ -153,6 +153,38 @@ fn without_its_line_or_from_anybody_else_a_connection_is_closed_unheard() {
 }
 
 #[test]
+fn a_proxy_line_with_a_second_reading_closes_the_connection_and_is_counted() {
+    let backend = Backend::start();
+    let gateway = behind(&backend, "proxy_protocol: true");
+    let two = |family: u8, more: &[u8]| {
+        let mut line = b"\r\n\r\n\0\r\nQUIT\n\x21".to_vec();
+        line.push(family);
+        line.extend(u16::try_from(12 + more.len()).unwrap().to_be_bytes());
+        line.extend([192, 0, 2, 8, 127, 0, 0, 1, 0x10, 0, 0, 80]);
+        line.extend(more);
+        line
+    };
+    let lines = [
+        b"PROXY TCP4 192.0.2.9 127.0.0.1 +4711 80\r\n".to_vec(),
+        two(0x11, &[3, 0, 4, 1, 2, 3, 4]), // a CRC32C that is another's
+        two(0x11, &[5, 0, 9, b'a']),       // a TLV that overruns
+        two(0x10, &[]),                    // a family without a protocol
+    ];
+    for (count, line) in lines.iter().enumerate() {
+        let mut client = Client::connect(gateway.address);
+        client.send(&[line, &signed(&gateway, "")[..]].concat());
+        assert!(
+            client.try_receive(false).is_none(),
+            "{}",
+            line.escape_ascii()
+        );
+        let counted = gateway.metric("countersign_refusals_total{code=\"bad_request\"}");
+        assert_eq!(counted, (count + 1) as f64);
+    }
+    assert_eq!(backend.connections(), 0);
+}
+
+#[test]
 fn a_proxy_line_to_a_listener_without_them_is_a_bad_request() {
     let gateway = behind(&Backend::start(), "");
     let line = b"PROXY TCP4 192.0.2.9 127.0.0.1 4711 80\r\n";

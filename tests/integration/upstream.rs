@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::support::backend::{self, Backend};
 use crate::support::client::{Client, exchange};
-use crate::support::gateway::{Gateway, Options, machine, raw};
+use crate::support::gateway::{Gateway, Options, machine, raw, wait_for};
+use crate::support::process::clock;
 
 fn url(backend: &Backend) -> String {
     format!("http://{}", backend.address)
@@ -121,30 +122,100 @@ fn a_client_that_asks_to_close_is_obeyed() {
 }
 
 #[test]
-fn a_pipelined_second_request_does_not_cost_the_first_its_answer() {
-    let backend = Backend::answering(|_| {
+fn pipelined_requests_are_served_one_after_another() {
+    let backend = Backend::answering(|seen| {
         std::thread::sleep(Duration::from_millis(200));
-        backend::ok(b"first")
+        backend::ok(seen.target.as_bytes())
     });
     let gateway = Gateway::start(&backend);
-    // In one packet, and in two.
-    for in_two in [false, true] {
-        let [first, second] = ["/first", "/second"].map(|path| {
-            let lines = gateway.sign(&machine(), "GET", path, b"").lines();
-            raw("GET", path, &lines, b"")
-        });
+    let chunked = |path: &str| {
+        let lines = gateway.sign(&machine(), "POST", path, b"abc").lines();
+        let lines = format!("{lines}Transfer-Encoding: chunked\r\n");
+        let mut bytes = raw("POST", path, &lines, b"");
+        bytes.extend(b"3\r\nabc\r\n0\r\n\r\n");
+        bytes
+    };
+    let sized = |path: &str| {
+        let lines = gateway.sign(&machine(), "PUT", path, b"abc").lines();
+        raw("PUT", path, &lines, b"abc")
+    };
+    let bare = |path: &str| {
+        let lines = gateway.sign(&machine(), "GET", path, b"").lines();
+        raw("GET", path, &lines, b"")
+    };
+    // In one packet, and in two; and cut in the middle of the second.
+    for cut in [usize::MAX, 0, 30] {
+        let requests = [
+            bare("/1"),
+            chunked("/2"),
+            sized("/3"),
+            chunked("/4"),
+            bare("/5"),
+        ];
         let mut client = Client::connect(gateway.address);
-        if in_two {
-            client.send(&first);
-            std::thread::sleep(Duration::from_millis(50));
-            client.send(&second);
-        } else {
-            client.send(&[first, second].concat());
+        let first = requests[0].len();
+        let all = requests.concat();
+        let (early, late) = all.split_at(first.saturating_add(cut).min(all.len()));
+        client.send(early);
+        std::thread::sleep(Duration::from_millis(50));
+        client.send(late);
+        for path in ["/1", "/2", "/3", "/4", "/5"] {
+            let answer = client.receive();
+            assert_eq!((answer.status, &*answer.body), (200, path.as_bytes()));
+            assert_ne!(answer.all("connection"), ["close"]);
         }
-        assert_eq!(client.receive().body, b"first");
-        assert!(client.is_closed());
     }
-    assert!(backend.seen().iter().all(|seen| seen.target == "/first"));
+}
+
+#[test]
+fn an_empty_line_behind_a_body_costs_nothing() {
+    let backend = Backend::start();
+    let limits = "limits: { header_timeout: 300ms }\n";
+    let options = Options {
+        more: limits.into(),
+        ..Options::default()
+    };
+    let gateway = Gateway::with(&backend, options);
+    let mut client = Client::connect(gateway.address);
+    for rest in [0, 0, 1, 2, 0] {
+        let lines = gateway.sign(&machine(), "POST", "/a", b"abc").lines();
+        let mut bytes = raw("POST", "/a", &lines, b"abc");
+        bytes.extend(&b"\r\n"[..2 - rest]);
+        let answer = client.exchange(&bytes);
+        assert_eq!(answer.status, 200);
+        assert_ne!(answer.all("connection"), ["close"]);
+        // It begins no head: the connection is idle.
+        std::thread::sleep(Duration::from_millis(500));
+        client.send(&b"\r\n"[2 - rest..]);
+    }
+    assert_eq!(backend.seen().len(), 5);
+}
+
+#[test]
+fn a_client_that_sends_more_and_leaves_is_noticed() {
+    let backend = Backend::answering(|_| {
+        std::thread::sleep(Duration::from_secs(8));
+        backend::ok(b"late")
+    });
+    let gateway = Gateway::start(&backend);
+    for more in [
+        &b""[..],
+        b"G",
+        b"\r\n",
+        b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        let lines = gateway.sign(&machine(), "GET", "/a", b"").lines();
+        let mut client = Client::connect(gateway.address);
+        client.send(&raw("GET", "/a", &lines, b""));
+        client.send(more);
+        std::thread::sleep(Duration::from_millis(200));
+        drop(client);
+        let began = clock();
+        wait_for("the end of the connection", || {
+            (gateway.metric("countersign_connections") == 0.0).then_some(())
+        });
+        assert!(clock() - began < Duration::from_secs(4), "{more:?}");
+    }
 }
 
 #[test]

@@ -117,6 +117,7 @@ fn the_settings_of_the_reference_are_the_real_defaults() {
         .unwrap()
         .config;
     assert_eq!(reference.admin, minimal.admin);
+    assert_eq!(reference.admin_hosts, minimal.admin_hosts);
     assert_eq!(reference.hosts, minimal.hosts);
     assert_eq!(reference.identity_header, minimal.identity_header);
     assert_eq!(reference.routes, minimal.routes);

@@ -163,6 +163,29 @@ fn the_body_budget_has_room_for_the_largest_body() {
 }
 
 #[test]
+fn the_largest_body_there_is_can_be_drained_within_seconds() {
+    let limits = good(&minimal_and("")).limits;
+    assert_eq!(limits.drain_bytes, 32 << 20);
+    assert_eq!(limits.drain_timeout.as_secs(), 5);
+}
+
+#[test]
+fn names_of_the_admin_listener_have_no_port() {
+    let with = |hosts: &str| minimal_and(&format!("admin: {{ hosts: {hosts} }}"));
+    assert_eq!(good(&with("[GW.internal]")).admin_hosts, ["gw.internal"]);
+    for bad in [
+        "[gw:9790]",
+        "['[::1]:80']",
+        "['']",
+        "[a b]",
+        "[http://a]",
+        "[]",
+    ] {
+        assert!(only(&with(bad)).contains("admin.hosts"), "{bad}");
+    }
+}
+
+#[test]
 fn no_deadline_can_be_switched_off() {
     for key in [
         "header_timeout",

@@ -291,16 +291,159 @@ fn trailers_do_not_cross() {
     let fields = good(&field, "POST", "/a", b"abc");
     frames.send(HEADERS, END_HEADERS, 1, &encoded(&fields));
     frames.send(DATA, 0, 1, b"abc");
-    let trailers = block(&[("x-machine-identity", "admin"), ("x-vault-token", "root")]);
+    let trailers = block(&[("x-checksum", "1"), ("x-vault-token", "root")]);
     frames.send(HEADERS, END_STREAM | END_HEADERS, 1, &trailers);
-    frames.is_broken_off(1);
-    for seen in field.backend.seen() {
-        assert_eq!(
-            (&*seen.body, seen.one("x-machine-identity")),
-            (&b"abc"[..], "machine-1")
-        );
-        assert!(seen.all("x-vault-token").is_empty());
+    assert!(!frames.is_broken_off(1));
+    let seen = field.backend.only();
+    assert_eq!(
+        (&*seen.body, seen.one("x-machine-identity")),
+        (&b"abc"[..], "machine-1")
+    );
+    assert!(seen.all("x-vault-token").is_empty() && seen.all("x-checksum").is_empty());
+    field.goes_on();
+}
+
+/// Everything in DATA frames of the stream until its end, and whether it ended by an answer.
+fn answered(frames: &mut Frames, stream: u32) -> (Vec<u8>, bool) {
+    let mut body = Vec::new();
+    loop {
+        match frames.receive() {
+            None | Some((GOAWAY, ..)) => return (body, false),
+            Some((RST_STREAM, _, of, _)) if of == stream => return (body, false),
+            Some((kind @ (HEADERS | DATA), flags, of, payload)) if of == stream => {
+                if kind == DATA {
+                    body.extend(payload);
+                }
+                if flags & END_STREAM > 0 {
+                    return (body, true);
+                }
+            }
+            Some(_) => {}
+        }
     }
+}
+
+#[test]
+fn malformed_heads_are_refused_like_everything_else() {
+    let field = Field::start();
+    type Change = fn(&mut Vec<(String, String)>);
+    let cases: [(&str, Change, &str); 7] = [
+        (
+            "no authority",
+            |all| all.retain(|it| it.0 != ":authority"),
+            "bad_request",
+        ),
+        (
+            "user information",
+            |all| all[3].1 = "user@gw".into(),
+            "bad_request",
+        ),
+        (
+            "Host unlike it",
+            |all| all.push(pair("host", "other")),
+            "bad_request",
+        ),
+        (
+            "Host in another case",
+            |all| all.push(pair("host", "GW")),
+            "bad_request",
+        ),
+        (
+            "two Hosts",
+            |all| {
+                all.push(pair("host", "gw"));
+                all.push(pair("host", "gw"));
+            },
+            "bad_request",
+        ),
+        (
+            "user information in Host alone",
+            |all| {
+                all.retain(|it| it.0 != ":authority");
+                all.push(pair("host", "user@gw"));
+            },
+            "bad_request",
+        ),
+        (
+            "two lengths",
+            |all| {
+                all.push(pair("content-length", "0"));
+                all.push(pair("content-length", "0"));
+            },
+            "bad_request",
+        ),
+    ];
+    for (count, (what, change, code)) in cases.into_iter().enumerate() {
+        let mut fields = good(&field, "GET", "/a", b"");
+        change(&mut fields);
+        let mut frames = Frames::connect(&field);
+        frames.send(HEADERS, END_STREAM | END_HEADERS, 1, &encoded(&fields));
+        let (body, whole) = answered(&mut frames, 1);
+        let text = String::from_utf8(body).unwrap();
+        assert!(whole, "{what}: {text}");
+        assert!(
+            text.contains(&format!("\"code\":\"{code}\"")),
+            "{what}: {text}"
+        );
+        let record = field.gateway.decisions("refused", count + 1).pop().unwrap();
+        assert_eq!(record["code"], code, "{what}");
+        assert!(
+            text.contains(record["request_id"].as_str().unwrap()),
+            "{what}"
+        );
+        let both = ["bad_request", "bad_target"].map(|code| {
+            let sample = format!("countersign_refusals_total{{code=\"{code}\"}}");
+            field.gateway.metric(&sample)
+        });
+        wait_for("the count", || {
+            (both.iter().sum::<f64>() == (count + 1) as f64).then_some(())
+        });
+    }
+    assert_eq!(field.backend.connections(), 0);
+    field.goes_on();
+}
+
+#[test]
+fn one_stream_that_is_refused_leaves_the_connection_to_the_others() {
+    let field = Field::start();
+    let mut frames = Frames::connect(&field);
+    let mut bad = good(&field, "GET", "/a", b"");
+    bad.retain(|it| it.0 != ":authority");
+    // More of them than a client that errs would send.
+    for stream in (1..201).step_by(2) {
+        frames.send(HEADERS, END_STREAM | END_HEADERS, stream, &encoded(&bad));
+        let (body, whole) = answered(&mut frames, stream);
+        assert!(whole && !body.is_empty(), "{stream}");
+    }
+    let fields = good(&field, "GET", "/a", b"");
+    frames.send(HEADERS, END_STREAM | END_HEADERS, 201, &encoded(&fields));
+    assert!(!frames.is_broken_off(201));
+    assert_eq!(field.backend.only().target, "/a");
+}
+
+#[test]
+fn trailers_that_name_a_reserved_field_are_refused() {
+    let field = Field::start();
+    for (name, value) in [
+        ("x-machine-identity", "admin"),
+        ("x_machine_identity", "admin"),
+        ("x-signature", "AAAA"),
+        ("x-forwarded-for", "192.0.2.1"),
+        ("content-length", "3"),
+        ("host", "other"),
+        ("x-a", "caf\u{e9}"),
+    ] {
+        let mut frames = Frames::connect(&field);
+        let fields = good(&field, "POST", "/a", b"abc");
+        frames.send(HEADERS, END_HEADERS, 1, &encoded(&fields));
+        frames.send(DATA, 0, 1, b"abc");
+        let trailers = block(&[(name, value)]);
+        frames.send(HEADERS, END_STREAM | END_HEADERS, 1, &trailers);
+        let (body, whole) = answered(&mut frames, 1);
+        let text = String::from_utf8(body).unwrap();
+        assert!(whole && text.contains("bad_request"), "{name}: {text}");
+    }
+    assert_eq!(field.backend.connections(), 0);
     field.goes_on();
 }
 

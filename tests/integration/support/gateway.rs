@@ -55,6 +55,8 @@ pub struct Options {
     pub tls_more: String,
     /// More settings of the plain listener.
     pub listener: String,
+    /// More settings of the admin listener, behind a comma.
+    pub admin: String,
     /// The second in which it starts.
     pub start: u64,
     /// How long requests in flight have at its end.
@@ -83,6 +85,7 @@ impl Default for Options {
             tls: false,
             tls_more: String::new(),
             listener: String::new(),
+            admin: String::new(),
             start: START,
             grace: "10s",
             nonces: None,
@@ -274,10 +277,10 @@ fn write_files(folder: &Path, backend: &Backend, options: &Options) -> PathBuf {
         false => format!("    servers: {servers:?}\n"),
     };
     let config = format!(
-        "listeners:\n{listeners}admin: {{ address: 127.0.0.1:0 }}\n\
+        "listeners:\n{listeners}admin: {{ address: 127.0.0.1:0{} }}\n\
          registry: {{ file: machines.yaml }}\nupstreams:\n  secrets:\n{servers}{}\
          routes:\n{}audit: {{ file: {} }}\nshutdown: {{ delay: 0s, grace: {} }}\n{}",
-        options.upstream, options.routes, options.audit, options.grace, options.more,
+        options.admin, options.upstream, options.routes, options.audit, options.grace, options.more,
     );
     // No journal: the clock is the test's own, and restarts are tested with real processes.
     let replay = match options.more.contains("replay:") {
@@ -308,7 +311,7 @@ pub fn raw(method: &str, target: &str, lines: &str, body: &[u8]) -> Vec<u8> {
 
 /// A GET of an admin listener: status and body.
 pub fn get(admin: SocketAddr, path: &str) -> (u16, String) {
-    let lines = "Host: admin\r\nConnection: close\r\n\r\n";
+    let lines = "Host: localhost\r\nConnection: close\r\n\r\n";
     ask_admin(admin, &format!("GET {path} HTTP/1.1\r\n{lines}"))
 }
 

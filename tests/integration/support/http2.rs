@@ -93,6 +93,61 @@ impl Http2 {
     }
 }
 
+/// What became of an upload that goes on whatever the gateway says.
+pub struct Upload {
+    pub answer: Response,
+    /// Bytes of the body that the gateway made room for.
+    pub sent: usize,
+    /// How the gateway broke the stream off.
+    pub reset: Option<h2::Reason>,
+}
+
+impl Http2 {
+    /// POSTs `size` bytes, all of them as far as they are taken, and only then looks at the answer.
+    pub fn upload(&mut self, target: &str, headers: &[(&str, &str)], size: usize) -> Upload {
+        let mut request = http::Request::post(format!("https://localhost{target}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let exchange = upload(self.send.clone(), request.body(()).unwrap(), size);
+        self.runtime
+            .block_on(async { tokio::time::timeout(Duration::from_secs(60), exchange).await })
+            .expect("an answer in time")
+    }
+}
+
+async fn upload(send: SendRequest<Bytes>, request: http::Request<()>, size: usize) -> Upload {
+    let mut send = send.ready().await.unwrap();
+    let (answer, mut stream) = send.send_request(request, false).unwrap();
+    let (mut sent, mut reset) = (0, None);
+    while sent < size {
+        stream.reserve_capacity((size - sent).min(64 * 1024));
+        match poll_fn(|cx| stream.poll_capacity(cx)).await {
+            Some(Ok(room)) => {
+                sent += room;
+                let piece = Bytes::from(vec![b'a'; room]);
+                stream.send_data(piece, sent == size).unwrap();
+            }
+            Some(Err(error)) => {
+                reset = error.reason();
+                break;
+            }
+            // The stream is at its end; it says why below.
+            None => {
+                let reason = poll_fn(|cx| stream.poll_reset(cx)).await;
+                reset = reason.ok();
+                break;
+            }
+        }
+    }
+    let answer = content(answer.await.unwrap()).await;
+    Upload {
+        answer,
+        sent,
+        reset,
+    }
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -150,7 +205,11 @@ async fn exchange(
             break;
         }
     }
-    let (head, mut content) = answer.await.unwrap().into_parts();
+    content(answer.await.unwrap()).await
+}
+
+async fn content(answer: http::Response<h2::RecvStream>) -> Response {
+    let (head, mut content) = answer.into_parts();
     let mut body = Vec::new();
     while let Some(piece) = content.data().await {
         let piece = piece.unwrap();
