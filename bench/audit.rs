@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use countersign::audit::check::{Believed, check};
 use countersign::audit::checkpoint::Signer;
 use countersign::audit::{
-    Accepted, AuditLog, Body, Bounds, Checkpoints, Method, PathOnly, Request, Signed, Sink,
-    Strangers,
+    Accepted, AuditLog, Body, Bounds, Checkpoints, DroppedHeaders, Method, PathOnly, Request,
+    Signed, Sink, Strangers,
 };
 use countersign::auth::identity::{Machine, MachineId, PublicKey};
 use countersign::clock::Clock;
@@ -162,6 +162,7 @@ fn accepted<'a>(
             path: PathOnly::of(PATH.as_bytes()),
             query: None,
             route: Some("/"),
+            dropped: DroppedHeaders::default(),
         },
         signed: Signed {
             machine,

@@ -23,7 +23,9 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use countersign::audit::{Accepted, Body, Method as AuditMethod, PathOnly, Request, Signed};
+use countersign::audit::{
+    Accepted, Body, DroppedHeaders, Method as AuditMethod, PathOnly, Request, Signed,
+};
 use countersign::auth::decision::Attempt;
 use countersign::auth::headers::{Occurrence, SigningHeaders, Timestamp};
 use countersign::auth::identity::{Machine, MachineId, PublicKey};
@@ -266,6 +268,7 @@ fn record() {
                 path: PathOnly::of(PATH.as_bytes()),
                 query: None,
                 route: Some("/"),
+                dropped: DroppedHeaders::default(),
             },
             signed: Signed {
                 machine: &machine,
