@@ -1,8 +1,8 @@
 //! Bearer tokens in records: by a name that tells two tokens apart and tells neither.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::hex::Hex;
 use super::line::Value;
+use crate::file;
 
 /// The name of a bearer token: the first 16 bytes of its HMAC-SHA-256 (RFC 2104), in hexadecimal.
 /// Without the key nobody can tell whether a token that they have, or guess, is meant.
@@ -113,10 +114,10 @@ fn fresh() -> Key {
 }
 
 /// The key in `file`, 64 hexadecimal digits; made there, for this user alone, if there is none.
-fn kept(file: &Path) -> io::Result<Key> {
+fn kept(path: &Path) -> io::Result<Key> {
     let made = (OpenOptions::new().write(true).create_new(true))
         .mode(0o600)
-        .open(file);
+        .open(path);
     match made {
         Ok(mut new) => {
             let key = fresh();
@@ -126,14 +127,15 @@ fn kept(file: &Path) -> io::Result<Key> {
             Ok(key)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let mut text = Zeroizing::new(String::new());
-            File::open(file)?.take(128).read_to_string(&mut text)?;
-            parse(text.trim_end()).ok_or_else(|| {
+            let not_a_key = || {
                 io::Error::new(
                     io::ErrorKind::InvalidData,
                     "is not a key of 64 hexadecimal digits; remove it, and a new one is made",
                 )
-            })
+            };
+            let text = file::read_secret(path, 128).map_err(io::Error::other)?;
+            let text = std::str::from_utf8(&text).map_err(|_| not_a_key())?;
+            parse(text.trim_end()).ok_or_else(not_a_key)
         }
         Err(error) => Err(error),
     }

@@ -4,10 +4,10 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
-use super::Failure;
+use super::{Failure, check, check_registry};
 use crate::clock::{Clock, check_after_release};
 use crate::config::{self, Environment, Format, Log};
-use crate::server::{Server, StartError, signals};
+use crate::server::{Findings, Server, StartError, examine, signals};
 
 /// Run the gateway
 #[derive(Debug, clap::Args)]
@@ -33,10 +33,20 @@ pub(super) struct ServeArgs {
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let clock = Clock::system();
     let environment = Environment::of_process(clock.now().unix_seconds());
-    let loaded = config::load(&args.config, &environment)
-        .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
+    let loaded = config::load(&args.config, &environment);
+    let found = (loaded.as_ref()).map_or_else(
+        |_| Findings::default(),
+        |loaded| examine(&loaded.config, environment.now),
+    );
+    let loaded = match loaded {
+        Ok(loaded) if found.is_good() => loaded,
+        bad => return Err(check::failure(&bad, &found, check_registry)),
+    };
     start_logging(&loaded.config.log);
     for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    for warning in &found.warnings {
         tracing::warn!("{warning}");
     }
     check_after_release(clock.now()).map_err(|e| Failure::Operation(e.to_string()))?;

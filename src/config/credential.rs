@@ -9,8 +9,9 @@ use zeroize::Zeroizing;
 use super::environment::Environment;
 use super::headers;
 use super::mistakes::quoted;
+use super::operation;
 use super::reader::{Place, Table};
-use super::secret_file;
+use crate::file::{self, Unusable};
 
 /// Largest secret, in bytes. Tokens have tens to a few thousand; common servers take no header
 /// block beyond 8 KiB, so a larger file is a mix-up, and is not read on.
@@ -43,9 +44,9 @@ impl Credential {
     /// # Errors
     ///
     /// What is wrong with the file; nothing of its content.
-    pub fn read_again(&self) -> Result<HeaderValue, String> {
+    pub fn read_again(&self) -> Result<HeaderValue, Unusable> {
         match &self.file {
-            Some(file) => value(&self.prefix, &from_file(file)?),
+            Some(file) => value(&self.prefix, &from_file(file)?).map_err(Unusable::content),
             None => Ok(self.value.clone()),
         }
     }
@@ -164,7 +165,13 @@ fn secret(
     path: &mut Option<PathBuf>,
 ) -> Option<Zeroizing<Vec<u8>>> {
     match (table.place("file"), table.place("env")) {
-        (Some(file), None) => file.parse(|text| from_file(path.insert(base.join(text)))),
+        (Some(place), None) => {
+            let secret = place.parse(|text| Ok(from_file(path.insert(base.join(text)))?));
+            if let Some(file) = path {
+                operation::warn_of_mode(&place, file);
+            }
+            secret
+        }
         (None, Some(env)) => env.parse(|name| from_variable(name, environment)),
         (Some(_), Some(env)) => {
             env.mistake("stands beside `file`; the secret comes from exactly one of the two");
@@ -180,8 +187,8 @@ fn secret(
     }
 }
 
-pub(super) fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let mut secret = secret_file::read(path, MAX_SECRET + 2)?;
+pub(super) fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
+    let mut secret = file::read_secret(path, MAX_SECRET + 2).map_err(|fault| fault.of(path))?;
     for end in [b'\n', b'\r'] {
         if secret.last() == Some(&end) {
             secret.pop();
@@ -189,7 +196,7 @@ pub(super) fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     }
     match checked(&secret) {
         Ok(()) => Ok(secret),
-        Err(why) => Err(format!("{} {why}", path.display())),
+        Err(why) => Err(Unusable::content(format!("{} {why}", path.display()))),
     }
 }
 

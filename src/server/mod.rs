@@ -6,6 +6,7 @@ mod admin;
 mod client_stream;
 mod clock_watch;
 mod descriptors;
+mod examine;
 mod http2;
 mod open_routes;
 mod parts;
@@ -17,8 +18,8 @@ mod sources;
 mod tls;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -32,7 +33,7 @@ use self::clock_watch::ClockWatch;
 use self::open_routes::OpenRoutes;
 use self::parts::{bind, metrics, open_audit, token_names};
 use self::readiness::Readiness;
-use self::reload::Reloading;
+use self::reload::{Reloading, Turns};
 use self::sources::Sources;
 use crate::audit::AuditLog;
 use crate::auth::replay::NonceStore;
@@ -43,7 +44,7 @@ use crate::metrics::Metrics;
 use crate::nonces::{JournaledNonces, MemoryNonces, Quotas, SharedNonces};
 use crate::registry::RegistryStore;
 
-pub use self::parts::mistakes_in_files;
+pub use self::examine::{Findings, examine};
 pub(crate) use self::reload::order;
 pub use self::shutdown::signals;
 pub use crate::gateway::{
@@ -174,13 +175,11 @@ impl Server {
         let (registry, first) = RegistryStore::open(&config.registry)
             .map_err(|mistakes| StartError::Configuration(mistakes.to_string()))?;
         let registry = Arc::new(registry);
-        let audit = open_audit(&config.audit, &clock, &metrics)
-            .map(Arc::new)
-            .map_err(|error| StartError::System(format!("the audit log: {error}")))?;
+        let audit = Arc::new(open_audit(&config.audit, &clock, &metrics)?);
         let readiness = Arc::new(Readiness::new(Arc::clone(&nonces), Arc::clone(&audit)));
 
         // All files first: a bad one must not leave another listener bound.
-        let tls = parts::tls(&config)?;
+        let tls = parts::tls(&config, &metrics)?;
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for (listener, tls) in config.listeners.iter().zip(tls.iter().cloned()) {
@@ -199,8 +198,9 @@ impl Server {
         }
         let (admin_listener, admin_address) = bind(config.admin).await?;
 
-        descriptors::provide(config.limits.connections);
-        let permits = Arc::new(Semaphore::new(config.limits.connections));
+        let permits = Arc::new(Semaphore::new(descriptors::provide(
+            config.limits.connections,
+        )));
         let sources = Sources::new(config.limits.connections_per_source);
         let trusted = config.trusted_proxies.clone();
         let handshake = config.limits.header_timeout;
@@ -224,7 +224,7 @@ impl Server {
             audit: Arc::clone(&audit),
             clock,
             tls: tls.into_iter().flatten().collect(),
-            one_at_a_time: Mutex::new(()),
+            turns: Turns::default(),
         });
         reloading.report(&first);
         reloading.warn_of_missing_credentials();

@@ -21,6 +21,7 @@ mod command_line;
 mod credentials;
 mod deadlines;
 mod doctor;
+mod files;
 mod fuzz;
 mod hostile;
 mod identity;

@@ -8,6 +8,7 @@ use std::io::{BufReader, Write};
 use std::path::Path;
 
 use super::Failure;
+use crate::file;
 
 /// Checks an audit log, or shows what is in it.
 #[derive(Debug, clap::Args)]
@@ -39,7 +40,6 @@ pub(super) fn run(args: &AuditArgs, out: &mut (dyn Write + Send)) -> Result<(), 
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, Failure> {
-    let file = File::open(path);
-    let file = file.map_err(|error| Failure::Operation(format!("{}: {error}", path.display())))?;
+    let file = file::open(path).map_err(|fault| Failure::Operation(fault.of(path).to_string()))?;
     Ok(BufReader::with_capacity(256 * 1024, file))
 }

@@ -3,7 +3,6 @@
 mod json;
 mod text;
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use super::Failure;
 use super::terminal::printed;
 use crate::audit::report::Tally;
 use crate::config::{self, Environment, Mode, Route, instant};
+use crate::file;
 use crate::registry::Registry;
 
 /// Report who signs, who still sends bearer tokens, and whom enforcing would refuse
@@ -168,7 +168,9 @@ fn read(tally: &mut Tally, path: &Path) -> Result<(), Failure> {
         Some("-") => ("standard input".to_owned(), Box::new(io::stdin().lock())),
         _ => (
             path.display().to_string(),
-            Box::new(File::open(path).map_err(failed)?),
+            Box::new(
+                file::open(path).map_err(|fault| Failure::Operation(fault.of(path).to_string()))?,
+            ),
         ),
     };
     let mut file = BufReader::with_capacity(256 * 1024, file);
