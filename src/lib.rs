@@ -36,14 +36,15 @@
 //!
 //! A module imports only what stands left of it here; a test reads the sources and holds this.
 //!
-//! `auth`, `watch` ← `clock`, `metrics`, `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ←
+//! `auth`, `file`, `watch` ← `clock`, `metrics`, `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ←
 //! `cli` ← the binary
 //!
 //! A machine's side stands beside the gateway's and knows nothing of it:
 //!
-//! `auth`, `watch` ← `clock`, `config`, `signing` ← `agent` ← `doctor` ← `cli`
+//! `auth`, `file`, `watch` ← `clock`, `config`, `signing` ← `agent` ← `doctor` ← `cli`
 //!
-//! `auth` is pure: no socket, no clock, no file, no log; time is an argument. Only `gateway` and
+//! `auth` is pure: no socket, no clock, no file, no log; time is an argument. [`file`] alone opens the files that a
+//! configuration or a command names. Only `gateway` and
 //! `server` know Pingora. [`signing`] is a machine's key and the four headers; [`agent`] a proxy beside
 //! a machine that signs for clients that cannot; [`doctor`] finds out from there what is wrong. [`cli`] is the
 //! command line, one file a command.
@@ -56,6 +57,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod doctor;
+pub mod file;
 pub mod gateway;
 pub mod metrics;
 pub mod nonces;

@@ -11,6 +11,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// How often the files are looked at without a message: the longest a revocation can go unnoticed. A `stat` costs
 /// microseconds.
-const POLL: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_secs(1);
 
 /// How long the file must be silent before a change is announced, so that a writer can finish. It also keeps a
 /// busy directory from costing more than ten looks a second.
@@ -28,6 +30,10 @@ const QUIET: Duration = Duration::from_millis(100);
 /// After this many times [`QUIET`] a change is announced in spite of noise: somebody who writes without end must
 /// not keep a revocation away.
 const MAX_QUIETS: u32 = 10;
+
+/// When to try again to read a file that could not be read, though nothing about it seems to change: a descriptor is
+/// free again, a disk answers again. Well within the two seconds in which a change should count.
+pub const RETRY: Duration = Duration::from_millis(500);
 
 /// Most symlinks followed, as many as Linux follows.
 const MAX_LINKS: usize = 40;
@@ -49,21 +55,29 @@ const MESSAGES: WatchMask = WatchMask::CLOSE_WRITE
 pub struct Watch {
     /// Its other end is the thread's, which sees it closed.
     _lifeline: UnixStream,
+    looks: Arc<AtomicU64>,
 }
 
-/// Watches files from one thread of its own and calls `on_change` there, one call at a time, whenever one of them
-/// may have changed. A call may be for nothing, so it should compare what it finds.
+impl Watch {
+    /// How often it has looked at its files so far: about once a second. One that does not go on waits for a file
+    /// system, or in a call.
+    pub fn looks(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.looks)
+    }
+}
+
+/// Watches files from one thread of its own and calls `on_change` there, one call at a time: once at the start, and
+/// whenever one of them may have changed. A call may be for nothing, so it should compare what it finds. It says when
+/// to call again though nothing seems to have changed; `None`: not before something does.
 ///
 /// `files` names them; it is asked again after each call, because what a file says may name others.
-///
-/// A change after `watch` returns leads to a call; so watch first, then load for the first time.
 ///
 /// # Errors
 ///
 /// The thread cannot be started. That the kernel sends no messages is no error: then there is the poll.
 pub fn watch(
     files: impl Fn() -> Vec<PathBuf> + Send + 'static,
-    on_change: impl FnMut() + Send + 'static,
+    on_change: impl FnMut() -> Option<Duration> + Send + 'static,
 ) -> io::Result<Watch> {
     start(files, POLL, true, on_change)
 }
@@ -72,7 +86,7 @@ fn start(
     files: impl Fn() -> Vec<PathBuf> + Send + 'static,
     interval: Duration,
     messages: bool,
-    mut on_change: impl FnMut() + Send + 'static,
+    mut on_change: impl FnMut() -> Option<Duration> + Send + 'static,
 ) -> io::Result<Watch> {
     let list = move || -> BTreeSet<PathBuf> { files().into_iter().map(absolute).collect() };
     let (lifeline, end) = UnixStream::pair()?;
@@ -80,17 +94,22 @@ fn start(
     let mut files = list();
     directories.follow(&files);
     let mut seen = Stamp::of_all(&files);
+    let looks = Arc::new(AtomicU64::new(0));
+    let looked = Arc::clone(&looks);
     thread::Builder::new()
         .name("file-watch".into())
         .spawn(move || {
-            while let Some(mut named) = directories.settle(&end, interval) {
+            // What was written before the watch began is read once, too.
+            let mut again = Some(Duration::ZERO);
+            while let Some(mut named) = directories.settle(&end, again.unwrap_or(interval)) {
+                looked.fetch_add(1, Ordering::Relaxed);
                 loop {
                     directories.follow(&files);
                     // Before the call: what is written while a file is being read differs from this, and counts.
                     let now = Stamp::of_all(&files);
-                    if named || now != seen {
+                    if named || again.is_some() || now != seen {
                         seen = now;
-                        on_change();
+                        again = on_change();
                     }
                     let next = list();
                     if next == files {
@@ -103,7 +122,28 @@ fn start(
         })?;
     Ok(Watch {
         _lifeline: lifeline,
+        looks,
     })
+}
+
+/// The last thing that went wrong, so that attempts that are repeated say it once.
+#[derive(Debug, Default)]
+pub struct Complaint(Mutex<Option<String>>);
+
+impl Complaint {
+    /// Whether this is another one than the last time.
+    pub fn is_new(&self, text: &str) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = last.as_deref() != Some(text);
+        *last = Some(text.to_owned());
+        is_new
+    }
+
+    /// All is well; whether it was not before.
+    pub fn is_over(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.take().is_some()
+    }
 }
 
 fn absolute(file: PathBuf) -> PathBuf {

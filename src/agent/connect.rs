@@ -25,6 +25,7 @@ use tokio_rustls::client::TlsStream;
 use super::answer_first::AnswerFirst;
 use super::tls_fault::{self, Tried};
 use crate::config::GatewayUrl;
+use crate::file;
 
 /// Longest time for each of: the name, all its addresses together, and TLS.
 pub const STEP: Duration = Duration::from_secs(5);
@@ -200,11 +201,15 @@ fn client_config(ca: Option<&Path>) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
+/// Largest file of certificates, in bytes: a bundle of all authorities of the web has a quarter of it.
+const MAX_CERTIFICATES: usize = 1 << 20;
+
 fn authorities(file: &Path) -> Result<RootCertStore, String> {
     let fail = |what: String| format!("{}: {what}", file.display());
     let mut roots = RootCertStore::empty();
-    let read = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let pem = file::read(file, MAX_CERTIFICATES).map_err(|fault| fail(fault.to_string()))?;
+    let read = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
         .map_err(|error| fail(format!("cannot be read as PEM: {error}")))?;
     if read.is_empty() {
         return Err(fail("there is no certificate in it".into()));

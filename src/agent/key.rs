@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tracing::{error, info};
@@ -9,12 +10,13 @@ use tracing::{error, info};
 use crate::auth::identity::PublicKey;
 use crate::config::{AgentSettings, GatewayUrl, Who};
 use crate::signing::{Signer, identity, key_file};
-use crate::watch::{Watch, watch};
+use crate::watch::{Complaint, RETRY, Watch, watch};
 
 /// The last key that was good.
 pub(super) struct Keys {
     who: Who,
     current: ArcSwap<Signer>,
+    complaint: Complaint,
 }
 
 impl Keys {
@@ -38,6 +40,7 @@ impl Keys {
         let keys = Keys {
             who: settings.who.clone(),
             current: ArcSwap::from_pointee(signer),
+            complaint: Complaint::default(),
         };
         Ok((keys, gateway))
     }
@@ -53,17 +56,25 @@ impl Keys {
         }
     }
 
-    /// A file that went bad changes nothing: a half-written key must not stop a machine.
-    fn reload(&self) {
+    /// A file that went bad changes nothing: a half-written key must not stop a machine. It is tried again until it
+    /// is good; when, is returned.
+    fn reload(&self) -> Option<Duration> {
         match read(&self.who) {
             Ok((signer, _)) => {
+                self.complaint.is_over();
                 let old = self.current();
                 if (signer.id(), signer.public_key()) != (old.id(), old.public_key()) {
                     info!(key = fingerprint(&signer), "the key has changed");
                     self.current.store(Arc::new(signer));
                 }
+                None
             }
-            Err(text) => error!("the key is not read again, the last good one stays: {text}"),
+            Err(text) => {
+                if self.complaint.is_new(&text) {
+                    error!("the key is not read again, the last good one stays: {text}");
+                }
+                Some(RETRY)
+            }
         }
     }
 }

@@ -42,6 +42,7 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::{AgentSettings, Listen};
+use crate::file;
 use connect::Connector;
 use exchange::Exchange;
 use guard::Guard;
@@ -87,6 +88,8 @@ impl Agent {
             .await
             .map_err(StartError::System)?;
         let keys = Arc::new(keys);
+        // A key that was replaced is read also while clients have every other descriptor.
+        file::keep_in_reserve();
         let watch = key::reload_on_change(&keys)
             .inspect_err(|error| warn!("the key is not read again when it changes: {error}"))
             .ok();

@@ -84,10 +84,17 @@ impl Sink {
     ///
     /// # Errors
     ///
-    /// If standard output is closed.
+    /// If standard output is closed, or is a device that swallows what is written to it
+    /// ([`io::ErrorKind::InvalidInput`]).
     pub fn stdout() -> io::Result<Sink> {
         // A copy of the descriptor: `io::Stdout` would keep what a failed write left over.
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        // What was closed at the start is the null device by now: the language's runtime opens it.
+        if file::swallows(&out.metadata()?) {
+            let why = "standard output is closed, or is the null device: every record would be lost. Name a file with \
+                       audit.file, or give the process a standard output that somebody reads";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         Ok(Sink::over("standard output", Box::new(out)))
     }
 
@@ -118,6 +125,15 @@ impl Sink {
             }),
             out: Box::new(file.out),
         })
+    }
+
+    /// Whether [`Sink::file`] can be had for this path, without opening it for good or making anything.
+    ///
+    /// # Errors
+    ///
+    /// Why not, with the path.
+    pub fn check(path: &Path) -> io::Result<()> {
+        file::check(path)
     }
 
     /// Any writer, by a name for messages: for the demo, which shows its own records, and for

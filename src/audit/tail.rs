@@ -1,10 +1,14 @@
 //! The end of a log that another process has left.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::libc::O_NONBLOCK;
+
 use super::chain::{self, Head};
+use crate::file::with_reserve;
 
 /// The part of a file in which its last line is looked for, in bytes: several times the longest
 /// record, that of a registry.
@@ -14,7 +18,7 @@ const TAIL: u64 = 4 * 1024 * 1024;
 /// or a full disk may have cut off the last line of the process before.
 pub(super) fn ends_a_line(path: &Path) -> bool {
     let last = || -> io::Result<u8> {
-        let mut file = File::open(path)?;
+        let mut file = open(path)?;
         file.seek(SeekFrom::End(-1))?;
         let mut byte = [0];
         file.read_exact(&mut byte)?;
@@ -30,7 +34,7 @@ pub(super) fn ends_a_line(path: &Path) -> bool {
 ///
 /// It cannot be read: going on would begin a new chain.
 pub(super) fn head(path: &Path) -> io::Result<Option<Head>> {
-    let mut file = match File::open(path) {
+    let mut file = match open(path) {
         Err(error) => {
             let text = format!(
                 "{}: {error}; the chain goes on from its end",
@@ -50,6 +54,13 @@ pub(super) fn head(path: &Path) -> io::Result<Option<Head>> {
     let whole = tail.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
     let mut lines = tail[..whole].rsplit(|byte| *byte == b'\n');
     Ok(lines.find_map(|line| Some(chain::claimed(line)?.1)))
+}
+
+/// Without waiting, should a pipe stand under the name by now.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(O_NONBLOCK);
+    with_reserve(|| options.open(path))
 }
 
 #[cfg(test)]

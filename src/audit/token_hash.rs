@@ -1,8 +1,8 @@
 //! Bearer tokens in records: by a name that tells two tokens apart and tells neither.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::hex::Hex;
 use super::line::Value;
+use crate::file::{self, Fault};
 
 /// The name of a bearer token: the first 16 bytes of its HMAC-SHA-256 (RFC 2104), in hexadecimal.
 /// Without the key nobody can tell whether a token that they have, or guess, is meant.
@@ -112,22 +113,24 @@ fn fresh() -> Key {
     key
 }
 
-/// The key in `file`, 64 hexadecimal digits; made there, for this user alone, if there is none. It is
+/// The key in `path`, 64 hexadecimal digits; made there, for this user alone, if there is none. It is
 /// put in place whole, so that a start that is killed meanwhile leaves no part of one. An empty file is
 /// none: that is what a start left which was killed before it was done so.
-fn kept(file: &Path) -> io::Result<Key> {
-    let mut text = Zeroizing::new(String::new());
-    match File::open(file) {
-        Ok(found) => {
-            found.take(128).read_to_string(&mut text)?;
+fn kept(path: &Path) -> io::Result<Key> {
+    let text = match file::read_secret(path, 128) {
+        Ok(text) => text,
+        Err(Fault::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {
+            return made(path);
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
+        Err(fault) => return Err(io::Error::other(fault)),
+    };
     if text.is_empty() {
-        return made(file);
+        return made(path);
     }
-    parse(text.trim_end()).ok_or_else(|| {
+    let key = std::str::from_utf8(&text)
+        .ok()
+        .and_then(|text| parse(text.trim_end()));
+    key.ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidData,
             "is not a key of 64 hexadecimal digits; remove it, and a new one is made",

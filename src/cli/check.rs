@@ -1,16 +1,18 @@
-//! `countersign check`: every mistake of the configuration and the registry at once.
+//! `countersign check`: every mistake of the configuration, the registry and all other files at once.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Failure, configuration};
-use crate::config::{self, Config, Environment, Loaded};
+use crate::config::{self, Config, Environment, Loaded, Mistakes};
+use crate::server::Findings;
 
 const EXAMPLE: &str = "\
 Example:
   countersign check --config conf/countersign.yaml
 
-Exits with 0 if serve would start with these files, and with 78 if not.";
+Run it as the user who runs serve: what may be read and written is judged for this one. Exits
+with 0 if serve would start with these files, and with 78 if not.";
 
 /// Check the configuration and the registry, and report every mistake at once
 #[derive(Debug, clap::Args)]
@@ -32,50 +34,79 @@ pub(super) struct Machines {
     pub ended: Vec<String>,
 }
 
-/// Reads both files and writes a summary to `out`. `registry_check` reads a registry file: the
-/// machines in it, or one line for each of its mistakes; `files_check` the other files that a start
-/// reads.
+/// Reads all files and writes a summary to `out`. `registry_check` reads a registry file: the
+/// machines in it, or one line for each of its mistakes; `examine` looks at what else a start reads.
 ///
 /// # Errors
 ///
-/// [`Failure::Configuration`] with one line for each mistake of both files; the registry is
+/// [`Failure::Configuration`] with one line for each mistake of all files; the registry is
 /// checked as long as the configuration names it. [`Failure::Operation`] if `out` fails.
 pub(super) fn run(
     args: &CheckArgs,
     environment: &Environment,
     registry_check: impl Fn(&Path) -> Result<Machines, Vec<String>>,
-    files_check: impl Fn(&Config) -> Vec<String>,
+    examine: impl Fn(&Config) -> Findings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let mut mistakes = Vec::new();
     let file = configuration::find(args.config.as_deref(), environment)?;
     let loaded = config::load(&file, environment);
-    let registry = match &loaded {
-        Ok(loaded) => Some(loaded.config.registry.clone()),
-        Err(wrong) => {
-            mistakes.push(wrong.to_string());
-            wrong.registry.clone()
+    let found = (loaded.as_ref()).map_or_else(|_| Findings::default(), |it| examine(&it.config));
+    let machines = registry_of(&loaded).map(|file| registry_check(&file));
+    match (loaded, machines) {
+        (Ok(loaded), Some(Ok(machines))) if found.is_good() => {
+            summary(&loaded, &found, &machines, out)
+                .map_err(|error| Failure::Operation(format!("cannot write the summary: {error}")))
         }
-    };
-    let machines = match registry.map(|file| registry_check(&file)) {
-        Some(Ok(machines)) => machines,
-        Some(Err(lines)) => {
-            mistakes.extend(lines);
-            Machines::default()
+        (loaded, machines) => {
+            let registry = machines.and_then(Result::err).unwrap_or_default();
+            let lines = every_mistake(loaded.err().as_ref(), &found, registry);
+            Err(Failure::Configuration(lines.join("\n")))
         }
-        None => Machines::default(),
-    };
-    if let Ok(loaded) = &loaded {
-        mistakes.extend(files_check(&loaded.config));
-    }
-    match loaded {
-        Ok(loaded) if mistakes.is_empty() => summary(&loaded, &machines, out)
-            .map_err(|error| Failure::Operation(format!("cannot write the summary: {error}"))),
-        _ => Err(Failure::Configuration(mistakes.join("\n"))),
     }
 }
 
-fn summary(loaded: &Loaded, machines: &Machines, out: &mut dyn Write) -> io::Result<()> {
+/// Why `serve` does not start with this configuration: every mistake that `check` names.
+pub(super) fn failure(
+    loaded: &Result<Loaded, Mistakes>,
+    found: &Findings,
+    registry_check: impl Fn(&Path) -> Result<Machines, Vec<String>>,
+) -> Failure {
+    let machines = registry_of(loaded).map(|file| registry_check(&file));
+    let registry = machines.and_then(Result::err).unwrap_or_default();
+    let is_refused = loaded.is_ok() && found.mistakes.is_empty() && registry.is_empty();
+    let lines = every_mistake(loaded.as_ref().err(), found, registry).join("\n");
+    match is_refused {
+        // A directory that is not mounted yet may be there when the supervisor tries again.
+        true => Failure::Operation(lines),
+        false => Failure::Configuration(lines),
+    }
+}
+
+fn registry_of(loaded: &Result<Loaded, Mistakes>) -> Option<PathBuf> {
+    match loaded {
+        Ok(loaded) => Some(loaded.config.registry.clone()),
+        Err(wrong) => wrong.registry.clone(),
+    }
+}
+
+fn every_mistake(
+    configuration: Option<&Mistakes>,
+    found: &Findings,
+    registry: Vec<String>,
+) -> Vec<String> {
+    (configuration.map(Mistakes::to_string).into_iter())
+        .chain(registry)
+        .chain(found.mistakes.iter().cloned())
+        .chain(found.refused.iter().cloned())
+        .collect()
+}
+
+fn summary(
+    loaded: &Loaded,
+    found: &Findings,
+    machines: &Machines,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let config = &loaded.config;
     writeln!(out, "{}: no mistakes", config.file.display())?;
     for listener in &config.listeners {
@@ -97,6 +128,9 @@ fn summary(loaded: &Loaded, machines: &Machines, out: &mut dyn Write) -> io::Res
         machines.count
     )?;
     for warning in &loaded.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    for warning in &found.warnings {
         writeln!(out, "warning: {warning}")?;
     }
     let configured = |name: &&String| config.credentials.iter().any(|it| it.name == **name);
@@ -170,7 +204,7 @@ routes: [{ path: /v1, upstream: secrets }]
                 &args,
                 &Environment::of_process(1_800_000_000),
                 registry,
-                |_| Vec::new(),
+                |_| Findings::default(),
                 &mut out,
             )?;
             Ok(String::from_utf8(out).unwrap())
@@ -258,7 +292,7 @@ routes: [{ path: /v1, upstream: secrets }]
             &args,
             &environment,
             registry,
-            |_| Vec::new(),
+            |_| Findings::default(),
             &mut Vec::new(),
         )
         .unwrap_err();

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::Failure;
 use crate::audit::chain;
 use crate::audit::lines::next_line;
+use crate::file;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LogArgs {
@@ -179,16 +180,13 @@ impl BufRead for Log {
     }
 }
 
-/// Opens a regular file.
+/// Opens a file of a log.
 ///
 /// # Errors
 ///
-/// What the system says; that it is something else, which might never end, or never begin.
+/// What is wrong with it: it is not there, or is no regular file.
 pub(super) fn open(path: &Path) -> io::Result<File> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("is not a regular file"));
-    }
-    File::open(path)
+    file::open(path).map_err(io::Error::other)
 }
 
 /// The text of a file, and whether it was packed: gzip is known by its first two bytes.

@@ -1,17 +1,19 @@
 //! What the commands of a machine's side share: its key, and a request's body.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use super::Failure;
+use crate::file::{self, Fault};
 use crate::signing::{Signer, Unsignable, key_file};
 
-/// The signer of a machine whose key lies in this file.
+/// The signer of a machine whose key lies in this file, which nobody else may read.
 ///
 /// # Errors
 ///
 /// What is wrong with the file or with the id; nothing of the file's content.
 pub(super) fn signer(id: &str, key: &Path) -> Result<Signer, Failure> {
-    let private = key_file::read(key)
+    let private = key_file::read_private(key)
         .map_err(|fault| Failure::Operation(format!("{}: {fault}", key.display())))?;
     Ok(Signer::new(id, private)?)
 }
@@ -36,26 +38,26 @@ impl From<Unsignable> for Failure {
 pub(super) fn read_body(source: Option<&Path>) -> Result<Vec<u8>, Failure> {
     use std::io::Read;
     /// The largest body that any route takes.
-    const MAX_BODY: u64 = 32 * 1024 * 1024;
+    const MAX_BODY: usize = 32 * 1024 * 1024;
 
-    let mut body = Vec::new();
-    let (name, read) = match source {
-        None => return Ok(body),
-        Some(path) if path == Path::new("-") => (
-            "standard input".to_owned(),
-            std::io::stdin().take(MAX_BODY + 1).read_to_end(&mut body),
-        ),
-        Some(path) => (
-            path.display().to_string(),
-            std::fs::File::open(path)
-                .and_then(|file| file.take(MAX_BODY + 1).read_to_end(&mut body)),
-        ),
-    };
-    read.map_err(|e| Failure::Operation(format!("{name}: {e}")))?;
-    if body.len() as u64 > MAX_BODY {
-        return Err(Failure::Operation(format!(
-            "{name}: larger than 32 MiB, which no route takes"
-        )));
+    let failed = |what: &dyn Display| Failure::Operation(what.to_string());
+    match source {
+        None => Ok(Vec::new()),
+        Some(path) if path == Path::new("-") => {
+            let mut body = Vec::new();
+            (std::io::stdin().take(MAX_BODY as u64 + 1))
+                .read_to_end(&mut body)
+                .map_err(|error| failed(&format_args!("standard input: {error}")))?;
+            match body.len() {
+                0..=MAX_BODY => Ok(body),
+                _ => Err(failed(
+                    &"standard input: larger than 32 MiB, which no route takes",
+                )),
+            }
+        }
+        Some(path) => file::read(path, MAX_BODY).map_err(|fault| match fault {
+            Fault::TooLarge(_) => failed(&format_args!("{}, which no route takes", fault.of(path))),
+            _ => failed(&fault.of(path)),
+        }),
     }
-    Ok(body)
 }

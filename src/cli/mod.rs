@@ -28,10 +28,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::auth::identity::Machine;
-use crate::clock::Clock;
+use crate::clock::{Clock, check_after_release};
 use crate::config::{self, Environment};
 use crate::registry::Registry;
-use crate::server::mistakes_in_files;
+use crate::server::examine;
 
 /// A reverse-proxy gateway that lets only signed requests through
 #[derive(Debug, Parser)]
@@ -121,7 +121,13 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
             &args,
             &environment(),
             check_registry,
-            mistakes_in_files,
+            |config| {
+                let now = Clock::system().now();
+                let mut found = examine(config, now.unix_seconds());
+                let clock = check_after_release(now).err();
+                found.refused.extend(clock.map(|error| error.to_string()));
+                found
+            },
             out,
         ),
         Command::Explain(args) => explain::run(&args, &environment(), out),

@@ -9,6 +9,7 @@ use super::machine_side::{read_body, signer};
 use crate::agent::tls_fault::{self, Tried};
 use crate::clock::Clock;
 use crate::config::GatewayUrl;
+use crate::file;
 
 /// Sign a request, send it, and print the body of the answer
 #[derive(Debug, clap::Args)]
@@ -47,6 +48,9 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Largest answer that is read: no secret is larger.
 const MAX_ANSWER: u64 = 64 * 1024 * 1024;
+
+/// Largest file of certificates, in bytes: a bundle of all authorities of the web has a quarter of it.
+const MAX_CERTIFICATES: usize = 1 << 20;
 
 /// Sends the request and writes the answer's body to `out`.
 ///
@@ -138,7 +142,7 @@ fn agent(args: &RequestArgs) -> Result<ureq::Agent, Failure> {
     let mut tls = TlsConfig::builder();
     if let Some(path) = &args.cacert {
         let fail = |what: String| Failure::Operation(format!("{}: {what}", path.display()));
-        let pem = std::fs::read(path).map_err(|e| fail(e.to_string()))?;
+        let pem = file::read(path, MAX_CERTIFICATES).map_err(|fault| fail(fault.to_string()))?;
         let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
             .filter_map(|item| match item {
                 Ok(PemItem::Certificate(certificate)) => Some(certificate),

@@ -6,10 +6,10 @@ use std::thread::available_parallelism;
 
 use tracing::Level;
 
-use super::{Failure, configuration};
+use super::{Failure, check, check_registry, configuration};
 use crate::clock::{Clock, check_after_release};
 use crate::config::{self, Environment, Format, Log};
-use crate::server::{Server, StartError, signals};
+use crate::server::{Findings, Server, StartError, examine, signals};
 
 /// Run the gateway
 #[derive(Debug, clap::Args)]
@@ -37,10 +37,20 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let clock = Clock::system();
     let environment = Environment::of_process(clock.now().unix_seconds());
     let file = configuration::find(args.config.as_deref(), &environment)?;
-    let loaded = config::load(&file, &environment)
-        .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
+    let loaded = config::load(&file, &environment);
+    let found = (loaded.as_ref()).map_or_else(
+        |_| Findings::default(),
+        |loaded| examine(&loaded.config, environment.now),
+    );
+    let loaded = match loaded {
+        Ok(loaded) if found.is_good() => loaded,
+        bad => return Err(check::failure(&bad, &found, check_registry)),
+    };
     start_logging(&loaded.config.log);
     for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    for warning in &found.warnings {
         tracing::warn!("{warning}");
     }
     check_after_release(clock.now()).map_err(|e| Failure::Operation(e.to_string()))?;

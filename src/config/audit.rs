@@ -10,6 +10,7 @@ use super::operation;
 use super::reader::{Place, Table};
 use super::units::{duration, size, whole};
 use crate::auth::private_key;
+use crate::file;
 
 /// Where the audit records go, and how they are kept honest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,8 +98,11 @@ pub(super) fn read(mut table: Table<'_>, base: &Path) -> Audit {
         duration(Duration::from_millis(10)..=Duration::from_secs(60)),
     );
     let signing_key = (table.place("signing_key")).and_then(|place| signing_key(&place, base));
-    let token_key = (table.place("token_key"))
-        .and_then(|place| place.parse(|text| operation::path(text, base)));
+    let token_key = table.place("token_key").and_then(|place| {
+        let file = operation::file(&place, base)?;
+        operation::warn_of_mode(&place, &file);
+        Some(file)
+    });
     let mut checkpoint = table.table("checkpoint");
     let checkpoint_records = checkpoint.value("records", 1000, whole(1..=1_000_000));
     let checkpoint_interval = checkpoint.value(
@@ -167,7 +171,8 @@ fn rotate(place: Option<Place<'_>>, trail: &AuditSink) -> Rotate {
 fn signing_key(place: &Place<'_>, base: &Path) -> Option<GatewayKey> {
     place.parse(|text| {
         let path = operation::path(text, base)?;
-        let pem = super::secret_file::read(&path, MAX_KEY)?;
+        operation::warn_of_mode(place, &path);
+        let pem = file::read_secret(&path, MAX_KEY).map_err(|fault| fault.of(&path))?;
         let key = private_key::parse(&pem);
         key.map(GatewayKey)
             .map_err(|why| format!("{}: {why}", path.display()))

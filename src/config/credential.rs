@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 use super::environment::Environment;
 use super::headers;
 use super::mistakes::quoted;
+use super::operation;
 use super::reader::{Place, Table};
-use super::secret_file;
+use crate::file::{self, Unusable};
 
 /// Largest secret, in bytes. Tokens have tens to a few thousand; common servers take no header
 /// block beyond 8 KiB, so a larger file is a mix-up, and is not read on.
@@ -45,10 +46,12 @@ impl Credential {
     /// # Errors
     ///
     /// What is wrong with the file; nothing of its content.
-    pub fn read_again(&self) -> Result<HeaderValue, String> {
+    pub fn read_again(&self) -> Result<HeaderValue, Unusable> {
         match &self.file {
-            Some(file) => value(&self.prefix, &from_file(file)?),
-            None => (self.value.clone()).ok_or_else(|| "it has no value".to_owned()),
+            Some(file) => value(&self.prefix, &from_file(file)?).map_err(Unusable::content),
+            None => {
+                (self.value.clone()).ok_or_else(|| Unusable::content("it has no value".to_owned()))
+            }
         }
     }
 }
@@ -166,18 +169,24 @@ fn secret(
     path: &mut Option<PathBuf>,
 ) -> Option<Option<Zeroizing<Vec<u8>>>> {
     match (table.place("file"), table.place("env")) {
-        (Some(file), None) => file.parse(|text| {
-            let path = path.insert(base.join(text));
-            if is_not_written_yet(path) {
-                file.warning(format!(
-                    "{} is not there yet, or empty: requests that carry its secret get 503 \
-                     upstream_credential until it is written; nothing needs to be restarted then",
-                    path.display()
-                ));
-                return Ok(None);
+        (Some(place), None) => {
+            let secret = place.parse(|text| {
+                let path = path.insert(base.join(text));
+                if is_not_written_yet(path) {
+                    place.warning(format!(
+                        "{} is not there yet, or empty: requests that carry its secret get 503 \
+                         upstream_credential until it is written; nothing needs to be restarted then",
+                        path.display()
+                    ));
+                    return Ok(None);
+                }
+                Ok(Some(from_file(path)?))
+            });
+            if let Some(file) = path {
+                operation::warn_of_mode(&place, file);
             }
-            from_file(path).map(Some)
-        }),
+            secret
+        }
         (None, Some(env)) => env.parse(|name| from_variable(name, environment).map(Some)),
         (Some(_), Some(env)) => {
             env.mistake("stands beside `file`; the secret comes from exactly one of the two");
@@ -202,8 +211,8 @@ fn is_not_written_yet(path: &Path) -> bool {
     }
 }
 
-pub(super) fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let mut secret = secret_file::read(path, MAX_SECRET + 2)?;
+pub(super) fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
+    let mut secret = file::read_secret(path, MAX_SECRET + 2).map_err(|fault| fault.of(path))?;
     for end in [b'\n', b'\r'] {
         if secret.last() == Some(&end) {
             secret.pop();
@@ -211,7 +220,7 @@ pub(super) fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     }
     match checked(&secret) {
         Ok(()) => Ok(secret),
-        Err(why) => Err(format!("{} {why}", path.display())),
+        Err(why) => Err(Unusable::content(format!("{} {why}", path.display()))),
     }
 }
 

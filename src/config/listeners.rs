@@ -106,12 +106,13 @@ fn health(text: &str) -> Result<String, String> {
 
 fn tls_files(place: &Place<'_>, base: &Path) -> Option<TlsFiles> {
     let mut table = place.table();
-    let mut file = |key| {
-        table
-            .required(key)
-            .and_then(|place| operation::file(&place, base))
-    };
-    let (cert, key) = (file("cert"), file("key"));
+    let cert = table.required("cert");
+    let cert = cert.and_then(|place| operation::file(&place, base));
+    let key = table.required("key").and_then(|place| {
+        let file = operation::file(&place, base)?;
+        operation::warn_of_mode(&place, &file);
+        Some(file)
+    });
     let client_ca = table.place("client_ca");
     let client_ca = client_ca.and_then(|place| operation::file(&place, base));
     Some(TlsFiles {
@@ -140,7 +141,10 @@ fn admin_hosts(table: &mut Table<'_>) -> Vec<String> {
 fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>) -> SocketAddr {
     let Some(place) = table.place("address") else {
         if let Some(other) = taken.iter().find(|other| collide(other, &DEFAULT_ADMIN)) {
-            let text = format!("the default, {DEFAULT_ADMIN}, is in use by {other}; name another");
+            let text = format!(
+                "the default, {DEFAULT_ADMIN}, is in use by {}; name another",
+                written(other)
+            );
             table.mistake("address", text);
         }
         return DEFAULT_ADMIN;
@@ -148,8 +152,9 @@ fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>) -> SocketAddr {
     let address = free(&place, taken).unwrap_or(DEFAULT_ADMIN);
     if !address.ip().is_loopback() {
         place.warning(format!(
-            "{address} is reachable from outside, and the admin pages ask nobody who they are; \
-             use 127.0.0.1 unless the network is closed"
+            "{} is reachable from outside, and the admin pages ask nobody who they are; \
+             use 127.0.0.1 unless the network is closed",
+            written(&address)
         ));
     }
     address
@@ -170,18 +175,28 @@ pub(super) fn admin_alone(root: Option<&Node>) -> Result<SocketAddr, (usize, Str
 }
 
 fn address_and_port(text: &str) -> Result<SocketAddr, String> {
-    address::socket(text, "0.0.0.0:8080 or \"[::]:8080\"")
+    address::socket(text, "0.0.0.0:8080 or \"[::]:8080\" (with the quotes)")
 }
 
 fn free(place: &Place<'_>, taken: &mut Vec<SocketAddr>) -> Option<SocketAddr> {
     let address = place.parse(address_and_port)?;
     if let Some(other) = taken.iter().find(|other| collide(other, &address)) {
         place.mistake(format!(
-            "{address} is in use by {other} above; choose another port"
+            "{} is in use by {} above; choose another port",
+            written(&address),
+            written(other)
         ));
     }
     taken.push(address);
     Some(address)
+}
+
+/// An address as the file must have it: where it begins with a bracket YAML reads a list.
+fn written(address: &SocketAddr) -> String {
+    match address.is_ipv6() {
+        true => format!("\"{address}\""),
+        false => address.to_string(),
+    }
 }
 
 /// Whether the system would refuse the second of the two. An unspecified address takes the port of

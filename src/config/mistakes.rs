@@ -49,6 +49,9 @@ pub struct Mistakes {
     /// The registry file, where the configuration names one in spite of its mistakes, so that a
     /// check can go on to it.
     pub registry: Option<PathBuf>,
+    /// The file could not be read, so that nothing is known of what it holds: see
+    /// [`Fault::may_pass`](crate::file::Fault::may_pass).
+    pub may_pass: bool,
 }
 
 impl Mistakes {
@@ -64,6 +67,7 @@ impl Mistakes {
             list: vec![mistake],
             unlisted: 0,
             registry: None,
+            may_pass: false,
         }
     }
 }
@@ -140,6 +144,7 @@ impl Notes {
                     list: mistakes,
                     unlisted: self.unlisted.into_inner(),
                     registry,
+                    may_pass: false,
                 })
             }
         }

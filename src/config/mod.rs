@@ -5,8 +5,6 @@
 //! where there was none does a [`Config`] come out. So whoever holds one holds checked values, and
 //! whoever holds [`Mistakes`] holds all of them.
 
-use std::fs::File;
-use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +14,7 @@ use sha2::{Digest, Sha256};
 mod address;
 mod agent;
 mod audit;
+mod certificate;
 mod credential;
 mod environment;
 pub mod headers;
@@ -30,7 +29,6 @@ mod reader;
 mod redis;
 mod replay;
 mod routes;
-mod secret_file;
 mod signed_paths;
 mod takeover;
 mod throttle;
@@ -43,6 +41,7 @@ mod tests;
 
 pub use agent::{AgentSettings, GatewayUrl, Listen, Who};
 pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
+pub use certificate::Validity;
 pub use credential::{Credential, is_name as is_credential_name};
 pub use environment::Environment;
 pub use limits::{HEADER_BYTES, Limits};
@@ -65,6 +64,8 @@ use units::whole;
 
 pub(crate) use reader::did_you_mean;
 pub(crate) use tree::refused as refused_yaml;
+
+use crate::file::{self, Fault};
 
 /// Largest configuration file read, in bytes. A hand-written one has a few KiB; the bound keeps a
 /// wrong path (a log, a device) from filling the memory. A larger file is a mistake.
@@ -166,15 +167,13 @@ pub fn admin_address(path: &Path) -> Result<SocketAddr, Mistakes> {
 /// That it cannot be read, is too large, or is no text.
 pub fn text_of(path: &Path) -> Result<String, Mistakes> {
     let whole_file = |text| Mistakes::whole_file(path, text);
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| whole_file(format!("cannot be read: {error}")))?;
-    if bytes.len() > MAX_FILE {
-        return Err(whole_file(
-            "is larger than 1 MiB, which no configuration is".into(),
-        ));
-    }
+    let bytes = file::read(path, MAX_FILE).map_err(|fault| match fault {
+        Fault::TooLarge(_) => whole_file(format!("{fault}, which no configuration is")),
+        _ => Mistakes {
+            may_pass: fault.may_pass(),
+            ..whole_file(fault.to_string())
+        },
+    })?;
     String::from_utf8(bytes).map_err(|_| whole_file("is not UTF-8 text; save it as UTF-8".into()))
 }
 

@@ -7,6 +7,7 @@ use tracing::Level;
 
 use super::reader::{Place, Table, one_of};
 use super::units::duration;
+use crate::file::too_open;
 
 /// The diagnostic log, on standard error: standard output may be the audit's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +76,16 @@ pub(super) fn shutdown(mut table: Table<'_>) -> Shutdown {
 /// The file at a place, relative to `base`, the directory of the configuration.
 pub(super) fn file(place: &Place<'_>, base: &Path) -> Option<PathBuf> {
     place.parse(|text| path(text, base))
+}
+
+/// Warns where others than the owner and the group may read the file of a secret.
+pub(super) fn warn_of_mode(place: &Place<'_>, file: &Path) {
+    if let Some(mode) = too_open(file) {
+        place.warning(format!(
+            "{} holds a secret and is open to other users (mode {mode:04o}): chmod 640, or 600",
+            file.display()
+        ));
+    }
 }
 
 /// The path that `text` names, relative to `base`.

@@ -100,7 +100,11 @@ pub(super) fn read(place: &Place<'_>, base: &Path, environment: &Environment) ->
 
 fn password(table: &mut Table<'_>, base: &Path, environment: &Environment) -> Option<Password> {
     let secret = match (table.place("password_file"), table.place("password_env")) {
-        (Some(file), None) => file.parse(|path| from_file(&base.join(path))),
+        (Some(place), None) => {
+            let file = operation::file(&place, base)?;
+            operation::warn_of_mode(&place, &file);
+            place.parse(|_| Ok(from_file(&file)?))
+        }
         (None, Some(env)) => env.parse(|name| from_variable(name, environment)),
         (Some(_), Some(env)) => {
             env.mistake("stands beside `password_file`; keep one of the two");

@@ -51,6 +51,10 @@ pub(super) struct SyntaxError {
 /// Aliases are kept as [`Value::Unsupported`] and never followed: a file cannot grow in memory
 /// beyond what is written in it.
 pub(super) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
+    document(text).map_err(|error| error.in_text(text))
+}
+
+fn document(text: &str) -> Result<Option<Node>, SyntaxError> {
     let mut builder = Builder {
         events: Parser::new_from_str(text),
     };
@@ -180,6 +184,17 @@ fn scalar(text: String, style: ScalarStyle) -> Value {
     match (style, text.as_str()) {
         (ScalarStyle::Plain, "" | "~" | "null" | "Null" | "NULL") => Value::Null,
         _ => Value::Scalar(text),
+    }
+}
+
+impl SyntaxError {
+    /// Adds what is most likely meant: a bracket without quotes begins a list, also that of an IPv6 address.
+    fn in_text(mut self, text: &str) -> SyntaxError {
+        let line = text.lines().nth(self.line.saturating_sub(1));
+        if line.is_some_and(|line| line.contains("[:") || line.contains("]:")) {
+            self.text += "; an IPv6 address in brackets needs quotes, such as \"[::]:8080\"";
+        }
+        self
     }
 }
 

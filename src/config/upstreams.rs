@@ -127,7 +127,7 @@ fn upstream(
     let mut table = place.table();
     table.not_yet(&["ca", "retries"]);
     let host = table.place("host").map(|host| host.parse(headers::host));
-    let settings = tls::read(&mut table, base);
+    let settings = tls::read(&mut table, base, environment);
     let common = servers::Common {
         host: host.flatten(),
         server_name: (settings.as_ref()).and_then(|settings| settings.server_name.clone()),

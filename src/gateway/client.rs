@@ -167,7 +167,8 @@ impl Client {
             head.headers.contains_key(CONTENT_LENGTH)
                 || head.headers.contains_key(TRANSFER_ENCODING)
         };
-        !self.session.is_http2() && !self.session.response_written().is_some_and(framing)
+        matches!(*self.session, ServerSession::H1(_))
+            && !self.session.response_written().is_some_and(framing)
     }
 
     pub(super) fn into_session(self) -> ServerSession {

@@ -16,6 +16,7 @@ use self::look_up::Standing;
 use crate::auth::identity::Machine;
 use crate::config::headers::is_same;
 use crate::config::{Config, Credential};
+use crate::file::Unusable;
 use crate::metrics::{CredentialCounts, Metrics};
 
 /// The credentials of one plan.
@@ -150,10 +151,17 @@ impl Held {
     ///
     /// # Errors
     ///
-    /// What is wrong with the file; nothing of its content. The credential is then not sent any
-    /// more: whoever takes a token away wants it used no longer, and a wrong one helps nobody.
-    pub(crate) fn read_again(&self) -> Result<bool, String> {
+    /// What is wrong with the file; nothing of its content. A credential whose file is gone or bad is not sent any
+    /// more: whoever takes a token away wants it used no longer, and a wrong one helps nobody. Where only reading
+    /// failed (no descriptor left, a disk that does not answer) nothing is known against it, and it stays.
+    pub(crate) fn read_again(&self) -> Result<bool, Unusable> {
         let read = self.credential.read_again();
+        if let Err(why) = &read
+            && why.may_pass
+            && !why.is_gone
+        {
+            return Err(why.clone());
+        }
         let value = read.as_ref().ok().cloned().map(Arc::new);
         let known = self.value.load_full();
         let changed = known != value;

@@ -221,9 +221,9 @@ impl Edge {
         match afterwards {
             Afterwards::KeepAlive if !*shutdown.borrow() => return self.go_on(session).await,
             Afterwards::KeepAlive | Afterwards::Close => self.linger().close(session).await,
+            Afterwards::Reset if matches!(session, ServerSession::H1(_)) => self.reset.set(),
             // An HTTP/2 stream resets itself alone, and leaves the connection to the others.
-            Afterwards::Reset if session.is_http2() => {}
-            Afterwards::Reset => self.reset.set(),
+            Afterwards::Reset => {}
         }
         None
     }

@@ -36,6 +36,7 @@ use crate::auth::refusal::Code;
 pub use backend::curve25519_backend;
 pub use configured::{CredentialCounts, RouteCounts, UpstreamTimes};
 pub use labels::{AuditResult, Auth, Check, Outcome};
+pub use reloads::{CertificateUse, Files, Reload};
 pub use servers::ServerSeries;
 
 /// The media type of [`Metrics::render`].

@@ -1,7 +1,7 @@
 //! What is read again while the gateway runs, and what came of it: the registry, the configuration,
 //! and the TLS files.
 
-use prometheus::{IntCounter, IntGauge, Result};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result};
 
 use super::declare::Declare;
 use super::{Metrics, gauge_value};
@@ -12,24 +12,124 @@ pub(super) struct Reloads {
     registry_last: IntGauge,
     config: Results,
     tls: Results,
+    slow: IntCounterVec,
+    certificate_expiry: IntGaugeVec,
+}
+
+/// Whose certificate it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateUse {
+    /// A listener's own.
+    Listener,
+    /// The authorities of a listener's clients.
+    ListenerClientCa,
+    /// The gateway's own towards an upstream.
+    Upstream,
+    /// The authorities of an upstream's servers.
+    UpstreamCa,
+}
+
+impl CertificateUse {
+    const fn as_str(self) -> &'static str {
+        match self {
+            CertificateUse::Listener => "listener",
+            CertificateUse::ListenerClientCa => "listener_client_ca",
+            CertificateUse::Upstream => "upstream",
+            CertificateUse::UpstreamCa => "upstream_ca",
+        }
+    }
 }
 
 /// The counters of one kind of file.
-struct Results {
-    loaded: IntCounter,
-    rejected: IntCounter,
+struct Results([IntCounter; Reload::ALL.len()]);
+
+/// What came of one attempt to load a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// It is in force.
+    Loaded,
+    /// There is a mistake in it; the last good one stays in force.
+    Rejected,
+    /// It could not be read, and is tried again until it can; the last good one stays in force.
+    Unreadable,
+}
+
+impl Reload {
+    /// In the order of their numbers.
+    pub const ALL: [Reload; 3] = [Reload::Loaded, Reload::Rejected, Reload::Unreadable];
+
+    /// Of an attempt that failed; `may_pass`: the file could not be read.
+    pub const fn failed(may_pass: bool) -> Reload {
+        match may_pass {
+            true => Reload::Unreadable,
+            false => Reload::Rejected,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Reload::Loaded => "loaded",
+            Reload::Rejected => "rejected",
+            Reload::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// The files that are read again while the gateway runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// The machines.
+    Registry,
+    /// The configuration.
+    Configuration,
+    /// The files of credentials.
+    Credentials,
+    /// Certificates and keys of listeners.
+    Tls,
+}
+
+impl Files {
+    /// In the order in which they are read: a revocation first.
+    pub const ALL: [Files; 4] = [
+        Files::Registry,
+        Files::Configuration,
+        Files::Credentials,
+        Files::Tls,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Files::Registry => "registry",
+            Files::Configuration => "config",
+            Files::Credentials => "credentials",
+            Files::Tls => "tls",
+        }
+    }
 }
 
 impl Reloads {
     pub(super) fn declare(declare: &Declare) -> Result<Reloads> {
         let results = |name, help| -> Result<Results> {
             let counters = declare.counters(name, help, &["result"])?;
-            Ok(Results {
-                loaded: counters.with_label_values(&["loaded"]),
-                rejected: counters.with_label_values(&["rejected"]),
-            })
+            Ok(Results(Reload::ALL.map(|result| {
+                counters.with_label_values(&[result.as_str()])
+            })))
         };
+        let slow = declare.counters(
+            "reloads_slow_total",
+            "Times that reading a file again took longer than five seconds, by file: a revocation counts as late as that.",
+            &["file"],
+        )?;
+        for files in Files::ALL {
+            slow.with_label_values(&[files.as_str()]);
+        }
         Ok(Reloads {
+            slow,
+            certificate_expiry: declare.gauges(
+                "certificate_expiry_timestamp_seconds",
+                "Unix time at which a certificate in force ceases to be valid, by what it is for and the listener's address or the upstream's name.",
+                &["use", "name"],
+            )?,
             registry: results(
                 "registry_reloads_total",
                 "Attempts to load the machine registry, the first one included, by result.",
@@ -41,45 +141,56 @@ impl Reloads {
             )?,
             config: results(
                 "config_reloads_total",
-                "Attempts to load the configuration again, by what came of it: loaded, or rejected (the last good one stays).",
+                "Attempts to load the configuration again, by what came of it: loaded, rejected (a mistake; the last good one stays), or unreadable (tried again).",
             )?,
             tls: results(
                 "tls_reloads_total",
-                "Times the TLS files of a listener or an upstream were found changed, by what came of it: loaded, or rejected (the last good ones stay).",
+                "Times the TLS files of a listener or an upstream were found changed, by what came of it: loaded, rejected (a mistake; the last good ones stay), or unreadable (tried again).",
             )?,
         })
     }
 }
 
 impl Results {
-    fn count(&self, loaded: bool) {
-        match loaded {
-            true => self.loaded.inc(),
-            false => self.rejected.inc(),
-        }
+    fn count(&self, result: Reload) {
+        self.0[result as usize].inc();
     }
 }
 
 impl Metrics {
     /// A registry of so many machines came into force at `unix_seconds`.
     pub fn registry_loaded(&self, machines: usize, unix_seconds: u64) {
-        self.reloads.registry.count(true);
+        self.reloads.registry.count(Reload::Loaded);
         self.reloads.machines.set(gauge_value(machines));
         self.reloads.registry_last.set(gauge_value(unix_seconds));
     }
 
-    /// A registry file was refused; the one before stays in force.
-    pub fn registry_rejected(&self) {
-        self.reloads.registry.count(false);
+    /// A registry file was not taken; the one before stays in force.
+    pub fn registry_not_loaded(&self, result: Reload) {
+        self.reloads.registry.count(result);
     }
 
     /// Counts an attempt to load the configuration again.
-    pub fn config_reload(&self, loaded: bool) {
-        self.reloads.config.count(loaded);
+    pub fn config_reload(&self, result: Reload) {
+        self.reloads.config.count(result);
     }
 
     /// Counts an attempt to load changed TLS files.
-    pub fn tls_reload(&self, loaded: bool) {
-        self.reloads.tls.count(loaded);
+    pub fn tls_reload(&self, result: Reload) {
+        self.reloads.tls.count(result);
+    }
+
+    /// Shows until when, in Unix seconds, a certificate is valid: of the listener at an address, or of an upstream by
+    /// its name.
+    pub fn certificate_expiry(&self, usage: CertificateUse, name: &str, until: u64) {
+        let gauge = &self.reloads.certificate_expiry;
+        let label = [usage.as_str(), name];
+        gauge.with_label_values(&label).set(gauge_value(until));
+    }
+
+    /// Counts a reload that takes too long.
+    pub fn reload_slow(&self, files: Files) {
+        let label = [files.as_str()];
+        self.reloads.slow.with_label_values(&label).inc();
     }
 }

@@ -6,10 +6,11 @@ use super::buckets::UPSTREAM_BUCKETS;
 use super::*;
 
 /// The published names and types: dashboards and alerts depend on them.
-const CONTRACT: [(&str, &str); 29] = [
+const CONTRACT: [(&str, &str); 31] = [
     ("countersign_audit_records_total", "counter"),
     ("countersign_body_buffer_bytes", "gauge"),
     ("countersign_build_info", "gauge"),
+    ("countersign_certificate_expiry_timestamp_seconds", "gauge"),
     ("countersign_clock_offset_seconds", "gauge"),
     ("countersign_clock_skew_seconds", "histogram"),
     ("countersign_clock_steps_total", "counter"),
@@ -30,6 +31,7 @@ const CONTRACT: [(&str, &str); 29] = [
     ),
     ("countersign_registry_machines", "gauge"),
     ("countersign_registry_reloads_total", "counter"),
+    ("countersign_reloads_slow_total", "counter"),
     ("countersign_replay_store_errors_total", "counter"),
     ("countersign_replay_store_seconds", "histogram"),
     ("countersign_requests_total", "counter"),
@@ -50,6 +52,7 @@ fn metrics() -> Metrics {
         metrics.upstream(upstream);
     }
     metrics.credential("upstream:secrets");
+    metrics.certificate_expiry(CertificateUse::Listener, "0.0.0.0:8443", 0);
     metrics
 }
 
@@ -344,13 +347,22 @@ fn a_loaded_registry_sets_its_size_and_time() {
 fn a_rejected_registry_leaves_size_and_time_alone() {
     let metrics = metrics();
     metrics.registry_loaded(3, 1_750_000_000);
-    metrics.registry_rejected();
+    metrics.registry_not_loaded(Reload::Rejected);
     let page = Page::of(&metrics);
     assert_eq!(page.value("registry_machines"), 3.0);
     assert_eq!(
         page.value(r#"registry_reloads_total{result="rejected"}"#),
         1.0
     );
+}
+
+#[test]
+fn a_slow_reload_counts_under_its_file() {
+    let metrics = metrics();
+    metrics.reload_slow(Files::Registry);
+    let page = Page::of(&metrics);
+    assert_eq!(page.value(r#"reloads_slow_total{file="registry"}"#), 1.0);
+    assert_eq!(page.value(r#"reloads_slow_total{file="tls"}"#), 0.0);
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! From the bytes of a file to a registry, or to the list of what is wrong with them.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +17,7 @@ use super::values::describe;
 use super::{ById, Registry};
 use crate::auth::identity::{Machine, MachineKey};
 use crate::config::refused_yaml;
+use crate::file::{self, Fault};
 
 /// Largest registry file, in bytes: a third of a million machines with every field. While it is read, YAML takes
 /// some thirteen times its text in memory (measured), so this is also what keeps a wrong file name from
@@ -31,32 +30,13 @@ pub const MAX_FILE: u64 = 64 << 20;
 ///
 /// One mistake: it cannot be read, is no regular file, is larger than [`MAX_FILE`], or changed while it was read.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Mistakes> {
-    let refuse = |text: String| Mistakes::only(path, None, text);
-    let unreadable = |error: std::io::Error| refuse(format!("the file cannot be read: {error}"));
-    // Opening a pipe would wait for its writer, so the kind comes first.
-    if !path.metadata().map_err(unreadable)?.is_file() {
-        return Err(refuse("it is not a regular file".into()));
-    }
-    let file = File::open(path).map_err(unreadable)?;
-    let before = file.metadata().map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    (&file)
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(refuse(format!(
-            "the file is larger than {} MiB; is it a registry?",
-            MAX_FILE >> 20
-        )));
-    }
-    let after = file.metadata().map_err(unreadable)?;
-    if before.modified().ok() != after.modified().ok() || before.len() != after.len() {
-        return Err(refuse(
-            "the file changed while it was read; replace it in one step (write another file, then rename it)".into(),
-        ));
-    }
-    Ok(bytes)
+    file::read(path, MAX_FILE as usize).map_err(|fault| {
+        let text = match fault {
+            Fault::TooLarge(_) => format!("the file {fault}; is it a registry?"),
+            _ => format!("the file {fault}"),
+        };
+        Mistakes::of_reading(path, text, fault.may_pass())
+    })
 }
 
 /// Builds a registry from the contents of `file`. Machines and keys that `previous` holds are shared with it.

@@ -9,6 +9,7 @@ pub struct Mistakes {
     file: PathBuf,
     list: Vec<Mistake>,
     omitted: usize,
+    may_pass: bool,
 }
 
 /// One thing that is wrong. It never quotes a value under a key: somebody may have pasted a private
@@ -35,6 +36,7 @@ impl Mistakes {
             file: file.to_owned(),
             list: Vec::new(),
             omitted: 0,
+            may_pass: false,
         }
     }
 
@@ -48,6 +50,19 @@ impl Mistakes {
             text: text.into(),
         });
         mistakes
+    }
+
+    /// The file could not be read; `may_pass` as in [`crate::file::Fault::may_pass`].
+    pub(super) fn of_reading(file: &Path, text: String, may_pass: bool) -> Mistakes {
+        Mistakes {
+            may_pass,
+            ..Mistakes::only(file, None, text)
+        }
+    }
+
+    /// Whether the file could not be read, so that nothing is known of its content: another attempt may succeed.
+    pub fn may_pass(&self) -> bool {
+        self.may_pass
     }
 
     pub(super) fn push(&mut self, mistake: Mistake) {

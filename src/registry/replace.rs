@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::MAX_FILE;
+use crate::file::{self, Fault};
 
 /// How long another editor is waited for, in steps of [`PATIENCE_STEP`]: an edit takes a second at most.
 const PATIENCE_STEPS: u32 = 100;
@@ -100,6 +101,10 @@ impl Held {
 /// The file, locked, or nothing if somebody else has it or has just replaced it: then the lock is on a file that
 /// is no longer there.
 fn try_lock(path: &Path) -> io::Result<Option<File>> {
+    file::open(path).map_err(|fault| match fault {
+        Fault::Unreadable(error) => error,
+        _ => io::Error::new(io::ErrorKind::InvalidInput, fault.to_string()),
+    })?;
     // For writing, because some network file systems lock no other.
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     match file.try_lock() {

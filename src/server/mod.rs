@@ -6,6 +6,7 @@ mod admin;
 mod client_stream;
 mod clock_watch;
 mod descriptors;
+mod examine;
 mod http2;
 mod http2_stream;
 mod open_routes;
@@ -19,8 +20,8 @@ mod tls;
 mod waiting;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -34,7 +35,7 @@ use self::clock_watch::ClockWatch;
 use self::open_routes::OpenRoutes;
 use self::parts::{bind, metrics, open_audit, token_names};
 use self::readiness::Readiness;
-use self::reload::Reloading;
+use self::reload::{Reloading, Turns};
 use self::sources::Sources;
 use self::waiting::Waiting;
 use crate::audit::AuditLog;
@@ -46,7 +47,7 @@ use crate::metrics::Metrics;
 use crate::nonces::{JournaledNonces, MemoryNonces, Quotas, SharedNonces};
 use crate::registry::RegistryStore;
 
-pub use self::parts::mistakes_in_files;
+pub use self::examine::{Findings, examine};
 pub(crate) use self::reload::order;
 pub use self::shutdown::signals;
 pub use crate::gateway::{
@@ -178,13 +179,11 @@ impl Server {
         let (registry, first) = RegistryStore::open(&config.registry)
             .map_err(|mistakes| StartError::Configuration(mistakes.to_string()))?;
         let registry = Arc::new(registry);
-        let audit = open_audit(&config.audit, &clock, &metrics)
-            .map(Arc::new)
-            .map_err(|error| StartError::System(format!("the audit log: {error}")))?;
+        let audit = Arc::new(open_audit(&config.audit, &clock, &metrics)?);
         let readiness = Arc::new(Readiness::new(Arc::clone(&nonces), Arc::clone(&audit)));
 
         // All files first: a bad one must not leave another listener bound.
-        let tls = parts::tls(&config)?;
+        let tls = parts::tls(&config, &metrics)?;
         let listening = config.listeners.iter().map(|listener| listener.address);
         let all = || listening.clone().chain([config.admin]);
         let mut listeners = Vec::new();
@@ -205,8 +204,9 @@ impl Server {
         }
         let (admin_listener, admin_address) = bind(config.admin, all())?;
 
-        descriptors::provide(config.limits.connections);
-        let permits = Arc::new(Semaphore::new(config.limits.connections));
+        let permits = Arc::new(Semaphore::new(descriptors::provide(
+            config.limits.connections,
+        )));
         let sources = Sources::new(config.limits.connections_per_source);
         let trusted = config.trusted_proxies.clone();
         let admin_hosts = config.admin_hosts.clone();
@@ -231,7 +231,7 @@ impl Server {
             audit: Arc::clone(&audit),
             clock,
             tls: tls.into_iter().flatten().collect(),
-            one_at_a_time: Mutex::new(()),
+            turns: Turns::default(),
         });
         reloading.report(&first);
         reloading.warn_of_missing_credentials();

@@ -1,5 +1,6 @@
 //! What a server is put together from: metrics, files, sockets.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::tls::Tls;
 use crate::audit::checkpoint::Signer;
 use crate::audit::{AuditLog, Bounds, Checkpoints, Sink, Strangers, TokenNames};
 use crate::clock::Clock;
-use crate::config::{Audit, AuditSink, Config, GatewayKey, TlsFiles, only_ipv6};
+use crate::config::{Audit, AuditSink, Config, GatewayKey, Listener, only_ipv6};
 use crate::metrics::{Metrics, curve25519_backend};
 
 pub(super) fn metrics() -> Result<Arc<Metrics>, StartError> {
@@ -24,7 +25,18 @@ pub(super) fn open_audit(
     audit: &Audit,
     clock: &Clock,
     metrics: &Arc<Metrics>,
-) -> std::io::Result<AuditLog> {
+) -> Result<AuditLog, StartError> {
+    start_audit(audit, clock, metrics).map_err(|error| {
+        let text = format!("the audit log: {error}");
+        match error.kind() {
+            // No other start will end in another way.
+            io::ErrorKind::InvalidInput => StartError::Configuration(text),
+            _ => StartError::System(text),
+        }
+    })
+}
+
+fn start_audit(audit: &Audit, clock: &Clock, metrics: &Arc<Metrics>) -> io::Result<AuditLog> {
     let rotate = Bounds {
         size: audit.rotate.size,
         age: audit.rotate.age,
@@ -95,27 +107,16 @@ pub(super) fn bind(
     listen().map_err(failed)
 }
 
-/// Reads the TLS files of every listener.
-pub(super) fn tls(config: &Config) -> Result<Vec<Option<Arc<Tls>>>, StartError> {
-    let load = |files: &TlsFiles| {
-        Tls::load(files)
-            .map(Arc::new)
-            .map_err(StartError::Configuration)
+/// Reads the TLS files of every listener, and shows until when its certificates are valid.
+pub(super) fn tls(config: &Config, metrics: &Metrics) -> Result<Vec<Option<Arc<Tls>>>, StartError> {
+    let load = |listener: &Listener| {
+        let Some(files) = &listener.tls else {
+            return Ok(None);
+        };
+        let tls = Tls::load(&listener.address.to_string(), files)
+            .map_err(|why| StartError::Configuration(why.to_string()))?;
+        tls.show(metrics);
+        Ok(Some(Arc::new(tls)))
     };
-    config
-        .listeners
-        .iter()
-        .map(|listener| listener.tls.as_ref().map(load).transpose())
-        .collect()
-}
-
-/// What is wrong with the files that a start reads besides the configuration and the registry:
-/// one line each.
-pub fn mistakes_in_files(config: &Config) -> Vec<String> {
-    config
-        .listeners
-        .iter()
-        .filter_map(|listener| listener.tls.as_ref())
-        .filter_map(|files| Tls::load(files).err())
-        .collect()
+    config.listeners.iter().map(load).collect()
 }

@@ -4,26 +4,46 @@
 //!
 //! Each is read and checked whole before it is put in force; what is not good leaves the last good
 //! one as it is, and the others go on.
+//!
+//! Nothing delays a revocation: each kind of file has a watch, a turn and a thread of its own, the registry is read
+//! first where all are, and a file that cannot be read is tried again until it can.
 
+mod certificates;
 mod configuration;
 mod machines;
 pub(crate) mod order;
+mod turn;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
+pub(super) use self::turn::Turns;
 use super::tls::Tls;
 use crate::audit::AuditLog;
 use crate::clock::Clock;
 use crate::gateway::Gateway;
-use crate::metrics::Metrics;
+use crate::metrics::{Files, Metrics};
 use crate::registry::{Losses, RegistryStore};
-use crate::watch::{Watch, watch};
+use crate::watch::{RETRY, Watch, watch};
+
+/// A reload that takes longer is an error: a revocation in the file counts that much later. A hundred thousand new
+/// keys take less.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// A watch that has not looked for so long is stuck: it looks every second, and a reload ends after ten.
+const STILL: Duration = Duration::from_secs(11);
+
+/// When a configuration with a mistake is read again, though the file has not changed: what is wrong may lie in
+/// another file that it names, or with a server's name.
+const REREAD: Duration = Duration::from_secs(5);
 
 /// What a reload touches.
 pub(super) struct Reloading {
@@ -33,14 +53,13 @@ pub(super) struct Reloading {
     pub(super) audit: Arc<AuditLog>,
     pub(super) clock: Clock,
     pub(super) tls: Vec<Arc<Tls>>,
-    /// Two at once could leave the older of two files in force.
-    pub(super) one_at_a_time: Mutex<()>,
+    pub(super) turns: Turns,
 }
 
 /// Reloading goes on for as long as this lives.
 pub(super) struct Watching {
     _files: Vec<Watch>,
-    _signals: Vec<AbortOnDropHandle<()>>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 /// Why something is read again.
@@ -65,7 +84,15 @@ pub(super) struct Outcome {
 }
 
 /// What came of one part: in words, `Ok(None)` where there is nothing to say.
-type Told = Result<Option<String>, String>;
+type Told = Result<Option<String>, Failed>;
+
+/// Why a part is not in force as its files are.
+#[derive(Debug)]
+struct Failed {
+    text: String,
+    /// A file could not be read: the next attempt may succeed.
+    may_pass: bool,
+}
 
 impl Why {
     /// Whether somebody asked, and so should hear of it also where nothing changed.
@@ -87,71 +114,164 @@ impl Reloading {
     /// Starts to watch the files and to listen for signals. Where something cannot be had, the
     /// rest still works, and the log says so.
     pub(super) fn start(self: &Arc<Self>) -> Watching {
-        let registry = self.registry.file().to_owned();
-        let tls = self.tls.iter().flat_map(|tls| tls.files());
-        let tls: Vec<PathBuf> = tls.map(Path::to_owned).collect();
-        let this = Arc::clone(self);
-        let files = [
-            self.watched(
-                move || vec![registry.clone()],
-                |this| this.registry(Why::Change, Losses::Few),
-            ),
-            (!tls.is_empty())
-                .then(|| self.watched(move || tls.clone(), |this| this.tls(Why::Change)))
-                .flatten(),
-            self.watched(
-                move || this.configuration_files(),
-                |this| {
-                    this.configuration(Why::Change)
-                        .and(this.credentials(Why::Change))
-                },
-            ),
-        ];
-        let this = Arc::clone(self);
-        tokio::task::spawn_blocking(move || this.everything(Why::Start, Losses::Few));
+        let watched = Files::ALL.map(|files| self.watched(files));
         let heard = |task: io::Result<_>| {
             task.inspect_err(|error| error!(%error, "cannot listen for a signal"))
                 .ok()
         };
+        let signals = [self.on_hangup(), self.on_user_signal()];
+        let looks = Files::ALL.into_iter().zip(&watched);
+        let looks = looks.filter_map(|(files, watch)| Some((files, watch.as_ref()?.looks())));
+        let stillness = self.on_stillness(looks.collect());
         Watching {
-            _files: files.into_iter().flatten().collect(),
-            _signals: [self.on_hangup(), self.on_user_signal()]
-                .into_iter()
-                .filter_map(heard)
+            _tasks: (signals.into_iter().filter_map(heard))
+                .chain([stillness])
                 .collect(),
+            _files: watched.into_iter().flatten().collect(),
         }
+    }
+
+    /// Says that a watch does not look any more: its file system does not even tell what a file is.
+    fn on_stillness(
+        self: &Arc<Self>,
+        watches: Vec<(Files, Arc<AtomicU64>)>,
+    ) -> AbortOnDropHandle<()> {
+        let this = Arc::clone(self);
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut before = vec![None; watches.len()];
+            loop {
+                tokio::time::sleep(STILL).await;
+                for ((files, looks), before) in watches.iter().zip(&mut before) {
+                    let now = Some(looks.load(Ordering::Relaxed));
+                    if *before == now {
+                        this.slow(*files);
+                    }
+                    *before = now;
+                }
+            }
+        }))
     }
 
     /// Reads everything again because the admin listener was told to. It blocks, for seconds with
     /// a hundred thousand new keys.
-    pub(super) fn on_order(&self, losses: Losses) -> Outcome {
+    pub(super) fn on_order(self: &Arc<Self>, losses: Losses) -> Outcome {
         self.everything(Why::Order, losses)
     }
 
-    fn everything(&self, why: Why, losses: Losses) -> Outcome {
-        let told = [
-            self.configuration(why),
-            self.credentials(why),
-            self.registry(why, losses),
-            self.tls(why),
-        ];
+    /// The registry first: a revocation waits for nothing else.
+    fn everything(self: &Arc<Self>, why: Why, losses: Losses) -> Outcome {
+        let told = Files::ALL.map(|files| self.reload(files, why, losses));
         Outcome {
             is_good: told.iter().all(Result::is_ok),
             lines: (told.into_iter())
-                .filter_map(|told| told.unwrap_or_else(Some))
+                .filter_map(|told| told.unwrap_or_else(|failed| Some(failed.text)))
                 .collect(),
         }
     }
 
-    fn watched(
-        self: &Arc<Self>,
-        files: impl Fn() -> Vec<PathBuf> + Send + 'static,
-        read: impl Fn(&Reloading) -> Told + Send + 'static,
-    ) -> Option<Watch> {
-        let this = Arc::clone(self);
-        watch(files, move || drop(read(&this)))
+    fn watched(self: &Arc<Self>, files: Files) -> Option<Watch> {
+        let (this, listed) = (Arc::clone(self), Arc::clone(self));
+        let mut why = Why::Start;
+        let read = move || {
+            let told = this.reload(files, why, Losses::Few);
+            why = Why::Change;
+            match told {
+                Err(failed) if failed.may_pass => Some(RETRY),
+                Err(_) if files == Files::Configuration => Some(REREAD),
+                _ => None,
+            }
+        };
+        watch(move || listed.files(files), read)
             .inspect_err(|error| error!(%error, "cannot watch files; use SIGHUP"))
             .ok()
+    }
+
+    fn files(&self, files: Files) -> Vec<PathBuf> {
+        match files {
+            Files::Registry => vec![self.registry.file().to_owned()],
+            Files::Configuration => vec![self.gateway.plan().config().file.clone()],
+            Files::Credentials => self.credential_files(),
+            Files::Tls => {
+                let tls = self.tls.iter().flat_map(|tls| tls.files());
+                tls.map(Path::to_owned).collect()
+            }
+        }
+    }
+
+    /// Reads one kind of files again, on a thread of its own: nobody waits longer than twice [`SLOW`] for a disk, or
+    /// for whatever else does not answer. The thread that was left goes on, and logs what it came to.
+    fn reload(self: &Arc<Self>, files: Files, why: Why, losses: Losses) -> Told {
+        let Some(turn) = self.turns.take(files, SLOW) else {
+            return Err(self.slow(files));
+        };
+        let (tell, told) = mpsc::channel();
+        let this = Arc::clone(self);
+        let started = thread::Builder::new().name("reload".into()).spawn(move || {
+            let told = match files {
+                Files::Registry => this.registry(why, losses),
+                Files::Configuration => this.configuration(why),
+                Files::Credentials => this.credentials(),
+                Files::Tls => this.tls(why),
+            };
+            this.log(files, why, &told);
+            drop(turn);
+            let _ = tell.send(told);
+        });
+        if let Err(error) = started {
+            let failed = Failed {
+                text: format!("{} cannot be read again: {error}", named(files)),
+                may_pass: true,
+            };
+            warn!(why = why.as_str(), "{}", failed.text);
+            return Err(failed);
+        }
+        match told.recv_timeout(SLOW) {
+            Ok(told) => told,
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(self.slow(files)),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(Failed {
+                text: format!(
+                    "{} cannot be read again: the reload ended in a bug",
+                    named(files)
+                ),
+                may_pass: false,
+            }),
+        }
+    }
+
+    fn slow(&self, files: Files) -> Failed {
+        self.metrics.reload_slow(files);
+        let text = format!(
+            "reading {} takes longer than {} s; what was read before stays in force until it is done. Does the file \
+             system answer?",
+            named(files),
+            SLOW.as_secs()
+        );
+        error!("{text}");
+        Failed {
+            text,
+            may_pass: true,
+        }
+    }
+
+    /// Logs what came of an attempt; of one that is repeated by itself only what is new.
+    fn log(&self, files: Files, why: Why, told: &Told) {
+        let complaint = self.turns.complaint(files);
+        match told {
+            Ok(text) => {
+                if complaint.is_over() && text.is_none() {
+                    info!("{} can be read again, and is in force", named(files));
+                }
+                if let Some(text) = text {
+                    info!(why = why.as_str(), "{text}");
+                }
+            }
+            Err(Failed { text, .. }) if complaint.is_new(text) || why.is_asked() => {
+                for line in text.lines() {
+                    warn!(why = why.as_str(), "{line}");
+                }
+            }
+            Err(_) => {}
+        }
     }
 
     fn on_hangup(self: &Arc<Self>) -> io::Result<AbortOnDropHandle<()>> {
@@ -177,57 +297,37 @@ impl Reloading {
             }
         })))
     }
+}
 
-    /// Reads the TLS files of the listeners again.
-    fn tls(&self, why: Why) -> Told {
-        let _one_at_a_time = self.lock();
-        let (mut loaded, mut wrong) = (0, Vec::new());
-        for tls in &self.tls {
-            match tls.reload() {
-                Ok(false) => {}
-                Ok(true) => {
-                    self.metrics.tls_reload(true);
-                    loaded += 1;
-                }
-                Err(error) => {
-                    self.metrics.tls_reload(false);
-                    wrong.push(format!(
-                        "a listener keeps its last good certificate: {error}"
-                    ));
-                }
-            }
-        }
-        if !wrong.is_empty() {
-            return Err(bad(why, wrong.join("\n")));
-        }
-        let text = match loaded {
-            0 if self.tls.is_empty() || !why.is_asked() => return Ok(None),
-            0 => "the certificates are as they were".to_owned(),
-            _ => {
-                format!("certificates of {loaded} listeners were loaded; new connections get them")
-            }
-        };
-        Ok(Some(good(why, text)))
+/// What is wrong with several files of a kind.
+#[derive(Debug, Default)]
+struct Wrong {
+    lines: Vec<String>,
+    may_pass: bool,
+}
+
+impl Wrong {
+    fn add(&mut self, line: String, may_pass: bool) {
+        self.lines.push(line);
+        self.may_pass |= may_pass;
     }
 
-    fn lock(&self) -> impl Drop + '_ {
-        // It orders reloads; there is no state that a panic could have left half done.
-        self.one_at_a_time
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn conclude(self) -> Result<(), Failed> {
+        match self.lines.is_empty() {
+            true => Ok(()),
+            false => Err(Failed {
+                text: self.lines.join("\n"),
+                may_pass: self.may_pass,
+            }),
+        }
     }
 }
 
-/// Logs what came into force.
-fn good(why: Why, text: String) -> String {
-    info!(why = why.as_str(), "{text}");
-    text
-}
-
-/// Logs what did not, line by line.
-fn bad(why: Why, text: String) -> String {
-    for line in text.lines() {
-        warn!(why = why.as_str(), "{line}");
+fn named(files: Files) -> &'static str {
+    match files {
+        Files::Registry => "the registry",
+        Files::Configuration => "the configuration",
+        Files::Credentials => "the files of the credentials",
+        Files::Tls => "the certificates",
     }
-    text
 }

@@ -1,13 +1,13 @@
 //! A SikkerKey identity on disk: a directory with `identity.json` and, beside it, `private.pem`.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::file;
+
 /// The largest `identity.json` that is read; theirs have some hundred bytes.
-const MAX_FILE: u64 = 64 * 1024;
+const MAX_FILE: usize = 64 * 1024;
 
 /// Who the machine is, where its key lies, and where it sends its requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,18 +35,15 @@ struct Content {
 ///
 /// What is wrong, with the path.
 pub fn read(folder: &Path) -> Result<Identity, String> {
-    let (folder, file) = match folder.extension().is_some_and(|it| it == "json") {
+    let (folder, path) = match folder.extension().is_some_and(|it| it == "json") {
         true => (
             folder.parent().unwrap_or(Path::new("")).to_path_buf(),
             folder.to_path_buf(),
         ),
         false => (folder.to_path_buf(), folder.join("identity.json")),
     };
-    let fail = |what: String| format!("{}: {what}", file.display());
-    let mut text = Vec::new();
-    File::open(&file)
-        .and_then(|opened| opened.take(MAX_FILE).read_to_end(&mut text))
-        .map_err(|error| fail(format!("cannot be read: {error}")))?;
+    let fail = |what: String| format!("{}: {what}", path.display());
+    let text = file::read(&path, MAX_FILE).map_err(|fault| fail(fault.to_string()))?;
     let content: Content = serde_json::from_slice(&text)
         .map_err(|error| fail(format!("is not a machine's identity: {error}")))?;
     Ok(Identity {

@@ -1,17 +1,17 @@
 //! The file that holds a machine's private key.
 
-use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
-use zeroize::Zeroizing;
 
 use crate::auth::private_key::{self, NotAKey};
+use crate::file::{self, Fault};
 
-/// The largest key file that is read: a PEM key is some hundred bytes.
-const MAX_FILE: u64 = 64 * 1024;
+/// The largest key file that is read, in bytes: a PEM key is some hundred.
+const MAX_FILE: usize = 64 * 1024;
 
 /// What is wrong with a key file. Nothing of its content is in it.
 #[derive(Debug, thiserror::Error)]
@@ -19,73 +19,40 @@ pub enum KeyFault {
     /// There is no such file.
     #[error("there is no such file")]
     Missing,
-    /// The system does not let it be read.
-    #[error("cannot be read: {0}")]
-    Unreadable(io::Error),
-    /// A directory, a pipe, a device.
-    #[error("is not a regular file")]
-    NotRegular,
+    /// The file cannot be read, or is none.
+    #[error("{0}")]
+    Unusable(Fault),
     /// Others than its owner may read or write it.
     #[error("is open to others than its owner (mode {0:04o}): chmod 600")]
     Open(u32),
-    /// No key is so large.
-    #[error("too large for a key")]
-    TooLarge,
     /// It gives no key.
     #[error(transparent)]
     NotAKey(#[from] NotAKey),
 }
 
-/// Reads a PKCS#8 PEM key, as `countersign keygen` and `openssl genpkey` write it, whoever else
-/// may read the file.
-///
-/// # Errors
-///
-/// What is wrong with the file.
-pub fn read(path: &Path) -> Result<SigningKey, KeyFault> {
-    read_if(path, |_| Ok(()))
+impl From<Fault> for KeyFault {
+    fn from(fault: Fault) -> KeyFault {
+        match fault {
+            Fault::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => {
+                KeyFault::Missing
+            }
+            _ => KeyFault::Unusable(fault),
+        }
+    }
 }
 
-/// Reads a key that nobody but the file's owner may read: a mode beyond 0600 is a fault, since a
-/// key that others have read is no longer the machine's alone.
+/// Reads a PKCS#8 PEM key, as `countersign keygen` and `openssl genpkey` write it, that nobody but the file's owner
+/// may read: a mode beyond 0600 is a fault, since a key that others have read is no longer the machine's alone.
 ///
 /// # Errors
 ///
 /// What is wrong with the file; any doubt refuses.
 pub fn read_private(path: &Path) -> Result<SigningKey, KeyFault> {
-    read_if(path, |file| match file.permissions().mode() & 0o7777 {
+    let private = |file: &Metadata| match file.permissions().mode() & 0o7777 {
         mode if mode & 0o077 == 0 => Ok(()),
         mode => Err(KeyFault::Open(mode)),
-    })
-}
-
-fn read_if(
-    path: &Path,
-    accept: impl Fn(&Metadata) -> Result<(), KeyFault>,
-) -> Result<SigningKey, KeyFault> {
-    let unreadable = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => KeyFault::Missing,
-        _ => KeyFault::Unreadable(error),
     };
-    // Before it is opened: to open a pipe would wait for its other end.
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(KeyFault::NotRegular);
-    }
-    let file = File::open(path).map_err(unreadable)?;
-    // Of what was opened, not of what stands under the name by now.
-    let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(KeyFault::NotRegular);
-    }
-    accept(&metadata)?;
-    if metadata.len() > MAX_FILE {
-        return Err(KeyFault::TooLarge);
-    }
-    // Room for all of it at once: growing would leave copies behind that nobody wipes.
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut text)
-        .map_err(unreadable)?;
+    let text = file::read_secret_if(path, MAX_FILE, private)?;
     Ok(private_key::parse(&text)?)
 }
 
@@ -147,10 +114,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let missing = read_private(&folder.path().join("nothing"));
         assert!(matches!(missing, Err(KeyFault::Missing)));
-        assert!(matches!(
-            read_private(folder.path()),
-            Err(KeyFault::NotRegular)
-        ));
+        let folder = read_private(folder.path()).unwrap_err().to_string();
+        assert_eq!(folder, "is a directory, not a regular file");
     }
 
     #[test]
@@ -164,7 +129,8 @@ mod tests {
                 .unwrap()
                 .success()
         );
-        assert!(matches!(read_private(&pipe), Err(KeyFault::NotRegular)));
+        let pipe = read_private(&pipe).unwrap_err().to_string();
+        assert_eq!(pipe, "is a named pipe, not a regular file");
     }
 
     #[test]
@@ -181,7 +147,8 @@ mod tests {
     #[test]
     fn a_file_too_large_for_a_key_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
-        let file = written(folder.path(), &"x".repeat(MAX_FILE as usize + 1), 0o600);
-        assert!(matches!(read_private(&file), Err(KeyFault::TooLarge)));
+        let file = written(folder.path(), &"x".repeat(MAX_FILE + 1), 0o600);
+        let large = read_private(&file).unwrap_err().to_string();
+        assert_eq!(large, "is larger than 64 KiB");
     }
 }

@@ -32,13 +32,17 @@ impl Watched {
             messages,
             move || {
                 let _ = call.send(());
+                None
             },
         );
-        Watched {
+        let watched = Watched {
             directory,
             calls,
             watch: watch.unwrap(),
-        }
+        };
+        // The one at the start.
+        watched.expect_call();
+        watched
     }
 
     fn by_messages() -> Watched {
@@ -191,8 +195,10 @@ fn the_poll_finds_a_directory_that_was_made_again() {
         true,
         move || {
             let _ = call.send(());
+            None
         },
     );
+    calls.recv_timeout(PATIENCE).expect("the call at the start");
     fs::remove_dir_all(&directory).unwrap();
     calls.recv_timeout(PATIENCE).unwrap();
     fs::create_dir(&directory).unwrap();
@@ -228,8 +234,10 @@ fn one_watch_tells_of_each_of_its_files_also_in_several_directories() {
         true,
         move || {
             let _ = call.send(());
+            None
         },
     );
+    calls.recv_timeout(PATIENCE).expect("the call at the start");
     for file in &files {
         fs::write(file, "new").unwrap();
         calls.recv_timeout(PATIENCE).expect("a call");
@@ -251,11 +259,87 @@ fn a_file_that_another_one_names_is_watched_from_then_on() {
     };
     let _watch = start(files, NEVER, true, move || {
         let _ = call.send(());
+        None
     });
     let quiet = || while calls.recv_timeout(SILENCE).is_ok() {};
+    quiet();
     fs::write(at("list"), "named").unwrap();
     calls.recv_timeout(PATIENCE).expect("a call");
     quiet();
     fs::write(at("named"), "new").unwrap();
     calls.recv_timeout(PATIENCE).expect("a call");
+}
+
+#[test]
+fn a_call_that_asks_for_another_gets_it_though_nothing_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("m.yaml");
+    fs::write(&file, "one").unwrap();
+    let (call, calls) = channel();
+    let mut attempts = 0;
+    let watched = file.clone();
+    let _watch = start(
+        move || vec![watched.clone()],
+        NEVER,
+        true,
+        move || {
+            let _ = call.send(());
+            attempts += 1;
+            (attempts < 3).then_some(Duration::from_millis(10))
+        },
+    );
+    for _ in 0..3 {
+        calls.recv_timeout(PATIENCE).expect("a call");
+    }
+    assert!(calls.recv_timeout(SILENCE).is_err(), "no fourth one");
+}
+
+#[test]
+fn a_complaint_is_new_once_and_again_after_all_was_well() {
+    let complaint = Complaint::default();
+    assert!(complaint.is_new("a") && !complaint.is_new("a"));
+    assert!(complaint.is_new("b"));
+    assert!(complaint.is_over() && !complaint.is_over());
+    assert!(complaint.is_new("b"));
+}
+
+#[test]
+fn the_looks_go_on_while_nothing_happens_and_stop_while_a_call_hangs() {
+    let (hang, hangs) = channel::<()>();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("m.yaml");
+    let (watched, there) = (file.clone(), file.clone());
+    let watch = start(
+        move || vec![watched.clone()],
+        Duration::from_millis(10),
+        true,
+        move || {
+            if there.exists() {
+                let _ = hangs.recv();
+            }
+            None
+        },
+    )
+    .unwrap();
+    let looks = watch.looks();
+    let looks = || looks.load(Ordering::Relaxed);
+    let wait_for = |is_so: &dyn Fn() -> bool| {
+        let in_time = (0..2000).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            is_so()
+        });
+        assert!(in_time, "waited in vain");
+    };
+    let before = looks();
+    wait_for(&|| looks() > before + 3);
+    fs::write(&file, "one").unwrap();
+    // Ten intervals without a look: it hangs.
+    wait_for(&|| {
+        let before = looks();
+        thread::sleep(Duration::from_millis(100));
+        looks() == before
+    });
+    drop(hang);
+    let before = looks();
+    wait_for(&|| looks() > before);
 }

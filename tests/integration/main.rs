@@ -22,6 +22,7 @@ mod command_line;
 mod credentials;
 mod deadlines;
 mod doctor;
+mod files;
 mod forwarding;
 mod fuzz;
 mod hostile;

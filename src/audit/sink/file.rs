@@ -6,7 +6,12 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::libc::{O_NOCTTY, O_NONBLOCK};
+use nix::sys::stat::{major, minor};
+use nix::unistd::{AccessFlags, eaccess};
+
 use super::tail;
+use crate::file::{with_reserve, writable_directory};
 
 /// Owner reads and writes, the group reads (log shippers do), nobody else: records name machines
 /// and paths.
@@ -62,19 +67,17 @@ pub(super) struct Opened {
 }
 
 pub(super) fn open(path: &Path) -> io::Result<Opened> {
-    let with_path =
-        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
-        let why = "it is a named pipe, and opening one waits for its reader; use standard output";
-        return Err(with_path(io::Error::new(io::ErrorKind::InvalidInput, why)));
+    let with_path = |error| with_path(path, error);
+    if let Ok(found) = fs::metadata(path) {
+        lasting(&found).map_err(with_path)?;
     }
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(MODE)
-        .open(path)
-        .map_err(with_path)?;
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(MODE);
+    options.custom_flags(O_NONBLOCK | O_NOCTTY);
+    let file = with_reserve(|| options.open(path)).map_err(with_path)?;
+    // Of what was opened, not of what stood under the name before.
     let metadata = file.metadata().map_err(with_path)?;
+    lasting(&metadata).map_err(with_path)?;
     let mid_line = metadata.is_file() && metadata.len() > 0 && !tail::ends_a_line(path);
     // Where the file system does not tell its birth, it is as old as its last change.
     let born = metadata.created().or_else(|_| metadata.modified());
@@ -86,6 +89,57 @@ pub(super) fn open(path: &Path) -> io::Result<Opened> {
         is_regular: metadata.is_file(),
         out: file,
     })
+}
+
+/// Whether [`open`] would succeed; nothing is made.
+pub(super) fn check(path: &Path) -> io::Result<()> {
+    let with_path = |error| with_path(path, error);
+    match fs::metadata(path) {
+        Ok(found) => {
+            lasting(&found).map_err(with_path)?;
+            let access = AccessFlags::R_OK | AccessFlags::W_OK;
+            eaccess(path, access).map_err(|errno| with_path(errno.into()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let parent = path.parent().filter(|parent| *parent != Path::new(""));
+            writable_directory(parent.unwrap_or(Path::new("."))).map_err(with_path)
+        }
+        Err(error) => Err(with_path(error)),
+    }
+}
+
+fn with_path(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// # Errors
+///
+/// What is written there does not last.
+fn lasting(found: &Metadata) -> io::Result<()> {
+    let kind = found.file_type();
+    let why = match () {
+        () if kind.is_fifo() => {
+            "it is a named pipe, and opening one waits for its reader; use standard output"
+        }
+        () if kind.is_file() || is_full_device(found) => return Ok(()),
+        () if kind.is_dir() => "it is a directory; name a file in it",
+        () => "it is not a regular file, and does not keep what is written to it",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+}
+
+/// Whether what is written there is lost, without a word: the null device and its like.
+pub(super) fn swallows(found: &Metadata) -> bool {
+    /// Of the devices of memory: null, zero, random, full and so on. A terminal has another.
+    const MEMORY: u64 = 1;
+    found.file_type().is_char_device() && major(found.rdev()) == MEMORY && !is_full_device(found)
+}
+
+/// The device that is always full. It loses nothing, since it takes nothing: with it one can see what a full disk
+/// does.
+fn is_full_device(found: &Metadata) -> bool {
+    let number = found.rdev();
+    found.file_type().is_char_device() && (major(number), minor(number)) == (1, 7)
 }
 
 pub(super) fn unix_ms(time: SystemTime) -> u64 {

@@ -1,7 +1,5 @@
 //! `countersign machine add`.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +10,7 @@ use crate::auth::policy::rule::Rule;
 use crate::auth::policy::{List, network};
 use crate::cli::Failure;
 use crate::config::instant;
+use crate::file;
 use crate::registry::edit::{self, NewMachine};
 use crate::registry::{Terms, combine, key_format};
 
@@ -175,7 +174,7 @@ pub(super) fn public_key(option: &str, argument: &str) -> Result<PublicKey, Fail
     let bytes = match argument.strip_prefix('@') {
         None => key_format::parse(argument),
         Some(file) => {
-            let text = read_key_file(file).map_err(|error| refuse(format!("{file}: {error}")))?;
+            let text = read_key_file(Path::new(file)).map_err(refuse)?;
             key_format::parse(text.trim_start_matches('\u{feff}').trim_end())
         }
     };
@@ -183,12 +182,9 @@ pub(super) fn public_key(option: &str, argument: &str) -> Result<PublicKey, Fail
     PublicKey::from_bytes(&bytes).map_err(|error| refuse(error.to_string()))
 }
 
-/// One byte more than a key may have is enough to see that it is none.
-fn read_key_file(path: &str) -> std::io::Result<String> {
-    let mut text = String::new();
-    let limit = key_format::MAX_LEN as u64 + 1;
-    File::open(path)?.take(limit).read_to_string(&mut text)?;
-    Ok(text)
+fn read_key_file(path: &Path) -> Result<String, String> {
+    let bytes = file::read(path, key_format::MAX_LEN).map_err(|fault| fault.of(path))?;
+    String::from_utf8(bytes).map_err(|_| format!("{} is not text", path.display()))
 }
 
 pub(super) fn instant(option: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {

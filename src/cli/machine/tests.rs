@@ -253,11 +253,11 @@ fn add_refuses_a_weak_key_and_what_is_no_key() {
     );
     fixture.refuses(
         &["add", "--public-key", "@/nowhere/key"],
-        "--public-key: /nowhere/key: ",
+        "--public-key: /nowhere/key cannot be read: ",
     );
     fixture.refuses(
         &["add", "--public-key", "@/dev/zero"],
-        "--public-key: it is longer",
+        "--public-key: /dev/zero is a device, not a regular file",
     );
 }
 

@@ -203,7 +203,15 @@ fn a_file_that_cannot_be_read_is_a_mistake() {
 #[test]
 fn a_file_without_end_is_not_read_to_its_end() {
     let mistakes = load(Path::new("/dev/zero"), &environment()).unwrap_err();
-    assert!(mistakes.to_string().contains("larger than 1 MiB"));
+    assert!(
+        mistakes
+            .to_string()
+            .contains("is a device, not a regular file")
+    );
+    let large = tempfile::NamedTempFile::new().unwrap();
+    large.as_file().set_len((1 << 20) + 1).unwrap();
+    let mistakes = load(large.path(), &environment()).unwrap_err();
+    assert!(mistakes.to_string().contains("is larger than 1 MiB"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `conf/countersign.yaml` is the documentation of every key: these tests keep it complete and
 //! true.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::LazyLock;
 
 use super::*;
@@ -139,7 +140,9 @@ fn the_configuration_for_vault_loads_without_a_warning() {
     let text = include_str!("../../../conf/vault.yaml");
     let ca = FILES.path().join("vault-ca.pem");
     for name in ["payments-token", "web-token"] {
-        std::fs::write(FILES.path().join(name), "s.token").unwrap();
+        let token = FILES.path().join(name);
+        std::fs::write(&token, "s.token").unwrap();
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o640)).unwrap();
     }
     let text = text.replace("vault-ca.pem", ca.to_str().unwrap());
     let file = FILES.path().join("vault.yaml");

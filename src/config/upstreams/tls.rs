@@ -10,10 +10,12 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
+use super::super::certificate::Validity;
+use super::super::environment::Environment;
 use super::super::operation;
 use super::super::reader::{Place, Table};
-use super::super::secret_file;
 use super::servers;
+use crate::file::{self, Unusable};
 
 /// Largest PEM file, in bytes: a bundle of all authorities of the web has a quarter of it.
 const MAX_FILE: usize = 1024 * 1024;
@@ -48,13 +50,25 @@ pub struct TlsMaterial {
     pub identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 }
 
+impl TlsMaterial {
+    /// Until when one of the authorities is valid, where some are named.
+    pub fn authorities(&self) -> Option<Validity> {
+        Validity::of_authorities(&self.roots)
+    }
+
+    /// Until when the gateway's own certificate is valid.
+    pub fn chain(&self) -> Option<Validity> {
+        Validity::of_chain(&self.identity.as_ref()?.0)
+    }
+}
+
 impl ClientTls {
     /// Reads the files again.
     ///
     /// # Errors
     ///
     /// What is wrong with which file; nothing of the key's content.
-    pub fn load(&self) -> Result<TlsMaterial, String> {
+    pub fn load(&self) -> Result<TlsMaterial, Unusable> {
         Ok(TlsMaterial {
             roots: (self.ca.as_deref().map(authorities).transpose()?).unwrap_or_default(),
             identity: self.identity.as_ref().map(identity).transpose()?,
@@ -79,7 +93,11 @@ pub(super) struct Settings {
 }
 
 /// Reads `{ ca, server_name, cert, key }` and the files it names.
-pub(super) fn read(table: &mut Table<'_>, base: &Path) -> Option<Settings> {
+pub(super) fn read(
+    table: &mut Table<'_>,
+    base: &Path,
+    environment: &Environment,
+) -> Option<Settings> {
     let place = table.place("tls")?;
     let mut table = place.table();
     let server_name = table.place("server_name").and_then(|place| {
@@ -107,21 +125,36 @@ pub(super) fn read(table: &mut Table<'_>, base: &Path) -> Option<Settings> {
             key: key?,
         })
     });
-    let note = |place: Option<&Place<'_>>, text: String| {
+    let note = |place: Option<&Place<'_>>, why: Unusable| {
         if let Some(place) = place {
-            place.mistake(text);
+            place.mistake(why);
         }
     };
     let roots = ca_file.as_deref().map(authorities).transpose();
-    let roots = roots.map_err(|text| note(ca.as_ref(), text)).ok();
+    let roots = roots.map_err(|why| note(ca.as_ref(), why)).ok();
     let identity = identity_files.as_ref().map(identity).transpose();
     let identity = identity
-        .map_err(|text| note(own.as_ref().map(|(cert, _)| cert), text))
+        .map_err(|why| note(own.as_ref().map(|(cert, _)| cert), why))
         .ok();
+    if let (Some((_, key)), Some(files)) = (&own, &identity_files) {
+        operation::warn_of_mode(key, &files.key);
+    }
     let material = TlsMaterial {
         roots: roots.flatten().unwrap_or_default(),
         identity: identity.flatten(),
     };
+    let now = environment.now;
+    let warn = |place: Option<&Place<'_>>, warning: Option<String>| {
+        if let (Some(place), Some(text)) = (place, warning) {
+            place.warning(format!("the certificate {text}"));
+        }
+    };
+    warn(
+        ca.as_ref(),
+        material.authorities().and_then(|it| it.warning(now)),
+    );
+    let cert = own.as_ref().map(|(cert, _)| cert);
+    warn(cert, material.chain().and_then(|it| it.warning(now)));
     Some(Settings {
         tls: ClientTls {
             ca: ca_file,
@@ -143,23 +176,23 @@ impl Default for ClientTls {
     }
 }
 
-fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let certificates = certificates(file)?;
     let mut roots = RootCertStore::empty();
     for certificate in &certificates {
         (roots.add(certificate.clone()))
-            .map_err(|error| format!("{} holds no authority: {error}", file.display()))?;
+            .map_err(|error| bad(format!("{} holds no authority: {error}", file.display())))?;
     }
     Ok(certificates)
 }
 
 fn identity(
     files: &ClientFiles,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Unusable> {
     let ClientFiles { cert, key } = files;
     let chain = certificates(cert)?;
     let private = PrivateKeyDer::from_pem_slice(&content(key)?)
-        .map_err(|error| format!("{} holds no private key: {error}", key.display()))?;
+        .map_err(|error| bad(format!("{} holds no private key: {error}", key.display())))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -169,36 +202,33 @@ fn identity(
         })
         .map_err(|error| {
             let (cert, key) = (cert.display(), key.display());
-            format!("{cert} and {key} do not go together: {error}")
+            bad(format!("{cert} and {key} do not go together: {error}"))
         })?;
     Ok((chain, private))
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&content(file)?)
         .collect::<Result<_, _>>()
-        .map_err(|error| format!("{} is not a PEM file: {error}", file.display()))?;
+        .map_err(|error| bad(format!("{} is not a PEM file: {error}", file.display())))?;
     if certificates.is_empty() {
-        return Err(format!("{} holds no certificate", file.display()));
+        return Err(bad(format!("{} holds no certificate", file.display())));
     }
     // Pingora parses each with this very crate, and panics where that fails.
     let parses = |der: &CertificateDer<'_>| X509Certificate::from_der(der).is_ok();
     if !certificates.iter().all(parses) {
-        return Err(format!(
+        return Err(bad(format!(
             "{} holds a certificate that cannot be parsed",
             file.display()
-        ));
+        )));
     }
     Ok(certificates)
 }
 
-fn content(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let content = secret_file::read(file, MAX_FILE)?;
-    match content.len() {
-        0..MAX_FILE => Ok(content),
-        _ => Err(format!(
-            "{} has 1 MiB or more, which no certificates have",
-            file.display()
-        )),
-    }
+fn content(file: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
+    file::read_secret(file, MAX_FILE).map_err(|fault| fault.of(file))
+}
+
+fn bad(text: String) -> Unusable {
+    Unusable::content(text)
 }

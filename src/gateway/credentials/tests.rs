@@ -147,7 +147,7 @@ fn a_file_that_is_gone_empty_or_odd_takes_the_credential_away_until_it_is_good_a
             None => fs::remove_file(fixture.file("a")).unwrap(),
             Some(text) => fs::write(fixture.file("a"), text).unwrap(),
         }
-        let error = fixture.held("team-a").read_again().unwrap_err();
+        let error = fixture.held("team-a").read_again().unwrap_err().to_string();
         assert!(!error.contains("two"), "{error}");
         assert!(matches!(fixture.choose(Some("team-a"), 0), Choice::Missing));
         assert!(!fixture.is_usable("team-a") && fixture.is_usable("only-first"));

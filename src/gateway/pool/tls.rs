@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora::protocols::tls::CaType;
@@ -12,8 +13,9 @@ use rustls::pki_types::CertificateDer;
 use tracing::{error, info, warn};
 
 use crate::config::{ClientTls, TlsMaterial};
-use crate::metrics::Metrics;
-use crate::watch::{Watch, watch};
+use crate::file::Unusable;
+use crate::metrics::{CertificateUse, Metrics, Reload};
+use crate::watch::{Complaint, RETRY, Watch, watch};
 
 /// The TLS of one upstream: the last files that were good.
 #[derive(Debug)]
@@ -61,33 +63,59 @@ impl UpstreamTls {
         }
         let (this, its_metrics) = (Arc::clone(self), Arc::clone(metrics));
         let name = upstream.to_owned();
-        let watched = watch(
+        let complaint = Complaint::default();
+        self.show(upstream, metrics);
+        watch(
             move || files.clone(),
-            move || this.reload_and_tell(&name, &its_metrics),
-        );
-        // What was written since the configuration was read.
-        self.reload_and_tell(upstream, metrics);
-        watched
+            move || this.reload_and_tell(&name, &its_metrics, &complaint),
+        )
             .inspect_err(|error| error!(%error, %upstream, "cannot watch the TLS files of an upstream; use SIGHUP"))
             .ok()
     }
 
-    fn reload_and_tell(&self, upstream: &str, metrics: &Metrics) {
+    /// Shows until when the certificates are valid.
+    fn show(&self, upstream: &str, metrics: &Metrics) {
+        let known = Arc::clone(&self.known.lock().unwrap_or_else(PoisonError::into_inner));
+        for (usage, validity) in [
+            (CertificateUse::Upstream, known.chain()),
+            (CertificateUse::UpstreamCa, known.authorities()),
+        ] {
+            if let Some(validity) = validity {
+                metrics.certificate_expiry(usage, upstream, validity.until);
+            }
+        }
+    }
+
+    /// When to try again.
+    fn reload_and_tell(
+        &self,
+        upstream: &str,
+        metrics: &Metrics,
+        complaint: &Complaint,
+    ) -> Option<Duration> {
         match self.reload() {
-            Ok(false) => {}
-            Ok(true) => {
-                metrics.tls_reload(true);
-                info!(%upstream, "the TLS files of an upstream were loaded; new connections use them");
+            Ok(is_new) => {
+                complaint.is_over();
+                if is_new {
+                    self.show(upstream, metrics);
+                    metrics.tls_reload(Reload::Loaded);
+                    info!(%upstream, "the TLS files of an upstream were loaded; new connections use them");
+                }
+                None
             }
             Err(error) => {
-                metrics.tls_reload(false);
-                warn!(%upstream, "an upstream keeps its last good TLS files: {error}");
+                metrics.tls_reload(Reload::failed(error.may_pass));
+                let text = error.to_string();
+                if complaint.is_new(&text) {
+                    warn!(%upstream, "an upstream keeps its last good TLS files: {text}");
+                }
+                error.may_pass.then_some(RETRY)
             }
         }
     }
 
     /// `false` if the files hold what they did.
-    fn reload(&self) -> Result<bool, String> {
+    fn reload(&self) -> Result<bool, Unusable> {
         // Held to the end: two at once could put the older one in force.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let material = self.files.load()?;

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::segment;
+use crate::file::writable_directory;
 
 /// A state directory. It is locked as itself, so that there is no lock file to delete.
 #[derive(Debug)]
@@ -26,6 +27,21 @@ const FIRST: &str = "first.new";
 const MADE_BY_MKFS: &str = "lost+found";
 
 impl Folder {
+    /// Whether [`Folder::open`] would succeed, and files could be made in it; nothing is made.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system refuses.
+    pub(super) fn can_be_had(path: &Path) -> io::Result<()> {
+        match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let parent = path.parent().filter(|parent| *parent != Path::new(""));
+                writable_directory(parent.unwrap_or(Path::new(".")))
+            }
+            _ => writable_directory(path),
+        }
+    }
+
     /// Opens the directory, or makes it, readable by this user alone.
     ///
     /// # Errors

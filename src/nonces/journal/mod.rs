@@ -122,6 +122,15 @@ const UNAVAILABLE: ClaimError = ClaimError::Unavailable { retry_after: RETRY };
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 impl JournaledNonces {
+    /// Whether the directory at `path` can be used, or made; nothing is made.
+    ///
+    /// # Errors
+    ///
+    /// A text that names what cannot.
+    pub fn check(path: &Path) -> Result<(), String> {
+        Folder::can_be_had(path).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
     /// Opens the directory at `path`, or makes it, and begins to wait for its lock and to read
     /// what is there, on a thread of its own.
     ///

@@ -16,6 +16,7 @@ use super::standing::{Life, Server, Settings, Unfit};
 use crate::auth::headers::Timestamp;
 use crate::auth::replay::NonceKey;
 use crate::config::Redis;
+use crate::file;
 
 /// Where to connect, and under which rules.
 pub(super) struct Target {
@@ -285,15 +286,10 @@ async fn setting(
 }
 
 /// Largest file of certificates, in bytes: the system's own, with all there are, has some 200 KiB.
-const MAX_CERTIFICATES: u64 = 1024 * 1024;
+const MAX_CERTIFICATES: usize = 1024 * 1024;
 
 fn certificates(file: &Path) -> Result<Vec<u8>, String> {
-    use std::io::Read;
-    let mut pem = Vec::new();
-    std::fs::File::open(file)
-        .and_then(|file| file.take(MAX_CERTIFICATES).read_to_end(&mut pem))
-        .map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
-    Ok(pem)
+    Ok(file::read(file, MAX_CERTIFICATES).map_err(|fault| fault.of(file))?)
 }
 
 #[cfg(test)]

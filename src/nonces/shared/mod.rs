@@ -41,6 +41,23 @@ pub struct SharedNonces {
 const RETRY_WHEN_UNUSABLE: u32 = 1;
 
 impl SharedNonces {
+    /// Whether the settings can be used; nobody is asked.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file of certificates.
+    pub fn check(redis: &Redis) -> Result<(), String> {
+        let window = Window { past: 0, future: 0 };
+        Target::new(
+            redis,
+            Rules {
+                window,
+                margin: redis.clock_margin,
+            },
+        )
+        .map(drop)
+    }
+
     /// A store that begins to connect now, and goes on until it is dropped. Until it has, it
     /// refuses.
     ///

@@ -2,34 +2,33 @@
 
 use std::path::{Path, PathBuf};
 
-use tracing::warn;
+use tracing::{info, warn};
 
-use super::{Reloading, Told, Why, bad, good};
+use super::{Failed, Reloading, Told, Why, Wrong};
 use crate::config::{self, Environment, Mistakes};
+use crate::metrics::Reload;
 
 impl Reloading {
-    /// The files that say what requests are judged by, besides the registry.
-    pub(super) fn configuration_files(&self) -> Vec<PathBuf> {
+    /// The files that credentials are read from.
+    pub(super) fn credential_files(&self) -> Vec<PathBuf> {
         let plan = self.gateway.plan();
-        let credentials = plan.credentials().filter_map(|held| held.file());
-        let configuration: &Path = &plan.config().file;
-        [configuration]
-            .into_iter()
-            .chain(credentials)
-            .map(Path::to_owned)
-            .collect()
+        let files = plan.credentials().filter_map(|held| held.file());
+        files.map(Path::to_owned).collect()
     }
 
     /// Reads the configuration again, and puts in force what a running gateway can take over of it.
     /// Where somebody asked, one that did not change is put in force once more: the names of its
     /// servers may have other addresses now.
     pub(super) fn configuration(&self, why: Why) -> Told {
-        let _one_at_a_time = self.lock();
         let running = self.gateway.plan();
         let rejected = |mistakes: Mistakes| {
-            self.metrics.config_reload(false);
+            let may_pass = mistakes.may_pass;
+            self.metrics.config_reload(Reload::failed(may_pass));
             let text = "the configuration was not loaded; the last good one stays in force";
-            bad(why, format!("{text}\n{mistakes}"))
+            Failed {
+                text: format!("{text}\n{mistakes}"),
+                may_pass,
+            }
         };
         let file = &running.config().file;
         let text = config::text_of(file).map_err(rejected)?;
@@ -43,41 +42,44 @@ impl Reloading {
         }
         let (config, waiting) = loaded.config.taken_over(running.config());
         self.gateway.replace_plan(config);
-        self.metrics.config_reload(true);
+        self.metrics.config_reload(Reload::Loaded);
         self.warn_of_missing_credentials();
-        let text = match waiting[..] {
+        Ok(Some(match waiting[..] {
             [] => "the configuration was loaded".to_owned(),
             _ => format!(
                 "the configuration was loaded, except for what needs a restart: {}",
                 waiting.join(", ")
             ),
-        };
-        Ok(Some(good(why, text)))
+        }))
     }
 
     /// Reads the files of the credentials again. One that is missing or bad is not sent any more.
-    pub(super) fn credentials(&self, why: Why) -> Told {
-        let _one_at_a_time = self.lock();
-        let (mut changed, mut wrong) = (Vec::new(), Vec::new());
+    pub(super) fn credentials(&self) -> Told {
+        let (mut changed, mut wrong) = (Vec::new(), Wrong::default());
         for held in self.gateway.plan().credentials() {
             match held.read_again() {
                 Ok(false) => {}
                 Ok(true) => changed.push(held.name().to_owned()),
-                Err(error) => wrong.push(format!(
-                    "credential {}: {error}; requests that carry it get 503 upstream_credential",
-                    held.name()
-                )),
+                Err(error) => {
+                    let (name, consequence) = (
+                        held.name(),
+                        match held.is_usable() {
+                            true => "the last good one stays in force",
+                            false => "requests that carry it get 503 upstream_credential",
+                        },
+                    );
+                    wrong.add(
+                        format!("credential {name}: {error}; {consequence}"),
+                        error.may_pass,
+                    );
+                }
             }
         }
-        if !wrong.is_empty() {
-            return Err(bad(why, wrong.join("\n")));
+        if !wrong.lines.is_empty() && !changed.is_empty() {
+            info!("credentials were loaded: {}", changed.join(", "));
         }
-        match changed[..] {
-            [] => Ok(None),
-            _ => Ok(Some(good(
-                why,
-                format!("credentials were loaded: {}", changed.join(", ")),
-            ))),
-        }
+        wrong.conclude()?;
+        Ok((!changed.is_empty())
+            .then(|| format!("credentials were loaded: {}", changed.join(", "))))
     }
 }

@@ -2,23 +2,23 @@
 
 use tracing::warn;
 
-use super::{Reloading, Told, Why, bad, good};
+use super::{Failed, Reloading, Told, Why};
 use crate::audit::RegistryLoaded;
+use crate::metrics::Reload;
 use crate::registry::{Change, Losses};
 
 impl Reloading {
     /// Reads the registry again and puts it in force.
     pub(super) fn registry(&self, why: Why, losses: Losses) -> Told {
-        let _one_at_a_time = self.lock();
         let known = self.registry.current().digest();
         let change = self.registry.reload(losses).map_err(|mistakes| {
-            self.metrics.registry_rejected();
-            bad(
-                why,
-                format!(
-                    "the registry was not loaded; the last good one stays in force\n{mistakes}"
-                ),
-            )
+            let may_pass = mistakes.may_pass();
+            self.metrics.registry_not_loaded(Reload::failed(may_pass));
+            let text = "the registry was not loaded; the last good one stays in force";
+            Failed {
+                text: format!("{text}\n{mistakes}"),
+                may_pass,
+            }
         })?;
         if change.digest == known {
             // An attempt that was made counts; a record of it would say that something changed.
@@ -27,11 +27,11 @@ impl Reloading {
             }
             let now = self.clock.now().unix_seconds();
             self.metrics.registry_loaded(change.machines, now);
-            return Ok(Some(good(why, "the registry is as it was".into())));
+            return Ok(Some("the registry is as it was".into()));
         }
         self.report(&change);
         self.warn_of_missing_credentials();
-        let text = format!(
+        Ok(Some(format!(
             "the registry was loaded: {} machines, {} added, {} removed, {} with other keys, {} \
              otherwise changed",
             change.machines,
@@ -39,8 +39,7 @@ impl Reloading {
             change.removed.len(),
             change.keys_changed.len(),
             change.otherwise_changed.len()
-        );
-        Ok(Some(good(why, text)))
+        )))
     }
 
     /// Says which credentials machines name that are not configured.

@@ -6,6 +6,7 @@ mod monitoring;
 mod systemd;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use countersign::config::{self, Environment, Loaded};
@@ -28,6 +29,8 @@ fn load(text: &str, files: &[(&str, &str)]) -> Loaded {
         assert!(text.contains(path), "{path} is not named in:\n{text}");
         let there = folder.path().join(place.to_string());
         fs::write(&there, content).unwrap();
+        // As the units and manifests have them.
+        fs::set_permissions(&there, fs::Permissions::from_mode(0o440)).unwrap();
         text = text.replace(path, there.to_str().unwrap());
     }
     let environment = Environment {

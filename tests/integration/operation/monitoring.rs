@@ -37,6 +37,7 @@ fn exported() -> &'static Exported {
                          - { path: /b, upstream: secrets, bearer_until: '2027-02-01' }\n  \
                          - { path: /o, upstream: secrets, mode: observe, observe_until: '2027-02-01' }\n"
                     .into(),
+                tls: true,
                 ..Options::default()
             },
         );

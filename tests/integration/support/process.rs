@@ -147,6 +147,22 @@ impl Process {
         self.child = logged(&mut command, self.folder.path());
     }
 
+    /// Starts it anew with room for so many descriptors.
+    pub fn start_again_with_descriptors(&mut self, most: u32) {
+        let serve = serve(self.folder.path(), &self.environment);
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -n {most} && exec \"$@\"");
+        command.args(["-c", &limited, "sh"]);
+        command.arg(serve.get_program()).args(serve.get_args());
+        self.child = logged(&mut command, self.folder.path());
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        open.unwrap().count()
+    }
+
     /// A second one of the same folder, on addresses of its own, without waiting.
     pub fn beside(&self) -> Process {
         let (address, admin) = (free_address(), free_address());

@@ -1,0 +1,135 @@
+//! Descriptors that are kept open for nothing, to be given back when there is no other left to read a file with.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::libc::{EMFILE, ENFILE};
+
+/// Pairs of descriptors. More than one, because whoever accepts connections at the same moment may take those that
+/// were given back; it rests after the next failure, and does not take them all.
+const PAIRS: usize = 4;
+
+struct Reserve {
+    pairs: Vec<(UnixStream, UnixStream)>,
+    wanted: usize,
+}
+
+/// The reserve of the process, whose table of descriptors is one for all threads.
+fn reserve() -> MutexGuard<'static, Reserve> {
+    static RESERVE: Mutex<Reserve> = Mutex::new(Reserve {
+        pairs: Vec::new(),
+        wanted: 0,
+    });
+    RESERVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps a reserve from now on: for a process in which others make descriptors open.
+pub fn keep() {
+    reserve().wanted = PAIRS;
+    refill();
+}
+
+/// Fills the reserve again as far as there are descriptors.
+pub(super) fn refill() {
+    reserve().refill();
+}
+
+/// Opens a file. Where no descriptor is left for it, some of the reserve are given back first.
+///
+/// # Errors
+///
+/// Those of `try_open`.
+pub fn open(try_open: impl Fn() -> io::Result<File>) -> io::Result<File> {
+    match try_open() {
+        opened if is_exhausted(&opened) => reserve().open(opened, try_open),
+        opened => opened,
+    }
+}
+
+impl Reserve {
+    fn refill(&mut self) {
+        while self.pairs.len() < self.wanted {
+            match UnixStream::pair() {
+                Ok(pair) => self.pairs.push(pair),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        mut opened: io::Result<File>,
+        try_open: impl Fn() -> io::Result<File>,
+    ) -> io::Result<File> {
+        while is_exhausted(&opened)
+            && let Some(pair) = self.pairs.pop()
+        {
+            drop(pair);
+            opened = try_open();
+        }
+        opened
+    }
+}
+
+fn is_exhausted(opened: &io::Result<File>) -> bool {
+    let code = opened.as_ref().err().and_then(io::Error::raw_os_error);
+    matches!(code, Some(EMFILE | ENFILE))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn exhausted() -> io::Result<File> {
+        Err(io::Error::from_raw_os_error(EMFILE))
+    }
+
+    fn full() -> Reserve {
+        let mut reserve = Reserve {
+            pairs: Vec::new(),
+            wanted: PAIRS,
+        };
+        reserve.refill();
+        assert_eq!(reserve.pairs.len(), PAIRS);
+        reserve
+    }
+
+    #[test]
+    fn the_reserve_is_given_back_until_the_file_is_open_and_filled_again() {
+        let mut reserve = full();
+        // The first descriptors that come back are taken by somebody else.
+        let stolen = Cell::new(2);
+        let opened = reserve.open(exhausted(), || match stolen.get() {
+            0 => File::open("/"),
+            left => {
+                stolen.set(left - 1);
+                exhausted()
+            }
+        });
+        assert!(opened.is_ok());
+        assert_eq!(reserve.pairs.len(), PAIRS - 3);
+        reserve.refill();
+        assert_eq!(reserve.pairs.len(), PAIRS);
+    }
+
+    #[test]
+    fn where_the_reserve_does_not_help_the_error_is_told() {
+        let mut reserve = full();
+        let error = reserve.open(exhausted(), exhausted).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(EMFILE));
+        assert!(reserve.pairs.is_empty());
+    }
+
+    #[test]
+    fn another_error_costs_nothing_of_the_reserve() {
+        let mut reserve = full();
+        let missing = reserve.open(Err(io::ErrorKind::NotFound.into()), || File::open("/"));
+        assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(reserve.pairs.len(), PAIRS);
+    }
+}

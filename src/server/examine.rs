@@ -1,0 +1,76 @@
+//! What a start would end with, found without starting: `check` and `serve` tell the same.
+
+use super::tls::Tls;
+use crate::audit::Sink;
+use crate::config::{AuditSink, Config};
+use crate::file::open_to_writers;
+use crate::nonces::{JournaledNonces, SharedNonces};
+
+/// What there is to be said of the files and directories that a configuration names, the registry aside: one line each.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// Mistakes in files.
+    pub mistakes: Vec<String>,
+    /// What the system would refuse: a directory that is not there, or not writable. It may be there later.
+    pub refused: Vec<String>,
+    /// What is odd without being wrong.
+    pub warnings: Vec<String>,
+}
+
+impl Findings {
+    /// Whether a start would succeed, as far as these go.
+    pub fn is_good(&self) -> bool {
+        self.mistakes.is_empty() && self.refused.is_empty()
+    }
+}
+
+/// Looks at what a start reads and writes, at `now` (Unix seconds), and makes nothing. Whether an address is free, and
+/// what standard output is, is not looked at: both are the running process's.
+pub fn examine(config: &Config, now: u64) -> Findings {
+    let mut found = Findings::default();
+    for path in [&config.file, &config.registry] {
+        if let Some(mode) = open_to_writers(path) {
+            found.warnings.push(format!(
+                "{} is open to writers (mode {mode:04o}): every user of this machine can decide who passes; \
+                 chmod o-w",
+                path.display()
+            ));
+        }
+    }
+    for listener in &config.listeners {
+        let Some(files) = &listener.tls else { continue };
+        match Tls::load(&listener.address.to_string(), files) {
+            Ok(tls) => found.warnings.extend(tls.warnings(now)),
+            Err(why) => found.mistakes.push(why.to_string()),
+        }
+    }
+    if let Some(redis) = &config.replay.redis {
+        let checked = SharedNonces::check(redis);
+        found.mistakes.extend(checked.err());
+    } else if let Some(path) = &config.replay.state_dir {
+        let checked = JournaledNonces::check(path);
+        let line = |error| {
+            format!(
+                "{}: replay.state_dir: {error}; name a directory that this user may write to",
+                config.file.display()
+            )
+        };
+        found.refused.extend(checked.err().map(line));
+    }
+    let trail = match &config.audit.sink {
+        AuditSink::Stdout => None,
+        AuditSink::File(path) => Some(("audit.file", path)),
+    };
+    let refusals = config.audit.refusals.file.as_ref();
+    let refusals = refusals.map(|path| ("audit.refusals.file", path));
+    for (key, path) in trail.into_iter().chain(refusals) {
+        if let Err(error) = Sink::check(path) {
+            let line = format!("{}: {key}: {error}", config.file.display());
+            match error.kind() {
+                std::io::ErrorKind::InvalidInput => found.mistakes.push(line),
+                _ => found.refused.push(line),
+            }
+        }
+    }
+    found
+}
