@@ -1,13 +1,17 @@
 //! The files of an audit log, as every command takes them that reads one.
 
+mod packed;
+mod pattern;
+
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
 use serde::Deserialize;
 
+use self::packed::unpacked;
+use self::pattern::expand;
 use super::Failure;
 use crate::audit::chain;
 use crate::audit::lines::next_line;
@@ -21,18 +25,9 @@ pub(super) struct LogArgs {
     files: Vec<PathBuf>,
 }
 
-/// Most files that a pattern may match: years of rotation. With more the pattern is a mistake.
-const MOST_FILES: usize = 10_000;
-
 /// Lines at the beginning of a file among which its place in the chain is looked for: the first one
 /// may have been cut off by a crash.
 const FIRST_LINES: usize = 64;
-
-/// How much a packed file may unpack to: so many times its size, and some. Every record ends in a hash,
-/// 32 bytes that no packing makes smaller, so an audit log stays far below this; a file that was made
-/// to keep a command busy does not.
-const MOST_RATIO: u64 = 200;
-const FIRST_BYTES: u64 = 64 << 20;
 
 const CAPACITY: usize = 256 * 1024;
 
@@ -189,70 +184,6 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     file::open(path).map_err(io::Error::other)
 }
 
-/// The text of a file, and whether it was packed: gzip is known by its first two bytes.
-fn unpacked(mut file: impl BufRead + 'static) -> io::Result<(Box<dyn BufRead>, bool)> {
-    let mut magic = Vec::new();
-    file.by_ref().take(2).read_to_end(&mut magic)?;
-    let is_packed = magic == [0x1f, 0x8b];
-    let whole = Cursor::new(magic).chain(file);
-    Ok(match is_packed {
-        false => (Box::new(whole), false),
-        true => {
-            let decoder = MultiGzDecoder::new(Counted {
-                file: whole,
-                count: 0,
-            });
-            let text = Unpacked { decoder, count: 0 };
-            (Box::new(BufReader::with_capacity(CAPACITY, text)), true)
-        }
-    })
-}
-
-/// Counts what is read of a packed file.
-struct Counted<R> {
-    file: R,
-    count: u64,
-}
-
-impl<R: BufRead> Read for Counted<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(into)?;
-        self.count += count as u64;
-        Ok(count)
-    }
-}
-
-impl<R: BufRead> BufRead for Counted<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.file.fill_buf()
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.count += count as u64;
-        self.file.consume(count);
-    }
-}
-
-/// Unpacks, up to a bound.
-struct Unpacked<R> {
-    decoder: MultiGzDecoder<Counted<R>>,
-    count: u64,
-}
-
-impl<R: BufRead> Read for Unpacked<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.decoder.read(into)?;
-        self.count += count as u64;
-        let most = FIRST_BYTES + self.decoder.get_ref().count * MOST_RATIO;
-        if self.count > most {
-            let text =
-                format!("unpacks to more than {MOST_RATIO} times its size: no audit log does");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        Ok(count)
-    }
-}
-
 /// The place in the chain of the first line that has one. `lines` takes what was read.
 fn first(text: &mut Box<dyn BufRead>, lines: &mut Vec<u8>) -> io::Result<Option<First>> {
     #[derive(Deserialize)]
@@ -287,71 +218,6 @@ fn sort(logs: &mut [Log]) {
             .map(|first| first.ts.clone());
         (first.is_none(), ts, first)
     });
-}
-
-/// The files that a path means: itself, or those that match the pattern in its file name.
-fn expand(path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let failed = |text: String| Failure::Operation(format!("{}: {text}", path.display()));
-    let is_pattern = |text: &Path| text.to_string_lossy().contains(['*', '?']);
-    // A file whose name looks like a pattern is still that file.
-    if !is_pattern(path) || path.exists() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let folder = match path.parent() {
-        Some(folder) if is_pattern(folder) => {
-            return Err(failed("a pattern may stand in the file name alone".into()));
-        }
-        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-        Some(folder) => folder,
-        None => Path::new("/"),
-    };
-    let pattern = path.file_name().unwrap_or_default().as_encoded_bytes();
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|error| failed(error.to_string()))? {
-        let entry = entry.map_err(|error| failed(error.to_string()))?;
-        let name = entry.file_name();
-        if matches(pattern, name.as_encoded_bytes()) && entry.path().is_file() {
-            found.push(path.with_file_name(name));
-        }
-        if found.len() > MOST_FILES {
-            return Err(failed(format!("more than {MOST_FILES} files match")));
-        }
-    }
-    if found.is_empty() {
-        return Err(failed("no file matches".into()));
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Whether a name matches a pattern, as a shell has it: `*` is any bytes, `?` is any one, and a name that
-/// begins with a dot is meant by no pattern.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    if name.first() == Some(&b'.') && pattern.first() != Some(&b'.') {
-        return false;
-    }
-    let (mut p, mut n) = (0, 0);
-    // Where the last star is, and what it has been taken to stand for so far.
-    let mut star = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(byte) if *byte == b'?' || *byte == name[n] => {
-                (p, n) = (p + 1, n + 1);
-            }
-            _ => match &mut star {
-                Some((at, taken)) => {
-                    *taken += 1;
-                    (p, n) = (*at + 1, *taken);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
 #[cfg(test)]
@@ -479,29 +345,6 @@ mod tests {
         ] {
             let failure = opened(&[path]).err().unwrap().to_string();
             assert!(failure.contains(says), "{failure}");
-        }
-    }
-
-    #[test]
-    fn patterns_match_as_in_a_shell() {
-        for (pattern, name, does) in [
-            ("audit.jsonl*", "audit.jsonl", true),
-            ("audit.jsonl*", "audit.jsonl.12.gz", true),
-            ("*.gz", "audit.jsonl.12.gz", true),
-            ("a*b*c", "a-b-b-c", true),
-            ("a*b*c", "a-b-b", false),
-            ("audit.jsonl.?", "audit.jsonl.1", true),
-            ("audit.jsonl.?", "audit.jsonl.12", false),
-            ("audit.jsonl.?", "audit.jsonl.", false),
-            ("*", ".hidden", false),
-            (".h*", ".hidden", true),
-            ("audit", "audit.jsonl", false),
-        ] {
-            assert_eq!(
-                matches(pattern.as_bytes(), name.as_bytes()),
-                does,
-                "{pattern} {name}"
-            );
         }
     }
 }

@@ -1,0 +1,77 @@
+//! Files that are packed with gzip, read as a stream.
+
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::CAPACITY;
+
+/// How much a packed file may unpack to: so many times its size, and some. Every record ends in a hash,
+/// 32 bytes that no packing makes smaller, so an audit log stays far below this; a file that was made
+/// to keep a command busy does not.
+const MOST_RATIO: u64 = 200;
+const FIRST_BYTES: u64 = 64 << 20;
+
+/// The text of a file, and whether it was packed: gzip is known by its first two bytes.
+pub(super) fn unpacked(mut file: impl BufRead + 'static) -> io::Result<(Box<dyn BufRead>, bool)> {
+    let mut magic = Vec::new();
+    file.by_ref().take(2).read_to_end(&mut magic)?;
+    let is_packed = magic == [0x1f, 0x8b];
+    let whole = Cursor::new(magic).chain(file);
+    Ok(match is_packed {
+        false => (Box::new(whole), false),
+        true => {
+            let decoder = MultiGzDecoder::new(Counted {
+                file: whole,
+                count: 0,
+            });
+            let text = Unpacked { decoder, count: 0 };
+            (Box::new(BufReader::with_capacity(CAPACITY, text)), true)
+        }
+    })
+}
+
+/// Counts what is read of a packed file.
+struct Counted<R> {
+    file: R,
+    count: u64,
+}
+
+impl<R: BufRead> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(into)?;
+        self.count += count as u64;
+        Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.file.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.count += count as u64;
+        self.file.consume(count);
+    }
+}
+
+/// Unpacks, up to a bound.
+struct Unpacked<R> {
+    decoder: MultiGzDecoder<Counted<R>>,
+    count: u64,
+}
+
+impl<R: BufRead> Read for Unpacked<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.decoder.read(into)?;
+        self.count += count as u64;
+        let most = FIRST_BYTES + self.decoder.get_ref().count * MOST_RATIO;
+        if self.count > most {
+            let text =
+                format!("unpacks to more than {MOST_RATIO} times its size: no audit log does");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Ok(count)
+    }
+}
