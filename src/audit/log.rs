@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
+use tokio::sync::oneshot::error::TryRecvError;
+
 use super::book::Checkpoints;
 use super::checkpoint::Domain;
 use super::flood::Flood;
@@ -126,8 +128,11 @@ impl AuditLog {
             Written::Here => return Ok(Receipt(())),
             Written::Elsewhere(written) => written,
         };
-        if let Ok(result) = written.try_recv() {
-            return result.map(Receipt);
+        match written.try_recv() {
+            Ok(result) => return result.map(Receipt),
+            // A receiver that has told this once must not be asked again: it would panic.
+            Err(TryRecvError::Closed) => return Err(AuditError::Closed),
+            Err(TryRecvError::Empty) => {}
         }
         match tokio::time::timeout(self.deadline, written).await {
             Ok(Ok(result)) => result.map(Receipt),

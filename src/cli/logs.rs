@@ -3,7 +3,7 @@
 mod packed;
 mod pattern;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -223,6 +223,7 @@ fn sort(logs: &mut [Log]) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
+    use std::fs;
     use std::io::Write;
 
     use flate2::Compression;
@@ -341,7 +342,7 @@ mod tests {
             (at("none*"), "no file matches"),
             (at("none"), "No such file"),
             (at("*/audit.jsonl"), "in the file name alone"),
-            (at(""), "is not a regular file"),
+            (at(""), "not a regular file"),
         ] {
             let failure = opened(&[path]).err().unwrap().to_string();
             assert!(failure.contains(says), "{failure}");

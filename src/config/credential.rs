@@ -182,7 +182,7 @@ fn secret(
                 }
                 Ok(Some(from_file(path)?))
             });
-            if let Some(file) = path {
+            if let (Some(Some(_)), Some(file)) = (&secret, path) {
                 operation::warn_of_mode(&place, file);
             }
             secret

@@ -24,16 +24,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use self::accept::{AcceptLoop, Door, Listener};
+use self::accept::{AcceptLoop, Listener};
 use self::admin::{Admin, MOST_ANSWERS, MOST_WAITING};
 use self::clock_watch::ClockWatch;
 use self::open_routes::OpenRoutes;
-use self::parts::{bind, metrics, open_audit, token_names};
+use self::parts::{Bound, metrics, open_audit, token_names};
 use self::readiness::Readiness;
 use self::reload::{Reloading, Turns};
 use self::sources::Sources;
@@ -68,10 +67,7 @@ pub enum StartError {
 
 /// A gateway whose listeners are bound and which has not begun to accept.
 pub struct Server {
-    listeners: Vec<Listener>,
-    addresses: Vec<SocketAddr>,
-    admin_listener: TcpListener,
-    admin_address: SocketAddr,
+    bound: Bound,
     admin: Admin,
     edge: Arc<Edge>,
     leaving: Leaving,
@@ -184,25 +180,7 @@ impl Server {
 
         // All files first: a bad one must not leave another listener bound.
         let tls = parts::tls(&config, &metrics)?;
-        let listening = config.listeners.iter().map(|listener| listener.address);
-        let all = || listening.clone().chain([config.admin]);
-        let mut listeners = Vec::new();
-        let mut addresses = Vec::new();
-        for (listener, tls) in config.listeners.iter().zip(tls.iter().cloned()) {
-            let (socket, address) = bind(listener.address, all())?;
-            addresses.push(address);
-            let proxies = listener.proxy_protocol;
-            let door = Door {
-                tls,
-                proxies: proxies.then(|| config.trusted_proxies.clone()),
-                health: listener.health.as_deref().map(Arc::from),
-            };
-            listeners.push(Listener {
-                socket,
-                door: Arc::new(door),
-            });
-        }
-        let (admin_listener, admin_address) = bind(config.admin, all())?;
+        let bound = parts::listen(&config, &tls)?;
 
         let permits = Arc::new(Semaphore::new(descriptors::provide(
             config.limits.connections,
@@ -236,10 +214,7 @@ impl Server {
         reloading.report(&first);
         reloading.warn_of_missing_credentials();
         Ok(Server {
-            listeners,
-            addresses,
-            admin_listener,
-            admin_address,
+            bound,
             admin: Admin {
                 metrics: Arc::clone(&metrics),
                 readiness: Arc::clone(&readiness),
@@ -269,12 +244,12 @@ impl Server {
 
     /// The addresses of the data listeners, with the ports that the system chose for port 0.
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        &self.bound.addresses
     }
 
     /// The address of the admin listener.
     pub fn admin_address(&self) -> SocketAddr {
-        self.admin_address
+        self.bound.admin_address
     }
 
     /// Serves until `stop` resolves, then stops in order: not ready, the configured delay, no
@@ -303,7 +278,7 @@ impl Server {
             shutdown,
             tasks: tasks.clone(),
         });
-        for listener in self.listeners {
+        for listener in self.bound.listeners {
             tokio::spawn(Arc::clone(&data).run(listener));
         }
         let admin = Arc::new(AcceptLoop {
@@ -319,13 +294,13 @@ impl Server {
             tasks: TaskTracker::new(),
         });
         tokio::spawn(admin.run(Listener {
-            socket: self.admin_listener,
+            socket: self.bound.admin,
             door: Arc::default(),
         }));
-        for address in &self.addresses {
+        for address in &self.bound.addresses {
             info!(%address, "accepting requests");
         }
-        info!(address = %self.admin_address, "accepting probes and scrapes");
+        info!(address = %self.bound.admin_address, "accepting probes and scrapes");
 
         stop.await;
         info!(delay = ?self.shutdown.delay, "shutting down: no longer ready");

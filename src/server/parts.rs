@@ -8,6 +8,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::StartError;
+use super::accept::{self, Door};
 use super::tls::Tls;
 use crate::audit::checkpoint::Signer;
 use crate::audit::{AuditLog, Bounds, Checkpoints, Sink, Strangers, TokenNames};
@@ -79,11 +80,49 @@ pub(super) fn token_names(config: &Config) -> TokenNames {
     TokenNames::new(config.audit.token_key.clone().or_else(beside_the_journal))
 }
 
+/// Every listener of a configuration, bound.
+pub(super) struct Bound {
+    pub(super) listeners: Vec<accept::Listener>,
+    /// Of the data listeners, with the ports that the system chose for port 0.
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) admin: TcpListener,
+    pub(super) admin_address: SocketAddr,
+}
+
+/// Binds the data listeners, each with its TLS, and the admin listener.
+pub(super) fn listen(config: &Config, tls: &[Option<Arc<Tls>>]) -> Result<Bound, StartError> {
+    let listening = config.listeners.iter().map(|listener| listener.address);
+    let all = || listening.clone().chain([config.admin]);
+    let mut listeners = Vec::new();
+    let mut addresses = Vec::new();
+    for (listener, tls) in config.listeners.iter().zip(tls.iter().cloned()) {
+        let (socket, address) = bind(listener.address, all())?;
+        addresses.push(address);
+        let proxies = listener.proxy_protocol;
+        let door = Door {
+            tls,
+            proxies: proxies.then(|| config.trusted_proxies.clone()),
+            health: listener.health.as_deref().map(Arc::from),
+        };
+        listeners.push(accept::Listener {
+            socket,
+            door: Arc::new(door),
+        });
+    }
+    let (admin, admin_address) = bind(config.admin, all())?;
+    Ok(Bound {
+        listeners,
+        addresses,
+        admin,
+        admin_address,
+    })
+}
+
 /// Connections that the system completes before they are accepted, at most.
 const BACKLOG: u32 = 1024;
 
 /// Listens on `address`, one of `all` that are listened on.
-pub(super) fn bind(
+fn bind(
     address: SocketAddr,
     all: impl IntoIterator<Item = SocketAddr>,
 ) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -57,11 +57,9 @@ fn an_early_answer_arrives_while_the_body_is_still_unread() {
     });
     let gateway = before(server, "", "");
     let mut client = Client::connect(gateway.address);
-    let began = Instant::now();
+    // The server keeps the body waiting for longer than the client waits for an answer.
     let answer = client.exchange(&signed(&gateway, "PUT", "/a", &vec![b'x'; 16 << 20]));
     assert_eq!((answer.status, &*answer.body), (413, &b"too large"[..]));
-    // The server would keep the body waiting for thirty seconds.
-    assert!(began.elapsed() < Duration::from_secs(10));
 }
 
 #[test]
@@ -333,8 +331,11 @@ fn mixed_up(
     wrong
 }
 
-/// Answers with four bytes, framed in these ways; and what the requests are.
-const ANSWERS: [(&str, fn(&str) -> String, &[&str]); 4] = [
+/// What an answer is called, the answer to a head, and the methods that are asked with.
+type Framed = (&'static str, fn(&str) -> String, &'static [&'static str]);
+
+/// Answers with four bytes, framed in these ways.
+const ANSWERS: [Framed; 4] = [
     (
         "HEAD",
         |head| match head.starts_with("HEAD") {
@@ -494,11 +495,14 @@ fn stuck_client(gateway: &Gateway, fill: usize) -> (usize, TcpStream) {
         let path = if count < fill { "/fill" } else { "/" };
         let request = signed(gateway, "POST", path, &[b'b'; 512]);
         client.write_all(&request).expect("the connection is open");
-        let patience = Instant::now() + Duration::from_secs(1);
-        while ended() - before <= count as f64 && Instant::now() < patience {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        if ended() - before <= count as f64 {
+        let is_answered = || ended() - before > count as f64;
+        let is_answered_in_time = (0..500).any(|_| {
+            is_answered() || {
+                std::thread::sleep(Duration::from_millis(2));
+                false
+            }
+        });
+        if !is_answered_in_time {
             assert!(gateway.metric("countersign_body_buffer_bytes") > 0.0);
             return (count, client);
         }

@@ -236,7 +236,7 @@ fn the_configuration_says_what_each_route_asks_for_now() {
 #[test]
 fn a_configuration_whose_credential_cannot_be_read_here_still_names_the_registry() {
     let config = fs::read_to_string(path("countersign.yaml")).unwrap();
-    let credential = "secrets:\n    credential: { header: X-Vault-Token, file: /nowhere/token }\n";
+    let credential = "secrets:\n    credential: { header: X-Vault-Token, file: /etc }\n";
     let config = config.replacen("secrets:\n", credential, 1);
     let config = config.replace("machines.yaml", "fleet.yaml");
     let file = left().join("elsewhere.yaml");
@@ -246,7 +246,7 @@ fn a_configuration_whose_credential_cannot_be_read_here_still_names_the_registry
     let output = run(&["report", "--audit", &log, "--config", file, "--json"]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(
-        error.contains("left out") && error.contains("/nowhere/token"),
+        error.contains("left out") && error.contains("/etc is a directory"),
         "{error}"
     );
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();

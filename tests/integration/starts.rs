@@ -288,6 +288,7 @@ fn a_credential_that_is_not_written_yet_is_waited_for() {
 #[test]
 fn check_reports_what_may_mend_itself_as_warnings() {
     let place = Place::new();
+    fs::create_dir_all(place.folder.path().join("audit")).unwrap();
     let file = place.folder.path().join("countersign.yaml");
     let config = fs::read_to_string(&file).unwrap();
     let config = config
@@ -298,8 +299,8 @@ fn check_reports_what_may_mend_itself_as_warnings() {
         .replace("env: X_TOKEN", "file: not/yet");
     fs::write(&file, config).unwrap();
     let output = run(&["check", "--config", file.to_str().unwrap()]);
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}");
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
     for warning in ["cannot be resolved", "is not there yet"] {
         assert!(text.contains(warning), "{text}");
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::support::backend::Backend;
 use crate::support::gateway::{Gateway, Options, wait_for};
@@ -67,8 +68,10 @@ fn a_backend_with_a_certificate_for_its_address_is_spoken_to() {
     let pki = Pki::new();
     let backend = pki.backend(&["127.0.0.1"]);
     let gateway = gateway(&backend, pki.settings(""));
-    for _ in 0..3 {
+    for count in 1..=3 {
         assert_eq!(gateway.request("PUT", "/a", b"body").status, 200);
+        gateway.decisions("response", count);
+        gateway.hands.advance(Duration::from_millis(50));
     }
     assert_eq!((backend.seen().len(), backend.connections()), (3, 1));
     assert_eq!(backend.seen()[0].one("host"), backend.address.to_string());

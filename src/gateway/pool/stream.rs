@@ -256,6 +256,10 @@ impl fmt::Debug for UpstreamStream {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the clock of the test, which it stops"
+)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
