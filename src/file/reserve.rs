@@ -43,9 +43,25 @@ pub(super) fn refill() {
 /// Those of `try_open`.
 pub fn open(try_open: impl Fn() -> io::Result<File>) -> io::Result<File> {
     match try_open() {
-        opened if is_exhausted(&opened) => reserve().open(opened, try_open),
+        opened if is_exhausted(&opened) => open_with(opened, try_open, || reserve().pairs.pop()),
         opened => opened,
     }
+}
+
+/// Gives descriptors back until there is one for the file. The lock of the reserve is not held while
+/// the file is opened: that may hang, and must not keep others from their files.
+fn open_with(
+    mut opened: io::Result<File>,
+    try_open: impl Fn() -> io::Result<File>,
+    mut give_back: impl FnMut() -> Option<(UnixStream, UnixStream)>,
+) -> io::Result<File> {
+    while is_exhausted(&opened)
+        && let Some(pair) = give_back()
+    {
+        drop(pair);
+        opened = try_open();
+    }
+    opened
 }
 
 impl Reserve {
@@ -56,20 +72,6 @@ impl Reserve {
                 Err(_) => return,
             }
         }
-    }
-
-    fn open(
-        &mut self,
-        mut opened: io::Result<File>,
-        try_open: impl Fn() -> io::Result<File>,
-    ) -> io::Result<File> {
-        while is_exhausted(&opened)
-            && let Some(pair) = self.pairs.pop()
-        {
-            drop(pair);
-            opened = try_open();
-        }
-        opened
     }
 }
 
@@ -104,13 +106,14 @@ mod tests {
         let mut reserve = full();
         // The first descriptors that come back are taken by somebody else.
         let stolen = Cell::new(2);
-        let opened = reserve.open(exhausted(), || match stolen.get() {
+        let try_open = || match stolen.get() {
             0 => File::open("/"),
             left => {
                 stolen.set(left - 1);
                 exhausted()
             }
-        });
+        };
+        let opened = open_with(exhausted(), try_open, || reserve.pairs.pop());
         assert!(opened.is_ok());
         assert_eq!(reserve.pairs.len(), PAIRS - 3);
         reserve.refill();
@@ -120,7 +123,7 @@ mod tests {
     #[test]
     fn where_the_reserve_does_not_help_the_error_is_told() {
         let mut reserve = full();
-        let error = reserve.open(exhausted(), exhausted).unwrap_err();
+        let error = open_with(exhausted(), exhausted, || reserve.pairs.pop()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(EMFILE));
         assert!(reserve.pairs.is_empty());
     }
@@ -128,7 +131,11 @@ mod tests {
     #[test]
     fn another_error_costs_nothing_of_the_reserve() {
         let mut reserve = full();
-        let missing = reserve.open(Err(io::ErrorKind::NotFound.into()), || File::open("/"));
+        let missing = open_with(
+            Err(io::ErrorKind::NotFound.into()),
+            || File::open("/"),
+            || reserve.pairs.pop(),
+        );
         assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(reserve.pairs.len(), PAIRS);
     }

@@ -209,13 +209,15 @@ impl Edge {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let mut client = Client::new(session, self.gateway.leaving());
-        let forwarding = self.forward.forward(&mut client, passage, body.bytes());
+        let forwarding = self.forward.forward(&mut client, passage, body);
         let ended = AssertUnwindSafe(forwarding).catch_unwind().await;
-        drop(body);
         let afterwards = ended.unwrap_or_else(|_| {
             error!(request_id = %passage.provenance.id, "a panic while a request was forwarded");
             self.gateway.forwarded(passage, Ending::panicked());
-            Afterwards::Close
+            match client.afterwards() {
+                Afterwards::Reset => Afterwards::Reset,
+                _ => Afterwards::Close,
+            }
         });
         let session = client.into_session();
         match afterwards {
@@ -340,6 +342,8 @@ fn unreadable(error: &pingora::Error, line: &FirstLine) -> Refusal {
     let text = error.to_string();
     if text.contains("header larger than") || text.contains("too many headers") {
         Refusal::HeaderTooLarge
+    } else if line.is_empty() {
+        Refusal::BadRequest("an empty line stands where the request line should be")
     } else if line.has_bad_target() {
         Refusal::BadTarget(TargetError::ForbiddenByte)
     } else {

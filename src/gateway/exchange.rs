@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::FutureExt;
 use http::{Method, StatusCode};
 use pingora::Result;
@@ -12,6 +11,7 @@ use tokio::task::coop::unconstrained;
 use tracing::warn;
 
 use super::answer::{self, Unfit};
+use super::body::Body;
 use super::client::Client;
 use super::credentials::Place;
 use super::forward::{Failure, Forward, Passage, Permit};
@@ -33,8 +33,6 @@ pub(super) struct Exchange<'a> {
     pub(super) forward: &'a Forward,
     pub(super) passage: &'a Passage,
     pub(super) server: &'a Arc<Server>,
-    /// The verified body: all that ever crosses of it.
-    pub(super) body: &'a Bytes,
 }
 
 /// What came of an exchange whose answer the client has.
@@ -48,7 +46,8 @@ struct Answered {
 
 impl Exchange<'_> {
     /// Runs it to the end of the answer: the request is sent and the answer is passed on at the
-    /// same time. Gives back what is known of the connection then.
+    /// same time. Gives back what is known of the connection then. Of the verified `body` is all that
+    /// ever crosses; it is let go when it has been sent.
     ///
     /// # Errors
     ///
@@ -57,30 +56,56 @@ impl Exchange<'_> {
         &self,
         connection: &mut Connection,
         client: &mut Client,
+        body: Body,
     ) -> Result<Exchanged, Failure> {
-        let request = self.request(client.head()).map_err(Failure::unsent)?;
+        let request = (self.request(client.head(), body.bytes().len())).map_err(Failure::unsent)?;
         let was_head = request.method == Method::HEAD;
-        let queued = connection.queue(request, self.body).await;
+        let had_body = !body.bytes().is_empty();
+        let queued = connection.queue(request, body.bytes()).await;
         queued.map_err(|error| Failure::unsent(error.into_up()))?;
-        let answered = self.pass_answer(connection, client).await?;
+        let answered = self.pass_answer(connection, client, body).await?;
+        self.send_the_rest(connection, &answered).await;
         Ok(Exchanged {
             sent_whole: connection.stream.is_sent(),
             answered_early: answered.early,
             answered_whole: answered.whole,
             keep_alive: connection.agrees_to_stay(),
             was_head,
-            had_body: !self.body.is_empty(),
+            had_body,
             status: answered.status,
         })
     }
 
+    /// Sends what is left of a request that was answered well before it was sent: a server may answer
+    /// first and go on reading (RFC 9112, section 9.3). After an error nobody waits for the rest.
+    async fn send_the_rest(&self, connection: &Connection, answered: &Answered) {
+        let is_error = answered.status.is_client_error() || answered.status.is_server_error();
+        let stream = &connection.stream;
+        if !answered.whole || is_error || stream.is_sent() {
+            return;
+        }
+        let limit = self.passage.plan.upstream(self.passage.route).write_timeout;
+        tokio::select! {
+            biased;
+            () = stream.end_of_sending() => {}
+            _ = stream.stalled(limit, limit) => {}
+        }
+        if !stream.is_sent() {
+            warn!(
+                request_id = %self.passage.provenance.id,
+                status = answered.status.as_u16(),
+                "the backend answered before it had taken the request, and did not take the rest"
+            );
+        }
+    }
+
     /// What crosses, built anew.
-    fn request(&self, client: &RequestHeader) -> Result<RequestHeader> {
+    fn request(&self, client: &RequestHeader, body_len: usize) -> Result<RequestHeader> {
         let Passage { plan, route, .. } = self.passage;
         let crossing = Crossing {
             client,
             provenance: &self.passage.provenance,
-            body_len: self.body.len(),
+            body_len,
             route: plan.route(*route),
             host: &self.server.host,
         };
@@ -98,7 +123,9 @@ impl Exchange<'_> {
         &self,
         connection: &mut Connection,
         client: &mut Client,
+        body: Body,
     ) -> Result<Answered, Failure> {
+        let mut unsent = Some(body);
         let Connection {
             session, stream, ..
         } = connection;
@@ -120,6 +147,10 @@ impl Exchange<'_> {
                     return Err(Failure::stalled(sending));
                 }
             };
+            if unsent.is_some() && stream.is_sent() {
+                // With its share of the budget: the answer may take as long as it likes.
+                unsent = None;
+            }
             let mut pieces = Vec::with_capacity(PIECES);
             let mut next = Some(first);
             // What is there already goes out together; a failure ends it.

@@ -117,6 +117,11 @@ impl FirstLine {
         }
     }
 
+    /// Whether nothing stands where the request line should be.
+    pub(super) fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
     /// Whether what stands between the method and the version is no target: it tells why a parser
     /// may have given up.
     pub(super) fn has_bad_target(&self) -> bool {

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use pingora::connectors::http::Connector;
 use pingora::{Error, ErrorSource, ErrorType};
 use tracing::warn;
 
 use super::Gateway;
 use super::account::Ending;
+use super::body::Body;
 use super::client::{Afterwards, Client};
 use super::exchange::Exchange;
 use super::open::OpenRecorded;
@@ -91,7 +91,7 @@ impl Forward {
         &self,
         client: &mut Client,
         passage: &Passage,
-        body: &Bytes,
+        body: Body,
     ) -> Afterwards {
         let started = self.now();
         let failure = self.walk(client, passage, body).await.err();
@@ -129,12 +129,18 @@ impl Forward {
         &self,
         client: &mut Client,
         passage: &Passage,
-        body: &Bytes,
+        body: Body,
     ) -> Result<(), Failure> {
         let pool = passage.plan.pool(passage.route);
         let mut walk = Walk::default();
         while let Some(server) = pool.step(&mut walk, self.now()) {
-            match Connection::to(&server, passage.connections_of(), self.now()).await {
+            let connecting = Connection::to(&server, passage.connections_of(), self.now());
+            let connected = tokio::select! {
+                biased; // nothing is sent for a client that has left
+                gone = client.gone() => return Err(Failure::unsent(gone)),
+                connected = connecting => connected,
+            };
+            match connected {
                 Ok(connection) => {
                     return self
                         .exchange(client, passage, body, &server, connection)
@@ -159,7 +165,7 @@ impl Forward {
         &self,
         client: &mut Client,
         passage: &Passage,
-        body: &Bytes,
+        body: Body,
         server: &Arc<Server>,
         mut connection: Connection,
     ) -> Result<(), Failure> {
@@ -167,9 +173,8 @@ impl Forward {
             forward: self,
             passage,
             server,
-            body,
         };
-        match exchange.run(&mut connection, client).await {
+        match exchange.run(&mut connection, client, body).await {
             Ok(exchanged) => {
                 connection.put_away(server, &exchanged, self.now()).await;
                 Ok(())

@@ -137,15 +137,21 @@ impl Admin {
         }
     }
 
-    /// The answer to a request of this head. Probes are answered under any name and at any time: what
-    /// they learn is one word.
+    /// The answer to a request of this head. Probes are answered under any name and at any time; under
+    /// a name that is not the gateway's they learn one line, and not what is behind it.
     async fn answer_to(&self, session: &ServerSession) -> Answer {
         let head = session.req_header();
         let path = head.uri.path();
+        let is_own = is_own_host(&head.headers, &self.hosts);
         if matches!(path, "/livez" | "/readyz") {
-            return self.answer(&head.method, path);
+            let mut answer = self.answer(&head.method, path);
+            if !is_own {
+                let first = answer.body.lines().next().unwrap_or_default();
+                answer.body = format!("{first}\n");
+            }
+            return answer;
         }
-        if !is_own_host(&head.headers, &self.hosts) {
+        if !is_own {
             let why = "this Host is none of the gateway's names: use localhost or an address, or list \
                        it in admin.hosts";
             return text(StatusCode::FORBIDDEN, why);
@@ -163,6 +169,7 @@ impl Admin {
         let limit = if reused { IDLE } else { FIRST_HEAD };
         let turn = self.waiting.enter();
         let read = tokio::select! {
+            biased; // a request that is there is answered, however many wait
             read = tokio::time::timeout(limit, session.read_request()) => read,
             () = turn.is_over() => return Ok(false),
         };

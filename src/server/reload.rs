@@ -215,7 +215,13 @@ impl Reloading {
             };
             this.log(files, why, &told);
             drop(turn);
+            let is_replaced = files == Files::Configuration && matches!(told, Ok(Some(_)));
             let _ = tell.send(told);
+            if is_replaced {
+                // The secrets of a new configuration are those of when its reading began. One that was
+                // replaced or withdrawn since then must not come back.
+                let _ = this.reload(Files::Credentials, why, Losses::Few);
+            }
         });
         if let Err(error) = started {
             let failed = Failed {

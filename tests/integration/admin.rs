@@ -110,3 +110,22 @@ fn a_malformed_request_is_told_so() {
         assert_eq!(asked_as(&gateway, "/metrics", line).0, 400, "{line:?}");
     }
 }
+
+#[test]
+fn what_is_out_of_service_is_told_under_the_gateways_own_names_alone() {
+    let backend = Backend::start();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            servers: Some(vec![
+                format!("http://{}", backend.address),
+                "http://no-such-name.invalid:9".into(),
+            ]),
+            ..Options::default()
+        },
+    );
+    let (_, own) = asked_as(&gateway, "/readyz", "Host: localhost\r\n");
+    assert!(own.contains("no-such-name.invalid"), "{own}");
+    let (_, other) = asked_as(&gateway, "/readyz", "Host: rebound.example\r\n");
+    assert_eq!(other, "ready\n");
+}

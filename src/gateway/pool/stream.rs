@@ -94,6 +94,19 @@ impl UpstreamStream {
         .await
     }
 
+    /// Writes the request on until the server has taken all of it, or takes no more.
+    pub(in crate::gateway) async fn end_of_sending(&self) {
+        poll_fn(|cx| {
+            let mut state = self.state();
+            state.push(cx);
+            match !state.broken && state.has_more() {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+
     /// Waits until no byte has moved in either direction for as long as that may take: `write`
     /// while the request is being sent, else `read`. Gives back whether it was being sent. The wait
     /// ends up to a quarter of that time late.
@@ -161,6 +174,10 @@ impl State {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     if self.head.is_empty() {
                         self.body.advance(count);
+                        if self.body.is_empty() {
+                            // An empty view would keep all of it in memory.
+                            self.body = Bytes::new();
+                        }
                     } else {
                         self.head.advance(count);
                     }
