@@ -207,7 +207,11 @@ impl Exchange {
                 Err(NoAnswerYet::Fault(Fault::NotHttp(text)))
             }
             Err(NoAnswer::BrokenOff(why)) => {
-                let why = self.pool.connector().tried().explained(&why);
+                let gateway = &self.pool.connector().gateway;
+                let why = match why.is_incomplete_message() && !gateway.tls {
+                    true => tls_fault::hung_up(&gateway.authority),
+                    false => self.pool.connector().tried().explained(&why),
+                };
                 warn!(
                     "the connection to the gateway broke after a request was sent, which is not sent again: {why}"
                 );

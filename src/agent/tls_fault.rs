@@ -101,6 +101,15 @@ impl Tried<'_> {
     }
 }
 
+/// What to say where a URL with `http://` got no byte of an answer: a listener that speaks TLS may hang
+/// up on plain HTTP without a word.
+pub fn hung_up(authority: &str) -> String {
+    format!(
+        "it closed the connection without an answer: use https://{authority} if it speaks TLS, and look \
+         at its log if it does not"
+    )
+}
+
 /// What to say where a URL with `http://` got an answer that is not HTTP.
 pub fn not_http(authority: &str) -> String {
     format!(

@@ -130,6 +130,9 @@ fn why(error: &ureq::Error, args: &RequestArgs) -> String {
     };
     match error {
         ureq::Error::Protocol(_) if !tls => tls_fault::not_http(authority),
+        ureq::Error::Io(io) if !tls && io.kind() == std::io::ErrorKind::UnexpectedEof => {
+            tls_fault::hung_up(authority)
+        }
         ureq::Error::Io(io) => tried.explained(io),
         ureq::Error::Rustls(found) => tried.explained(found),
         _ => error.to_string(),

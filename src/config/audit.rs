@@ -101,6 +101,11 @@ pub(super) fn read(mut table: Table<'_>, base: &Path) -> Audit {
     let token_key = table.place("token_key").and_then(|place| {
         let file = operation::file(&place, base)?;
         operation::warn_of_mode(&place, &file);
+        match file::read_secret(&file, MAX_KEY) {
+            // It is made when it is first needed.
+            Err(fault) if !fault.is_gone() => place.mistake(fault.of(&file).to_string()),
+            _ => {}
+        }
         Some(file)
     });
     let mut checkpoint = table.table("checkpoint");

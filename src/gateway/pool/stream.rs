@@ -7,6 +7,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -15,6 +16,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
@@ -33,6 +36,9 @@ pub(in crate::gateway) struct UpstreamStream(Arc<Mutex<State>>);
 
 struct State {
     stream: Stream,
+    /// Of the socket beneath, where there is one.
+    descriptor: Option<RawFd>,
+    is_tls: bool,
     /// The head of the request, and a small body with it, as far as it is not written yet.
     head: BytesMut,
     /// The rest of the body, likewise.
@@ -58,7 +64,10 @@ pub(super) enum Silence {
 
 impl UpstreamStream {
     pub(super) fn new(stream: Stream) -> UpstreamStream {
+        let descriptor = stream.get_socket_digest().map(|_| stream.id());
         UpstreamStream(Arc::new(Mutex::new(State {
+            descriptor,
+            is_tls: stream.get_ssl_digest().is_some(),
             stream,
             head: BytesMut::new(),
             body: Bytes::new(),
@@ -124,14 +133,14 @@ impl UpstreamStream {
         }
     }
 
-    /// What the server has done while no request was under way, as far as that has been noticed.
+    /// What the server has done while no request was under way.
     pub(super) fn silence(&self) -> Silence {
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
         let read = poll_fn(|cx| Pin::new(&mut self.state().stream).poll_read(cx, &mut buffer));
         // Not within the budget of the task, or it would seem quiet.
         match unconstrained(read).now_or_never() {
-            None => Silence::Quiet,
+            None => self.state().silence_of_socket(),
             Some(Ok(())) if !buffer.filled().is_empty() => Silence::Unsolicited,
             Some(_) => Silence::Closed,
         }
@@ -149,6 +158,21 @@ impl UpstreamStream {
 }
 
 impl State {
+    /// What has arrived at the socket itself. The runtime learns of it a moment later, under load
+    /// many milliseconds, and until then says that there is nothing to read.
+    fn silence_of_socket(&self) -> Silence {
+        let Some(descriptor) = self.descriptor else {
+            return Silence::Quiet;
+        };
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        match recv(descriptor, &mut [0], flags) {
+            Err(Errno::EAGAIN) => Silence::Quiet,
+            // In TLS it may be the end of the connection as well as data.
+            Ok(1..) if !self.is_tls => Silence::Unsolicited,
+            Ok(_) | Err(_) => Silence::Closed,
+        }
+    }
+
     fn has_more(&self) -> bool {
         !self.head.is_empty() || !self.body.is_empty() || self.unflushed
     }
@@ -278,6 +302,8 @@ impl fmt::Debug for UpstreamStream {
     reason = "the clock of the test, which it stops"
 )]
 mod tests {
+    use pingora::connectors::TransportConnector;
+    use pingora::upstreams::peer::HttpPeer;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
@@ -399,6 +425,21 @@ mod tests {
         assert_eq!(ours.silence(), Silence::Unsolicited);
         drop(server);
         assert_eq!(ours.silence(), Silence::Closed);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_the_runtime_has_not_heard_of_yet_are_seen() {
+        use std::io::Write;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = HttpPeer::new(listener.local_addr().unwrap(), false, String::new());
+        let connector = TransportConnector::new(None);
+        let ours = UpstreamStream::new(connector.new_stream(&peer).await.unwrap());
+        let (mut server, _) = listener.accept().unwrap();
+        assert_eq!(ours.silence(), Silence::Quiet);
+        // Nothing is awaited from here on, so that nobody asks the system what has arrived.
+        server.write_all(b"late").unwrap();
+        assert_eq!(ours.silence(), Silence::Unsolicited);
+        assert_eq!(ours.silence(), Silence::Unsolicited);
     }
 
     #[test]
