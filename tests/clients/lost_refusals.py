@@ -64,7 +64,7 @@ class Siege:
         (self._folder / "gateway").mkdir()
         more = {"routes": ROUTES, "throttle": {"failures_per_minute": 0}}
         self._gateway = Gateway(
-            self._folder / "gateway", self._backend.url, [self.machine], tls=True, more=more
+            self._folder / "gateway", self._backend.url, [self.machine], replay={"window": "1h"}, tls=True, more=more
         )
         self._open.append(self._gateway.stop)
         self._agents = {}

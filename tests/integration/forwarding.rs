@@ -564,7 +564,7 @@ fn stuck_client(gateway: &Gateway, fill: usize) -> (usize, TcpStream) {
         let request = signed(gateway, "POST", path, &[b'b'; 512]);
         client.write_all(&request).expect("the connection is open");
         let is_answered = || ended() - before > count as f64;
-        let is_answered_in_time = (0..200).any(|_| {
+        let is_answered_in_time = (0..600).any(|_| {
             is_answered() || {
                 std::thread::sleep(Duration::from_millis(2));
                 false
@@ -587,7 +587,7 @@ fn is_given_up(what: &str, answer: Answer) {
     let gateway = Gateway::with(
         &backend,
         Options {
-            more: "limits: { write_timeout: 5s }\n".into(),
+            more: "limits: { write_timeout: 6s }\n".into(),
             ..Options::default()
         },
     );
