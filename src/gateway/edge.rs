@@ -31,7 +31,6 @@ use super::refuse::{self, Linger, Stop};
 use super::request_id::RequestId;
 use super::request_stream::RequestStream;
 use crate::auth::refusal::Refusal;
-use crate::auth::target::TargetError;
 use crate::config::HEADER_BYTES;
 
 /// The application that Pingora runs for each request of a data listener.
@@ -175,7 +174,7 @@ impl Edge {
                 Head::Read(session, Some(line))
             }
             Some(Err(error)) if *error.etype() == ErrorType::InvalidHTTPHeader => {
-                Head::Refused(session, unreadable(&error, &line))
+                Head::Refused(session, line.refusal(&error))
             }
             Some(Ok(false) | Err(_)) => Head::Gone,
             None => Head::Refused(session, Refusal::RequestTimeout),
@@ -333,20 +332,5 @@ impl HttpServerApp for Edge {
         // Twice the limit: `framing` judges it, and answers as it answers everything.
         options.max_header_list_size(u32::try_from(2 * HEADER_BYTES).unwrap_or(u32::MAX));
         Some(options)
-    }
-}
-
-/// The refusal for a head that Pingora's parser gave up on. It tells a block that is too large
-/// only by its words.
-fn unreadable(error: &pingora::Error, line: &FirstLine) -> Refusal {
-    let text = error.to_string();
-    if text.contains("header larger than") || text.contains("too many headers") {
-        Refusal::HeaderTooLarge
-    } else if line.is_empty() {
-        Refusal::BadRequest("an empty line stands where the request line should be")
-    } else if line.has_bad_target() {
-        Refusal::BadTarget(TargetError::ForbiddenByte)
-    } else {
-        Refusal::BadRequest("the request line or a header is malformed")
     }
 }

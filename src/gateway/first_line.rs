@@ -7,12 +7,13 @@
 
 use bytes::{Buf, BytesMut};
 use memchr::{memchr, memchr_iter};
+use pingora::Error;
 use pingora::protocols::http::ServerSession;
 
 use super::framing::{self, Framing};
 use super::request_stream::RequestStream;
 use crate::auth::refusal::Refusal;
-use crate::auth::target::Target;
+use crate::auth::target::{Target, TargetError};
 use crate::config::HEADER_BYTES;
 
 /// What was read of a request before it was parsed.
@@ -117,14 +118,24 @@ impl FirstLine {
         }
     }
 
-    /// Whether nothing stands where the request line should be.
-    pub(super) fn is_empty(&self) -> bool {
-        self.line.is_empty()
+    /// The refusal for a head that Pingora's parser gave up on. It tells a block that is too large
+    /// only by its words.
+    pub(super) fn refusal(&self, error: &Error) -> Refusal {
+        let text = error.to_string();
+        if text.contains("header larger than") || text.contains("too many headers") {
+            Refusal::HeaderTooLarge
+        } else if self.line.is_empty() {
+            Refusal::BadRequest("an empty line stands where the request line should be")
+        } else if self.has_bad_target() {
+            Refusal::BadTarget(TargetError::ForbiddenByte)
+        } else {
+            Refusal::BadRequest("the request line or a header is malformed")
+        }
     }
 
     /// Whether what stands between the method and the version is no target: it tells why a parser
     /// may have given up.
-    pub(super) fn has_bad_target(&self) -> bool {
+    fn has_bad_target(&self) -> bool {
         let mut spaces = self.line.iter().enumerate().filter(|(_, b)| **b == b' ');
         let (Some((first, _)), Some((last, _))) = (spaces.next(), spaces.next_back()) else {
             return false;
