@@ -43,7 +43,7 @@
 //!
 //! `auth`, `file`, `watch` ← `clock`, `config`, `signing` ← `agent` ← `doctor` ← `cli`
 //!
-//! `auth` is pure: no socket, no clock, no file, no log; time is an argument. [`file`] alone opens the files that a
+//! `auth` is pure: no socket, no clock, no file, no log; time is an argument. [`mod@file`] alone opens the files that a
 //! configuration or a command names. Only `gateway` and
 //! `server` know Pingora. [`signing`] is a machine's key and the four headers; [`agent`] a proxy beside
 //! a machine that signs for clients that cannot; [`doctor`] finds out from there what is wrong. [`cli`] is the
