@@ -61,7 +61,7 @@ pub(super) enum Fault {
     NoAnswerInTime,
     /// The connection broke after the request was sent. It may have been carried out.
     BrokenOff,
-    /// What came back is not HTTP; the text says what it may be.
+    /// The answer is not HTTP; the text says what it may be.
     NotHttp(String),
 }
 

@@ -23,7 +23,7 @@ impl<T> AnswerFirst<T> {
         }
     }
 
-    /// What became of a write, where `nothing` is one that comes to nothing.
+    /// The outcome of a write: a failed one counts as `nothing` written, without an error.
     fn forgive<R>(&mut self, done: Poll<io::Result<R>>, nothing: R) -> Poll<io::Result<R>> {
         match done {
             Poll::Ready(Err(_)) => {

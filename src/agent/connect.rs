@@ -59,7 +59,7 @@ pub enum NoConnection {
     /// There was no agreement on TLS, or what came then was not HTTP.
     #[error("TLS: {text}")]
     Tls {
-        /// What is wrong, and what to do.
+        /// The fault and the next step, in words.
         text: String,
         /// It is the certificate: so TLS is spoken there.
         of_certificate: bool,

@@ -54,7 +54,7 @@ pub(super) struct Exchange {
     pub(super) answer_timeout: Duration,
     pub(super) patience: Patience,
     pub(super) reach: Reach,
-    /// What went wrong and does not show in the client's answer.
+    /// The faults that do not show in the client's answer.
     pub(super) notices: Notices,
 }
 

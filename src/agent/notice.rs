@@ -40,7 +40,7 @@ impl Seldom {
     }
 }
 
-/// What goes wrong and does not show in the client's answer, or not for what it is.
+/// Faults that do not show in the client's answer, or not for what they are.
 #[derive(Default)]
 pub(super) struct Notices {
     query_dropped: Seldom,
@@ -92,8 +92,8 @@ impl Notices {
     }
 }
 
-/// What an operator would look for when the gateway refuses a request for the target `signed`, said
-/// where it happens.
+/// Logs the likely cause where the gateway refuses a request for the target `signed`, and where to
+/// look.
 pub(super) fn refused(code: &str, signed: &str) {
     match code {
         "bad_signature" if signed.contains('?') => warn!(

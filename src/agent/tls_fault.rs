@@ -17,7 +17,7 @@ pub struct Tried<'t> {
     pub ca: Option<&'t Path>,
 }
 
-/// What rustls found, wherever it lies under an error.
+/// The fault that rustls found, wherever it lies under an error.
 pub fn of<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TlsError> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -35,7 +35,7 @@ pub fn of<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TlsError> {
 }
 
 impl Tried<'_> {
-    /// What is wrong, and what to do. `error` is shown where rustls did not find anything.
+    /// The fault and the next step, in words. `error` is shown where rustls did not find anything.
     pub fn words(&self, error: &(dyn Error + 'static)) -> String {
         match of(error) {
             Some(TlsError::InvalidCertificate(why)) => self.certificate(why),
@@ -101,7 +101,7 @@ impl Tried<'_> {
     }
 }
 
-/// What to say where a URL with `http://` got no byte of an answer: a listener that speaks TLS may hang
+/// The text for a URL with `http://` that got no byte of an answer: a listener that speaks TLS may hang
 /// up on plain HTTP without a word.
 pub fn hung_up(authority: &str) -> String {
     format!(
@@ -110,7 +110,7 @@ pub fn hung_up(authority: &str) -> String {
     )
 }
 
-/// What to say where a URL with `http://` got an answer that is not HTTP.
+/// The text for a URL with `http://` that got an answer which is not HTTP.
 pub fn not_http(authority: &str) -> String {
     format!(
         "what listens there does not answer in plain HTTP: use https://{authority} if it speaks TLS, or \

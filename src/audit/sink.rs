@@ -89,7 +89,7 @@ impl Sink {
     pub fn stdout() -> io::Result<Sink> {
         // A copy of the descriptor: `io::Stdout` would keep what a failed write left over.
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        // What was closed at the start is the null device by now: the language's runtime opens it.
+        // A descriptor that was closed at the start is the null device by now: the language's runtime opens it.
         if file::swallows(&out.metadata()?) {
             let why = "standard output is closed, or is the null device: every record would be lost. Name a file with \
                        audit.file, or give the process a standard output that somebody reads";

@@ -22,7 +22,7 @@ pub struct Mistake {
     pub entry: Option<String>,
     /// The key, as written in the file: `public_keys[1]`.
     pub key: Option<String>,
-    /// What is wrong, and what to do.
+    /// The fault and the next step, in words.
     pub text: String,
 }
 

@@ -114,7 +114,7 @@ fn with_path(path: &Path, error: io::Error) -> io::Error {
 
 /// # Errors
 ///
-/// What is written there does not last.
+/// Records that are written there do not last.
 fn lasting(found: &Metadata) -> io::Result<()> {
     let kind = found.file_type();
     let why = match () {
