@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 
 ROOT = Path(__file__).resolve().parents[2]
 PATTERNS = ["*.md", "docs/**/*.md", "bench/*.md", "crates/*/README.md", "fuzz/README.md", "tests/vectors/README.md"]
@@ -42,11 +43,12 @@ class Document:
                     self.fault(number, f"a block has the language {language!r}; known are {', '.join(sorted(LANGUAGES))}")
                 block = (language, number + 1, [])
             else:
-                self.blocks.append(Block(block[0], block[1], "\n".join(block[2]) + "\n"))
+                self.blocks.append(Block(block[0], block[1], dedent("\n".join(block[2]) + "\n")))
                 block = None
         if block is not None:
             self.fault(block[1], "a block has no end")
         for number in range(1, len(prose)):
+            # Below a list item four spaces would be a paragraph of it; three are used for that here.
             if prose[number].startswith("    ") and not prose[number - 1].strip():
                 self.fault(number + 1, "an indented block: fence it, with its language")
         self.prose = "\n".join(prose)

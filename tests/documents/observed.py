@@ -48,9 +48,6 @@ class Observed:
         gateway = Gateway(folder, backend.url, [machine], signs=True, tls=True, more=more)
         self._port = gateway.port
         self._send("POST", "/a?query", machine.sign("POST", "/a", b"{}") | {"Range": "bytes=0-1"}, b"{}")
-        with patch("time.time", lambda: datetime.now().timestamp() + FAST_SECONDS):
-            fast = machine.sign("GET", "/a")
-        self._send("GET", "/a", fast)
         self._send("GET", "/open", {})
         self._send("GET", "/observe", other.sign("GET", "/elsewhere"))
         self._send("GET", "/bearer", {"Authorization": "Bearer token"})
@@ -60,6 +57,10 @@ class Observed:
         self._send("GET", "/a", disabled)
         names = re.findall(r'countersign_headers_dropped_total\{name="([a-z0-9-]+)"\}', gateway.metrics())
         self.refused, self.crossed = self._headers(machine, backend, names)
+        # The last one: a machine whose clock is right has no series for it.
+        with patch("time.time", lambda: datetime.now().timestamp() + FAST_SECONDS):
+            fast = machine.sign("GET", "/a")
+        self._send("GET", "/a", fast)
         self.metrics = gateway.metrics()
         gateway.stop()
         backend.close()

@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 use countersign::auth::refusal::Code;
 use serde_json::Value;
 
-use super::documents::anchors;
 use super::{root, text_of, tool};
 use crate::support::backend::Backend;
 use crate::support::client::exchange;
@@ -313,6 +312,19 @@ fn the_runbook_has_no_section_for_an_alert_that_is_gone_and_says_the_right_sever
             "{name}: {begins}"
         );
     }
+}
+
+/// The anchors of a document's headings, as GitHub makes them.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let kept = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = kept
+            .chars()
+            .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
 }
 
 /// The status and the code of a document's rows that begin with a status.
