@@ -14,7 +14,7 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
-    pub(super) fn new(nonces: Arc<dyn NonceStore>, audit: Arc<AuditLog>) -> Readiness {
+    pub(crate) fn new(nonces: Arc<dyn NonceStore>, audit: Arc<AuditLog>) -> Readiness {
         Readiness {
             nonces,
             audit,
@@ -23,7 +23,7 @@ impl Readiness {
     }
 
     /// Turns readiness off for good.
-    pub(super) fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 

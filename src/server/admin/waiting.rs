@@ -8,21 +8,21 @@ use tokio_util::sync::CancellationToken;
 
 /// At most so many; the rest is up to those that come.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     limit: usize,
     turns: Mutex<VecDeque<(u64, CancellationToken)>>,
 }
 
 /// One connection's, for as long as it waits.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     number: u64,
     over: CancellationToken,
     all: Arc<Waiting>,
 }
 
 impl Waiting {
-    pub(super) fn new(limit: usize) -> Arc<Waiting> {
+    pub(crate) fn new(limit: usize) -> Arc<Waiting> {
         Arc::new(Waiting {
             limit,
             turns: Mutex::default(),
@@ -30,7 +30,7 @@ impl Waiting {
     }
 
     /// Begins to wait. Where the limit is reached, the one that has waited longest is told to end.
-    pub(super) fn enter(self: &Arc<Self>) -> Turn {
+    pub(crate) fn enter(self: &Arc<Self>) -> Turn {
         let over = CancellationToken::new();
         let mut turns = self.turns();
         if turns.len() >= self.limit
@@ -54,7 +54,7 @@ impl Waiting {
 
 impl Turn {
     /// Waits until this one has to give way, for ever if it does not.
-    pub(super) async fn is_over(&self) {
+    pub(crate) async fn is_over(&self) {
         self.over.cancelled().await;
     }
 }

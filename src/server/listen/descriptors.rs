@@ -12,7 +12,7 @@ const OTHERS: u64 = 256;
 
 /// Raises the soft limit as far as the system lets it, and keeps some in reserve for reading files. How many client
 /// connections there may be: `connections`, or as many as leave room for everything else.
-pub(super) fn provide(connections: usize) -> usize {
+pub(crate) fn provide(connections: usize) -> usize {
     file::keep_in_reserve();
     let needed = 2 * connections as u64 + OTHERS;
     let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {

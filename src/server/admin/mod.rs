@@ -1,5 +1,9 @@
 //! The admin listener: metrics, the two probes, and the order to reload.
 
+pub(crate) mod order;
+pub(crate) mod readiness;
+pub(crate) mod waiting;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,35 +18,35 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 
-use super::accept::{Door, Serve};
-use super::readiness::Readiness;
-use super::reload::{Reloading, order};
-use super::waiting::Waiting;
+use self::readiness::Readiness;
+use self::waiting::Waiting;
+use super::listen::accept::{Door, Serve};
+use super::reload::Reloading;
 use crate::gateway::{Origin, ResetOnClose};
 use crate::metrics::{self, Metrics};
 
 /// The application of the admin listener.
-pub(super) struct Admin {
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) readiness: Arc<Readiness>,
-    pub(super) reloading: Arc<Reloading>,
+pub(crate) struct Admin {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) reloading: Arc<Reloading>,
     /// Names of the gateway, in lower case, besides this machine's own.
-    pub(super) hosts: Vec<String>,
+    pub(crate) hosts: Vec<String>,
     /// Brings the gauges that are only looked at up to date.
-    pub(super) refresh: Box<dyn Fn(&Metrics) + Send + Sync>,
+    pub(crate) refresh: Box<dyn Fn(&Metrics) + Send + Sync>,
     /// The connections that have sent no request, or not all of it.
-    pub(super) waiting: Arc<Waiting>,
+    pub(crate) waiting: Arc<Waiting>,
     /// One permit for each answer that is no probe's: such an answer is long, and its reader may be
     /// slow.
-    pub(super) answers: Semaphore,
+    pub(crate) answers: Semaphore,
 }
 
 /// Most connections without a request. Of more than that the oldest is closed, so that nobody can keep
 /// a probe out by connecting.
-pub(super) const MOST_WAITING: usize = 64;
+pub(crate) const MOST_WAITING: usize = 64;
 
 /// Most answers at once, probes' aside: scrapers are few.
-pub(super) const MOST_ANSWERS: usize = 64;
+pub(crate) const MOST_ANSWERS: usize = 64;
 
 /// Longest time for the head of a connection's first request: probes send it at once.
 const FIRST_HEAD: Duration = Duration::from_secs(5);

@@ -24,7 +24,7 @@ const MAX_FILE: usize = 1 << 20;
 
 /// The TLS of one listener: the last files that were good. A handshake takes what is there when it
 /// begins; connections that are open go on with what they began with.
-pub(super) struct Tls {
+pub(crate) struct Tls {
     /// The listener's address, as metrics name it.
     listener: String,
     files: TlsFiles,
@@ -47,7 +47,7 @@ impl Tls {
     /// # Errors
     ///
     /// What is wrong with which file; nothing of the key's content.
-    pub(super) fn load(listener: &str, files: &TlsFiles) -> Result<Tls, Unusable> {
+    pub(crate) fn load(listener: &str, files: &TlsFiles) -> Result<Tls, Unusable> {
         let contents = Contents::read(files)?;
         Ok(Tls {
             listener: listener.to_owned(),
@@ -58,7 +58,7 @@ impl Tls {
     }
 
     /// Shows until when the certificates are valid.
-    pub(super) fn show(&self, metrics: &Metrics) {
+    pub(crate) fn show(&self, metrics: &Metrics) {
         let known = self.known();
         for (usage, validity) in [
             (CertificateUse::Listener, known.certificate),
@@ -71,7 +71,7 @@ impl Tls {
     }
 
     /// What is to be said of the certificates at `now` (Unix seconds): one line each.
-    pub(super) fn warnings(&self, now: u64) -> Vec<String> {
+    pub(crate) fn warnings(&self, now: u64) -> Vec<String> {
         let known = self.known();
         let client_ca = self.files.client_ca.as_ref().zip(known.client_ca);
         (known
@@ -87,12 +87,12 @@ impl Tls {
     }
 
     /// What a handshake that begins now is made with.
-    pub(super) fn acceptor(&self) -> Arc<Acceptor> {
+    pub(crate) fn acceptor(&self) -> Arc<Acceptor> {
         self.acceptor.load_full()
     }
 
     /// The files that it is read from.
-    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         let TlsFiles {
             cert,
             key,
@@ -110,7 +110,7 @@ impl Tls {
     /// # Errors
     ///
     /// What is wrong with which file. What was in force stays.
-    pub(super) fn reload(&self) -> Result<bool, Unusable> {
+    pub(crate) fn reload(&self) -> Result<bool, Unusable> {
         // Held to the end: two at once could put the older one in force.
         let mut known = self.known();
         let contents = Contents::read(&self.files)?;

@@ -31,7 +31,7 @@ use pingora::{Error, ErrorType, OrErr, Result};
 use crate::gateway::Trailers;
 
 /// A stream that has begun: its head has been read.
-pub(super) struct Http2Stream {
+pub(crate) struct Http2Stream {
     head: RequestHeader,
     body: RecvStream,
     trailers: Trailers,
@@ -51,7 +51,7 @@ pub(super) struct Http2Stream {
 type Messages = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
 impl Http2Stream {
-    pub(super) fn new(
+    pub(crate) fn new(
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
         connection: Arc<Digest>,

@@ -11,7 +11,6 @@
 mod certificates;
 mod configuration;
 mod machines;
-pub(crate) mod order;
 mod turn;
 
 use std::io;
@@ -25,8 +24,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-pub(super) use self::turn::Turns;
-use super::tls::Tls;
+pub(crate) use self::turn::Turns;
+use super::listen::tls::Tls;
 use crate::audit::AuditLog;
 use crate::clock::Clock;
 use crate::gateway::Gateway;
@@ -46,18 +45,18 @@ const STILL: Duration = Duration::from_secs(11);
 const REREAD: Duration = Duration::from_secs(5);
 
 /// What a reload touches.
-pub(super) struct Reloading {
-    pub(super) gateway: Arc<Gateway>,
-    pub(super) registry: Arc<RegistryStore>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) audit: Arc<AuditLog>,
-    pub(super) clock: Clock,
-    pub(super) tls: Vec<Arc<Tls>>,
-    pub(super) turns: Turns,
+pub(crate) struct Reloading {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) registry: Arc<RegistryStore>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) audit: Arc<AuditLog>,
+    pub(crate) clock: Clock,
+    pub(crate) tls: Vec<Arc<Tls>>,
+    pub(crate) turns: Turns,
 }
 
 /// Reloading goes on for as long as this lives.
-pub(super) struct Watching {
+pub(crate) struct Watching {
     _files: Vec<Watch>,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
@@ -78,9 +77,9 @@ enum Why {
 /// What came of reading everything again: a line or more for each part, and whether all of it is
 /// in force.
 #[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) lines: Vec<String>,
-    pub(super) is_good: bool,
+pub(crate) struct Outcome {
+    pub(crate) lines: Vec<String>,
+    pub(crate) is_good: bool,
 }
 
 /// What came of one part: in words, `Ok(None)` where there is nothing to say.
@@ -113,7 +112,7 @@ impl Why {
 impl Reloading {
     /// Starts to watch the files and to listen for signals. Where something cannot be had, the
     /// rest still works, and the log says so.
-    pub(super) fn start(self: &Arc<Self>) -> Watching {
+    pub(crate) fn start(self: &Arc<Self>) -> Watching {
         let watched = Files::ALL.map(|files| self.watched(files));
         let heard = |task: io::Result<_>| {
             task.inspect_err(|error| error!(%error, "cannot listen for a signal"))
@@ -154,7 +153,7 @@ impl Reloading {
 
     /// Reads everything again because the admin listener was told to. It blocks, for seconds with
     /// a hundred thousand new keys.
-    pub(super) fn on_order(self: &Arc<Self>, losses: Losses) -> Outcome {
+    pub(crate) fn on_order(self: &Arc<Self>, losses: Losses) -> Outcome {
         self.everything(Why::Order, losses)
     }
 

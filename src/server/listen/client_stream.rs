@@ -39,7 +39,7 @@ const SEND_BUFFER: usize = 512 * 1024;
 /// A write fails when the client takes nothing of it for the write time-out, whatever is being
 /// written: Pingora itself bounds the writing of bodies, and not that of heads.
 #[derive(Debug)]
-pub(super) struct ClientStream {
+pub(crate) struct ClientStream {
     io: BufWriter<TcpStream>,
     digest: Arc<SocketDigest>,
     write_timeout: Duration,
@@ -50,7 +50,7 @@ pub(super) struct ClientStream {
 
 impl ClientStream {
     /// Small writes are not held up by the kernel on top.
-    pub(super) fn new(
+    pub(crate) fn new(
         stream: TcpStream,
         peer: SocketAddr,
         write_timeout: Duration,

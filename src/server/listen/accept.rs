@@ -24,23 +24,23 @@ use crate::gateway::{Edge, Origin, ResetOnClose};
 use crate::metrics::Metrics;
 
 /// One bound address, with what happens to a connection before the application gets it.
-pub(super) struct Listener {
-    pub(super) socket: TcpListener,
-    pub(super) door: Arc<Door>,
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    pub(crate) door: Arc<Door>,
 }
 
 /// What happens at a listener.
 #[derive(Default)]
-pub(super) struct Door {
-    pub(super) tls: Option<Arc<Tls>>,
+pub(crate) struct Door {
+    pub(crate) tls: Option<Arc<Tls>>,
     /// A PROXY line comes first, of one of these; everybody else is turned away.
-    pub(super) proxies: Option<TrustedProxies>,
+    pub(crate) proxies: Option<TrustedProxies>,
     /// The path of the health check.
-    pub(super) health: Option<Arc<str>>,
+    pub(crate) health: Option<Arc<str>>,
 }
 
 /// An application that may want to know whom it serves.
-pub(super) trait Serve: HttpServerApp + Send + Sync + Sized + 'static {
+pub(crate) trait Serve: HttpServerApp + Send + Sync + Sized + 'static {
     /// The application for one connection.
     fn serving(self: &Arc<Self>, origin: Origin, reset: ResetOnClose, door: &Door) -> Arc<Self>;
 
@@ -59,27 +59,27 @@ impl Serve for Edge {
 }
 
 /// What all doors of one application share.
-pub(super) struct AcceptLoop<A> {
-    pub(super) app: Arc<A>,
+pub(crate) struct AcceptLoop<A> {
+    pub(crate) app: Arc<A>,
     /// Where connections are counted; the admin listener's are not.
-    pub(super) metrics: Option<Arc<Metrics>>,
+    pub(crate) metrics: Option<Arc<Metrics>>,
     /// One permit a connection; none left means that a new connection is closed at once, counted
     /// as `overloaded`: before TLS there is no way to say it.
-    pub(super) permits: Arc<Semaphore>,
+    pub(crate) permits: Arc<Semaphore>,
     /// The connections of each source, and whose are not counted; `None` where none are.
-    pub(super) sources: Option<(Arc<Sources>, TrustedProxies)>,
+    pub(crate) sources: Option<(Arc<Sources>, TrustedProxies)>,
     /// Whether the last connection found no permit, so that the log says it once.
-    pub(super) full: AtomicBool,
+    pub(crate) full: AtomicBool,
     /// Connections closed because of their PROXY line, or the lack of one.
-    pub(super) turned_away: AtomicU64,
+    pub(crate) turned_away: AtomicU64,
     /// Longest time for a TLS handshake, and again for HTTP/2's preface.
-    pub(super) handshake: Duration,
+    pub(crate) handshake: Duration,
     /// Longest time that an HTTP/2 connection may be idle.
-    pub(super) idle: Duration,
+    pub(crate) idle: Duration,
     /// Told to every connection when it should end after the request in hand.
-    pub(super) shutdown: ShutdownWatch,
+    pub(crate) shutdown: ShutdownWatch,
     /// Every connection's task.
-    pub(super) tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
 }
 
 /// How long the loop rests when the system gives no connection (no descriptors left, say):
@@ -91,7 +91,7 @@ const COMPLAIN_EVERY: u64 = 1000;
 
 impl<A: Serve> AcceptLoop<A> {
     /// Accepts until `shutdown` turns true.
-    pub(super) async fn run(self: Arc<Self>, listener: Listener) {
+    pub(crate) async fn run(self: Arc<Self>, listener: Listener) {
         let mut shutdown = self.shutdown.clone();
         loop {
             let accepted = tokio::select! {

@@ -22,7 +22,7 @@ pub(crate) const HEADER: &str = "X-Countersign-Reload";
 /// # Errors
 ///
 /// Why it is not taken, in a few words.
-pub(in crate::server) fn read(
+pub(crate) fn read(
     method: &Method,
     headers: &HeaderMap,
     peer: Option<IpAddr>,

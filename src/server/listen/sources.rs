@@ -10,20 +10,20 @@ use crate::gateway::SourceKey;
 /// The connections of all sources. It has an entry for a source with a connection, so the limit of
 /// all connections bounds it.
 #[derive(Debug)]
-pub(super) struct Sources {
+pub(crate) struct Sources {
     open: Mutex<HashMap<SourceKey, usize>>,
     limit: usize,
 }
 
 /// One connection of a source, for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     sources: Arc<Sources>,
     source: SourceKey,
 }
 
 impl Sources {
-    pub(super) fn new(limit: usize) -> Arc<Sources> {
+    pub(crate) fn new(limit: usize) -> Arc<Sources> {
         Arc::new(Sources {
             open: Mutex::default(),
             limit,
@@ -31,7 +31,7 @@ impl Sources {
     }
 
     /// A place for one more connection; `None` where the source has as many as one may have.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let source = SourceKey::of(address);
         let mut open = self.open();
         let count = open.entry(source).or_default();

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Why a connection does not begin as it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Bad {
+pub(crate) enum Bad {
     #[error("it closed, or nothing came in time")]
     Gone,
     #[error("it does not begin with a PROXY line")]
@@ -34,7 +34,7 @@ const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 ///
 /// [`Bad`]; the connection is then of no use. Whoever connected may be anybody: whether the line
 /// is believed is the caller's affair.
-pub(super) async fn read(
+pub(crate) async fn read(
     stream: &mut (impl AsyncRead + Unpin),
     deadline: Duration,
 ) -> Result<Option<IpAddr>, Bad> {

@@ -16,19 +16,19 @@ use tokio_util::task::TaskTracker;
 use super::http2_stream::Http2Stream;
 
 /// What a connection is served with.
-pub(super) struct Terms<'a> {
+pub(crate) struct Terms<'a> {
     /// Longest wait for the preface.
-    pub(super) preface: Duration,
+    pub(crate) preface: Duration,
     /// Longest time without a stream.
-    pub(super) idle: Duration,
-    pub(super) shutdown: &'a ShutdownWatch,
+    pub(crate) idle: Duration,
+    pub(crate) shutdown: &'a ShutdownWatch,
     /// Where the streams' tasks are kept track of.
-    pub(super) tasks: &'a TaskTracker,
+    pub(crate) tasks: &'a TaskTracker,
 }
 
 /// Serves the connection until it ends, each stream in a task of its own. A shutdown lets the
 /// streams that are open finish (GOAWAY, RFC 9113, section 6.8).
-pub(super) async fn serve<A>(app: &Arc<A>, stream: Stream, terms: Terms<'_>)
+pub(crate) async fn serve<A>(app: &Arc<A>, stream: Stream, terms: Terms<'_>)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
