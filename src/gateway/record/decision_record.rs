@@ -8,8 +8,8 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
 use crate::audit::{
-    self, Accepted, Claim, ClaimedMachine, ClaimedNonce, DroppedHeaders, Evidence, Method,
-    PathOnly, Query, Receipt, Refused, Response, TokenHash,
+    self, AcceptedRecord, ClaimedFacts, ClaimedMachine, ClaimedNonce, DroppedHeaders, PathOnly,
+    Query, Receipt, RefusalEvidence, RefusedRecord, ResponseRecord, SentMethod, TokenHash,
 };
 use crate::auth::decision::Signed;
 use crate::auth::headers::{SigningHeader, Timestamp};
@@ -78,7 +78,7 @@ impl Gateway {
         signed: &Signed,
         facts: Facts<'_>,
     ) -> Result<Receipt, audit::AuditError> {
-        let record = Accepted {
+        let record = AcceptedRecord {
             request: self.describe(&facts),
             signed: proof(signed),
             signature: signed.signature().as_bytes(),
@@ -97,7 +97,7 @@ impl Gateway {
         facts: Facts<'_>,
         body: &BodyHash,
     ) -> Result<Receipt, audit::AuditError> {
-        let record = audit::Open {
+        let record = audit::OpenRecord {
             request: self.describe(&facts),
             body: self::body(body),
         };
@@ -120,7 +120,7 @@ impl Gateway {
         let mut request = self.describe(&facts);
         request.query = (facts.head.raw_path().contains(&b'?')).then_some(Query::Forwarded);
         request.dropped = DroppedHeaders::default();
-        let record = audit::Unsigned {
+        let record = audit::UnsignedRecord {
             request,
             body: self::body(body),
             token,
@@ -133,7 +133,7 @@ impl Gateway {
                     let claim = claim(facts.head);
                     Some((
                         code,
-                        Claim {
+                        ClaimedFacts {
                             machine_known,
                             ..claim
                         },
@@ -176,15 +176,15 @@ impl Gateway {
             id,
         };
         let evidence = match stop {
-            Stop::Denied(denied) => Evidence::Signed(proof(&denied.signed)),
-            Stop::Unproved(unproved) => Evidence::Claimed(Claim {
+            Stop::Denied(denied) => RefusalEvidence::Signed(proof(&denied.signed)),
+            Stop::Unproved(unproved) => RefusalEvidence::Claimed(ClaimedFacts {
                 machine_known: Some(unproved.machine_known),
                 body: Some(body(&unproved.body)),
                 ..claim(head)
             }),
-            Stop::Unverified(_) => Evidence::Claimed(claim(head)),
+            Stop::Unverified(_) => RefusalEvidence::Claimed(claim(head)),
         };
-        self.audit.refused(&Refused {
+        self.audit.refused(&RefusedRecord {
             request: self.describe(&facts),
             code: stop.refusal().code(),
             evidence,
@@ -196,20 +196,20 @@ impl Gateway {
 
     /// Writes down and counts a request whose head could not be read.
     pub(crate) fn refused_unread(&self, stop: &Stop, source: Source, id: RequestId) {
-        self.audit.refused(&Refused {
-            request: audit::Request {
+        self.audit.refused(&RefusedRecord {
+            request: audit::RequestFacts {
                 wall_ms: self.clock.now().wall_ms,
                 request_id: id.as_str(),
                 client_ip: source.client,
                 peer_ip: source.peer,
-                method: Method::of(b""),
+                method: SentMethod::of(b""),
                 path: PathOnly::of(b""),
                 query: None,
                 route: None,
                 dropped: DroppedHeaders::default(),
             },
             code: stop.refusal().code(),
-            evidence: Evidence::Claimed(Claim::default()),
+            evidence: RefusalEvidence::Claimed(ClaimedFacts::default()),
         });
         self.count_refusal(stop, &self.metrics.no_route());
     }
@@ -235,7 +235,7 @@ impl Gateway {
         if let Some(refusal) = ending.refusal {
             self.metrics.refused(refusal.code());
         }
-        self.audit.response(&Response {
+        self.audit.response(&ResponseRecord {
             wall_ms: self.clock.now().wall_ms,
             request_id: passage.provenance.id.as_str(),
             status: ending.status,
@@ -253,7 +253,7 @@ impl Gateway {
         self.metrics.refused(stop.refusal().code());
     }
 
-    fn describe<'a>(&'a self, facts: &'a Facts<'a>) -> audit::Request<'a> {
+    fn describe<'a>(&'a self, facts: &'a Facts<'a>) -> audit::RequestFacts<'a> {
         let target = facts.head.raw_path();
         let route = facts.route.map(|index| facts.plan.route(index));
         let query = match route.map(|route| route.query) {
@@ -262,12 +262,12 @@ impl Gateway {
             Some(QueryPolicy::Signed) => Some(Query::Signed),
             Some(QueryPolicy::Reject) | None => None,
         };
-        audit::Request {
+        audit::RequestFacts {
             wall_ms: self.clock.now().wall_ms,
             request_id: facts.id.as_str(),
             client_ip: facts.source.client,
             peer_ip: facts.source.peer,
-            method: Method::of(facts.head.method.as_str().as_bytes()),
+            method: SentMethod::of(facts.head.method.as_str().as_bytes()),
             path: PathOnly::of(target),
             query,
             route: route.map(|route| &*route.path),
@@ -276,16 +276,16 @@ impl Gateway {
     }
 }
 
-fn body(hash: &BodyHash) -> audit::Body<'_> {
-    audit::Body {
+fn body(hash: &BodyHash) -> audit::BodyDigest<'_> {
+    audit::BodyDigest {
         sha256: hash.as_bytes(),
         bytes: hash.body_len(),
     }
 }
 
-fn proof(signed: &Signed) -> audit::Signed<'_> {
+fn proof(signed: &Signed) -> audit::SignatureFacts<'_> {
     let message = signed.message();
-    audit::Signed {
+    audit::SignatureFacts {
         machine: signed.machine(),
         key: signed.key(),
         path: message.target(),
@@ -296,13 +296,13 @@ fn proof(signed: &Signed) -> audit::Signed<'_> {
 }
 
 /// What an unverified head claims, as far as it keeps its grammar.
-fn claim(head: &RequestHeader) -> Claim<'_> {
+fn claim(head: &RequestHeader) -> ClaimedFacts<'_> {
     let value = |header: SigningHeader| {
         head.headers
             .get(HeaderName::from_static(header.name()))
             .map(|value| value.as_bytes())
     };
-    Claim {
+    ClaimedFacts {
         machine_known: None,
         machine: value(SigningHeader::MachineId).map(ClaimedMachine::of),
         timestamp: value(SigningHeader::Timestamp)

@@ -8,14 +8,14 @@ use super::line::{Value, quoted};
 /// A moment, printed as RFC 3339 (section 5.6) in UTC with milliseconds:
 /// `2025-06-15T14:40:00.000Z`. As everywhere in Unix time, leap seconds do not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Timestamp {
+pub(super) struct RecordTime {
     unix_ms: u64,
 }
 
-impl Timestamp {
+impl RecordTime {
     /// The moment so many milliseconds after 1970 began.
-    pub(super) const fn of(unix_ms: u64) -> Timestamp {
-        Timestamp { unix_ms }
+    pub(super) const fn of(unix_ms: u64) -> RecordTime {
+        RecordTime { unix_ms }
     }
 
     /// Its text, where the year has four digits. Every record has one, and seven formatted numbers
@@ -47,7 +47,7 @@ impl Timestamp {
     }
 }
 
-impl fmt::Display for Timestamp {
+impl fmt::Display for RecordTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.usual() {
             Some(text) => f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?),
@@ -62,7 +62,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-impl Value for Timestamp {
+impl Value for RecordTime {
     fn write(&self, out: &mut Vec<u8>) {
         quoted(out, |out| match self.usual() {
             Some(text) => out.extend_from_slice(&text),
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     fn text(unix_ms: u64) -> String {
-        Timestamp::of(unix_ms).to_string()
+        RecordTime::of(unix_ms).to_string()
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 /// Forwarded requests whose answer has not been read yet.
 #[derive(Debug, Default)]
-pub(super) struct Answers<T> {
+pub(super) struct PendingResponses<T> {
     waiting: HashMap<String, T>,
     order: VecDeque<String>,
 }
@@ -17,7 +17,7 @@ const MOST: usize = 65_536;
 /// counts as not answered.
 const LONGEST_ID: usize = 64;
 
-impl<T> Answers<T> {
+impl<T> PendingResponses<T> {
     pub(super) fn ask(&mut self, request_id: &str, what: T) {
         if request_id.len() > LONGEST_ID {
             return;
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_taken_once() {
-        let mut answers = Answers::default();
+        let mut answers = PendingResponses::default();
         answers.ask("r1", 1);
         assert_eq!(answers.answer("r2"), None);
         assert_eq!(answers.answer("r1"), Some(1));
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn of_more_than_can_wait_the_oldest_is_given_up() {
-        let mut answers = Answers::default();
+        let mut answers = PendingResponses::default();
         for n in 0..=MOST {
             answers.ask(&n.to_string(), n);
         }
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn an_id_that_no_gateway_makes_is_not_kept() {
-        let mut answers = Answers::default();
+        let mut answers = PendingResponses::default();
         answers.ask(&"x".repeat(65), ());
         assert!(answers.waiting.is_empty() && answers.order.is_empty());
     }

@@ -5,25 +5,26 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::chain::Head;
-use super::record::{Checkpoint, Content, Examined, Proof, Unproved};
-use super::{Believed, Fault, Finding, Verdict};
+use super::super::chain::ChainHead;
+use super::fault::{AuditFault, LogFinding};
+use super::line::{CheckpointClaim, ExaminedLine, Proof, ProofFault, RecordContent};
+use super::options::{Verification, VerifyOptions};
 use crate::config::instant;
 
 /// Goes along a log, from line to line and from file to file.
-pub(super) struct Follower {
-    believed: Believed,
-    verdict: Verdict,
+pub(super) struct SequenceCheck {
+    believed: VerifyOptions,
+    verdict: Verification,
     /// Where the chain stands by the last line.
-    at: Option<Head>,
+    at: Option<ChainHead>,
     /// The last lines, so that one that is there twice is told from one out of place.
-    recent: HashMap<u64, Head>,
+    recent: HashMap<u64, ChainHead>,
     /// Their numbers, the oldest first.
     order: VecDeque<u64>,
     /// Lines that stood too early: those that belong before them come after.
-    early: HashMap<u64, Head>,
+    early: HashMap<u64, ChainHead>,
     /// Lines without a place in the chain, of which the next one may say that they were cut off.
-    loose: Vec<Finding>,
+    loose: Vec<LogFinding>,
     /// The accepted requests, by a hash of each: sixteen bytes and their place, so some fifty
     /// megabytes for a million.
     spent: HashSet<[u8; 16]>,
@@ -49,11 +50,11 @@ const MOST_LOOSE: usize = 1000;
 /// that a machine was removed.
 const LATE: u64 = 3600 + 60;
 
-impl Follower {
-    pub(super) fn new(believed: Believed) -> Follower {
-        Follower {
+impl SequenceCheck {
+    pub(super) fn new(believed: VerifyOptions) -> SequenceCheck {
+        SequenceCheck {
             believed,
-            verdict: Verdict::default(),
+            verdict: Verification::default(),
             at: None,
             recent: HashMap::new(),
             order: VecDeque::new(),
@@ -72,8 +73,8 @@ impl Follower {
         &mut self,
         file: &str,
         before: u64,
-        lines: &[Examined<'_>],
-        report: &mut impl FnMut(Finding),
+        lines: &[ExaminedLine<'_>],
+        report: &mut impl FnMut(LogFinding),
     ) {
         for (index, line) in lines.iter().enumerate() {
             self.place = (file.to_owned(), before + index as u64 + 1);
@@ -82,7 +83,7 @@ impl Follower {
             }
             self.verdict.lines += 1;
             let Some((body, claimed)) = line.claimed else {
-                let finding = self.finding(Fault::NotALine);
+                let finding = self.finding(AuditFault::NotALine);
                 match self.loose.len() < MOST_LOOSE {
                     true => self.loose.push(finding),
                     false => report(finding),
@@ -103,7 +104,7 @@ impl Follower {
     }
 
     /// Keeps the last lines, whatever numbers they claim.
-    fn remember(&mut self, line: Head) {
+    fn remember(&mut self, line: ChainHead) {
         if self.recent.insert(line.seq, line).is_none() {
             self.order.push_back(line.seq);
         }
@@ -115,13 +116,13 @@ impl Follower {
     }
 
     /// What can be said when nothing follows.
-    pub(super) fn end(mut self, report: &mut impl FnMut(Finding)) -> Verdict {
+    pub(super) fn end(mut self, report: &mut impl FnMut(LogFinding)) -> Verification {
         self.loose.drain(..).for_each(&mut *report);
-        let found = self.at.unwrap_or(Head::START);
+        let found = self.at.unwrap_or(ChainHead::START);
         if let Some(wanted) = self.believed.head.filter(|_| !self.met) {
             report(self.finding(match wanted.seq > found.seq {
-                true => Fault::EndCutOff { wanted, found },
-                false => Fault::AnotherHead(wanted),
+                true => AuditFault::EndCutOff { wanted, found },
+                false => AuditFault::AnotherHead(wanted),
             }));
         }
         self.end_chain(report);
@@ -132,9 +133,9 @@ impl Follower {
 
     /// Lines that were cut off are no fault where the gateway has said so in the line after them.
     /// There may be several: it can be cut off again while it says so.
-    fn settle_loose(&mut self, next: &Content, report: &mut impl FnMut(Finding)) {
+    fn settle_loose(&mut self, next: &RecordContent, report: &mut impl FnMut(LogFinding)) {
         match next {
-            Content::Log { torn: true } => {
+            RecordContent::Log { torn: true } => {
                 self.verdict.torn += self.loose.len() as u64;
                 self.loose.clear();
             }
@@ -143,9 +144,9 @@ impl Follower {
     }
 
     /// A chain of which nothing is signed is anybody's.
-    fn end_chain(&mut self, report: &mut impl FnMut(Finding)) {
+    fn end_chain(&mut self, report: &mut impl FnMut(LogFinding)) {
         if self.believed.gateway_key.is_some() && self.signed == 0 {
-            report(self.finding(Fault::NoCheckpoint));
+            report(self.finding(AuditFault::NoCheckpoint));
         }
         self.signed = 0;
     }
@@ -154,9 +155,9 @@ impl Follower {
     fn link(
         &mut self,
         body: &[u8],
-        claimed: Head,
-        following: &[Examined<'_>],
-        report: &mut impl FnMut(Finding),
+        claimed: ChainHead,
+        following: &[ExaminedLine<'_>],
+        report: &mut impl FnMut(LogFinding),
     ) -> bool {
         while let Some(at) = self.at
             && claimed.seq > at.seq + 1
@@ -167,13 +168,13 @@ impl Follower {
         let fault = match self.at {
             None => self.begin(body, claimed),
             Some(at) if claimed.seq == at.seq + 1 => {
-                (at.after(claimed.seq, body) != claimed).then_some(Fault::Altered)
+                (at.after(claimed.seq, body) != claimed).then_some(AuditFault::Altered)
             }
             Some(_) if self.recent.get(&claimed.seq) == Some(&claimed) => {
-                report(self.finding(Fault::Doubled(claimed.seq)));
+                report(self.finding(AuditFault::Doubled(claimed.seq)));
                 return false;
             }
-            Some(_) if claimed.seq == 1 && Head::START.after(1, body) == claimed => {
+            Some(_) if claimed.seq == 1 && ChainHead::START.after(1, body) == claimed => {
                 self.recent.clear();
                 self.order.clear();
                 self.left_unsigned += std::mem::take(&mut self.verdict.unsigned);
@@ -182,7 +183,7 @@ impl Follower {
                         self.end_chain(report);
                         None
                     }
-                    false => Some(Fault::BeginsAnew),
+                    false => Some(AuditFault::BeginsAnew),
                 }
             }
             Some(at) if claimed.seq > at.seq => {
@@ -191,16 +192,16 @@ impl Follower {
                     .any(|line| line.claimed.is_some_and(|(_, head)| head.seq == missing));
                 if comes_later && self.early.len() < REACH {
                     self.early.insert(claimed.seq, claimed);
-                    report(self.finding(Fault::Reordered(claimed.seq)));
+                    report(self.finding(AuditFault::Reordered(claimed.seq)));
                     return false;
                 }
-                Some(Fault::Missing {
+                Some(AuditFault::Missing {
                     from: missing,
                     to: claimed.seq - 1,
                 })
             }
             Some(_) => {
-                report(self.finding(Fault::Reordered(claimed.seq)));
+                report(self.finding(AuditFault::Reordered(claimed.seq)));
                 return false;
             }
         };
@@ -211,29 +212,29 @@ impl Follower {
     }
 
     /// Whether the first line is one.
-    fn begin(&self, body: &[u8], claimed: Head) -> Option<Fault> {
+    fn begin(&self, body: &[u8], claimed: ChainHead) -> Option<AuditFault> {
         match self.believed.continues {
             Some(hash) => {
-                let before = Head {
+                let before = ChainHead {
                     seq: claimed.seq.saturating_sub(1),
                     hash,
                 };
-                (before.after(claimed.seq, body) != claimed).then_some(Fault::ContinuesAnother)
+                (before.after(claimed.seq, body) != claimed).then_some(AuditFault::ContinuesAnother)
             }
-            None if claimed.seq != 1 => Some(Fault::BeginningCutOff(claimed.seq)),
-            None => (Head::START.after(1, body) != claimed).then_some(Fault::Altered),
+            None if claimed.seq != 1 => Some(AuditFault::BeginningCutOff(claimed.seq)),
+            None => (ChainHead::START.after(1, body) != claimed).then_some(AuditFault::Altered),
         }
     }
 
-    fn look_into(&mut self, content: &Content, report: &mut impl FnMut(Finding)) {
+    fn look_into(&mut self, content: &RecordContent, report: &mut impl FnMut(LogFinding)) {
         self.verdict.unsigned += 1;
         let fault = match content {
-            Content::Accepted(proof) => {
+            RecordContent::Accepted(proof) => {
                 self.verdict.accepted += 1;
                 self.owned(proof)
             }
-            Content::Checkpoint(checkpoint) => self.signed(checkpoint),
-            Content::Registry(owners) if self.believed.trusts_log => {
+            RecordContent::Checkpoint(checkpoint) => self.signed(checkpoint),
+            RecordContent::Registry(owners) if self.believed.trusts_log => {
                 for (machine, keys) in owners {
                     let known: &mut HashSet<_> =
                         self.believed.keys.entry(machine.clone()).or_default();
@@ -241,25 +242,27 @@ impl Follower {
                 }
                 None
             }
-            Content::Registry(_) | Content::Log { .. } | Content::Other => None,
+            RecordContent::Registry(_) | RecordContent::Log { .. } | RecordContent::Other => None,
         };
         if let Some(fault) = fault {
             report(self.finding(fault));
         }
     }
 
-    fn owned(&mut self, proof: &Result<Proof, Unproved>) -> Option<Fault> {
+    fn owned(&mut self, proof: &Result<Proof, ProofFault>) -> Option<AuditFault> {
         match proof {
-            Err(Unproved::Incomplete(what)) => Some(Fault::Incomplete(what)),
-            Err(Unproved::Signature(machine)) => Some(Fault::ClientSignature(machine.clone())),
+            Err(ProofFault::Incomplete(what)) => Some(AuditFault::Incomplete(what)),
+            Err(ProofFault::Signature(machine)) => {
+                Some(AuditFault::ClientSignature(machine.clone()))
+            }
             Ok(Proof { machine, spent, .. }) if !self.spent.insert(*spent) => {
-                Some(Fault::Replayed(machine.clone()))
+                Some(AuditFault::Replayed(machine.clone()))
             }
             Ok(proof) => {
                 let Proof { machine, key, .. } = proof;
                 let keys = self.believed.keys.get(machine);
                 let is_known = keys.is_some_and(|keys| keys.contains(key));
-                let unknown = || Fault::UnknownKey {
+                let unknown = || AuditFault::UnknownKey {
                     machine: machine.clone(),
                     key: STANDARD.encode(key),
                 };
@@ -269,11 +272,11 @@ impl Follower {
     }
 
     /// A key counts until its end, and not longer.
-    fn ended(&self, proof: &Proof) -> Option<Fault> {
+    fn ended(&self, proof: &Proof) -> Option<AuditFault> {
         let end = *self.believed.ends.get(&proof.key)?;
         match proof.recorded {
-            None => Some(Fault::Incomplete("ts")),
-            Some(at) if at > end.saturating_add(LATE) => Some(Fault::AfterEnd {
+            None => Some(AuditFault::Incomplete("ts")),
+            Some(at) if at > end.saturating_add(LATE) => Some(AuditFault::AfterEnd {
                 machine: proof.machine.clone(),
                 key: STANDARD.encode(proof.key),
                 end: instant::to_text(end),
@@ -282,17 +285,17 @@ impl Follower {
         }
     }
 
-    fn signed(&mut self, checkpoint: &Checkpoint) -> Option<Fault> {
+    fn signed(&mut self, checkpoint: &CheckpointClaim) -> Option<AuditFault> {
         self.believed.gateway_key?;
-        let found = self.at.unwrap_or(Head::START);
+        let found = self.at.unwrap_or(ChainHead::START);
         if !checkpoint.names_the_key {
-            return Some(Fault::ForeignKey(checkpoint.gateway_key.clone()));
+            return Some(AuditFault::ForeignKey(checkpoint.gateway_key.clone()));
         }
         if !checkpoint.verifies {
-            return Some(Fault::CheckpointForged);
+            return Some(AuditFault::CheckpointForged);
         }
         if checkpoint.head != found.to_string() {
-            return Some(Fault::Rewritten {
+            return Some(AuditFault::Rewritten {
                 signed: checkpoint.head.clone(),
                 found,
             });
@@ -303,8 +306,8 @@ impl Follower {
         None
     }
 
-    fn finding(&self, fault: Fault) -> Finding {
+    fn finding(&self, fault: AuditFault) -> LogFinding {
         let (file, line) = self.place.clone();
-        Finding { file, line, fault }
+        LogFinding { file, line, fault }
     }
 }

@@ -9,9 +9,9 @@ use std::thread;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::audit::testing::{PATIENCE, Step, Tape, accepted, machine};
+use crate::audit::testing::{PATIENCE, Tape, TapeStep, accepted, machine};
 use crate::audit::writer::WARINESS;
-use crate::audit::{AuditError, AuditLog, Checkpoints, Sink, Strangers};
+use crate::audit::{AuditError, AuditLog, Checkpoints, Sink, UnauthenticatedSink};
 use crate::clock::{Clock, Hands};
 
 /// Tells of each write which thread makes it, and takes some time of the clock.
@@ -36,7 +36,7 @@ impl Write for Told {
 }
 
 fn log(sink: Sink, deadline: Duration, clock: Clock) -> Arc<AuditLog> {
-    let strangers = Strangers {
+    let strangers = UnauthenticatedSink {
         sink: None,
         per_second: u32::MAX,
     };
@@ -114,7 +114,7 @@ async fn a_request_whose_own_write_fails_has_no_receipt_and_the_next_has_one() {
     let machine = machine();
     for _ in 0..20 {
         let _receipt = log.accepted(&accepted("r", &machine)).await.unwrap();
-        tape.then(Step::Fail(io::ErrorKind::StorageFull));
+        tape.then(TapeStep::Fail(io::ErrorKind::StorageFull));
         let failed = log.accepted(&accepted("r", &machine)).await.unwrap_err();
         assert_eq!(failed, AuditError::Write(io::ErrorKind::StorageFull));
     }

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::book::Opening;
-use super::queue::{Item, Outcome, Queue, Wake};
+use super::chain_state::ChainOptions;
+use super::queue::{Queue, Wake};
+use super::queued_line::{QueuedLine, WriteResult};
 use super::writer::Writer;
 use crate::metrics::Metrics;
 
@@ -18,16 +19,16 @@ const FAVOURS: usize = 2;
 
 /// The writer, and who has it. `None` once the log is closed.
 #[derive(Clone)]
-pub(super) struct Desk(Arc<Mutex<Option<Writer>>>);
+pub(super) struct WriterElection(Arc<Mutex<Option<Writer>>>);
 
-impl Desk {
-    pub(super) fn new(writer: Writer) -> Desk {
-        Desk(Arc::new(Mutex::new(Some(writer))))
+impl WriterElection {
+    pub(super) fn new(writer: Writer) -> WriterElection {
+        WriterElection(Arc::new(Mutex::new(Some(writer))))
     }
 
     /// What the thread does: everything, where requests do not write; else what they leave, and
     /// what is to be done while there are none. Until the queue is closed and empty.
-    pub(super) fn run(&self, queue: &Arc<Queue>, metrics: &Arc<Metrics>, opening: Opening) {
+    pub(super) fn run(&self, queue: &Arc<Queue>, metrics: &Arc<Metrics>, opening: ChainOptions) {
         let _farewell = Farewell {
             queue: Arc::clone(queue),
             metrics: Arc::clone(metrics),
@@ -62,7 +63,7 @@ impl Desk {
     /// # Errors
     ///
     /// The record, untouched, if it has to go through the queue.
-    pub(super) fn write(&self, own: Item, queue: &Queue) -> Result<Outcome, Item> {
+    pub(super) fn write(&self, own: QueuedLine, queue: &Queue) -> Result<WriteResult, QueuedLine> {
         let outcome = {
             let Some(mut desk) = self.try_lock() else {
                 return Err(own);

@@ -5,18 +5,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::line::{Object, Record};
-use super::timestamp::Timestamp;
+use super::record_time::RecordTime;
 use crate::auth::refusal::Code;
 use crate::clock::Now;
 
 /// Counts the refusals of strangers, and lets so many of each second be recorded.
-pub(super) struct Flood {
+pub(super) struct RefusalLimiter {
     per_second: u32,
-    state: Mutex<State>,
+    state: Mutex<LimiterState>,
 }
 
 #[derive(Default)]
-struct State {
+struct LimiterState {
     /// The second of the monotonic clock that is being counted.
     second: u64,
     recorded: u32,
@@ -36,9 +36,9 @@ impl Record for Summary {
     const USUAL: usize = 512;
 
     fn write(&self, line: &mut Object<'_>) {
-        line.field("ts", Timestamp::of(self.at));
+        line.field("ts", RecordTime::of(self.at));
         line.field("decision", "summary");
-        line.field("since", Timestamp::of(self.since));
+        line.field("since", RecordTime::of(self.since));
         line.field("left_out", &self.left_out);
     }
 }
@@ -46,9 +46,9 @@ impl Record for Summary {
 /// Least time between two summaries. A flood costs six lines a minute beyond its share.
 const SUMMARY: Duration = Duration::from_secs(10);
 
-impl Flood {
-    pub(super) fn new(per_second: u32) -> Flood {
-        Flood {
+impl RefusalLimiter {
+    pub(super) fn new(per_second: u32) -> RefusalLimiter {
+        RefusalLimiter {
             per_second,
             state: Mutex::default(),
         }
@@ -89,7 +89,7 @@ impl Flood {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LimiterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,13 +107,13 @@ mod tests {
         }
     }
 
-    fn shown(flood: &Flood, now: Now, closing: bool) -> Option<serde_json::Value> {
+    fn shown(flood: &RefusalLimiter, now: Now, closing: bool) -> Option<serde_json::Value> {
         flood.summary(now, closing).as_ref().map(read_back)
     }
 
     #[test]
     fn so_many_a_second_are_recorded_and_no_more() {
-        let flood = Flood::new(3);
+        let flood = RefusalLimiter::new(3);
         let admitted = |ms| flood.admits(Code::BadSignature, at(ms));
         let of = |second: u64| (0..100).filter(|n| admitted(second * 1000 + n)).count();
         assert_eq!([of(0), of(1), of(7)], [3, 3, 3]);
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_told_by_code_after_a_while_and_once() {
-        let flood = Flood::new(1);
+        let flood = RefusalLimiter::new(1);
         for (ms, code) in [
             (0, Code::BadSignature),
             (500, Code::BadSignature),
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_log_that_is_closed_tells_it_at_once() {
-        let flood = Flood::new(1);
+        let flood = RefusalLimiter::new(1);
         flood.admits(Code::NoRoute, at(0));
         assert_eq!(shown(&flood, at(1), true), None);
         flood.admits(Code::NoRoute, at(2));

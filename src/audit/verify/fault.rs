@@ -2,22 +2,22 @@
 
 use std::fmt;
 
-use super::super::chain::Head;
+use super::super::chain::ChainHead;
 
 /// A fault, and where it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct LogFinding {
     /// The file.
     pub file: String,
     /// The line in it, from 1.
     pub line: u64,
     /// What is wrong.
-    pub fault: Fault,
+    pub fault: AuditFault,
 }
 
 /// What can be wrong with a log, or with one line of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum AuditFault {
     /// It has no number and hash, and is not a line that a crash cut off.
     #[error("this is no line of a log: it does not end in a number and a hash")]
     NotALine,
@@ -68,7 +68,7 @@ pub enum Fault {
         /// What the checkpoint says.
         signed: String,
         /// What the lines come to.
-        found: Head,
+        found: ChainHead,
     },
     /// The machine's signature does not verify.
     #[error("the signature of machine {0} does not verify: the request was not signed like this")]
@@ -101,15 +101,15 @@ pub enum Fault {
     #[error("the end is cut off: {wanted} was the head once, and the log ends at {found}")]
     EndCutOff {
         /// The head that was asked for,
-        wanted: Head,
+        wanted: ChainHead,
         /// and where the log ends.
-        found: Head,
+        found: ChainHead,
     },
     /// The head that was asked for is not in it, though its number is.
     #[error(
         "rewritten: {0} was the head once, and is not in these files: another record has its number, or it is in an older file"
     )]
-    AnotherHead(Head),
+    AnotherHead(ChainHead),
     /// Nothing was signed.
     #[error("there is no checkpoint that the given gateway key has signed")]
     NoCheckpoint,
@@ -122,33 +122,33 @@ fn numbers(from: u64, to: u64) -> String {
     }
 }
 
-impl Fault {
+impl AuditFault {
     /// One word for programs.
     pub fn word(&self) -> &'static str {
         match self {
-            Fault::NotALine => "not_a_line",
-            Fault::Altered => "altered",
-            Fault::Missing { .. } => "missing",
-            Fault::Reordered(_) => "reordered",
-            Fault::Doubled(_) => "doubled",
-            Fault::BeginningCutOff(_) => "beginning_cut_off",
-            Fault::ContinuesAnother => "continues_another",
-            Fault::BeginsAnew => "begins_anew",
-            Fault::ForeignKey(_) => "foreign_key",
-            Fault::CheckpointForged => "checkpoint_forged",
-            Fault::Rewritten { .. } | Fault::AnotherHead(_) => "rewritten",
-            Fault::ClientSignature(_) => "client_signature",
-            Fault::UnknownKey { .. } => "unknown_key",
-            Fault::AfterEnd { .. } => "after_end",
-            Fault::Replayed(_) => "replayed",
-            Fault::Incomplete(_) => "incomplete",
-            Fault::EndCutOff { .. } => "end_cut_off",
-            Fault::NoCheckpoint => "no_checkpoint",
+            AuditFault::NotALine => "not_a_line",
+            AuditFault::Altered => "altered",
+            AuditFault::Missing { .. } => "missing",
+            AuditFault::Reordered(_) => "reordered",
+            AuditFault::Doubled(_) => "doubled",
+            AuditFault::BeginningCutOff(_) => "beginning_cut_off",
+            AuditFault::ContinuesAnother => "continues_another",
+            AuditFault::BeginsAnew => "begins_anew",
+            AuditFault::ForeignKey(_) => "foreign_key",
+            AuditFault::CheckpointForged => "checkpoint_forged",
+            AuditFault::Rewritten { .. } | AuditFault::AnotherHead(_) => "rewritten",
+            AuditFault::ClientSignature(_) => "client_signature",
+            AuditFault::UnknownKey { .. } => "unknown_key",
+            AuditFault::AfterEnd { .. } => "after_end",
+            AuditFault::Replayed(_) => "replayed",
+            AuditFault::Incomplete(_) => "incomplete",
+            AuditFault::EndCutOff { .. } => "end_cut_off",
+            AuditFault::NoCheckpoint => "no_checkpoint",
         }
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for LogFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}", self.file, self.line, self.fault)
     }

@@ -8,23 +8,23 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::super::chain::{self, Head};
+use super::super::chain::{self, ChainHead};
 use super::super::checkpoint::{self, Domain};
 use crate::config::instant;
 
 /// What a line is by itself.
-pub(super) struct Examined<'a> {
+pub(super) struct ExaminedLine<'a> {
     /// Nothing but a line feed.
     pub(super) is_empty: bool,
     /// Its bytes up to its hash, and the number and hash that it claims.
-    pub(super) claimed: Option<(&'a [u8], Head)>,
-    pub(super) content: Content,
+    pub(super) claimed: Option<(&'a [u8], ChainHead)>,
+    pub(super) content: RecordContent,
 }
 
 /// What its record says, as far as the check goes into it.
-pub(super) enum Content {
-    Accepted(Result<Proof, Unproved>),
-    Checkpoint(Checkpoint),
+pub(super) enum RecordContent {
+    Accepted(Result<Proof, ProofFault>),
+    Checkpoint(CheckpointClaim),
     /// Where the chain begins or goes on.
     Log {
         torn: bool,
@@ -44,12 +44,12 @@ pub(super) struct Proof {
     pub(super) spent: [u8; 16],
 }
 
-pub(super) enum Unproved {
+pub(super) enum ProofFault {
     Incomplete(&'static str),
     Signature(String),
 }
 
-pub(super) struct Checkpoint {
+pub(super) struct CheckpointClaim {
     /// `number:hash`, as it was signed.
     pub(super) head: String,
     pub(super) gateway_key: String,
@@ -111,22 +111,26 @@ pub(super) fn examine<'a>(
     line: &'a [u8],
     gateway_key: Option<&VerifyingKey>,
     domain: Domain,
-) -> Examined<'a> {
+) -> ExaminedLine<'a> {
     // What does not end in a line feed was cut off, whatever it says.
     let whole = line.strip_suffix(b"\n");
     let claimed = whole.and_then(chain::claimed);
     let record = claimed.and_then(|_| serde_json::from_slice::<Record<'_>>(line).ok());
-    Examined {
+    ExaminedLine {
         is_empty: line == b"\n",
         // A line that is no JSON was not written by a gateway, whatever it ends in.
         claimed: record.as_ref().and(claimed),
-        content: record.map_or(Content::Other, |record| {
+        content: record.map_or(RecordContent::Other, |record| {
             content(record, gateway_key, domain)
         }),
     }
 }
 
-fn content(record: Record<'_>, gateway_key: Option<&VerifyingKey>, domain: Domain) -> Content {
+fn content(
+    record: Record<'_>,
+    gateway_key: Option<&VerifyingKey>,
+    domain: Domain,
+) -> RecordContent {
     match &*record.decision {
         // On an open route anybody may ask, and where bearer credentials still pass, whoever has
         // one. Such a record names no machine, and so proves nothing about one.
@@ -134,39 +138,39 @@ fn content(record: Record<'_>, gateway_key: Option<&VerifyingKey>, domain: Domai
             if matches!(record.auth.as_deref(), Some("none" | "bearer"))
                 && record.machine.is_none() =>
         {
-            Content::Other
+            RecordContent::Other
         }
-        "accepted" => Content::Accepted(prove(&record)),
-        "checkpoint" => Content::Checkpoint(checkpoint(record, gateway_key, domain)),
-        "log" => Content::Log { torn: record.torn },
+        "accepted" => RecordContent::Accepted(prove(&record)),
+        "checkpoint" => RecordContent::Checkpoint(checkpoint(record, gateway_key, domain)),
+        "log" => RecordContent::Log { torn: record.torn },
         "registry" => {
             let keys = |owner: Owner<'_>| {
                 let keys = owner.public_keys.iter().filter_map(|key| key_bytes(key));
                 (owner.id.into_owned(), keys.collect())
             };
-            Content::Registry(record.keys.into_iter().map(keys).collect())
+            RecordContent::Registry(record.keys.into_iter().map(keys).collect())
         }
-        _ => Content::Other,
+        _ => RecordContent::Other,
     }
 }
 
 /// Checks the machine's signature over the message that the record gives the parts of.
-fn prove(record: &Record<'_>) -> Result<Proof, Unproved> {
+fn prove(record: &Record<'_>) -> Result<Proof, ProofFault> {
     let part = |part: &Option<Cow<'_, str>>, name| {
-        let text = part.as_deref().ok_or(Unproved::Incomplete(name))?;
-        Ok::<String, Unproved>(text.to_owned())
+        let text = part.as_deref().ok_or(ProofFault::Incomplete(name))?;
+        Ok::<String, ProofFault>(text.to_owned())
     };
-    let machine = (record.machine.as_ref()).ok_or(Unproved::Incomplete("machine"))?;
+    let machine = (record.machine.as_ref()).ok_or(ProofFault::Incomplete("machine"))?;
     let message = format!(
         "{}:{}:{}:{}:{}",
         part(&record.method, "method")?,
         part(&record.signed_path, "signed_path")?,
-        (record.timestamp).ok_or(Unproved::Incomplete("timestamp"))?,
+        (record.timestamp).ok_or(ProofFault::Incomplete("timestamp"))?,
         part(&record.nonce, "nonce")?,
         part(&record.body_sha256, "body_sha256")?,
     );
     let signature = part(&record.signature, "signature")?;
-    let key = key_bytes(&machine.public_key).ok_or(Unproved::Incomplete("machine.public_key"))?;
+    let key = key_bytes(&machine.public_key).ok_or(ProofFault::Incomplete("machine.public_key"))?;
     let verified = || {
         let signature = Signature::from_slice(&STANDARD.decode(signature).ok()?).ok()?;
         let key = VerifyingKey::from_bytes(&key).ok()?;
@@ -179,7 +183,7 @@ fn prove(record: &Record<'_>) -> Result<Proof, Unproved> {
             recorded: record.ts.as_deref().and_then(seconds),
             spent: spent(&key, &message),
         }),
-        None => Err(Unproved::Signature(machine.id.clone().into_owned())),
+        None => Err(ProofFault::Signature(machine.id.clone().into_owned())),
     }
 }
 
@@ -200,11 +204,11 @@ fn checkpoint(
     record: Record<'_>,
     gateway_key: Option<&VerifyingKey>,
     domain: Domain,
-) -> Checkpoint {
+) -> CheckpointClaim {
     let text = |text: Option<Cow<'_, str>>| text.unwrap_or_default().into_owned();
     let (head, ts, named) = (text(record.head), text(record.ts), text(record.gateway_key));
     let signature = text(record.signature);
-    Checkpoint {
+    CheckpointClaim {
         verifies: gateway_key
             .is_some_and(|key| checkpoint::verifies(key, domain, &head, &ts, &signature)),
         names_the_key: gateway_key.is_some_and(|key| key_bytes(&named) == Some(key.to_bytes())),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::hex::Hex;
 use super::line::{Base64, List, Object, Record, Value, object};
 use super::record::{
-    Accepted, Body, Claim, Evidence, Open, Query, Refused, RegistryLoaded, Request, Response,
-    Signed, Unsigned,
+    AcceptedRecord, BodyDigest, ClaimedFacts, OpenRecord, Query, RefusalEvidence, RefusedRecord,
+    RegistryRecord, RequestFacts, ResponseRecord, SignatureFacts, UnsignedRecord,
 };
-use super::timestamp::Timestamp;
+use super::record_time::RecordTime;
 use super::token_hash::TokenHash;
 use super::untrusted::{ClaimedMachine, ClaimedNonce};
 use crate::auth::identity::{Machine, MachineId, PublicKey};
@@ -21,35 +21,35 @@ const LISTED: usize = 1000;
 /// Room for a usual decision record.
 const DECISION: usize = 1280;
 
-impl Record for Accepted<'_> {
+impl Record for AcceptedRecord<'_> {
     const USUAL: usize = DECISION;
 
     fn write(&self, line: &mut Object<'_>) {
-        let mut decision = Decision::of("accepted", &self.request);
+        let mut decision = DecisionFields::of("accepted", &self.request);
         decision.prove(&self.signed);
         decision.signature = Some(Base64(self.signature));
         decision.write(line);
     }
 }
 
-impl Record for Open<'_> {
+impl Record for OpenRecord<'_> {
     const USUAL: usize = DECISION;
 
     fn write(&self, line: &mut Object<'_>) {
-        let mut decision = Decision::of("accepted", &self.request);
+        let mut decision = DecisionFields::of("accepted", &self.request);
         decision.body = Some(self.body);
         decision.write(line);
     }
 }
 
-impl Record for Unsigned<'_> {
+impl Record for UnsignedRecord<'_> {
     const USUAL: usize = DECISION;
 
     fn write(&self, line: &mut Object<'_>) {
         let mut decision = match &self.observed {
-            None => Decision::of("accepted", &self.request),
+            None => DecisionFields::of("accepted", &self.request),
             Some((code, claim)) => {
-                let mut decision = Decision::of("observed", &self.request);
+                let mut decision = DecisionFields::of("observed", &self.request);
                 decision.code = Some(code.as_str());
                 decision.claim(claim);
                 decision
@@ -64,25 +64,25 @@ impl Record for Unsigned<'_> {
     }
 }
 
-impl Record for Refused<'_> {
+impl Record for RefusedRecord<'_> {
     const USUAL: usize = DECISION;
 
     fn write(&self, line: &mut Object<'_>) {
-        let mut decision = Decision::of("refused", &self.request);
+        let mut decision = DecisionFields::of("refused", &self.request);
         decision.code = Some(self.code.as_str());
         match &self.evidence {
-            Evidence::Claimed(claim) => decision.claim(claim),
-            Evidence::Signed(signed) => decision.prove(signed),
+            RefusalEvidence::Claimed(claim) => decision.claim(claim),
+            RefusalEvidence::Signed(signed) => decision.prove(signed),
         }
         decision.write(line);
     }
 }
 
-impl Record for Response<'_> {
+impl Record for ResponseRecord<'_> {
     const USUAL: usize = 320;
 
     fn write(&self, line: &mut Object<'_>) {
-        line.field("ts", Timestamp::of(self.wall_ms));
+        line.field("ts", RecordTime::of(self.wall_ms));
         line.field("request_id", self.request_id);
         line.field("decision", "response");
         line.optional("status", self.status);
@@ -91,42 +91,42 @@ impl Record for Response<'_> {
     }
 }
 
-impl Record for RegistryLoaded<'_> {
+impl Record for RegistryRecord<'_> {
     const USUAL: usize = 1024;
 
     fn write(&self, line: &mut Object<'_>) {
-        line.field("ts", Timestamp::of(self.wall_ms));
+        line.field("ts", RecordTime::of(self.wall_ms));
         line.field("decision", "registry");
         line.field("digest", Hex(self.digest));
         line.field("machines", self.machines);
-        line.field("added", Ids(self.added));
-        line.field("removed", Ids(self.removed));
-        line.field("keys_changed", Ids(self.keys_changed));
-        line.field("changed", Ids(self.changed));
-        line.field("keys", List(self.keys.iter().take(LISTED).map(Owner)));
+        line.field("added", IdList(self.added));
+        line.field("removed", IdList(self.removed));
+        line.field("keys_changed", IdList(self.keys_changed));
+        line.field("changed", IdList(self.changed));
+        line.field("keys", List(self.keys.iter().take(LISTED).map(KeyOwner)));
     }
 }
 
 /// A decision record.
-struct Decision<'a> {
-    request: &'a Request<'a>,
+struct DecisionFields<'a> {
+    request: &'a RequestFacts<'a>,
     decision: &'static str,
     auth: &'static str,
     code: Option<&'static str>,
-    machine: Option<KnownMachine<'a>>,
+    machine: Option<SignerFields<'a>>,
     claimed_machine: Option<ClaimedMachine<'a>>,
     machine_known: Option<bool>,
     token_hash: Option<TokenHash>,
     signed_path: Option<&'a str>,
     timestamp: Option<u64>,
     nonce: Option<ClaimedNonce<'a>>,
-    body: Option<Body<'a>>,
+    body: Option<BodyDigest<'a>>,
     signature: Option<Base64<'a>>,
 }
 
-impl<'a> Decision<'a> {
-    fn of(decision: &'static str, request: &'a Request<'a>) -> Decision<'a> {
-        Decision {
+impl<'a> DecisionFields<'a> {
+    fn of(decision: &'static str, request: &'a RequestFacts<'a>) -> DecisionFields<'a> {
+        DecisionFields {
             request,
             decision,
             auth: Auth::None.as_str(),
@@ -143,9 +143,9 @@ impl<'a> Decision<'a> {
         }
     }
 
-    fn prove(&mut self, signed: &Signed<'a>) {
+    fn prove(&mut self, signed: &SignatureFacts<'a>) {
         self.auth = Auth::Signature.as_str();
-        self.machine = Some(KnownMachine {
+        self.machine = Some(SignerFields {
             machine: signed.machine,
             key: signed.key,
         });
@@ -159,7 +159,7 @@ impl<'a> Decision<'a> {
         self.body = Some(signed.body);
     }
 
-    fn claim(&mut self, claim: &Claim<'a>) {
+    fn claim(&mut self, claim: &ClaimedFacts<'a>) {
         self.claimed_machine = claim.machine;
         self.machine_known = claim.machine_known;
         self.timestamp = claim.timestamp;
@@ -169,7 +169,7 @@ impl<'a> Decision<'a> {
 
     fn write(&self, line: &mut Object<'_>) {
         let request = self.request;
-        line.field("ts", Timestamp::of(request.wall_ms));
+        line.field("ts", RecordTime::of(request.wall_ms));
         line.field("request_id", request.request_id);
         line.field("decision", self.decision);
         line.field("auth", self.auth);
@@ -205,12 +205,12 @@ impl Query {
 }
 
 /// A machine whose signature verified, and the key that it fits.
-struct KnownMachine<'a> {
+struct SignerFields<'a> {
     machine: &'a Machine,
     key: &'a PublicKey,
 }
 
-impl Value for KnownMachine<'_> {
+impl Value for SignerFields<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         object(out, |fields| {
             fields.field("id", self.machine.id.as_str());
@@ -224,9 +224,9 @@ impl Value for KnownMachine<'_> {
 }
 
 /// A machine and the keys that are its own.
-struct Owner<'a>(&'a Arc<Machine>);
+struct KeyOwner<'a>(&'a Arc<Machine>);
 
-impl Value for Owner<'_> {
+impl Value for KeyOwner<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         let keys = self.0.keys.iter();
         object(out, |fields| {
@@ -240,9 +240,9 @@ impl Value for Owner<'_> {
 }
 
 /// A list of machines, cut at [`LISTED`].
-struct Ids<'a>(&'a [MachineId]);
+struct IdList<'a>(&'a [MachineId]);
 
-impl Value for Ids<'_> {
+impl Value for IdList<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         let ids = self.0.iter().take(LISTED);
         object(out, |fields| {

@@ -16,14 +16,14 @@ use serde::{Serialize, Serializer};
 use serde_json::ser::{CompactFormatter, Formatter};
 
 use super::super::LISTED;
-use crate::audit::chain::Head;
+use crate::audit::chain::ChainHead;
 use crate::audit::hex::Hex;
 use crate::audit::line::{Record, encode};
 use crate::audit::record::*;
+use crate::audit::record_time::RecordTime;
 use crate::audit::testing::{key, machine};
-use crate::audit::timestamp::Timestamp;
 use crate::audit::token_hash::{TokenHash, TokenNames};
-use crate::audit::untrusted::{ClaimedMachine, ClaimedNonce, DroppedHeaders, Method, PathOnly};
+use crate::audit::untrusted::{ClaimedMachine, ClaimedNonce, DroppedHeaders, PathOnly, SentMethod};
 use crate::auth::identity::{Fingerprint, Machine, MachineId, MachineKey, PublicKey};
 use crate::auth::refusal::Code;
 use crate::metrics::Auth;
@@ -123,13 +123,13 @@ fn parts() -> impl Strategy<Value = Parts> {
 }
 
 impl Parts {
-    fn request(&self) -> Request<'_> {
-        Request {
+    fn request(&self) -> RequestFacts<'_> {
+        RequestFacts {
             wall_ms: self.wall_ms,
             request_id: &self.texts[0],
             client_ip: self.ips[0],
             peer_ip: self.ips[1],
-            method: Method::of(&self.sent[0]),
+            method: SentMethod::of(&self.sent[0]),
             path: PathOnly::of(&self.sent[1]),
             query: self.query,
             route: self.route.as_deref(),
@@ -150,15 +150,15 @@ impl Parts {
         }
     }
 
-    fn body(&self) -> Body<'_> {
-        Body {
+    fn body(&self) -> BodyDigest<'_> {
+        BodyDigest {
             sha256: &self.sha256,
             bytes: self.numbers[0],
         }
     }
 
-    fn signed<'a>(&'a self, machine: &'a Machine) -> Signed<'a> {
-        Signed {
+    fn signed<'a>(&'a self, machine: &'a Machine) -> SignatureFacts<'a> {
+        SignatureFacts {
             machine,
             key: &machine.keys[0].public,
             path: &self.texts[4],
@@ -168,8 +168,8 @@ impl Parts {
         }
     }
 
-    fn claim(&self) -> Claim<'_> {
-        Claim {
+    fn claim(&self) -> ClaimedFacts<'_> {
+        ClaimedFacts {
             machine: self.bits[3].then(|| ClaimedMachine::of(&self.sent[2])),
             machine_known: self.bits[1].then_some(self.bits[2]),
             timestamp: self.bits[4].then_some(self.numbers[2]),
@@ -184,16 +184,16 @@ proptest! {
     fn every_kind_of_decision_and_the_response_are_the_same_bytes(parts in parts()) {
         let machine = parts.machine();
         let (request, signed) = (parts.request(), parts.signed(&machine));
-        same(&Accepted { request, signed, signature: &parts.signature })?;
-        same(&Open { request, body: parts.body() })?;
+        same(&AcceptedRecord { request, signed, signature: &parts.signature })?;
+        same(&OpenRecord { request, body: parts.body() })?;
         for observed in [None, Some((parts.code, parts.claim()))] {
             let token = parts.bits[7].then(|| TokenNames::new(None).of(&parts.sent[0]));
-            same(&Unsigned { request, body: parts.body(), token, observed })?;
+            same(&UnsignedRecord { request, body: parts.body(), token, observed })?;
         }
-        for evidence in [Evidence::Claimed(parts.claim()), Evidence::Signed(signed)] {
-            same(&Refused { request, code: parts.code, evidence })?;
+        for evidence in [RefusalEvidence::Claimed(parts.claim()), RefusalEvidence::Signed(signed)] {
+            same(&RefusedRecord { request, code: parts.code, evidence })?;
         }
-        same(&Response {
+        same(&ResponseRecord {
             wall_ms: parts.wall_ms,
             request_id: &parts.texts[0],
             status: parts.status,
@@ -208,7 +208,7 @@ proptest! {
         let some = |at: usize| &ids[..usize::from(counts[at]) * 4];
         let owner = Arc::new(Machine { keys: vec![key().into(); keys].into(), ..machine() });
         let owners: Vec<_> = (0..usize::from(counts[3]) * 4).map(|_| Arc::clone(&owner)).collect();
-        same(&RegistryLoaded {
+        same(&RegistryRecord {
             wall_ms,
             digest: &digest,
             machines: usize::from(counts[0]),
@@ -223,14 +223,14 @@ proptest! {
     #[test]
     fn the_end_of_a_line_is_the_same_bytes(seq in 0..u64::MAX, hash: [u8; 32]) {
         let mut line = b"{\"a\":1}\n".to_vec();
-        let head = Head { seq, hash }.link(&mut line);
+        let head = ChainHead { seq, hash }.link(&mut line);
         let hash: String = head.hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = format!("{{\"a\":1,\"seq\":{},\"hash\":\"{hash}\"}}\n", seq + 1);
         prop_assert_eq!(String::from_utf8(line).unwrap(), expected);
     }
 }
 
-impl Serialize for Accepted<'_> {
+impl Serialize for AcceptedRecord<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut decision = Decision::of("accepted", &self.request);
         decision.prove(&self.signed);
@@ -239,7 +239,7 @@ impl Serialize for Accepted<'_> {
     }
 }
 
-impl Serialize for Open<'_> {
+impl Serialize for OpenRecord<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut decision = Decision::of("accepted", &self.request);
         decision.body(&self.body);
@@ -247,7 +247,7 @@ impl Serialize for Open<'_> {
     }
 }
 
-impl Serialize for Unsigned<'_> {
+impl Serialize for UnsignedRecord<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut decision = match &self.observed {
             None => Decision::of("accepted", &self.request),
@@ -267,23 +267,23 @@ impl Serialize for Unsigned<'_> {
     }
 }
 
-impl Serialize for Refused<'_> {
+impl Serialize for RefusedRecord<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut decision = Decision::of("refused", &self.request);
         decision.code = Some(self.code.as_str());
         match &self.evidence {
-            Evidence::Claimed(claim) => decision.claim(claim),
-            Evidence::Signed(signed) => decision.prove(signed),
+            RefusalEvidence::Claimed(claim) => decision.claim(claim),
+            RefusalEvidence::Signed(signed) => decision.prove(signed),
         }
         decision.serialize(serializer)
     }
 }
 
-impl Serialize for Response<'_> {
+impl Serialize for ResponseRecord<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Line<'a> {
-            ts: Shown<Timestamp>,
+            ts: Shown<RecordTime>,
             request_id: &'a str,
             decision: &'static str,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -293,7 +293,7 @@ impl Serialize for Response<'_> {
             bytes: u64,
         }
         Line {
-            ts: Shown(Timestamp::of(self.wall_ms)),
+            ts: Shown(RecordTime::of(self.wall_ms)),
             request_id: self.request_id,
             decision: "response",
             status: self.status,
@@ -304,11 +304,11 @@ impl Serialize for Response<'_> {
     }
 }
 
-impl Serialize for RegistryLoaded<'_> {
+impl Serialize for RegistryRecord<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Line<'a> {
-            ts: Shown<Timestamp>,
+            ts: Shown<RecordTime>,
             decision: &'static str,
             digest: Shown<Hex<'a>>,
             machines: usize,
@@ -319,7 +319,7 @@ impl Serialize for RegistryLoaded<'_> {
             keys: Vec<Owner<'a>>,
         }
         Line {
-            ts: Shown(Timestamp::of(self.wall_ms)),
+            ts: Shown(RecordTime::of(self.wall_ms)),
             decision: "registry",
             digest: Shown(Hex(self.digest)),
             machines: self.machines,
@@ -336,7 +336,7 @@ impl Serialize for RegistryLoaded<'_> {
 /// A decision record.
 #[derive(Serialize)]
 struct Decision<'a> {
-    ts: Shown<Timestamp>,
+    ts: Shown<RecordTime>,
     request_id: &'a str,
     decision: &'static str,
     auth: &'static str,
@@ -354,7 +354,7 @@ struct Decision<'a> {
     client_ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer_ip: Option<IpAddr>,
-    method: Shown<Method<'a>>,
+    method: Shown<SentMethod<'a>>,
     path: Shown<PathOnly<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signed_path: Option<&'a str>,
@@ -377,9 +377,9 @@ struct Decision<'a> {
 }
 
 impl<'a> Decision<'a> {
-    fn of(decision: &'static str, request: &Request<'a>) -> Decision<'a> {
+    fn of(decision: &'static str, request: &RequestFacts<'a>) -> Decision<'a> {
         Decision {
-            ts: Shown(Timestamp::of(request.wall_ms)),
+            ts: Shown(RecordTime::of(request.wall_ms)),
             request_id: request.request_id,
             decision,
             auth: Auth::None.as_str(),
@@ -408,7 +408,7 @@ impl<'a> Decision<'a> {
         }
     }
 
-    fn prove(&mut self, signed: &Signed<'a>) {
+    fn prove(&mut self, signed: &SignatureFacts<'a>) {
         self.auth = Auth::Signature.as_str();
         self.machine = Some(KnownMachine::of(signed.machine, signed.key));
         // On other routes no '?' can have been signed; were one here, it would not be written.
@@ -421,7 +421,7 @@ impl<'a> Decision<'a> {
         self.body(&signed.body);
     }
 
-    fn claim(&mut self, claim: &Claim<'a>) {
+    fn claim(&mut self, claim: &ClaimedFacts<'a>) {
         self.claimed_machine = claim.machine.map(Shown);
         self.machine_known = claim.machine_known;
         self.timestamp = claim.timestamp;
@@ -431,7 +431,7 @@ impl<'a> Decision<'a> {
         }
     }
 
-    fn body(&mut self, body: &Body<'a>) {
+    fn body(&mut self, body: &BodyDigest<'a>) {
         self.body_sha256 = Some(Shown(Hex(body.sha256)));
         self.body_bytes = Some(body.bytes);
     }

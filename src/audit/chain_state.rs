@@ -4,20 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::chain::Head;
-use super::checkpoint::{Domain, Signer};
-use super::flood::Flood;
+use super::chain::ChainHead;
+use super::checkpoint::{CheckpointSigner, Domain};
 use super::line::{self, Object, Record};
-use super::queue::{Item, Kind};
+use super::queued_line::{LineKind, QueuedLine};
+use super::record_time::RecordTime;
+use super::refusal_limiter::RefusalLimiter;
 use super::sink::{Found, Prepared};
-use super::timestamp::Timestamp;
 use crate::clock::Now;
 
 /// How often the chain is signed.
 #[derive(Clone)]
 pub struct Checkpoints {
     /// With what; without it, never.
-    pub signer: Option<Arc<Signer>>,
+    pub signer: Option<Arc<CheckpointSigner>>,
     /// After so many records,
     pub records: u64,
     /// and after so long, where there were any.
@@ -25,10 +25,10 @@ pub struct Checkpoints {
 }
 
 /// The state of one stream of lines.
-pub(super) struct Book {
-    head: Head,
+pub(super) struct ChainState {
+    head: ChainHead,
     /// What the next line has to say before any other.
-    opening: Option<First>,
+    opening: Option<OpeningEvent>,
     checkpoints: Checkpoints,
     domain: Domain,
     /// Records since the last checkpoint.
@@ -36,34 +36,34 @@ pub(super) struct Book {
     /// When the first of them was written, on the monotonic clock.
     unsigned_since: Duration,
     /// What strangers' refusals were left out.
-    flood: Option<Arc<Flood>>,
+    flood: Option<Arc<RefusalLimiter>>,
 }
 
 /// What a book is opened with.
-pub(super) struct Opening {
+pub(super) struct ChainOptions {
     pub(super) checkpoints: Checkpoints,
     /// The bound on the refusals that go into this stream.
-    pub(super) flood: Option<Arc<Flood>>,
+    pub(super) flood: Option<Arc<RefusalLimiter>>,
     pub(super) domain: Domain,
 }
 
 #[derive(Clone, Copy)]
-struct First {
+struct OpeningEvent {
     event: &'static str,
     /// The line before it was cut off.
     torn: bool,
 }
 
-impl Book {
+impl ChainState {
     /// `found` is what the sink held already.
-    pub(super) fn open(found: &Found, opening: Opening) -> Book {
+    pub(super) fn open(found: &Found, opening: ChainOptions) -> ChainState {
         let event = match found.head {
             Some(_) => "restart",
             None => "begin",
         };
-        Book {
-            head: found.head.unwrap_or(Head::START),
-            opening: Some(First {
+        ChainState {
+            head: found.head.unwrap_or(ChainHead::START),
+            opening: Some(OpeningEvent {
                 event,
                 torn: found.torn,
             }),
@@ -76,28 +76,28 @@ impl Book {
     }
 
     /// Makes the batch ready to be written: adds the lines of its own and links them all. The chain
-    /// goes on from a line only once [`Book::written`] has heard of it.
+    /// goes on from a line only once [`ChainState::written`] has heard of it.
     pub(super) fn complete(
         &mut self,
-        batch: &mut Vec<Item>,
+        batch: &mut Vec<QueuedLine>,
         prepared: Prepared,
         now: Now,
         closing: bool,
     ) {
         if prepared.reopened || prepared.torn {
             let known = self.opening.take();
-            self.opening = Some(First {
+            self.opening = Some(OpeningEvent {
                 event: known.map_or("reopen", |opening| opening.event),
                 torn: prepared.torn || known.is_some_and(|opening| opening.torn),
             });
         }
         if let Some(opening) = self.opening {
-            batch.insert(0, own(Kind::Opening, &self.opening_line(opening, now)));
+            batch.insert(0, own(LineKind::Opening, &self.opening_line(opening, now)));
         }
         if let Some(flood) = &self.flood
             && let Some(summary) = flood.summary(now, closing)
         {
-            batch.push(own(Kind::Summary, &summary));
+            batch.push(own(LineKind::Summary, &summary));
         }
         let mut head = self.head;
         for item in batch.iter_mut() {
@@ -108,21 +108,21 @@ impl Book {
             && self.is_due(batch.len() as u64, now, closing)
         {
             let checkpoint = signer.sign(self.domain, head, now.wall_ms);
-            let mut item = own(Kind::Checkpoint, &checkpoint);
+            let mut item = own(LineKind::Checkpoint, &checkpoint);
             item.head = head.link(&mut item.line);
             batch.push(item);
         }
     }
 
     /// A line has been handed to the operating system, whole.
-    pub(super) fn written(&mut self, item: &Item, now: Now) {
+    pub(super) fn written(&mut self, item: &QueuedLine, now: Now) {
         self.head = item.head;
         match item.kind {
-            Kind::Checkpoint => {
+            LineKind::Checkpoint => {
                 self.unsigned = 0;
                 return;
             }
-            Kind::Opening => self.opening = None,
+            LineKind::Opening => self.opening = None,
             _ => {}
         }
         if self.unsigned == 0 {
@@ -140,9 +140,9 @@ impl Book {
                 || (self.unsigned > 0 && waited >= self.checkpoints.interval))
     }
 
-    fn opening_line(&self, first: First, now: Now) -> OpeningLine {
+    fn opening_line(&self, first: OpeningEvent, now: Now) -> OpeningLine {
         OpeningLine {
-            ts: Timestamp::of(now.wall_ms),
+            ts: RecordTime::of(now.wall_ms),
             first,
             after: self.head.to_string(),
         }
@@ -150,8 +150,8 @@ impl Book {
 }
 
 struct OpeningLine {
-    ts: Timestamp,
-    first: First,
+    ts: RecordTime,
+    first: OpeningEvent,
     after: String,
 }
 
@@ -168,6 +168,6 @@ impl Record for OpeningLine {
 }
 
 /// A line of the writer's own.
-fn own(kind: Kind, record: &impl Record) -> Item {
-    Item::new(kind, line::encode(record), None)
+fn own(kind: LineKind, record: &impl Record) -> QueuedLine {
+    QueuedLine::new(kind, line::encode(record), None)
 }

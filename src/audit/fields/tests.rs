@@ -8,7 +8,7 @@ use super::*;
 use crate::audit::line::encode;
 use crate::audit::testing::{accepted, machine, read_back, refused, request, response, signed};
 use crate::audit::token_hash::TokenNames;
-use crate::audit::untrusted::{DroppedHeaders, Method, PathOnly};
+use crate::audit::untrusted::{DroppedHeaders, PathOnly, SentMethod};
 use crate::auth::refusal::Code;
 
 fn line(record: &impl Record) -> String {
@@ -48,12 +48,12 @@ fn a_refusal_before_anything_was_read_says_only_what_is_known() {
 #[test]
 fn a_refusal_shows_what_the_client_claimed_in_a_field_of_its_own() {
     let mut record = refused("r1");
-    record.evidence = Evidence::Claimed(Claim {
+    record.evidence = RefusalEvidence::Claimed(ClaimedFacts {
         machine: Some(ClaimedMachine::of(b"m-1")),
         machine_known: Some(false),
         timestamp: Some(1_750_000_000),
         nonce: Some(ClaimedNonce::of(b"0123456789abcdef")),
-        body: Some(Body {
+        body: Some(BodyDigest {
             sha256: &[0; 32],
             bytes: 0,
         }),
@@ -73,7 +73,7 @@ fn a_refusal_after_the_signature_names_the_machine_and_shows_no_signature() {
     let machine = machine();
     let mut record = refused("r1");
     record.code = Code::Replayed;
-    record.evidence = Evidence::Signed(signed(&machine));
+    record.evidence = RefusalEvidence::Signed(signed(&machine));
     let json = read_back(&record);
     assert_eq!(json["auth"], "signature");
     assert_eq!(json["machine"]["id"], "m-1");
@@ -153,13 +153,13 @@ fn a_query_in_the_signed_path_is_not_shown_unless_the_route_signs_queries() {
 #[test]
 fn what_a_client_sends_cannot_forge_a_second_line() {
     let mut record = refused("r1");
-    record.request.method = Method::of(b"GET\n{}");
+    record.request.method = SentMethod::of(b"GET\n{}");
     record.request.path = PathOnly::of(b"/a\r\n{\"decision\":\"accepted\"}");
-    record.evidence = Evidence::Claimed(Claim {
+    record.evidence = RefusalEvidence::Claimed(ClaimedFacts {
         machine: Some(ClaimedMachine::of(
             b"x\"}\n{\"decision\":\"accepted\"\x00\x1b[2J",
         )),
-        ..Claim::default()
+        ..ClaimedFacts::default()
     });
     let line = line(&record);
     assert_eq!(line.lines().count(), 1);
@@ -175,12 +175,12 @@ fn the_longest_claims_make_a_line_of_bounded_length() {
     let mut target = vec![b'/'];
     target.extend(junk);
     let mut record = refused("r1");
-    record.request.method = Method::of(&junk);
+    record.request.method = SentMethod::of(&junk);
     record.request.path = PathOnly::of(&target);
-    record.evidence = Evidence::Claimed(Claim {
+    record.evidence = RefusalEvidence::Claimed(ClaimedFacts {
         machine: Some(ClaimedMachine::of(&junk)),
         nonce: Some(ClaimedNonce::of(&junk)),
-        ..Claim::default()
+        ..ClaimedFacts::default()
     });
     assert!(line(&record).len() < 28 * 1024);
 }
@@ -198,7 +198,7 @@ fn ipv6_addresses_are_written_as_text() {
 #[test]
 fn a_request_without_a_route_has_no_such_field() {
     let mut record = refused("r1");
-    record.request = Request {
+    record.request = RequestFacts {
         route: None,
         ..request("r1")
     };
@@ -225,7 +225,7 @@ fn a_response_without_an_upstream_has_no_upstream_time() {
 #[test]
 fn a_registry_record_names_what_changed() {
     let ids = ["a", "b", "c"].map(|id| MachineId::parse(id).unwrap());
-    let record = RegistryLoaded {
+    let record = RegistryRecord {
         wall_ms: 0,
         digest: &[1; 32],
         machines: 7,
@@ -252,7 +252,7 @@ fn a_registry_record_names_what_changed() {
 #[test]
 fn a_registry_record_of_many_machines_names_the_first_and_counts_all() {
     let ids = vec![MachineId::parse("m").unwrap(); LISTED + 1];
-    let record = RegistryLoaded {
+    let record = RegistryRecord {
         wall_ms: 0,
         digest: &[1; 32],
         machines: ids.len(),
@@ -267,12 +267,15 @@ fn a_registry_record_of_many_machines_names_the_first_and_counts_all() {
     assert_eq!(json["added"]["ids"].as_array().unwrap().len(), LISTED);
 }
 
-fn unsigned(observed: Option<(Code, Claim<'_>)>, token: Option<TokenHash>) -> serde_json::Value {
+fn unsigned(
+    observed: Option<(Code, ClaimedFacts<'_>)>,
+    token: Option<TokenHash>,
+) -> serde_json::Value {
     let mut request = request("r1");
     request.query = Some(Query::Forwarded);
-    read_back(&Unsigned {
+    read_back(&UnsignedRecord {
         request,
-        body: Body {
+        body: BodyDigest {
             sha256: &[0xab; 32],
             bytes: 12,
         },
@@ -304,10 +307,10 @@ fn a_bearer_token_is_named_by_its_hash_and_nothing_is_said_of_a_machine() {
 
 #[test]
 fn an_observed_request_says_what_it_would_have_been_refused_for_and_what_it_claimed() {
-    let claim = Claim {
+    let claim = ClaimedFacts {
         machine: Some(ClaimedMachine::of(b"m-1")),
         timestamp: Some(1_750_000_000),
-        ..Claim::default()
+        ..ClaimedFacts::default()
     };
     let record = unsigned(Some((Code::BadSignature, claim)), None);
     assert_eq!(record["decision"], "observed");

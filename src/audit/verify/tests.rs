@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+use std::collections::{HashMap, HashSet};
 use std::io::Cursor;
 
 use base64::Engine;
@@ -7,14 +8,15 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::json;
 
-use super::super::checkpoint::Signer;
+use super::super::chain::ChainHead;
+use super::super::checkpoint::{CheckpointSigner, Domain};
 use super::super::testing::read_back;
 use super::*;
 
 /// A log as a gateway writes it, line by line.
 struct Log {
     lines: Vec<Vec<u8>>,
-    head: Head,
+    head: ChainHead,
 }
 
 fn machine_key() -> SigningKey {
@@ -33,7 +35,7 @@ impl Log {
     fn empty() -> Log {
         Log {
             lines: Vec::new(),
-            head: Head::START,
+            head: ChainHead::START,
         }
     }
 
@@ -66,7 +68,8 @@ impl Log {
     }
 
     fn sign(&mut self, key: &SigningKey) {
-        let line = Signer::new(key.clone()).sign(Domain::Trail, self.head, 1_750_000_000_000);
+        let line =
+            CheckpointSigner::new(key.clone()).sign(Domain::Trail, self.head, 1_750_000_000_000);
         self.push(&read_back(&line));
     }
 
@@ -99,21 +102,21 @@ fn accepted(n: u32, key: &SigningKey) -> serde_json::Value {
     })
 }
 
-fn believed() -> Believed {
+fn believed() -> VerifyOptions {
     let keys = HashSet::from([machine_key().verifying_key().to_bytes()]);
-    Believed {
+    VerifyOptions {
         keys: HashMap::from([("m-1".to_owned(), keys)]),
         gateway_key: Some(gateway_key().verifying_key()),
         trusts_log: true,
-        ..Believed::default()
+        ..VerifyOptions::default()
     }
 }
 
 /// The faults in order, as line and word.
-fn faults(log: &Log, believed: Believed) -> (Vec<(u64, &'static str)>, Verdict) {
+fn faults(log: &Log, believed: VerifyOptions) -> (Vec<(u64, &'static str)>, Verification) {
     let file = ("audit".to_owned(), Cursor::new(log.lines.concat()));
     let mut found = Vec::new();
-    let verdict = check(
+    let verdict = verify(
         [file],
         believed,
         |finding| found.push((finding.line, finding.fault.word())),
@@ -183,7 +186,7 @@ fn a_beginning_that_is_cut_off_is_told_unless_it_is_said_what_it_continues() {
     let (_, before) = super::super::chain::claimed(log.lines[4].trim_ascii_end()).unwrap();
     log.lines.drain(..5);
     assert_eq!(faults(&log, believed()).0, [(1, "beginning_cut_off")]);
-    let continues = |hash| Believed {
+    let continues = |hash| VerifyOptions {
         continues: Some(hash),
         ..believed()
     };
@@ -198,7 +201,7 @@ fn a_beginning_that_is_cut_off_is_told_unless_it_is_said_what_it_continues() {
 fn an_end_that_is_cut_off_is_found_by_an_earlier_head() {
     let mut log = Log::good();
     let head = log.head;
-    let expecting = || Believed {
+    let expecting = || VerifyOptions {
         head: Some(head),
         ..believed()
     };
@@ -215,7 +218,7 @@ fn an_earlier_head_is_found_in_a_log_that_has_grown() {
     log.accept(99);
     let (found, verdict) = faults(
         &log,
-        Believed {
+        VerifyOptions {
             head: Some(head),
             ..believed()
         },
@@ -243,7 +246,8 @@ fn a_log_that_was_written_anew_with_another_key_is_foreign() {
 fn a_checkpoint_whose_signature_was_changed_is_forged() {
     let mut log = Log::new();
     log.accept(1);
-    let line = Signer::new(gateway_key()).sign(Domain::Trail, log.head, 1_750_000_000_000);
+    let line =
+        CheckpointSigner::new(gateway_key()).sign(Domain::Trail, log.head, 1_750_000_000_000);
     let mut record = read_back(&line);
     record["signature"] = base64(&[0; 64]).into();
     log.push(&record);
@@ -267,13 +271,13 @@ fn a_log_that_goes_on_as_another_gateways_is_found() {
     assert_eq!(first(&log), Some((24, "doubled")));
     let (mut log, mut other) = (Log::good(), Log::new());
     other.lines.clear();
-    other.head = Head::START;
+    other.head = ChainHead::START;
     other.push(&json!({"decision": "log", "event": "begin", "ts": "later"}));
     other.accept(77);
     other.sign(&gateway_key());
     log.lines.extend(other.lines);
     assert_eq!(faults(&log, believed()).0, [(24, "begins_anew")]);
-    let restarts = Believed {
+    let restarts = VerifyOptions {
         restarts: true,
         ..believed()
     };
@@ -309,7 +313,7 @@ fn after(ts: Option<&str>) -> Vec<(u64, &'static str)> {
     log.push(&record);
     log.sign(&gateway_key());
     let ends = HashMap::from([(machine_key().verifying_key().to_bytes(), 1_000_000)]);
-    faults(&log, Believed { ends, ..believed() }).0
+    faults(&log, VerifyOptions { ends, ..believed() }).0
 }
 
 #[test]
@@ -403,7 +407,7 @@ fn a_log_without_any_checkpoint_is_no_proof_to_who_holds_the_gateways_key() {
     let mut log = Log::new();
     log.accept(1);
     assert_eq!(faults(&log, believed()).0, [(2, "no_checkpoint")]);
-    let unsigned = Believed {
+    let unsigned = VerifyOptions {
         gateway_key: None,
         ..believed()
     };
@@ -415,7 +419,7 @@ fn several_files_are_one_log() {
     let log = Log::good();
     let files = log.lines.chunks(7).enumerate();
     let files = files.map(|(n, lines)| (format!("audit.{n}"), Cursor::new(lines.concat())));
-    let verdict = check(files, believed(), |finding| panic!("{finding}"), |_| {});
+    let verdict = verify(files, believed(), |finding| panic!("{finding}"), |_| {});
     assert_eq!(verdict.unwrap().head, Some(log.head));
 }
 
@@ -438,7 +442,7 @@ fn a_registry_record_of_the_log_is_believed_only_where_the_log_is() {
     log.push(&accepted(1, &thief));
     log.sign(&gateway_key());
     assert!(faults(&log, believed()).0.is_empty());
-    let registry_only = Believed {
+    let registry_only = VerifyOptions {
         trusts_log: false,
         ..believed()
     };
@@ -449,11 +453,12 @@ fn a_registry_record_of_the_log_is_believed_only_where_the_log_is() {
 fn the_file_of_refusals_does_not_pass_for_the_trail() {
     let mut log = Log::new();
     log.push(&json!({"decision": "refused"}));
-    let line = Signer::new(gateway_key()).sign(Domain::Refusals, log.head, 1_750_000_000_000);
+    let line =
+        CheckpointSigner::new(gateway_key()).sign(Domain::Refusals, log.head, 1_750_000_000_000);
     log.push(&read_back(&line));
     let found = faults(&log, believed()).0;
     assert_eq!(found, [(3, "checkpoint_forged"), (3, "no_checkpoint")]);
-    let refusals = Believed {
+    let refusals = VerifyOptions {
         domain: Domain::Refusals,
         ..believed()
     };
@@ -462,7 +467,7 @@ fn the_file_of_refusals_does_not_pass_for_the_trail() {
 
 #[test]
 fn with_restarts_each_chain_needs_a_checkpoint_and_leaves_its_own_tail_unsigned() {
-    let restarts = || Believed {
+    let restarts = || VerifyOptions {
         restarts: true,
         ..believed()
     };
