@@ -5,7 +5,7 @@ use super::rules::Rules;
 
 /// Why a server cannot be used. Its text goes to the operator's log; it never holds the password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unfit {
+pub(super) enum UnusableStore {
     #[error("it cannot be talked to: {0}")]
     Failed(String),
     #[error("it did not answer in time")]
@@ -48,7 +48,7 @@ pub(super) enum Unfit {
 /// One run of one server process in one role: both names are random, and new after a restart or a
 /// change of role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Life {
+pub(super) struct ServerRun {
     run: String,
     replication: String,
     /// It kept what it acknowledged, by its settings when it was last looked at.
@@ -57,8 +57,8 @@ pub(super) struct Life {
 
 /// What a server says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Server {
-    pub(super) life: Life,
+pub(super) struct StoreServer {
+    pub(super) life: ServerRun,
     /// Seconds since it started.
     uptime: u64,
     /// Whether what it acknowledged survives its crash.
@@ -69,21 +69,21 @@ pub(super) struct Server {
 
 /// The settings that matter, as `CONFIG GET` tells them; `None` where a server does not know one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Settings {
+pub(super) struct StoreSettings {
     pub(super) maxmemory_policy: Option<String>,
     pub(super) appendonly: Option<String>,
     pub(super) appendfsync: Option<String>,
     pub(super) no_appendfsync_on_rewrite: Option<String>,
 }
 
-impl Server {
+impl StoreServer {
     /// Reads the answers to `INFO` and `CONFIG GET`. It fails closed: a server that does not say
     /// that it is a primary which never evicts is not used.
     ///
     /// # Errors
     ///
     /// Why it is not fit.
-    pub(super) fn read(info: &str, settings: &Settings) -> Result<Server, Unfit> {
+    pub(super) fn read(info: &str, settings: &StoreSettings) -> Result<StoreServer, UnusableStore> {
         let field = |name: &str| {
             info.lines().find_map(|line| {
                 let (key, value) = line.trim_end().split_once(':')?;
@@ -93,25 +93,25 @@ impl Server {
         let text = |name| field(name).unwrap_or_default().to_owned();
         let role = text("role");
         if role != "master" {
-            return Err(Unfit::NotPrimary(role));
+            return Err(UnusableStore::NotPrimary(role));
         }
         // Redis says redis_mode, Valkey server_mode.
         for name in ["redis_mode", "server_mode"] {
             if let Some(mode) = field(name).filter(|mode| *mode != "standalone") {
-                return Err(Unfit::Distributed(mode.to_owned()));
+                return Err(UnusableStore::Distributed(mode.to_owned()));
             }
         }
         let policy = settings.maxmemory_policy.as_deref().unwrap_or("not known");
         if policy != "noeviction" {
-            return Err(Unfit::Evicts(policy.to_owned()));
+            return Err(UnusableStore::Evicts(policy.to_owned()));
         }
         let is = |setting: &Option<String>, value| setting.as_deref() == Some(value);
         let number = |name| field(name).and_then(|value| value.parse().ok());
         let durable = is(&settings.appendonly, "yes")
             && is(&settings.appendfsync, "always")
             && !is(&settings.no_appendfsync_on_rewrite, "yes");
-        Ok(Server {
-            life: Life {
+        Ok(StoreServer {
+            life: ServerRun {
                 run: text("run_id"),
                 replication: text("master_replid"),
                 durable,
@@ -125,7 +125,7 @@ impl Server {
     /// The timestamp at and below which something may have passed that this server has forgotten
     /// although its epoch is still there. `known` is the life in which this gateway last met it,
     /// `now` the server's clock.
-    pub(super) fn floor(&self, known: Option<&Life>, now: u64, rules: Rules) -> u64 {
+    pub(super) fn floor(&self, known: Option<&ServerRun>, now: u64, rules: Rules) -> u64 {
         let same = known.is_some_and(|known| {
             (&known.run, &known.replication) == (&self.life.run, &self.life.replication)
         }) && !self.life.run.is_empty();
@@ -177,14 +177,14 @@ mod tests {
 
     fn info(run: &str, replid2: &str) -> String {
         format!(
-            "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:{run}\r\n\
+            "# StoreServer\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:{run}\r\n\
              uptime_in_seconds:1000\r\n\r\n# Replication\r\nrole:master\r\n\
              master_replid:r{run}\r\nmaster_replid2:{replid2}\r\n"
         )
     }
 
-    fn settings(appendfsync: &str) -> Settings {
-        Settings {
+    fn settings(appendfsync: &str) -> StoreSettings {
+        StoreSettings {
             maxmemory_policy: Some("noeviction".into()),
             appendonly: Some("yes".into()),
             appendfsync: Some(appendfsync.into()),
@@ -192,44 +192,45 @@ mod tests {
         }
     }
 
-    fn server(run: &str, appendfsync: &str) -> Server {
-        Server::read(&info(run, "0000"), &settings(appendfsync)).unwrap()
+    fn server(run: &str, appendfsync: &str) -> StoreServer {
+        StoreServer::read(&info(run, "0000"), &settings(appendfsync)).unwrap()
     }
 
-    fn refused(change: impl Fn(&mut String, &mut Settings)) -> Unfit {
+    fn refused(change: impl Fn(&mut String, &mut StoreSettings)) -> UnusableStore {
         let (mut info, mut settings) = (info("a", "0000"), settings("always"));
         change(&mut info, &mut settings);
-        Server::read(&info, &settings).unwrap_err()
+        StoreServer::read(&info, &settings).unwrap_err()
     }
 
     #[test]
     fn a_replica_is_refused() {
-        let unfit = refused(|info, _| *info = info.replace("role:master", "role:slave"));
-        assert_eq!(unfit, Unfit::NotPrimary("slave".into()));
+        let unusable = refused(|info, _| *info = info.replace("role:master", "role:slave"));
+        assert_eq!(unusable, UnusableStore::NotPrimary("slave".into()));
     }
 
     #[test]
     fn a_server_that_does_not_tell_its_role_is_refused() {
-        let unfit = refused(|info, _| info.clear());
-        assert_eq!(unfit, Unfit::NotPrimary(String::new()));
+        let unusable = refused(|info, _| info.clear());
+        assert_eq!(unusable, UnusableStore::NotPrimary(String::new()));
     }
 
     #[test]
     fn a_cluster_and_a_sentinel_are_refused() {
         for mode in ["cluster", "sentinel"] {
-            let unfit = refused(|info, _| *info = info.replace("standalone", mode));
-            assert_eq!(unfit, Unfit::Distributed(mode.into()));
+            let unusable = refused(|info, _| *info = info.replace("standalone", mode));
+            assert_eq!(unusable, UnusableStore::Distributed(mode.into()));
             let valkey = format!("redis_mode:standalone\r\nserver_mode:{mode}");
-            let unfit = refused(|info, _| *info = info.replace("redis_mode:standalone", &valkey));
-            assert_eq!(unfit, Unfit::Distributed(mode.into()));
+            let unusable =
+                refused(|info, _| *info = info.replace("redis_mode:standalone", &valkey));
+            assert_eq!(unusable, UnusableStore::Distributed(mode.into()));
         }
     }
 
     #[test]
     fn only_noeviction_is_taken_as_a_policy() {
         for policy in ["allkeys-lru", "volatile-ttl", "NOEVICTION", ""] {
-            let unfit = refused(|_, settings| settings.maxmemory_policy = Some(policy.into()));
-            assert_eq!(unfit, Unfit::Evicts(policy.into()));
+            let unusable = refused(|_, settings| settings.maxmemory_policy = Some(policy.into()));
+            assert_eq!(unusable, UnusableStore::Evicts(policy.into()));
         }
         refused(|_, settings| settings.maxmemory_policy = None);
     }
@@ -266,7 +267,7 @@ mod tests {
     #[test]
     fn appendfsync_alone_makes_nothing_durable() {
         let known = server("a", "always").life;
-        let lax: [fn(&mut Settings); 3] = [
+        let lax: [fn(&mut StoreSettings); 3] = [
             |settings| settings.appendonly = Some("no".into()),
             |settings| settings.appendonly = None,
             |settings| settings.no_appendfsync_on_rewrite = Some("yes".into()),
@@ -274,7 +275,7 @@ mod tests {
         for change in lax {
             let mut settings = settings("always");
             change(&mut settings);
-            let server = Server::read(&info("b", "0000"), &settings).unwrap();
+            let server = StoreServer::read(&info("b", "0000"), &settings).unwrap();
             assert_eq!(server.floor(Some(&known), NOW, RULES), NOW + 65);
         }
     }
@@ -294,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_promoted_replica_raises_the_floor_even_if_it_is_durable() {
-        let promoted = Server::read(&info("b", "00f0"), &settings("always")).unwrap();
+        let promoted = StoreServer::read(&info("b", "00f0"), &settings("always")).unwrap();
         let known = server("a", "always").life;
         assert_eq!(promoted.floor(Some(&known), NOW, RULES), NOW + 65);
         assert_eq!(promoted.floor(None, NOW, RULES), NOW + 65);

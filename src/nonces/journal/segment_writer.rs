@@ -10,9 +10,9 @@ use crate::auth::replay::Claim;
 
 /// Writes each record into the current segment; the next one lies ready.
 #[derive(Debug)]
-pub(super) struct Pen {
+pub(super) struct SegmentWriter {
     /// Oldest first, without a gap in their numbers up to `current`.
-    full: Vec<Full>,
+    full: Vec<FullSegment>,
     current: Segment,
     spare: Option<Segment>,
     /// What the reservation on disk allows without further ado.
@@ -24,14 +24,14 @@ pub(super) struct Pen {
 
 /// A segment that takes no more records.
 #[derive(Clone, Copy, Debug)]
-struct Full {
+struct FullSegment {
     number: u64,
     greatest: u64,
 }
 
 /// A record that has been handed to the operating system.
 #[derive(Debug)]
-pub(super) enum Written {
+pub(super) enum WrittenRecord {
     /// The reservation covers it: it counts.
     Covered,
     /// It is stamped beyond the reservation: it counts once this file is synchronised and the
@@ -39,7 +39,7 @@ pub(super) enum Written {
     Ahead(Arc<File>),
 }
 
-/// Why no record was written.
+/// Completeness no record was written.
 #[derive(Debug)]
 pub(super) enum Unwritten {
     /// The gateway is stopping.
@@ -50,10 +50,10 @@ pub(super) enum Unwritten {
     Failed,
 }
 
-impl Pen {
-    pub(super) fn new(segments: Vec<Segment>, current: Segment, greatest: u64) -> Pen {
-        Pen {
-            full: segments.iter().map(Full::of).collect(),
+impl SegmentWriter {
+    pub(super) fn new(segments: Vec<Segment>, current: Segment, greatest: u64) -> SegmentWriter {
+        SegmentWriter {
+            full: segments.iter().map(FullSegment::of).collect(),
             current,
             spare: None,
             reserved: 0,
@@ -67,22 +67,22 @@ impl Pen {
     /// # Errors
     ///
     /// [`Unwritten`]; the claim must not succeed then.
-    pub(super) fn write(&mut self, claim: &Claim) -> Result<Written, Unwritten> {
+    pub(super) fn write(&mut self, claim: &Claim) -> Result<WrittenRecord, Unwritten> {
         if self.closed {
             return Err(Unwritten::Closed);
         }
         if self.current.is_full() {
             let next = self.spare.take().ok_or(Unwritten::NoRoom)?;
             let done = std::mem::replace(&mut self.current, next);
-            self.full.push(Full::of(&done));
+            self.full.push(FullSegment::of(&done));
         }
         (self.current.append(claim)).map_err(|_| Unwritten::Failed)?;
         let stamp = claim.timestamp.unix_seconds();
         if stamp <= self.reserved {
             self.greatest = self.greatest.max(stamp);
-            Ok(Written::Covered)
+            Ok(WrittenRecord::Covered)
         } else {
-            Ok(Written::Ahead(self.current.file()))
+            Ok(WrittenRecord::Ahead(self.current.file()))
         }
     }
 
@@ -126,7 +126,7 @@ impl Pen {
 
     /// Forgets the segments before `first`, and gives their numbers.
     pub(super) fn drop_before(&mut self, first: u64) -> Vec<u64> {
-        let dropped = |full: &mut Full| full.number < first;
+        let dropped = |full: &mut FullSegment| full.number < first;
         (self.full.extract_if(.., dropped))
             .map(|full| full.number)
             .collect()
@@ -140,9 +140,9 @@ impl Pen {
     }
 }
 
-impl Full {
-    fn of(segment: &Segment) -> Full {
-        Full {
+impl FullSegment {
+    fn of(segment: &Segment) -> FullSegment {
+        FullSegment {
             number: segment.number(),
             greatest: segment.greatest(),
         }
@@ -166,100 +166,109 @@ mod tests {
 
     const T: u64 = 1_800_000_000;
 
-    fn pen() -> (tempfile::TempDir, Folder, Pen) {
+    fn writer() -> (tempfile::TempDir, Folder, SegmentWriter) {
         let parent = tempfile::tempdir().unwrap();
         let folder = Folder::open(parent.path()).unwrap();
-        let pen = Pen::new(Vec::new(), Segment::create(&folder, 1).unwrap(), 0);
-        (parent, folder, pen)
+        let writer = SegmentWriter::new(Vec::new(), Segment::create(&folder, 1).unwrap(), 0);
+        (parent, folder, writer)
     }
 
     /// Writes so many records, of nonces from `first` on, all stamped `t`.
-    fn fill(pen: &mut Pen, first: u32, count: u32, t: u64) {
+    fn fill(writer: &mut SegmentWriter, first: u32, count: u32, t: u64) {
         for n in first..first + count {
-            pen.write(&claim(n, t)).unwrap();
+            writer.write(&claim(n, t)).unwrap();
         }
     }
 
     #[test]
     fn what_the_reservation_covers_counts_and_the_rest_waits() {
-        let (_parent, _folder, mut pen) = pen();
-        pen.reserve(T);
-        assert!(matches!(pen.write(&claim(1, T)), Ok(Written::Covered)));
-        assert!(matches!(pen.write(&claim(2, T + 1)), Ok(Written::Ahead(_))));
+        let (_parent, _folder, mut writer) = writer();
+        writer.reserve(T);
+        assert!(matches!(
+            writer.write(&claim(1, T)),
+            Ok(WrittenRecord::Covered)
+        ));
+        assert!(matches!(
+            writer.write(&claim(2, T + 1)),
+            Ok(WrittenRecord::Ahead(_))
+        ));
     }
 
     #[test]
     fn without_a_spare_a_full_segment_is_the_end() {
-        let (_parent, folder, mut pen) = pen();
-        fill(&mut pen, 0, segment::CAPACITY, T);
-        let refused = pen.write(&claim(1, T));
+        let (_parent, folder, mut writer) = writer();
+        fill(&mut writer, 0, segment::CAPACITY, T);
+        let refused = writer.write(&claim(1, T));
         assert!(matches!(refused, Err(Unwritten::NoRoom)));
-        pen.put_spare(Segment::create(&folder, 2).unwrap());
-        pen.write(&claim(1, T)).unwrap();
-        assert!(pen.needs_spare());
+        writer.put_spare(Segment::create(&folder, 2).unwrap());
+        writer.write(&claim(1, T)).unwrap();
+        assert!(writer.needs_spare());
     }
 
     #[test]
     fn segments_are_dropped_in_order_and_only_below_the_floor() {
-        let (_parent, folder, mut pen) = pen();
+        let (_parent, folder, mut writer) = writer();
         for (number, t) in [(2, T + 5), (3, T + 1), (4, T)] {
-            fill(&mut pen, 0, segment::CAPACITY - 1, t - 1);
-            fill(&mut pen, 0, 1, t);
-            pen.put_spare(Segment::create(&folder, number).unwrap());
+            fill(&mut writer, 0, segment::CAPACITY - 1, t - 1);
+            fill(&mut writer, 0, 1, t);
+            writer.put_spare(Segment::create(&folder, number).unwrap());
         }
-        pen.write(&claim(0, T)).unwrap();
-        assert_eq!(pen.first_above(T), 1);
-        assert_eq!(pen.first_above(T + 4), 1);
-        assert_eq!(pen.first_above(T + 5), 4);
-        assert_eq!(pen.drop_before(1), [0u64; 0]);
-        assert_eq!(pen.drop_before(3), [1, 2]);
-        assert_eq!(pen.first_above(0), 3);
+        writer.write(&claim(0, T)).unwrap();
+        assert_eq!(writer.first_above(T), 1);
+        assert_eq!(writer.first_above(T + 4), 1);
+        assert_eq!(writer.first_above(T + 5), 4);
+        assert_eq!(writer.drop_before(1), [0u64; 0]);
+        assert_eq!(writer.drop_before(3), [1, 2]);
+        assert_eq!(writer.first_above(0), 3);
     }
 
     #[test]
     fn the_reservation_falls_at_once_and_rises_only_when_it_is_on_disk() {
-        let (_parent, _folder, mut pen) = pen();
-        pen.reserve(T + 100);
-        assert_eq!(pen.propose(T + 15), (T + 15, T + 15));
+        let (_parent, _folder, mut writer) = writer();
+        writer.reserve(T + 100);
+        assert_eq!(writer.propose(T + 15), (T + 15, T + 15));
         assert!(matches!(
-            pen.write(&claim(1, T + 16)),
-            Ok(Written::Ahead(_))
+            writer.write(&claim(1, T + 16)),
+            Ok(WrittenRecord::Ahead(_))
         ));
-        assert_eq!(pen.propose(T + 30), (T + 15, T + 30));
+        assert_eq!(writer.propose(T + 30), (T + 15, T + 30));
         assert!(matches!(
-            pen.write(&claim(2, T + 16)),
-            Ok(Written::Ahead(_))
+            writer.write(&claim(2, T + 16)),
+            Ok(WrittenRecord::Ahead(_))
         ));
-        pen.reserve(T + 30);
-        assert!(matches!(pen.write(&claim(3, T + 16)), Ok(Written::Covered)));
+        writer.reserve(T + 30);
+        assert!(matches!(
+            writer.write(&claim(3, T + 16)),
+            Ok(WrittenRecord::Covered)
+        ));
     }
 
     #[test]
     fn it_does_not_fall_below_what_was_accepted() {
-        let (_parent, _folder, mut pen) = pen();
-        pen.reserve(T + 100);
-        fill(&mut pen, 0, 1, T + 90);
-        assert_eq!(pen.propose(T), (T + 90, T + 90));
+        let (_parent, _folder, mut writer) = writer();
+        writer.reserve(T + 100);
+        fill(&mut writer, 0, 1, T + 90);
+        assert_eq!(writer.propose(T), (T + 90, T + 90));
     }
 
     #[test]
     fn a_closed_one_writes_nothing() {
-        let (_parent, _folder, mut pen) = pen();
-        assert_eq!(pen.close(), [1]);
-        let refused = pen.write(&claim(1, T));
+        let (_parent, _folder, mut writer) = writer();
+        assert_eq!(writer.close(), [1]);
+        let refused = writer.write(&claim(1, T));
         assert!(matches!(refused, Err(Unwritten::Closed)));
     }
 
     #[test]
     fn what_the_system_refuses_is_not_written_and_the_next_goes_in_its_place() {
-        let (_parent, folder, mut pen) = pen();
-        pen.write(&claim(1, T)).unwrap();
-        let writable = pen.current.refuse_writes(&folder);
-        assert!(matches!(pen.write(&claim(2, T)), Err(Unwritten::Failed)));
-        pen.probe().unwrap_err();
-        pen.current.take_writes(writable);
-        pen.probe().unwrap();
-        pen.write(&claim(3, T)).unwrap();
+        let (_parent, folder, mut writer) = writer();
+        writer.write(&claim(1, T)).unwrap();
+        let writable = writer.current.refuse_writes(&folder);
+        assert!(matches!(writer.write(&claim(2, T)), Err(Unwritten::Failed)));
+        writer.probe().unwrap_err();
+        writer.current.take_writes(writable);
+        writer.probe().unwrap();
+        writer.write(&claim(3, T)).unwrap();
         let (_, claims) = Segment::open(&folder, 1).unwrap().unwrap();
         assert_eq!(claims, [claim(1, T), claim(3, T)]);
     }

@@ -7,18 +7,18 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::link::{Link, Target};
-use super::standing::{Life, Unfit};
+use super::link::{Link, StoreTarget};
+use super::store_server::{ServerRun, UnusableStore};
 use crate::clock::Clock;
 
 /// The link of the moment, if there is one, and a way to say that it failed.
 #[derive(Default)]
-pub(super) struct Shelf {
+pub(super) struct LinkSlot {
     link: ArcSwapOption<Link>,
     failed: Notify,
 }
 
-impl Shelf {
+impl LinkSlot {
     pub(super) fn link(&self) -> Option<Arc<Link>> {
         self.link.load_full()
     }
@@ -33,10 +33,10 @@ impl Shelf {
     }
 }
 
-/// The task that fills the shelf. It ends when it is dropped.
-pub(super) struct Keeper {
-    pub(super) target: Target,
-    pub(super) shelf: Arc<Shelf>,
+/// The task that fills the slot. It ends when it is dropped.
+pub(super) struct StoreSupervisor {
+    pub(super) target: StoreTarget,
+    pub(super) slot: Arc<LinkSlot>,
     pub(super) clock: Clock,
     /// Longest wait for one answer.
     pub(super) timeout: Duration,
@@ -46,10 +46,10 @@ pub(super) struct Keeper {
 
 /// What was learned from earlier links.
 #[derive(Default)]
-struct Memory {
-    life: Option<Life>,
+struct LinkHistory {
+    life: Option<ServerRun>,
     floor: u64,
-    complaint: Option<Unfit>,
+    complaint: Option<UnusableStore>,
     remark: Option<&'static str>,
     started: bool,
 }
@@ -66,22 +66,22 @@ const PULSE: Duration = Duration::from_secs(1);
 /// After so many pulses everything is looked at anew, over a new connection: settings can change.
 const PULSES: u32 = 60;
 
-impl Keeper {
+impl StoreSupervisor {
     pub(super) async fn run(self) {
-        let mut memory = Memory::default();
+        let mut history = LinkHistory::default();
         loop {
-            match self.target.connect(memory.life.as_ref(), CONNECT).await {
+            match self.target.connect(history.life.as_ref(), CONNECT).await {
                 Ok(link) => {
-                    let link = Arc::new(self.welcome(link, &mut memory));
-                    self.shelf.link.store(Some(Arc::clone(&link)));
+                    let link = Arc::new(self.welcome(link, &mut history));
+                    self.slot.link.store(Some(Arc::clone(&link)));
                     if self.healthy(&link).await {
                         continue;
                     }
                     warn!("a claim or a pulse of the shared nonce store failed; connecting anew");
                 }
-                Err(unfit) => {
-                    self.shelf.link.store(None);
-                    complain(unfit, &mut memory);
+                Err(unusable) => {
+                    self.slot.link.store(None);
+                    complain(unusable, &mut history);
                 }
             }
             tokio::time::sleep(RETRY).await;
@@ -89,13 +89,13 @@ impl Keeper {
     }
 
     /// Raises the link's floor to that of the links before it, and says what has changed.
-    fn welcome(&self, mut link: Link, memory: &mut Memory) -> Link {
-        link.floor = link.floor.max(memory.floor);
+    fn welcome(&self, mut link: Link, history: &mut LinkHistory) -> Link {
+        link.floor = link.floor.max(history.floor);
         let now = self.clock.now().unix_seconds();
-        if !memory.started || memory.complaint.is_some() {
+        if !history.started || history.complaint.is_some() {
             info!("the shared nonce store is usable");
         }
-        if link.floor > memory.floor && link.floor > now {
+        if link.floor > history.floor && link.floor > now {
             let seconds = link.floor - now;
             warn!(
                 seconds,
@@ -103,7 +103,7 @@ impl Keeper {
                  refused, honest requests too, for so many seconds"
             );
         }
-        if link.remark != memory.remark
+        if link.remark != history.remark
             && let Some(remark) = link.remark
         {
             warn!("the shared nonce store: {remark}");
@@ -116,7 +116,7 @@ impl Keeper {
                  replay.redis.clock_margin; requests near the ends of the window are refused"
             );
         }
-        *memory = Memory {
+        *history = LinkHistory {
             life: Some(link.life.clone()),
             floor: link.floor,
             complaint: None,
@@ -130,13 +130,13 @@ impl Keeper {
     async fn healthy(&self, link: &Arc<Link>) -> bool {
         for _ in 0..PULSES {
             tokio::select! {
-                () = self.shelf.failed.notified() => return false,
+                () = self.slot.failed.notified() => return false,
                 () = tokio::time::sleep(PULSE) => {}
             }
             match tokio::time::timeout(self.timeout, link.pulse()).await {
                 Ok(Ok(Some(_))) => {}
                 _ => {
-                    self.shelf.link.store(None);
+                    self.slot.link.store(None);
                     return false;
                 }
             }
@@ -146,9 +146,9 @@ impl Keeper {
 }
 
 /// Once for each reason, and not for each try.
-fn complain(unfit: Unfit, memory: &mut Memory) {
-    if memory.complaint.as_ref() != Some(&unfit) {
-        warn!("the shared nonce store cannot be used, and requests are refused: {unfit}");
-        memory.complaint = Some(unfit);
+fn complain(unusable: UnusableStore, history: &mut LinkHistory) {
+    if history.complaint.as_ref() != Some(&unusable) {
+        warn!("the shared nonce store cannot be used, and requests are refused: {unusable}");
+        history.complaint = Some(unusable);
     }
 }

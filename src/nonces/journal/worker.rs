@@ -11,25 +11,25 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::folder::Folder;
-use super::pen::{self, Pen};
-use super::recover::{Recovered, Why, recover};
+use super::recover::{Completeness, Recovered, recover};
 use super::reservation::Reservation;
 use super::segment::{self, Segment};
-use super::{Ledger, Order, Shared, lock};
+use super::segment_writer::{self, SegmentWriter};
+use super::{JournalState, OpenJournal, WorkerCommand, lock};
 use crate::auth::replay::Window;
-use crate::nonces::memory::{MemoryNonces, Quotas};
+use crate::nonces::memory::{MemoryNonces, NonceQuotas};
 
-pub(super) struct Keeper {
+pub(super) struct JournalWorker {
     folder: Folder,
     boot: String,
     window: Window,
-    quotas: Quotas,
-    shared: Arc<Shared>,
+    quotas: NonceQuotas,
+    shared: Arc<JournalState>,
     /// What is on disk.
     reservation: Option<Reservation>,
 }
 
-/// How often the keeper goes round: a small part of the time in which a segment fills.
+/// How often the worker goes round: a small part of the time in which a segment fills.
 const ROUND: Duration = Duration::from_millis(250);
 
 /// Seconds beyond the clock that are reserved: the quarantine after power loss, and how far a
@@ -42,15 +42,15 @@ const STALE: u64 = 5;
 /// What ends the thread.
 struct Ended;
 
-impl Keeper {
+impl JournalWorker {
     pub(super) fn new(
         folder: Folder,
         boot: &str,
         window: Window,
-        quotas: Quotas,
-        shared: Arc<Shared>,
-    ) -> Keeper {
-        Keeper {
+        quotas: NonceQuotas,
+        shared: Arc<JournalState>,
+    ) -> JournalWorker {
+        JournalWorker {
             folder,
             boot: boot.to_owned(),
             window,
@@ -61,11 +61,11 @@ impl Keeper {
     }
 
     /// Works until it is told to close, or nobody is left to tell.
-    pub(super) fn run(mut self, orders: &Receiver<Order>) {
-        if self.take_over(orders).is_err() {
+    pub(super) fn run(mut self, commands: &Receiver<WorkerCommand>) {
+        if self.take_over(commands).is_err() {
             return;
         }
-        while let Ok(waiting) = next(orders) {
+        while let Ok(waiting) = next(commands) {
             let kept = self.keep(waiting);
             self.report(kept);
         }
@@ -76,7 +76,7 @@ impl Keeper {
     }
 
     /// Waits for the lock and reads the folder, again and again until it succeeds.
-    fn take_over(&mut self, orders: &Receiver<Order>) -> Result<(), Ended> {
+    fn take_over(&mut self, commands: &Receiver<WorkerCommand>) -> Result<(), Ended> {
         loop {
             let path = self.folder.path().display();
             match self.folder.try_lock() {
@@ -89,7 +89,7 @@ impl Keeper {
                 }
                 Err(error) => self.trouble(format!("{path}: cannot be locked: {error}")),
             }
-            next(orders)?;
+            next(commands)?;
         }
         loop {
             let opened = self.open();
@@ -98,11 +98,11 @@ impl Keeper {
             if done {
                 return Ok(());
             }
-            next(orders)?;
+            next(commands)?;
         }
     }
 
-    /// From what is in the folder to a ledger that takes claims.
+    /// From what is in the folder to a opened that takes claims.
     pub(super) fn open(&mut self) -> io::Result<()> {
         let now = self.now();
         self.folder.check()?;
@@ -148,45 +148,45 @@ impl Keeper {
         let memory =
             MemoryNonces::above(floor, self.window, self.quotas, self.shared.clock.clone());
         memory.restore(&claims);
-        let mut pen = Pen::new(segments, current, bound);
-        pen.put_spare(spare);
-        pen.reserve(reservation.bound);
+        let mut writer = SegmentWriter::new(segments, current, bound);
+        writer.put_spare(spare);
+        writer.reserve(reservation.bound);
         self.reservation = Some(reservation);
         self.beat();
-        let ledger = Ledger {
+        let opened = OpenJournal {
             memory,
-            pen: pen.into(),
+            writer: writer.into(),
             failing: false.into(),
         };
-        // There is one keeper, and it opens once.
-        let _ = self.shared.ledger.set(ledger);
+        // There is one worker, and it opens once.
+        let _ = self.shared.opened.set(opened);
         Ok(())
     }
 
     /// One round: whatever has to be on disk is, then the requests that wait for it go on.
-    pub(super) fn keep(&mut self, waiting: Vec<Order>) -> io::Result<()> {
-        let (Some(ledger), Some(old)) = (self.shared.ledger.get(), &self.reservation) else {
+    pub(super) fn keep(&mut self, waiting: Vec<WorkerCommand>) -> io::Result<()> {
+        let (Some(opened), Some(old)) = (self.shared.opened.get(), &self.reservation) else {
             return Ok(());
         };
         self.folder.check()?;
         let mut new = old.clone();
         new.ahead = new.ahead.max(synchronise(&waiting)?);
-        let spare = match lock(&ledger.pen).needs_spare() {
+        let spare = match lock(&opened.writer).needs_spare() {
             true => {
                 new.last += 1;
                 Some(Segment::create(&self.folder, new.last)?)
             }
             false => None,
         };
-        let floor = ledger.memory.level();
+        let floor = opened.memory.level();
         let (reserved, wanted) = {
-            let mut pen = lock(&ledger.pen);
-            if ledger.failing.load(Ordering::Relaxed) {
-                pen.probe()?;
-                ledger.failing.store(false, Ordering::Relaxed);
+            let mut writer = lock(&opened.writer);
+            if opened.failing.load(Ordering::Relaxed) {
+                writer.probe()?;
+                opened.failing.store(false, Ordering::Relaxed);
             }
-            new.first = pen.first_above(floor);
-            pen.propose(self.now().saturating_add(HORIZON))
+            new.first = writer.first_above(floor);
+            writer.propose(self.now().saturating_add(HORIZON))
         };
         new.bound = match wanted > reserved.saturating_add(STALE) {
             true => wanted,
@@ -201,17 +201,17 @@ impl Keeper {
             new.write(&self.folder)?;
         }
         let dropped = {
-            let mut pen = lock(&ledger.pen);
-            pen.reserve(new.bound);
+            let mut writer = lock(&opened.writer);
+            writer.reserve(new.bound);
             if let Some(spare) = spare {
-                pen.put_spare(spare);
+                writer.put_spare(spare);
             }
-            pen.drop_before(new.first)
+            writer.drop_before(new.first)
         };
         self.reservation = Some(new);
         self.beat();
-        for order in waiting {
-            if let Order::Synchronise { done, .. } = order {
+        for command in waiting {
+            if let WorkerCommand::Synchronise { done, .. } = command {
                 // Whoever has stopped waiting has refused the request.
                 let _ = done.send(());
             }
@@ -224,14 +224,14 @@ impl Keeper {
 
     /// Ends in order: with all of the journal on disk, and a word that it is.
     pub(super) fn close(&mut self) -> io::Result<()> {
-        let (Some(ledger), Some(reservation)) = (self.shared.ledger.get(), &self.reservation)
+        let (Some(opened), Some(reservation)) = (self.shared.opened.get(), &self.reservation)
         else {
             return Ok(());
         };
-        let written = lock(&ledger.pen).close();
+        let written = lock(&opened.writer).close();
         self.folder.check()?;
         for number in written {
-            pen::synchronise(&self.folder, number)?;
+            segment_writer::synchronise(&self.folder, number)?;
         }
         let clean = Reservation {
             clean: true,
@@ -260,18 +260,22 @@ impl Keeper {
              refused, which ends by itself in {wait} s"
         );
         match &recovered.why {
-            Why::First => info!("{path}: a new journal of nonces"),
-            Why::Complete => info!("{path}: {nonces} nonces are known from before"),
-            Why::PowerLoss => warn!(
+            Completeness::First => info!("{path}: a new journal of nonces"),
+            Completeness::Complete => info!("{path}: {nonces} nonces are known from before"),
+            Completeness::PowerLoss => warn!(
                 "{path}: the machine stopped without notice, and the last records of the journal \
                  may be missing; {until}"
             ),
-            Why::Damaged(what) => error!("the journal of nonces is damaged: {what}; {until}"),
-            Why::Lost(what) => error!("{path}: what was accepted is not known: {what}; {until}"),
+            Completeness::Damaged(what) => {
+                error!("the journal of nonces is damaged: {what}; {until}")
+            }
+            Completeness::Lost(what) => {
+                error!("{path}: what was accepted is not known: {what}; {until}")
+            }
         }
     }
 
-    /// Says what has changed about the keeper's work.
+    /// Says what has changed about the worker's work.
     fn report(&self, result: io::Result<()>) {
         match result {
             Err(error) => {
@@ -310,11 +314,11 @@ impl Keeper {
 }
 
 /// Has the records that are waited for on disk, and gives the greatest of their timestamps.
-fn synchronise(waiting: &[Order]) -> io::Result<u64> {
+fn synchronise(waiting: &[WorkerCommand]) -> io::Result<u64> {
     let mut greatest = 0;
     let mut last: Option<&Arc<File>> = None;
-    for order in waiting {
-        let Order::Synchronise { file, stamp, .. } = order else {
+    for command in waiting {
+        let WorkerCommand::Synchronise { file, stamp, .. } = command else {
             continue;
         };
         // Nearly always they are all in one file.
@@ -328,16 +332,16 @@ fn synchronise(waiting: &[Order]) -> io::Result<u64> {
 }
 
 /// Everybody who waits, after a round's time at most.
-fn next(orders: &Receiver<Order>) -> Result<Vec<Order>, Ended> {
-    let mut waiting = match orders.recv_timeout(ROUND) {
-        Ok(Order::Close) | Err(RecvTimeoutError::Disconnected) => return Err(Ended),
-        Ok(order) => vec![order],
+fn next(commands: &Receiver<WorkerCommand>) -> Result<Vec<WorkerCommand>, Ended> {
+    let mut waiting = match commands.recv_timeout(ROUND) {
+        Ok(WorkerCommand::Close) | Err(RecvTimeoutError::Disconnected) => return Err(Ended),
+        Ok(command) => vec![command],
         Err(RecvTimeoutError::Timeout) => return Ok(Vec::new()),
     };
-    for order in orders.try_iter() {
-        match order {
-            Order::Close => return Err(Ended),
-            order => waiting.push(order),
+    for command in commands.try_iter() {
+        match command {
+            WorkerCommand::Close => return Err(Ended),
+            command => waiting.push(command),
         }
     }
     Ok(waiting)
