@@ -4,6 +4,7 @@ import functools
 import re
 import shlex
 import subprocess
+import sys
 
 from markdown import ROOT
 
@@ -29,6 +30,10 @@ class Commands:
         """Returns how many commands of countersign and targets of make the document has, and other lines of shell."""
         parsed = targets = others = 0
         for block in document.blocks:
+            if block.language == "python":
+                run = subprocess.run([sys.executable, "-c", block.text], cwd=ROOT, capture_output=True, text=True)
+                if run.returncode:
+                    document.fault(block.line, f"this does not run: {run.stderr.strip()}")
             if block.language != "sh":
                 continue
             syntax = subprocess.run(["bash", "-n"], input=block.text, text=True, capture_output=True)
