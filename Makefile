@@ -33,7 +33,7 @@ demo: ## Gateway, backend and one machine in one process, until Ctrl-C (ONCE=1: 
 .PHONY: test
 test: ## Every test: unit, integration, real clients, golden vectors, the README's own commands
 	@scripts/setup test
-	$(CARGO) test --locked # builds the binary too, for the integration tests
+	$(CARGO) test --locked --workspace # builds the binary too, for the integration tests
 	@if server=$$(command -v valkey-server); then \
 		echo "The tests of the shared store once more, with Valkey"; \
 		REDIS_SERVER="$$server" $(CARGO) test --locked --test integration -- shared:: siege::two; \
@@ -84,8 +84,8 @@ first-starts: ## A hundred first starts of each kind that fail or are killed, an
 lint: ## Format, clippy and docs with warnings denied, and cargo-deny where it is installed
 	@scripts/setup build
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	@if command -v cargo-deny >/dev/null; then \
 		$(CARGO) deny --locked check; \
 	else \

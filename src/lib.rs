@@ -50,18 +50,14 @@
 //! command line, one file a command.
 #![forbid(unsafe_code)]
 
-pub mod agent;
+pub use countersign_client::{agent, clock, doctor, file, signing, watch};
+pub use countersign_core as auth;
+
 pub mod audit;
-pub mod auth;
 pub mod cli;
-pub mod clock;
 pub mod config;
-pub mod doctor;
-pub mod file;
 pub mod gateway;
 pub mod metrics;
 pub mod nonces;
 pub mod registry;
 pub mod server;
-pub mod signing;
-pub mod watch;
