@@ -33,7 +33,7 @@ demo: ## Gateway, backend and one machine in one process, until Ctrl-C (ONCE=1: 
 .PHONY: test
 test: ## Every test: unit, integration, real clients, golden vectors, every document's commands and links
 	@scripts/setup test
-	$(CARGO) test --locked # builds the binary too, for the integration tests
+	$(CARGO) test --locked --workspace # builds the binary too, for the integration tests
 	@if server=$$(command -v valkey-server); then \
 		echo "The tests of the shared store once more, with Valkey"; \
 		REDIS_SERVER="$$server" $(CARGO) test --locked --test integration -- shared:: siege::two; \
