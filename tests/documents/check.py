@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1] / "clients"))
 
 import links
+import prose
 import reference
 from commands import Commands
 from gateway import BINARY, certificate
@@ -33,6 +34,7 @@ def main(rewrite):
     print(f"{'document':40} {'links':>6} {'paths':>6} {'commands':>8} {'targets':>7} {'others':>6} {'snippets':>8}")
     totals = [0] * 6
     for document in documents():
+        prose.check(document)
         counts = [*links.check(document), *commands.check(document), snippets.check(document)]
         totals = [sum(pair) for pair in zip(totals, counts)]
         print("{:40} {:6} {:6} {:8} {:7} {:6} {:8}".format(document.name, *counts)
