@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "clients"))
 
+import executed
 import links
 import prose
 import reference
@@ -21,15 +22,14 @@ from markdown import ROOT, Document, documents
 from observed import Observed
 from snippets import Snippets
 
-# Run as it stands there, by tests/readme.sh.
-EXECUTED = "README.md"
 # Beside the documents, these show commands in their comments.
 COMMENTED = re.compile(r"^# +countersign (.*)$|`countersign ([^`]*)`|^ExecStart=\S*/countersign (.*)$", re.MULTILINE)
 
 
 def main(rewrite):
     commands, faults = Commands(BINARY), []
-    faults += held_to_the_program(commands, rewrite)
+    seen = Observed()
+    faults += held_to_the_program(commands, seen, rewrite)
     snippets = Snippets(BINARY, certificate)
     print(f"{'document':40} {'links':>6} {'paths':>6} {'commands':>8} {'targets':>7} {'others':>6} {'snippets':>8}")
     totals = [0] * 6
@@ -37,12 +37,15 @@ def main(rewrite):
         prose.check(document)
         counts = [*links.check(document), *commands.check(document), snippets.check(document)]
         totals = [sum(pair) for pair in zip(totals, counts)]
-        print("{:40} {:6} {:6} {:8} {:7} {:6} {:8}".format(document.name, *counts)
-              + (" its shell is executed" if document.name == EXECUTED else ""))
+        note = ""
+        if document.name in executed.DOCUMENTS:
+            note = f" {executed.run(document, BINARY, seen)} lines executed"
+        print("{:40} {:6} {:6} {:8} {:7} {:6} {:8}".format(document.name, *counts) + note)
         faults += document.faults
     snippets.close()
+    seen.close()
     print("{:40} {:6} {:6} {:8} {:7} {:6} {:8}".format("all", *totals))
-    print("others: lines of other programs, of which only the syntax is checked")
+    print("others: lines of other programs, of which only the syntax is checked; tests/readme.sh executes README.md")
 
     count, wrong = in_comments(commands)
     print(f"conf/: {count} commands in comments and units")
@@ -53,9 +56,8 @@ def main(rewrite):
     return 1 if faults + wrong + lost else 0
 
 
-def held_to_the_program(commands, rewrite):
+def held_to_the_program(commands, seen, rewrite):
     """Compares docs/reference, and the metrics that documents name, with the program."""
-    seen = Observed()
     text, faults = reference.command_line(commands)
     faults += reference.generated("command-line.md", text, rewrite)
     faults += reference.generated("metrics.md", reference.metrics(seen.metrics), rewrite)

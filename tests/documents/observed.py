@@ -25,11 +25,18 @@ class Named(Machine):
 
 
 class Observed:
-    """What was seen: `metrics` (the text), `records`, the headers that `crossed` and those that were `refused`."""
+    """What was seen: `metrics` (the text), `records`, the headers that `crossed` and those that were `refused`.
+
+    `folder` has the files of the gateway until `close`, and `key` is its public key.
+    """
 
     def __init__(self):
-        with tempfile.TemporaryDirectory(prefix="countersign-documents-") as folder:
-            self._run(Path(folder))
+        self._folder = tempfile.TemporaryDirectory(prefix="countersign-documents-")
+        self.folder = Path(self._folder.name)
+        self._run(self.folder)
+
+    def close(self):
+        self._folder.cleanup()
 
     def _run(self, folder):
         backend, machine, other = Backend(), Named("web-1"), Named("web-2")
@@ -46,7 +53,7 @@ class Observed:
         }
         (folder / "audit.jsonl").write_text('{"a line that a crash cut off')
         gateway = Gateway(folder, backend.url, [machine], signs=True, tls=True, more=more)
-        self._port = gateway.port
+        self._port, self.key = gateway.port, gateway.public_key
         self._send("POST", "/a?query", machine.sign("POST", "/a", b"{}") | {"Range": "bytes=0-1"}, b"{}")
         self._send("GET", "/open", {})
         self._send("GET", "/observe", other.sign("GET", "/elsewhere"))
