@@ -32,10 +32,10 @@ def main(rewrite):
     faults += held_to_the_program(commands, seen, rewrite)
     snippets = Snippets(BINARY, certificate)
     print(f"{'document':40} {'links':>6} {'paths':>6} {'commands':>8} {'targets':>7} {'others':>6} {'snippets':>8}")
-    totals = [0] * 6
-    for document in documents():
+    totals, linked, all_documents = [0] * 6, set(), documents()
+    for document in all_documents:
         prose.check(document)
-        counts = [*links.check(document), *commands.check(document), snippets.check(document)]
+        counts = [*links.check(document, linked), *commands.check(document), snippets.check(document)]
         totals = [sum(pair) for pair in zip(totals, counts)]
         note = ""
         if document.name in executed.DOCUMENTS:
@@ -44,6 +44,7 @@ def main(rewrite):
         faults += document.faults
     snippets.close()
     seen.close()
+    faults += links.orphans(all_documents, linked)
     print("{:40} {:6} {:6} {:8} {:7} {:6} {:8}".format("all", *totals))
     print("others: lines of other programs, of which only the syntax is checked; tests/readme.sh executes README.md")
 

@@ -13,8 +13,8 @@ POINTING = ["src/**/*.rs", "crates/**/*.rs", "bench/**/*.rs", "tests/**/*.rs", "
 POINTER = re.compile(r"(?<![\w/.-])(docs/[\w./-]+\.md)(#[\w-]+)?")
 
 
-def check(document):
-    """Returns how many links and paths the document has."""
+def check(document, linked):
+    """Returns how many links and paths the document has; adds what it links to."""
     links = paths = 0
     for found in LINK.finditer(document.prose):
         target, _, anchor = found[1].partition("#")
@@ -23,6 +23,7 @@ def check(document):
         links += 1
         line = document.prose.count("\n", 0, found.start()) + 1
         path = (document.path.parent / target).resolve() if target else document.path
+        linked.add(path)
         if not path.exists():
             document.fault(line, f"the link {found[1]} leads nowhere")
         elif anchor and anchor not in Document(path).anchors():
@@ -33,6 +34,12 @@ def check(document):
         if not any(ROOT.glob(found[1].rstrip("/"))):
             document.fault(named.count("\n", 0, found.start()) + 1, f"{found[1]} does not exist")
     return links, paths
+
+
+def orphans(documents, linked):
+    """The documents below docs/ that no other one links to."""
+    lost = [it.name for it in documents if it.name.startswith("docs/") and it.path.resolve() not in linked]
+    return [f"{name}: no document links to it" for name in lost]
 
 
 def check_pointers():
