@@ -88,7 +88,8 @@ fn wrong_with(text: &str) -> Vec<String> {
             continue;
         };
         for matcher in matchers.split(", ").flat_map(|part| part.split("\",")) {
-            let (label, value) = matcher.split_once('=').unwrap();
+            // A document may name a label without a value.
+            let (label, value) = matcher.split_once('=').unwrap_or((matcher, ""));
             let label = label.trim_end_matches('!');
             if matches!(label, "instance" | "job") {
                 continue;
@@ -98,6 +99,7 @@ fn wrong_with(text: &str) -> Vec<String> {
                 continue;
             };
             let values = value.trim_start_matches('~').trim_matches('"').split('|');
+            let values = values.filter(|value| !value.is_empty());
             if matches!(label, "code" | "outcome" | "auth" | "result" | "mode") {
                 let unknown = values.filter(|value| !known.contains(*value));
                 wrong.extend(unknown.map(|value| format!("{name} has no {label} {value}")));
