@@ -41,12 +41,13 @@
 //!
 //! A machine's side stands beside the gateway's and knows nothing of it:
 //!
-//! `auth`, `file`, `watch` ← `clock`, `config`, `signing` ← `agent` ← `doctor` ← `cli`
+//! `auth`, `file`, `watch` ← `clock`, `config`, `signing` ← `agent` ← `http_client` ← `doctor` ← `cli`
 //!
 //! `auth` is pure: no socket, no clock, no file, no log; time is an argument. [`mod@file`] alone opens the files that a
 //! configuration or a command names. Only `gateway` and
 //! `server` know Pingora. [`signing`] is a machine's key and the four headers; [`agent`] a proxy beside
-//! a machine that signs for clients that cannot; [`doctor`] finds out from there what is wrong. [`cli`] is the
+//! a machine that signs for clients that cannot; [`http_client`]
+//! one request with its answer; [`doctor`] finds out from there what is wrong. [`cli`] is the
 //! command line, one file a command.
 #![forbid(unsafe_code)]
 
@@ -59,6 +60,7 @@ pub mod config;
 pub mod doctor;
 pub mod file;
 pub mod gateway;
+pub mod http_client;
 pub mod metrics;
 pub mod nonces;
 pub mod registry;

@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Failure, configuration};
+use super::Failure;
+use super::configuration::ConfigArgs;
 use crate::config::{self, Config, Environment, Loaded, Mistakes};
 use crate::server::Findings;
 
@@ -18,10 +19,8 @@ with 0 if serve would start with these files, and with 78 if not.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct CheckArgs {
-    /// The configuration file; default: $COUNTERSIGN_CONFIG, ./countersign.yaml,
-    /// /etc/countersign/countersign.yaml
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// What a summary says of a registry.
@@ -48,7 +47,7 @@ pub(super) fn run(
     examine: impl Fn(&Config) -> Findings,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let file = configuration::find(args.config.as_deref(), environment)?;
+    let file = args.config.find(environment)?;
     let loaded = config::load(&file, environment);
     let found = (loaded.as_ref()).map_or_else(|_| Findings::default(), |it| examine(&it.config));
     let machines = registry_of(&loaded).map(|file| registry_check(&file));
@@ -197,7 +196,9 @@ routes: [{ path: /v1, upstream: secrets }]
             registry: impl Fn(&Path) -> Result<Machines, Vec<String>>,
         ) -> Result<String, Failure> {
             let args = CheckArgs {
-                config: Some(self.0.clone()),
+                config: ConfigArgs {
+                    config: Some(self.0.clone()),
+                },
             };
             let mut out = Vec::new();
             run(
@@ -284,7 +285,9 @@ routes: [{ path: /v1, upstream: secrets }]
     #[test]
     fn a_missing_configuration_fails_without_looking_for_a_registry() {
         let args = CheckArgs {
-            config: Some("no/such/file.yaml".into()),
+            config: ConfigArgs {
+                config: Some("no/such/file.yaml".into()),
+            },
         };
         let registry = |_: &Path| panic!("there is no registry to check");
         let environment = Environment::of_process(1_800_000_000);

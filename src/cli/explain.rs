@@ -2,11 +2,11 @@
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{Failure, configuration};
+use super::Failure;
+use super::configuration::ConfigArgs;
 use crate::auth::refusal::Refusal;
 use crate::auth::target::QueryPolicy;
 use crate::config::{self, Environment, Gate, instant};
@@ -23,10 +23,8 @@ Nothing is sent: configuration and registry are judged by the code that the gate
 request is taken to be well formed, well signed, new and within the machine's rate. Exits with 0 if it
 would get to the backend, and with 1 if not.")]
 pub(super) struct ExplainArgs {
-    /// The gateway's configuration, which names the registry; default: $COUNTERSIGN_CONFIG,
-    /// ./countersign.yaml, /etc/countersign/countersign.yaml
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// The id of the machine
     #[arg(long, value_name = "ID")]
     machine: String,
@@ -60,7 +58,7 @@ pub(super) fn run(
     environment: &Environment,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let file = configuration::find(args.config.as_deref(), environment)?;
+    let file = args.config.find(environment)?;
     let config = config::load(&file, environment)
         .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?
         .config;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use http::Request;
+
 use super::Failure;
-use super::configuration::{AdminArgs, unreachable};
+use super::admin::AdminArgs;
 use crate::config::Environment;
 
 /// Ask a running gateway whether it is ready
@@ -26,22 +28,10 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 ///
 /// The gateway's own words where it is not ready; that it did not answer.
 pub(super) fn run(args: &HealthArgs, environment: &Environment) -> Result<(), Failure> {
-    let admin = args.admin.address(environment)?;
-    let probe = if args.live { "livez" } else { "readyz" };
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(TIMEOUT))
-        .proxy(None)
-        .build()
-        .into();
-    let failed = |error: ureq::Error| unreachable(admin, &error);
-    let mut answer = agent
-        .get(format!("http://{admin}/{probe}"))
-        .call()
-        .map_err(failed)?;
-    if answer.status().is_success() {
-        return Ok(());
+    let target = if args.live { "/livez" } else { "/readyz" };
+    let (status, text) = args.admin.ask(environment, Request::get(target), TIMEOUT)?;
+    match status.is_success() {
+        true => Ok(()),
+        false => Err(Failure::Operation(format!("not ready: {text}"))),
     }
-    let why = answer.body_mut().read_to_string().map_err(failed)?;
-    Err(Failure::Operation(format!("not ready: {}", why.trim())))
 }

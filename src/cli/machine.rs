@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Failure;
+use super::configuration::ConfigArgs;
 use crate::auth::identity::Machine;
 use crate::registry::edit::{self, CannotEdit};
 use crate::registry::replace::Held;
@@ -31,10 +32,8 @@ pub(super) struct MachineArgs {
     /// The registry file
     #[arg(long, value_name = "FILE", global = true, conflicts_with = "config")]
     pub registry: Option<PathBuf>,
-    /// The gateway's configuration, which names the registry file; default: $COUNTERSIGN_CONFIG,
-    /// ./countersign.yaml, /etc/countersign/countersign.yaml
-    #[arg(long, value_name = "FILE", global = true)]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// What to do.
     #[command(subcommand)]
     pub action: Action,

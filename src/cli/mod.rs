@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod admin;
 mod agent;
 mod audit;
 mod check;
@@ -192,7 +193,7 @@ fn registry_of(args: &machine::MachineArgs) -> Result<PathBuf, Failure> {
         return Ok(registry.clone());
     }
     let environment = environment();
-    let file = configuration::find(args.config.as_deref(), &environment).map_err(|error| {
+    let file = args.config.find(&environment).map_err(|error| {
         Failure::Usage(format!("{error}. Or name the registry: --registry FILE"))
     })?;
     match config::load(&file, &environment) {

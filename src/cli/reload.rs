@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::time::Duration;
 
+use http::Request;
+
 use super::Failure;
-use super::configuration::{AdminArgs, unreachable};
+use super::admin::AdminArgs;
 use crate::config::Environment;
 use crate::server::order;
 
@@ -35,23 +37,11 @@ pub(super) fn run(
     environment: &Environment,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let admin = args.admin.address(environment)?;
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(TIMEOUT))
-        .proxy(None)
-        .build()
-        .into();
-    let failed = |error: ureq::Error| unreachable(admin, &error);
-    let mut answer = agent
-        .post(format!("http://{admin}{}", order::PATH))
-        .header(order::HEADER, if args.force { "force" } else { "yes" })
-        .send_empty()
-        .map_err(failed)?;
-    let words = answer.body_mut().read_to_string().map_err(failed)?;
-    let words = words.trim();
-    if !answer.status().is_success() {
-        return Err(Failure::Operation(words.to_owned()));
+    let request =
+        Request::post(order::PATH).header(order::HEADER, if args.force { "force" } else { "yes" });
+    let (status, text) = args.admin.ask(environment, request, TIMEOUT)?;
+    if !status.is_success() {
+        return Err(Failure::Operation(text));
     }
-    writeln!(out, "{words}").map_err(|error| Failure::Operation(error.to_string()))
+    writeln!(out, "{text}").map_err(|error| Failure::Operation(error.to_string()))
 }

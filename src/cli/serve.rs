@@ -1,12 +1,12 @@
 //! `countersign serve`: runs the gateway.
 
 use std::num::NonZero;
-use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use tracing::Level;
 
-use super::{Failure, check, check_registry, configuration};
+use super::configuration::ConfigArgs;
+use super::{Failure, check, check_registry};
 use crate::clock::{Clock, check_after_release};
 use crate::config::{self, Environment, Format, Log};
 use crate::server::{Findings, Server, StartError, examine, signals};
@@ -21,10 +21,8 @@ SIGHUP reads configuration, credentials, registry and certificates again; SIGUSR
 files again. SIGTERM, SIGQUIT and SIGINT stop the gateway in order; a second
 one stops it at once.")]
 pub(super) struct ServeArgs {
-    /// The configuration file; default: $COUNTERSIGN_CONFIG, ./countersign.yaml,
-    /// /etc/countersign/countersign.yaml
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 /// Runs until a signal. Bad configuration ends it before anything is bound.
@@ -36,7 +34,7 @@ pub(super) struct ServeArgs {
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let clock = Clock::system();
     let environment = Environment::of_process(clock.now().unix_seconds());
-    let file = configuration::find(args.config.as_deref(), &environment)?;
+    let file = args.config.find(&environment)?;
     let loaded = config::load(&file, &environment);
     let found = (loaded.as_ref()).map_or_else(
         |_| Findings::default(),

@@ -11,9 +11,8 @@ use super::serve::runtime;
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::server::{Server, signals};
-use crate::signing::Headers;
 
-use self::stage::{Answer, Stage};
+use self::stage::{DemoAnswer, Stage};
 
 /// Show what the gateway does: a backend, the gateway and one machine in one process
 #[derive(Debug, clap::Args)]
@@ -178,7 +177,7 @@ fn step(
     out: &mut dyn Write,
     title: &str,
     words: &str,
-    answer: &Answer,
+    answer: &DemoAnswer,
     expected: u16,
 ) -> Result<(), Failure> {
     let words = words.replace('\n', "\n   ");
@@ -235,6 +234,3 @@ fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
 fn broken(error: io::Error) -> Failure {
     Failure::Operation(error.to_string())
 }
-
-/// What a signed request carries.
-type Signed = Headers;

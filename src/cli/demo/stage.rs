@@ -8,14 +8,19 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePrivateKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use http::{Request, Response, request};
 
-use super::{Signed, backend};
+use super::backend;
+use crate::agent::connect::Connector;
 use crate::cli::Failure;
 use crate::clock::Clock;
-use crate::signing::Signer;
+use crate::config::GatewayUrl;
+use crate::http_client::{self, Limits};
+use crate::signing::{Headers, Signer};
 
 /// The demo's one machine.
 pub(super) const MACHINE: &str = "demo-machine";
@@ -25,19 +30,23 @@ pub(super) struct Stage {
     folder: PathBuf,
     backend: SocketAddr,
     signer: Signer,
-    client: ureq::Agent,
     clock: Clock,
 }
 
 /// What the gateway answered.
-pub(super) struct Answer {
+pub(super) struct DemoAnswer {
     pub(super) status: u16,
     pub(super) body: String,
     request_id: String,
 }
 
-/// Longest wait for an answer, for readiness, and for a record.
+/// Longest wait for readiness and for a metric.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+const LIMITS: Limits = Limits {
+    time: PATIENCE,
+    answer: 16 * 1024 * 1024,
+};
 
 impl Stage {
     /// Makes the folder, writes the files, and starts the backend.
@@ -60,12 +69,6 @@ impl Stage {
             folder,
             backend,
             signer: Signer::new(MACHINE, key)?,
-            client: ureq::Agent::config_builder()
-                .http_status_as_error(false)
-                .timeout_global(Some(PATIENCE))
-                .proxy(None)
-                .build()
-                .into(),
             clock: Clock::system(),
         };
         stage.write("key.pem", &pem)?;
@@ -112,7 +115,7 @@ impl Stage {
     }
 
     /// Signs a GET of `path`.
-    pub(super) fn sign(&self, path: &str) -> Result<Signed, Failure> {
+    pub(super) fn sign(&self, path: &str) -> Result<Headers, Failure> {
         let now = self.clock.now().unix_seconds();
         Ok(self.signer.sign_text("GET", path, b"", now)?)
     }
@@ -122,28 +125,24 @@ impl Stage {
         &self,
         gateway: &str,
         target: &str,
-        signed: Option<&Signed>,
-    ) -> Result<Answer, Failure> {
-        let mut request = self.client.get(format!("{gateway}{target}"));
+        signed: Option<&Headers>,
+    ) -> Result<DemoAnswer, Failure> {
+        let mut request = Request::get(target);
         for (header, value) in signed.into_iter().flatten() {
             request = request.header(header.name(), value);
         }
-        let mut answer = request.call().map_err(no_answer)?;
-        let request_id = answer
-            .headers()
-            .get("x-request-id")
-            .and_then(|id| id.to_str().ok())
-            .unwrap_or_default()
-            .to_owned();
-        Ok(Answer {
+        let answer = ask(gateway, request)?;
+        let request_id = answer.headers().get("x-request-id");
+        let request_id = request_id.and_then(|id| id.to_str().ok());
+        Ok(DemoAnswer {
             status: answer.status().as_u16(),
-            body: answer.body_mut().read_to_string().map_err(no_answer)?,
-            request_id,
+            request_id: request_id.unwrap_or_default().to_owned(),
+            body: String::from_utf8_lossy(answer.body()).into_owned(),
         })
     }
 
     /// The audit record of an accepted request.
-    pub(super) fn record_of(&self, answer: &Answer) -> Result<String, Failure> {
+    pub(super) fn record_of(&self, answer: &DemoAnswer) -> Result<String, Failure> {
         let path = self.audit();
         let log = fs::read_to_string(&path).map_err(|e| failed(&path, &e))?;
         log.lines()
@@ -157,7 +156,7 @@ impl Stage {
     pub(super) fn wait_until_ready(&self, admin: &str) -> Result<(), Failure> {
         let deadline = self.clock.now().mono + PATIENCE;
         while self.clock.now().mono < deadline {
-            let probe = self.client.get(format!("{admin}/readyz")).call();
+            let probe = ask(admin, Request::get("/readyz"));
             if probe.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }
@@ -170,12 +169,8 @@ impl Stage {
 
     /// The lines of `/metrics`.
     pub(super) fn metrics(&self, admin: &str) -> Result<Vec<String>, Failure> {
-        let text = self
-            .client
-            .get(format!("{admin}/metrics"))
-            .call()
-            .and_then(|mut answer| answer.body_mut().read_to_string())
-            .map_err(no_answer)?;
+        let answer = ask(admin, Request::get("/metrics"))?;
+        let text = String::from_utf8_lossy(answer.body());
         Ok(text.lines().map(str::to_owned).collect())
     }
 
@@ -229,6 +224,12 @@ fn failed(path: &Path, error: &std::io::Error) -> Failure {
     Failure::Operation(format!("{}: {error}", path.display()))
 }
 
-fn no_answer(error: ureq::Error) -> Failure {
-    Failure::Operation(format!("no answer: {error}"))
+fn ask(server: &str, request: request::Builder) -> Result<Response<Bytes>, Failure> {
+    let failed = |cause| Failure::Operation(format!("no answer from {server}: {cause}"));
+    let gateway = GatewayUrl::parse(server).map_err(failed)?;
+    let connector = Connector::new(gateway, None).map_err(failed)?;
+    let request = request
+        .body(Bytes::new())
+        .map_err(|e| failed(e.to_string()))?;
+    http_client::send(&connector, request, LIMITS).map_err(|e| failed(e.cause()))
 }
