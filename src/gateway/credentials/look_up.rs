@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use super::Injection;
-use crate::metrics::Check;
+use crate::metrics::CredentialCheck as Check;
 
 /// Longest wait for the answer, connecting included. A client is waiting.
 const DEADLINE: Duration = Duration::from_secs(2);
