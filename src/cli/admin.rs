@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Response, request};
 
-use super::Failure;
+use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
 use crate::agent::connect::Connector;
 use crate::config::{self, Environment, GatewayUrl};
@@ -30,21 +30,21 @@ impl AdminArgs {
     ///
     /// # Errors
     ///
-    /// [`Failure::Operation`]: there is no answer. [`Failure::Configuration`]: the address cannot be
+    /// [`CommandError::Operation`]: there is no answer. [`CommandError::Configuration`]: the address cannot be
     /// read from the configuration.
     pub(super) fn ask(
         &self,
         environment: &Environment,
         request: request::Builder,
         time: Duration,
-    ) -> Result<(http::StatusCode, String), Failure> {
+    ) -> Result<(http::StatusCode, String), CommandError> {
         let address = self.address(environment)?;
         let limits = Limits {
             time,
             answer: MAX_ANSWER,
         };
         let answer = exchange(address, request, limits).map_err(|cause| {
-            Failure::Operation(format!(
+            CommandError::Operation(format!(
                 "cannot reach the admin listener at {address}: {cause}. Is the gateway running? Is \
                  this its admin.address (--admin, --config)?"
             ))
@@ -55,7 +55,7 @@ impl AdminArgs {
 
     /// The address to connect to. Other mistakes of a configuration do not matter here: the gateway
     /// runs with an earlier one.
-    fn address(&self, environment: &Environment) -> Result<SocketAddr, Failure> {
+    fn address(&self, environment: &Environment) -> Result<SocketAddr, CommandError> {
         if let Some(address) = self.admin {
             return Ok(address);
         }
@@ -63,7 +63,7 @@ impl AdminArgs {
             return Ok(config::DEFAULT_ADMIN);
         };
         let address = config::admin_address(&file)
-            .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
+            .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
         Ok(from_here(address))
     }
 }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use http::HeaderName;
 
-use super::Failure;
-use super::serve::{runtime, start_logging};
+use super::command_error::CommandError;
+use super::machine_options::IdentityArgs;
+use super::process::{runtime, start_logging};
 use crate::agent::{Agent, StartError};
 use crate::auth::target::QueryPolicy;
 use crate::clock::{Clock, check_after_release};
@@ -31,15 +32,8 @@ pub(super) struct AgentArgs {
     /// Where signed requests go: https://host:port
     #[arg(long, value_name = "URL", value_parser = GatewayUrl::parse)]
     gateway: Option<GatewayUrl>,
-    /// The machine's private key (PKCS#8 PEM, mode 0600 or stricter)
-    #[arg(long, value_name = "FILE", requires = "machine_id")]
-    key: Option<PathBuf>,
-    /// The id under which the registry knows the machine
-    #[arg(long, value_name = "ID", requires = "key")]
-    machine_id: Option<String>,
-    /// A SikkerKey identity directory, in place of --key, --machine-id and --gateway
-    #[arg(long, value_name = "DIR", conflicts_with = "key")]
-    identity: Option<PathBuf>,
+    #[command(flatten)]
+    machine: IdentityArgs,
     /// Certificates to trust instead of the system's (PEM)
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
@@ -79,10 +73,10 @@ const OPTIONS: [&str; 11] = [
 /// # Errors
 ///
 /// Every mistake of the settings; what is wrong with the key; what the system refused.
-pub(super) fn run(args: &AgentArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &AgentArgs) -> Result<(), CommandError> {
     let (settings, warnings) = match &args.config {
         Some(file) => AgentSettings::load(file)
-            .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?,
+            .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?,
         None => (args.settings()?, Vec::new()),
     };
     start_logging(&settings.log);
@@ -97,7 +91,7 @@ pub(super) fn run(args: &AgentArgs) -> Result<(), Failure> {
     let runtime = runtime(0)?;
     let ended = runtime.block_on(async {
         let agent = Agent::bind(settings, clock).await?;
-        let stop = signals().map_err(|e| Failure::Operation(e.to_string()))?;
+        let stop = signals().map_err(|e| CommandError::Operation(e.to_string()))?;
         agent.run(stop).await;
         Ok(())
     });
@@ -107,11 +101,11 @@ pub(super) fn run(args: &AgentArgs) -> Result<(), Failure> {
 }
 
 impl AgentArgs {
-    fn settings(&self) -> Result<AgentSettings, Failure> {
-        let usage = |text: &str| Failure::Usage(text.to_owned());
+    fn settings(&self) -> Result<AgentSettings, CommandError> {
+        let usage = |text: &str| CommandError::Usage(text.to_owned());
         let listen = (self.listen.clone())
             .ok_or_else(|| usage("name where to listen with --listen, or a file with --config"))?;
-        let who = who(&self.key, &self.machine_id, &self.identity)?;
+        let who = self.machine.machine()?;
         if matches!(who, Who::Key { .. }) && self.gateway.is_none() {
             return Err(usage("name the gateway with --gateway URL"));
         }
@@ -131,30 +125,8 @@ impl AgentArgs {
             .map(|(key, text)| format!("--{key}: {text}"));
         match lines.collect::<Vec<_>>() {
             lines if lines.is_empty() => Ok(settings),
-            lines => Err(Failure::Usage(lines.join("\n"))),
+            lines => Err(CommandError::Usage(lines.join("\n"))),
         }
-    }
-}
-
-/// The machine that the options name.
-///
-/// # Errors
-///
-/// That they name none.
-pub(super) fn who(
-    key: &Option<PathBuf>,
-    machine_id: &Option<String>,
-    identity: &Option<PathBuf>,
-) -> Result<Who, Failure> {
-    match (key, machine_id, identity) {
-        (_, _, Some(folder)) => Ok(Who::Identity(folder.clone())),
-        (Some(file), Some(id), None) => Ok(Who::Key {
-            file: file.clone(),
-            machine_id: id.clone(),
-        }),
-        _ => Err(Failure::Usage(
-            "name the machine with --key FILE and --machine-id ID, or with --identity DIR".into(),
-        )),
     }
 }
 
@@ -164,11 +136,11 @@ fn query(text: &str) -> Result<QueryPolicy, String> {
         .ok_or_else(|| "use signed, strip or reject".to_owned())
 }
 
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Failure {
+impl From<StartError> for CommandError {
+    fn from(error: StartError) -> CommandError {
         match error {
-            StartError::Configuration(text) => Failure::Configuration(text),
-            StartError::System(text) => Failure::Operation(text),
+            StartError::Configuration(text) => CommandError::Configuration(text),
+            StartError::System(text) => CommandError::Operation(text),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Failure;
+use super::command_error::CommandError;
+use crate::clock::Clock;
 use crate::config::Environment;
 
 /// Names the configuration in place of `--config`.
@@ -10,6 +11,11 @@ const VARIABLE: &str = "COUNTERSIGN_CONFIG";
 
 /// Where a configuration is looked for, in this order.
 const PLACES: [&str; 2] = ["countersign.yaml", "/etc/countersign/countersign.yaml"];
+
+/// The environment of this process, now.
+pub(super) fn environment() -> Environment {
+    Environment::of_process(Clock::system().now().unix_seconds())
+}
 
 /// The configuration that a command reads.
 #[derive(Debug, Default, clap::Args)]
@@ -25,10 +31,10 @@ impl ConfigArgs {
     ///
     /// # Errors
     ///
-    /// [`Failure::Usage`]: none is named, and none exists.
-    pub(super) fn find(&self, environment: &Environment) -> Result<PathBuf, Failure> {
+    /// [`CommandError::Usage`]: none is named, and none exists.
+    pub(super) fn find(&self, environment: &Environment) -> Result<PathBuf, CommandError> {
         self.look_up(environment).ok_or_else(|| {
-            Failure::Usage(format!(
+            CommandError::Usage(format!(
                 "there is no configuration file: name it with --config FILE or ${VARIABLE}; neither \
                  ./{} nor {} exists",
                 PLACES[0], PLACES[1]

@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::Failure;
-use super::agent::who;
-use super::serve::runtime;
+use super::command_error::CommandError;
+use super::machine_options::IdentityArgs;
+use super::process::runtime;
 use crate::clock::Clock;
 use crate::config::GatewayUrl;
 use crate::doctor::{self, Subject};
@@ -22,15 +22,8 @@ pub(super) struct DoctorArgs {
     /// Where signed requests go: https://host:port
     #[arg(long, value_name = "URL", value_parser = GatewayUrl::parse, required_unless_present = "identity")]
     gateway: Option<GatewayUrl>,
-    /// The machine's private key (PKCS#8 PEM, mode 0600 or stricter)
-    #[arg(long, value_name = "FILE", requires = "machine_id")]
-    key: Option<PathBuf>,
-    /// The id under which the registry knows the machine
-    #[arg(long, value_name = "ID", requires = "key")]
-    machine_id: Option<String>,
-    /// A SikkerKey identity directory, in place of --key, --machine-id and --gateway
-    #[arg(long, value_name = "DIR", conflicts_with = "key")]
-    identity: Option<PathBuf>,
+    #[command(flatten)]
+    machine: IdentityArgs,
     /// Certificates to trust instead of the system's (PEM)
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
@@ -47,9 +40,9 @@ pub(super) struct DoctorArgs {
 /// # Errors
 ///
 /// That something is wrong; what it is has been printed.
-pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let subject = Subject {
-        who: who(&args.key, &args.machine_id, &args.identity)?,
+        who: args.machine.machine()?,
         gateway: args.gateway.clone(),
         ca: args.cacert.clone(),
         path: args.path.clone(),
@@ -66,9 +59,9 @@ pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<(), Failure>
     };
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
-        .map_err(|error| Failure::Operation(error.to_string()))?;
+        .map_err(|error| CommandError::Operation(error.to_string()))?;
     match report.is_well() {
         true => Ok(()),
-        false => Err(Failure::Operation("not all is well".into())),
+        false => Err(CommandError::Operation("not all is well".into())),
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::json;
 
-use super::Failure;
+use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
 use crate::auth::refusal::Refusal;
 use crate::auth::target::QueryPolicy;
@@ -51,19 +51,19 @@ fn when(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 ///
-/// [`Failure::Configuration`]: configuration or registry have mistakes. [`Failure::Operation`]: the request
+/// [`CommandError::Configuration`]: configuration or registry have mistakes. [`CommandError::Operation`]: the request
 /// would be refused.
 pub(super) fn run(
     args: &ExplainArgs,
     environment: &Environment,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let file = args.config.find(environment)?;
     let config = config::load(&file, environment)
-        .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?
+        .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?
         .config;
     let registry = Registry::load(&config.registry, None)
-        .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
+        .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
     let question = Question {
         machine: &args.machine,
         method: &args.method,
@@ -72,15 +72,15 @@ pub(super) fn run(
         at: args.at.unwrap_or(environment.now),
     };
     let explanation = explain(&config, &registry, question)
-        .map_err(|error| Failure::Operation(error.to_string()))?;
+        .map_err(|error| CommandError::Operation(error.to_string()))?;
     let text = match args.json {
         true => as_json(&question, &explanation),
         false => as_text(&question, &explanation),
     };
     out.write_all(text.as_bytes())
-        .map_err(|error| Failure::Operation(format!("cannot print: {error}")))?;
+        .map_err(|error| CommandError::Operation(format!("cannot print: {error}")))?;
     match &explanation.verdict {
-        Verdict::Refused(refusal) => Err(Failure::Operation(format!(
+        Verdict::Refused(refusal) => Err(CommandError::Operation(format!(
             "it would be refused: {}",
             answer(refusal)
         ))),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::Request;
 
-use super::Failure;
 use super::admin::AdminArgs;
+use super::command_error::CommandError;
 use crate::config::Environment;
 
 /// Ask a running gateway whether it is ready
@@ -27,11 +27,11 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// # Errors
 ///
 /// The gateway's own words where it is not ready; that it did not answer.
-pub(super) fn run(args: &HealthArgs, environment: &Environment) -> Result<(), Failure> {
+pub(super) fn run(args: &HealthArgs, environment: &Environment) -> Result<(), CommandError> {
     let target = if args.live { "/livez" } else { "/readyz" };
     let (status, text) = args.admin.ask(environment, Request::get(target), TIMEOUT)?;
     match status.is_success() {
         true => Ok(()),
-        false => Err(Failure::Operation(format!("not ready: {text}"))),
+        false => Err(CommandError::Operation(format!("not ready: {text}"))),
     }
 }

@@ -10,7 +10,7 @@ use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{EncodePrivateKey, KeypairBytes};
 use zeroize::Zeroizing;
 
-use super::Failure;
+use super::command_error::CommandError;
 use crate::registry::key_format;
 
 /// Makes an Ed25519 key: the private half in a new file that only you may read, the public half on stdout.
@@ -29,17 +29,18 @@ pub(super) struct KeygenArgs {
 ///
 /// # Errors
 ///
-/// [`Failure::Operation`]: the file exists already or cannot be written, or the system has no randomness.
-pub(super) fn run(args: &KeygenArgs, out: &mut dyn Write) -> Result<(), Failure> {
+/// [`CommandError::Operation`]: the file exists already or cannot be written, or the system has no randomness.
+pub(super) fn run(args: &KeygenArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let mut seed = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut seed[..])
-        .map_err(|error| Failure::Operation(format!("no random numbers to be had: {error}")))?;
+    getrandom::fill(&mut seed[..]).map_err(|error| {
+        CommandError::Operation(format!("no random numbers to be had: {error}"))
+    })?;
     let pem = private_pem(&seed)
-        .map_err(|error| Failure::Operation(format!("the key cannot be encoded: {error}")))?;
+        .map_err(|error| CommandError::Operation(format!("the key cannot be encoded: {error}")))?;
     write_new(&args.out, pem.as_bytes()).map_err(|error| cannot_write(&args.out, &error))?;
     let public = SigningKey::from_bytes(&seed).verifying_key();
     writeln!(out, "{}", key_format::to_base64(public.as_bytes())).map_err(|error| {
-        Failure::Operation(format!(
+        CommandError::Operation(format!(
             "the key is in {}, but its public half cannot be printed: {error}",
             args.out.display()
         ))
@@ -70,9 +71,9 @@ fn write_new(path: &Path, pem: &[u8]) -> io::Result<()> {
         })
 }
 
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+fn cannot_write(path: &Path, error: &io::Error) -> CommandError {
     let path = path.display();
-    Failure::Operation(if error.kind() == io::ErrorKind::AlreadyExists {
+    CommandError::Operation(if error.kind() == io::ErrorKind::AlreadyExists {
         format!(
             "{path} exists already, and a key is never overwritten; give another name with --out"
         )
@@ -111,7 +112,7 @@ mod tests {
         }
     }
 
-    fn keygen(path: &Path) -> Result<String, Failure> {
+    fn keygen(path: &Path) -> Result<String, CommandError> {
         let mut out = Vec::new();
         run(&KeygenArgs { out: path.into() }, &mut out)?;
         Ok(String::from_utf8(out).unwrap())
@@ -155,7 +156,7 @@ mod tests {
     fn a_file_that_exists_is_not_overwritten() {
         let made = Made::new();
         let before = made.pem();
-        let Err(Failure::Operation(text)) = keygen(&made.path()) else {
+        let Err(CommandError::Operation(text)) = keygen(&made.path()) else {
             unreachable!("refused")
         };
         assert!(text.contains("never overwritten"), "{text}");
@@ -175,7 +176,7 @@ mod tests {
     fn a_directory_that_is_missing_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("missing/key.pem");
-        let Err(Failure::Operation(text)) = keygen(&path) else {
+        let Err(CommandError::Operation(text)) = keygen(&path) else {
             unreachable!("refused")
         };
         assert!(text.contains("missing/key.pem cannot be written"), "{text}");

@@ -1,63 +1,90 @@
-//! What the commands of a machine's side share: its key, and a request's body.
+//! The options that name a machine and its key.
 
-use std::fmt::Display;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use super::Failure;
-use crate::file::{self, Fault};
+use super::command_error::CommandError;
+use crate::config::Who;
 use crate::signing::{Signer, Unsignable, key_file};
 
-/// The signer of a machine whose key lies in this file, which nobody else may read.
-///
-/// # Errors
-///
-/// What is wrong with the file or with the id; nothing of the file's content.
-pub(super) fn signer(id: &str, key: &Path) -> Result<Signer, Failure> {
-    let private = key_file::read_private(key)
-        .map_err(|fault| Failure::Operation(format!("{}: {fault}", key.display())))?;
-    Ok(Signer::new(id, private)?)
+/// The machine that a command signs for once.
+#[derive(Debug, clap::Args)]
+pub(super) struct SignerArgs {
+    /// The machine's private key (PKCS#8 PEM, mode 0600 or stricter); - is standard input
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// The id under which the registry knows the machine
+    #[arg(long, value_name = "ID")]
+    machine_id: String,
 }
 
-impl From<Unsignable> for Failure {
-    fn from(why: Unsignable) -> Failure {
-        match why {
-            Unsignable::Id(_)
-            | Unsignable::Method(_)
-            | Unsignable::Target(_)
-            | Unsignable::Query => Failure::Usage(why.to_string()),
-            Unsignable::Clock | Unsignable::Random(_) => Failure::Operation(why.to_string()),
+/// The machine that a command signs for as long as it runs.
+#[derive(Debug, clap::Args)]
+pub(super) struct IdentityArgs {
+    /// The machine's private key (PKCS#8 PEM, mode 0600 or stricter)
+    #[arg(long, value_name = "FILE", requires = "machine_id")]
+    key: Option<PathBuf>,
+    /// The id under which the registry knows the machine
+    #[arg(long, value_name = "ID", requires = "key")]
+    machine_id: Option<String>,
+    /// A SikkerKey identity directory, in place of --key, --machine-id and --gateway
+    #[arg(long, value_name = "DIR", conflicts_with = "key")]
+    identity: Option<PathBuf>,
+}
+
+impl SignerArgs {
+    /// Reads the key.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file or with the id; nothing of the file's content.
+    pub(super) fn signer(&self) -> Result<Signer, CommandError> {
+        let (name, key) = match self.key_is_stdin() {
+            true => ("--key -", key_file::read_from(&mut io::stdin().lock())),
+            false => ("", key_file::read_private(&self.key)),
+        };
+        let private = key.map_err(|fault| match name {
+            "" => CommandError::Operation(format!("{}: {fault}", self.key.display())),
+            name => CommandError::Operation(format!("{name}: {fault}")),
+        })?;
+        Ok(Signer::new(&self.machine_id, private)?)
+    }
+
+    /// Whether the key takes standard input, which then holds nothing else.
+    pub(super) fn key_is_stdin(&self) -> bool {
+        self.key == Path::new("-")
+    }
+}
+
+impl IdentityArgs {
+    /// The machine that the options name.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::Usage`]: they name none.
+    pub(super) fn machine(&self) -> Result<Who, CommandError> {
+        match (&self.key, &self.machine_id, &self.identity) {
+            (_, _, Some(folder)) => Ok(Who::Identity(folder.clone())),
+            (Some(file), Some(id), None) => Ok(Who::Key {
+                file: file.clone(),
+                machine_id: id.clone(),
+            }),
+            _ => Err(CommandError::Usage(
+                "name the machine with --key FILE and --machine-id ID, or with --identity DIR"
+                    .into(),
+            )),
         }
     }
 }
 
-/// Reads a request body: `-` is standard input.
-///
-/// # Errors
-///
-/// What cannot be read.
-pub(super) fn read_body(source: Option<&Path>) -> Result<Vec<u8>, Failure> {
-    use std::io::Read;
-    /// The largest body that any route takes.
-    const MAX_BODY: usize = 32 * 1024 * 1024;
-
-    let failed = |what: &dyn Display| Failure::Operation(what.to_string());
-    match source {
-        None => Ok(Vec::new()),
-        Some(path) if path == Path::new("-") => {
-            let mut body = Vec::new();
-            (std::io::stdin().take(MAX_BODY as u64 + 1))
-                .read_to_end(&mut body)
-                .map_err(|error| failed(&format_args!("standard input: {error}")))?;
-            match body.len() {
-                0..=MAX_BODY => Ok(body),
-                _ => Err(failed(
-                    &"standard input: larger than 32 MiB, which no route takes",
-                )),
-            }
+impl From<Unsignable> for CommandError {
+    fn from(why: Unsignable) -> CommandError {
+        match why {
+            Unsignable::Id(_)
+            | Unsignable::Method(_)
+            | Unsignable::Target(_)
+            | Unsignable::Query => CommandError::Usage(why.to_string()),
+            Unsignable::Clock | Unsignable::Random(_) => CommandError::Operation(why.to_string()),
         }
-        Some(path) => file::read(path, MAX_BODY).map_err(|fault| match fault {
-            Fault::TooLarge(_) => failed(&format_args!("{}, which no route takes", fault.of(path))),
-            _ => failed(&fault.of(path)),
-        }),
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::Request;
 
-use super::Failure;
 use super::admin::AdminArgs;
+use super::command_error::CommandError;
 use crate::config::Environment;
 use crate::server::order;
 
@@ -36,12 +36,12 @@ pub(super) fn run(
     args: &ReloadArgs,
     environment: &Environment,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let request =
         Request::post(order::PATH).header(order::HEADER, if args.force { "force" } else { "yes" });
     let (status, text) = args.admin.ask(environment, request, TIMEOUT)?;
     if !status.is_success() {
-        return Err(Failure::Operation(text));
+        return Err(CommandError::Operation(text));
     }
-    writeln!(out, "{text}").map_err(|error| Failure::Operation(error.to_string()))
+    writeln!(out, "{text}").map_err(|error| CommandError::Operation(error.to_string()))
 }

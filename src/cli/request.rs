@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 
-use super::Failure;
-use super::machine_side::{read_body, signer};
+use super::command_error::CommandError;
+use super::machine_options::SignerArgs;
+use super::request_body::BodyArgs;
 use crate::agent::connect::Connector;
 use crate::clock::Clock;
 use crate::config::GatewayUrl;
@@ -22,15 +23,10 @@ Example:
 
 The exit code is 0 for a 2xx answer, and 1 otherwise, with the status on standard error.")]
 pub(super) struct RequestArgs {
-    /// The machine's private key (PKCS#8 PEM)
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
-    /// The id under which the registry knows the machine
-    #[arg(long, value_name = "ID")]
-    machine_id: String,
-    /// The request body; - is standard input
-    #[arg(long, value_name = "FILE")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    signer: SignerArgs,
+    #[command(flatten)]
+    body: BodyArgs,
     /// A header to send besides the four, as 'Name: value'; may be given more than once
     #[arg(long, short = 'H', value_name = "HEADER")]
     header: Vec<String>,
@@ -58,9 +54,9 @@ const LIMITS: Limits = Limits {
 ///
 /// What is wrong with the arguments; that no answer came; an answer that is not 2xx, whose body
 /// is written all the same.
-pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let signer = signer(&args.machine_id, &args.key)?;
-    let body = read_body(args.data.as_deref())?;
+pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let signer = args.signer.signer()?;
+    let body = args.body.read(args.signer.key_is_stdin())?;
     let (gateway, target) = split(&args.url)?;
     let signed = match target.split_once('?') {
         Some((path, _)) if !args.sign_query => path,
@@ -76,17 +72,18 @@ pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), Failure
     for line in &args.header {
         let (name, value) = line
             .split_once(':')
-            .ok_or_else(|| Failure::Usage(format!("'{line}' is not 'Name: value'")))?;
+            .ok_or_else(|| CommandError::Usage(format!("'{line}' is not 'Name: value'")))?;
         request = request.header(name.trim(), value.trim());
     }
     let request = request
         .body(Bytes::from(body))
-        .map_err(|e| Failure::Usage(format!("the request cannot be built: {e}")))?;
+        .map_err(|e| CommandError::Usage(format!("the request cannot be built: {e}")))?;
 
-    let connector = Connector::new(gateway, args.cacert.as_deref()).map_err(Failure::Operation)?;
+    let connector =
+        Connector::new(gateway, args.cacert.as_deref()).map_err(CommandError::Operation)?;
     let answer = http_client::send(&connector, request, LIMITS).map_err(|error| {
         let gateway = &connector.gateway;
-        Failure::Operation(match error {
+        CommandError::Operation(match error {
             RequestError::Unconnected(_) => {
                 format!("cannot reach the gateway at {gateway}: {}", error.cause())
             }
@@ -95,21 +92,21 @@ pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), Failure
     })?;
     out.write_all(answer.body())
         .and_then(|()| out.flush())
-        .map_err(|e| Failure::Operation(e.to_string()))?;
+        .map_err(|e| CommandError::Operation(e.to_string()))?;
     match answer.status() {
         status if status.is_success() => Ok(()),
-        status => Err(Failure::Operation(format!("the answer was {status}"))),
+        status => Err(CommandError::Operation(format!("the answer was {status}"))),
     }
 }
 
 /// The gateway that a URL names, and the request target as it stands in the URL, byte for byte: the
 /// signed target has to be the one that is sent.
-fn split(url: &str) -> Result<(GatewayUrl, &str), Failure> {
+fn split(url: &str) -> Result<(GatewayUrl, &str), CommandError> {
     let host = url.find("://").map_or(0, |scheme| scheme + 3);
     let target = url[host..]
         .find('/')
         .map_or(url.len(), |slash| host + slash);
-    let gateway = GatewayUrl::parse(&url[..target]).map_err(Failure::Usage)?;
+    let gateway = GatewayUrl::parse(&url[..target]).map_err(CommandError::Usage)?;
     let target = match &url[target..] {
         "" => "/",
         target => target,
@@ -133,7 +130,7 @@ mod tests {
             assert_eq!((found.to_string().as_str(), rest), (gateway, target));
         }
         for url in ["h/a", "http://h?a=/b", "ftp://h/"] {
-            assert!(matches!(split(url), Err(Failure::Usage(_))), "{url}");
+            assert!(matches!(split(url), Err(CommandError::Usage(_))), "{url}");
         }
     }
 }

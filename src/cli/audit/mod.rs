@@ -5,7 +5,7 @@ mod verify;
 
 use std::io::Write;
 
-use super::Failure;
+use super::command_error::CommandError;
 
 /// Checks an audit log, or shows what is in it.
 #[derive(Debug, clap::Args)]
@@ -30,8 +30,12 @@ enum Action {
 ///
 /// # Errors
 ///
-/// [`Failure::Operation`]: a file cannot be read, or the log is not what it should be.
-pub(super) fn run(args: &AuditArgs, now: u64, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+/// [`CommandError::Operation`]: a file cannot be read, or the log is not what it should be.
+pub(super) fn run(
+    args: &AuditArgs,
+    now: u64,
+    out: &mut (dyn Write + Send),
+) -> Result<(), CommandError> {
     match &args.action {
         Action::Verify(args) => verify::run(args, out),
         Action::Show(args) => show::run(args, now, out),

@@ -6,8 +6,8 @@ mod stage;
 
 use std::io::{self, Write};
 
-use super::Failure;
-use super::serve::runtime;
+use super::command_error::CommandError;
+use super::process::runtime;
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::server::{Server, signals};
@@ -31,12 +31,15 @@ pub(super) struct DemoArgs {
 /// # Errors
 ///
 /// A step that did not end as the story says, and what the system refused.
-pub(super) fn run(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+pub(super) fn run(
+    args: &DemoArgs,
+    environment: &Environment,
+    out: &mut (dyn Write + Send),
+) -> Result<(), CommandError> {
     let stage = Stage::set()?;
     let clock = Clock::system();
-    let environment = Environment::of_process(clock.now().unix_seconds());
-    let loaded = config::load(&stage.configuration(), &environment)
-        .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
+    let loaded = config::load(&stage.configuration(), environment)
+        .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
     let runtime = runtime(0)?;
     let server = runtime.block_on(Server::bind(loaded.config, clock))?;
     let gateway = format!("http://{}", server.addresses()[0]);
@@ -64,7 +67,12 @@ pub(super) fn run(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Result<(), F
 }
 
 /// The steps. Each checks what it shows, so that the demo cannot tell a story that is not true.
-fn tell(stage: &Stage, gateway: &str, admin: &str, out: &mut dyn Write) -> Result<(), Failure> {
+fn tell(
+    stage: &Stage,
+    gateway: &str,
+    admin: &str,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
     const SECRET: &str = "/v1/secret/sk_database";
     stage.wait_until_ready(admin)?;
     let before = stage.metrics(admin)?;
@@ -179,7 +187,7 @@ fn step(
     words: &str,
     answer: &DemoAnswer,
     expected: u16,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let words = words.replace('\n', "\n   ");
     say(
         out,
@@ -191,7 +199,7 @@ fn step(
     if answer.status == expected {
         Ok(())
     } else {
-        Err(Failure::Operation(format!(
+        Err(CommandError::Operation(format!(
             "the demo expected status {expected} here, and got {}",
             answer.status
         )))
@@ -227,10 +235,10 @@ fn commands_to_try(
     out.flush()
 }
 
-fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
+fn say(out: &mut dyn Write, text: &str) -> Result<(), CommandError> {
     out.write_all(text.as_bytes()).map_err(broken)
 }
 
-fn broken(error: io::Error) -> Failure {
-    Failure::Operation(error.to_string())
+fn broken(error: io::Error) -> CommandError {
+    CommandError::Operation(error.to_string())
 }

@@ -16,7 +16,7 @@ use http::{Request, Response, request};
 
 use super::backend;
 use crate::agent::connect::Connector;
-use crate::cli::Failure;
+use crate::cli::command_error::CommandError;
 use crate::clock::Clock;
 use crate::config::GatewayUrl;
 use crate::http_client::{self, Limits};
@@ -50,7 +50,7 @@ const LIMITS: Limits = Limits {
 
 impl Stage {
     /// Makes the folder, writes the files, and starts the backend.
-    pub(super) fn set() -> Result<Stage, Failure> {
+    pub(super) fn set() -> Result<Stage, CommandError> {
         let secret: [u8; 32] = random()?;
         let token = format!("demo-token-{}", hex(&random::<8>()?));
         let folder =
@@ -60,10 +60,11 @@ impl Stage {
         let key = SigningKey::from_bytes(&secret);
         let pem = key
             .to_pkcs8_pem(LineEnding::LF)
-            .map_err(|_| Failure::Operation("cannot encode the key".into()))?;
+            .map_err(|_| CommandError::Operation("cannot encode the key".into()))?;
         let public = STANDARD.encode(key.verifying_key().as_bytes());
-        let backend = backend::start(token.clone())
-            .map_err(|e| Failure::Operation(format!("the demo backend does not start: {e}")))?;
+        let backend = backend::start(token.clone()).map_err(|e| {
+            CommandError::Operation(format!("the demo backend does not start: {e}"))
+        })?;
 
         let stage = Stage {
             folder,
@@ -115,7 +116,7 @@ impl Stage {
     }
 
     /// Signs a GET of `path`.
-    pub(super) fn sign(&self, path: &str) -> Result<Headers, Failure> {
+    pub(super) fn sign(&self, path: &str) -> Result<Headers, CommandError> {
         let now = self.clock.now().unix_seconds();
         Ok(self.signer.sign_text("GET", path, b"", now)?)
     }
@@ -126,7 +127,7 @@ impl Stage {
         gateway: &str,
         target: &str,
         signed: Option<&Headers>,
-    ) -> Result<DemoAnswer, Failure> {
+    ) -> Result<DemoAnswer, CommandError> {
         let mut request = Request::get(target);
         for (header, value) in signed.into_iter().flatten() {
             request = request.header(header.name(), value);
@@ -142,18 +143,18 @@ impl Stage {
     }
 
     /// The audit record of an accepted request.
-    pub(super) fn record_of(&self, answer: &DemoAnswer) -> Result<String, Failure> {
+    pub(super) fn record_of(&self, answer: &DemoAnswer) -> Result<String, CommandError> {
         let path = self.audit();
         let log = fs::read_to_string(&path).map_err(|e| failed(&path, &e))?;
         log.lines()
             .find(|line| line.contains(&answer.request_id) && line.contains("\"accepted\""))
             .map(str::to_owned)
-            .ok_or_else(|| Failure::Operation("the request has no audit record".into()))
+            .ok_or_else(|| CommandError::Operation("the request has no audit record".into()))
     }
 
     /// Waits for `/readyz`: in its first second a gateway refuses what an earlier one may have
     /// accepted.
-    pub(super) fn wait_until_ready(&self, admin: &str) -> Result<(), Failure> {
+    pub(super) fn wait_until_ready(&self, admin: &str) -> Result<(), CommandError> {
         let deadline = self.clock.now().mono + PATIENCE;
         while self.clock.now().mono < deadline {
             let probe = ask(admin, Request::get("/readyz"));
@@ -162,20 +163,24 @@ impl Stage {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Err(Failure::Operation(
+        Err(CommandError::Operation(
             "the gateway did not become ready".into(),
         ))
     }
 
     /// The lines of `/metrics`.
-    pub(super) fn metrics(&self, admin: &str) -> Result<Vec<String>, Failure> {
+    pub(super) fn metrics(&self, admin: &str) -> Result<Vec<String>, CommandError> {
         let answer = ask(admin, Request::get("/metrics"))?;
         let text = String::from_utf8_lossy(answer.body());
         Ok(text.lines().map(str::to_owned).collect())
     }
 
     /// The lines of `/metrics`, once `line` is one of them.
-    pub(super) fn wait_for_metric(&self, admin: &str, line: &str) -> Result<Vec<String>, Failure> {
+    pub(super) fn wait_for_metric(
+        &self,
+        admin: &str,
+        line: &str,
+    ) -> Result<Vec<String>, CommandError> {
         let deadline = self.clock.now().mono + PATIENCE;
         loop {
             let lines = self.metrics(admin)?;
@@ -183,7 +188,7 @@ impl Stage {
                 return Ok(lines);
             }
             if self.clock.now().mono > deadline {
-                return Err(Failure::Operation(format!(
+                return Err(CommandError::Operation(format!(
                     "the metrics never showed: {line}"
                 )));
             }
@@ -191,7 +196,7 @@ impl Stage {
         }
     }
 
-    fn write(&self, name: &str, content: &str) -> Result<(), Failure> {
+    fn write(&self, name: &str, content: &str) -> Result<(), CommandError> {
         let path = self.folder.join(name);
         fs::write(&path, content).map_err(|e| failed(&path, &e))
     }
@@ -209,10 +214,10 @@ fn make_private_folder(path: &Path) -> std::io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Failure> {
+fn random<const N: usize>() -> Result<[u8; N], CommandError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
-        .map_err(|e| Failure::Operation(format!("no random bytes from the system: {e}")))?;
+        .map_err(|e| CommandError::Operation(format!("no random bytes from the system: {e}")))?;
     Ok(bytes)
 }
 
@@ -220,12 +225,12 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::Operation(format!("{}: {error}", path.display()))
+fn failed(path: &Path, error: &std::io::Error) -> CommandError {
+    CommandError::Operation(format!("{}: {error}", path.display()))
 }
 
-fn ask(server: &str, request: request::Builder) -> Result<Response<Bytes>, Failure> {
-    let failed = |cause| Failure::Operation(format!("no answer from {server}: {cause}"));
+fn ask(server: &str, request: request::Builder) -> Result<Response<Bytes>, CommandError> {
+    let failed = |cause| CommandError::Operation(format!("no answer from {server}: {cause}"));
     let gateway = GatewayUrl::parse(server).map_err(failed)?;
     let connector = Connector::new(gateway, None).map_err(failed)?;
     let request = request

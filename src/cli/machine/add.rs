@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Open;
+use super::registry_edit::RegistryEdit;
 use crate::auth::identity::{Machine, MachineId, PublicKey};
 use crate::auth::policy::rate::Rate;
 use crate::auth::policy::rule::Rule;
 use crate::auth::policy::{List, network};
-use crate::cli::Failure;
+use crate::cli::command_error::CommandError;
 use crate::config::instant;
 use crate::file;
 use crate::registry::edit::{self, NewMachine};
@@ -65,10 +65,12 @@ pub(in crate::cli) struct AddArgs {
 }
 
 /// Adds it; its id.
-pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, Failure> {
+pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandError> {
     let id = match &args.id {
         Some(text) => MachineId::parse(text).ok_or_else(|| {
-            Failure::Usage("--id: an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -".into())
+            CommandError::Usage(
+                "--id: an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -".into(),
+            )
         })?,
         None => random_id()?,
     };
@@ -76,14 +78,14 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, Failure>
         .public_keys
         .iter()
         .map(|text| public_key("--public-key", text))
-        .collect::<Result<Vec<PublicKey>, Failure>>()?;
+        .collect::<Result<Vec<PublicKey>, CommandError>>()?;
     let not_before = instant("--not-before", args.not_before.as_deref())?;
     let expires = instant("--expires", args.expires.as_deref())?;
 
     let terms = terms(args)?;
 
-    let open = Open::new(registry)?;
-    let refuse = |why: String| Failure::Operation(format!("{}: {why}", registry.display()));
+    let open = RegistryEdit::new(registry)?;
+    let refuse = |why: String| CommandError::Operation(format!("{}: {why}", registry.display()));
     if open.before.find(id.as_str()).is_some() {
         return Err(refuse(format!("there is a machine {id} already")));
     }
@@ -101,7 +103,7 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, Failure>
             .map(|group| &group.terms)
             .ok_or_else(|| refuse(format!("there is no group {name:?}; add it under `groups`")))
     });
-    let groups = groups.collect::<Result<Vec<&Terms>, Failure>>()?;
+    let groups = groups.collect::<Result<Vec<&Terms>, CommandError>>()?;
     let policy = combine(&terms, &groups).map(Arc::new);
     let bytes: Vec<[u8; 32]> = keys.iter().map(|key| *key.as_bytes()).collect();
     let text = edit::add(
@@ -138,11 +140,11 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, Failure>
 }
 
 /// What it may do by itself, as far as that was given.
-fn terms(args: &AddArgs) -> Result<Terms, Failure> {
+fn terms(args: &AddArgs) -> Result<Terms, CommandError> {
     let rate = |count| {
         Rate::new(count).ok_or_else(|| {
             let range = format!("it must be between 1 and {}", Rate::MAX);
-            Failure::Usage(format!("--per-minute: {range}"))
+            CommandError::Usage(format!("--per-minute: {range}"))
         })
     };
     Ok(Terms {
@@ -160,17 +162,17 @@ fn list<T>(
     option: &str,
     texts: &[String],
     parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<Option<Arc<List<T>>>, Failure> {
+) -> Result<Option<Arc<List<T>>>, CommandError> {
     let items = texts.iter().map(|text| parse(text));
     let items: Box<[T]> = (items.collect::<Result<_, _>>())
-        .map_err(|error| Failure::Usage(format!("{option}: {error}")))?;
+        .map_err(|error| CommandError::Usage(format!("{option}: {error}")))?;
     Ok((!items.is_empty()).then(|| Arc::new(List { group: None, items })))
 }
 
 /// The key that an option holds, itself or in a file.
-pub(super) fn public_key(option: &str, argument: &str) -> Result<PublicKey, Failure> {
+pub(super) fn public_key(option: &str, argument: &str) -> Result<PublicKey, CommandError> {
     // Not the argument itself: it may be a private key, pasted by mistake.
-    let refuse = |why: String| Failure::Usage(format!("{option}: {why}"));
+    let refuse = |why: String| CommandError::Usage(format!("{option}: {why}"));
     let bytes = match argument.strip_prefix('@') {
         None => key_format::parse(argument),
         Some(file) => {
@@ -187,11 +189,11 @@ fn read_key_file(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| format!("{} is not text", path.display()))
 }
 
-pub(super) fn instant(option: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
+pub(super) fn instant(option: &str, text: Option<&str>) -> Result<Option<u64>, CommandError> {
     let Some(text) = text else { return Ok(None) };
     match instant::to_unix_seconds(text) {
         Some(seconds) => Ok(Some(seconds)),
-        None => Err(Failure::Usage(format!(
+        None => Err(CommandError::Usage(format!(
             "{option}: it must be {}",
             instant::EXPECTED
         ))),
@@ -199,10 +201,11 @@ pub(super) fn instant(option: &str, text: Option<&str>) -> Result<Option<u64>, F
 }
 
 /// A random UUID (RFC 9562, section 5.4).
-fn random_id() -> Result<MachineId, Failure> {
+fn random_id() -> Result<MachineId, CommandError> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Failure::Operation(format!("no random numbers to be had: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| {
+        CommandError::Operation(format!("no random numbers to be had: {error}"))
+    })?;
     let mut number = u128::from_be_bytes(bytes);
     number = number & !(0xf << 76) | (4 << 76);
     number = number & !(0b11 << 62) | (0b10 << 62);
@@ -215,5 +218,5 @@ fn random_id() -> Result<MachineId, Failure> {
         &hex[20..],
     ];
     MachineId::parse(&groups.join("-"))
-        .ok_or_else(|| Failure::Operation("the random id is not an id".into()))
+        .ok_or_else(|| CommandError::Operation("the random id is not an id".into()))
 }

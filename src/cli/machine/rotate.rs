@@ -4,10 +4,11 @@ use std::io::Write;
 use std::path::Path;
 
 use super::add::{instant, public_key};
-use super::{Open, say};
+use super::registry_edit::RegistryEdit;
 use crate::auth::identity::{Machine, MachineKey};
 use crate::auth::validity::Validity;
-use crate::cli::Failure;
+use crate::cli::command_error::CommandError;
+use crate::cli::terminal::say;
 use crate::config::instant;
 use crate::registry::edit::{self, NewKey};
 
@@ -59,13 +60,13 @@ pub(super) fn rotate(
     registry: &Path,
     now: u64,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let new = public_key("--new-key", &args.new_key)?;
     let not_before = instant("--not-before", args.not_before.as_deref())?;
-    let open = Open::new(registry)?;
+    let open = RegistryEdit::new(registry)?;
     let machine = open.machine(&args.id)?;
     let refuse =
-        |why: &str| Failure::Operation(format!("{}: {} {why}", registry.display(), args.id));
+        |why: &str| CommandError::Operation(format!("{}: {} {why}", registry.display(), args.id));
     if machine.keys.iter().any(|key| key.public == new) {
         return Err(refuse("has this key already"));
     }
