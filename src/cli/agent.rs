@@ -1,4 +1,4 @@
-//! `countersign agent`: a proxy beside a machine that signs for clients that cannot.
+//! `countersign agent`: runs a proxy beside a machine that signs for clients that cannot.
 
 use std::path::{Path, PathBuf};
 
@@ -21,35 +21,36 @@ Example:
     --key key.pem --machine-id web-1
   VAULT_ADDR=http://127.0.0.1:8200 vault kv get secret/db
 
-Whoever can reach the agent is the machine. SIGTERM, SIGQUIT and SIGINT stop it in order.")]
+Any process that can connect to the agent acts as the machine; the agent does not authenticate clients.
+SIGTERM, SIGQUIT and SIGINT stop it gracefully.")]
 pub(super) struct AgentArgs {
-    /// The settings, in place of all other options
+    /// The agent's configuration, in place of all other options
     #[arg(long, value_name = "FILE", conflicts_with_all = OPTIONS)]
     config: Option<PathBuf>,
-    /// Where clients connect: ADDRESS:PORT, or unix:/path
+    /// The address that clients connect to: ADDRESS:PORT, or unix:/path
     #[arg(long, value_name = "WHERE", value_parser = |text: &str| Listen::parse(text, Path::new("")))]
     listen: Option<Listen>,
-    /// Where signed requests go: https://host:port
+    /// The gateway that signed requests go to: https://host:port
     #[arg(long, value_name = "URL", value_parser = GatewayUrl::parse)]
     gateway: Option<GatewayUrl>,
     #[command(flatten)]
     machine: IdentityArgs,
-    /// Certificates to trust instead of the system's (PEM)
+    /// Certificate authorities to trust instead of the system's (PEM)
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
-    /// What the gateway's route does with a query: signed, strip or reject
+    /// The query policy of the gateway's route: signed, strip or reject
     #[arg(long, value_name = "POLICY", default_value = "signed", value_parser = query)]
     query: QueryPolicy,
-    /// A client's header that crosses besides the usual ones; may be given more than once
+    /// A further header of the client to forward. Repeat it for several
     #[arg(long, value_name = "NAME", value_parser = AgentSettings::FORWARD_HEADER)]
     forward_header: Vec<HeaderName>,
-    /// Another name by which clients call the agent; may be given more than once
+    /// A further name in Host by which clients call the agent. Repeat it for several
     #[arg(long, value_name = "NAME", value_parser = AgentSettings::HOST)]
     host: Vec<String>,
-    /// Take connections from other hosts: each of them is then the machine
+    /// Accept connections from other hosts: each of them then acts as the machine
     #[arg(long)]
     allow_remote_clients: bool,
-    /// Speak plain HTTP to a gateway on another host: secrets can then be read on the way
+    /// Speak plain HTTP to a gateway on another host: the network can then read secrets
     #[arg(long)]
     allow_plain_gateway: bool,
 }
@@ -68,11 +69,11 @@ const OPTIONS: [&str; 11] = [
     "allow_plain_gateway",
 ];
 
-/// Runs until a signal. What is wrong ends it before anything is bound.
+/// Runs until a signal. A mistake in the settings ends it before anything is bound.
 ///
 /// # Errors
 ///
-/// Every mistake of the settings; what is wrong with the key; what the system refused.
+/// The settings or the key are wrong; the system refused something.
 pub(super) fn run(args: &AgentArgs) -> Result<(), CommandError> {
     let (settings, warnings) = match &args.config {
         Some(file) => AgentSettings::load(file)
@@ -103,11 +104,14 @@ pub(super) fn run(args: &AgentArgs) -> Result<(), CommandError> {
 impl AgentArgs {
     fn settings(&self) -> Result<AgentSettings, CommandError> {
         let usage = |text: &str| CommandError::Usage(text.to_owned());
-        let listen = (self.listen.clone())
-            .ok_or_else(|| usage("name where to listen with --listen, or a file with --config"))?;
+        let listen = (self.listen.clone()).ok_or_else(|| {
+            usage(
+                "no address to listen on: name it with --listen, or a configuration with --config",
+            )
+        })?;
         let who = self.machine.machine()?;
         if matches!(who, Who::Key { .. }) && self.gateway.is_none() {
-            return Err(usage("name the gateway with --gateway URL"));
+            return Err(usage("no gateway: name it with --gateway URL"));
         }
         let settings = AgentSettings {
             gateway: self.gateway.clone(),

@@ -1,4 +1,4 @@
-//! `countersign check`: every mistake of the configuration, the registry and all other files at once.
+//! `countersign check`: reports every mistake of the configuration, the registry and all other files.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ const EXAMPLE: &str = "\
 Example:
   countersign check --config conf/countersign.yaml
 
-Run it as the user who runs serve: what may be read and written is judged for this one. Exits
-with 0 if serve would start with these files, and with 78 if not.";
+Run it as the user that runs serve: it judges file permissions for the current user.
+Exit codes: 0 if serve would start with these files, 78 if not.";
 
-/// Check the configuration and the registry, and report every mistake at once
+/// Check the configuration, the registry and all files they name; report every mistake at once
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct CheckArgs {

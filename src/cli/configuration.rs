@@ -35,8 +35,8 @@ impl ConfigArgs {
     pub(super) fn find(&self, environment: &Environment) -> Result<PathBuf, CommandError> {
         self.look_up(environment).ok_or_else(|| {
             CommandError::Usage(format!(
-                "there is no configuration file: name it with --config FILE or ${VARIABLE}; neither \
-                 ./{} nor {} exists",
+                "no configuration file found: neither ./{} nor {} exists. Name one with --config FILE or \
+                 ${VARIABLE}",
                 PLACES[0], PLACES[1]
             ))
         })

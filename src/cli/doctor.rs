@@ -1,4 +1,4 @@
-//! `countersign doctor`: says, from a machine's side, what keeps its requests from passing.
+//! `countersign doctor`: finds out, on a machine, why its requests do not pass.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -6,31 +6,32 @@ use std::path::PathBuf;
 use super::command_error::CommandError;
 use super::machine_options::IdentityArgs;
 use super::process::runtime;
+use super::terminal::say;
 use crate::clock::Clock;
 use crate::config::GatewayUrl;
 use crate::doctor::{self, Subject};
 
-/// Find out what keeps this machine's requests from passing
+/// Find out why this machine's requests do not pass
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
   countersign doctor --gateway https://gw:8443 --key key.pem --machine-id web-1
 
-It sends GETs of --path and of one path below it, which change nothing; one of them is not signed. The exit code is 0 if
-all is well, and 1 otherwise.")]
+It sends GET requests to --path and to one path below it, one of them unsigned; they change nothing.
+Exit codes: 0 if every check passes, 1 if not.")]
 pub(super) struct DoctorArgs {
-    /// Where signed requests go: https://host:port
+    /// The gateway that signed requests go to: https://host:port
     #[arg(long, value_name = "URL", value_parser = GatewayUrl::parse, required_unless_present = "identity")]
     gateway: Option<GatewayUrl>,
     #[command(flatten)]
     machine: IdentityArgs,
-    /// Certificates to trust instead of the system's (PEM)
+    /// Certificate authorities to trust instead of the system's (PEM)
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
-    /// The path that is asked for; there need be nothing there
+    /// The path to request; it need not exist
     #[arg(long, value_name = "PATH", default_value = doctor::PATH)]
     path: String,
-    /// Print one JSON object
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -39,7 +40,7 @@ pub(super) struct DoctorArgs {
 ///
 /// # Errors
 ///
-/// That something is wrong; what it is has been printed.
+/// A check failed; the report says which.
 pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let subject = Subject {
         who: args.machine.machine()?,
@@ -57,9 +58,7 @@ pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<(), CommandE
         }
         false => report.to_string(),
     };
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| CommandError::Operation(error.to_string()))?;
+    say(out, &text)?;
     match report.is_well() {
         true => Ok(()),
         false => Err(CommandError::Operation("not all is well".into())),

@@ -1,4 +1,4 @@
-//! `countersign health`: asks a running gateway whether it is ready, for an image without a shell.
+//! `countersign health`: checks a running gateway, for an image without a shell.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::admin::AdminArgs;
 use super::command_error::CommandError;
 use crate::config::Environment;
 
-/// Ask a running gateway whether it is ready
+/// Check whether a running gateway is ready
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example, in a Dockerfile:
@@ -16,7 +16,7 @@ Example, in a Dockerfile:
 pub(super) struct HealthArgs {
     #[command(flatten)]
     admin: AdminArgs,
-    /// Ask whether it is alive instead of ready
+    /// Check whether it is alive instead of ready
     #[arg(long)]
     live: bool,
 }
@@ -26,7 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// # Errors
 ///
-/// The gateway's own words where it is not ready; that it did not answer.
+/// The gateway is not ready, in its own words; it does not answer.
 pub(super) fn run(args: &HealthArgs, environment: &Environment) -> Result<(), CommandError> {
     let target = if args.live { "/livez" } else { "/readyz" };
     let (status, text) = args.admin.ask(environment, Request::get(target), TIMEOUT)?;

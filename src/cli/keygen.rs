@@ -1,4 +1,5 @@
-//! `countersign keygen`: a new key for a machine. The private half goes to a file, the public half to stdout.
+//! `countersign keygen`: generates a key for a machine. The private half goes to a file, the public
+//! half to standard output.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -13,14 +14,14 @@ use zeroize::Zeroizing;
 use super::command_error::CommandError;
 use crate::registry::key_format;
 
-/// Makes an Ed25519 key: the private half in a new file that only you may read, the public half on stdout.
+/// Generate an Ed25519 key: write the private half to a new file, print the public half
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
-  # a key for this machine, and the machine into the registry
+  # generate a key and register its machine
   countersign machine add --registry machines.yaml --name web-1 \\
       --public-key \"$(countersign keygen --out key.pem)\"")]
 pub(super) struct KeygenArgs {
-    /// File for the private key (PKCS#8 PEM, mode 0600); it must not exist yet
+    /// The new file for the private key (PKCS#8 PEM, mode 0600)
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
@@ -33,7 +34,7 @@ pub(super) struct KeygenArgs {
 pub(super) fn run(args: &KeygenArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut seed[..]).map_err(|error| {
-        CommandError::Operation(format!("no random numbers to be had: {error}"))
+        CommandError::Operation(format!("the system gives no random numbers: {error}"))
     })?;
     let pem = private_pem(&seed)
         .map_err(|error| CommandError::Operation(format!("the key cannot be encoded: {error}")))?;
@@ -41,7 +42,7 @@ pub(super) fn run(args: &KeygenArgs, out: &mut dyn Write) -> Result<(), CommandE
     let public = SigningKey::from_bytes(&seed).verifying_key();
     writeln!(out, "{}", key_format::to_base64(public.as_bytes())).map_err(|error| {
         CommandError::Operation(format!(
-            "the key is in {}, but its public half cannot be printed: {error}",
+            "cannot print the public key: {error}. The private key is in {}",
             args.out.display()
         ))
     })
@@ -75,10 +76,11 @@ fn cannot_write(path: &Path, error: &io::Error) -> CommandError {
     let path = path.display();
     CommandError::Operation(if error.kind() == io::ErrorKind::AlreadyExists {
         format!(
-            "{path} exists already, and a key is never overwritten; give another name with --out"
+            "cannot write {path}: the file exists, and a key is never overwritten. Name another file \
+             with --out"
         )
     } else {
-        format!("{path} cannot be written: {error}")
+        format!("cannot write {path}: {error}")
     })
 }
 

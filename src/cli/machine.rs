@@ -1,4 +1,5 @@
-//! `countersign machine`: looks at the registry file, and edits it so that everything else in it stays as it is.
+//! `countersign machine`: shows the registry file, and edits one machine so that the rest of the file
+//! stays as it is.
 
 mod add;
 mod print;
@@ -22,70 +23,72 @@ use self::add::AddArgs;
 use self::registry_edit::{RegistryEdit, load, unknown};
 use self::rotate::RotateArgs;
 
-/// Lists the machines of a registry file, or edits it: comments and layout stay, the file is replaced in one
-/// step, and a running gateway takes it up within seconds.
+/// List or edit the machines of a registry file
 #[derive(Debug, clap::Args)]
 #[command(
     subcommand_required = true,
     after_help = "Example:
   countersign machine list --registry machines.yaml
-  countersign machine disable --registry machines.yaml web-1"
+  countersign machine disable --registry machines.yaml web-1
+
+An edit keeps comments and layout and replaces the file in one step. A running gateway reloads it within
+two seconds."
 )]
 pub(super) struct MachineArgs {
-    /// The registry file
+    /// The registry file; default: the one that the configuration names
     #[arg(long, value_name = "FILE", global = true, conflicts_with = "config")]
     pub registry: Option<PathBuf>,
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// What to do.
+    /// The action.
     #[command(subcommand)]
     pub action: Action,
 }
 
-/// What to do with the registry.
+/// An action on the registry.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Action {
-    /// Adds a machine and prints its id
+    /// Add a machine and print its id
     Add(AddArgs),
-    /// Lists all machines
+    /// List all machines
     #[command(after_help = "Example:
   countersign machine list --registry machines.yaml --json | jq -r '.[] | select(.enabled) | .id'")]
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Shows one machine, with its keys
+    /// Show one machine with its keys
     #[command(after_help = "Example:
   countersign machine show --registry machines.yaml web-1")]
     Show {
-        /// Its id
+        /// The id of the machine
         id: String,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Lets a machine act again
+    /// Enable a machine again
     #[command(after_help = "Example:
   countersign machine enable --registry machines.yaml web-1")]
     Enable {
-        /// Its id
+        /// The id of the machine
         id: String,
     },
-    /// Refuses every request of a machine, and keeps its entry
+    /// Disable a machine: refuse its requests and keep its entry
     #[command(after_help = "Example:
   countersign machine disable --registry machines.yaml web-1")]
     Disable {
-        /// Its id
+        /// The id of the machine
         id: String,
     },
-    /// Adds a new key, beside the old ones for a while
+    /// Add a new key and let the old ones expire
     Rotate(RotateArgs),
-    /// Takes a machine out of the file. Its id and keys stay there under `removed`: nobody else gets them
+    /// Remove a machine. Its id and keys stay under `removed`, so that no other machine gets them
     #[command(after_help = "Example:
   countersign machine remove --registry machines.yaml web-1")]
     Remove {
-        /// Its id
+        /// The id of the machine
         id: String,
     },
 }
@@ -147,7 +150,7 @@ impl MachineArgs {
             return Ok(registry.clone());
         }
         let file = self.config.find(environment).map_err(|error| {
-            CommandError::Usage(format!("{error}. Or name the registry: --registry FILE"))
+            CommandError::Usage(format!("{error}, or the registry with --registry FILE"))
         })?;
         match config::load(&file, environment) {
             Ok(loaded) => Ok(loaded.config.registry),

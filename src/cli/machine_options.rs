@@ -70,7 +70,7 @@ impl IdentityArgs {
                 machine_id: id.clone(),
             }),
             _ => Err(CommandError::Usage(
-                "name the machine with --key FILE and --machine-id ID, or with --identity DIR"
+                "no machine: name it with --key FILE and --machine-id ID, or with --identity DIR"
                     .into(),
             )),
         }

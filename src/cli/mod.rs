@@ -24,6 +24,8 @@ mod serve;
 mod sign;
 mod since;
 mod terminal;
+#[cfg(test)]
+mod tests;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `countersign reload`: has a running gateway read its files again, and says what came of it.
+//! `countersign reload`: has a running gateway reload its files, and prints the result.
 
 use std::io::Write;
 use std::time::Duration;
@@ -7,21 +7,22 @@ use http::Request;
 
 use super::admin::AdminArgs;
 use super::command_error::CommandError;
+use super::terminal::say;
 use crate::config::Environment;
 use crate::server::order;
 
-/// Have a running gateway read its files again: configuration, credentials, registry, certificates
+/// Reload the files of a running gateway: configuration, credentials, registry, certificates
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example, on the gateway's own machine:
   countersign reload
 
-A gateway also reads a file again when it changes, and all of them on SIGHUP. A file with a mistake
-changes nothing. Exits with 0 if all of them are in force, and with 1 if not.")]
+A gateway also reloads a file when it changes, and all files on SIGHUP. A file with a mistake changes
+nothing. Exit codes: 0 if all files are in force, 1 if not.")]
 pub(super) struct ReloadArgs {
     #[command(flatten)]
     admin: AdminArgs,
-    /// Take a registry, too, that has lost more than half of its machines
+    /// Accept a registry that has lost more than half of its machines
     #[arg(long)]
     force: bool,
 }
@@ -31,7 +32,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// # Errors
 ///
-/// The gateway's own words where a file was not taken; that it did not answer.
+/// A file was not accepted, in the gateway's own words; the gateway does not answer.
 pub(super) fn run(
     args: &ReloadArgs,
     environment: &Environment,
@@ -43,5 +44,5 @@ pub(super) fn run(
     if !status.is_success() {
         return Err(CommandError::Operation(text));
     }
-    writeln!(out, "{text}").map_err(|error| CommandError::Operation(error.to_string()))
+    say(out, &format!("{text}\n"))
 }

@@ -1,4 +1,4 @@
-//! `countersign request`: signs a request, sends it, and prints the answer's body.
+//! `countersign request`: signs a request, sends it, and prints the body of the answer.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use http::Request;
 use super::command_error::CommandError;
 use super::machine_options::SignerArgs;
 use super::request_body::BodyArgs;
+use super::terminal::cannot_print;
 use crate::agent::connect::Connector;
 use crate::clock::Clock;
 use crate::config::GatewayUrl;
@@ -21,24 +22,24 @@ use crate::http_client::{self, Limits, RequestError};
 Example:
   countersign request --key key.pem --machine-id web-1 GET http://127.0.0.1:8080/v1/secret/db
 
-The exit code is 0 for a 2xx answer, and 1 otherwise, with the status on standard error.")]
+Exit codes: 0 for a 2xx answer; 1 otherwise, with the status on standard error.")]
 pub(super) struct RequestArgs {
     #[command(flatten)]
     signer: SignerArgs,
     #[command(flatten)]
     body: BodyArgs,
-    /// A header to send besides the four, as 'Name: value'; may be given more than once
+    /// A further header, as 'Name: value'. Repeat it for several
     #[arg(long, short = 'H', value_name = "HEADER")]
     header: Vec<String>,
-    /// Sign the query with the path, for a route whose query is signed
+    /// Sign the query with the path, for a route with `query: signed`
     #[arg(long)]
     sign_query: bool,
-    /// Certificates to trust instead of the public ones (PEM)
+    /// Certificate authorities to trust instead of the system's (PEM)
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
     /// The method, upper case
     method: String,
-    /// Where to send it
+    /// The URL to send it to
     url: String,
 }
 
@@ -52,8 +53,8 @@ const LIMITS: Limits = Limits {
 ///
 /// # Errors
 ///
-/// What is wrong with the arguments; that no answer came; an answer that is not 2xx, whose body
-/// is written all the same.
+/// The arguments are wrong; no answer came; the answer is not 2xx, and its body is written all the
+/// same.
 pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let signer = args.signer.signer()?;
     let body = args.body.read(args.signer.key_is_stdin())?;
@@ -70,9 +71,9 @@ pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), Command
         request = request.header(header.name(), value);
     }
     for line in &args.header {
-        let (name, value) = line
-            .split_once(':')
-            .ok_or_else(|| CommandError::Usage(format!("'{line}' is not 'Name: value'")))?;
+        let (name, value) = line.split_once(':').ok_or_else(|| {
+            CommandError::Usage(format!("--header '{line}' is not 'Name: value'"))
+        })?;
         request = request.header(name.trim(), value.trim());
     }
     let request = request
@@ -92,10 +93,12 @@ pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), Command
     })?;
     out.write_all(answer.body())
         .and_then(|()| out.flush())
-        .map_err(|e| CommandError::Operation(e.to_string()))?;
+        .map_err(cannot_print)?;
     match answer.status() {
         status if status.is_success() => Ok(()),
-        status => Err(CommandError::Operation(format!("the answer was {status}"))),
+        status => Err(CommandError::Operation(format!(
+            "the gateway answered {status}"
+        ))),
     }
 }
 

@@ -15,9 +15,8 @@ use crate::server::{Findings, Server, examine, signals};
 Example:
   countersign serve --config conf/countersign.yaml
 
-SIGHUP reads configuration, credentials, registry and certificates again; SIGUSR1 opens the audit
-files again. SIGTERM, SIGQUIT and SIGINT stop the gateway in order; a second
-one stops it at once.")]
+SIGHUP reloads configuration, credentials, registry and certificates. SIGUSR1 reopens the audit files.
+SIGTERM, SIGQUIT and SIGINT stop the gateway gracefully; a second signal stops it at once.")]
 pub(super) struct ServeArgs {
     #[command(flatten)]
     config: ConfigArgs,

@@ -1,10 +1,11 @@
-//! `countersign sign`: the four headers for one request, to send with any client.
+//! `countersign sign`: prints the four headers of one request, to send with any client.
 
 use std::io::Write;
 
 use super::command_error::CommandError;
 use super::machine_options::SignerArgs;
 use super::request_body::BodyArgs;
+use super::terminal::cannot_print;
 use crate::clock::Clock;
 
 /// Sign a request and print the four headers
@@ -20,7 +21,7 @@ pub(super) struct SignArgs {
     body: BodyArgs,
     /// The method, upper case
     method: String,
-    /// The path as it will be sent; with ?query only where the route's query is signed
+    /// The path as it will be sent, with its query only for a route with `query: signed`
     path: String,
 }
 
@@ -28,13 +29,13 @@ pub(super) struct SignArgs {
 ///
 /// # Errors
 ///
-/// What is wrong with the key, the arguments or the body.
+/// The key, an argument or the body is wrong.
 pub(super) fn run(args: &SignArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let signer = args.signer.signer()?;
     let body = args.body.read(args.signer.key_is_stdin())?;
     let now = Clock::system().now().unix_seconds();
     for (header, value) in signer.sign_text(&args.method, &args.path, &body, now)? {
-        writeln!(out, "{header}: {value}").map_err(|e| CommandError::Operation(e.to_string()))?;
+        writeln!(out, "{header}: {value}").map_err(cannot_print)?;
     }
     Ok(())
 }

@@ -32,7 +32,12 @@ pub(super) fn say(out: &mut dyn Write, text: &str) -> Result<(), CommandError> {
 ///
 /// [`CommandError::Operation`]: it could not be printed.
 pub(super) fn printed(result: io::Result<()>) -> Result<(), CommandError> {
-    result.map_err(|error| CommandError::Operation(format!("cannot print: {error}")))
+    result.map_err(cannot_print)
+}
+
+/// The failure to print.
+pub(super) fn cannot_print(error: io::Error) -> CommandError {
+    CommandError::Operation(format!("cannot print: {error}"))
 }
 
 #[cfg(test)]

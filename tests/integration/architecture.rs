@@ -55,7 +55,7 @@ impl Source {
 }
 
 /// What each module may import from the crate, as lib.rs states it.
-const MAY_IMPORT: [(&str, &[&str]); 15] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("auth", &[]),
     ("file", &[]),
     ("watch", &[]),
@@ -83,6 +83,7 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
         "agent",
         &["auth", "file", "watch", "clock", "config", "signing"],
     ),
+    ("http_client", &["config", "agent"]),
     (
         "doctor",
         &["auth", "file", "clock", "config", "signing", "agent"],
@@ -90,7 +91,16 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
     (
         "cli",
         &[
-            "auth", "file", "clock", "config", "registry", "audit", "server", "signing", "agent",
+            "auth",
+            "file",
+            "clock",
+            "config",
+            "registry",
+            "audit",
+            "server",
+            "signing",
+            "agent",
+            "http_client",
             "doctor",
         ],
     ),

@@ -7,13 +7,13 @@ use std::io::Write;
 
 use super::command_error::CommandError;
 
-/// Checks an audit log, or shows what is in it.
+/// Verify an audit log, or show its records.
 #[derive(Debug, clap::Args)]
 #[command(
     subcommand_required = true,
     after_help = "Example:
   countersign audit verify --audit audit.jsonl --registry machines.yaml --gateway-key \"$KEY\"
-  countersign audit show --audit 'audit.jsonl*' --machine web-1 --since 7d"
+  countersign audit show --audit 'audit.jsonl*' --machine-id web-1 --since 7d"
 )]
 pub(super) struct AuditArgs {
     #[command(subcommand)]

@@ -20,13 +20,13 @@ use crate::cli::terminal::{printed, visible};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  countersign audit show --audit 'audit.jsonl*' --machine web-1 --decision refused --since 7d
+  countersign audit show --audit 'audit.jsonl*' --machine-id web-1 --decision refused --since 7d
   countersign audit show --audit audit.jsonl --follow --json | jq .")]
 pub(super) struct ShowArgs {
     #[command(flatten)]
     audit: LogArgs,
     /// Only records of this machine, also those that only claim to be
-    #[arg(long, value_name = "ID")]
+    #[arg(long = "machine-id", alias = "machine", value_name = "ID")]
     machine: Option<String>,
     /// Only paths that begin so
     #[arg(long, value_name = "PREFIX")]

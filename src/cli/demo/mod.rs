@@ -1,5 +1,5 @@
-//! `countersign demo`: a backend, the gateway and a machine in one process, and a walk through
-//! what the gateway does.
+//! `countersign demo`: a backend, the gateway and a machine in one process, and a tour of the
+//! gateway's decisions.
 
 mod backend;
 mod stage;
@@ -14,23 +14,23 @@ use crate::server::{Server, signals};
 
 use self::stage::{DemoAnswer, Stage};
 
-/// Show what the gateway does: a backend, the gateway and one machine in one process
+/// Run a demo: a backend, the gateway and one machine in one process
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  countersign demo            stays up until Ctrl-C, with commands to try by hand
-  countersign demo --once     shows the steps and exits")]
+  countersign demo            show the steps, and stay up until Ctrl-C to try commands by hand
+  countersign demo --once     show the steps and exit")]
 pub(super) struct DemoArgs {
     /// Exit after the last step
     #[arg(long)]
     once: bool,
 }
 
-/// Runs the demo and tells it to `out`.
+/// Runs the demo and prints its steps.
 ///
 /// # Errors
 ///
-/// A step that did not end as the story says, and what the system refused.
+/// A step ended unlike the demo says; the system refused something.
 pub(super) fn run(
     args: &DemoArgs,
     environment: &Environment,
@@ -92,16 +92,14 @@ fn tell(
     )?;
     say(
         out,
-        &format!(
-            "   the audit record that it caused, written before the backend was asked:\n   {record}\n\n"
-        ),
+        &format!("   its audit record, written before the backend was asked:\n   {record}\n\n"),
     )?;
 
     let replayed = stage.get(gateway, SECRET, Some(&signed))?;
     step(
         out,
-        "2. The same request again, byte for byte",
-        "Whoever captured it holds a request that already happened: its nonce is spent.",
+        "2. A replay: the same request again, byte for byte",
+        "A captured request is of no use: its nonce has been used, so the gateway refuses it.",
         &replayed,
         401,
     )?;
@@ -111,7 +109,7 @@ fn tell(
     step(
         out,
         "3. A fresh signature, moved to another path",
-        "The signature covers the path. The refusal does not tell what exists.",
+        "The signature covers the path. The refusal does not reveal which paths exist.",
         &tampered,
         401,
     )?;
@@ -120,7 +118,7 @@ fn tell(
     step(
         out,
         "4. A request without a signature",
-        "Nothing goes to the backend, not even a connection.",
+        "The gateway refuses it and does not even connect to the backend.",
         &unsigned,
         401,
     )?;
@@ -129,8 +127,8 @@ fn tell(
     let stripped = stage.get(gateway, &format!("{SECRET}?redirect=evil"), Some(&signed))?;
     step(
         out,
-        "5. A signed path with a query glued on",
-        "The query was not signed, so it does not cross; the read itself is served.",
+        "5. A query appended to a signed path",
+        "The signature does not cover the query, so the gateway drops it and serves the read.",
         &stripped,
         200,
     )?;
@@ -200,7 +198,7 @@ fn step(
         Ok(())
     } else {
         Err(CommandError::Operation(format!(
-            "the demo expected status {expected} here, and got {}",
+            "the demo expected status {expected} in this step and got {}",
             answer.status
         )))
     }
@@ -215,7 +213,10 @@ fn commands_to_try(
     let key = stage.key();
     let (key, machine) = (key.display(), stage::MACHINE);
     let registry = stage.registry();
-    writeln!(out, "It stays up until Ctrl-C. In another terminal:\n")?;
+    writeln!(
+        out,
+        "The demo stays up until Ctrl-C. Try in another terminal:\n"
+    )?;
     writeln!(
         out,
         "  countersign request --key {key} --machine-id {machine} GET {gateway}/v1/secrets"

@@ -1,4 +1,4 @@
-//! The demo's props: a folder with a key, a registry and a configuration as a user would write
+//! The parts of the demo: a folder with a key, a registry and a configuration as a user would write
 //! them, the backend, and a client.
 
 use std::fs;
@@ -33,7 +33,7 @@ pub(super) struct Stage {
     clock: Clock,
 }
 
-/// What the gateway answered.
+/// An answer of the gateway.
 pub(super) struct DemoAnswer {
     pub(super) status: u16,
     pub(super) body: String,
@@ -60,10 +60,10 @@ impl Stage {
         let key = SigningKey::from_bytes(&secret);
         let pem = key
             .to_pkcs8_pem(LineEnding::LF)
-            .map_err(|_| CommandError::Operation("cannot encode the key".into()))?;
+            .map_err(|_| CommandError::Operation("the demo's key cannot be encoded".into()))?;
         let public = STANDARD.encode(key.verifying_key().as_bytes());
         let backend = backend::start(token.clone()).map_err(|e| {
-            CommandError::Operation(format!("the demo backend does not start: {e}"))
+            CommandError::Operation(format!("the demo's backend does not start: {e}"))
         })?;
 
         let stage = Stage {
@@ -149,7 +149,7 @@ impl Stage {
         log.lines()
             .find(|line| line.contains(&answer.request_id) && line.contains("\"accepted\""))
             .map(str::to_owned)
-            .ok_or_else(|| CommandError::Operation("the request has no audit record".into()))
+            .ok_or_else(|| CommandError::Operation("the demo's request has no audit record".into()))
     }
 
     /// Waits for `/readyz`: in its first second a gateway refuses what an earlier one may have
@@ -164,7 +164,7 @@ impl Stage {
             std::thread::sleep(Duration::from_millis(20));
         }
         Err(CommandError::Operation(
-            "the gateway did not become ready".into(),
+            "the demo's gateway did not become ready within 10 s".into(),
         ))
     }
 
@@ -189,7 +189,7 @@ impl Stage {
             }
             if self.clock.now().mono > deadline {
                 return Err(CommandError::Operation(format!(
-                    "the metrics never showed: {line}"
+                    "the demo's metrics do not show within 10 s: {line}"
                 )));
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -217,7 +217,7 @@ fn make_private_folder(path: &Path) -> std::io::Result<()> {
 fn random<const N: usize>() -> Result<[u8; N], CommandError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
-        .map_err(|e| CommandError::Operation(format!("no random bytes from the system: {e}")))?;
+        .map_err(|e| CommandError::Operation(format!("the system gives no random numbers: {e}")))?;
     Ok(bytes)
 }
 

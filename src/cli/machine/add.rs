@@ -19,30 +19,30 @@ use crate::registry::{Terms, combine, key_format};
 #[command(after_help = "Example:
   countersign machine add --registry machines.yaml --name web-1 --vault vault_prod \\
       --public-key \"$(countersign keygen --out key.pem)\" --allow 'read /v1/secret/data/web/**'
-  countersign machine add --registry machines.yaml --id ci.eu-1 --public-key @ci.pub")]
+  countersign machine add --registry machines.yaml --machine-id ci.eu-1 --public-key @ci.pub")]
 pub(in crate::cli) struct AddArgs {
-    /// What it sends as X-Machine-Id; a random UUID if not given
-    #[arg(long)]
+    /// The id under which the registry knows the machine; default: a random UUID
+    #[arg(long = "machine-id", alias = "id", value_name = "ID")]
     pub id: Option<String>,
-    /// X-Machine-Name to the backend
+    /// The machine's name, sent to the backend as X-Machine-Name
     #[arg(long)]
     pub name: Option<String>,
-    /// X-Machine-Vault to the backend
+    /// The machine's vault, sent to the backend as X-Machine-Vault
     #[arg(long)]
     pub vault: Option<String>,
-    /// X-Machine-Owner to the backend
+    /// The machine's owner, sent to the backend as X-Machine-Owner
     #[arg(long)]
     pub owner: Option<String>,
-    /// The credential its requests carry, by its name in the configuration
+    /// The backend credential of its requests, by its name in the configuration
     #[arg(long, value_name = "NAME")]
     pub credential: Option<String>,
-    /// Not to act before this instant (RFC 3339) or date
+    /// Refuse the machine before this time (RFC 3339, or a date)
     #[arg(long, value_name = "WHEN")]
     pub not_before: Option<String>,
-    /// Not to act from this instant (RFC 3339) or date on
+    /// Refuse the machine from this time on (RFC 3339, or a date)
     #[arg(long, value_name = "WHEN")]
     pub expires: Option<String>,
-    /// Its public key: base64, PEM, or "ssh-ed25519 .."; or @ and a file with one. Up to four times
+    /// A public key: base64, PEM, or "ssh-ed25519 ..", or @FILE. Repeat it for up to four keys
     #[arg(
         long = "public-key",
         value_name = "KEY|@FILE",
@@ -50,16 +50,16 @@ pub(in crate::cli) struct AddArgs {
         allow_hyphen_values = true
     )]
     pub public_keys: Vec<String>,
-    /// A group it is in, by its name in the registry. Several if given again
+    /// A group of the machine, by its name in the registry. Repeat it for several
     #[arg(long = "group", value_name = "NAME")]
     pub groups: Vec<String>,
-    /// A rule of what it may do: nothing else passes then. Several if given again
+    /// A rule that permits requests; all others are refused. Repeat it for several
     #[arg(long, value_name = "RULE")]
     pub allow: Vec<String>,
-    /// A network that it may ask from, and from no other. Several if given again
+    /// A network that the machine may connect from. Repeat it for several
     #[arg(long = "cidr", value_name = "NETWORK")]
     pub cidrs: Vec<String>,
-    /// Requests that it may make a minute
+    /// The rate limit of the machine, in requests a minute
     #[arg(long, value_name = "REQUESTS")]
     pub per_minute: Option<u64>,
 }
@@ -69,7 +69,7 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandE
     let id = match &args.id {
         Some(text) => MachineId::parse(text).ok_or_else(|| {
             CommandError::Usage(
-                "--id: an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -".into(),
+                "--machine-id: an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -".into(),
             )
         })?,
         None => random_id()?,
@@ -87,7 +87,9 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandE
     let open = RegistryEdit::new(registry)?;
     let refuse = |why: String| CommandError::Operation(format!("{}: {why}", registry.display()));
     if open.before.find(id.as_str()).is_some() {
-        return Err(refuse(format!("there is a machine {id} already")));
+        return Err(refuse(format!(
+            "there is a machine {id} already. Name another id with --machine-id"
+        )));
     }
     if let Some(gone) = open.before.removed().iter().find(|gone| gone.id == id) {
         return Err(refuse(format!(
@@ -204,7 +206,7 @@ pub(super) fn instant(option: &str, text: Option<&str>) -> Result<Option<u64>, C
 fn random_id() -> Result<MachineId, CommandError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| {
-        CommandError::Operation(format!("no random numbers to be had: {error}"))
+        CommandError::Operation(format!("the system gives no random numbers: {error}"))
     })?;
     let mut number = u128::from_be_bytes(bytes);
     number = number & !(0xf << 76) | (4 << 76);

@@ -74,7 +74,7 @@ impl RegistryEdit<'_> {
         }
         let path = self.path;
         self.held.replace(&text).map_err(|error| {
-            CommandError::Operation(format!("{} cannot be replaced: {error}", path.display()))
+            CommandError::Operation(format!("cannot replace {}: {error}", path.display()))
         })
     }
 }
@@ -87,18 +87,18 @@ fn cannot_open(path: &Path, error: &io::Error) -> CommandError {
     let path = path.display();
     CommandError::Operation(match error.kind() {
         io::ErrorKind::NotFound => format!(
-            "{path}: there is no such file; to start a registry: echo 'machines: []' > {path}"
+            "cannot open {path}: there is no such file. To start a registry: echo 'machines: []' > {path}"
         ),
         io::ErrorKind::WouldBlock => {
-            format!("{path}: somebody else is editing it; try again when that is done")
+            format!("cannot edit {path}: another process is editing it. Try again when it is done")
         }
-        _ => format!("{path} cannot be opened for editing: {error}"),
+        _ => format!("cannot open {path} for editing: {error}"),
     })
 }
 
 pub(super) fn unknown(id: &str, registry: &Path) -> CommandError {
     CommandError::Operation(format!(
-        "{}: there is no machine {id:?}; `countersign machine list` shows those there are",
+        "{}: there is no machine {id:?}. List the machines with `countersign machine list`",
         registry.display()
     ))
 }
