@@ -460,7 +460,7 @@ fn the_command_prints_why_and_ends_with_0_or_1() {
     );
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(
-        told.contains("it would be refused: 403 not_permitted"),
+        told.contains("the request would be refused: 403 not_permitted"),
         "{told}"
     );
     // Each line is asked by itself, or says that it was not.
