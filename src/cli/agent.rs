@@ -10,7 +10,7 @@ use super::process::{runtime, start_logging};
 use crate::agent::{Agent, StartError};
 use crate::auth::target::QueryPolicy;
 use crate::clock::{Clock, check_after_release};
-use crate::config::{AgentSettings, GatewayUrl, Listen, Who};
+use crate::config::{AgentFile, AgentSettings, GatewayUrl, Listen, Log, Who};
 use crate::server::signals;
 
 /// Run a proxy beside this machine that signs its requests
@@ -42,10 +42,10 @@ pub(super) struct AgentArgs {
     #[arg(long, value_name = "POLICY", default_value = "signed", value_parser = query)]
     query: QueryPolicy,
     /// A further header of the client to forward. Repeat it for several
-    #[arg(long, value_name = "NAME", value_parser = AgentSettings::FORWARD_HEADER)]
+    #[arg(long, value_name = "NAME", value_parser = AgentSettings::parse_forward_header)]
     forward_header: Vec<HeaderName>,
     /// A further name in Host by which clients call the agent. Repeat it for several
-    #[arg(long, value_name = "NAME", value_parser = AgentSettings::HOST)]
+    #[arg(long, value_name = "NAME", value_parser = AgentSettings::parse_host)]
     host: Vec<String>,
     /// Accept connections from other hosts: each of them then acts as the machine
     #[arg(long)]
@@ -75,12 +75,12 @@ const OPTIONS: [&str; 11] = [
 ///
 /// The settings or the key are wrong; the system refused something.
 pub(super) fn run(args: &AgentArgs) -> Result<(), CommandError> {
-    let (settings, warnings) = match &args.config {
-        Some(file) => AgentSettings::load(file)
+    let (AgentFile { settings, log }, warnings) = match &args.config {
+        Some(file) => AgentFile::load(file)
             .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?,
-        None => (args.settings()?, Vec::new()),
+        None => (args.file()?, Vec::new()),
     };
-    start_logging(&settings.log);
+    start_logging(&log);
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -102,7 +102,8 @@ pub(super) fn run(args: &AgentArgs) -> Result<(), CommandError> {
 }
 
 impl AgentArgs {
-    fn settings(&self) -> Result<AgentSettings, CommandError> {
+    /// The configuration that these options amount to.
+    fn file(&self) -> Result<AgentFile, CommandError> {
         let usage = |text: &str| CommandError::Usage(text.to_owned());
         let listen = (self.listen.clone()).ok_or_else(|| {
             usage(
@@ -128,7 +129,10 @@ impl AgentArgs {
             .iter()
             .map(|(key, text)| format!("--{key}: {text}"));
         match lines.collect::<Vec<_>>() {
-            lines if lines.is_empty() => Ok(settings),
+            lines if lines.is_empty() => Ok(AgentFile {
+                settings,
+                log: Log::default(),
+            }),
             lines => Err(CommandError::Usage(lines.join("\n"))),
         }
     }
