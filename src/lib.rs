@@ -35,7 +35,7 @@
 #![forbid(unsafe_code)]
 
 // Short paths: `crate::auth` in this crate, `countersign::auth` in tests and benchmarks.
-pub use countersign_client::{agent, clock, doctor, file, signing, watch};
+pub use countersign_client::{agent, clock, doctor, file, http_client, signing, watch};
 pub use countersign_core as auth;
 
 pub mod audit;

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::audit::reader::{MAX_LINE, next_line};
-use crate::cli::Failure;
+use crate::cli::command_error::CommandError;
 use crate::cli::logs::{self, LogArgs, LogFile};
 use crate::cli::since::{Since, since};
 use crate::cli::terminal::{printed, visible};
@@ -20,13 +20,13 @@ use crate::cli::terminal::{printed, visible};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  countersign audit show --audit 'audit.jsonl*' --machine web-1 --decision refused --since 7d
+  countersign audit show --audit 'audit.jsonl*' --machine-id web-1 --decision refused --since 7d
   countersign audit show --audit audit.jsonl --follow --json | jq .")]
 pub(super) struct ShowArgs {
     #[command(flatten)]
     audit: LogArgs,
     /// Only records of this machine, also those that only claim to be
-    #[arg(long, value_name = "ID")]
+    #[arg(long = "machine-id", alias = "machine", value_name = "ID")]
     machine: Option<String>,
     /// Only paths that begin so
     #[arg(long, value_name = "PREFIX")]
@@ -68,9 +68,9 @@ struct RecordFilter<'a> {
 ///
 /// # Errors
 ///
-/// [`Failure::Operation`]: a file cannot be read, or nothing can be printed; [`Failure::Usage`]: it does not
+/// [`CommandError::Operation`]: a file cannot be read, or nothing can be printed; [`CommandError::Usage`]: it does not
 /// grow.
-pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), CommandError> {
     let wanted = args.wanted(now);
     let mut files = args.audit.open()?;
     let followed = match args.follow {
@@ -88,16 +88,20 @@ pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), 
 }
 
 /// Prints what is there and what is added, for ever.
-fn follow(wanted: &RecordFilter<'_>, log: &LogFile, out: &mut dyn Write) -> Result<(), Failure> {
+fn follow(
+    wanted: &RecordFilter<'_>,
+    log: &LogFile,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
     let (Some(path), Some(_)) = (&log.path, log.size) else {
         let text = format!(
             "--follow: {} does not grow; name the current file last",
             log.name
         );
-        return Err(Failure::Usage(text));
+        return Err(CommandError::Usage(text));
     };
     let name = &*log.name;
-    let failed = |error| Failure::Operation(format!("{name}: {error}"));
+    let failed = |error| CommandError::Operation(format!("{name}: {error}"));
     let mut file = open(path)?;
     loop {
         print_added(wanted, &mut file, out, name)?;
@@ -114,8 +118,8 @@ fn follow(wanted: &RecordFilter<'_>, log: &LogFile, out: &mut dyn Write) -> Resu
     }
 }
 
-fn open(path: &Path) -> Result<BufReader<File>, Failure> {
-    let failed = |error| Failure::Operation(format!("{}: {error}", path.display()));
+fn open(path: &Path) -> Result<BufReader<File>, CommandError> {
+    let failed = |error| CommandError::Operation(format!("{}: {error}", path.display()));
     Ok(BufReader::new(logs::open(path).map_err(failed)?))
 }
 
@@ -125,11 +129,11 @@ fn print_added(
     file: &mut BufReader<File>,
     out: &mut dyn Write,
     name: &str,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let left = print_all(wanted, file, out, name)?;
     let back = i64::try_from(left).unwrap_or(0);
     let moved = file.seek(SeekFrom::Current(-back));
-    moved.map_err(|error| Failure::Operation(format!("{name}: {error}")))?;
+    moved.map_err(|error| CommandError::Operation(format!("{name}: {error}")))?;
     Ok(())
 }
 
@@ -139,11 +143,11 @@ fn print_all(
     file: &mut impl BufRead,
     out: &mut dyn Write,
     name: &str,
-) -> Result<usize, Failure> {
+) -> Result<usize, CommandError> {
     loop {
         let mut line = Vec::new();
-        let read =
-            next_line(file, &mut line).map_err(|error| Failure::Operation(error.to_string()))?;
+        let read = next_line(file, &mut line)
+            .map_err(|error| CommandError::Operation(error.to_string()))?;
         if read as u64 == MAX_LINE {
             // No record is so long. What is left of it is not shown either, being no JSON.
             let _ = writeln!(
