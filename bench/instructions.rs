@@ -35,7 +35,7 @@ use countersign::auth::replay::{Claim, NonceStore, Window};
 use countersign::auth::target::{QueryPolicy, SignedTarget, Target};
 use countersign::clock::Clock;
 use countersign::metrics::curve25519_backend;
-use countersign::nonces::{MemoryNonces, Quotas};
+use countersign::nonces::{MemoryNonces, NonceQuotas};
 use countersign::registry::RegistryStore;
 use ed25519_dalek::{Signer, SigningKey};
 use futures::FutureExt;
@@ -214,7 +214,7 @@ fn decide(size: usize) {
 
 fn claim() {
     let (clock, _) = Clock::manual(NOW * 1000);
-    let quotas = Quotas {
+    let quotas = NonceQuotas {
         all: u64::MAX,
         per_machine: u32::MAX,
     };

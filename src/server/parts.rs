@@ -8,8 +8,8 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::StartError;
-use super::accept::{self, Door};
-use super::tls::Tls;
+use super::listen::accept::{self, Door};
+use super::listen::tls::Tls;
 use crate::audit::checkpoint::CheckpointSigner;
 use crate::audit::{AuditLog, Bounds, Checkpoints, Sink, TokenNames, UnauthenticatedSink};
 use crate::clock::Clock;

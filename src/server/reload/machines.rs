@@ -43,7 +43,7 @@ impl Reloading {
     }
 
     /// Says which credentials machines name that are not configured.
-    pub(in crate::server) fn warn_of_missing_credentials(&self) {
+    pub(crate) fn warn_of_missing_credentials(&self) {
         let (registry, plan) = (self.registry.current(), self.gateway.plan());
         for credential in registry.credentials() {
             if !plan.has_credential(credential) {
@@ -57,7 +57,7 @@ impl Reloading {
     }
 
     /// Puts a registry that has come into force on record.
-    pub(in crate::server) fn report(&self, change: &Change) {
+    pub(crate) fn report(&self, change: &Change) {
         let now = self.clock.now();
         self.metrics
             .registry_loaded(change.machines, now.unix_seconds());
