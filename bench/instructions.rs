@@ -283,7 +283,7 @@ fn record() {
             },
             signature: &signature,
         };
-        black_box(black_box(&record).line());
+        black_box(black_box(&record).line().unwrap());
     });
 }
 
