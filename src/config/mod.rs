@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use http::HeaderName;
 use sha2::{Digest, Sha256};
 
+pub use countersign_client::gateway_headers::{self as headers, HEADER_BYTES};
 pub use countersign_client::gateway_url::GatewayUrl;
-pub use countersign_client::header_names::{self as headers, HEADER_BYTES};
 pub use countersign_client::settings::{AgentSettings, Listen, Who};
 
 use countersign_client::address;

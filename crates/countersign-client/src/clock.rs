@@ -1,6 +1,7 @@
 //! The only place that reads clocks. Everything else is told the time, so that every rule about
 //! time can be tested at its exact edges.
 
+mod now;
 mod release;
 mod steps;
 
@@ -8,25 +9,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub use now::Now;
 pub use release::{BeforeRelease, check_after_release};
 pub use steps::{LOOK_EVERY, Step, Steps};
-
-/// One reading: what the calendar says, and how long the clock has been running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// Unix time in milliseconds. It may step either way when the machine's clock is set; zero
-    /// if that clock stands before 1970.
-    pub wall_ms: u64,
-    /// Time since the [`Clock`] was made. It never steps back.
-    pub mono: Duration,
-}
-
-impl Now {
-    /// Unix time in whole seconds, rounded down: the unit of `X-Timestamp`.
-    pub const fn unix_seconds(self) -> u64 {
-        self.wall_ms / 1000
-    }
-}
 
 /// A source of [`Now`]. Clones read the same clock and share its zero of `mono`.
 #[derive(Clone)]

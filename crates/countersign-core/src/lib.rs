@@ -16,6 +16,7 @@
 //! - [`refusal`]: every way to say no.
 
 pub mod decision;
+pub mod header_name;
 pub mod headers;
 pub mod identity;
 pub mod lost_header;

@@ -27,7 +27,7 @@ use crate::settings::Listen;
 const HEAD: Duration = Duration::from_secs(60);
 
 /// Largest head of a request, as the gateway has it.
-const MAX_HEAD: usize = crate::header_names::HEADER_BYTES;
+const MAX_HEAD: usize = crate::gateway_headers::HEADER_BYTES;
 
 /// The pause after the system refused to accept a connection: it has no descriptors left, and would
 /// refuse at once again.

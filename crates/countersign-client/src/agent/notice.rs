@@ -8,8 +8,8 @@ use http::Response;
 use tracing::{debug, info, warn};
 
 use super::connect::NoConnection;
+use crate::gateway_headers::OBSERVED;
 use crate::gateway_url::GatewayUrl;
-use crate::header_names::OBSERVED;
 
 /// Shortest time between two lines about the same thing.
 const BETWEEN: Duration = Duration::from_secs(30);

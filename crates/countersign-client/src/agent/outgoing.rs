@@ -9,7 +9,7 @@ use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Full;
 
 use super::answer::Fault;
-use crate::header_names::ALLOWED;
+use crate::gateway_headers::ALLOWED;
 use crate::signing::Headers;
 use countersign_core::lost_header::LostHeader;
 

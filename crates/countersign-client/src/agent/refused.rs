@@ -3,7 +3,7 @@
 use http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
-use crate::header_names::REQUEST_ID;
+use crate::gateway_headers::REQUEST_ID;
 
 /// Largest body that is looked into: refusals have some hundred bytes.
 pub const MOST_BYTES: u64 = 64 * 1024;

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Now;
+use super::now::Now;
 
 /// Compares the wall clock with the monotonic one, from look to look.
 #[derive(Clone, Copy, Debug)]
