@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use super::Failure;
 use super::serve::{runtime, start_logging};
-use crate::agent::{Agent, StartError};
+use crate::agent::{Agent, AgentStartError};
 use crate::auth::target::QueryPolicy;
 use crate::clock::{Clock, check_after_release};
 use crate::config::{AgentFile, AgentSettings, GatewayUrl, Listen, Log, Who};
@@ -168,11 +168,11 @@ fn query(text: &str) -> Result<QueryPolicy, String> {
         .ok_or_else(|| "use signed, strip or reject".to_owned())
 }
 
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Failure {
+impl From<AgentStartError> for Failure {
+    fn from(error: AgentStartError) -> Failure {
         match error {
-            StartError::Configuration(text) => Failure::Configuration(text),
-            StartError::System(text) => Failure::Operation(text),
+            AgentStartError::Configuration(text) => Failure::Configuration(text),
+            AgentStartError::System(text) => Failure::Operation(text),
         }
     }
 }

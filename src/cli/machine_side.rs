@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::path::Path;
 
 use super::Failure;
-use crate::file::{self, Fault};
+use crate::file::{self, FileFault};
 use crate::signing::{Signer, Unsignable, key_file};
 
 /// The signer of a machine whose key lies in this file, which nobody else may read.
@@ -56,7 +56,9 @@ pub(super) fn read_body(source: Option<&Path>) -> Result<Vec<u8>, Failure> {
             }
         }
         Some(path) => file::read(path, MAX_BODY).map_err(|fault| match fault {
-            Fault::TooLarge(_) => failed(&format_args!("{}, which no route takes", fault.of(path))),
+            FileFault::TooLarge(_) => {
+                failed(&format_args!("{}, which no route takes", fault.of(path)))
+            }
             _ => failed(&fault.of(path)),
         }),
     }

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use now::Now;
 pub use release::{BeforeRelease, check_after_release};
-pub use steps::{LOOK_EVERY, Step, Steps};
+pub use steps::{ClockStep, ClockSteps, LOOK_EVERY};
 
 /// A source of [`Now`]. Clones read the same clock and share its zero of `mono`.
 #[derive(Clone)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Clone)]
-enum Source {
+enum ClockSource {
     // An `Instant` on Linux is CLOCK_MONOTONIC, which stands still while the machine is suspended;
     // CLOCK_BOOTTIME would run on. Standing still errs on the safe side for replays (what is
     // remembered for a time is remembered longer).
@@ -33,7 +33,7 @@ impl Clock {
         reason = "this is the file that reads clocks"
     )]
     pub fn system() -> Clock {
-        Clock(Source::System {
+        Clock(ClockSource::System {
             start: Instant::now(),
         })
     }
@@ -45,7 +45,7 @@ impl Clock {
             wall_ms,
             mono: Duration::ZERO,
         }));
-        (Clock(Source::Manual(Arc::clone(&now))), Hands(now))
+        (Clock(ClockSource::Manual(Arc::clone(&now))), Hands(now))
     }
 
     /// Reads the clock.
@@ -55,11 +55,11 @@ impl Clock {
     )]
     pub fn now(&self) -> Now {
         match &self.0 {
-            Source::System { start } => Now {
+            ClockSource::System { start } => Now {
                 wall_ms: unix_ms(SystemTime::now()),
                 mono: start.elapsed(),
             },
-            Source::Manual(now) => *lock(now),
+            ClockSource::Manual(now) => *lock(now),
         }
     }
 }
@@ -67,8 +67,8 @@ impl Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Source::System { .. } => "Clock::system",
-            Source::Manual(_) => "Clock::manual",
+            ClockSource::System { .. } => "Clock::system",
+            ClockSource::Manual(_) => "Clock::manual",
         })
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 
-use crate::file::{self, Fault};
+use crate::file::{self, FileFault};
 use countersign_core::private_key::{self, NotAKey};
 
 /// The largest key file that is read, in bytes: a PEM key is some hundred.
@@ -21,7 +21,7 @@ pub enum KeyFault {
     Missing,
     /// The file cannot be read, or is none.
     #[error("{0}")]
-    Unusable(Fault),
+    Unusable(FileFault),
     /// Others than its owner may read or write it.
     #[error("is open to others than its owner (mode {0:04o}): chmod 600")]
     Open(u32),
@@ -30,10 +30,10 @@ pub enum KeyFault {
     NotAKey(#[from] NotAKey),
 }
 
-impl From<Fault> for KeyFault {
-    fn from(fault: Fault) -> KeyFault {
+impl From<FileFault> for KeyFault {
+    fn from(fault: FileFault) -> KeyFault {
         match fault {
-            Fault::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => {
+            FileFault::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => {
                 KeyFault::Missing
             }
             _ => KeyFault::Unusable(fault),
