@@ -7,7 +7,7 @@ use http::HeaderName;
 use super::command_error::CommandError;
 use super::machine_options::IdentityArgs;
 use super::process::{runtime, start_logging};
-use crate::agent::{Agent, StartError};
+use crate::agent::{Agent, AgentStartError};
 use crate::auth::target::QueryPolicy;
 use crate::clock::{Clock, check_after_release};
 use crate::config::{AgentFile, AgentSettings, GatewayUrl, Listen, Log, Who};
@@ -144,11 +144,11 @@ fn query(text: &str) -> Result<QueryPolicy, String> {
         .ok_or_else(|| "use signed, strip or reject".to_owned())
 }
 
-impl From<StartError> for CommandError {
-    fn from(error: StartError) -> CommandError {
+impl From<AgentStartError> for CommandError {
+    fn from(error: AgentStartError) -> CommandError {
         match error {
-            StartError::Configuration(text) => CommandError::Configuration(text),
-            StartError::System(text) => CommandError::Operation(text),
+            AgentStartError::Configuration(text) => CommandError::Configuration(text),
+            AgentStartError::System(text) => CommandError::Operation(text),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::command_error::CommandError;
-use crate::file::{self, Fault};
+use crate::file::{self, FileFault};
 
 /// The largest body that any route takes.
 const MAX_BODY: usize = 32 * 1024 * 1024;
@@ -47,7 +47,9 @@ impl BodyArgs {
                 }
             }
             Some(path) => file::read(path, MAX_BODY).map_err(|fault| match fault {
-                Fault::TooLarge(_) => failed(format!("{}, which no route takes", fault.of(path))),
+                FileFault::TooLarge(_) => {
+                    failed(format!("{}, which no route takes", fault.of(path)))
+                }
                 _ => failed(fault.of(path).to_string()),
             }),
         }

@@ -6,13 +6,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
-use crate::clock::{Clock, LOOK_EVERY, Now, Steps};
+use crate::clock::{Clock, ClockSteps, LOOK_EVERY, Now};
 use crate::metrics::Metrics;
 
 /// What is looked at, and where steps are counted.
 pub(super) struct ClockWatch {
     clock: Clock,
-    steps: Steps,
+    steps: ClockSteps,
     metrics: Arc<Metrics>,
 }
 
@@ -27,7 +27,7 @@ impl Drop for Watching {
 
 impl ClockWatch {
     pub(super) fn new(clock: Clock, metrics: Arc<Metrics>) -> ClockWatch {
-        let steps = Steps::new(clock.now());
+        let steps = ClockSteps::new(clock.now());
         ClockWatch {
             clock,
             steps,

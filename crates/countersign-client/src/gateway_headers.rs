@@ -1,7 +1,7 @@
 //! Which header names the configuration may use for what, and which belong to the gateway.
 
-use countersign_core::headers::SigningHeader;
-pub use countersign_core::headers::is_same;
+use countersign_core::header_name::SigningHeader;
+pub use countersign_core::header_name::is_same;
 
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, header};
