@@ -22,15 +22,18 @@ use crate::auth::refusal::Refusal;
 use crate::config::HEADER_BYTES;
 use crate::gateway::Gateway;
 use crate::gateway::decide::plan::Plan;
-use crate::gateway::forward::client::{Afterwards, Client, ResetOnClose};
+use crate::gateway::decide::rejection::Rejection;
+use crate::gateway::forward::client::{Afterwards, Client};
 use crate::gateway::forward::forwarder::{Forward, Passage};
 use crate::gateway::receive::body::Body;
 use crate::gateway::receive::first_line::{self, FirstLine, NoHead};
 use crate::gateway::receive::health;
+use crate::gateway::receive::linger::Linger;
 use crate::gateway::receive::origin::{Origin, Source};
-use crate::gateway::receive::refuse::{self, Linger, Stop};
+use crate::gateway::receive::refusal_response;
 use crate::gateway::receive::request_id::RequestId;
 use crate::gateway::receive::request_stream::RequestStream;
+use crate::gateway::receive::reset_on_close::ResetOnClose;
 use crate::gateway::record::decision_record::Ending;
 
 /// The application that Pingora runs for each request of a data listener.
@@ -168,7 +171,7 @@ impl Edge {
                 if session.get_keepalive().is_some() {
                     session.set_keepalive(Some(limits.keepalive.as_secs().max(1)));
                 }
-                if *shutdown.borrow() || self.gateway.leaving().is_set() {
+                if *shutdown.borrow() || self.gateway.draining().has_begun() {
                     session.set_keepalive(None);
                 }
                 Head::Read(session, Some(line))
@@ -189,13 +192,13 @@ impl Edge {
         line: Option<&FirstLine>,
         source: Source,
         id: RequestId,
-    ) -> Result<(Passage, Body), Stop> {
+    ) -> Result<(Passage, Body), Rejection> {
         AssertUnwindSafe(self.gateway.decide(plan, session, line, source, id))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| {
                 error!(request_id = %id, "a panic while a request was judged; it was not forwarded");
-                Err(Stop::Unverified(Refusal::Internal))
+                Err(Rejection::Unverified(Refusal::Internal))
             })
     }
 
@@ -207,7 +210,7 @@ impl Edge {
         body: Body,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        let mut client = Client::new(session, self.gateway.leaving());
+        let mut client = Client::new(session, self.gateway.draining());
         let forwarding = self.forward.forward(&mut client, passage, body);
         let ended = AssertUnwindSafe(forwarding).catch_unwind().await;
         let afterwards = ended.unwrap_or_else(|_| {
@@ -234,16 +237,16 @@ impl Edge {
     async fn refuse(
         &self,
         mut session: Box<ServerSession>,
-        stop: &Stop,
+        stop: &Rejection,
         id: RequestId,
         has_head: bool,
     ) -> Option<ReusedHttpStream> {
-        let framing_is_known = matches!(stop, Stop::Denied(_));
+        let framing_is_known = matches!(stop, Rejection::Denied(_));
         if !framing_is_known {
             session.set_keepalive(None);
         }
         let is_head = has_head && session.req_header().method == http::Method::HEAD;
-        let written = refuse::write(&mut session, stop.refusal(), id, is_head).await;
+        let written = refusal_response::write(&mut session, stop.refusal(), id, is_head).await;
         match written {
             Ok(()) if framing_is_known => self.go_on(*session).await,
             Ok(()) => {
@@ -291,7 +294,7 @@ impl HttpServerApp for Edge {
         match head {
             Head::Gone => None,
             Head::Refused(session, refusal) => {
-                let stop = Stop::Unverified(refusal);
+                let stop = Rejection::Unverified(refusal);
                 let source = Source::of_connection(self.origin);
                 self.gateway.refused_unread(&stop, source, id);
                 self.refuse(session, &stop, id, false).await

@@ -13,20 +13,19 @@ mod record;
 mod upstream;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
 
 pub use self::decide::explain::{
     Explanation, MachineFacts, PolicyFacts, Question, RouteFacts, Verdict, explain,
 };
 pub(crate) use self::decide::plan::{Plan, window};
 pub(crate) use self::edge::Edge;
-pub(crate) use self::forward::client::ResetOnClose;
+pub(crate) use self::receive::draining::Draining;
 pub(crate) use self::receive::framing::Trailers;
 pub(crate) use self::receive::origin::{Origin, SourceKey};
+pub(crate) use self::receive::reset_on_close::ResetOnClose;
 
 use self::decide::quotas::Quotas;
 use self::decide::throttle::Throttle;
@@ -54,36 +53,7 @@ pub struct Gateway {
     throttle: Throttle,
     quotas: Quotas,
     token_names: TokenNames,
-    leaving: Leaving,
-}
-
-/// Set, once and for good, when the gateway begins to shut down. Requests are still served; every
-/// answer says that it is the last on its connection. At the end, those that are still being sent
-/// are told so.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Leaving {
-    begun: Arc<AtomicBool>,
-    over: CancellationToken,
-}
-
-impl Leaving {
-    pub(crate) fn set(&self) {
-        self.begun.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_set(&self) -> bool {
-        self.begun.load(Ordering::Relaxed)
-    }
-
-    /// Gives up the requests that are not read yet.
-    pub(crate) fn end(&self) {
-        self.over.cancel();
-    }
-
-    /// Waits for that.
-    async fn ended(&self) {
-        self.over.cancelled().await;
-    }
+    draining: Draining,
 }
 
 /// What a [`Gateway`] is made of. Every part is handed in, so that a test can hand in its own.
@@ -139,15 +109,15 @@ impl Gateway {
             metrics,
             clock,
             token_names,
-            leaving: Leaving::default(),
+            draining: Draining::default(),
         });
         gateway.show_what_is_open(&gateway.plan());
         gateway
     }
 
-    /// Whether the gateway is shutting down; whoever holds it may say so.
-    pub(crate) fn leaving(&self) -> Leaving {
-        self.leaving.clone()
+    /// The switch that begins a graceful shutdown.
+    pub(crate) fn draining(&self) -> Draining {
+        self.draining.clone()
     }
 
     /// The application for the data listeners.

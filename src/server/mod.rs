@@ -33,7 +33,7 @@ use crate::audit::AuditLog;
 use crate::auth::replay::NonceStore;
 use crate::clock::Clock;
 use crate::config::{Config, Shutdown, TrustedProxies};
-use crate::gateway::{Edge, Gateway, Leaving, Parts, window};
+use crate::gateway::{Draining, Edge, Gateway, Parts, window};
 use crate::metrics::Metrics;
 use crate::nonces::{JournaledNonces, MemoryNonces, Quotas, SharedNonces};
 use crate::registry::RegistryStore;
@@ -62,7 +62,7 @@ pub struct Server {
     bound: Bound,
     admin: Admin,
     edge: Arc<Edge>,
-    leaving: Leaving,
+    draining: Draining,
     readiness: Arc<Readiness>,
     reloading: Arc<Reloading>,
     metrics: Arc<Metrics>,
@@ -217,7 +217,7 @@ impl Server {
                 answers: Semaphore::new(MOST_ANSWERS),
             },
             edge: gateway.edge(),
-            leaving: gateway.leaving(),
+            draining: gateway.draining(),
             readiness,
             reloading,
             metrics,
@@ -297,7 +297,7 @@ impl Server {
         stop.await;
         info!(delay = ?self.shutdown.delay, "shutting down: no longer ready");
         self.readiness.drain();
-        self.leaving.set();
+        self.draining.begin();
         tokio::time::sleep(self.shutdown.delay).await;
         info!(grace = ?self.shutdown.grace, "no longer accepting; requests in flight finish");
         let _ = stop_serving.send(true);
@@ -306,7 +306,7 @@ impl Server {
             Ok(()) => info!("every request has finished"),
             Err(_) => {
                 info!(left = tasks.len(), "the grace period is over");
-                self.leaving.end();
+                self.draining.end_grace();
                 let _ = tokio::time::timeout(LAST_WORDS, tasks.wait()).await;
             }
         }

@@ -21,6 +21,7 @@ use crate::gateway::decide::bearer::{self, Bearer};
 use crate::gateway::decide::open::Open;
 use crate::gateway::decide::plan::Plan;
 use crate::gateway::decide::policy::{Circumstances, Permitted};
+use crate::gateway::decide::rejection::Rejection;
 use crate::gateway::decide::route_match::Asked;
 use crate::gateway::decide::unsigned::{Grounds, Unsigned};
 use crate::gateway::forward::forwarder::{Passage, Permit};
@@ -29,7 +30,6 @@ use crate::gateway::receive::body::{self, Body};
 use crate::gateway::receive::first_line::FirstLine;
 use crate::gateway::receive::framing::{self, Framing};
 use crate::gateway::receive::origin::Source;
-use crate::gateway::receive::refuse::Stop;
 use crate::gateway::receive::request_id::RequestId;
 use crate::gateway::record::authorized::Recorded;
 use crate::gateway::record::decision_record::Facts;
@@ -71,7 +71,7 @@ impl Gateway {
         line: Option<&FirstLine>,
         source: Source,
         id: RequestId,
-    ) -> Result<(Passage, Body), Stop> {
+    ) -> Result<(Passage, Body), Rejection> {
         let arrival = self.clock.now();
         let opening = self.judge_head(plan, session, line, source, id, arrival)?;
         let on_head = self.clock.now().mono.saturating_sub(arrival.mono);
@@ -80,7 +80,10 @@ impl Gateway {
         let timeout = route.body_timeout.unwrap_or(plan.limits().body_timeout);
         let body = (self.read_body(session, &opening.framing, route, timeout)).await?;
 
-        body::check_trailers(session, plan)?;
+        body::check_trailers(session, |name| {
+            upstream_request::is_identity_name(name, &plan.config.identity_header)
+                || plan.owns_header(name)
+        })?;
 
         let complete = self.clock.now();
         let dropped = opening.dropped;
@@ -271,7 +274,7 @@ impl Gateway {
         tokio::select! {
             biased; // a body that is there is served, also at the very end
             body = Body::read(session, limit, timeout, &self.budget) => body,
-            () = self.leaving.ended() => Err(Refusal::NotReady),
+            () = self.draining.end_of_grace() => Err(Refusal::NotReady),
         }
     }
 
@@ -282,7 +285,7 @@ impl Gateway {
         body: &Body,
         arrival: Now,
         facts: Facts<'_>,
-    ) -> Result<Permitted, Stop> {
+    ) -> Result<Permitted, Rejection> {
         // The body may have taken its time; a revocation in the meantime counts.
         let attributed = match body.bytes().is_empty() {
             true => attributed,
@@ -311,7 +314,7 @@ impl Gateway {
         body: &Body,
         arrival: Now,
         source: Source,
-    ) -> Result<Admitted, Stop> {
+    ) -> Result<Admitted, Rejection> {
         let signed = attributed.verify(BodyHash::of(body.bytes()))?;
         let stamped = signed.timestamp().unix_seconds().cast_signed();
         let skew = arrival.unix_seconds().cast_signed() - stamped;

@@ -7,6 +7,7 @@ pub(crate) mod open;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod quotas;
+pub(crate) mod rejection;
 pub(crate) mod route_match;
 pub(crate) mod throttle;
 pub(crate) mod unsigned;

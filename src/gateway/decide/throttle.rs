@@ -31,10 +31,6 @@ use crate::gateway::decide::plan::Plan;
 use crate::gateway::receive::origin::{Source, SourceKey};
 use crate::metrics::Metrics;
 
-/// Most sources with an entry, and most pairs of source and machine; a generation of each. Beyond
-/// it the ones not heard of for longest make room.
-const GENERATION: usize = 4096;
-
 /// So many parts, each with a lock of its own: requests of different sources seldom meet.
 const SHARDS: usize = 16;
 

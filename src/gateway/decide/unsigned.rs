@@ -7,7 +7,7 @@ use crate::auth::method::Method;
 use crate::auth::refusal::{Code, Refusal};
 use crate::auth::target::Target;
 use crate::gateway::Gateway;
-use crate::gateway::receive::refuse::Stop;
+use crate::gateway::decide::rejection::Rejection;
 use crate::gateway::record::decision_record::Facts;
 use crate::metrics::Auth;
 
@@ -39,7 +39,7 @@ pub(crate) enum Grounds {
 
 impl Grounds {
     /// The route is observed, and enforcing would stop the request so.
-    pub(crate) fn observed(stop: &Stop) -> Grounds {
+    pub(crate) fn observed(stop: &Rejection) -> Grounds {
         Grounds::Observed {
             code: stop.refusal().code(),
             machine_known: stop.machine_known(),

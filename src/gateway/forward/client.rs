@@ -1,8 +1,6 @@
 //! The client of a request that is being forwarded: it gets the answer, and it may go away first.
 
 use std::future::pending;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Version;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -11,14 +9,14 @@ use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::{Error, ErrorSource, Result};
 
 use crate::auth::refusal::Refusal;
-use crate::gateway::Leaving;
-use crate::gateway::receive::refuse;
+use crate::gateway::receive::draining::Draining;
+use crate::gateway::receive::refusal_response;
 use crate::gateway::receive::request_id::RequestId;
 
 /// The session of a request that was read whole, and judged.
 pub(crate) struct Client {
     session: Box<ServerSession>,
-    leaving: Leaving,
+    draining: Draining,
     answer: Answer,
 }
 
@@ -46,26 +44,11 @@ pub(crate) enum Afterwards {
     Reset,
 }
 
-/// Has a client's connection end by a reset instead of an orderly close. Its stream holds the one
-/// handle, and the gateway another.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ResetOnClose(Arc<AtomicBool>);
-
-impl ResetOnClose {
-    pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 impl Client {
-    pub(crate) fn new(session: Box<ServerSession>, leaving: Leaving) -> Client {
+    pub(crate) fn new(session: Box<ServerSession>, draining: Draining) -> Client {
         Client {
             session,
-            leaving,
+            draining,
             answer: Answer::Owed,
         }
     }
@@ -114,7 +97,7 @@ impl Client {
     fn fit(&mut self, answer: &mut ResponseHeader) {
         let chunks_to_http10 = self.head().version == Version::HTTP_10
             && answer.remove_header(&TRANSFER_ENCODING).is_some();
-        if chunks_to_http10 || self.leaving.is_set() {
+        if chunks_to_http10 || self.draining.has_begun() {
             self.session.set_keepalive(None);
         }
     }
@@ -124,12 +107,12 @@ impl Client {
         if self.answer != Answer::Owed {
             return;
         }
-        if self.leaving.is_set() {
+        if self.draining.has_begun() {
             self.session.set_keepalive(None);
         }
         let is_head = self.head().method == http::Method::HEAD;
         let written = async {
-            refuse::write(&mut self.session, refusal, id, is_head).await?;
+            refusal_response::write(&mut self.session, refusal, id, is_head).await?;
             self.session.finish_body().await
         };
         self.answer = match written.await {

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderName;
 use pingora::ErrorType;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::refusal::Refusal;
-use crate::gateway::decide::plan::Plan;
-use crate::gateway::forward::upstream_request;
 use crate::gateway::receive::framing::{self, Trailers};
 use crate::gateway::receive::request_stream::RequestStream;
 use crate::metrics::Metrics;
@@ -104,20 +103,21 @@ impl Body {
     }
 }
 
-/// Judges the trailers behind a body that was read to its end.
+/// Judges the trailers behind a body that was read to its end. `is_trusted` tells the names that only
+/// the gateway writes.
 ///
 /// # Errors
 ///
 /// 400; see [`framing::check_trailers`].
-pub(crate) fn check_trailers(session: &ServerSession, plan: &Plan) -> Result<(), Refusal> {
+pub(crate) fn check_trailers(
+    session: &ServerSession,
+    is_trusted: impl Fn(&HeaderName) -> bool,
+) -> Result<(), Refusal> {
     let extensions = &session.req_header().extensions;
     let of_http2 = || extensions.get::<Trailers>()?.get().cloned();
     match RequestStream::trailers(session).or_else(of_http2) {
         None => Ok(()),
-        Some(trailers) => framing::check_trailers(&trailers, |name| {
-            upstream_request::is_identity_name(name, &plan.config.identity_header)
-                || plan.owns_header(name)
-        }),
+        Some(trailers) => framing::check_trailers(&trailers, is_trusted),
     }
 }
 

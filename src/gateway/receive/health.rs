@@ -42,6 +42,6 @@ impl Gateway {
     }
 
     fn is_ready(&self) -> bool {
-        !self.leaving.is_set() && self.nonces.ready().is_ok() && self.audit.healthy()
+        !self.draining.has_begun() && self.nonces.ready().is_ok() && self.audit.healthy()
     }
 }

@@ -3,10 +3,13 @@
 pub(crate) mod body;
 pub(crate) mod chunks;
 pub(crate) mod client_address;
+pub(crate) mod draining;
 pub(crate) mod first_line;
 pub(crate) mod framing;
 pub(crate) mod health;
+pub(crate) mod linger;
 pub(crate) mod origin;
-pub(crate) mod refuse;
+pub(crate) mod refusal_response;
 pub(crate) mod request_id;
 pub(crate) mod request_stream;
+pub(crate) mod reset_on_close;

@@ -18,10 +18,10 @@ use crate::auth::refusal::Refusal;
 use crate::auth::target::QueryPolicy;
 use crate::gateway::Gateway;
 use crate::gateway::decide::plan::Plan;
+use crate::gateway::decide::rejection::Rejection;
 use crate::gateway::decide::unsigned::Grounds;
 use crate::gateway::forward::forwarder::{Passage, Permit};
 use crate::gateway::receive::origin::Source;
-use crate::gateway::receive::refuse::Stop;
 use crate::gateway::receive::request_id::RequestId;
 use crate::metrics::{Auth, Outcome, RouteCounts};
 
@@ -153,7 +153,7 @@ impl Gateway {
         &self,
         plan: &Plan,
         session: &ServerSession,
-        stop: &Stop,
+        stop: &Rejection,
         source: Source,
         id: RequestId,
     ) {
@@ -176,13 +176,13 @@ impl Gateway {
             id,
         };
         let evidence = match stop {
-            Stop::Denied(denied) => Evidence::Signed(proof(&denied.signed)),
-            Stop::Unproved(unproved) => Evidence::Claimed(Claim {
+            Rejection::Denied(denied) => Evidence::Signed(proof(&denied.signed)),
+            Rejection::Unproved(unproved) => Evidence::Claimed(Claim {
                 machine_known: Some(unproved.machine_known),
                 body: Some(body(&unproved.body)),
                 ..claim(head)
             }),
-            Stop::Unverified(_) => Evidence::Claimed(claim(head)),
+            Rejection::Unverified(_) => Evidence::Claimed(claim(head)),
         };
         self.audit.refused(&Refused {
             request: self.describe(&facts),
@@ -195,7 +195,7 @@ impl Gateway {
     }
 
     /// Writes down and counts a request whose head could not be read.
-    pub(crate) fn refused_unread(&self, stop: &Stop, source: Source, id: RequestId) {
+    pub(crate) fn refused_unread(&self, stop: &Rejection, source: Source, id: RequestId) {
         self.audit.refused(&Refused {
             request: audit::Request {
                 wall_ms: self.clock.now().wall_ms,
@@ -244,10 +244,10 @@ impl Gateway {
         });
     }
 
-    fn count_refusal(&self, stop: &Stop, route: &RouteCounts) {
+    fn count_refusal(&self, stop: &Rejection, route: &RouteCounts) {
         let auth = match stop {
-            Stop::Denied(_) => Auth::Signature,
-            Stop::Unproved(_) | Stop::Unverified(_) => Auth::None,
+            Rejection::Denied(_) => Auth::Signature,
+            Rejection::Unproved(_) | Rejection::Unverified(_) => Auth::None,
         };
         route.request(Outcome::Refused, auth);
         self.metrics.refused(stop.refusal().code());

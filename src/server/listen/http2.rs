@@ -48,13 +48,13 @@ where
     };
 
     let mut streams = JoinSet::new();
-    let mut leaving = false;
+    let mut draining = false;
     loop {
         tokio::select! {
             biased;
-            _ = stop.wait_for(|&stop| stop), if !leaving => {
+            _ = stop.wait_for(|&stop| stop), if !draining => {
                 connection.graceful_shutdown();
-                leaving = true;
+                draining = true;
             }
             accepted = connection.accept() => {
                 let Some(Ok((request, respond))) = accepted else {

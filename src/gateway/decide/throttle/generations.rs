@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::GENERATION;
+/// Most entries of a generation: sources, or pairs of source and machine. Beyond it the ones not heard
+/// of for longest make room.
+const GENERATION: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Generations<K, V> {
