@@ -19,7 +19,6 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use self::admin::readiness::Readiness;
 use self::admin::waiting::Waiting;
 use self::admin::{Admin, MOST_ANSWERS, MOST_WAITING};
 use self::clock_watch::ClockWatch;
@@ -42,7 +41,7 @@ pub(crate) use self::admin::order;
 pub use self::examine::{Findings, examine};
 pub use self::shutdown::signals;
 pub use crate::gateway::{
-    Explanation, MachineFacts, PolicyFacts, Question, RouteFacts, Verdict, explain,
+    Explanation, MachineFacts, PolicyFacts, Prediction, Question, RouteFacts, explain,
 };
 
 /// Why a gateway did not start. Nothing is bound, or nothing is any more.
@@ -63,7 +62,6 @@ pub struct Server {
     admin: Admin,
     edge: Arc<Edge>,
     draining: Draining,
-    readiness: Arc<Readiness>,
     reloading: Arc<Reloading>,
     metrics: Arc<Metrics>,
     clock_watch: ClockWatch,
@@ -168,7 +166,6 @@ impl Server {
             .map_err(|mistakes| StartError::Configuration(mistakes.to_string()))?;
         let registry = Arc::new(registry);
         let audit = Arc::new(open_audit(&config.audit, &clock, &metrics)?);
-        let readiness = Arc::new(Readiness::new(Arc::clone(&nonces), Arc::clone(&audit)));
 
         // All files first: a bad one must not leave another listener bound.
         let tls = parts::tls(&config, &metrics)?;
@@ -209,16 +206,15 @@ impl Server {
             bound,
             admin: Admin {
                 metrics: Arc::clone(&metrics),
-                readiness: Arc::clone(&readiness),
+                readiness: Arc::clone(gateway.readiness()),
                 reloading: Arc::clone(&reloading),
                 hosts: admin_hosts,
                 refresh,
                 waiting: Waiting::new(MOST_WAITING),
                 answers: Semaphore::new(MOST_ANSWERS),
             },
-            edge: gateway.edge(),
-            draining: gateway.draining(),
-            readiness,
+            edge: Arc::new(Edge::new(Arc::clone(&gateway))),
+            draining: gateway.draining().clone(),
             reloading,
             metrics,
             clock_watch,
@@ -296,7 +292,6 @@ impl Server {
 
         stop.await;
         info!(delay = ?self.shutdown.delay, "shutting down: no longer ready");
-        self.readiness.drain();
         self.draining.begin();
         tokio::time::sleep(self.shutdown.delay).await;
         info!(grace = ?self.shutdown.grace, "no longer accepting; requests in flight finish");

@@ -16,7 +16,7 @@ use crate::gateway::decide::policy::{
     CREDENTIAL_PATHS, Circumstances, Permitted, closed_path, judge_machine,
 };
 use crate::gateway::decide::quotas::Quotas;
-use crate::gateway::decide::route_match::Asked;
+use crate::gateway::decide::route_match::RouteMatch;
 use crate::gateway::upstream::credentials::{Choice, Credentials};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -40,22 +40,22 @@ pub struct Question<'q> {
 #[derive(Clone, Debug)]
 pub struct Explanation {
     /// What would become of it.
-    pub verdict: Verdict,
+    pub verdict: Prediction,
     /// The route, where one has the path.
     pub route: Option<RouteFacts>,
     /// What the registry says of the machine, where it knows it.
     pub machine: Option<MachineFacts>,
-    /// What its policy and the gateway's say; `None` where they are not asked.
+    /// What its policy and the gateway's say; `None` where they are not matched.
     pub policy: Option<PolicyFacts>,
     /// Why there is no route, where there is none.
     pub no_route: Option<&'static str>,
-    /// Why the policies are not asked, where they are not.
+    /// Why the policies are not matched, where they are not.
     pub no_policy: Option<&'static str>,
 }
 
 /// What would become of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Prediction {
     /// It goes to the backend as the machine's.
     Passes,
     /// It goes to the backend as nobody's: the route is open, and asks for no signature.
@@ -67,16 +67,16 @@ pub enum Verdict {
     Refused(Refusal),
 }
 
-impl Verdict {
+impl Prediction {
     /// Whether it gets to the backend.
     pub fn passes(&self) -> bool {
-        !matches!(self, Verdict::Refused(_))
+        !matches!(self, Prediction::Refused(_))
     }
 
     /// The code of the refusal, if it is one.
     pub fn code(&self) -> Option<Code> {
         match self {
-            Verdict::Refused(refusal) => Some(refusal.code()),
+            Prediction::Refused(refusal) => Some(refusal.code()),
             _ => None,
         }
     }
@@ -137,12 +137,12 @@ pub fn explain(
 ) -> prometheus::Result<Explanation> {
     let credentials = Credentials::new(config, &Metrics::new("", "")?);
     let parsed = Target::parse(question.target.as_bytes());
-    let asked = Asked::of(&config.routes, question.method, question.target.as_bytes());
+    let matched = RouteMatch::find(&config.routes, question.method, question.target.as_bytes());
     let index = (parsed.as_ref().ok()).and_then(|target| config.routes.find(target.path()));
     let route = index.map(|index| &config.routes[index]);
     let machine = registry.find(question.machine);
     let gate = route.map(|route| route.mode.at(question.at));
-    let no_policy = match (&asked, &machine) {
+    let no_policy = match (&matched, &machine) {
         (_, None) => Some("the machine is not in the registry"),
         (Err(_), _) if route.is_some() => Some("the route does not take the method"),
         (Err(_), _) => Some("no route takes the request"),
@@ -150,7 +150,7 @@ pub fn explain(
         (Ok(_), Some(_)) => None,
     };
     let mut explanation = Explanation {
-        verdict: Verdict::Passes,
+        verdict: Prediction::Passes,
         route: route.zip(parsed.as_ref().ok()).and_then(|(route, target)| {
             let signed = target.behind(&route.strip_prefix)?.under(route.query);
             Some(RouteFacts {
@@ -164,19 +164,19 @@ pub fn explain(
         no_route: match (&parsed, route) {
             (_, Some(_)) => None,
             (Ok(_), None) => Some("none has this path"),
-            (Err(_), None) => Some("not asked: the target is outside the grammar"),
+            (Err(_), None) => Some("not matched: the target is outside the grammar"),
         },
         machine: machine.map(|machine| machine_facts(machine, question.at)),
         policy: None,
         no_policy,
     };
-    let judged = asked.and_then(|asked| {
-        let route = &config.routes[asked.route];
+    let judged = matched.and_then(|matched| {
+        let route = &config.routes[matched.route];
         let upstream = &config.upstreams[route.upstream];
-        let signed = asked.target.under(route.query);
+        let signed = matched.target.under(route.query);
         let choose = |machine| credentials.choose(machine, route.upstream, &upstream.name);
         if let Some(machine) = machine.filter(|_| no_policy.is_none()) {
-            let path = asked.target.path();
+            let path = matched.target.path();
             let facts = policy_facts(machine, route, path, choose(machine), question);
             explanation.policy = Some(facts);
         }
@@ -191,17 +191,17 @@ pub fn explain(
             now: Duration::ZERO,
             quotas: &Quotas::new(),
         };
-        let (method, target) = (asked.method.as_str(), signed.to_string());
+        let (method, target) = (matched.method.as_str(), signed.to_string());
         let choice = choose(machine);
         Permitted::judge(machine, method, &target, route, choice, circumstances).map(drop)
     });
     explanation.verdict = match judged {
-        Ok(()) if gate == Some(Gate::Nothing) => Verdict::PassesOpen,
-        Ok(()) => Verdict::Passes,
+        Ok(()) if gate == Some(Gate::Nothing) => Prediction::PassesOpen,
+        Ok(()) => Prediction::Passes,
         Err(refusal) if gate == Some(Gate::Observed) && refusal.judges_the_caller() => {
-            Verdict::PassesObserved(refusal)
+            Prediction::PassesObserved(refusal)
         }
-        Err(refusal) => Verdict::Refused(refusal),
+        Err(refusal) => Prediction::Refused(refusal),
     };
     Ok(explanation)
 }
@@ -258,7 +258,7 @@ fn policy_facts(
         network,
         credential_missing: matches!(choice, Choice::Missing),
         credential: match choice {
-            Choice::Carry(injection) => Some(injection.held.name().to_owned()),
+            Choice::Carry(injection) => Some(injection.credential.name().to_owned()),
             Choice::Missing => machine.credential.as_deref().map(str::to_owned),
             Choice::Nothing => None,
         },

@@ -2,12 +2,16 @@
 
 pub(crate) mod bearer;
 pub(crate) mod decider;
+pub(crate) mod decision;
 pub(crate) mod explain;
+pub(crate) mod forwarded_headers;
+mod head_checks;
 pub(crate) mod open;
 pub(crate) mod plan;
+pub(crate) mod plan_in_force;
 pub(crate) mod policy;
-pub(crate) mod quotas;
+mod quotas;
 pub(crate) mod rejection;
-pub(crate) mod route_match;
-pub(crate) mod throttle;
+mod route_match;
+mod throttle;
 pub(crate) mod unsigned;

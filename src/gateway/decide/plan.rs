@@ -9,8 +9,10 @@ use http::HeaderName;
 use crate::auth::identity::Machine;
 use crate::auth::replay::Window;
 use crate::config::{Config, Limits, Route, Upstream};
-use crate::gateway::upstream::credentials::{Choice, Credentials, Held};
-use crate::gateway::upstream::pool::{Pool, Pools, Site};
+use crate::gateway::upstream::credentials::state::CredentialState;
+use crate::gateway::upstream::credentials::{Choice, Credentials};
+use crate::gateway::upstream::pool::context::PoolContext;
+use crate::gateway::upstream::pool::{Pool, Pools};
 use crate::metrics::{RouteCounts, UpstreamTimes};
 
 /// One configuration as requests meet it. It never changes; a request takes the one in force when
@@ -30,12 +32,16 @@ pub(crate) struct Plan {
 impl Plan {
     /// Makes one, with series for all its routes and upstreams. What the one before knows of a
     /// server that is here too is kept.
-    pub(crate) fn new(config: Config, site: &Site, before: Option<&Plan>) -> Plan {
-        let metrics = &*site.metrics;
+    pub(crate) fn new(config: Config, pool_context: &PoolContext, before: Option<&Plan>) -> Plan {
+        let metrics = &*pool_context.metrics;
         let routes = config.routes.iter();
         Plan {
             window: window(&config),
-            pools: Pools::new(&config.upstreams, site, before.map(|plan| &plan.pools)),
+            pools: Pools::new(
+                &config.upstreams,
+                pool_context,
+                before.map(|plan| &plan.pools),
+            ),
             credentials: Credentials::new(&config, metrics),
             route_counts: routes.map(|route| metrics.route(&route.path)).collect(),
             no_route: metrics.no_route(),
@@ -93,12 +99,14 @@ impl Plan {
 
     /// What of the backends is out of service, in words: servers, names, credentials.
     pub(crate) fn out_of_service(&self) -> Vec<String> {
-        let unusable = self.credentials().filter(|held| !held.is_usable());
-        let unusable = unusable.map(|held| {
-            let from = held.file().unwrap_or(Path::new("its source"));
+        let unusable = self
+            .credentials()
+            .filter(|credential| !credential.is_usable());
+        let unusable = unusable.map(|credential| {
+            let from = credential.file().unwrap_or(Path::new("its source"));
             format!(
                 "credential {}: no secret in {}",
-                held.name(),
+                credential.name(),
                 from.display()
             )
         });
@@ -110,7 +118,7 @@ impl Plan {
     }
 
     /// All credentials, to be read again.
-    pub(crate) fn credentials(&self) -> impl Iterator<Item = &Arc<Held>> {
+    pub(crate) fn credentials(&self) -> impl Iterator<Item = &Arc<CredentialState>> {
         self.credentials.iter()
     }
 

@@ -10,7 +10,8 @@ use crate::auth::refusal::Refusal;
 use crate::auth::target::behind;
 use crate::config::Route;
 use crate::gateway::decide::quotas::Quotas;
-use crate::gateway::upstream::credentials::{Choice, Injection};
+use crate::gateway::upstream::credentials::Choice;
+use crate::gateway::upstream::credentials::state::Injection;
 
 /// An admitted request that the policy lets through, with the credential it carries.
 #[derive(Debug)]

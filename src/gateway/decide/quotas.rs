@@ -21,12 +21,12 @@ const WORTH_A_SWEEP: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Quotas {
-    shards: [Mutex<Shard>; SHARDS],
+    shards: [Mutex<QuotaShard>; SHARDS],
     hasher: RandomState,
 }
 
 #[derive(Debug)]
-struct Shard {
+struct QuotaShard {
     meters: HashMap<MachineId, Meter>,
     /// At so many entries the idle ones go; then that is set to twice what is left, so that the
     /// search costs each new entry no more than its insertion.
@@ -37,7 +37,7 @@ impl Quotas {
     pub(crate) fn new() -> Quotas {
         Quotas {
             shards: std::array::from_fn(|_| {
-                Mutex::new(Shard {
+                Mutex::new(QuotaShard {
                     meters: HashMap::new(),
                     sweep_at: WORTH_A_SWEEP,
                 })

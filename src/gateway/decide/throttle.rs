@@ -17,18 +17,13 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pingora::http::RequestHeader;
 use tracing::warn;
 
-use self::bucket::{Bucket, Verdict};
+use self::bucket::{Bucket, FailureEffect};
 use self::generations::Generations;
-use crate::auth::headers::SigningHeader;
 use crate::auth::refusal::{Code, Refusal};
-use crate::clock::Now;
 use crate::config::ThrottleSettings;
-use crate::gateway::Gateway;
-use crate::gateway::decide::plan::Plan;
-use crate::gateway::receive::origin::{Source, SourceKey};
+use crate::gateway::receive::origin::SourceKey;
 use crate::metrics::Metrics;
 
 /// So many parts, each with a lock of its own: requests of different sources seldom meet.
@@ -42,39 +37,16 @@ const RENEWED: Duration = Duration::from_secs(60);
 
 /// The failures of all sources. Its memory is bounded: some megabytes.
 pub(crate) struct Throttle {
-    shards: [Mutex<Shard>; SHARDS],
+    shards: [Mutex<ThrottleShard>; SHARDS],
     hasher: RandomState,
     metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
-struct Shard {
+struct ThrottleShard {
     failing: Generations<SourceKey, Bucket>,
     /// When a machine verified from a source, by a keyed hash of its id, on the monotonic clock.
     familiar: Generations<(SourceKey, u64), Duration>,
-}
-
-impl Gateway {
-    /// Turns away a source that has failed too often.
-    ///
-    /// # Errors
-    ///
-    /// As [`Throttle::check`].
-    pub(crate) fn throttle_source(
-        &self,
-        plan: &Plan,
-        head: &RequestHeader,
-        source: Source,
-        arrival: Now,
-    ) -> Result<(), Refusal> {
-        let claimed = head.headers.get(SigningHeader::MachineId.name());
-        self.throttle.check(
-            source.client,
-            claimed.map(|value| value.as_bytes()),
-            arrival.mono,
-            &plan.config.throttle,
-        )
-    }
 }
 
 impl Throttle {
@@ -148,7 +120,7 @@ impl Throttle {
             return;
         }
         let source = SourceKey::of(address);
-        let verdict = {
+        let effect = {
             let mut shard = self.shard(source);
             let full = || Bucket::full(now, settings);
             shard
@@ -156,7 +128,7 @@ impl Throttle {
                 .get_or_insert(source, full)
                 .fail(now, settings)
         };
-        if verdict == Verdict::Banned {
+        if effect == FailureEffect::Banned {
             self.metrics.source_banned();
             warn!(
                 source = %source,
@@ -167,7 +139,7 @@ impl Throttle {
         }
     }
 
-    fn shard(&self, source: SourceKey) -> MutexGuard<'_, Shard> {
+    fn shard(&self, source: SourceKey) -> MutexGuard<'_, ThrottleShard> {
         let index = self.hasher.hash_one(source) % SHARDS as u64;
         // What a panic could leave half done here is a count.
         (self.shards[index as usize])

@@ -17,12 +17,12 @@ use crate::gateway::receive::request_id::RequestId;
 pub(crate) struct Client {
     session: Box<ServerSession>,
     draining: Draining,
-    answer: Answer,
+    progress: ResponseProgress,
 }
 
 /// How far the final answer has come. An interim answer is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+enum ResponseProgress {
     /// Nothing of it is written.
     Owed,
     /// Its head is written, and more is to come.
@@ -49,7 +49,7 @@ impl Client {
         Client {
             session,
             draining,
-            answer: Answer::Owed,
+            progress: ResponseProgress::Owed,
         }
     }
 
@@ -63,7 +63,7 @@ impl Client {
     pub(crate) async fn gone(&mut self) -> Box<Error> {
         match self.session.read_body_or_idle(true).await {
             Err(error) => {
-                self.answer = Answer::Lost;
+                self.progress = ResponseProgress::Lost;
                 error.into_down()
             }
             Ok(_) => pending().await,
@@ -82,11 +82,11 @@ impl Client {
             }
         }
         let passed = self.session.response_duplex_vec(pieces).await;
-        self.answer = match &passed {
-            Ok(true) => Answer::Whole,
-            Err(error) if *error.esource() != ErrorSource::Upstream => Answer::Lost,
-            _ if self.status().is_some() => Answer::Begun,
-            _ => Answer::Owed,
+        self.progress = match &passed {
+            Ok(true) => ResponseProgress::Whole,
+            Err(error) if *error.esource() != ErrorSource::Upstream => ResponseProgress::Lost,
+            _ if self.status().is_some() => ResponseProgress::Begun,
+            _ => ResponseProgress::Owed,
         };
         passed
     }
@@ -104,7 +104,7 @@ impl Client {
 
     /// Tells it why there is no answer, unless one has begun.
     pub(crate) async fn refuse(&mut self, refusal: &Refusal, id: RequestId) {
-        if self.answer != Answer::Owed {
+        if self.progress != ResponseProgress::Owed {
             return;
         }
         if self.draining.has_begun() {
@@ -115,9 +115,9 @@ impl Client {
             refusal_response::write(&mut self.session, refusal, id, is_head).await?;
             self.session.finish_body().await
         };
-        self.answer = match written.await {
-            Ok(_) => Answer::Whole,
-            Err(_) => Answer::Lost,
+        self.progress = match written.await {
+            Ok(_) => ResponseProgress::Whole,
+            Err(_) => ResponseProgress::Lost,
         };
     }
 
@@ -136,11 +136,13 @@ impl Client {
 
     /// What its connection is good for, now that nothing more is written.
     pub(crate) fn afterwards(&self) -> Afterwards {
-        match self.answer {
-            Answer::Whole => Afterwards::KeepAlive,
+        match self.progress {
+            ResponseProgress::Whole => Afterwards::KeepAlive,
             // The framing of the answer tells that it is cut off.
-            Answer::Begun if !self.ends_with_connection() => Afterwards::Close,
-            Answer::Owed | Answer::Begun | Answer::Lost => Afterwards::Reset,
+            ResponseProgress::Begun if !self.ends_with_connection() => Afterwards::Close,
+            ResponseProgress::Owed | ResponseProgress::Begun | ResponseProgress::Lost => {
+                Afterwards::Reset
+            }
         }
     }
 

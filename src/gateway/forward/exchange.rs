@@ -5,21 +5,25 @@ use std::sync::Arc;
 use futures::FutureExt;
 use http::{Method, StatusCode};
 use pingora::Result;
+use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::HttpTask;
 use tokio::task::coop::unconstrained;
 use tracing::warn;
 
+use super::client::Client;
+use super::failure::ForwardFailure;
+use super::response::{self, UnfitResponse};
+use super::upstream_request::{self, ForwardedHeaders};
 use crate::auth::refusal::Refusal;
 use crate::config::headers::OBSERVED;
-use crate::gateway::decide::unsigned::Grounds;
-use crate::gateway::forward::client::Client;
-use crate::gateway::forward::forwarder::{Failure, Forward, Passage, Permit};
-use crate::gateway::forward::response::{self, Unfit};
-use crate::gateway::forward::upstream_request::{self, Crossing};
+use crate::gateway::decide::unsigned::PassReason;
 use crate::gateway::receive::body::Body;
-use crate::gateway::upstream::credentials::Place;
-use crate::gateway::upstream::pool::{Connection, Exchanged, Server};
+use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
+use crate::gateway::upstream::credentials::check::CheckTarget;
+use crate::gateway::upstream::pool::connection::Connection;
+use crate::gateway::upstream::pool::reuse::FinishedExchange;
+use crate::gateway::upstream::pool::server::UpstreamServer;
 
 /// Pieces of an answer that are passed on at once, where they are there at once: the head and the
 /// body of a small one are.
@@ -29,10 +33,11 @@ const PIECES: usize = 4;
 const MOST_INTERIM: usize = 32;
 
 /// Sends one request, and passes its answer on.
-pub(crate) struct Exchange<'a> {
-    pub(crate) forward: &'a Forward,
-    pub(crate) passage: &'a Passage,
-    pub(crate) server: &'a Arc<Server>,
+pub(super) struct Exchange<'a> {
+    pub(super) request: &'a AuthorizedRequest,
+    pub(super) server: &'a Arc<UpstreamServer>,
+    /// For the question whether the backend accepts the credential.
+    pub(super) lookups: &'a Arc<Connector>,
 }
 
 /// What came of an exchange whose answer the client has.
@@ -51,21 +56,22 @@ impl Exchange<'_> {
     ///
     /// # Errors
     ///
-    /// [`Failure`]. Some of the request may have been sent, and some of the answer passed on.
-    pub(crate) async fn run(
+    /// [`ForwardFailure`]. Some of the request may have been sent, and some of the answer passed on.
+    pub(super) async fn run(
         &self,
         connection: &mut Connection,
         client: &mut Client,
         body: Body,
-    ) -> Result<Exchanged, Failure> {
-        let request = (self.request(client.head(), body.bytes().len())).map_err(Failure::unsent)?;
+    ) -> Result<FinishedExchange, ForwardFailure> {
+        let request = (self.upstream_request(client.head(), body.bytes().len()))
+            .map_err(ForwardFailure::unsent)?;
         let was_head = request.method == Method::HEAD;
         let had_body = !body.bytes().is_empty();
         let queued = connection.queue(request, body.bytes()).await;
-        queued.map_err(|error| Failure::unsent(error.into_up()))?;
+        queued.map_err(|error| ForwardFailure::unsent(error.into_up()))?;
         let answered = self.pass_answer(connection, client, body).await?;
         self.send_the_rest(connection, &answered).await;
-        Ok(Exchanged {
+        Ok(FinishedExchange {
             sent_whole: connection.stream.is_sent(),
             answered_early: answered.early,
             answered_whole: answered.whole,
@@ -84,7 +90,7 @@ impl Exchange<'_> {
         if !answered.whole || is_error || stream.is_sent() {
             return;
         }
-        let limit = self.passage.plan.upstream(self.passage.route).write_timeout;
+        let limit = self.request.plan.upstream(self.request.route).write_timeout;
         tokio::select! {
             biased;
             () = stream.end_of_sending() => {}
@@ -92,32 +98,32 @@ impl Exchange<'_> {
         }
         if !stream.is_sent() {
             warn!(
-                request_id = %self.passage.provenance.id,
+                request_id = %self.request.provenance.id,
                 status = answered.status.as_u16(),
                 "the backend answered before it had taken the request, and did not take the rest"
             );
         }
     }
 
-    /// What crosses, built anew.
-    fn request(&self, client: &RequestHeader, body_len: usize) -> Result<RequestHeader> {
-        let Passage { plan, route, .. } = self.passage;
-        let crossing = Crossing {
+    /// Builds the upstream request.
+    fn upstream_request(&self, client: &RequestHeader, body_len: usize) -> Result<RequestHeader> {
+        let AuthorizedRequest { plan, route, .. } = self.request;
+        let forwarded = ForwardedHeaders {
             client,
-            provenance: &self.passage.provenance,
+            provenance: &self.request.provenance,
             body_len,
             route: plan.route(*route),
             host: &self.server.host,
         };
         let upstream = plan.upstream(*route);
         let identity = &plan.config.identity_header;
-        match &self.passage.permit {
-            Permit::Signed(recorded) => {
-                upstream_request::request(recorded, crossing, upstream, identity)
+        match &self.request.pass {
+            RecordedPass::Signed(signed) => {
+                upstream_request::signed(signed, forwarded, upstream, identity)
             }
-            Permit::Open(open) => upstream_request::open_request(open, crossing),
-            Permit::Unsigned(unsigned) => {
-                upstream_request::unsigned_request(unsigned, crossing, plan)
+            RecordedPass::Open(open) => upstream_request::open(open, forwarded),
+            RecordedPass::Unsigned(unsigned) => {
+                upstream_request::unsigned(unsigned, forwarded, plan)
             }
         }
     }
@@ -128,13 +134,13 @@ impl Exchange<'_> {
         connection: &mut Connection,
         client: &mut Client,
         body: Body,
-    ) -> Result<Answered, Failure> {
+    ) -> Result<Answered, ForwardFailure> {
         let mut unsent = Some(body);
         let Connection {
             session, stream, ..
         } = connection;
-        let upstream = self.passage.plan.upstream(self.passage.route);
-        let route = self.passage.plan.route(self.passage.route);
+        let upstream = self.request.plan.upstream(self.request.route);
+        let route = self.request.plan.route(self.request.route);
         let read_timeout = route.read_timeout.unwrap_or(upstream.read_timeout);
         let mut interim = 0;
         let mut answered = Answered {
@@ -146,9 +152,9 @@ impl Exchange<'_> {
             let first = tokio::select! {
                 biased;
                 first = session.read_response_task() => first,
-                gone = client.gone() => return Err(Failure::sent(gone)),
+                gone = client.gone() => return Err(ForwardFailure::sent(gone)),
                 sending = stream.stalled(upstream.write_timeout, read_timeout) => {
-                    return Err(Failure::stalled(sending));
+                    return Err(ForwardFailure::stalled(sending));
                 }
             };
             if unsent.is_some() && stream.is_sent() {
@@ -194,7 +200,7 @@ impl Exchange<'_> {
                 passed = client.pass_on(pieces) => passed,
                 never = stream.keep_sending() => match never {},
             };
-            if passed.map_err(Failure::sent)? {
+            if passed.map_err(ForwardFailure::sent)? {
                 return Ok(answered);
             }
         }
@@ -207,8 +213,8 @@ impl Exchange<'_> {
         raw: &[u8],
         client: &Client,
         end: bool,
-    ) -> Result<bool, Failure> {
-        let (plan, id) = (&self.passage.plan, self.passage.provenance.id);
+    ) -> Result<bool, ForwardFailure> {
+        let (plan, id) = (&self.request.plan, self.request.provenance.id);
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(false);
         }
@@ -217,32 +223,32 @@ impl Exchange<'_> {
         if self.refuses_the_gateway(head.status).await {
             warn!(request_id = %id, status, "the backend refuses the credential");
             let what = "the backend refuses the gateway's credential";
-            return Err(Failure::verdict(Refusal::UpstreamCredential, what));
+            return Err(ForwardFailure::replaced(Refusal::UpstreamCredential, what));
         }
         let was_head = client.head().method == Method::HEAD;
-        match response::response(head, raw, was_head, end, id, plan) {
+        match response::prepare(head, raw, was_head, end, id, plan) {
             Ok(None) => {
-                self.say_if_observed(head).map_err(Failure::sent)?;
+                self.say_if_observed(head).map_err(ForwardFailure::sent)?;
                 Ok(true)
             }
             Ok(Some(unfit)) => {
                 let what = match unfit {
-                    Unfit::Framing => "the backend's answer has ambiguous framing",
-                    Unfit::Status => "the backend's answer has a status outside 200 to 599",
-                    Unfit::Upgrade => "the backend switched protocols",
-                    Unfit::Redirect => "the backend answered with a redirect",
+                    UnfitResponse::Framing => "the backend's answer has ambiguous framing",
+                    UnfitResponse::Status => "the backend's answer has a status outside 200 to 599",
+                    UnfitResponse::Upgrade => "the backend switched protocols",
+                    UnfitResponse::Redirect => "the backend answered with a redirect",
                 };
                 Err(self.unfit(Some(status), what))
             }
-            Err(error) => Err(Failure::sent(error)),
+            Err(error) => Err(ForwardFailure::sent(error)),
         }
     }
 
     /// Says that the request passed only because its route observes, and what enforcing would say: a
     /// client that signs cannot tell otherwise.
     fn say_if_observed(&self, head: &mut ResponseHeader) -> Result<()> {
-        if let Permit::Unsigned(unsigned) = &self.passage.permit
-            && let Grounds::Observed { code, .. } = unsigned.grounds()
+        if let RecordedPass::Unsigned(unsigned) = &self.request.pass
+            && let PassReason::Observed { code, .. } = unsigned.reason()
         {
             head.insert_header(OBSERVED, code.as_str())?;
         }
@@ -250,18 +256,18 @@ impl Exchange<'_> {
     }
 
     /// The answer cannot be passed on.
-    fn unfit(&self, status: Option<u16>, what: &'static str) -> Failure {
-        warn!(request_id = %self.passage.provenance.id, status, "{what}");
-        Failure::verdict(Refusal::UpstreamError, what)
+    fn unfit(&self, status: Option<u16>, what: &'static str) -> ForwardFailure {
+        warn!(request_id = %self.request.provenance.id, status, "{what}");
+        ForwardFailure::replaced(Refusal::UpstreamError, what)
     }
 
     /// Whether an answer with this status refuses the gateway's credential, and so is no answer for
     /// the client.
     async fn refuses_the_gateway(&self, status: StatusCode) -> bool {
-        let Permit::Signed(recorded) = &self.passage.permit else {
+        let RecordedPass::Signed(recorded) = &self.request.pass else {
             return false;
         };
-        let upstream = self.passage.plan.upstream(self.passage.route);
+        let upstream = self.request.plan.upstream(self.request.route);
         let (Some(injection), Some(path)) = (recorded.injection(), &upstream.check) else {
             return false;
         };
@@ -271,12 +277,12 @@ impl Exchange<'_> {
             }
             return false;
         }
-        let place = Place {
-            connector: self.forward.lookups(),
+        let target = CheckTarget {
+            connector: Arc::clone(self.lookups),
             peer: self.server.peer(),
             host: self.server.host.clone(),
             path: path.clone(),
         };
-        injection.is_refused(place).await
+        injection.is_refused(target).await
     }
 }

@@ -6,13 +6,13 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 
 use crate::config::headers::{REQUEST_ID, is_same, reserved};
+use crate::gateway::decide::forwarded_headers::is_identity_name;
 use crate::gateway::decide::plan::Plan;
-use crate::gateway::forward::upstream_request::is_identity_name;
 use crate::gateway::receive::request_id::RequestId;
 
 /// Why a backend's response does not cross.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unfit {
+pub(super) enum UnfitResponse {
     /// Its length has two readings, or a coding that is not `chunked` alone.
     Framing,
     /// A final status outside 200 to 599: nobody knows what it means, nor whether a body follows.
@@ -32,25 +32,25 @@ pub(crate) enum Unfit {
 ///
 /// `Ok(Some(_))` for a response that may not cross; Pingora's error for a header that cannot be
 /// built.
-pub(crate) fn response(
+pub(super) fn prepare(
     out: &mut ResponseHeader,
     raw: &[u8],
     was_head: bool,
     ended: bool,
     id: RequestId,
     plan: &Plan,
-) -> Result<Option<Unfit>> {
+) -> Result<Option<UnfitResponse>> {
     if out.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Some(Unfit::Upgrade));
+        return Ok(Some(UnfitResponse::Upgrade));
     }
     if !(200..=599).contains(&out.status.as_u16()) {
-        return Ok(Some(Unfit::Status));
+        return Ok(Some(UnfitResponse::Status));
     }
     if out.status.is_redirection() && out.status != StatusCode::NOT_MODIFIED {
-        return Ok(Some(Unfit::Redirect));
+        return Ok(Some(UnfitResponse::Redirect));
     }
     if !frame_once(out, raw, was_head)? {
-        return Ok(Some(Unfit::Framing));
+        return Ok(Some(UnfitResponse::Framing));
     }
     // The status line is the gateway's own: the reason phrase is free text of the backend's, and
     // the version is that of another connection.

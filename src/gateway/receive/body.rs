@@ -23,20 +23,20 @@ pub(crate) struct Body {
 }
 
 /// The bytes that all requests together may hold in memory as bodies.
-pub(crate) struct Budget {
+pub(crate) struct BodyBudget {
     bytes: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
-/// Part of a [`Budget`], given back when dropped.
+/// Part of a [`BodyBudget`], given back when dropped.
 struct Share {
     permit: OwnedSemaphorePermit,
     metrics: Arc<Metrics>,
 }
 
-impl Budget {
-    pub(crate) fn new(bytes: usize, metrics: Arc<Metrics>) -> Budget {
-        Budget {
+impl BodyBudget {
+    pub(crate) fn new(bytes: usize, metrics: Arc<Metrics>) -> BodyBudget {
+        BodyBudget {
             bytes: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
             metrics,
         }
@@ -85,7 +85,7 @@ impl Body {
         session: &mut ServerSession,
         limit: u64,
         deadline: Duration,
-        budget: &Budget,
+        budget: &BodyBudget,
     ) -> Result<Body, Refusal> {
         if session.is_body_empty() {
             return Ok(Body {
@@ -145,7 +145,7 @@ fn broken(error: &pingora::Error) -> Refusal {
 async fn read_all(
     session: &mut ServerSession,
     limit: u64,
-    budget: &Budget,
+    budget: &BodyBudget,
 ) -> Result<Body, Refusal> {
     let mut share: Option<Share> = None;
     let mut first: Option<Bytes> = None;

@@ -1,7 +1,6 @@
 //! The admin listener: metrics, the two probes, and the order to reload.
 
 pub(crate) mod order;
-pub(crate) mod readiness;
 pub(crate) mod waiting;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -18,11 +17,10 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 
-use self::readiness::Readiness;
 use self::waiting::Waiting;
 use super::listen::accept::{Door, Serve};
 use super::reload::Reloading;
-use crate::gateway::{Origin, ResetOnClose};
+use crate::gateway::{Origin, Readiness, ResetOnClose};
 use crate::metrics::{self, Metrics};
 
 /// The application of the admin listener.

@@ -12,7 +12,9 @@ impl Reloading {
     /// The files that credentials are read from.
     pub(super) fn credential_files(&self) -> Vec<PathBuf> {
         let plan = self.gateway.plan();
-        let files = plan.credentials().filter_map(|held| held.file());
+        let files = plan
+            .credentials()
+            .filter_map(|credential| credential.file());
         files.map(Path::to_owned).collect()
     }
 
@@ -56,14 +58,14 @@ impl Reloading {
     /// Reads the files of the credentials again. One that is missing or bad is not sent any more.
     pub(super) fn credentials(&self) -> Told {
         let (mut changed, mut wrong) = (Vec::new(), Wrong::default());
-        for held in self.gateway.plan().credentials() {
-            match held.read_again() {
+        for credential in self.gateway.plan().credentials() {
+            match credential.read_again() {
                 Ok(false) => {}
-                Ok(true) => changed.push(held.name().to_owned()),
+                Ok(true) => changed.push(credential.name().to_owned()),
                 Err(error) => {
                     let (name, consequence) = (
-                        held.name(),
-                        match held.is_usable() {
+                        credential.name(),
+                        match credential.is_usable() {
                             true => "the last good one stays in force",
                             false => "requests that carry it get 503 upstream_credential",
                         },

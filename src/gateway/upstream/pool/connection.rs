@@ -9,9 +9,9 @@ use pingora::connectors::TransportConnector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::v1::client::HttpSession;
 
-use super::idle::Owner;
-use super::reuse::{Exchanged, Reuse};
-use super::server::Server;
+use super::idle::ConnectionOwner;
+use super::reuse::{FinishedExchange, Reuse};
+use super::server::UpstreamServer;
 use super::stream::UpstreamStream;
 
 /// Makes connections. Which of them wait for another request is the servers' matter, see
@@ -22,7 +22,7 @@ pub(crate) struct Connection {
     pub(crate) session: HttpSession,
     pub(crate) stream: UpstreamStream,
     /// Whose requests it carries; `None`: it carries this one only.
-    owner: Option<Owner>,
+    owner: Option<ConnectionOwner>,
     /// What it was made under.
     settings: u64,
 }
@@ -34,8 +34,8 @@ impl Connection {
     ///
     /// Pingora's, where none can be made. Nothing has been sent then.
     pub(crate) async fn to(
-        server: &Server,
-        owner: Option<Owner>,
+        server: &UpstreamServer,
+        owner: Option<ConnectionOwner>,
         now: Duration,
     ) -> Result<Connection> {
         let peer = server.peer();
@@ -74,7 +74,12 @@ impl Connection {
     }
 
     /// Leaves it with the server for another request of its owner, or closes it.
-    pub(crate) async fn put_away(self, server: &Server, exchanged: &Exchanged, now: Duration) {
+    pub(crate) async fn put_away(
+        self,
+        server: &UpstreamServer,
+        exchanged: &FinishedExchange,
+        now: Duration,
+    ) {
         let reuse = exchanged.reuse();
         let Connection {
             session,

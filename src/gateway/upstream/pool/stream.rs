@@ -32,9 +32,9 @@ const COPIED_BODY: usize = 8 * 1024;
 /// One connection to a server. Clones are handles to the same connection: Pingora's session holds
 /// one, and whoever queues the request another.
 #[derive(Clone)]
-pub(crate) struct UpstreamStream(Arc<Mutex<State>>);
+pub(crate) struct UpstreamStream(Arc<Mutex<StreamState>>);
 
-struct State {
+struct StreamState {
     stream: Stream,
     /// Of the socket beneath, where there is one.
     descriptor: Option<RawFd>,
@@ -65,7 +65,7 @@ pub(super) enum Silence {
 impl UpstreamStream {
     pub(super) fn new(stream: Stream) -> UpstreamStream {
         let descriptor = stream.get_socket_digest().map(|_| stream.id());
-        UpstreamStream(Arc::new(Mutex::new(State {
+        UpstreamStream(Arc::new(Mutex::new(StreamState {
             descriptor,
             is_tls: stream.get_ssl_digest().is_some(),
             stream,
@@ -152,12 +152,12 @@ impl UpstreamStream {
         (state.moved, !state.broken && state.has_more())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, StreamState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl StreamState {
     /// What has arrived at the socket itself. The runtime learns of it a moment later, under load
     /// many milliseconds, and until then says that there is nothing to read.
     fn silence_of_socket(&self) -> Silence {

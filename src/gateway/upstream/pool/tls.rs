@@ -21,25 +21,25 @@ use crate::watch::{Complaint, RETRY, Watch, watch};
 #[derive(Debug)]
 pub(super) struct UpstreamTls {
     files: ClientTls,
-    dress: ArcSwap<Dress>,
+    current: ArcSwap<PeerTls>,
     known: Mutex<Arc<TlsMaterial>>,
 }
 
 /// The material in the form that Pingora takes.
 #[derive(Debug)]
-struct Dress {
+struct PeerTls {
     ca: Option<Arc<CaType>>,
     identity: Option<Arc<CertKey>>,
     /// Pingora's key of the connections that may be used again does not cover the authorities, and
     /// of a client certificate the serial number alone. This does: a connection that was made
-    /// with one dress is not used in another.
+    /// with one value of it is not used with another.
     generation: u64,
 }
 
 impl UpstreamTls {
     pub(super) fn new(files: &ClientTls) -> UpstreamTls {
         UpstreamTls {
-            dress: ArcSwap::from_pointee(Dress::of(&files.material)),
+            current: ArcSwap::from_pointee(PeerTls::of(&files.material)),
             known: Mutex::new(Arc::clone(&files.material)),
             files: files.clone(),
         }
@@ -47,11 +47,11 @@ impl UpstreamTls {
 
     /// Sets what verifies the server, and what shows it who the gateway is. Where no authorities
     /// are named Pingora takes the system's, as they were when it was started.
-    pub(super) fn dress(&self, peer: &mut HttpPeer) {
-        let dress = self.dress.load();
-        peer.options.ca = dress.ca.clone();
-        peer.client_cert_key = dress.identity.clone();
-        peer.group_key = dress.generation;
+    pub(super) fn apply_to(&self, peer: &mut HttpPeer) {
+        let tls = self.current.load();
+        peer.options.ca = tls.ca.clone();
+        peer.client_cert_key = tls.identity.clone();
+        peer.group_key = tls.generation;
     }
 
     /// Reads the files again from now on whenever they change, for as long as the watch lives.
@@ -122,14 +122,14 @@ impl UpstreamTls {
         if material == **known {
             return Ok(false);
         }
-        self.dress.store(Arc::new(Dress::of(&material)));
+        self.current.store(Arc::new(PeerTls::of(&material)));
         *known = Arc::new(material);
         Ok(true)
     }
 }
 
-impl Dress {
-    fn of(material: &TlsMaterial) -> Dress {
+impl PeerTls {
+    fn of(material: &TlsMaterial) -> PeerTls {
         static GENERATIONS: AtomicU64 = AtomicU64::new(1);
         let der = |certificate: &CertificateDer<'_>| certificate.to_vec();
         let roots = &material.roots;
@@ -141,7 +141,7 @@ impl Dress {
             let chain = chain.iter().map(der).collect();
             Arc::new(CertKey::new(chain, key.secret_der().to_vec()))
         });
-        Dress {
+        PeerTls {
             ca: (!roots.is_empty()).then(|| ca.collect()),
             identity,
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),

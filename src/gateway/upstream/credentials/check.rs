@@ -7,7 +7,7 @@
 //! credential. Refusals that arrive during one wait for the next, and share that.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::HOST;
@@ -17,10 +17,9 @@ use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
-use tokio::sync::Mutex;
 use tracing::{info, warn};
 
-use super::Injection;
+use super::state::{CheckResult, Injection};
 use crate::metrics::Check;
 
 /// Longest wait for the answer, connecting included. A client is waiting.
@@ -29,28 +28,9 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// Interim answers (RFC 9110, section 15.2) before the final one.
 const MOST_INTERIM: usize = 32;
 
-/// What is known of one credential's standing with the backend.
-#[derive(Default)]
-pub(super) struct Standing {
-    /// How many inquiries have begun.
-    begun: AtomicU64,
-    /// The last answer. Held while an inquiry is under way: there is one at a time.
-    last: Mutex<Option<Answer>>,
-    /// The last answer was not that all is well.
-    in_doubt: AtomicBool,
-}
-
-struct Answer {
-    /// Which value was asked about: another one in the file is another credential.
-    value: Arc<HeaderValue>,
-    /// The number of its inquiry.
-    inquiry: u64,
-    came_to: Check,
-}
-
 /// Where to ask.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct CheckTarget {
     pub(crate) connector: Arc<Connector>,
     /// The server that refused the request.
     pub(crate) peer: Arc<HttpPeer>,
@@ -61,13 +41,13 @@ pub(crate) struct Place {
 impl Injection {
     /// Whether the credential, and not the request, is what the backend refused. In doubt it is:
     /// the client then tries again, where a refusal that is not meant for it would end it.
-    pub(crate) async fn is_refused(&self, place: Place) -> bool {
-        let before = self.held.standing.begun.load(Ordering::SeqCst);
+    pub(crate) async fn is_refused(&self, target: CheckTarget) -> bool {
+        let before = self.credential.acceptance.begun.load(Ordering::SeqCst);
         let this = self.clone();
         // A task of its own: a client that goes away must not end the question for the others.
         let asked = tokio::spawn(async move {
             this.ask_or_share(before, async |this: &Injection| {
-                let asked = tokio::time::timeout(DEADLINE, look_up(&place, this)).await;
+                let asked = tokio::time::timeout(DEADLINE, look_up(&target, this)).await;
                 asked.ok().and_then(Result::ok)
             })
             .await
@@ -77,10 +57,10 @@ impl Injection {
 
     /// The backend has taken it.
     pub(crate) async fn worked(&self) {
-        let standing = &self.held.standing;
+        let acceptance = &self.credential.acceptance;
         // While an inquiry is under way, that tells.
-        if standing.in_doubt.load(Ordering::Relaxed)
-            && let Ok(mut last) = standing.last.try_lock()
+        if acceptance.in_doubt.load(Ordering::Relaxed)
+            && let Ok(mut last) = acceptance.last.try_lock()
             && last.take_if(|last| last.value == self.value).is_some()
         {
             self.settle(true);
@@ -93,8 +73,8 @@ impl Injection {
         before: u64,
         ask: impl AsyncFnOnce(&Injection) -> Option<StatusCode>,
     ) -> Check {
-        let standing = &self.held.standing;
-        let mut last = standing.last.lock().await;
+        let acceptance = &self.credential.acceptance;
+        let mut last = acceptance.last.lock().await;
         let known = (last.as_ref()).filter(|last| last.value == self.value);
         if let Some(known) = known
             && known.inquiry > before
@@ -102,15 +82,15 @@ impl Injection {
             return known.came_to;
         }
         let known = known.map(|known| known.came_to);
-        let inquiry = standing.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let inquiry = acceptance.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let status = ask(self).await;
         let came_to = status.map_or(Check::Unknown, judge);
-        *last = Some(Answer {
+        *last = Some(CheckResult {
             value: Arc::clone(&self.value),
             inquiry,
             came_to,
         });
-        self.held.counts.checked(came_to);
+        self.credential.counts.checked(came_to);
         if known != Some(came_to) {
             self.tell(came_to, status.map(|status| status.as_u16()));
             self.settle(came_to == Check::Accepted);
@@ -119,7 +99,7 @@ impl Injection {
     }
 
     fn tell(&self, came_to: Check, status: Option<u16>) {
-        let credential = self.held.name();
+        let credential = self.credential.name();
         match came_to {
             Check::Accepted => info!(
                 credential,
@@ -141,11 +121,14 @@ impl Injection {
     }
 
     fn settle(&self, stands: bool) {
-        let in_doubt = &self.held.standing.in_doubt;
+        let in_doubt = &self.credential.acceptance.in_doubt;
         if in_doubt.swap(!stands, Ordering::Relaxed) && stands {
-            info!(credential = self.held.name(), "the backend takes it again");
+            info!(
+                credential = self.credential.name(),
+                "the backend takes it again"
+            );
         }
-        self.held.counts.usable(stands);
+        self.credential.counts.usable(stands);
     }
 }
 
@@ -159,12 +142,12 @@ fn judge(status: StatusCode) -> Check {
 }
 
 /// Asks on a connection of its own, which is not kept: its answer's body is nobody's business.
-async fn look_up(place: &Place, injection: &Injection) -> Result<StatusCode> {
-    let (mut session, _) = place.connector.get_http_session(&*place.peer).await?;
-    let mut request = RequestHeader::build("GET", place.path.as_bytes(), Some(4))?;
-    request.insert_header(HOST, place.host.clone())?;
+async fn look_up(target: &CheckTarget, injection: &Injection) -> Result<StatusCode> {
+    let (mut session, _) = target.connector.get_http_session(&*target.peer).await?;
+    let mut request = RequestHeader::build("GET", target.path.as_bytes(), Some(4))?;
+    request.insert_header(HOST, target.host.clone())?;
     let value = HeaderValue::clone(&injection.value);
-    request.insert_header(injection.held.header().clone(), value)?;
+    request.insert_header(injection.credential.header().clone(), value)?;
     session.write_request_header(Box::new(request)).await?;
     session.finish_request_body().await?;
     let mut status = None;
@@ -196,13 +179,15 @@ mod tests {
             upstreams: Vec::new(),
         };
         let metrics = crate::metrics::Metrics::new("", "").unwrap();
-        let held = Arc::new(super::super::Held::new(credential, &metrics));
-        let value = held.value.load_full().unwrap();
-        Injection { held, value }
+        let credential = Arc::new(super::super::state::CredentialState::new(
+            credential, &metrics,
+        ));
+        let value = credential.value.load_full().unwrap();
+        Injection { credential, value }
     }
 
     fn begun(injection: &Injection) -> u64 {
-        injection.held.standing.begun.load(Ordering::SeqCst)
+        injection.credential.acceptance.begun.load(Ordering::SeqCst)
     }
 
     #[tokio::test]

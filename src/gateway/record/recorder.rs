@@ -1,29 +1,27 @@
-//! What is written down and counted of each request: one decision record, and one response
-//! record for what was forwarded.
+//! The decision record of each request, and the response record of each forwarded one.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use http::header::HeaderName;
 use pingora::http::RequestHeader;
-use pingora::protocols::http::ServerSession;
 
 use crate::audit::{
-    self, Accepted, Claim, ClaimedMachine, ClaimedNonce, DroppedHeaders, Evidence, Method,
-    PathOnly, Query, Receipt, Refused, Response, TokenHash,
+    self, Accepted, AuditLog, Claim, ClaimedMachine, ClaimedNonce, DroppedHeaders, Evidence,
+    Method, PathOnly, Query, Receipt, Refused, TokenHash,
 };
 use crate::auth::decision::Signed;
 use crate::auth::headers::{SigningHeader, Timestamp};
 use crate::auth::message::BodyHash;
 use crate::auth::refusal::Refusal;
 use crate::auth::target::QueryPolicy;
-use crate::gateway::Gateway;
+use crate::clock::Clock;
+use crate::gateway::decide::forwarded_headers::Dropped;
 use crate::gateway::decide::plan::Plan;
 use crate::gateway::decide::rejection::Rejection;
-use crate::gateway::decide::unsigned::Grounds;
-use crate::gateway::forward::forwarder::{Passage, Permit};
-use crate::gateway::receive::origin::Source;
+use crate::gateway::decide::unsigned::PassReason;
+use crate::gateway::receive::origin::RequestSource;
 use crate::gateway::receive::request_id::RequestId;
-use crate::metrics::{Auth, Outcome, RouteCounts};
+use crate::metrics::{Auth, Metrics, Outcome, RouteCounts};
 
 /// What any record tells of a request whose head was read.
 #[derive(Clone, Copy, Debug)]
@@ -35,45 +33,32 @@ pub(crate) struct Facts<'a> {
     /// The client's headers that do not cross, where it is forwarded; else the one that it was refused
     /// for.
     pub(crate) dropped: DroppedHeaders<'a>,
-    pub(crate) source: Source,
+    pub(crate) source: RequestSource,
     pub(crate) id: RequestId,
 }
 
-/// How a forwarded request ended.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ending<'a> {
-    /// The status the client got; `None` where it was gone before.
-    pub(crate) status: Option<u16>,
-    /// Bytes of body sent to the client.
-    pub(crate) bytes: u64,
-    pub(crate) upstream_took: Duration,
-    /// The answer broke off, or never came.
-    pub(crate) failed: bool,
-    /// What the client was told instead of the backend's answer.
-    pub(crate) refusal: Option<&'a Refusal>,
+/// Writes the records, and counts what they tell.
+pub(crate) struct Recorder {
+    pub(super) audit: Arc<AuditLog>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
 }
 
-impl Ending<'_> {
-    /// What is known after a panic: nothing but that it failed.
-    pub(crate) const fn panicked() -> Ending<'static> {
-        Ending {
-            status: None,
-            bytes: 0,
-            upstream_took: Duration::ZERO,
-            failed: true,
-            refusal: None,
+impl Recorder {
+    pub(crate) fn new(audit: Arc<AuditLog>, metrics: Arc<Metrics>, clock: Clock) -> Recorder {
+        Recorder {
+            audit,
+            metrics,
+            clock,
         }
     }
-}
 
-impl Gateway {
-    /// Writes the record of an accepted request. [`Recorded`](crate::gateway::record::authorized::Recorded) calls
-    /// this, before anything is forwarded.
+    /// Writes the record of an accepted request, before it is forwarded.
     ///
     /// # Errors
     ///
     /// Where it cannot be written in time; the request must then not be forwarded.
-    pub(crate) async fn record_accepted(
+    pub(super) async fn accepted(
         &self,
         signed: &Signed,
         facts: Facts<'_>,
@@ -86,13 +71,12 @@ impl Gateway {
         self.audit.accepted(&record).await
     }
 
-    /// Writes the record of a request on an open route. [`Open`](crate::gateway::decide::open::Open) calls this,
-    /// before anything is forwarded.
+    /// Writes the record of a request on an open route, before it is forwarded.
     ///
     /// # Errors
     ///
-    /// As [`Gateway::record_accepted`].
-    pub(crate) async fn record_open(
+    /// As [`Recorder::accepted`].
+    pub(super) async fn open(
         &self,
         facts: Facts<'_>,
         body: &BodyHash,
@@ -104,18 +88,17 @@ impl Gateway {
         self.audit.open(&record).await
     }
 
-    /// Writes the record of a request that nobody signed, on a route that still lets it pass.
-    /// [`Unsigned`](crate::gateway::decide::unsigned::Unsigned) calls this, before anything is forwarded.
+    /// Writes the record of a request without a valid signature, before it is forwarded.
     ///
     /// # Errors
     ///
-    /// As [`Gateway::record_accepted`].
-    pub(crate) async fn record_unsigned(
+    /// As [`Recorder::accepted`].
+    pub(super) async fn unsigned(
         &self,
         facts: Facts<'_>,
         body: &BodyHash,
         token: Option<TokenHash>,
-        grounds: Grounds,
+        reason: PassReason,
     ) -> Result<Receipt, audit::AuditError> {
         let mut request = self.describe(&facts);
         request.query = (facts.head.raw_path().contains(&b'?')).then_some(Query::Forwarded);
@@ -124,9 +107,9 @@ impl Gateway {
             request,
             body: self::body(body),
             token,
-            observed: match grounds {
-                Grounds::Bearer => None,
-                Grounds::Observed {
+            observed: match reason {
+                PassReason::Bearer => None,
+                PassReason::Observed {
                     code,
                     machine_known,
                 } => {
@@ -142,7 +125,7 @@ impl Gateway {
             },
         };
         let receipt = self.audit.unsigned(&record).await?;
-        if let Grounds::Observed { code, .. } = grounds {
+        if let PassReason::Observed { code, .. } = reason {
             self.metrics.observed(code);
         }
         Ok(receipt)
@@ -152,13 +135,12 @@ impl Gateway {
     pub(crate) fn refused(
         &self,
         plan: &Plan,
-        session: &ServerSession,
-        stop: &Rejection,
-        source: Source,
+        head: &RequestHeader,
+        rejection: &Rejection,
+        source: RequestSource,
         id: RequestId,
     ) {
-        let head = session.req_header();
-        let missed = match stop.refusal() {
+        let missed = match rejection.refusal() {
             Refusal::HeaderNotForwarded(lost) => {
                 HeaderName::from_bytes(lost.name().as_bytes()).ok()
             }
@@ -175,7 +157,7 @@ impl Gateway {
             source,
             id,
         };
-        let evidence = match stop {
+        let evidence = match rejection {
             Rejection::Denied(denied) => Evidence::Signed(proof(&denied.signed)),
             Rejection::Unproved(unproved) => Evidence::Claimed(Claim {
                 machine_known: Some(unproved.machine_known),
@@ -186,16 +168,19 @@ impl Gateway {
         };
         self.audit.refused(&Refused {
             request: self.describe(&facts),
-            code: stop.refusal().code(),
+            code: rejection.refusal().code(),
             evidence,
         });
-        self.count_refusal(stop, plan.counts(facts.route));
-        let (code, now) = (stop.refusal().code(), self.clock.now().mono);
-        (self.throttle).refused(source.client, code, now, &plan.config.throttle);
+        self.count_refusal(rejection, plan.counts(facts.route));
     }
 
     /// Writes down and counts a request whose head could not be read.
-    pub(crate) fn refused_unread(&self, stop: &Rejection, source: Source, id: RequestId) {
+    pub(crate) fn refused_unread(
+        &self,
+        rejection: &Rejection,
+        source: RequestSource,
+        id: RequestId,
+    ) {
         self.audit.refused(&Refused {
             request: audit::Request {
                 wall_ms: self.clock.now().wall_ms,
@@ -208,49 +193,27 @@ impl Gateway {
                 route: None,
                 dropped: DroppedHeaders::default(),
             },
-            code: stop.refusal().code(),
+            code: rejection.refusal().code(),
             evidence: Evidence::Claimed(Claim::default()),
         });
-        self.count_refusal(stop, &self.metrics.no_route());
+        self.count_refusal(rejection, &self.metrics.no_route());
     }
 
-    /// Writes down and counts how a forwarded request ended.
-    pub(crate) fn forwarded(&self, passage: &Passage, ending: Ending<'_>) {
-        let plan = &passage.plan;
-        (plan.upstream_times(passage.route)).observe(ending.upstream_took);
-        let (outcome, auth) = match &passage.permit {
-            Permit::Signed(_) => (Outcome::Forwarded, Auth::Signature),
-            Permit::Open(_) => (Outcome::Forwarded, Auth::None),
-            Permit::Unsigned(unsigned) => match unsigned.grounds() {
-                Grounds::Bearer => (Outcome::Forwarded, unsigned.auth()),
-                Grounds::Observed { .. } => (Outcome::Observed, unsigned.auth()),
-            },
-        };
-        let outcome = if ending.failed {
-            Outcome::Failed
-        } else {
-            outcome
-        };
-        plan.counts(Some(passage.route)).request(outcome, auth);
-        if let Some(refusal) = ending.refusal {
-            self.metrics.refused(refusal.code());
+    /// Counts the headers and the query that are not forwarded.
+    pub(super) fn count_dropped(&self, dropped: &Dropped, query_stripped: bool) {
+        dropped.count(&self.metrics);
+        if query_stripped {
+            self.metrics.query_stripped();
         }
-        self.audit.response(&Response {
-            wall_ms: self.clock.now().wall_ms,
-            request_id: passage.provenance.id.as_str(),
-            status: ending.status,
-            upstream_ms: u64::try_from(ending.upstream_took.as_millis()).ok(),
-            bytes: ending.bytes,
-        });
     }
 
-    fn count_refusal(&self, stop: &Rejection, route: &RouteCounts) {
-        let auth = match stop {
+    fn count_refusal(&self, rejection: &Rejection, route: &RouteCounts) {
+        let auth = match rejection {
             Rejection::Denied(_) => Auth::Signature,
             Rejection::Unproved(_) | Rejection::Unverified(_) => Auth::None,
         };
         route.request(Outcome::Refused, auth);
-        self.metrics.refused(stop.refusal().code());
+        self.metrics.refused(rejection.refusal().code());
     }
 
     fn describe<'a>(&'a self, facts: &'a Facts<'a>) -> audit::Request<'a> {

@@ -18,7 +18,7 @@ const LAST_HOLD: Duration = Duration::from_secs(30);
 
 /// The standing of one server.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct ServerHealth {
     /// Requests that failed in a row.
     failures: u32,
     ejection: Option<Ejection>,
@@ -53,14 +53,14 @@ pub(super) enum Fitness {
 
 /// What a report has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum HealthChange {
     /// It is in service again.
     Back,
     /// It is not any more.
     Out,
 }
 
-impl Standing {
+impl ServerHealth {
     pub(super) fn fitness(&self, now: Duration) -> Fitness {
         match &self.ejection {
             _ if self.unwell => Fitness::Unwell,
@@ -87,7 +87,7 @@ impl Standing {
     }
 
     /// It has answered a request.
-    pub(super) fn answered(&mut self) -> Option<Change> {
+    pub(super) fn answered(&mut self) -> Option<HealthChange> {
         let before = self.in_service();
         self.failures = 0;
         self.ejection = None;
@@ -95,7 +95,7 @@ impl Standing {
     }
 
     /// A request could not be sent to it, or got no answer in time.
-    pub(super) fn failed(&mut self, now: Duration) -> Option<Change> {
+    pub(super) fn failed(&mut self, now: Duration) -> Option<HealthChange> {
         let before = self.in_service();
         self.failures = self.failures.saturating_add(1);
         match &mut self.ejection {
@@ -115,7 +115,12 @@ impl Standing {
 
     /// A health check has ended. The first one counts at once; a good one also makes the next
     /// trial due, so that a server that is back need not wait for the end of a long hold.
-    pub(super) fn checked(&mut self, well: bool, now: Duration, health: &Health) -> Option<Change> {
+    pub(super) fn checked(
+        &mut self,
+        well: bool,
+        now: Duration,
+        health: &Health,
+    ) -> Option<HealthChange> {
         let before = self.in_service();
         let needed = match well {
             _ if !self.checked => 1,
@@ -140,7 +145,7 @@ impl Standing {
     }
 
     /// It is not checked any more: what checks said does not count.
-    pub(super) fn unchecked(&mut self) -> Option<Change> {
+    pub(super) fn unchecked(&mut self) -> Option<HealthChange> {
         let before = self.in_service();
         (self.unwell, self.checked, self.contrary) = (false, false, 0);
         change(before, self.in_service())
@@ -157,10 +162,10 @@ impl Ejection {
     }
 }
 
-fn change(before: bool, after: bool) -> Option<Change> {
+fn change(before: bool, after: bool) -> Option<HealthChange> {
     match (before, after) {
-        (false, true) => Some(Change::Back),
-        (true, false) => Some(Change::Out),
+        (false, true) => Some(HealthChange::Back),
+        (true, false) => Some(HealthChange::Out),
         _ => None,
     }
 }
