@@ -4,12 +4,11 @@ use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub(super) use countersign_client::quoted::quoted;
+
 /// Most mistakes reported for one file. A file with more is not one that is fixed line by line;
 /// what lies beyond is counted, not listed.
 const MAX_LISTED: usize = 100;
-
-/// Longest piece of the file that a message repeats, in characters.
-const MAX_QUOTED: usize = 64;
 
 /// One remark on a configuration file: a mistake or a warning. Prints as
 /// `countersign.yaml:12: routes[0].max_body: what is wrong, what to do`.
@@ -160,14 +159,6 @@ impl Notes {
     }
 }
 
-/// A piece of the file as a message repeats it: quoted, controls escaped, capped.
-pub(super) fn quoted(text: &str) -> String {
-    match text.char_indices().nth(MAX_QUOTED) {
-        Some((end, _)) => format!("{:?}..", &text[..end]),
-        None => format!("{text:?}"),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
@@ -224,11 +215,5 @@ mod tests {
         let mistakes = notes.conclude(Some(()), None).unwrap_err();
         assert_eq!(mistakes.list.len(), MAX_LISTED);
         assert!(mistakes.to_string().ends_with("and 7 more"));
-    }
-
-    #[test]
-    fn a_quoted_piece_is_escaped_and_capped() {
-        assert_eq!(quoted("a\nb"), r#""a\nb""#);
-        assert!(quoted(&"é".repeat(1000)).chars().count() < 70);
     }
 }

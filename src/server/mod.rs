@@ -34,7 +34,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Shutdown, TrustedProxies};
 use crate::gateway::{Draining, Edge, Gateway, Parts, window};
 use crate::metrics::Metrics;
-use crate::nonces::{JournaledNonces, MemoryNonces, Quotas, SharedNonces};
+use crate::nonces::{JournaledNonces, MemoryNonces, NonceQuotas, SharedNonces};
 use crate::registry::RegistryStore;
 
 pub(crate) use self::admin::order;
@@ -100,7 +100,7 @@ impl Server {
     pub async fn bind(config: Config, clock: Clock) -> Result<Server, StartError> {
         let (window, quotas) = (
             window(&config),
-            Quotas {
+            NonceQuotas {
                 all: config.replay.quota,
                 per_machine: config.replay.quota_per_machine,
             },

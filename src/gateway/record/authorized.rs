@@ -96,7 +96,8 @@ impl AuthorizedRequest {
                 RecordedPass::Open(RecordedOpen::record(open, recorder, facts, &hash()).await?)
             }
             Pass::Unsigned(request, reason) => {
-                let recording = RecordedUnsigned::record(request, reason, recorder, facts, &hash());
+                let hash = hash();
+                let recording = RecordedUnsigned::record(request, reason, recorder, facts, &hash);
                 RecordedPass::Unsigned(recording.await?)
             }
         };

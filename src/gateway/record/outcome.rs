@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::audit::Response;
+use crate::audit::ResponseRecord;
 use crate::auth::refusal::Code;
 use crate::gateway::decide::unsigned::PassReason;
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
@@ -54,7 +54,7 @@ impl RequestOutcome {
         if let Some(code) = self.refusal {
             recorder.metrics.refused(code);
         }
-        recorder.audit.response(&Response {
+        recorder.audit.response(&ResponseRecord {
             wall_ms: recorder.clock.now().wall_ms,
             request_id: request.provenance.id.as_str(),
             status: self.status,

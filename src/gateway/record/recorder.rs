@@ -6,8 +6,8 @@ use http::header::HeaderName;
 use pingora::http::RequestHeader;
 
 use crate::audit::{
-    self, Accepted, AuditLog, Claim, ClaimedMachine, ClaimedNonce, DroppedHeaders, Evidence,
-    Method, PathOnly, Query, Receipt, Refused, TokenHash,
+    self, AcceptedRecord, AuditLog, ClaimedFacts, ClaimedMachine, ClaimedNonce, DroppedHeaders,
+    PathOnly, Query, Receipt, RefusalEvidence, RefusedRecord, SentMethod, TokenHash,
 };
 use crate::auth::decision::Signed;
 use crate::auth::headers::{SigningHeader, Timestamp};
@@ -63,7 +63,7 @@ impl Recorder {
         signed: &Signed,
         facts: Facts<'_>,
     ) -> Result<Receipt, audit::AuditError> {
-        let record = Accepted {
+        let record = AcceptedRecord {
             request: self.describe(&facts),
             signed: proof(signed),
             signature: signed.signature().as_bytes(),
@@ -81,7 +81,7 @@ impl Recorder {
         facts: Facts<'_>,
         body: &BodyHash,
     ) -> Result<Receipt, audit::AuditError> {
-        let record = audit::Open {
+        let record = audit::OpenRecord {
             request: self.describe(&facts),
             body: self::body(body),
         };
@@ -103,7 +103,7 @@ impl Recorder {
         let mut request = self.describe(&facts);
         request.query = (facts.head.raw_path().contains(&b'?')).then_some(Query::Forwarded);
         request.dropped = DroppedHeaders::default();
-        let record = audit::Unsigned {
+        let record = audit::UnsignedRecord {
             request,
             body: self::body(body),
             token,
@@ -116,7 +116,7 @@ impl Recorder {
                     let claim = claim(facts.head);
                     Some((
                         code,
-                        Claim {
+                        ClaimedFacts {
                             machine_known,
                             ..claim
                         },
@@ -158,15 +158,15 @@ impl Recorder {
             id,
         };
         let evidence = match rejection {
-            Rejection::Denied(denied) => Evidence::Signed(proof(&denied.signed)),
-            Rejection::Unproved(unproved) => Evidence::Claimed(Claim {
+            Rejection::Denied(denied) => RefusalEvidence::Signed(proof(&denied.signed)),
+            Rejection::Unproved(unproved) => RefusalEvidence::Claimed(ClaimedFacts {
                 machine_known: Some(unproved.machine_known),
                 body: Some(body(&unproved.body)),
                 ..claim(head)
             }),
-            Rejection::Unverified(_) => Evidence::Claimed(claim(head)),
+            Rejection::Unverified(_) => RefusalEvidence::Claimed(claim(head)),
         };
-        self.audit.refused(&Refused {
+        self.audit.refused(&RefusedRecord {
             request: self.describe(&facts),
             code: rejection.refusal().code(),
             evidence,
@@ -181,20 +181,20 @@ impl Recorder {
         source: RequestSource,
         id: RequestId,
     ) {
-        self.audit.refused(&Refused {
-            request: audit::Request {
+        self.audit.refused(&RefusedRecord {
+            request: audit::RequestFacts {
                 wall_ms: self.clock.now().wall_ms,
                 request_id: id.as_str(),
                 client_ip: source.client,
                 peer_ip: source.peer,
-                method: Method::of(b""),
+                method: SentMethod::of(b""),
                 path: PathOnly::of(b""),
                 query: None,
                 route: None,
                 dropped: DroppedHeaders::default(),
             },
             code: rejection.refusal().code(),
-            evidence: Evidence::Claimed(Claim::default()),
+            evidence: RefusalEvidence::Claimed(ClaimedFacts::default()),
         });
         self.count_refusal(rejection, &self.metrics.no_route());
     }
@@ -216,7 +216,7 @@ impl Recorder {
         self.metrics.refused(rejection.refusal().code());
     }
 
-    fn describe<'a>(&'a self, facts: &'a Facts<'a>) -> audit::Request<'a> {
+    fn describe<'a>(&'a self, facts: &'a Facts<'a>) -> audit::RequestFacts<'a> {
         let target = facts.head.raw_path();
         let route = facts.route.map(|index| facts.plan.route(index));
         let query = match route.map(|route| route.query) {
@@ -225,12 +225,12 @@ impl Recorder {
             Some(QueryPolicy::Signed) => Some(Query::Signed),
             Some(QueryPolicy::Reject) | None => None,
         };
-        audit::Request {
+        audit::RequestFacts {
             wall_ms: self.clock.now().wall_ms,
             request_id: facts.id.as_str(),
             client_ip: facts.source.client,
             peer_ip: facts.source.peer,
-            method: Method::of(facts.head.method.as_str().as_bytes()),
+            method: SentMethod::of(facts.head.method.as_str().as_bytes()),
             path: PathOnly::of(target),
             query,
             route: route.map(|route| &*route.path),
@@ -239,16 +239,16 @@ impl Recorder {
     }
 }
 
-fn body(hash: &BodyHash) -> audit::Body<'_> {
-    audit::Body {
+fn body(hash: &BodyHash) -> audit::BodyDigest<'_> {
+    audit::BodyDigest {
         sha256: hash.as_bytes(),
         bytes: hash.body_len(),
     }
 }
 
-fn proof(signed: &Signed) -> audit::Signed<'_> {
+fn proof(signed: &Signed) -> audit::SignatureFacts<'_> {
     let message = signed.message();
-    audit::Signed {
+    audit::SignatureFacts {
         machine: signed.machine(),
         key: signed.key(),
         path: message.target(),
@@ -259,13 +259,13 @@ fn proof(signed: &Signed) -> audit::Signed<'_> {
 }
 
 /// What an unverified head claims, as far as it keeps its grammar.
-fn claim(head: &RequestHeader) -> Claim<'_> {
+fn claim(head: &RequestHeader) -> ClaimedFacts<'_> {
     let value = |header: SigningHeader| {
         head.headers
             .get(HeaderName::from_static(header.name()))
             .map(|value| value.as_bytes())
     };
-    Claim {
+    ClaimedFacts {
         machine_known: None,
         machine: value(SigningHeader::MachineId).map(ClaimedMachine::of),
         timestamp: value(SigningHeader::Timestamp)

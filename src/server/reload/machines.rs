@@ -3,7 +3,7 @@
 use tracing::warn;
 
 use super::{Failed, Reloading, Told, Why};
-use crate::audit::RegistryLoaded;
+use crate::audit::RegistryRecord;
 use crate::metrics::Reload;
 use crate::registry::{Change, Losses};
 
@@ -72,7 +72,7 @@ impl Reloading {
         let keys: Vec<_> = with_keys
             .filter_map(|id| registry.find(id.as_str()).cloned())
             .collect();
-        self.audit.registry_loaded(&RegistryLoaded {
+        self.audit.registry_loaded(&RegistryRecord {
             wall_ms: now.wall_ms,
             digest: &change.digest,
             machines: change.machines,
