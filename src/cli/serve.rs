@@ -9,7 +9,7 @@ use tracing::Level;
 use super::{Failure, check, check_registry, configuration};
 use crate::clock::{Clock, check_after_release};
 use crate::config::{self, Environment, Format, Log};
-use crate::server::{Findings, Server, StartError, examine, signals};
+use crate::server::{Findings, GatewayServer, StartError, examine, signals};
 
 /// Run the gateway
 #[derive(Debug, clap::Args)]
@@ -56,7 +56,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     check_after_release(clock.now()).map_err(|e| Failure::Operation(e.to_string()))?;
     let runtime = runtime(loaded.config.threads)?;
     let ended = runtime.block_on(async {
-        let server = Server::bind(loaded.config, clock).await?;
+        let server = GatewayServer::bind(loaded.config, clock).await?;
         let stop = signals().map_err(|e| Failure::Operation(e.to_string()))?;
         server.run(stop).await;
         Ok(())

@@ -10,7 +10,7 @@
 //! 2. `upstream` holds the servers of each upstream, with their connections and health, and the
 //!    credentials of the backends.
 //! 3. `decide` runs the checks in order. A request that passes all of them is a
-//!    [`Decision`](decide::decision::Decision).
+//!    [`DecidedRequest`](decide::decided_request::DecidedRequest).
 //! 4. `record` writes the decision to the audit log. Only that makes an
 //!    [`AuthorizedRequest`](record::authorized::AuthorizedRequest).
 //! 5. `forward` sends an authorized request to a server, and passes the response on.
@@ -30,8 +30,6 @@ pub use self::decide::explain::{
 };
 pub(crate) use self::decide::plan::window;
 pub(crate) use self::edge::Edge;
-pub(crate) use self::receive::draining::Draining;
 pub(crate) use self::receive::framing::Trailers;
 pub(crate) use self::receive::origin::{Origin, SourceKey};
-pub(crate) use self::receive::readiness::Readiness;
 pub(crate) use self::receive::reset_on_close::ResetOnClose;

@@ -10,7 +10,7 @@ use super::Failure;
 use super::serve::runtime;
 use crate::clock::Clock;
 use crate::config::{self, Environment};
-use crate::server::{Server, signals};
+use crate::server::{GatewayServer, signals};
 use crate::signing::Headers;
 
 use self::stage::{Answer, Stage};
@@ -39,7 +39,7 @@ pub(super) fn run(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Result<(), F
     let loaded = config::load(&stage.configuration(), &environment)
         .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
     let runtime = runtime(0)?;
-    let server = runtime.block_on(Server::bind(loaded.config, clock))?;
+    let server = runtime.block_on(GatewayServer::bind(loaded.config, clock))?;
     let gateway = format!("http://{}", server.addresses()[0]);
     let admin = format!("http://{}", server.admin_address());
 

@@ -1,8 +1,8 @@
 //! The decision: every check between a request that has been read and one that may pass.
 
 pub(crate) mod bearer;
+pub(crate) mod decided_request;
 pub(crate) mod decider;
-pub(crate) mod decision;
 pub(crate) mod explain;
 pub(crate) mod forwarded_headers;
 mod head_checks;

@@ -32,7 +32,7 @@ const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 ///
 /// # Errors
 ///
-/// [`Bad`]; the connection is then of no use. Whoever connected may be anybody: whether the line
+/// [`Bad`]; the connection is then closed. The other end may be any client: whether the line
 /// is believed is the caller's affair.
 pub(crate) async fn read(
     stream: &mut (impl AsyncRead + Unpin),
@@ -63,7 +63,7 @@ async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Bad>
     if !line.starts_with(b"PROXY ") {
         return Err(Bad::NotOne);
     }
-    // One by one: the byte behind the line belongs to somebody else.
+    // Byte by byte: the bytes behind the line belong to the request.
     while !line.ends_with(b"\r\n") {
         if line.len() >= LONGEST_LINE {
             return Err(Bad::Malformed);
