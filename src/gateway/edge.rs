@@ -1,5 +1,5 @@
-//! The edge: one request from its head to its end. It is received, decided, recorded, and then either
-//! answered with a refusal or forwarded.
+//! The edge: one request from its head to its end. It is received, decided, recorded, and then
+//! either answered with a refusal or forwarded.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -82,8 +82,8 @@ impl Edge {
         self.gateway.plan().limits().write_timeout
     }
 
-    /// Judges the request, and writes the decision down. A panic on the way rejects the request, and
-    /// the connection's next request is not affected.
+    /// Judges the request, and writes the decision down. A panic on the way rejects the request,
+    /// and the connection's next request is not affected.
     async fn authorize(
         &self,
         plan: &Arc<Plan>,
@@ -153,8 +153,8 @@ impl Edge {
         None
     }
 
-    /// Answers a rejected request. Before the signature has verified, the framing of what the client
-    /// sends on this connection is not trusted, so it is closed.
+    /// Answers a rejected request. Before the signature has verified, the framing of what the
+    /// client sends on this connection is not trusted, so it is closed.
     async fn refuse(
         &self,
         mut session: Box<ServerSession>,

@@ -13,7 +13,7 @@ use crate::gateway::receive::request_id::RequestId;
 /// A request that may pass. It is not forwarded before its record is written: only that makes it an
 /// [`AuthorizedRequest`](crate::gateway::record::authorized::AuthorizedRequest).
 #[derive(Debug)]
-pub(crate) struct Decision {
+pub(crate) struct DecidedRequest {
     pub(crate) pass: Pass,
     /// The index of the route.
     pub(crate) route: usize,
@@ -24,8 +24,8 @@ pub(crate) struct Decision {
     pub(crate) query_stripped: bool,
 }
 
-/// How the request passes. Only `Signed` can carry an identity or a credential of the gateway: the other
-/// two hold no machine.
+/// How the request passes. Only `Signed` can carry an identity or a credential of the gateway: the
+/// other two hold no machine.
 #[derive(Debug)]
 pub(crate) enum Pass {
     /// A machine signed it, and may make it.

@@ -1,5 +1,5 @@
-//! The order of the checks: the head, the body, the signature, the nonce, the policy. Cheap checks come
-//! first, and no check that only a signature may cause comes before the signature.
+//! The order of the checks: the head, the body, the signature, the nonce, the policy. Cheap checks
+//! come first, and no check that only a signature may cause comes before the signature.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::auth::refusal::{Code, Refusal};
 use crate::auth::replay::NonceStore;
 use crate::clock::{Clock, Now};
 use crate::config::Route;
-use crate::gateway::decide::decision::{Decision, Pass};
+use crate::gateway::decide::decided_request::{DecidedRequest, Pass};
 use crate::gateway::decide::forwarded_headers;
 use crate::gateway::decide::head_checks::{Caller, CheckedHead, HeadChecks};
 use crate::gateway::decide::plan::Plan;
@@ -69,7 +69,7 @@ impl Decider {
     }
 
     /// Judges a request whose head has been read. Only a request that every check let through comes
-    /// back as a [`Decision`].
+    /// back as a [`DecidedRequest`].
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl Decider {
         line: Option<&FirstLine>,
         source: RequestSource,
         id: RequestId,
-    ) -> Result<(Decision, Body), Rejection> {
+    ) -> Result<(DecidedRequest, Body), Rejection> {
         let arrival = self.clock.now();
         let head = (self.head).check(plan, session, line, source, id, arrival)?;
         let on_head = self.clock.now().mono.saturating_sub(arrival.mono);
@@ -120,7 +120,7 @@ impl Decider {
                 }
             }
         };
-        let decision = Decision {
+        let decision = DecidedRequest {
             pass,
             route,
             provenance,

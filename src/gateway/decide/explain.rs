@@ -1,9 +1,9 @@
-//! What would become of a request, without one: asked of the same functions that decide, in the same
-//! order, so that the answer cannot be another.
+//! Explanations: the decision about a request that was not sent, by the same functions that decide,
+//! in the same order.
 //!
-//! It is taken for granted that the request is well formed and well signed by a key of the machine, if it
-//! is signed at all, that its time is right and its nonce fresh, and that nothing of the machine's
-//! rate is used up. Neither the framing nor the backend is asked about.
+//! It is taken for granted that the request is well formed and well signed by a key of the machine,
+//! if it is signed at all, that its time is right and its nonce fresh, and that nothing of the
+//! machine's rate is used up. Neither the framing nor the backend is asked about.
 
 use core::net::IpAddr;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::gateway::upstream::credentials::{Choice, Credentials};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 
-/// A request that somebody asks about.
+/// The request to explain.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'q> {
     /// The id of the machine.
@@ -36,16 +36,16 @@ pub struct Question<'q> {
     pub at: u64,
 }
 
-/// What would become of it, and why.
+/// The decision, and the facts that it rests on.
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    /// What would become of it.
+    /// The decision.
     pub verdict: Prediction,
     /// The route, where one has the path.
     pub route: Option<RouteFacts>,
-    /// What the registry says of the machine, where it knows it.
+    /// The machine, where the registry has it.
     pub machine: Option<MachineFacts>,
-    /// What its policy and the gateway's say; `None` where they are not matched.
+    /// The policies of the machine and the gateway; `None` where they are not asked.
     pub policy: Option<PolicyFacts>,
     /// Why there is no route, where there is none.
     pub no_route: Option<&'static str>,
@@ -53,15 +53,15 @@ pub struct Explanation {
     pub no_policy: Option<&'static str>,
 }
 
-/// What would become of a request.
+/// The decision about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prediction {
     /// It goes to the backend as the machine's.
     Passes,
-    /// It goes to the backend as nobody's: the route is open, and asks for no signature.
+    /// It goes to the backend without an identity: the route is open, and asks for no signature.
     PassesOpen,
-    /// It goes to the backend as the client sent it, because the route only observes: else it would be
-    /// refused with this.
+    /// It goes to the backend as the client sent it, because the route only observes: else it would
+    /// be refused with this.
     PassesObserved(Refusal),
     /// The backend hears nothing of it.
     Refused(Refusal),
@@ -82,22 +82,22 @@ impl Prediction {
     }
 }
 
-/// What the configuration says of the route.
+/// The route, by the configuration.
 #[derive(Clone, Debug)]
 pub struct RouteFacts {
     /// Its path prefix.
     pub path: String,
-    /// Where it sends its requests.
+    /// The name of its upstream.
     pub upstream: String,
-    /// What it asks for at that time.
+    /// The authentication that it asks for at that time.
     pub gate: Gate,
-    /// What becomes of a query.
+    /// Whether a query is signed, stripped or refused.
     pub query: QueryPolicy,
-    /// What a client has to sign as the path; `None` where the query is refused.
+    /// The path that a client has to sign; `None` where the query is refused.
     pub signed: Option<String>,
 }
 
-/// What the registry says of the machine.
+/// The machine, by the registry.
 #[derive(Clone, Debug)]
 pub struct MachineFacts {
     /// Whether it may act at that time, with any of its keys.
@@ -108,10 +108,11 @@ pub struct MachineFacts {
     pub per_minute: Option<u32>,
 }
 
-/// What the policies say.
+/// The policies' part of the decision.
 #[derive(Clone, Debug)]
 pub struct PolicyFacts {
-    /// The rule that allows it, with its group, or what stands against it; `Ok(None)` without rules.
+    /// The rule that allows it, with its group, or what stands against it; `Ok(None)` without
+    /// rules.
     pub rule: Result<Option<String>, String>,
     /// The network that it comes from, likewise, where rules and networks let it pass.
     pub network: Option<String>,
@@ -125,7 +126,7 @@ pub struct PolicyFacts {
     pub is_closed: bool,
 }
 
-/// Says what would become of a request.
+/// Explains a request.
 ///
 /// # Errors
 ///

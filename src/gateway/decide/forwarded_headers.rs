@@ -18,8 +18,8 @@ const SINGLE: [HeaderName; 3] = [
     HeaderName::from_static("traceparent"),
 ];
 
-/// Most dropped headers that a record names. Clients send a handful besides those that are forwarded.
-/// Of more, the record says that there were more, and the metric counts them as `other`.
+/// Most dropped headers that a record names. Clients send a handful besides those that are
+/// forwarded. Of more, the record says that there were more, and the metric counts them as `other`.
 const NAMED: usize = 16;
 
 /// The client's headers that are neither forwarded nor written anew by the gateway.
@@ -137,8 +137,8 @@ pub(crate) fn is_forwarded(name: &HeaderName, route: &Route) -> bool {
     ALLOWED.contains(name) || route.forward_headers.contains(name)
 }
 
-/// Whether the client tried to name an identity itself, in any spelling that a backend could read as
-/// one ([`is_same`]). Such a header is never forwarded; this is for the count.
+/// Whether the client tried to name an identity itself, in any spelling that a backend could read
+/// as one ([`is_same`]). Such a header is never forwarded; this is for the count.
 pub(crate) fn names_an_identity(headers: &HeaderMap, identity: &HeaderName) -> bool {
     headers.keys().any(|name| is_identity_name(name, identity))
 }

@@ -1,5 +1,6 @@
-//! The checks of a head, before the body is read: framing, target, route, headers, throttle, signing
-//! headers, time, machine. They are cheap, and none of them needs a signature to be verified.
+//! The checks of a head, before the body is read: framing, target, route, headers, throttle,
+//! signing headers, time, machine. They are cheap, and none of them needs a signature to be
+//! verified.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::auth::refusal::Refusal;
 use crate::clock::Now;
 use crate::config::{Gate, HEADER_BYTES, Route};
 use crate::gateway::decide::bearer::{self, Bearer};
-use crate::gateway::decide::decision::Provenance;
+use crate::gateway::decide::decided_request::Provenance;
 use crate::gateway::decide::forwarded_headers::{self, Dropped};
 use crate::gateway::decide::open::OpenRequest;
 use crate::gateway::decide::plan::Plan;
@@ -50,8 +51,8 @@ pub(super) struct CheckedHead {
 
 /// The sender, as far as the head tells.
 pub(super) enum Caller {
-    /// A machine, if the signature is its own. On an observed route, with the request as it passes if
-    /// the signature is not.
+    /// A machine, if the signature is its own. On an observed route, with the request as it passes
+    /// if the signature is not.
     Attributed(Attributed, Option<UnsignedRequest>),
     /// Unknown: the route is open.
     Anyone(OpenRequest),
@@ -72,7 +73,8 @@ struct RoutedHead<'a> {
 }
 
 impl HeadChecks {
-    /// Checks a head. A request that needs no signature is checked for its framing and its route only.
+    /// Checks a head. A request that needs no signature is checked for its framing and its route
+    /// only.
     ///
     /// # Errors
     ///
@@ -161,7 +163,7 @@ impl HeadChecks {
         Ok((Caller::Attributed(attributed, None), query_stripped))
     }
 
-    /// The request passes whatever its signature says, and the record tells what was wrong.
+    /// The request passes with any signature or none, and the record tells what was wrong.
     fn observed(&self, head: &RoutedHead<'_>) -> Result<(Caller, bool), Refusal> {
         match self.attribute(head) {
             Ok((attributed, query_stripped)) => {

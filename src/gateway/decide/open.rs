@@ -3,8 +3,9 @@
 use crate::auth::method::Method;
 use crate::auth::target::SignedTarget;
 
-/// A well-formed request on an open route. Its sender is unknown: it holds no machine and no signature,
-/// so no request built from it can name an identity or carry a credential of the gateway.
+/// A well-formed request on an open route. Its sender is unknown: it holds no machine and no
+/// signature, so no request built from it can name an identity or carry a credential of the
+/// gateway.
 #[derive(Debug)]
 pub(crate) struct OpenRequest {
     method: String,

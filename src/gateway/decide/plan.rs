@@ -1,5 +1,5 @@
-//! What requests are judged by: a configuration, with what is made of it. A reload puts another
-//! one in its place.
+//! The plan that requests are judged by: a configuration with its pools, credentials and counters.
+//! A reload replaces it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Makes one, with series for all its routes and upstreams. What the one before knows of a
-    /// server that is here too is kept.
+    /// Makes a plan, with series for all its routes and upstreams. Servers that the plan before has
+    /// too keep their health.
     pub(crate) fn new(config: Config, pool_context: &PoolContext, before: Option<&Plan>) -> Plan {
         let metrics = &*pool_context.metrics;
         let routes = config.routes.iter();
@@ -81,8 +81,8 @@ impl Plan {
         (self.credentials).choose(machine, self.route(route).upstream, name)
     }
 
-    /// Whether a client's own credential may stand in a header of this name: it is exactly that of one
-    /// of the gateway's.
+    /// Whether a client's own credential may stand in a header of this name: it is exactly that of
+    /// one of the gateway's.
     pub(crate) fn takes_credential(&self, name: &HeaderName) -> bool {
         self.credentials.is_own(name)
     }
@@ -97,7 +97,7 @@ impl Plan {
         self.credentials.has(name)
     }
 
-    /// What of the backends is out of service, in words: servers, names, credentials.
+    /// The parts of the backends that are out of service, in words: servers, names, credentials.
     pub(crate) fn out_of_service(&self) -> Vec<String> {
         let unusable = self
             .credentials()
@@ -127,15 +127,15 @@ impl Plan {
         &self.upstream_times[self.route(route).upstream]
     }
 
-    /// The routes that let requests pass that nobody signed until a date, with what that is called
-    /// and the date, in Unix seconds.
+    /// The migration routes, which let unsigned requests pass until a date: each with the name of
+    /// its mode and the date, in Unix seconds.
     pub(crate) fn open_until(&self) -> impl Iterator<Item = (&Route, &'static str, u64)> {
         let open = |route: &'_ Route| route.mode.open_until();
         (self.config.routes.iter())
             .filter_map(move |route| open(route).map(|(until, mode)| (route, mode, until)))
     }
 
-    /// How many requests have passed so far that nobody signed, by the name of the route.
+    /// The number of unsigned requests that have passed so far, by the name of the route.
     pub(crate) fn unsigned(&self, route: &str) -> u64 {
         let routes = self.config.routes.iter();
         let counts = routes.zip(&self.route_counts);

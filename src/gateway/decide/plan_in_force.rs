@@ -45,8 +45,8 @@ impl PlanInForce {
         self.plan.store(plan);
     }
 
-    /// Shows in the metrics which routes let unsigned requests pass, and prepares the key that names
-    /// their tokens.
+    /// Shows in the metrics which routes let unsigned requests pass, and prepares the key that
+    /// names their tokens.
     fn show_migration_routes(&self, plan: &Plan) {
         let open = || {
             plan.open_until()

@@ -3,14 +3,14 @@
 use crate::auth::decision::{Denied, Unproved};
 use crate::auth::refusal::Refusal;
 
-/// A refusal, with what is known of who was refused.
+/// A refusal, with what the checks found out about the sender.
 #[derive(Debug)]
 pub(crate) enum Rejection {
-    /// Nobody knows who sent it.
+    /// No signature was verified: the sender is unknown.
     Unverified(Refusal),
-    /// Neither does anybody now: the signature is wrong.
+    /// The signature is wrong: the sender is unknown.
     Unproved(Unproved),
-    /// The signature is good.
+    /// The signature is good: the sender is known.
     Denied(Box<Denied>),
 }
 

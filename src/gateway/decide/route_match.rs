@@ -1,18 +1,18 @@
-//! What a request asks for, and on which route: the part of the decision that takes a target and a
-//! method and nothing else, so that it can be asked about without a request.
+//! The route match: the part of the decision that takes a target and a method and nothing else, so
+//! that it can be explained without a request.
 
 use crate::auth::method::{METHODS, Method};
 use crate::auth::refusal::Refusal;
 use crate::auth::target::Target;
 use crate::config::{Route, Routes};
 
-/// A method and a target that a route takes.
+/// A method and a target that a route accepts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RouteMatch<'a> {
     /// The index of the route.
     pub(crate) route: usize,
     pub(crate) method: Method<'a>,
-    /// Less what the route strips of its path.
+    /// Without the prefix that the route strips.
     pub(crate) target: Target<'a>,
 }
 

@@ -1,13 +1,13 @@
 //! The throttle: a source that fails again and again is turned away for a while, before anything
 //! of its requests is verified.
 //!
-//! A source is a client's address, never what a request claims to be: whoever names a machine
-//! cannot lock it out. Behind one address there may be honest machines beside the one that fails
-//! (a NAT, a load balancer that nobody declared), so a machine that has verified from there lately
-//! goes on being verified there.
+//! A source is a client's address, never the machine that a request names: naming a machine cannot
+//! lock it out. Behind one address there may be honest machines beside the one that fails (a NAT,
+//! an undeclared load balancer), so a machine that has verified from there lately goes on being
+//! verified.
 //!
 //! It fails open: an address that is not known, or whose entry had to make room, is not throttled.
-//! What is let through has still to verify.
+//! Its requests still have to verify.
 
 mod bucket;
 mod generations;
@@ -103,8 +103,8 @@ impl Throttle {
         }
     }
 
-    /// Notes a refusal, where it is one that only somebody who tries things would get many of:
-    /// a signature that is not good, or a request that was sent before. A clock that is off, or a
+    /// Notes a refusal of a kind that only an attacker gets many of: a bad signature, or a replayed
+    /// request. A clock that is off, or a
     /// header that is missing, is a mistake and not an attempt.
     pub(crate) fn refused(
         &self,
@@ -141,7 +141,7 @@ impl Throttle {
 
     fn shard(&self, source: SourceKey) -> MutexGuard<'_, ThrottleShard> {
         let index = self.hasher.hash_one(source) % SHARDS as u64;
-        // What a panic could leave half done here is a count.
+        // After a panic the worst is a wrong count.
         (self.shards[index as usize])
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

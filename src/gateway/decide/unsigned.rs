@@ -1,5 +1,5 @@
-//! Requests on migration routes: `observe` and `bearer_until` let requests without a valid signature
-//! pass, as the client sent them, until a date.
+//! Requests on migration routes: `observe` and `bearer_until` let requests without a valid
+//! signature pass, as the client sent them, until a date.
 
 use crate::audit::TokenHash;
 use crate::auth::method::Method;
@@ -9,9 +9,9 @@ use crate::gateway::decide::rejection::Rejection;
 use crate::metrics::Auth;
 
 /// A well-formed request without a valid signature. Like
-/// [`OpenRequest`](crate::gateway::decide::open::OpenRequest) it holds no machine, so no request built
-/// from it can name an identity or carry a credential of the gateway. The backend decides by the
-/// credential that the client itself sent.
+/// [`OpenRequest`](crate::gateway::decide::open::OpenRequest) it holds no machine, so no request
+/// built from it can name an identity or carry a credential of the gateway. The backend decides by
+/// the credential that the client itself sent.
 #[derive(Debug)]
 pub(crate) struct UnsignedRequest {
     method: String,

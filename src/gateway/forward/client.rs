@@ -1,4 +1,4 @@
-//! The client of a request that is being forwarded: it gets the answer, and it may go away first.
+//! The client of a request that is being forwarded: it gets the response, or leaves before.
 
 use std::future::pending;
 
@@ -13,14 +13,14 @@ use crate::gateway::receive::draining::Draining;
 use crate::gateway::receive::refusal_response;
 use crate::gateway::receive::request_id::RequestId;
 
-/// The session of a request that was read whole, and judged.
+/// The client's session. Its request was read whole, and decided.
 pub(crate) struct Client {
     session: Box<ServerSession>,
     draining: Draining,
     progress: ResponseProgress,
 }
 
-/// How far the final answer has come. An interim answer is none.
+/// How much of the final response is written. Interim responses do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ResponseProgress {
     /// Nothing of it is written.
@@ -33,14 +33,15 @@ enum ResponseProgress {
     Lost,
 }
 
-/// What the client's connection is good for when its request is done with.
+/// Whether the client's connection may go on after the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Afterwards {
     /// It may carry another request.
     KeepAlive,
     /// It is closed, so that what was written arrives.
     Close,
-    /// It is reset: the client takes nothing any more, or would take half an answer for a whole one.
+    /// It is reset: the client reads nothing any more, or would take half a response for a whole
+    /// one.
     Reset,
 }
 
@@ -58,8 +59,9 @@ impl Client {
         self.session.req_header()
     }
 
-    /// Waits for the client to go away, for ever if it does not. What it sends beyond this request
-    /// waits for its turn, see [`RequestStream`](crate::gateway::receive::request_stream::RequestStream).
+    /// Waits for the client to leave, for ever if it does not. Bytes that it sends beyond this
+    /// request wait for their turn, see
+    /// [`RequestStream`](crate::gateway::receive::request_stream::RequestStream).
     pub(crate) async fn gone(&mut self) -> Box<Error> {
         match self.session.read_body_or_idle(true).await {
             Err(error) => {
@@ -70,7 +72,7 @@ impl Client {
         }
     }
 
-    /// Passes pieces of the answer on; whether that was all of it.
+    /// Passes pieces of the response on; `true` if that was all of it.
     ///
     /// # Errors
     ///
@@ -91,9 +93,9 @@ impl Client {
         passed
     }
 
-    /// Fits the head of the answer to the client. One that a gateway which is shutting down has
-    /// served is told that no further request is taken on its connection. An HTTP/1.0 client
-    /// knows no chunks: without a length, the end of the connection ends its body.
+    /// Adapts the head of the response to the client. While the gateway drains, the response closes
+    /// the connection. An HTTP/1.0 client knows no chunks: without a length, the end of the
+    /// connection ends the body.
     fn fit(&mut self, answer: &mut ResponseHeader) {
         let chunks_to_http10 = self.head().version == Version::HTTP_10
             && answer.remove_header(&TRANSFER_ENCODING).is_some();
@@ -102,7 +104,7 @@ impl Client {
         }
     }
 
-    /// Tells it why there is no answer, unless one has begun.
+    /// Answers with a refusal, unless a response has begun.
     pub(crate) async fn refuse(&mut self, refusal: &Refusal, id: RequestId) {
         if self.progress != ResponseProgress::Owed {
             return;
@@ -121,7 +123,7 @@ impl Client {
         };
     }
 
-    /// The status of the final answer, once its head is written.
+    /// The status of the final response, once its head is written.
     pub(crate) fn status(&self) -> Option<u16> {
         let head = self.session.response_written();
         head.map(|head| head.status)
@@ -134,11 +136,11 @@ impl Client {
         self.session.body_bytes_sent() as u64
     }
 
-    /// What its connection is good for, now that nothing more is written.
+    /// Whether the connection may go on, now that nothing more is written.
     pub(crate) fn afterwards(&self) -> Afterwards {
         match self.progress {
             ResponseProgress::Whole => Afterwards::KeepAlive,
-            // The framing of the answer tells that it is cut off.
+            // The framing of the response tells that it is cut off.
             ResponseProgress::Begun if !self.ends_with_connection() => Afterwards::Close,
             ResponseProgress::Owed | ResponseProgress::Begun | ResponseProgress::Lost => {
                 Afterwards::Reset
@@ -146,7 +148,7 @@ impl Client {
         }
     }
 
-    /// Whether the answer ends where the connection ends.
+    /// Whether the response ends where the connection ends.
     fn ends_with_connection(&self) -> bool {
         let framing = |head: &ResponseHeader| {
             head.headers.contains_key(CONTENT_LENGTH)

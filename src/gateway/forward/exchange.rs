@@ -1,4 +1,4 @@
-//! A verified request and its answer, on one connection to a server.
+//! The exchange of an authorized request and its response, on one connection to a server.
 
 use std::sync::Arc;
 
@@ -25,14 +25,14 @@ use crate::gateway::upstream::pool::connection::Connection;
 use crate::gateway::upstream::pool::reuse::FinishedExchange;
 use crate::gateway::upstream::pool::server::UpstreamServer;
 
-/// Pieces of an answer that are passed on at once, where they are there at once: the head and the
-/// body of a small one are.
+/// Most pieces of a response that are passed on at once, where they have arrived: the head and the
+/// body of a small one have.
 const PIECES: usize = 4;
 
-/// Interim answers (RFC 9110, section 15.2) before the final one. They do not cross.
+/// Most interim responses (RFC 9110, section 15.2) before the final one. They are not passed on.
 const MOST_INTERIM: usize = 32;
 
-/// Sends one request, and passes its answer on.
+/// Sends one request, and passes its response on.
 pub(super) struct Exchange<'a> {
     pub(super) request: &'a AuthorizedRequest,
     pub(super) server: &'a Arc<UpstreamServer>,
@@ -40,7 +40,7 @@ pub(super) struct Exchange<'a> {
     pub(super) lookups: &'a Arc<Connector>,
 }
 
-/// What came of an exchange whose answer the client has.
+/// The end of an exchange whose response the client has.
 struct Answered {
     status: StatusCode,
     /// It began before the request was sent.
@@ -50,13 +50,14 @@ struct Answered {
 }
 
 impl Exchange<'_> {
-    /// Runs it to the end of the answer: the request is sent and the answer is passed on at the
-    /// same time. Gives back what is known of the connection then. Of the verified `body` is all that
-    /// ever crosses; it is let go when it has been sent.
+    /// Runs the exchange to the end of the response: the request is sent and the response is passed
+    /// on at the same time. Returns the facts about the connection. Only the verified `body` is
+    /// sent, and it is released when it has been sent.
     ///
     /// # Errors
     ///
-    /// [`ForwardFailure`]. Some of the request may have been sent, and some of the answer passed on.
+    /// [`ForwardFailure`]. Part of the request may have been sent, and part of the response passed
+    /// on.
     pub(super) async fn run(
         &self,
         connection: &mut Connection,
@@ -82,8 +83,8 @@ impl Exchange<'_> {
         })
     }
 
-    /// Sends what is left of a request that was answered well before it was sent: a server may answer
-    /// first and go on reading (RFC 9112, section 9.3). After an error nobody waits for the rest.
+    /// Sends the rest of a request whose response came before the request was sent: a server may
+    /// answer first and go on reading (RFC 9112, section 9.3). After an error the rest is not sent.
     async fn send_the_rest(&self, connection: &Connection, answered: &Answered) {
         let is_error = answered.status.is_client_error() || answered.status.is_server_error();
         let stream = &connection.stream;
@@ -128,7 +129,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Sends the request, reads the answer and passes it on, until the client has all of it.
+    /// Sends the request, reads the response and passes it on, until the client has all of it.
     async fn pass_answer(
         &self,
         connection: &mut Connection,
@@ -158,12 +159,12 @@ impl Exchange<'_> {
                 }
             };
             if unsent.is_some() && stream.is_sent() {
-                // With its share of the budget: the answer may take as long as it likes.
+                // With its share of the budget: the response may take long.
                 unsent = None;
             }
             let mut pieces = Vec::with_capacity(PIECES);
             let mut next = Some(first);
-            // What is there already goes out together; a failure ends it.
+            // Pieces that have arrived go out together; a failure ends them.
             while let Some(piece) = next.take() {
                 let piece = match piece {
                     Ok(HttpTask::Header(mut head, end)) => {
@@ -189,7 +190,7 @@ impl Exchange<'_> {
                 let is_last = piece.is_end() || matches!(piece, HttpTask::Failed(_));
                 pieces.push(piece);
                 if !is_last && pieces.len() < PIECES {
-                    // Not within the budget of the task, or it would seem not to be there.
+                    // Not within the task's budget, or it would seem not to have arrived.
                     next = unconstrained(session.read_response_task()).now_or_never();
                 }
             }
@@ -206,7 +207,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Makes the head of an answer what crosses of it; `false` for an interim one, which does not.
+    /// Prepares the head of a response for the client; `false` for an interim one, which is
+    /// dropped.
     async fn check_head(
         &self,
         head: &mut ResponseHeader,
@@ -244,8 +246,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Says that the request passed only because its route observes, and what enforcing would say: a
-    /// client that signs cannot tell otherwise.
+    /// Adds the code with which an enforcing route would have refused the request: a signing client
+    /// cannot find out otherwise.
     fn say_if_observed(&self, head: &mut ResponseHeader) -> Result<()> {
         if let RecordedPass::Unsigned(unsigned) = &self.request.pass
             && let PassReason::Observed { code, .. } = unsigned.reason()
@@ -255,14 +257,14 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// The answer cannot be passed on.
+    /// The failure for a response that cannot be passed on.
     fn unfit(&self, status: Option<u16>, what: &'static str) -> ForwardFailure {
         warn!(request_id = %self.request.provenance.id, status, "{what}");
         ForwardFailure::replaced(Refusal::UpstreamError, what)
     }
 
-    /// Whether an answer with this status refuses the gateway's credential, and so is no answer for
-    /// the client.
+    /// Whether a response with this status refuses the gateway's credential, and so is not for the
+    /// client.
     async fn refuses_the_gateway(&self, status: StatusCode) -> bool {
         let RecordedPass::Signed(recorded) = &self.request.pass else {
             return false;

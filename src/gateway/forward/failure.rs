@@ -63,8 +63,8 @@ impl ForwardFailure {
         self.is_of_server() && matches!(kind, ErrorType::ReadTimedout | ErrorType::WriteTimedout)
     }
 
-    /// The refusal for the client; `None` where the client has gone. Once part of the request may have
-    /// been sent, no refusal may say that it was not.
+    /// The refusal for the client; `None` where the client has gone. Once part of the request may
+    /// have been sent, no refusal may say that it was not.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         use ErrorType::{
             ConnectError, ConnectNoRoute, ConnectProxyFailure, ConnectRefused, ConnectTimedout,

@@ -1,5 +1,5 @@
-//! Forwarding: an authorized request goes to one server of its upstream, at most once, and the client
-//! gets the server's response, or a refusal that tells why there is none.
+//! Forwarding: an authorized request goes to one server of its upstream, at most once, and the
+//! client gets the server's response, or a refusal that tells why there is none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,8 +72,8 @@ impl Forwarder {
         (outcome, client.afterwards())
     }
 
-    /// Tries the servers of the upstream until one accepts a connection. That server gets the request,
-    /// and no other does: a request is sent at most once.
+    /// Tries the servers of the upstream until one accepts a connection. That server gets the
+    /// request, and no other does: a request is sent at most once.
     async fn try_servers(
         &self,
         client: &mut Client,

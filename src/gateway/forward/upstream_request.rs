@@ -11,7 +11,7 @@ use crate::config::headers::{
 };
 use crate::config::{Route, Upstream};
 use crate::gateway::decide::bearer;
-use crate::gateway::decide::decision::Provenance;
+use crate::gateway::decide::decided_request::Provenance;
 use crate::gateway::decide::forwarded_headers::{forwarded, is_forwarded, is_identity_name};
 use crate::gateway::decide::plan::Plan;
 use crate::gateway::record::authorized::{RecordedOpen, RecordedSigned, RecordedUnsigned};
@@ -70,9 +70,9 @@ pub(super) fn open(open: &RecordedOpen, forwarded: ForwardedHeaders<'_>) -> Resu
 }
 
 /// Builds the upstream request of a migration route: the client's headers, its own credential among
-/// them. Removed are the headers that only the gateway sets, and every alias of a credential's header,
-/// because the record does not name that credential.
-/// Neither an identity nor a credential of the gateway is within its reach.
+/// them. Removed are the headers that only the gateway sets, and every alias of a credential's
+/// header, because the record does not name that credential. Neither an identity nor a credential
+/// of the gateway is within its reach.
 ///
 /// # Errors
 ///
@@ -154,8 +154,8 @@ impl ForwardedHeaders<'_> {
     }
 }
 
-/// The head of an HTTP/1.1 request. [`RequestHeader`]'s own methods are not used, because they store
-/// each name twice, to keep its case.
+/// The head of an HTTP/1.1 request. [`RequestHeader`]'s own methods are not used, because they
+/// store each name twice, to keep its case.
 fn head(method: &str, target: &str, headers: HeaderMap) -> Result<RequestHeader> {
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = Method::from_bytes(method.as_bytes())

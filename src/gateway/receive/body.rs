@@ -1,5 +1,5 @@
-//! The request body: read whole, under a limit, a deadline and a budget that all requests share,
-//! before anything is decided.
+//! The request body: read whole, under a limit, a deadline and a memory budget that all requests
+//! share, before the request is decided.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::gateway::receive::framing::{self, Trailers};
 use crate::gateway::receive::request_stream::RequestStream;
 use crate::metrics::Metrics;
 
-/// A whole body, and the share of the budget that it holds until it is dropped.
+/// A whole body, with its share of the budget, given back when it is dropped.
 pub(crate) struct Body {
     bytes: Bytes,
     _share: Option<Share>,
@@ -42,8 +42,8 @@ impl BodyBudget {
         }
     }
 
-    /// Takes what is there or nothing: a request that waited for room would hold what it has
-    /// while it waits.
+    /// Takes the bytes at once or not at all: a waiting request would keep its share while it
+    /// waits.
     fn take(&self, bytes: usize) -> Result<Share, Refusal> {
         let count = u32::try_from(bytes).map_err(|_| Refusal::Overloaded)?;
         let permit = Arc::clone(&self.bytes)
@@ -103,8 +103,8 @@ impl Body {
     }
 }
 
-/// Judges the trailers behind a body that was read to its end. `is_trusted` tells the names that only
-/// the gateway writes.
+/// Judges the trailers behind a body that was read to its end. `is_trusted` tells the names that
+/// only the gateway writes.
 ///
 /// # Errors
 ///

@@ -38,7 +38,7 @@ pub(crate) struct Chunks {
     trailers: HeaderMap,
 }
 
-/// What the next byte is.
+/// The meaning of the next byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ChunkStep {
     Size,
@@ -75,13 +75,13 @@ impl Chunks {
         self.step == ChunkStep::Done
     }
 
-    /// The trailer fields read so far. They are judged and never cross.
+    /// The trailer fields read so far. They are checked and never forwarded.
     pub(crate) fn trailers(&self) -> &HeaderMap {
         &self.trailers
     }
 
-    /// Reads the next bytes; how many of them belong to the body. Fewer than there are means that the
-    /// body ends within them. However the input is split, the verdict is the same.
+    /// Reads the next bytes; how many of them belong to the body. Fewer than there are means that
+    /// the body ends within them. However the input is split, the verdict is the same.
     ///
     /// # Errors
     ///
@@ -166,8 +166,8 @@ impl Chunks {
         }
     }
 
-    /// Takes the line as a field (RFC 9112, section 5): a token, a colon without a space before it, and
-    /// a value.
+    /// Takes the line as a field (RFC 9112, section 5): a token, a colon without a space before it,
+    /// and a value.
     fn end_trailer(&mut self) -> Result<(), &'static str> {
         let line = std::mem::take(&mut self.line);
         let colon = line.iter().position(|&b| b == b':').ok_or(MALFORMED)?;

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
-/// Whether the gateway drains: it still serves requests, and every response says that it is the last
-/// on its connection. Draining never ends but with the process. When the grace period is over, the
-/// gateway refuses the requests whose bodies have not arrived.
+/// Whether the gateway drains: it still serves requests, and every response says that it is the
+/// last on its connection. Draining never ends but with the process. When the grace period is over,
+/// the gateway refuses the requests whose bodies have not arrived.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Draining {
     begun: Arc<AtomicBool>,

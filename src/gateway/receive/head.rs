@@ -15,7 +15,7 @@ use super::request_stream::RequestStream;
 use crate::auth::refusal::Refusal;
 use crate::config::Limits;
 
-/// What reading a head came to.
+/// The result of reading a head.
 pub(crate) enum RequestHead {
     /// With the request line as it was sent, where the protocol has one.
     Read(Box<ServerSession>, Option<FirstLine>),
@@ -24,8 +24,8 @@ pub(crate) enum RequestHead {
     Refused(Box<ServerSession>, Refusal),
 }
 
-/// Reads the head of the next request. The wait for its first byte is idle time; the rest of the head
-/// has one deadline.
+/// Reads the head of the next request. The wait for its first byte is idle time; the rest of the
+/// head has one deadline.
 pub(crate) async fn read(
     session: ServerSession,
     limits: &Limits,

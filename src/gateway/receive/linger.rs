@@ -8,9 +8,9 @@ use tokio::io::AsyncReadExt;
 
 use crate::gateway::receive::request_stream::RequestStream;
 
-/// Lingering close: how long, and for how many bytes, a client that is still sending is read after
-/// its answer. A client whose unread bytes are met with a reset, or whose HTTP/2 stream ends under
-/// it, may never see the answer.
+/// The limits of a lingering close: for how long, and for how many bytes, a client that is still
+/// sending is read after its response. A client that is reset while it sends may never see the
+/// response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Linger {
     /// Most bytes read and thrown away.
@@ -19,16 +19,16 @@ pub(crate) struct Linger {
     pub(crate) time: Duration,
 }
 
-/// Longest wait for the next byte of an upload that is thrown away: long enough for a lost packet to
-/// be sent again twice, and too short to hold connections open for nothing.
+/// Longest wait for the next byte of an upload that is thrown away: long enough for a lost packet
+/// to be sent again twice, and too short to hold connections open for nothing.
 const STALL: Duration = Duration::from_secs(2);
 
 /// Bytes of an upload read at once: what one TLS record holds.
 const PIECE: usize = 16 * 1024;
 
 impl Linger {
-    /// Ends an HTTP/1 connection, or an HTTP/2 stream, so that the answer arrives. The answer has been
-    /// written, and its end is sent at once: a client that waits for it does not wait for this.
+    /// Ends an HTTP/1 connection, or an HTTP/2 stream, so that the response arrives. The end of the
+    /// response is sent at once: the client does not wait for the lingering.
     ///
     /// Ends early when the client closes, ends its upload, or stops sending for 2 s.
     pub(crate) async fn close(self, session: ServerSession) {

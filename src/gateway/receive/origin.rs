@@ -1,4 +1,4 @@
-//! Where connections and requests come from, as far as it is known or believed.
+//! The sources of connections and requests.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,16 +9,16 @@ use pingora::protocols::http::ServerSession;
 use crate::config::TrustedProxies;
 use crate::gateway::receive::client_address;
 
-/// Where a connection comes from.
+/// The source of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// The other end.
     pub(crate) peer: IpAddr,
-    /// Whom the other end speaks for, by its PROXY line.
+    /// The client behind the other end, by its PROXY line.
     pub(crate) proxied: Option<IpAddr>,
 }
 
-/// Where a request comes from.
+/// The source of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestSource {
     /// The other end of the connection.

@@ -25,8 +25,7 @@ struct Reply<'a> {
     server_time: Option<u64>,
 }
 
-/// Writes the answer. Where `session` has read no request, because there was none to read, the
-/// answer is the same.
+/// Writes the response. It is the same where `session` has read no request.
 ///
 /// # Errors
 ///

@@ -1,9 +1,9 @@
 //! The bytes of one HTTP/1 connection, cut into requests: Pingora's session reads a head, then that
-//! request's body and not a byte further. What a client sends early, a pipelined request or the
-//! beginning of one, waits here for its turn.
+//! request's body and not a byte further. Bytes that a client sends early, a pipelined request or
+//! the beginning of one, wait here for their turn.
 //!
-//! So the body is judged in its raw form, before Pingora's lenient reader sees it, and a client that
-//! goes away is noticed whatever it had sent before.
+//! So the body is checked in its raw form, before Pingora's lenient reader sees it, and a client
+//! that leaves is noticed also where it has sent more.
 
 use std::io;
 use std::pin::Pin;
@@ -40,7 +40,7 @@ pub(crate) struct RequestStream {
     body: Mutex<BodyFraming>,
 }
 
-/// What is to be read of the request in hand.
+/// The bytes that are still to be read of the current request.
 enum BodyFraming {
     /// Everything that comes: no head has been judged yet.
     Unknown,
@@ -72,7 +72,7 @@ impl RequestStream {
         }
     }
 
-    /// The connection without any notion of requests. What was read ahead is gone.
+    /// The connection without any notion of requests. Bytes that were read ahead are lost.
     pub(crate) fn into_connection(stream: Stream) -> Option<Stream> {
         RequestStream::of(stream).map(|this| this.inner)
     }
@@ -95,7 +95,7 @@ impl RequestStream {
         true
     }
 
-    /// What was wrong with the body, once that ended it.
+    /// The mistake in the body, where that ended it.
     pub(crate) fn fault(session: &ServerSession) -> Option<&'static str> {
         match &*RequestStream::in_session(session)?.body() {
             BodyFraming::Malformed(why) => Some(why),
@@ -113,7 +113,7 @@ impl RequestStream {
         }
     }
 
-    /// What has been read ahead.
+    /// The bytes that were read ahead.
     pub(crate) fn ahead(&mut self) -> &mut BytesMut {
         &mut self.ahead
     }
@@ -199,7 +199,7 @@ impl AsyncRead for RequestStream {
                 };
                 match chunks.read(&buf.filled()[start..]) {
                     Ok(count) => {
-                        // The rest is the next request's, and before whatever else was read ahead.
+                        // The rest is the next request's, and stands before other bytes read ahead.
                         let rest = &buf.filled()[start + count..];
                         if !rest.is_empty() {
                             let mut ahead = BytesMut::with_capacity(rest.len() + this.ahead.len());
@@ -255,7 +255,7 @@ impl AsyncWrite for RequestStream {
     }
 }
 
-/// What it holds is the client's own.
+/// Without the bytes, which are the client's.
 impl std::fmt::Debug for RequestStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RequestStream").finish_non_exhaustive()

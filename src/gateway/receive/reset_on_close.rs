@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Has a client's connection end by a reset instead of an orderly close. Its stream holds the one
-/// handle, and the gateway another.
+/// Makes a client's connection end by a reset instead of an orderly close. The connection's stream
+/// has one handle, and the gateway another.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ResetOnClose(Arc<AtomicBool>);
 

@@ -8,7 +8,7 @@ use crate::audit::TokenHash;
 use crate::auth::decision::{Denied, Signed};
 use crate::auth::message::BodyHash;
 use crate::auth::refusal::Refusal;
-use crate::gateway::decide::decision::{Decision, Pass, Provenance};
+use crate::gateway::decide::decided_request::{DecidedRequest, Pass, Provenance};
 use crate::gateway::decide::open::OpenRequest;
 use crate::gateway::decide::plan::Plan;
 use crate::gateway::decide::policy::Permitted;
@@ -42,8 +42,8 @@ pub(crate) enum RecordedPass {
     Unsigned(RecordedUnsigned),
 }
 
-/// A permitted request of a machine whose record has been written. Only this value yields an upstream
-/// request with an identity, or with a credential of the gateway.
+/// A permitted request of a machine whose record has been written. Only this value yields an
+/// upstream request with an identity, or with a credential of the gateway.
 #[derive(Debug)]
 pub(crate) struct RecordedSigned(Permitted);
 
@@ -63,16 +63,17 @@ impl AuthorizedRequest {
     ///
     /// # Errors
     ///
-    /// [`Refusal::AuditUnavailable`] where it was not written in time. The request is then not forwarded.
+    /// [`Refusal::AuditUnavailable`] where it was not written in time. The request is then not
+    /// forwarded.
     pub(crate) async fn record(
         recorder: &Recorder,
         plan: &Arc<Plan>,
         head: &RequestHeader,
         source: RequestSource,
-        decision: Decision,
+        decision: DecidedRequest,
         body: &Body,
     ) -> Result<AuthorizedRequest, Rejection> {
-        let Decision {
+        let DecidedRequest {
             pass,
             route,
             provenance,

@@ -23,15 +23,14 @@ use crate::gateway::receive::origin::RequestSource;
 use crate::gateway::receive::request_id::RequestId;
 use crate::metrics::{Auth, Metrics, Outcome, RouteCounts};
 
-/// What any record tells of a request whose head was read.
+/// The facts that every record tells of a request whose head was read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) head: &'a RequestHeader,
     /// The index of its route.
     pub(crate) route: Option<usize>,
-    /// The client's headers that do not cross, where it is forwarded; else the one that it was refused
-    /// for.
+    /// The headers that are not forwarded, where the request is; else the header that refused it.
     pub(crate) dropped: DroppedHeaders<'a>,
     pub(crate) source: RequestSource,
     pub(crate) id: RequestId,
@@ -131,7 +130,7 @@ impl Recorder {
         Ok(receipt)
     }
 
-    /// Writes down and counts a refused request.
+    /// Writes the record of a refused request, and counts it.
     pub(crate) fn refused(
         &self,
         plan: &Plan,
@@ -174,7 +173,7 @@ impl Recorder {
         self.count_refusal(rejection, plan.counts(facts.route));
     }
 
-    /// Writes down and counts a request whose head could not be read.
+    /// Writes the record of a request whose head could not be read, and counts it.
     pub(crate) fn refused_unread(
         &self,
         rejection: &Rejection,
@@ -258,7 +257,7 @@ fn proof(signed: &Signed) -> audit::SignatureFacts<'_> {
     }
 }
 
-/// What an unverified head claims, as far as it keeps its grammar.
+/// The claims of an unverified head, as far as they are well formed.
 fn claim(head: &RequestHeader) -> ClaimedFacts<'_> {
     let value = |header: SigningHeader| {
         head.headers

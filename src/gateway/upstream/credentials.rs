@@ -1,4 +1,4 @@
-//! The credentials that requests carry to the backends: which is whose, and whether it can be sent.
+//! The credentials of the backends: which one a request carries, and whether it can be sent.
 
 pub(crate) mod check;
 pub(crate) mod state;
@@ -25,14 +25,14 @@ pub(crate) struct Credentials {
     headers: Vec<HeaderName>,
 }
 
-/// What becomes of a request to one upstream.
+/// The credential for a request to one upstream.
 #[derive(Debug)]
 pub(crate) enum Choice {
     /// It carries no credential.
     Nothing,
     Carry(Injection),
-    /// It should carry one that cannot be had, and so must not be forwarded: least of all with
-    /// another one, which may be allowed more.
+    /// The request should carry a credential that has no value. It must not be forwarded, least of
+    /// all with another credential, which may have more rights.
     Missing,
 }
 
@@ -76,7 +76,7 @@ impl Credentials {
         }
     }
 
-    /// Whether a header of this name is one of the credentials', on whatever route.
+    /// Whether a header of this name is a credential's, in any spelling and on any route.
     pub(crate) fn owns(&self, header: &HeaderName) -> bool {
         self.headers.iter().any(|own| is_same(own, header))
     }

@@ -39,17 +39,17 @@ pub(crate) struct Pool {
     _watch: Option<Watch>,
 }
 
-/// One request's walk over the servers: each at most once.
+/// The servers that one request has tried: each at most once.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
-    /// The servers as they were when it began.
+    /// The servers when the request began.
     list: Option<Arc<ServerList>>,
     tried: Vec<usize>,
 }
 
 impl Pools {
-    /// Makes them, and starts their health checks. What `before` knows of a server that is here
-    /// too is kept.
+    /// Makes them, and starts their health checks. A server that `before` has too keeps its health
+    /// and its addresses.
     pub(crate) fn new(
         upstreams: &[Upstream],
         context: &PoolContext,
@@ -64,7 +64,7 @@ impl Pools {
         &self.0[upstream]
     }
 
-    /// What is out of service, in words: servers that fail, names that do not resolve.
+    /// The servers that fail and the names that do not resolve, in words.
     pub(crate) fn out_of_service(&self) -> Vec<String> {
         let sets = self.0.iter().map(|pool| &pool.servers);
         sets.flat_map(|set| set.out_of_service()).collect()
@@ -90,12 +90,11 @@ impl Pool {
         }
     }
 
-    /// The next server of the walk, at `now` on the monotonic clock: of those that have not been
-    /// tried, one of the fittest, by weight; `None` when all have been tried.
+    /// The next server to try, at `now` on the monotonic clock: of the untried ones, one of the
+    /// fittest, by weight; `None` when all have been tried.
     ///
-    /// It fails open. Where no server is fit, the others are tried all the same: a server is only
-    /// thought to be down, and a 502 is better than a refusal for lack of trying. What keeps a
-    /// request from a server that must not have it is never its health.
+    /// It fails open. Where no server is fit, the others are tried: a server that seems down may be
+    /// up. Health decides the order only, and is no access control.
     pub(crate) fn next_server(
         &self,
         attempts: &mut Attempts,
@@ -121,7 +120,7 @@ impl Pool {
         Some(Arc::clone(server))
     }
 
-    /// Whether the walk has servers left.
+    /// Whether there are untried servers.
     pub(crate) fn has_more(&self, attempts: &Attempts) -> bool {
         let servers = attempts.list.as_ref().map_or(0, |list| list.servers.len());
         attempts.tried.len() < servers
@@ -137,7 +136,7 @@ impl fmt::Debug for Pools {
 
 /// Closes connections that have waited too long, or that their server has closed, once a second.
 fn sweep(set: &Arc<ServerSet>, context: &PoolContext) -> AbortOnDropHandle<()> {
-    // Weak: what a task holds that was told to end goes only when the runtime comes to it.
+    // Weak: an aborted task is dropped late, when the runtime comes to it.
     let set = Arc::downgrade(set);
     let clock = context.clock.clone();
     AbortOnDropHandle::new(context.runtime.spawn(async move {

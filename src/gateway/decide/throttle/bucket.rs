@@ -17,7 +17,7 @@ pub(super) struct Bucket {
     banned_until: Option<Duration>,
 }
 
-/// What a failure has led to.
+/// The effect of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FailureEffect {
     /// Nothing yet, or nothing new.
@@ -44,8 +44,8 @@ impl Bucket {
     }
 
     /// A request of the source has failed. While it is banned that changes nothing: a ban is not
-    /// made longer by attempts, or machines behind the same address would be locked out for as
-    /// long as somebody else keeps trying.
+    /// made longer by attempts, or an attacker who keeps trying would lock out the machines behind
+    /// the same address.
     pub(super) fn fail(&mut self, now: Duration, settings: &ThrottleSettings) -> FailureEffect {
         if self.banned_for(now).is_some() {
             return FailureEffect::Noted;

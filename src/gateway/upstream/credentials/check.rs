@@ -1,10 +1,10 @@
-//! Whether the backend still takes a credential: asked of the backend itself when it refuses a request
-//! that carried one. A client that hears 401 or 403 gives up for good, so it must not hear the
-//! backend's refusal of the gateway.
+//! The credential check: when the backend refuses a request that carried a credential, the gateway
+//! asks the backend whether it still accepts that credential. A client that gets 401 or 403 gives
+//! up for good, so it must not get the backend's refusal of the gateway.
 //!
-//! An answer counts for a refusal only if the inquiry began after the refusal: one that began before it
-//! may tell of a credential that has been revoked in between. There is one inquiry at a time for a
-//! credential. Refusals that arrive during one wait for the next, and share that.
+//! An answer counts for a refusal only if the inquiry began after the refusal: one that began
+//! before it may tell of a credential that has been revoked in between. There is one inquiry at a
+//! time for a credential. Refusals that arrive during one wait for the next, and share that.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,7 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// Interim answers (RFC 9110, section 15.2) before the final one.
 const MOST_INTERIM: usize = 32;
 
-/// Where to ask.
+/// The server that is asked.
 #[derive(Clone)]
 pub(crate) struct CheckTarget {
     pub(crate) connector: Arc<Connector>,
@@ -39,8 +39,9 @@ pub(crate) struct CheckTarget {
 }
 
 impl Injection {
-    /// Whether the credential, and not the request, is what the backend refused. In doubt it is:
-    /// the client then tries again, where a refusal that is not meant for it would end it.
+    /// Whether the backend refused the credential, and not the request. In doubt it refused the
+    /// credential: the client then tries again, where a refusal of the request would make it give
+    /// up.
     pub(crate) async fn is_refused(&self, target: CheckTarget) -> bool {
         let before = self.credential.acceptance.begun.load(Ordering::SeqCst);
         let this = self.clone();
@@ -55,7 +56,7 @@ impl Injection {
         !matches!(asked.await, Ok(Check::Accepted))
     }
 
-    /// The backend has taken it.
+    /// The backend has accepted it.
     pub(crate) async fn worked(&self) {
         let acceptance = &self.credential.acceptance;
         // While an inquiry is under way, that tells.
@@ -67,7 +68,8 @@ impl Injection {
         }
     }
 
-    /// The answer of an inquiry that came behind the first `before`: another refusal's, or one's own.
+    /// The answer of an inquiry that came behind the first `before`: another refusal's, or one's
+    /// own.
     async fn ask_or_share(
         &self,
         before: u64,
@@ -132,7 +134,7 @@ impl Injection {
     }
 }
 
-/// What the answer to a look-up says. A redirect, a 404 or a fault says nothing.
+/// The result that a status means. A redirect, a 404 or a server error means nothing.
 fn judge(status: StatusCode) -> Check {
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Check::Refused,
@@ -141,7 +143,7 @@ fn judge(status: StatusCode) -> Check {
     }
 }
 
-/// Asks on a connection of its own, which is not kept: its answer's body is nobody's business.
+/// Asks on a connection of its own, which is closed without reading the body of the response.
 async fn look_up(target: &CheckTarget, injection: &Injection) -> Result<StatusCode> {
     let (mut session, _) = target.connector.get_http_session(&*target.peer).await?;
     let mut request = RequestHeader::build("GET", target.path.as_bytes(), Some(4))?;

@@ -22,21 +22,21 @@ pub(crate) struct CredentialState {
     pub(super) counts: CredentialCounts,
 }
 
-/// What a request carries: one credential, with the value it had when the request was judged.
+/// The credential that a request carries, with the value it had when the request was judged.
 #[derive(Clone, Debug)]
 pub(crate) struct Injection {
     pub(crate) credential: Arc<CredentialState>,
     pub(crate) value: Arc<HeaderValue>,
 }
 
-/// What is known of one credential's standing with the backend.
+/// Whether the backend accepts a credential, as far as is known.
 #[derive(Default)]
 pub(super) struct Acceptance {
     /// How many inquiries have begun.
     pub(super) begun: AtomicU64,
     /// The last answer. CredentialState while an inquiry is under way: there is one at a time.
     pub(super) last: Mutex<Option<CheckResult>>,
-    /// The last answer was not that all is well.
+    /// The last inquiry did not end with an acceptance.
     pub(super) in_doubt: AtomicBool,
 }
 
@@ -60,7 +60,7 @@ impl CredentialState {
         }
     }
 
-    /// What logs and metrics call it.
+    /// Its name in logs and metrics.
     pub(crate) fn name(&self) -> &str {
         &self.configured.name
     }
@@ -83,9 +83,9 @@ impl CredentialState {
     ///
     /// # Errors
     ///
-    /// What is wrong with the file; nothing of its content. A credential whose file is gone or bad is not sent any
-    /// more: whoever takes a token away wants it used no longer, and a wrong one helps nobody. Where only reading
-    /// failed (no descriptor left, a disk that does not answer) nothing is known against it, and it stays.
+    /// The mistake in the file, without its content. A credential whose file is gone or bad is not
+    /// sent any more: an operator who removes a token wants it used no longer. Where only reading
+    /// failed (no descriptor left, a disk that does not answer), the credential stays.
     pub(crate) fn read_again(&self) -> Result<bool, Unusable> {
         let read = self.configured.read_again();
         if let Err(why) = &read

@@ -2,8 +2,8 @@
 
 use pingora::{Error, ErrorType};
 
-/// Why a connection could not be made, in words for the log: what failed, and for TLS how. Of what
-/// the server sends nothing gets in but the names in its certificate, without controls.
+/// Describes a failed connection for the log, for TLS with its cause. Of the server's bytes only
+/// the names in its certificate get in, without control characters.
 pub(crate) fn describe(error: &Error) -> String {
     let etype = error.etype().as_str();
     let is_tls = matches!(
@@ -13,7 +13,7 @@ pub(crate) fn describe(error: &Error) -> String {
     match &error.context {
         Some(context) if is_tls => {
             let text = context.as_str();
-            // What Pingora adds around the words of rustls.
+            // Pingora's prefix and suffix around the text of rustls.
             let text = text.rsplit_once("cause: ").map_or(text, |(_, cause)| cause);
             let text = text.rsplit_once(", SNI: ").map_or(text, |(text, _)| text);
             let shown = text.chars().filter(|c| !c.is_control());
@@ -25,7 +25,7 @@ pub(crate) fn describe(error: &Error) -> String {
     }
 }
 
-/// What the names that rustls has for two common mix-ups do not tell.
+/// Hints for two common mistakes that rustls names without saying what to do.
 const HINTS: [(&str, &str); 2] = [
     (
         "CaUsedAsEndEntity",

@@ -1,4 +1,4 @@
-//! A connection to a server, in the hands of one request.
+//! A connection to a server, while one request uses it.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -14,16 +14,15 @@ use super::reuse::{FinishedExchange, Reuse};
 use super::server::UpstreamServer;
 use super::stream::UpstreamStream;
 
-/// Makes connections. Which of them wait for another request is the servers' matter, see
-/// [`idle`](super::idle).
+/// Makes connections. Each server keeps its idle ones, see [`idle`](super::idle).
 static CONNECTOR: LazyLock<TransportConnector> = LazyLock::new(|| TransportConnector::new(None));
 
 pub(crate) struct Connection {
     pub(crate) session: HttpSession,
     pub(crate) stream: UpstreamStream,
-    /// Whose requests it carries; `None`: it carries this one only.
+    /// The owner of its requests; `None`: it carries this request only.
     owner: Option<ConnectionOwner>,
-    /// What it was made under.
+    /// The generation of the TLS settings that it was made with.
     settings: u64,
 }
 

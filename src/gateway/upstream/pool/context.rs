@@ -1,4 +1,4 @@
-//! What every pool of a gateway uses.
+//! The context that all pools of a gateway share.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Active health checks: one task a server, which asks as a request would, TLS included, but for
-//! the credential, which a check must not carry to a server that nobody has signed a request for.
+//! Active health checks: one task a server, which connects as a request would, TLS included. A
+//! check carries no credential: no signed request asked for it.
 //!
 //! Not Pingora's load-balancing crate: its checks bring their own lists of servers and their own
 //! choice among them, know neither back-off nor files that change, and need no fewer lines.
@@ -21,7 +21,7 @@ use super::server::UpstreamServer;
 use crate::clock::Clock;
 use crate::config::Health;
 
-/// Makes connections, and keeps none: a check is to find out whether connections can be made.
+/// Makes connections, and keeps none: a check finds out whether connections can be made.
 static CONNECTOR: LazyLock<TransportConnector> = LazyLock::new(|| TransportConnector::new(None));
 
 /// Interim answers before the real one; more is no answer.

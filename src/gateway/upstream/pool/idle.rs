@@ -1,9 +1,9 @@
-//! Idle connections to one server: those that wait for another request.
+//! Idle connections to one server, kept for another request.
 //!
 //! Pingora's own pool watches each of them with a task, which every request wakes twice and spawns
 //! once, and shares them among all. Here they are looked at when one is wanted, and once a second;
-//! and each serves the requests of one owner only. A backend that sends more than its answer can so
-//! confuse nobody but the machine that asked.
+//! and each serves the requests of one owner only. A backend that sends more than its response can
+//! so confuse only the machine that asked.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -32,16 +32,16 @@ const TRUSTED_AFTER: u32 = 16;
 /// suspect: some announce in this way that they close an idle connection.
 const LATE: Duration = Duration::from_secs(1);
 
-/// The only one whose requests a connection may carry.
+/// The owner of a connection: only its requests may use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ConnectionOwner {
     /// The machine with this public key.
     Machine([u8; 32]),
     /// The holder of a bearer token.
     Token(TokenHash),
-    /// Callers of open routes, of which nothing is known.
+    /// The unknown clients of open routes.
     Open,
-    /// Everybody: the upstream says `reuse: shared`.
+    /// All clients: the upstream says `reuse: shared`.
     Everybody,
 }
 

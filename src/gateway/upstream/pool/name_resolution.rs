@@ -1,4 +1,4 @@
-//! The lookups of one name, again and again.
+//! Name resolution: the names of servers are looked up again while the gateway runs.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,8 +21,8 @@ const SOON: Duration = Duration::from_secs(2);
 /// The least time between two lookups of a name, however many connections fail.
 const REST: Duration = Duration::from_secs(1);
 
-/// Looks the names of the servers up again, until the handles are dropped. Each has a task of its own,
-/// and one lookup at a time: a resolver that hangs on one name holds up no other.
+/// Looks the names of the servers up again, until the handles are dropped. Each has a task of its
+/// own, and one lookup at a time: a resolver that hangs on one name does not delay another.
 pub(super) fn start(set: &Arc<ServerSet>) -> Vec<AbortOnDropHandle<()>> {
     let runtime = &set.context.runtime;
     let names = set.upstream.servers.iter().enumerate();
@@ -46,7 +46,7 @@ async fn keep_resolved(
     nudge: Arc<Notify>,
 ) {
     let listed = |set: &ServerSet| set.current.load().addresses[index].clone();
-    // What is so at the start has been said by whoever read the configuration.
+    // Reading the configuration has logged the names that did not resolve then.
     let Some(mut failing) = set.upgrade().map(|it| listed(&it).is_empty()) else {
         return;
     };

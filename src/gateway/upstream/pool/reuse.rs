@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-/// What is known of a connection when the answer on it has ended.
+/// The facts about a connection after the response on it has ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FinishedExchange {
     /// The server's end took every byte of the request.
@@ -20,7 +20,7 @@ pub(crate) struct FinishedExchange {
     pub(crate) status: StatusCode,
 }
 
-/// What becomes of the connection.
+/// Whether the connection may carry another request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reuse {
     /// It is closed.

@@ -1,9 +1,9 @@
-//! Whose turn it is: smooth weighted round robin, as nginx has it. Of three servers with weights
-//! 5, 1, 1 the first gets five requests of seven, and not five in a row.
+//! Smooth weighted round robin, as in nginx. Of three servers with weights 5, 1, 1 the first gets
+//! five requests of seven, and not five in a row.
 
-/// What each server has saved up. It grows by the server's weight with every choice that the
-/// server is a candidate of, and the one chosen pays for all of them; so the sum stays what it was,
-/// and no number leaves the range of a few times the sum of the weights.
+/// The credit of each server. Each choice adds to every candidate its weight, and takes the sum of
+/// the weights from the chosen one. So the sum of the credits never changes, and no credit leaves
+/// the range of a few times the sum of the weights.
 #[derive(Debug)]
 pub(super) struct RoundRobin {
     credits: Vec<i64>,

@@ -1,4 +1,4 @@
-//! One address of one server: how it is connected to, and what is known of it.
+//! One address of one server: how it is connected to, and its health.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use crate::metrics::{Metrics, ServerSeries};
 /// One address of an upstream's server, ready to be connected to.
 #[derive(Debug)]
 pub(crate) struct UpstreamServer {
-    /// The `Host` it is told.
+    /// The `Host` that is sent to it.
     pub(crate) host: HeaderValue,
     pub(super) weight: u32,
     /// Every time-out is set: Pingora's own defaults are none.
@@ -34,7 +34,7 @@ pub(crate) struct UpstreamServer {
     renew: Arc<Notify>,
 }
 
-/// What is known of an address; it outlives a configuration whose successor names it too.
+/// The health of an address. It outlives a configuration whose successor names the address too.
 #[derive(Debug)]
 pub(super) struct ServerState {
     upstream: String,
@@ -86,7 +86,7 @@ impl UpstreamServer {
         self.state.health().fitness(now)
     }
 
-    /// Whether requests are sent to it as a matter of course.
+    /// Whether it gets requests in turn.
     pub(super) fn in_service(&self) -> bool {
         self.state.health().in_service()
     }
@@ -116,7 +116,7 @@ impl UpstreamServer {
         self.state.note(change, "it does not answer in time");
     }
 
-    /// A health check of it has ended, well or with the reason given.
+    /// A health check of it has succeeded, or has failed for the reason given.
     pub(super) fn checked(&self, result: Result<(), String>, now: Duration, health: &Health) {
         let change = self.state.health().checked(result.is_ok(), now, health);
         let why = match &result {
@@ -217,6 +217,6 @@ fn peer(address: SocketAddr, upstream: &Upstream, certified_name: Option<&str>) 
 
 /// Bytes that the kernel may hold of a request, twice that with its own bookkeeping. It says that a
 /// server has taken something only when a third of them have gone, so that a slow one would seem to
-/// stand still for as long as it takes to read megabytes. It is enough for 25 MB/s to a server 20 ms
-/// away.
+/// stand still for as long as it takes to read megabytes. It is enough for 25 MB/s to a server 20
+/// ms away.
 const SEND_BUFFER: u32 = 512 * 1024;

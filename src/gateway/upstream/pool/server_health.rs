@@ -1,5 +1,5 @@
-//! What is thought of one server: from how requests to it fare, and from its health checks where
-//! it has any. Pure: time is an argument.
+//! The health of one server, by the outcome of requests to it and by its health checks, where it
+//! has any. Pure: time is an argument.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::config::Health;
 /// cost enough.
 const FAILURES: u32 = 3;
 
-/// For how long a server is passed over at first. Each trial that fails doubles it.
+/// How long a server is ejected at first. Each trial that fails doubles it.
 const FIRST_HOLD: Duration = Duration::from_secs(1);
 
-/// The longest: how late a server that came back may be noticed by requests alone.
+/// Longest ejection: how late requests alone may notice a server that came back.
 const LAST_HOLD: Duration = Duration::from_secs(30);
 
-/// The standing of one server.
+/// The health of one server.
 #[derive(Debug, Default)]
 pub(super) struct ServerHealth {
     /// Requests that failed in a row.
@@ -51,7 +51,7 @@ pub(super) enum Fitness {
     Unwell,
 }
 
-/// What a report has changed.
+/// A change of whether the server is in service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HealthChange {
     /// It is in service again.
@@ -74,9 +74,8 @@ impl ServerHealth {
         !self.unwell && self.ejection.is_none()
     }
 
-    /// A request is about to be sent to it. Where it is a trial, it is the only one: until its
-    /// end is reported, or, in case nobody does because the client left, for as long as it can
-    /// take.
+    /// A request is about to be sent to it. Where it is a trial, it is the only one: until its end
+    /// is reported, or, where the client has left and no report comes, for as long as it can take.
     pub(super) fn chosen(&mut self, now: Duration, longest: Duration) {
         if let Some(ejection) = &mut self.ejection
             && ejection.until <= now

@@ -64,7 +64,7 @@ impl ServerSet {
             upstream: upstream.clone(),
             tls,
             context: context.clone(),
-            current: ArcSwap::from_pointee(ServerList::nobody()),
+            current: ArcSwap::from_pointee(ServerList::empty()),
             changing: Mutex::default(),
         };
         let addresses = upstream.servers.iter().map(addresses).collect();
@@ -89,7 +89,7 @@ impl ServerSet {
         listed.servers.iter().for_each(|it| it.idle.sweep(now));
     }
 
-    /// What is known of an address of the server of this name.
+    /// The state of an address of the server of this name.
     pub(super) fn state_of(&self, server: &str, address: SocketAddr) -> Option<Arc<ServerState>> {
         let listed = self.current.load();
         let mut servers = listed.servers.iter();
@@ -108,7 +108,7 @@ impl ServerSet {
         self.upstream.name == upstream
     }
 
-    /// The servers that get no requests as a matter of course, in words.
+    /// The servers that are out of service, in words.
     pub(super) fn out_of_service(&self) -> Vec<String> {
         let listed = self.current.load();
         let upstream = &self.upstream.name;
@@ -146,8 +146,8 @@ impl ServerSet {
         true
     }
 
-    /// The list of these addresses. What the current one has is carried over; of the others, what
-    /// `known` says.
+    /// The list of these addresses. Servers of the current list are carried over; the state of the
+    /// others is that of `state_before`, if any.
     fn list(
         &self,
         addresses: Vec<Vec<SocketAddr>>,
@@ -200,7 +200,7 @@ impl ServerSet {
     }
 }
 
-/// Each address once, and no more of them than are worth a health check each: a name may have any number.
+/// Each address once, and at most 64: a name may have any number, and each has a health check.
 fn distinct(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     const MOST: usize = 64;
     let mut seen = HashSet::new();
@@ -210,7 +210,7 @@ fn distinct(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 impl ServerList {
-    fn nobody() -> ServerList {
+    fn empty() -> ServerList {
         ServerList {
             servers: Vec::new(),
             round_robin: Mutex::new(RoundRobin::new(0)),

@@ -30,7 +30,7 @@ use tokio::task::coop::unconstrained;
 const COPIED_BODY: usize = 8 * 1024;
 
 /// One connection to a server. Clones are handles to the same connection: Pingora's session holds
-/// one, and whoever queues the request another.
+/// one, and the request's task another.
 #[derive(Clone)]
 pub(crate) struct UpstreamStream(Arc<Mutex<StreamState>>);
 
@@ -51,7 +51,7 @@ struct StreamState {
     moved: u64,
 }
 
-/// What an idle connection shows.
+/// The state of an idle connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Silence {
     /// The server has sent nothing and keeps the connection open.
@@ -133,7 +133,7 @@ impl UpstreamStream {
         }
     }
 
-    /// What the server has done while no request was under way.
+    /// The state of the connection while no request uses it.
     pub(super) fn silence(&self) -> Silence {
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
@@ -158,8 +158,8 @@ impl UpstreamStream {
 }
 
 impl StreamState {
-    /// What has arrived at the socket itself. The runtime learns of it a moment later, under load
-    /// many milliseconds, and until then says that there is nothing to read.
+    /// The state by the socket itself. The runtime learns of arrived bytes a moment later, under
+    /// load many milliseconds, and until then reports nothing to read.
     fn silence_of_socket(&self) -> Silence {
         let Some(descriptor) = self.descriptor else {
             return Silence::Quiet;
@@ -230,7 +230,7 @@ impl AsyncRead for UpstreamStream {
     }
 }
 
-/// What the session writes is queued. Reading the answer sends it.
+/// Bytes that the session writes are queued. Reading the response sends them.
 impl AsyncWrite for UpstreamStream {
     fn poll_write(
         self: Pin<&mut Self>,

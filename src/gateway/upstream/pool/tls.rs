@@ -1,4 +1,4 @@
-//! What a TLS connection to an upstream is made with, read again when its files change.
+//! The TLS settings of an upstream, read again when their files change.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,8 +45,8 @@ impl UpstreamTls {
         }
     }
 
-    /// Sets what verifies the server, and what shows it who the gateway is. Where no authorities
-    /// are named Pingora takes the system's, as they were when it was started.
+    /// Sets the authorities that verify the server, and the gateway's client certificate. Where no
+    /// authorities are named Pingora takes the system's, as they were at the start.
     pub(super) fn apply_to(&self, peer: &mut HttpPeer) {
         let tls = self.current.load();
         peer.options.ca = tls.ca.clone();
@@ -133,7 +133,7 @@ impl PeerTls {
         static GENERATIONS: AtomicU64 = AtomicU64::new(1);
         let der = |certificate: &CertificateDer<'_>| certificate.to_vec();
         let roots = &material.roots;
-        // Parsing would panic; whoever made the material has seen that it does not.
+        // Parsing panics on a bad certificate; loading the material has refused such.
         let ca = roots
             .iter()
             .map(|root| WrappedX509::new(der(root), parse_x509));
