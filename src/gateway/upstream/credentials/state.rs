@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use crate::config::Credential;
 use crate::file::Unusable;
-use crate::metrics::{Check, CredentialCounts, Metrics};
+use crate::metrics::{CredentialCheck, CredentialCounts, Metrics};
 
 /// One credential as it is now.
 pub(crate) struct CredentialState {
@@ -45,7 +45,7 @@ pub(super) struct CheckResult {
     pub(super) value: Arc<HeaderValue>,
     /// The number of its inquiry.
     pub(super) inquiry: u64,
-    pub(super) came_to: Check,
+    pub(super) came_to: CredentialCheck,
 }
 
 impl CredentialState {
