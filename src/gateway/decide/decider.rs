@@ -73,7 +73,7 @@ impl Decider {
     ///
     /// # Errors
     ///
-    /// The first check that refused. A nonce stays claimed whatever happens afterwards.
+    /// The first check that refused. A claimed nonce stays claimed.
     pub(crate) async fn decide(
         &self,
         plan: &Plan,

@@ -110,8 +110,8 @@ impl Permitted {
     }
 }
 
-/// Whether a machine may ask for this, by its own policy; `None` where it has none. What a target
-/// has behind `?` does not count.
+/// Whether a machine may make the request, by its own policy; `None` where it has none. The query of
+/// the target does not count.
 pub(crate) fn judge_machine<'m>(
     machine: &'m Machine,
     method: &str,

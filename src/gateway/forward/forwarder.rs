@@ -142,8 +142,8 @@ impl Forwarder {
     }
 }
 
-/// Whose idle connections the request may use, and to whom it leaves its own. `None`: it gets a new
-/// connection for itself alone, because its sender is unknown.
+/// The owner of the idle connections that the request may use, and of the one that it leaves. `None`:
+/// it gets a new connection for itself alone, because its sender is unknown.
 fn owner_of(request: &AuthorizedRequest) -> Option<ConnectionOwner> {
     if request.plan.upstream(request.route).reuse == ConnectionReuse::Shared {
         return Some(ConnectionOwner::Everybody);

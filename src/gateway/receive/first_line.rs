@@ -27,7 +27,7 @@ pub(crate) struct FirstLine {
 
 /// Why there is no head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoHead {
+pub(crate) enum HeadError {
     /// The client closed within it.
     Gone,
     /// It has no end within the bytes that a head may have.
@@ -63,8 +63,10 @@ impl FirstLine {
     ///
     /// # Errors
     ///
-    /// [`NoHead`].
-    pub(crate) async fn read(stream: &mut RequestStream) -> Result<(FirstLine, BytesMut), NoHead> {
+    /// [`HeadError`].
+    pub(crate) async fn read(
+        stream: &mut RequestStream,
+    ) -> Result<(FirstLine, BytesMut), HeadError> {
         let (mut line_end, mut seen) = (None, 0);
         loop {
             let ahead = stream.ahead();
@@ -91,11 +93,11 @@ impl FirstLine {
                 }
             }
             if ahead.len() > HEADER_BYTES {
-                return Err(NoHead::TooLarge);
+                return Err(HeadError::TooLarge);
             }
             seen = ahead.len();
             if !stream.read_ahead().await {
-                return Err(NoHead::Gone);
+                return Err(HeadError::Gone);
             }
         }
     }
@@ -196,7 +198,7 @@ mod tests {
     }
 
     /// What is read of these bytes, in pieces of `size`: the line, the head, and what is left.
-    async fn read(bytes: &[u8], size: usize) -> Result<(String, String, String), NoHead> {
+    async fn read(bytes: &[u8], size: usize) -> Result<(String, String, String), HeadError> {
         let (mut client, server) = tokio::io::duplex(size);
         let sent = bytes.to_vec();
         let writer = tokio::spawn(async move {
@@ -206,13 +208,13 @@ mod tests {
         });
         let mut stream = RequestStream::next_request(Box::new(server)).unwrap();
         if !FirstLine::wait(&mut stream).await {
-            return Err(NoHead::Gone);
+            return Err(HeadError::Gone);
         }
         // A read that waits for more bytes waits for ever.
         let soon = std::time::Duration::from_millis(100);
         let read = tokio::time::timeout(soon, FirstLine::read(&mut stream)).await;
         writer.abort();
-        let (line, head) = read.unwrap_or(Err(NoHead::Gone))?;
+        let (line, head) = read.unwrap_or(Err(HeadError::Gone))?;
         assert_eq!(line.head_len, head.len());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok((text(&line.line), text(&head), text(stream.ahead())))
@@ -274,7 +276,7 @@ mod tests {
     async fn a_head_without_end_is_too_large() {
         let padding = "a".repeat(2 * HEADER_BYTES);
         for bytes in [padding.clone(), format!("GET / HTTP/1.1\r\nA: {padding}")] {
-            assert_eq!(read(bytes.as_bytes(), 4096).await, Err(NoHead::TooLarge));
+            assert_eq!(read(bytes.as_bytes(), 4096).await, Err(HeadError::TooLarge));
         }
     }
 

@@ -9,7 +9,7 @@ use pingora::protocols::http::v1::server::HttpSession;
 use pingora::server::ShutdownWatch;
 
 use super::draining::Draining;
-use super::first_line::{self, FirstLine, NoHead};
+use super::first_line::{self, FirstLine, HeadError};
 use super::keep_alive;
 use super::request_stream::RequestStream;
 use crate::auth::refusal::Refusal;
@@ -73,8 +73,8 @@ async fn read_h1(
     };
     let (head, line) = match head {
         Some(Ok((line, head))) => (head, Ok(line)),
-        Some(Err(NoHead::Gone)) => return RequestHead::Gone,
-        Some(Err(NoHead::TooLarge)) => (BytesMut::new(), Err(Refusal::HeaderTooLarge)),
+        Some(Err(HeadError::Gone)) => return RequestHead::Gone,
+        Some(Err(HeadError::TooLarge)) => (BytesMut::new(), Err(Refusal::HeaderTooLarge)),
         None => (BytesMut::new(), Err(Refusal::RequestTimeout)),
     };
     let mut session = Box::new(first_line::session_with(stream, head));

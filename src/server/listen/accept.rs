@@ -220,7 +220,7 @@ impl<A: Serve> AcceptLoop<A> {
         match read {
             Ok(proxied) => Some(Origin { peer, proxied }),
             // A load balancer's TCP health check.
-            Err(proxy_line::Bad::Gone) => None,
+            Err(proxy_line::ProxyLineError::Gone) => None,
             Err(bad) => {
                 self.turn_away(peer, &bad.to_string());
                 None

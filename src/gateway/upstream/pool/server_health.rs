@@ -69,7 +69,7 @@ impl ServerHealth {
         }
     }
 
-    /// Whether requests are sent to it as a matter of course.
+    /// Whether it gets requests in turn.
     pub(super) fn in_service(&self) -> bool {
         !self.unwell && self.ejection.is_none()
     }

@@ -436,7 +436,7 @@ mod tests {
         let ours = UpstreamStream::new(connector.new_stream(&peer).await.unwrap());
         let (mut server, _) = listener.accept().unwrap();
         assert_eq!(ours.silence(), Silence::Quiet);
-        // Nothing is awaited from here on, so that nobody asks the system what has arrived.
+        // Nothing is awaited from here on, so that the runtime does not learn what has arrived.
         server.write_all(b"late").unwrap();
         assert_eq!(ours.silence(), Silence::Unsolicited);
         assert_eq!(ours.silence(), Silence::Unsolicited);
