@@ -24,9 +24,9 @@ use crate::registry::RegistryStore;
 /// A gateway, shared by all its connections.
 pub struct Gateway {
     plan: PlanInForce,
-    pub(super) decider: Decider,
-    pub(super) recorder: Recorder,
-    pub(super) forwarder: Forwarder,
+    pub(crate) decider: Decider,
+    pub(crate) recorder: Recorder,
+    pub(crate) forwarder: Forwarder,
     readiness: Arc<Readiness>,
     draining: Draining,
 }

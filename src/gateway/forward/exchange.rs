@@ -41,7 +41,7 @@ pub(super) struct Exchange<'a> {
 }
 
 /// The end of an exchange whose response the client has.
-struct Answered {
+struct ResponseEnd {
     status: StatusCode,
     /// It began before the request was sent.
     early: bool,
@@ -85,7 +85,7 @@ impl Exchange<'_> {
 
     /// Sends the rest of a request whose response came before the request was sent: a server may
     /// answer first and go on reading (RFC 9112, section 9.3). After an error the rest is not sent.
-    async fn send_the_rest(&self, connection: &Connection, answered: &Answered) {
+    async fn send_the_rest(&self, connection: &Connection, answered: &ResponseEnd) {
         let is_error = answered.status.is_client_error() || answered.status.is_server_error();
         let stream = &connection.stream;
         if !answered.whole || is_error || stream.is_sent() {
@@ -135,7 +135,7 @@ impl Exchange<'_> {
         connection: &mut Connection,
         client: &mut Client,
         body: Body,
-    ) -> Result<Answered, ForwardFailure> {
+    ) -> Result<ResponseEnd, ForwardFailure> {
         let mut unsent = Some(body);
         let Connection {
             session, stream, ..
@@ -144,7 +144,7 @@ impl Exchange<'_> {
         let route = self.request.plan.route(self.request.route);
         let read_timeout = route.read_timeout.unwrap_or(upstream.read_timeout);
         let mut interim = 0;
-        let mut answered = Answered {
+        let mut answered = ResponseEnd {
             status: StatusCode::OK,
             early: false,
             whole: false,
