@@ -7,7 +7,7 @@ use super::process::{runtime, start_logging};
 use super::registry_summary::check_registry;
 use crate::clock::{Clock, check_after_release};
 use crate::config::{self, Environment};
-use crate::server::{Findings, Server, examine, signals};
+use crate::server::{Findings, GatewayServer, examine, signals};
 
 /// Run the gateway
 #[derive(Debug, clap::Args)]
@@ -50,7 +50,7 @@ pub(super) fn run(args: &ServeArgs, environment: &Environment) -> Result<(), Com
     check_after_release(clock.now()).map_err(|e| CommandError::Operation(e.to_string()))?;
     let runtime = runtime(loaded.config.threads)?;
     let ended = runtime.block_on(async {
-        let server = Server::bind(loaded.config, clock).await?;
+        let server = GatewayServer::bind(loaded.config, clock).await?;
         let stop = signals().map_err(|e| CommandError::Operation(e.to_string()))?;
         server.run(stop).await;
         Ok(())

@@ -10,7 +10,7 @@ use super::command_error::CommandError;
 use super::process::runtime;
 use crate::clock::Clock;
 use crate::config::{self, Environment};
-use crate::server::{Server, signals};
+use crate::server::{GatewayServer, signals};
 
 use self::stage::{DemoAnswer, Stage};
 
@@ -41,7 +41,7 @@ pub(super) fn run(
     let loaded = config::load(&stage.configuration(), environment)
         .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
     let runtime = runtime(0)?;
-    let server = runtime.block_on(Server::bind(loaded.config, clock))?;
+    let server = runtime.block_on(GatewayServer::bind(loaded.config, clock))?;
     let gateway = format!("http://{}", server.addresses()[0]);
     let admin = format!("http://{}", server.admin_address());
 
