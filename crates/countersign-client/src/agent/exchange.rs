@@ -9,20 +9,18 @@ use bytes::Bytes;
 use http::header::HeaderMap;
 use http::request::Parts;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use super::answer::{
-    AgentFault, AnswerBody, Streaming, alive, broken_off, strip_connection, whole,
-};
+use super::answer::{AgentFault, AnswerBody, alive};
 use super::body::{self, BufferedBody};
+use super::gateway_answer::GatewayAnswer;
 use super::guard::Guard;
 use super::key::AgentKeys;
 use super::notice::{self, GatewayReachability, Notices};
 use super::outgoing::{self, ForwardedHeaderNames};
-use super::pool::{AgentPool, Lease, NoAnswer};
+use super::pool::{AgentPool, NoAnswer};
 use super::refused::{self, Refused};
 use super::retry::{RetryOutcome, RetryPolicy};
 use super::skew::{ClockCorrection, MOST, Skew};
@@ -35,9 +33,6 @@ use countersign_core::target::QueryPolicy;
 /// Where a supervisor asks whether the agent runs. The grammar refuses `;` in a path, so that it can
 /// be no backend's.
 const HEALTH: &str = "/;health";
-
-/// Longest wait for the body of a refusal, which is looked into before it is passed on.
-const REFUSAL: Duration = Duration::from_secs(10);
 
 /// Bodies from here on are hashed on a thread of their own: milliseconds in which others would wait.
 const LARGE: usize = 256 * 1024;
@@ -69,16 +64,6 @@ struct Outgoing {
     kept: HeaderMap,
     body: BufferedBody,
     hash: BodyHash,
-}
-
-/// What came back: the answer, and what was found in it where it was looked into.
-enum GatewayAnswer {
-    /// The gateway itself says so.
-    Refused(Response<AnswerBody>, Refused),
-    /// 429 of somebody else.
-    TooMany(Response<AnswerBody>),
-    /// Anything else.
-    Streaming(Response<AnswerBody>),
 }
 
 impl AgentExchange {
@@ -202,7 +187,7 @@ impl AgentExchange {
         match self.pool.send(request, self.answer_timeout).await {
             Ok((answer, lease)) => {
                 self.reach.reached();
-                Ok(look(answer, lease, head).await)
+                Ok(GatewayAnswer::read(answer, lease, head).await)
             }
             Err(NoAnswer::Unsent(why)) => {
                 self.reach
@@ -315,38 +300,6 @@ enum NoAnswerYet {
 impl From<AgentFault> for NoAnswerYet {
     fn from(fault: AgentFault) -> NoAnswerYet {
         NoAnswerYet::AgentFault(fault)
-    }
-}
-
-/// Reads what may be a refusal of the gateway's; anything else streams.
-async fn look(answer: Response<Incoming>, lease: Lease, to_head: bool) -> GatewayAnswer {
-    let (mut head, body) = answer.into_parts();
-    strip_connection(&mut head.headers);
-    let small = body
-        .size_hint()
-        .upper()
-        .is_some_and(|it| it <= refused::MOST_BYTES);
-    let refusal = refused::may_be(head.status.as_u16(), &head.headers);
-    let worth_reading = !to_head && small && (refusal || head.status == 429);
-    if !worth_reading {
-        let body = Streaming::new(body, lease).boxed();
-        return GatewayAnswer::Streaming(Response::from_parts(head, body));
-    }
-    let limited = Limited::new(
-        Streaming::new(body, lease),
-        usize::try_from(refused::MOST_BYTES).unwrap_or(usize::MAX),
-    );
-    let bytes = match tokio::time::timeout(REFUSAL, limited.collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        // A part of it must not pass for the whole.
-        _ => return GatewayAnswer::Streaming(Response::from_parts(head, broken_off())),
-    };
-    let refused = refused::parse(&head.headers, &bytes);
-    let answer = Response::from_parts(head, whole(bytes));
-    match refused {
-        Some(refused) => GatewayAnswer::Refused(answer, refused),
-        None if answer.status() == 429 => GatewayAnswer::TooMany(answer),
-        None => GatewayAnswer::Streaming(answer),
     }
 }
 

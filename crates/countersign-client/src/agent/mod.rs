@@ -22,6 +22,7 @@ mod answer_first;
 mod body;
 pub mod connect;
 mod exchange;
+mod gateway_answer;
 mod guard;
 mod key;
 mod listener;
