@@ -14,7 +14,7 @@ use crate::audit::report::Tally;
 use crate::config::{self, Environment, Mode, Route, instant};
 use crate::registry::Registry;
 
-/// MigrationReport who signs, who still sends bearer tokens, and whom enforcing would refuse
+/// Report who signs, who still sends bearer tokens, and whom enforcing would refuse
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
