@@ -43,7 +43,7 @@ pub(super) struct RequestArgs {
     url: String,
 }
 
-/// The time includes the gateway's own deadlines; no secret is larger than the answer may be.
+/// The time covers the gateway's own deadlines; the size is larger than any secret.
 const LIMITS: ExchangeLimits = ExchangeLimits {
     time: Duration::from_secs(120),
     answer: 64 * 1024 * 1024,
