@@ -26,8 +26,8 @@ pub(super) struct ServeArgs {
 ///
 /// # Errors
 ///
-/// Every mistake of the configuration or of the registry; what the system refused; a clock that
-/// cannot be right.
+/// The configuration or the registry has mistakes, all of which are named; the system refused something;
+/// the clock cannot be right.
 pub(super) fn run(args: &ServeArgs, environment: &Environment) -> Result<(), CommandError> {
     let clock = Clock::system();
     let file = args.config.find(environment)?;
@@ -55,7 +55,7 @@ pub(super) fn run(args: &ServeArgs, environment: &Environment) -> Result<(), Com
         server.run(stop).await;
         Ok(())
     });
-    // A registry that is being read from a stuck disk must not keep the process.
+    // A registry read that hangs on a stuck disk must not keep the process alive.
     runtime.shutdown_background();
     ended
 }

@@ -66,7 +66,7 @@ pub(super) fn run(
     told
 }
 
-/// The steps. Each checks what it shows, so that the demo cannot tell a story that is not true.
+/// The steps. Each checks its own result, so that the demo cannot show anything untrue.
 fn tell(
     stage: &Stage,
     gateway: &str,
@@ -133,7 +133,7 @@ fn tell(
         200,
     )?;
 
-    // Counted when the answer has been sent, which its reader may outrun.
+    // The gateway counts a request after it has sent the answer; its reader may be faster.
     let after = stage.wait_for_metric(
         admin,
         "countersign_requests_total{auth=\"signature\",outcome=\"forwarded\",route=\"/\"} 2",
