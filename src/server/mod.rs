@@ -130,7 +130,12 @@ impl Server {
                 "replay.state_dir is none: a restart forgets which nonces are spent. What is \
                  stamped before it is refused; what is stamped ahead of this clock could be replayed"
             );
-            let nonces = Arc::new(MemoryNonces::new(window, quotas, clock.clone()));
+            let nonces = MemoryNonces::new(window, quotas, clock.clone())
+                .map(Arc::new)
+                .map_err(|error| {
+                    let text = "cannot start the thread that maintains the replay cache";
+                    StartError::System(format!("{text}: {error}"))
+                })?;
             let live = Arc::clone(&nonces);
             let refresh = move |metrics: &Metrics| metrics.nonces(live.live());
             return Server::assemble(config, clock, metrics, nonces, Box::new(refresh)).await;
