@@ -36,12 +36,12 @@
 //!
 //! A module imports only what stands left of it here; a test reads the sources and holds this.
 //!
-//! `auth`, `file`, `watch` ← `clock`, `metrics`, `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ←
+//! `auth`, `file`, `watch`, `yaml` ← `clock`, `metrics`, `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ←
 //! `cli` ← the binary
 //!
 //! A machine's side stands beside the gateway's and knows nothing of it:
 //!
-//! `auth`, `file`, `watch` ← `clock`, `config`, `signing` ← `agent` ← `doctor` ← `cli`
+//! `auth`, `file`, `watch`, `yaml` ← `clock`, `config`, `signing` ← `agent` ← `doctor` ← `cli`
 //!
 //! `auth` is pure: no socket, no clock, no file, no log; time is an argument. [`mod@file`] alone opens the files that a
 //! configuration or a command names. Only `gateway` and
@@ -65,3 +65,4 @@ pub mod registry;
 pub mod server;
 pub mod signing;
 pub mod watch;
+pub mod yaml;

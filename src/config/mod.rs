@@ -21,24 +21,22 @@ pub mod headers;
 pub mod instant;
 mod limits;
 mod listeners;
-mod mistakes;
 mod mode;
 mod operation;
 mod proxies;
-mod reader;
 mod redis;
 mod replay;
+mod route_options;
 mod routes;
-mod signed_paths;
 mod takeover;
 mod throttle;
-mod tree;
 mod units;
 mod upstreams;
 
 #[cfg(test)]
 mod tests;
 
+pub use crate::yaml::{Finding, Mistakes};
 pub use agent::{AgentSettings, GatewayUrl, Listen, Who};
 pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
 pub use certificate::Validity;
@@ -46,7 +44,6 @@ pub use credential::{Credential, is_name as is_credential_name};
 pub use environment::Environment;
 pub use limits::{HEADER_BYTES, Limits};
 pub use listeners::{DEFAULT_ADMIN, Listener, TlsFiles, only_ipv6};
-pub use mistakes::{Finding, Mistakes};
 pub use mode::{Gate, Mode};
 pub use operation::{Format, Log, Shutdown};
 pub use proxies::TrustedProxies;
@@ -66,6 +63,7 @@ pub(crate) use reader::did_you_mean;
 pub(crate) use tree::refused as refused_yaml;
 
 use crate::file::{self, Fault};
+use crate::yaml::{mistakes, reader, tree};
 
 /// Largest configuration file read, in bytes. A hand-written one has a few KiB; the bound keeps a
 /// wrong path (a log, a device) from filling the memory. A larger file is a mistake.
@@ -252,7 +250,7 @@ fn config(
         .filter_map(|named| named.upstream.as_ref()?.credential.as_ref())
         .map(|credential| credential.header.clone());
     let secret_headers: Vec<HeaderName> = secret_headers.into_iter().chain(own_headers).collect();
-    let routes = routes::read(
+    let routes = route_options::read(
         &mut root,
         &named,
         &identity_header,

@@ -55,15 +55,19 @@ impl Source {
 }
 
 /// What each module may import from the crate, as lib.rs states it.
-const MAY_IMPORT: [(&str, &[&str]); 15] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("auth", &[]),
     ("file", &[]),
     ("watch", &[]),
+    ("yaml", &[]),
     ("clock", &["auth"]),
     ("metrics", &["auth"]),
-    ("config", &["auth", "file"]),
+    ("config", &["auth", "file", "yaml"]),
     ("nonces", &["auth", "file", "clock", "metrics", "config"]),
-    ("registry", &["auth", "file", "clock", "metrics", "config"]),
+    (
+        "registry",
+        &["auth", "file", "yaml", "clock", "metrics", "config"],
+    ),
     ("audit", &["auth", "file", "clock", "metrics", "config"]),
     (
         "gateway",

@@ -11,28 +11,28 @@ use super::tree::{Node, Value};
 const MAX_ITEMS: usize = 1000;
 
 /// A value at its place in the file.
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     node: &'a Node,
     key: String,
     notes: &'a Notes,
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn root(node: &'a Node, notes: &'a Notes) -> Place<'a> {
+    pub(crate) fn root(node: &'a Node, notes: &'a Notes) -> Place<'a> {
         let key = String::new();
         Place { node, key, notes }
     }
 
-    pub(super) fn mistake(&self, text: impl Into<String>) {
+    pub(crate) fn mistake(&self, text: impl Into<String>) {
         self.notes.mistake(Some(self.node.line), &self.key, text);
     }
 
-    pub(super) fn warning(&self, text: impl Into<String>) {
+    pub(crate) fn warning(&self, text: impl Into<String>) {
         self.notes.warning(Some(self.node.line), &self.key, text);
     }
 
     /// The value that `parse` makes of the text here; its error becomes a mistake.
-    pub(super) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    pub(crate) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let parsed = match &self.node.value {
             Value::Scalar(text) => parse(text),
             _ => Err(self.unexpected("one value")),
@@ -41,7 +41,7 @@ impl<'a> Place<'a> {
     }
 
     /// The items of the list here.
-    pub(super) fn items(&self) -> Vec<Place<'a>> {
+    pub(crate) fn items(&self) -> Vec<Place<'a>> {
         let Value::List(items) = &self.node.value else {
             self.mistake(self.unexpected("a list"));
             return Vec::new();
@@ -60,13 +60,13 @@ impl<'a> Place<'a> {
     }
 
     /// Whether there is a table here.
-    pub(super) fn is_table(&self) -> bool {
+    pub(crate) fn is_table(&self) -> bool {
         matches!(self.node.value, Value::Table(_))
     }
 
     /// The items of the list here, at least one (to an empty one, `text` is said); a single value
     /// stands for a list of itself.
-    pub(super) fn one_or_more(self, text: &str) -> Vec<Place<'a>> {
+    pub(crate) fn one_or_more(self, text: &str) -> Vec<Place<'a>> {
         match self.node.value {
             Value::Scalar(_) => vec![self],
             _ => self.some_items(text),
@@ -74,7 +74,7 @@ impl<'a> Place<'a> {
     }
 
     /// The items of the list here, at least one: to an empty one, `text` is said.
-    pub(super) fn some_items(&self, text: &str) -> Vec<Place<'a>> {
+    pub(crate) fn some_items(&self, text: &str) -> Vec<Place<'a>> {
         if matches!(&self.node.value, Value::List(items) if items.is_empty()) {
             self.mistake(text);
         }
@@ -83,7 +83,7 @@ impl<'a> Place<'a> {
 
     /// The entries of the table here, whose keys are names that the file chooses; at least one: to
     /// an empty one, `text` is said.
-    pub(super) fn some_entries(&self, text: &str) -> Vec<(&'a str, Place<'a>)> {
+    pub(crate) fn some_entries(&self, text: &str) -> Vec<(&'a str, Place<'a>)> {
         if matches!(&self.node.value, Value::Table(entries) if entries.is_empty()) {
             self.mistake(text);
         }
@@ -98,7 +98,7 @@ impl<'a> Place<'a> {
     }
 
     /// The table here. Something else is a mistake, and reads as a table without any key.
-    pub(super) fn table(&self) -> Table<'a> {
+    pub(crate) fn table(&self) -> Table<'a> {
         let mut table = Table {
             line: self.node.line,
             key: self.key.clone(),
@@ -131,7 +131,7 @@ impl<'a> Place<'a> {
 
 /// The keys and values at a place. Whoever reads a table asks for every key that it may have; when
 /// the table is dropped, the keys that are left are reported as unknown.
-pub(super) struct Table<'a> {
+pub(crate) struct Table<'a> {
     line: usize,
     key: String,
     notes: &'a Notes,
@@ -143,7 +143,7 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// The value of `key`, if the file has it.
-    pub(super) fn place(&mut self, key: &'static str) -> Option<Place<'a>> {
+    pub(crate) fn place(&mut self, key: &'static str) -> Option<Place<'a>> {
         self.asked.push(key);
         let Some(place) = self.take(key) else {
             #[cfg(test)]
@@ -154,7 +154,7 @@ impl<'a> Table<'a> {
     }
 
     /// The value of `key`; its absence is a mistake.
-    pub(super) fn required(&mut self, key: &'static str) -> Option<Place<'a>> {
+    pub(crate) fn required(&mut self, key: &'static str) -> Option<Place<'a>> {
         let place = self.place(key);
         if place.is_none() {
             self.mistake(key, "is missing");
@@ -163,7 +163,7 @@ impl<'a> Table<'a> {
     }
 
     /// Notes a mistake about a key that may be absent.
-    pub(super) fn mistake(&self, key: &str, text: impl Into<String>) {
+    pub(crate) fn mistake(&self, key: &str, text: impl Into<String>) {
         if self.legible {
             self.notes.mistake(Some(self.line), &self.path(key), text);
         }
@@ -171,7 +171,7 @@ impl<'a> Table<'a> {
 
     /// The parsed value of `key`, or `default` where the key is absent. (Where it is mistaken too,
     /// but then nothing of what is read gets out.)
-    pub(super) fn value<T>(
+    pub(crate) fn value<T>(
         &mut self,
         key: &'static str,
         default: T,
@@ -183,7 +183,7 @@ impl<'a> Table<'a> {
     }
 
     /// The table of `key`; where the key is absent, a table without any key.
-    pub(super) fn table(&mut self, key: &'static str) -> Table<'a> {
+    pub(crate) fn table(&mut self, key: &'static str) -> Table<'a> {
         match self.place(key) {
             Some(place) => place.table(),
             None => Table {
@@ -198,14 +198,14 @@ impl<'a> Table<'a> {
     }
 
     /// The items of the list of `key`; none where the key is absent.
-    pub(super) fn items(&mut self, key: &'static str) -> Vec<Place<'a>> {
+    pub(crate) fn items(&mut self, key: &'static str) -> Vec<Place<'a>> {
         self.place(key)
             .map(|place| place.items())
             .unwrap_or_default()
     }
 
     /// Refuses keys that the documentation describes and this version does not have.
-    pub(super) fn not_yet(&mut self, keys: &[&'static str]) {
+    pub(crate) fn not_yet(&mut self, keys: &[&'static str]) {
         for key in keys {
             if let Some(place) = self.take(key) {
                 place.mistake(NOT_YET);
@@ -270,7 +270,7 @@ const NOT_YET: &str = "is not available in this version; remove it";
 
 /// A parser of one word out of `words`. A word of `later` belongs to the contract and is not
 /// built yet.
-pub(super) fn one_of<T: Copy>(
+pub(crate) fn one_of<T: Copy>(
     words: &[(&'static str, T)],
     later: &[&str],
 ) -> impl Fn(&str) -> Result<T, String> {

@@ -56,7 +56,7 @@ pub struct Mistakes {
 
 impl Mistakes {
     /// A single mistake that concerns the file as a whole.
-    pub(super) fn whole_file(file: &Path, text: String) -> Mistakes {
+    pub(crate) fn whole_file(file: &Path, text: String) -> Mistakes {
         let mistake = Finding {
             file: file.to_path_buf(),
             line: None,
@@ -86,18 +86,18 @@ impl fmt::Display for Mistakes {
 }
 
 /// Where reading one file notes what it finds while it goes on reading.
-pub(super) struct Notes {
+pub(crate) struct Notes {
     file: PathBuf,
     mistakes: RefCell<Vec<Finding>>,
     unlisted: RefCell<usize>,
     warnings: RefCell<Vec<Finding>>,
     /// The optional keys the file leaves out: what the reference file must not.
     #[cfg(test)]
-    pub(super) absent: RefCell<Vec<String>>,
+    pub(crate) absent: RefCell<Vec<String>>,
 }
 
 impl Notes {
-    pub(super) fn new(file: &Path) -> Notes {
+    pub(crate) fn new(file: &Path) -> Notes {
         Notes {
             file: file.to_path_buf(),
             mistakes: RefCell::default(),
@@ -108,7 +108,7 @@ impl Notes {
         }
     }
 
-    pub(super) fn mistake(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
+    pub(crate) fn mistake(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
         let mut mistakes = self.mistakes.borrow_mut();
         if mistakes.len() < MAX_LISTED {
             mistakes.push(self.finding(line, key, text.into()));
@@ -117,7 +117,7 @@ impl Notes {
         }
     }
 
-    pub(super) fn warning(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
+    pub(crate) fn warning(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
         let mut warnings = self.warnings.borrow_mut();
         if warnings.len() < MAX_LISTED {
             warnings.push(self.finding(line, key, text.into()));
@@ -126,7 +126,7 @@ impl Notes {
 
     /// The value with the warnings if there was no mistake, else the mistakes: a value read
     /// beside a mistake never gets out.
-    pub(super) fn conclude<T>(
+    pub(crate) fn conclude<T>(
         self,
         value: Option<T>,
         registry: Option<PathBuf>,
@@ -161,7 +161,7 @@ impl Notes {
 }
 
 /// A piece of the file as a message repeats it: quoted, controls escaped, capped.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     match text.char_indices().nth(MAX_QUOTED) {
         Some((end, _)) => format!("{:?}..", &text[..end]),
         None => format!("{text:?}"),

@@ -9,13 +9,13 @@ const MAX_DEPTH: usize = 16;
 
 /// One value of the file and the line on which it starts.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) line: usize,
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) line: usize,
+    pub(crate) value: Value,
 }
 
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// Nothing written, `~` or `null`.
     Null,
     Scalar(String),
@@ -29,7 +29,7 @@ pub(super) enum Value {
 
 impl Node {
     /// The value under a key of the table here; the last one where it is there more than once.
-    pub(super) fn entry(&self, key: &str) -> Option<&Node> {
+    pub(crate) fn entry(&self, key: &str) -> Option<&Node> {
         let Value::Table(entries) = &self.value else {
             return None;
         };
@@ -41,16 +41,16 @@ impl Node {
 
 /// Why the text is not one YAML document, and the line where that shows.
 #[derive(Debug)]
-pub(super) struct SyntaxError {
-    pub(super) line: usize,
-    pub(super) text: String,
+pub(crate) struct SyntaxError {
+    pub(crate) line: usize,
+    pub(crate) text: String,
 }
 
 /// Reads the one document in `text`; `None` if there is nothing in it.
 ///
 /// Aliases are kept as [`Value::Unsupported`] and never followed: a file cannot grow in memory
 /// beyond what is written in it.
-pub(super) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
+pub(crate) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
     document(text).map_err(|error| error.in_text(text))
 }
 
