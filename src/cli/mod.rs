@@ -198,9 +198,8 @@ fn registry_of(args: &machine::MachineArgs) -> Result<PathBuf, Failure> {
     match config::load(&file, &environment) {
         Ok(loaded) => Ok(loaded.config.registry),
         // Other mistakes need not keep anyone from disabling a machine.
-        Err(mistakes) => mistakes
-            .registry
-            .clone()
-            .ok_or_else(|| Failure::Configuration(mistakes.to_string())),
+        Err(mistakes) => {
+            config::registry_file(&file).ok_or_else(|| Failure::Configuration(mistakes.to_string()))
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::mistakes::quoted;
+use crate::yaml::quoted;
 
 /// Parses an IP address and port to listen on; `example` says how one is written.
 pub(super) fn socket(text: &str, example: &str) -> Result<SocketAddr, String> {

@@ -12,12 +12,11 @@ mod gateway_url;
 pub use gateway_url::GatewayUrl;
 
 use super::address;
-use super::mistakes::{Finding, Mistakes, Notes};
 use super::operation::{self, Log};
-use super::reader::{Place, Table, one_of};
 use super::units::{duration, size, whole};
-use super::{headers, text_of, tree};
+use super::{headers, text_of};
 use crate::auth::target::QueryPolicy;
+use crate::yaml::{Finding, Mistakes, Notes, Place, Table, document, one_of};
 
 /// The agent's settings without a mistake.
 #[derive(Clone, Debug)]
@@ -115,21 +114,10 @@ impl AgentSettings {
 
     fn read(text: &str, file: &Path) -> Result<(AgentSettings, Vec<Finding>), Mistakes> {
         let notes = Notes::new(file);
-        let settings = match tree::parse(text) {
-            Ok(Some(root)) => {
-                let base = file.parent().unwrap_or(Path::new(""));
-                settings(Place::root(&root, &notes).table(), base)
-            }
-            Ok(None) => {
-                notes.mistake(None, "", "is empty; docs/agent.md has an example");
-                None
-            }
-            Err(error) => {
-                notes.mistake(Some(error.line), "", error.text);
-                None
-            }
-        };
-        notes.conclude(settings, None)
+        let root = document(text, &notes, "is empty; docs/agent.md has an example");
+        let base = file.parent().unwrap_or(Path::new(""));
+        let settings = root.and_then(|root| settings(Place::root(&root, &notes).table(), base));
+        notes.conclude(settings)
     }
 
     /// What would open a hole and was not asked for in so many words: the setting, and the text.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 
 use super::operation;
-use super::reader::{Place, Table};
 use super::units::{duration, size, whole};
 use crate::auth::private_key;
 use crate::file;
+use crate::yaml::{Place, Table};
 
 /// Where the audit records go, and how they are kept honest.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,10 +9,9 @@ use zeroize::Zeroizing;
 
 use super::environment::Environment;
 use super::headers;
-use super::mistakes::quoted;
 use super::operation;
-use super::reader::{Place, Table};
 use crate::file::{self, Unusable};
+use crate::yaml::{Place, Table, quoted};
 
 /// Largest secret, in bytes. Tokens have tens to a few thousand; common servers take no header
 /// block beyond 8 KiB, so a larger file is a mix-up, and is not read on.

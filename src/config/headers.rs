@@ -5,9 +5,9 @@ use http::{HeaderName, HeaderValue};
 
 use http::header;
 
-use super::mistakes::quoted;
 use crate::auth::headers::SigningHeader;
 pub use crate::auth::headers::is_same;
+use crate::yaml::quoted;
 
 /// The identity header unless the configuration names another.
 pub const DEFAULT_IDENTITY: HeaderName = HeaderName::from_static("x-machine-identity");

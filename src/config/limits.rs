@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::reader::Table;
 use super::units::{duration, size, whole};
+use crate::yaml::Table;
 
 /// Largest raw header block taken, in bytes; beyond it, `header_too_large`. Fixed: it is part of
 /// the protocol, and what clients may rely on.

@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::address;
 use super::headers;
-use super::mistakes::quoted;
 use super::operation;
 use super::proxies::TrustedProxies;
-use super::reader::{Place, Table, one_of};
-use super::tree::{Node, Value};
 use crate::auth::target::Target;
+use crate::yaml::{Place, Table, one_of, quoted};
 
 /// The operator's address unless the configuration names another.
 pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9790);
@@ -160,18 +158,9 @@ fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>) -> SocketAddr {
     address
 }
 
-/// The admin listener's address in a configuration, whatever else is wrong there.
-pub(super) fn admin_alone(root: Option<&Node>) -> Result<SocketAddr, (usize, String)> {
-    let address = root
-        .and_then(|root| root.entry("admin"))
-        .and_then(|admin| admin.entry("address"));
-    match address {
-        None => Ok(DEFAULT_ADMIN),
-        Some(Node { line, value }) => match value {
-            Value::Scalar(text) => address_and_port(text).map_err(|text| (*line, text)),
-            _ => Err((*line, "is not an IP address and port".into())),
-        },
-    }
+/// The admin listener's address, from its place in a configuration.
+pub(super) fn admin_alone(place: &Place<'_>) -> Option<SocketAddr> {
+    place.parse(address_and_port)
 }
 
 fn address_and_port(text: &str) -> Result<SocketAddr, String> {

@@ -41,7 +41,7 @@ pub use agent::{AgentSettings, GatewayUrl, Listen, Who};
 pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
 pub use certificate::Validity;
 pub use credential::{Credential, is_name as is_credential_name};
-pub use environment::Environment;
+pub use environment::{Environment, Resolve};
 pub use limits::{HEADER_BYTES, Limits};
 pub use listeners::{DEFAULT_ADMIN, Listener, TlsFiles, only_ipv6};
 pub use mode::{Gate, Mode};
@@ -52,18 +52,12 @@ pub use replay::Replay;
 pub use routes::{Route, Routes};
 pub use throttle::ThrottleSettings;
 pub use upstreams::{
-    ClientFiles, ClientTls, ConnectionReuse, Health, Resolve, Server, TlsMaterial, Upstream,
+    ClientFiles, ClientTls, ConnectionReuse, Health, Server, TlsMaterial, Upstream,
 };
 
-use mistakes::Notes;
-use reader::{Place, Table};
 use units::whole;
 
-pub(crate) use reader::did_you_mean;
-pub(crate) use tree::refused as refused_yaml;
-
-use crate::file::{self, Fault};
-use crate::yaml::{mistakes, reader, tree};
+use crate::yaml::{Notes, Place, Table, document};
 
 /// Largest configuration file read, in bytes. A hand-written one has a few KiB; the bound keeps a
 /// wrong path (a log, a device) from filling the memory. A larger file is a mistake.
@@ -136,26 +130,34 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Mistakes> 
     read(&text_of(path)?, path, environment)
 }
 
-/// The address of the admin listener that the configuration at `path` names, whatever else may be
-/// wrong there: for a command that looks for the gateway that runs.
+/// The address of the admin listener that the configuration at `path` names, in spite of mistakes
+/// elsewhere in it: for a command that looks for the running gateway.
 ///
 /// # Errors
 ///
-/// The file cannot be read, is no YAML, or names something that is no address.
+/// The file cannot be read, is no YAML, or does not name an address there.
 pub fn admin_address(path: &Path) -> Result<SocketAddr, Mistakes> {
     let text = text_of(path)?;
     let notes = Notes::new(path);
-    let address = match tree::parse(&text) {
-        Ok(root) => listeners::admin_alone(root.as_ref())
-            .map_err(|(line, text)| notes.mistake(Some(line), "admin.address", text)),
-        Err(error) => {
-            notes.mistake(Some(error.line), "", error.text);
-            Err(())
-        }
-    };
-    notes
-        .conclude(address.ok(), None)
-        .map(|(address, _)| address)
+    let address = document(&text, &notes, EMPTY).and_then(|root| {
+        let address = root.entry("admin").and_then(|admin| admin.entry("address"));
+        address.map_or(Some(DEFAULT_ADMIN), |node| {
+            let place = Place::entry(node, "admin.address".to_owned(), &notes);
+            listeners::admin_alone(&place)
+        })
+    });
+    notes.conclude(address).map(|(address, _)| address)
+}
+
+/// The registry file that the configuration at `path` names, in spite of mistakes elsewhere in it.
+pub fn registry_file(path: &Path) -> Option<PathBuf> {
+    registry_in(&text_of(path).ok()?, path)
+}
+
+fn registry_in(text: &str, file: &Path) -> Option<PathBuf> {
+    let root = document(text, &Notes::new(file), EMPTY)?;
+    let named = root.entry("registry")?.entry("file")?.text()?;
+    operation::path(named, file.parent().unwrap_or(Path::new(""))).ok()
 }
 
 /// The text of a configuration file.
@@ -164,15 +166,7 @@ pub fn admin_address(path: &Path) -> Result<SocketAddr, Mistakes> {
 ///
 /// That it cannot be read, is too large, or is no text.
 pub fn text_of(path: &Path) -> Result<String, Mistakes> {
-    let whole_file = |text| Mistakes::whole_file(path, text);
-    let bytes = file::read(path, MAX_FILE).map_err(|fault| match fault {
-        Fault::TooLarge(_) => whole_file(format!("{fault}, which no configuration is")),
-        _ => Mistakes {
-            may_pass: fault.may_pass(),
-            ..whole_file(fault.to_string())
-        },
-    })?;
-    String::from_utf8(bytes).map_err(|_| whole_file("is not UTF-8 text; save it as UTF-8".into()))
+    crate::yaml::text_of(path, MAX_FILE, "configuration")
 }
 
 /// Reads and checks the text of a configuration file that is, or would be, at `file`; see [`load`].
@@ -182,34 +176,26 @@ pub fn text_of(path: &Path) -> Result<String, Mistakes> {
 /// Every mistake in it, at least one.
 pub fn read(text: &str, file: &Path, environment: &Environment) -> Result<Loaded, Mistakes> {
     let notes = Notes::new(file);
-    let (config, registry) = read_noting(text, file, environment, &notes);
-    let (config, warnings) = notes.conclude(config, registry)?;
+    let config = read_noting(text, file, environment, &notes);
+    let (config, warnings) = notes.conclude(config)?;
     Ok(Loaded { config, warnings })
 }
 
-/// What can be read of the configuration, and the registry file where it is named; every mistake
-/// is in `notes`.
+/// The configuration, as far as it can be read; every mistake is in `notes`.
 fn read_noting(
     text: &str,
     file: &Path,
     environment: &Environment,
     notes: &Notes,
-) -> (Option<Config>, Option<PathBuf>) {
-    let root = match tree::parse(text) {
-        Ok(Some(root)) => root,
-        Ok(None) => {
-            notes.mistake(None, "", "is empty; start from conf/countersign.yaml");
-            return (None, None);
-        }
-        Err(error) => {
-            notes.mistake(Some(error.line), "", error.text);
-            return (None, None);
-        }
-    };
+) -> Option<Config> {
+    let root = document(text, notes, EMPTY)?;
     let root = Place::root(&root, notes).table();
     let base = file.parent().unwrap_or(Path::new(""));
     config(root, digest(text), file, base, environment)
 }
+
+/// The mistake of an empty configuration.
+const EMPTY: &str = "is empty; start from conf/countersign.yaml";
 
 /// The SHA-256 of the text of a configuration file.
 pub fn digest(text: &str) -> [u8; 32] {
@@ -222,7 +208,7 @@ fn config(
     file: &Path,
     base: &Path,
     environment: &Environment,
-) -> (Option<Config>, Option<PathBuf>) {
+) -> Option<Config> {
     root.not_yet(&["tls"]);
     let trusted_proxies = proxies::read(&mut root);
     let (listeners, admin, admin_hosts) = listeners::read(&mut root, base, &trusted_proxies);
@@ -266,31 +252,27 @@ fn config(
     let shutdown = operation::shutdown(root.table("shutdown"));
     let threads = root.value("threads", 0, whole(0..=1024));
     let upstreams: Option<Vec<Upstream>> = named.into_iter().map(|named| named.upstream).collect();
-    let config = registry
-        .clone()
-        .zip(upstreams)
-        .map(|(registry, upstreams)| Config {
-            file: file.to_path_buf(),
-            digest,
-            listeners,
-            trusted_proxies,
-            admin,
-            admin_hosts,
-            registry,
-            hosts,
-            credentials,
-            upstreams,
-            routes,
-            identity_header,
-            replay,
-            limits,
-            throttle,
-            audit,
-            log,
-            shutdown,
-            threads,
-        });
-    (config, registry)
+    registry.zip(upstreams).map(|(registry, upstreams)| Config {
+        file: file.to_path_buf(),
+        digest,
+        listeners,
+        trusted_proxies,
+        admin,
+        admin_hosts,
+        registry,
+        hosts,
+        credentials,
+        upstreams,
+        routes,
+        identity_header,
+        replay,
+        limits,
+        throttle,
+        audit,
+        log,
+        shutdown,
+        threads,
+    })
 }
 
 fn hosts(root: &mut Table<'_>) -> Vec<String> {

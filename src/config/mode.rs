@@ -1,8 +1,7 @@
 //! Whether a route asks for signatures, and until when it lets others pass.
 
 use super::instant;
-use super::mistakes::quoted;
-use super::reader::{Place, Table, one_of};
+use crate::yaml::{Place, Table, one_of, quoted};
 
 /// What a route asks for before it lets a request through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use super::reader::{Place, Table, one_of};
 use super::units::duration;
 use crate::file::too_open;
+use crate::yaml::{Place, Table, one_of};
 
 /// The diagnostic log, on standard error: standard output may be the audit's.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,9 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::mistakes::quoted;
-use super::reader::Table;
 use crate::auth::policy::network::{self, NetworkError};
+use crate::yaml::{Table, quoted};
 
 /// Addresses whose word is believed: in `X-Forwarded-For`, `X-Forwarded-Proto` and PROXY lines. Empty,
 /// the default: nobody's.

@@ -9,10 +9,9 @@ use zeroize::Zeroizing;
 use super::address;
 use super::credential::{from_file, from_variable};
 use super::environment::Environment;
-use super::mistakes::quoted;
 use super::operation;
-use super::reader::{Place, Table};
 use super::units::{duration, seconds};
+use crate::yaml::{Place, Table, quoted};
 
 /// One Redis or Valkey primary.
 #[derive(Clone, Debug, PartialEq, Eq)]

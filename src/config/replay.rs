@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::environment::Environment;
 use super::operation;
-use super::reader::{Table, one_of};
 use super::redis::{self, Redis};
 use super::units::{seconds, whole};
+use crate::yaml::{Table, one_of};
 
 /// The window, the quotas and the store of the replay check. Nonces are kept in memory, and either
 /// in a journal across restarts or in a store that several gateways share.

@@ -5,14 +5,13 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::headers;
-use super::mistakes::quoted;
 use super::mode::{self, Mode};
-use super::reader::{Place, Table, did_you_mean, one_of};
 use super::routes::{Route, Routes};
 use super::units::{duration, size};
 use super::upstreams::{Named, Upstream};
 use crate::auth::method::{METHODS, may_be_added};
 use crate::auth::target::{QueryPolicy, Target};
+use crate::yaml::{Place, Table, did_you_mean, one_of, quoted};
 
 /// Longest route path, in bytes; the request target itself may have 4 KiB.
 const MAX_PATH: usize = 1024;

@@ -10,16 +10,15 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 pub use health::Health;
-pub use servers::{Resolve, Server};
+pub use servers::Server;
 pub use tls::{ClientFiles, ClientTls, TlsMaterial};
 
 use super::credential::{self, Credential};
 use super::environment::Environment;
 use super::headers;
-use super::mistakes::quoted;
-use super::reader::{Place, Table};
 use super::units::duration;
 use crate::auth::target::Target;
+use crate::yaml::{Place, Table, quoted};
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);

@@ -4,13 +4,15 @@
 //! old registry in that machine alone.
 
 mod keys;
+mod outline;
 
 use serde_json::json;
 
 pub use keys::{NewKey, rotate};
 
+use outline::{Item, Outline};
+
 use super::key_format;
-use super::outline::{Item, Outline};
 use super::removed::Tombstone;
 use crate::config::instant;
 

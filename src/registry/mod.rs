@@ -1,34 +1,28 @@
 //! The machines that may act: `machines.yaml` -> checked machines; a reload that fails keeps the last good
 //! ones.
 //!
-//! In the order of a load: `load` reads the file in bounded memory; `pieces` finds the entries that are written as
-//! before and takes their machines over; `parse` takes the others as they stand there, or all, into `lists`; `removed`
-//! reads who is gone and `fields` checks each machine, with `values` for what stands under its keys, `claims` for the
-//! public keys in their four [spellings](key_format) and `policies` for what it may do; `keys` checks the keys
-//! on all `cores`; `report` tells all [`Mistakes`] together. The result is a [`Registry`], which nothing changes any
-//! more. A [`RegistryStore`] holds the current one, and [`watch`](crate::watch) says when the file has changed. For edits
-//! there are [`edit`], which works on the text, and [`replace`], which puts it in place.
+//! In the order of a load: `load` reads the file; [`yaml`](crate::yaml) parses it, and collects its
+//! mistakes; `entry` takes the lists apart; `removed` reads the tombstones, and `fields` each machine,
+//! with `ids`, with `claims` for the public keys in their four [spellings](key_format), and with
+//! `policies`; `keys` checks the keys on all `cores`. The result is a [`Registry`], which never
+//! changes. A [`RegistryStore`] holds the current one, and [`watch`](crate::watch) tells when the file
+//! has changed. [`edit`] edits the text of a file, and [`replace`] puts it in place.
 
 mod change;
 mod claims;
 mod cores;
 pub mod edit;
+mod entry;
 mod fields;
+mod ids;
+mod instants;
 pub mod key_format;
 mod keys;
-mod lists;
 mod load;
-mod mistakes;
-mod node;
-pub(crate) mod outline;
-mod parse;
-mod pieces;
 mod policies;
 mod removed;
 pub mod replace;
-mod report;
 mod store;
-mod values;
 
 #[cfg(test)]
 mod fixtures;
@@ -42,11 +36,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::auth::identity::{Machine, PublicKey};
+use crate::yaml;
 
+pub use crate::yaml::Mistakes;
 pub use change::Change;
 pub use load::MAX_FILE;
-pub use mistakes::{Mistake, Mistakes};
-pub use policies::{Group, Terms, combine};
+pub use policies::{Group, PolicyTerms, combine};
 pub use removed::Tombstone;
 pub use store::{Losses, RegistryStore};
 
@@ -54,20 +49,20 @@ pub use store::{Losses, RegistryStore};
 #[derive(Default)]
 pub struct Registry {
     machines: HashSet<ById>,
-    texts: pieces::Texts,
     groups: Box<[Group]>,
     removed: Box<[Tombstone]>,
     digest: [u8; 32],
 }
 
 impl Registry {
-    /// Loads a file. What `previous` holds already, costly key checks above all, is taken over.
+    /// Loads a file. The keys of `previous` are not checked again, and unchanged machines are shared
+    /// with it.
     ///
     /// # Errors
     ///
     /// All the mistakes of the file together; one refuses the whole of it.
     pub fn load(file: &Path, previous: Option<&Registry>) -> Result<Registry, Mistakes> {
-        Self::from_bytes(file, &load::read(file)?, previous)
+        load::build(file, &load::read(file)?, previous, &PublicKey::from_bytes)
     }
 
     /// Makes a registry of the contents of a file; `file` is only for the messages.
@@ -80,7 +75,9 @@ impl Registry {
         bytes: &[u8],
         previous: Option<&Registry>,
     ) -> Result<Registry, Mistakes> {
-        load::build(file, bytes, previous, &PublicKey::from_bytes)
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| yaml::not_text(file, &bytes[..error.valid_up_to()]))?;
+        load::build(file, text, previous, &PublicKey::from_bytes)
     }
 
     /// The machine with this id, compared byte for byte.

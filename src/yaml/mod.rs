@@ -1,11 +1,23 @@
-//! YAML as the configuration and the registry are written in it: one dialect, one reader, one list
-//! of mistakes.
+//! The one dialect of YAML in which the configuration and the registry are written, and the one
+//! reader of it.
 //!
-//! [`tree`] parses the text into values that know their lines, [`reader`] takes typed values out of
-//! them, and [`mistakes`] collects all that is wrong on the way.
+//! A text becomes a tree that knows its lines (`tree`). The `reader` takes typed values out of the
+//! tree, by the types of plain scalars (`scalar`), and notes every mistake at its `path`
+//! (`mistakes`). Anchors, aliases, tags, repeated keys, unknown keys and a second document are
+//! mistakes in both files.
 
-pub(crate) mod mistakes;
-pub(crate) mod reader;
-pub(crate) mod tree;
+mod document;
+mod mistakes;
+mod path;
+mod reader;
+mod scalar;
+mod tree;
+mod words;
 
 pub use mistakes::{Finding, Mistakes};
+
+pub(crate) use document::{document, not_text, text_of};
+pub(crate) use mistakes::{Notes, quoted};
+pub(crate) use reader::{Place, Table};
+pub(crate) use tree::Node;
+pub(crate) use words::{did_you_mean, one_of};

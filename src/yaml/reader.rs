@@ -1,62 +1,139 @@
-//! Reading typed values out of the tree, noting every mistake at its key and going on. A key that
-//! nobody asked for is a mistake too: a setting is never silently ignored.
+//! Reads typed values out of the tree, notes every mistake at its key, and goes on. A key that no
+//! caller asks for is a mistake too, so a setting is never silently ignored.
 
 use std::mem;
 
-use super::mistakes::{Notes, quoted};
-use super::tree::{Node, Value};
+use serde::de::DeserializeOwned;
 
-/// Most items of one list, and keys of one table. Each route is looked at by each request until
-/// one matches, and checks that compare each item with each stay quick; more is a mistake.
+use super::mistakes::Notes;
+use super::path::Path;
+use super::scalar::typed;
+use super::tree::{Node, Value};
+use super::words::{did_you_mean, shown_key};
+
+/// Most items of one list, and keys of one table, where the caller does not say. Each route is
+/// looked at by each request until one matches, and checks that compare each item with each stay
+/// quick.
 const MAX_ITEMS: usize = 1000;
+
+/// Most keys that the message of an unknown key lists; a longer list would bury the mistake.
+const MAX_KNOWN: usize = 16;
+
+/// What a setting of the contract that is not built yet is refused with.
+const NOT_YET: &str = "is not available in this version; remove it";
 
 /// A value at its place in the file.
 pub(crate) struct Place<'a> {
-    node: &'a Node,
-    key: String,
+    node: &'a Node<'a>,
+    path: Path,
     notes: &'a Notes,
 }
 
 impl<'a> Place<'a> {
-    pub(crate) fn root(node: &'a Node, notes: &'a Notes) -> Place<'a> {
-        let key = String::new();
-        Place { node, key, notes }
+    pub(crate) fn root(node: &'a Node<'a>, notes: &'a Notes) -> Place<'a> {
+        Place::entry(node, String::new(), notes)
+    }
+
+    /// An entry of a list, which messages call by `name` and not by its index.
+    pub(crate) fn entry(node: &'a Node<'a>, name: String, notes: &'a Notes) -> Place<'a> {
+        let path = Path::entry(name);
+        Place { node, path, notes }
     }
 
     pub(crate) fn mistake(&self, text: impl Into<String>) {
-        self.notes.mistake(Some(self.node.line), &self.key, text);
+        let path = self.path.as_str();
+        self.notes.mistake(Some(self.node.line), path, text);
     }
 
     pub(crate) fn warning(&self, text: impl Into<String>) {
-        self.notes.warning(Some(self.node.line), &self.key, text);
+        let path = self.path.as_str();
+        self.notes.warning(Some(self.node.line), path, text);
+    }
+
+    /// The line on which the value starts, counted from 1.
+    pub(crate) fn line(&self) -> usize {
+        self.node.line
+    }
+
+    /// The items of the list here as the tree has them, at most `most`.
+    pub(crate) fn nodes(&self, most: usize) -> &'a [Node<'a>] {
+        let Value::List(items) = &self.node.value else {
+            self.mistake(self.unexpected("a list"));
+            return &[];
+        };
+        if items.len() > most {
+            let count = items.len();
+            self.mistake(format!("has {count} items; at most {most} are allowed"));
+        }
+        &items[..items.len().min(most)]
+    }
+
+    /// The text here. A plain scalar that YAML takes for a number or a truth value is a mistake:
+    /// other readers of the file would change it.
+    pub(crate) fn text(&self) -> Option<&'a str> {
+        let problem = match &self.node.value {
+            Value::Scalar { text, is_plain } if !is_plain || typed(text).is_none() => {
+                return Some(text);
+            }
+            Value::Scalar { .. } => {
+                "YAML reads it as a number or a truth value; put it in quotes".to_owned()
+            }
+            _ => self.unexpected("a text"),
+        };
+        self.mistake(problem);
+        None
+    }
+
+    /// The value that `parse` makes of the [`text`](Place::text) here.
+    pub(crate) fn parse_text<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let parsed = parse(self.text()?);
+        parsed.map_err(|text| self.mistake(text)).ok()
+    }
+
+    /// The plain scalar here as YAML types it; `expected` names the type.
+    pub(crate) fn typed<T: DeserializeOwned>(&self, expected: &str) -> Option<T> {
+        let value = match &self.node.value {
+            Value::Scalar { text, is_plain } => {
+                let value = is_plain.then(|| typed(text)).flatten();
+                value.and_then(|value| T::deserialize(value).ok())
+            }
+            _ => {
+                self.mistake(self.unexpected(expected));
+                return None;
+            }
+        };
+        if value.is_none() {
+            self.mistake(format!("must be {expected}"));
+        }
+        value
     }
 
     /// The value that `parse` makes of the text here; its error becomes a mistake.
     pub(crate) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let parsed = match &self.node.value {
-            Value::Scalar(text) => parse(text),
-            _ => Err(self.unexpected("one value")),
+            Value::Scalar { text, .. } => parse(text),
+            _ => Err(self.unexpected("a single value")),
         };
         parsed.map_err(|text| self.mistake(text)).ok()
     }
 
     /// The items of the list here.
     pub(crate) fn items(&self) -> Vec<Place<'a>> {
-        let Value::List(items) = &self.node.value else {
-            self.mistake(self.unexpected("a list"));
-            return Vec::new();
-        };
-        if items.len() > MAX_ITEMS {
-            self.mistake(format!("has more than {MAX_ITEMS} items"));
-        }
+        self.items_up_to(MAX_ITEMS)
+    }
+
+    fn items_up_to(&self, most: usize) -> Vec<Place<'a>> {
         let place = |(index, node)| Place {
             node,
-            key: format!("{}[{index}]", self.key),
+            path: self.path.item(index),
             notes: self.notes,
         };
-        (items.iter().take(MAX_ITEMS).enumerate())
-            .map(place)
-            .collect()
+        (self.nodes(most).iter().enumerate()).map(place).collect()
+    }
+
+    /// Whether nothing is written here.
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self.node.value, Value::Null)
     }
 
     /// Whether there is a table here.
@@ -68,17 +145,22 @@ impl<'a> Place<'a> {
     /// stands for a list of itself.
     pub(crate) fn one_or_more(self, text: &str) -> Vec<Place<'a>> {
         match self.node.value {
-            Value::Scalar(_) => vec![self],
+            Value::Scalar { .. } => vec![self],
             _ => self.some_items(text),
         }
     }
 
     /// The items of the list here, at least one: to an empty one, `text` is said.
     pub(crate) fn some_items(&self, text: &str) -> Vec<Place<'a>> {
+        self.some_items_up_to(MAX_ITEMS, text)
+    }
+
+    /// The items of the list here, at least one and at most `most`.
+    pub(crate) fn some_items_up_to(&self, most: usize, text: &str) -> Vec<Place<'a>> {
         if matches!(&self.node.value, Value::List(items) if items.is_empty()) {
             self.mistake(text);
         }
-        self.items()
+        self.items_up_to(most)
     }
 
     /// The entries of the table here, whose keys are names that the file chooses; at least one: to
@@ -90,9 +172,9 @@ impl<'a> Place<'a> {
         let mut table = self.table();
         let entries = mem::take(&mut table.entries);
         let place = |(name, node, _)| {
-            let key = table.path(&shown_key(name));
+            let path = table.path.key(&shown_key(name));
             let notes = self.notes;
-            (name, Place { node, key, notes })
+            (name, Place { node, path, notes })
         };
         entries.into_iter().map(place).collect()
     }
@@ -101,7 +183,7 @@ impl<'a> Place<'a> {
     pub(crate) fn table(&self) -> Table<'a> {
         let mut table = Table {
             line: self.node.line,
-            key: self.key.clone(),
+            path: self.path.clone(),
             notes: self.notes,
             entries: Vec::new(),
             asked: Vec::new(),
@@ -110,7 +192,7 @@ impl<'a> Place<'a> {
         match &self.node.value {
             Value::Table(entries) => table.fill(entries),
             _ => {
-                self.mistake(self.unexpected("keys of its own"));
+                self.mistake(self.unexpected("a mapping"));
                 table.legible = false;
             }
         }
@@ -121,21 +203,21 @@ impl<'a> Place<'a> {
         let found = match &self.node.value {
             Value::Null => return "has no value; give it one or remove the key".into(),
             Value::Unsupported(why) => return (*why).into(),
-            Value::Scalar(_) => "a single value",
+            Value::Scalar { .. } => "a single value",
             Value::List(_) => "a list",
-            Value::Table(_) => "keys of its own",
+            Value::Table(_) => "a mapping",
         };
-        format!("takes {wanted}, not {found}")
+        format!("must be {wanted}, not {found}")
     }
 }
 
-/// The keys and values at a place. Whoever reads a table asks for every key that it may have; when
-/// the table is dropped, the keys that are left are reported as unknown.
+/// The keys and values at a place. A caller asks for every key that the table may have; when the
+/// table is dropped, the keys that remain are reported as unknown.
 pub(crate) struct Table<'a> {
     line: usize,
-    key: String,
+    path: Path,
     notes: &'a Notes,
-    entries: Vec<(&'a str, &'a Node, usize)>,
+    entries: Vec<(&'a str, &'a Node<'a>, usize)>,
     asked: Vec<&'static str>,
     /// Whether there was a table to read: otherwise nothing more is said about its keys.
     legible: bool,
@@ -147,7 +229,7 @@ impl<'a> Table<'a> {
         self.asked.push(key);
         let Some(place) = self.take(key) else {
             #[cfg(test)]
-            self.notes.absent.borrow_mut().push(self.path(key));
+            self.notes.absent(self.path.key(key).into());
             return None;
         };
         Some(place)
@@ -155,17 +237,28 @@ impl<'a> Table<'a> {
 
     /// The value of `key`; its absence is a mistake.
     pub(crate) fn required(&mut self, key: &'static str) -> Option<Place<'a>> {
+        self.required_or(key, "is missing")
+    }
+
+    /// The value of `key`; where it is absent, the mistake is `text`.
+    pub(crate) fn required_or(&mut self, key: &'static str, text: &str) -> Option<Place<'a>> {
         let place = self.place(key);
         if place.is_none() {
-            self.mistake(key, "is missing");
+            self.mistake(key, text);
         }
         place
+    }
+
+    /// Whether the file has one of these keys, of which none has been asked for yet.
+    pub(crate) fn has_any(&self, keys: &[&str]) -> bool {
+        self.entries.iter().any(|(name, ..)| keys.contains(name))
     }
 
     /// Notes a mistake about a key that may be absent.
     pub(crate) fn mistake(&self, key: &str, text: impl Into<String>) {
         if self.legible {
-            self.notes.mistake(Some(self.line), &self.path(key), text);
+            let path = self.path.key(key);
+            self.notes.mistake(Some(self.line), path.as_str(), text);
         }
     }
 
@@ -188,7 +281,7 @@ impl<'a> Table<'a> {
             Some(place) => place.table(),
             None => Table {
                 line: self.line,
-                key: self.path(key),
+                path: self.path.key(key),
                 notes: self.notes,
                 entries: Vec::new(),
                 asked: Vec::new(),
@@ -213,22 +306,30 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn fill(&mut self, entries: &'a [(Node, Node)]) {
+    fn fill(&mut self, entries: &'a [(Node<'a>, Node<'a>)]) {
         if entries.len() > MAX_ITEMS {
-            let text = format!("has more than {MAX_ITEMS} keys");
-            self.notes.mistake(Some(self.line), &self.key, text);
+            let text = format!(
+                "has {} keys; at most {MAX_ITEMS} are allowed",
+                entries.len()
+            );
+            self.notes
+                .mistake(Some(self.line), self.path.as_str(), text);
         }
+        self.entries.reserve_exact(entries.len().min(MAX_ITEMS));
         for (key, node) in entries.iter().take(MAX_ITEMS) {
-            let Value::Scalar(name) = &key.value else {
-                let text = "has a key that is not plain text";
-                self.notes.mistake(Some(key.line), &self.key, text);
+            let Some(name) = key.text() else {
+                let text = match key.value {
+                    Value::Unsupported(why) => why,
+                    _ => "has a key that is not plain text",
+                };
+                self.notes.mistake(Some(key.line), self.path.as_str(), text);
                 continue;
             };
-            let first = self.entries.iter().find(|(known, ..)| known == name);
+            let first = self.entries.iter().find(|(known, ..)| *known == name);
             if let Some((_, _, line)) = first {
                 let text = format!("is given twice, first on line {line}; keep one of the two");
-                let path = self.path(&shown_key(name));
-                self.notes.mistake(Some(key.line), &path, text);
+                let path = self.path.key(&shown_key(name));
+                self.notes.mistake(Some(key.line), path.as_str(), text);
             } else {
                 self.entries.push((name, node, key.line));
             }
@@ -240,79 +341,24 @@ impl<'a> Table<'a> {
         let (_, node, _) = self.entries.remove(index);
         Some(Place {
             node,
-            key: self.path(key),
+            path: self.path.key(key),
             notes: self.notes,
         })
-    }
-
-    fn path(&self, key: &str) -> String {
-        if self.key.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.key)
-        }
     }
 }
 
 impl Drop for Table<'_> {
     fn drop(&mut self) {
         for (name, _, line) in mem::take(&mut self.entries) {
-            let hint = did_you_mean(name, self.asked.iter().copied());
-            let path = self.path(&shown_key(name));
-            self.notes
-                .mistake(Some(line), &path, format!("is an unknown key{hint}"));
+            let hint = match did_you_mean(name, self.asked.iter().copied()) {
+                none if none.is_empty() && self.asked.len() <= MAX_KNOWN => {
+                    format!("; known here: {}", self.asked.join(", "))
+                }
+                hint => hint,
+            };
+            let path = self.path.key(&shown_key(name));
+            let text = format!("is an unknown key{hint}");
+            self.notes.mistake(Some(line), path.as_str(), text);
         }
-    }
-}
-
-/// What a setting of the contract that is not built yet is refused with.
-const NOT_YET: &str = "is not available in this version; remove it";
-
-/// A parser of one word out of `words`. A word of `later` belongs to the contract and is not
-/// built yet.
-pub(crate) fn one_of<T: Copy>(
-    words: &[(&'static str, T)],
-    later: &[&str],
-) -> impl Fn(&str) -> Result<T, String> {
-    move |text| {
-        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
-            return Ok(*value);
-        }
-        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let known = known.join(", ");
-        if later.contains(&text) {
-            return Err(format!(
-                "{text} is not available in this version; use {known}"
-            ));
-        }
-        Err(format!("{} is not one of: {known}", quoted(text)))
-    }
-}
-
-/// `"; did you mean `limits`?"` where a candidate is near, else nothing.
-pub(crate) fn did_you_mean<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> String {
-    // A third of the word may be wrong: enough for a slip or two, too little for another word. No
-    // key is near 64 bytes long, and the comparison costs the product of the lengths.
-    let within = match name.len() {
-        0..=64 => name.chars().count().div_ceil(3),
-        _ => return String::new(),
-    };
-    let nearest = candidates
-        .map(|known| (strsim::damerau_levenshtein(name, known), known))
-        .filter(|(distance, _)| *distance <= within)
-        .min();
-    match nearest {
-        Some((_, known)) => format!("; did you mean `{known}`?"),
-        None => String::new(),
-    }
-}
-
-/// A key as a message shows it: bare where it is a plain word, else quoted and capped.
-fn shown_key(key: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if (1..=64).contains(&key.len()) && key.bytes().all(plain) {
-        key.to_owned()
-    } else {
-        quoted(key)
     }
 }

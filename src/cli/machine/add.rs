@@ -12,7 +12,7 @@ use crate::cli::Failure;
 use crate::config::instant;
 use crate::file;
 use crate::registry::edit::{self, NewMachine};
-use crate::registry::{Terms, combine, key_format};
+use crate::registry::{PolicyTerms, combine, key_format};
 
 /// The machine to add.
 #[derive(Debug, Default, clap::Args)]
@@ -101,7 +101,7 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, Failure>
             .map(|group| &group.terms)
             .ok_or_else(|| refuse(format!("there is no group {name:?}; add it under `groups`")))
     });
-    let groups = groups.collect::<Result<Vec<&Terms>, Failure>>()?;
+    let groups = groups.collect::<Result<Vec<&PolicyTerms>, Failure>>()?;
     let policy = combine(&terms, &groups).map(Arc::new);
     let bytes: Vec<[u8; 32]> = keys.iter().map(|key| *key.as_bytes()).collect();
     let text = edit::add(
@@ -138,14 +138,14 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, Failure>
 }
 
 /// What it may do by itself, as far as that was given.
-fn terms(args: &AddArgs) -> Result<Terms, Failure> {
+fn terms(args: &AddArgs) -> Result<PolicyTerms, Failure> {
     let rate = |count| {
         Rate::new(count).ok_or_else(|| {
             let range = format!("it must be between 1 and {}", Rate::MAX);
             Failure::Usage(format!("--per-minute: {range}"))
         })
     };
-    Ok(Terms {
+    Ok(PolicyTerms {
         allow: list("--allow", &args.allow, |text| {
             Rule::parse(text).map_err(|error| error.to_string())
         })?,

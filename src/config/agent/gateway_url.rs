@@ -6,8 +6,8 @@ use http::uri::Authority;
 
 use super::super::address;
 use super::super::headers;
-use super::super::mistakes::quoted;
 use crate::auth::target::Target;
+use crate::yaml::quoted;
 
 /// Where a gateway is: `https://host[:port][/prefix]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::mistakes::quoted;
-use super::super::reader::{Place, Table};
 use super::super::units::{duration, whole};
 use crate::auth::target::Target;
+use crate::yaml::{Place, Table, quoted};
 
 /// How the servers of an upstream are asked whether they are well.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,18 +11,15 @@ use http::uri::Authority;
 use rustls::pki_types::ServerName;
 
 use super::super::address;
-use super::super::environment::Environment;
-use super::super::reader::{Place, Table};
+use super::super::environment::{Environment, Resolve};
 use super::super::units::whole;
+use crate::yaml::{Place, Table};
 
 /// Largest weight. A larger ratio between two servers is no balance; and a request must not wait
 /// for its turn to come round a million times before the small one is tried at all.
 const MAX_WEIGHT: u32 = 100;
 
 const FORM: &str = "write http://host:port or https://host:port";
-
-/// Gives the addresses of a `host:port`. May block for as long as the system's resolver does.
-pub type Resolve = fn(&str) -> io::Result<Vec<SocketAddr>>;
 
 /// One server of an upstream.
 #[derive(Clone, Debug)]

@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 use super::super::certificate::Validity;
 use super::super::environment::Environment;
 use super::super::operation;
-use super::super::reader::{Place, Table};
 use super::servers;
 use crate::file::{self, Unusable};
+use crate::yaml::{Place, Table};
 
 /// Largest PEM file, in bytes: a bundle of all authorities of the web has a quarter of it.
 const MAX_FILE: usize = 1024 * 1024;

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use serde_json::json;
 
+use super::outline::{Item, Outline, indentation, without_comment};
 use super::{CannotEdit, by_hand, find, line_end, outline};
 use crate::auth::validity::Validity;
 use crate::config::instant;
 use crate::registry::key_format;
-use crate::registry::outline::{Item, Outline, indentation, without_comment};
 
 /// A key as it is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
