@@ -33,7 +33,7 @@ demo: ## Gateway, backend and one machine in one process, until Ctrl-C (ONCE=1: 
 .PHONY: test
 test: ## Every test: unit, integration, real clients, golden vectors, the README's own commands
 	@scripts/setup test
-	$(CARGO) test --locked # builds the binary too, for the integration tests
+	$(CARGO) test --locked --workspace # builds the binary too, for the integration tests
 	@if server=$$(command -v valkey-server); then \
 		echo "The tests of the shared store once more, with Valkey"; \
 		REDIS_SERVER="$$server" $(CARGO) test --locked --test integration -- shared:: siege::two; \
@@ -81,15 +81,16 @@ first-starts: ## A hundred first starts of each kind that fail or are killed, an
 	$(CARGO) test --locked --test integration starts:: -- --include-ignored --nocapture
 
 .PHONY: lint
-lint: ## Format, clippy and docs with warnings denied, and cargo-deny where it is installed
-	@scripts/setup build
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
-	@if command -v cargo-deny >/dev/null; then \
-		$(CARGO) deny --locked check; \
+lint: ## Format, clippy and docs with warnings denied, and the dependencies by deny.toml
+	@scripts/setup lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	$(CARGO) deny --offline --locked check bans licenses sources
+	@if $(CARGO) deny fetch db >/dev/null 2>&1; then \
+		$(CARGO) deny --locked check advisories; \
 	else \
-		echo "lint: cargo-deny is not installed, deny.toml was not checked (cargo install --locked cargo-deny)"; \
+		echo "lint: NOT CHECKED: advisories. Their database cannot be fetched here (cargo deny fetch db)"; \
 	fi
 
 .PHONY: bench

@@ -16,11 +16,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use countersign::audit::check::{Believed, check};
-use countersign::audit::checkpoint::Signer;
+use countersign::audit::checkpoint::CheckpointSigner;
+use countersign::audit::verify::{VerifyOptions, verify};
 use countersign::audit::{
-    Accepted, AuditLog, Body, Bounds, Checkpoints, DroppedHeaders, Method, PathOnly, Request,
-    Signed, Sink, Strangers,
+    AcceptedRecord, AuditLog, BodyDigest, Bounds, Checkpoints, DroppedHeaders, PathOnly,
+    RequestFacts, SentMethod, SignatureFacts, Sink, UnauthenticatedSink,
 };
 use countersign::auth::identity::{Machine, MachineId, PublicKey};
 use countersign::clock::Clock;
@@ -57,7 +57,7 @@ fn nonce(n: u32) -> String {
     format!("{n:024}")
 }
 
-/// Signed before anything is measured.
+/// SignatureFacts before anything is measured.
 fn signatures() -> Arc<[[u8; 64]]> {
     let (key, hash) = (key(), "e3".repeat(32));
     let sign = |n| {
@@ -71,11 +71,11 @@ fn signatures() -> Arc<[[u8; 64]]> {
 fn write(file: &Path, signatures: &Arc<[[u8; 64]]>) {
     let metrics = Arc::new(Metrics::new("bench", "bench").unwrap());
     let checkpoints = Checkpoints {
-        signer: Some(Arc::new(Signer::new(gateway_key()))),
+        signer: Some(Arc::new(CheckpointSigner::new(gateway_key()))),
         records: 1000,
         interval: Duration::from_secs(60),
     };
-    let strangers = Strangers {
+    let strangers = UnauthenticatedSink {
         sink: None,
         per_second: 100,
     };
@@ -151,26 +151,26 @@ fn accepted<'a>(
     id: &'a str,
     nonce: &'a str,
     signature: &'a [u8; 64],
-) -> Accepted<'a> {
-    Accepted {
-        request: Request {
+) -> AcceptedRecord<'a> {
+    AcceptedRecord {
+        request: RequestFacts {
             wall_ms: TIME * 1000,
             request_id: id,
             client_ip: Some([192, 0, 2, 7].into()),
             peer_ip: Some([192, 0, 2, 1].into()),
-            method: Method::of(b"GET"),
+            method: SentMethod::of(b"GET"),
             path: PathOnly::of(PATH.as_bytes()),
             query: None,
             route: Some("/"),
             dropped: DroppedHeaders::default(),
         },
-        signed: Signed {
+        signed: SignatureFacts {
             machine,
             key: &machine.keys[0].public,
             path: PATH,
             timestamp: TIME,
             nonce,
-            body: Body {
+            body: BodyDigest {
                 sha256: &EMPTY,
                 bytes: 0,
             },
@@ -181,15 +181,15 @@ fn accepted<'a>(
 
 fn read(file: &Path) {
     let keys = HashSet::from([key().verifying_key().to_bytes()]);
-    let believed = Believed {
+    let believed = VerifyOptions {
         keys: HashMap::from([(machine().id.as_str().to_owned(), keys)]),
         gateway_key: Some(gateway_key().verifying_key()),
-        ..Believed::default()
+        ..VerifyOptions::default()
     };
     let reader = BufReader::with_capacity(256 * 1024, File::open(file).unwrap());
     let start = Instant::now();
     let files = [("audit.jsonl".to_owned(), reader)];
-    let verdict = check(files, believed, |finding| println!("{finding}"), |_| {}).unwrap();
+    let verdict = verify(files, believed, |finding| println!("{finding}"), |_| {}).unwrap();
     println!(
         "checked: {} records, {} signatures of machines and {} of the gateway, in {:.1} s on {} cores",
         verdict.lines,

@@ -20,7 +20,7 @@ use countersign::auth::method::Method;
 use countersign::auth::replay::{Claim, NonceStore, Window};
 use countersign::auth::target::{QueryPolicy, SignedTarget, Target};
 use countersign::clock::Clock;
-use countersign::nonces::{JournaledNonces, MemoryNonces, Quotas};
+use countersign::nonces::{JournaledNonces, MemoryNonces, NonceQuotas};
 use divan::{Bencher, black_box};
 use ed25519_dalek::{Signer, SigningKey};
 use futures::FutureExt;
@@ -147,7 +147,7 @@ fn decide(bencher: Bencher<'_, '_>, size: usize) {
 #[divan::bench(threads = [1, 2], sample_count = 100, sample_size = 1000)]
 fn claim(bencher: Bencher<'_, '_>) {
     let (clock, _) = Clock::manual(NOW * 1000);
-    let quotas = Quotas {
+    let quotas = NonceQuotas {
         all: u64::MAX,
         per_machine: u32::MAX,
     };
@@ -169,7 +169,7 @@ fn claim(bencher: Bencher<'_, '_>) {
 fn journaled_claim(bencher: Bencher<'_, '_>) {
     let folder = tempfile::tempdir().unwrap();
     let (clock, hands) = Clock::manual(NOW * 1000);
-    let quotas = Quotas {
+    let quotas = NonceQuotas {
         all: u64::MAX,
         per_machine: u32::MAX,
     };

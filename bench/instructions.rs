@@ -24,7 +24,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use countersign::audit::{
-    Accepted, Body, DroppedHeaders, Method as AuditMethod, PathOnly, Request, Signed,
+    AcceptedRecord, BodyDigest, DroppedHeaders, PathOnly, RequestFacts, SentMethod, SignatureFacts,
 };
 use countersign::auth::decision::Attempt;
 use countersign::auth::headers::{Occurrence, SigningHeaders, Timestamp};
@@ -35,7 +35,7 @@ use countersign::auth::replay::{Claim, NonceStore, Window};
 use countersign::auth::target::{QueryPolicy, SignedTarget, Target};
 use countersign::clock::Clock;
 use countersign::metrics::curve25519_backend;
-use countersign::nonces::{MemoryNonces, Quotas};
+use countersign::nonces::{MemoryNonces, NonceQuotas};
 use countersign::registry::RegistryStore;
 use ed25519_dalek::{Signer, SigningKey};
 use futures::FutureExt;
@@ -214,7 +214,7 @@ fn decide(size: usize) {
 
 fn claim() {
     let (clock, _) = Clock::manual(NOW * 1000);
-    let quotas = Quotas {
+    let quotas = NonceQuotas {
         all: u64::MAX,
         per_machine: u32::MAX,
     };
@@ -258,25 +258,25 @@ fn record() {
     let signature = key().sign(b"any").to_bytes();
     let hash = BodyHash::EMPTY;
     count(|_| {
-        let record = Accepted {
-            request: Request {
+        let record = AcceptedRecord {
+            request: RequestFacts {
                 wall_ms: NOW * 1000,
                 request_id: "00000000000000000000000000000000",
                 client_ip: Some([192, 0, 2, 7].into()),
                 peer_ip: Some([192, 0, 2, 1].into()),
-                method: AuditMethod::of(b"GET"),
+                method: SentMethod::of(b"GET"),
                 path: PathOnly::of(PATH.as_bytes()),
                 query: None,
                 route: Some("/"),
                 dropped: DroppedHeaders::default(),
             },
-            signed: Signed {
+            signed: SignatureFacts {
                 machine: &machine,
                 key: &machine.keys[0].public,
                 path: PATH,
                 timestamp: NOW,
                 nonce: NONCE,
-                body: Body {
+                body: BodyDigest {
                     sha256: hash.as_bytes(),
                     bytes: 0,
                 },

@@ -20,7 +20,7 @@ use countersign::auth::headers::Timestamp;
 use countersign::auth::identity::PublicKey;
 use countersign::auth::replay::{Claim, ClaimError, NonceStore, Window};
 use countersign::clock::Clock;
-use countersign::nonces::{JournaledNonces, MemoryNonces, Quotas};
+use countersign::nonces::{JournaledNonces, MemoryNonces, NonceQuotas};
 use ed25519_dalek::SigningKey;
 use futures::FutureExt;
 use tokio::runtime::{Builder, Runtime};
@@ -36,7 +36,7 @@ const WINDOW: Window = Window {
     past: 300,
     future: 300,
 };
-const QUOTAS: Quotas = Quotas {
+const QUOTAS: NonceQuotas = NonceQuotas {
     all: u64::MAX,
     per_machine: u32::MAX,
 };

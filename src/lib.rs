@@ -32,37 +32,34 @@
 //! one closed enum, [`auth::refusal::Refusal`]; its code is the same word in the answer, the
 //! record and the metric.
 //!
-//! # What may know what
+//! # Crates and modules
 //!
-//! A module imports only what stands left of it here; a test reads the sources and holds this.
+//! Three crates, each of which knows only those before it; Cargo holds this:
 //!
-//! `auth`, `file`, `watch`, `yaml` ← `clock`, `metrics`, `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ←
-//! `cli` ← the binary
+//! - [`countersign_core`]: grammar, message, signature, policy, refusals. It is pure: no socket, no
+//!   clock, no file, no log; time is an argument.
+//! - [`countersign_client`]: the machine's side. Its key and the signer, the agent, the doctor, and
+//!   the modules that both sides need: files, watches, clocks.
+//! - `countersign`: this crate, the gateway and the command line.
 //!
-//! A machine's side stands beside the gateway's and knows nothing of it:
+//! A module of this crate imports only modules left of it here; a test reads the sources and holds
+//! this:
 //!
-//! `auth`, `file`, `watch`, `yaml` ← `clock`, `config`, `signing` ← `agent` ← `doctor` ← `cli`
+//! `metrics`, `yaml` ← `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ← `cli` ← the binary
 //!
-//! `auth` is pure: no socket, no clock, no file, no log; time is an argument. [`mod@file`] alone opens the files that a
-//! configuration or a command names. Only `gateway` and
-//! `server` know Pingora. [`signing`] is a machine's key and the four headers; [`agent`] a proxy beside
-//! a machine that signs for clients that cannot; [`doctor`] finds out from there what is wrong. [`cli`] is the
-//! command line, one file a command.
+//! Only `gateway` and `server` know Pingora. [`cli`] is the command line, one file a command.
 #![forbid(unsafe_code)]
 
-pub mod agent;
+// Short paths: `crate::auth` in this crate, `countersign::auth` in tests and benchmarks.
+pub use countersign_client::{agent, clock, doctor, file, signing, watch};
+pub use countersign_core as auth;
+
 pub mod audit;
-pub mod auth;
 pub mod cli;
-pub mod clock;
 pub mod config;
-pub mod doctor;
-pub mod file;
 pub mod gateway;
 pub mod metrics;
 pub mod nonces;
 pub mod registry;
 pub mod server;
-pub mod signing;
-pub mod watch;
 pub mod yaml;

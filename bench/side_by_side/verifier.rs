@@ -14,7 +14,7 @@ use countersign::auth::refusal::Refusal;
 use countersign::auth::replay::Window;
 use countersign::auth::target::{QueryPolicy, Target};
 use countersign::clock::Clock;
-use countersign::nonces::{MemoryNonces, Quotas};
+use countersign::nonces::{MemoryNonces, NonceQuotas};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -40,7 +40,7 @@ struct Verifier {
 pub(crate) fn serve(address: SocketAddr) {
     prepare();
     let clock = Clock::system();
-    let quotas = Quotas {
+    let quotas = NonceQuotas {
         all: u64::MAX,
         per_machine: u32::MAX,
     };

@@ -16,7 +16,7 @@ use super::line::decimal;
 /// Where a chain stands: the number of its last line, from 1, and that line's hash. Printed as
 /// `number:hash`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct ChainHead {
     /// The line's number; 0 before the first.
     pub seq: u64,
     /// The line's hash; zeros before the first.
@@ -27,16 +27,16 @@ const FIELD: &[u8] = b",\"hash\":\"";
 const END: &[u8] = b"\"}";
 const HEX: usize = 64;
 
-impl Head {
+impl ChainHead {
     /// Where a new chain starts.
-    pub const START: Head = Head {
+    pub const START: ChainHead = ChainHead {
         seq: 0,
         hash: [0; 32],
     };
 
     /// Ends a line, `{..}` and a line feed, with its number and its hash, and gives the head after
     /// it.
-    pub(super) fn link(self, line: &mut Vec<u8>) -> Head {
+    pub(super) fn link(self, line: &mut Vec<u8>) -> ChainHead {
         let seq = self.seq + 1;
         line.truncate(line.len().saturating_sub(b"}\n".len()));
         line.extend_from_slice(b",\"seq\":");
@@ -50,12 +50,12 @@ impl Head {
     }
 
     /// The head after a line of that number whose bytes, up to the hash, are `body`.
-    pub fn after(self, seq: u64, body: &[u8]) -> Head {
+    pub fn after(self, seq: u64, body: &[u8]) -> ChainHead {
         let digest = Sha256::new()
             .chain_update(self.hash)
             .chain_update(body)
             .finalize();
-        Head {
+        ChainHead {
             seq,
             hash: digest.into(),
         }
@@ -64,14 +64,14 @@ impl Head {
 
 /// Takes a line without its line feed apart: its bytes up to the hash, and the number and hash that
 /// it claims. `None` where it does not end in them.
-pub fn claimed(line: &[u8]) -> Option<(&[u8], Head)> {
+pub fn claimed(line: &[u8]) -> Option<(&[u8], ChainHead)> {
     let (body, tail) = line.split_at_checked(line.len().checked_sub(tail_len())?)?;
     let hash = tail.strip_prefix(FIELD)?.strip_suffix(END)?;
     let hash = unhex(std::str::from_utf8(hash).ok()?)?;
     let start = body.iter().rposition(|byte| *byte == b',')?;
     let seq = body[start..].strip_prefix(b",\"seq\":")?;
     let seq = number(std::str::from_utf8(seq).ok()?)?;
-    Some((body, Head { seq, hash }))
+    Some((body, ChainHead { seq, hash }))
 }
 
 const fn tail_len() -> usize {
@@ -96,7 +96,7 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-impl fmt::Display for Head {
+impl fmt::Display for ChainHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.seq, Hex(&self.hash))
     }
@@ -105,15 +105,16 @@ impl fmt::Display for Head {
 /// What is not `number:hash`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not the head of a log: a number, ':' and 64 hexadecimal digits in lower case")]
-pub struct NotAHead;
+pub struct InvalidChainHead;
 
-impl FromStr for Head {
-    type Err = NotAHead;
+impl FromStr for ChainHead {
+    type Err = InvalidChainHead;
 
-    fn from_str(text: &str) -> Result<Head, NotAHead> {
-        let (seq, hash) = text.split_once(':').ok_or(NotAHead)?;
+    fn from_str(text: &str) -> Result<ChainHead, InvalidChainHead> {
+        let (seq, hash) = text.split_once(':').ok_or(InvalidChainHead)?;
         let head = number(seq).zip(unhex(hash));
-        head.map(|(seq, hash)| Head { seq, hash }).ok_or(NotAHead)
+        head.map(|(seq, hash)| ChainHead { seq, hash })
+            .ok_or(InvalidChainHead)
     }
 }
 
@@ -124,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    fn linked(head: Head, json: &str) -> (Head, Vec<u8>) {
+    fn linked(head: ChainHead, json: &str) -> (ChainHead, Vec<u8>) {
         let mut line = format!("{json}\n").into_bytes();
         let head = head.link(&mut line);
         assert_eq!(line.pop(), Some(b'\n'));
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_line_tells_its_number_and_hash() {
-        let (head, line) = linked(Head::START, "{\"a\":1}");
+        let (head, line) = linked(ChainHead::START, "{\"a\":1}");
         // From `(head -c 32 /dev/zero; printf '{"a":1,"seq":1') | sha256sum`.
         let hash = "32dc14855f61dd0481ced1e54d78ed822d884f1c7b28ffa47d9053f83b8db93f";
         let text = format!("{{\"a\":1,\"seq\":1,\"hash\":\"{hash}\"}}");
@@ -143,14 +144,14 @@ mod tests {
 
     #[test]
     fn the_hash_of_a_line_depends_on_the_line_before() {
-        let (one, _) = linked(Head::START, "{\"a\":1}");
-        let (other, _) = linked(Head::START, "{\"a\":2}");
+        let (one, _) = linked(ChainHead::START, "{\"a\":1}");
+        let (other, _) = linked(ChainHead::START, "{\"a\":2}");
         assert_ne!(linked(one, "{\"b\":1}"), linked(other, "{\"b\":1}"));
     }
 
     #[test]
     fn a_line_that_does_not_end_in_its_hash_claims_nothing() {
-        let (_, line) = linked(Head::START, "{\"a\":1}");
+        let (_, line) = linked(ChainHead::START, "{\"a\":1}");
         for end in 0..line.len() {
             assert_eq!(claimed(&line[..end]), None);
         }
@@ -175,14 +176,14 @@ mod tests {
             &format!("1:{hash}0"),
             &format!("1:{}", "A".repeat(64)),
         ] {
-            assert_eq!(text.parse::<Head>(), Err(NotAHead), "{text}");
+            assert_eq!(text.parse::<ChainHead>(), Err(InvalidChainHead), "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn a_linked_line_reads_back(seq in 0u64..u64::MAX, hash: [u8; 32], text in "[ -~]*") {
-            let before = Head { seq, hash };
+            let before = ChainHead { seq, hash };
             let json = serde_json::to_string(&text).unwrap();
             let (head, line) = linked(before, &format!("{{\"a\":{json}}}"));
             let (body, found) = claimed(&line).unwrap();

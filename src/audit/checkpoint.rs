@@ -6,9 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 
-use super::chain::Head;
+use super::chain::ChainHead;
 use super::line::{Base64, Object, Record};
-use super::timestamp::Timestamp;
+use super::record_time::RecordTime;
 
 /// Which stream of lines is signed: a checkpoint of one must not pass for one of the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,17 +21,17 @@ pub enum Domain {
 }
 
 /// Signs checkpoints. The private key is wiped when it is dropped.
-pub struct Signer(SigningKey);
+pub struct CheckpointSigner(SigningKey);
 
-impl Signer {
+impl CheckpointSigner {
     /// A signer with the gateway's key.
-    pub fn new(key: SigningKey) -> Signer {
-        Signer(key)
+    pub fn new(key: SigningKey) -> CheckpointSigner {
+        CheckpointSigner(key)
     }
 
     /// The record of a checkpoint at `head`, at `wall_ms` (Unix milliseconds).
-    pub(super) fn sign(&self, domain: Domain, head: Head, wall_ms: u64) -> Checkpoint {
-        let (ts, head) = (Timestamp::of(wall_ms), head.to_string());
+    pub(super) fn sign(&self, domain: Domain, head: ChainHead, wall_ms: u64) -> Checkpoint {
+        let (ts, head) = (RecordTime::of(wall_ms), head.to_string());
         let message = message(domain, &head, &ts.to_string());
         Checkpoint {
             ts,
@@ -44,7 +44,7 @@ impl Signer {
 
 /// Where the chain stood, signed.
 pub(super) struct Checkpoint {
-    ts: Timestamp,
+    ts: RecordTime,
     head: String,
     gateway_key: VerifyingKey,
     signature: Signature,
@@ -89,11 +89,11 @@ mod tests {
 
     fn signed() -> (VerifyingKey, serde_json::Value) {
         let key = SigningKey::from_bytes(&[7; 32]);
-        let head = Head {
+        let head = ChainHead {
             seq: 12,
             hash: [0xab; 32],
         };
-        let line = Signer::new(key.clone()).sign(Domain::Trail, head, 1_750_000_000_123);
+        let line = CheckpointSigner::new(key.clone()).sign(Domain::Trail, head, 1_750_000_000_123);
         (key.verifying_key(), read_back(&line))
     }
 

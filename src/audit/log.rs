@@ -6,15 +6,18 @@ use std::{fmt, io};
 
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::book::Checkpoints;
+use super::chain_state::Checkpoints;
 use super::checkpoint::Domain;
-use super::flood::Flood;
+use super::error::AuditError;
 use super::line::Record;
-use super::queue::Kind;
-use super::stream::{Stream, Written};
-use super::{
-    Accepted, AuditError, Evidence, Open, Refused, RegistryLoaded, Response, Sink, Unsigned,
+use super::queued_line::LineKind;
+use super::record::{
+    AcceptedRecord, OpenRecord, RefusalEvidence, RefusedRecord, RegistryRecord, ResponseRecord,
+    UnsignedRecord,
 };
+use super::refusal_limiter::RefusalLimiter;
+use super::sink::Sink;
+use super::stream::{AuditStream, Submitted};
 use crate::clock::Clock;
 use crate::metrics::{AuditResult, Metrics};
 
@@ -26,19 +29,19 @@ pub struct Receipt(());
 
 /// The audit log. Shared in an `Arc`.
 pub struct AuditLog {
-    trail: Stream,
+    trail: AuditStream,
     /// Refusals before a signature has verified; `None`: they go into the trail.
-    strangers: Option<Stream>,
-    flood: Arc<Flood>,
+    strangers: Option<AuditStream>,
+    flood: Arc<RefusalLimiter>,
     /// The bound on refusals after a signature has verified.
-    signed: Arc<Flood>,
+    signed: Arc<RefusalLimiter>,
     metrics: Arc<Metrics>,
     clock: Clock,
     deadline: Duration,
 }
 
 /// Where the records go that strangers cause.
-pub struct Strangers {
+pub struct UnauthenticatedSink {
     /// A sink of their own; `None`: the trail.
     pub sink: Option<Sink>,
     /// Most of them recorded in a second.
@@ -53,20 +56,20 @@ impl AuditLog {
     /// If the operating system has no thread to give.
     pub fn start(
         sink: Sink,
-        strangers: Strangers,
+        strangers: UnauthenticatedSink,
         checkpoints: Checkpoints,
         deadline: Duration,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> io::Result<AuditLog> {
-        let flood = Arc::new(Flood::new(strangers.per_second));
+        let flood = Arc::new(RefusalLimiter::new(strangers.per_second));
         // Whoever has a key, if it is a disabled machine's, must not fill the trail's disk either.
         let signed = match strangers.sink {
-            Some(_) => Arc::new(Flood::new(strangers.per_second)),
+            Some(_) => Arc::new(RefusalLimiter::new(strangers.per_second)),
             None => Arc::clone(&flood),
         };
-        let start = |sink, flood: &Arc<Flood>, domain| {
-            Stream::start(
+        let start = |sink, flood: &Arc<RefusalLimiter>, domain| {
+            AuditStream::start(
                 sink,
                 checkpoints.clone(),
                 Some(Arc::clone(flood)),
@@ -100,8 +103,8 @@ impl AuditLog {
     /// # Errors
     ///
     /// Every [`AuditError`]. What became of the record is counted.
-    pub async fn accepted(&self, record: &Accepted<'_>) -> Result<Receipt, AuditError> {
-        self.acknowledged(Kind::Accepted, record).await
+    pub async fn accepted(&self, record: &AcceptedRecord<'_>) -> Result<Receipt, AuditError> {
+        self.acknowledged(LineKind::Accepted, record).await
     }
 
     /// Does the same for a request on an open route. Anybody can cause those, so they find room in
@@ -110,8 +113,8 @@ impl AuditLog {
     /// # Errors
     ///
     /// As [`AuditLog::accepted`].
-    pub async fn open(&self, record: &Open<'_>) -> Result<Receipt, AuditError> {
-        self.acknowledged(Kind::Open, record).await
+    pub async fn open(&self, record: &OpenRecord<'_>) -> Result<Receipt, AuditError> {
+        self.acknowledged(LineKind::Open, record).await
     }
 
     /// Does the same for a request that nobody signed, on a route that still lets it pass.
@@ -119,14 +122,18 @@ impl AuditLog {
     /// # Errors
     ///
     /// As [`AuditLog::accepted`].
-    pub async fn unsigned(&self, record: &Unsigned<'_>) -> Result<Receipt, AuditError> {
-        self.acknowledged(Kind::Open, record).await
+    pub async fn unsigned(&self, record: &UnsignedRecord<'_>) -> Result<Receipt, AuditError> {
+        self.acknowledged(LineKind::Open, record).await
     }
 
-    async fn acknowledged(&self, kind: Kind, record: &impl Record) -> Result<Receipt, AuditError> {
+    async fn acknowledged(
+        &self,
+        kind: LineKind,
+        record: &impl Record,
+    ) -> Result<Receipt, AuditError> {
         let mut written = match self.trail.write(kind, record)? {
-            Written::Here => return Ok(Receipt(())),
-            Written::Elsewhere(written) => written,
+            Submitted::Here => return Ok(Receipt(())),
+            Submitted::Elsewhere(written) => written,
         };
         match written.try_recv() {
             Ok(result) => return result.map(Receipt),
@@ -143,10 +150,10 @@ impl AuditLog {
 
     /// Records a refusal. Never waits; left out, and counted, when the queue is half full, or when
     /// there are too many.
-    pub fn refused(&self, record: &Refused<'_>) {
+    pub fn refused(&self, record: &RefusedRecord<'_>) {
         let (flood, stream) = match record.evidence {
-            Evidence::Signed(_) => (&self.signed, &self.trail),
-            Evidence::Claimed(_) => {
+            RefusalEvidence::Signed(_) => (&self.signed, &self.trail),
+            RefusalEvidence::Claimed(_) => {
                 let stream = self.strangers.as_ref().unwrap_or(&self.trail);
                 (&self.flood, stream)
             }
@@ -155,19 +162,19 @@ impl AuditLog {
             self.metrics.audit_record(AuditResult::Dropped);
             return;
         }
-        stream.note(Kind::Refused, record);
+        stream.note(LineKind::Refused, record);
     }
 
     /// Records how an accepted request ended. Never waits; left out, and counted, when the queue
     /// is half full.
-    pub fn response(&self, record: &Response<'_>) {
-        self.trail.note(Kind::Response, record);
+    pub fn response(&self, record: &ResponseRecord<'_>) {
+        self.trail.note(LineKind::Response, record);
     }
 
     /// Records that a registry came into force. Never waits; left out, and counted, only when
     /// the queue is full.
-    pub fn registry_loaded(&self, record: &RegistryLoaded<'_>) {
-        self.trail.note(Kind::Registry, record);
+    pub fn registry_loaded(&self, record: &RegistryRecord<'_>) {
+        self.trail.note(LineKind::Registry, record);
     }
 
     /// Opens files that were moved away, now; without being asked it does so within a second.

@@ -12,19 +12,20 @@
 //! costs more than to write it. Should the disk be stuck, that blocks one worker of the runtime;
 //! everybody else gives up at the deadline, and once a write has been slow the thread takes over.
 
-mod book;
 pub mod chain;
-pub mod check;
+mod chain_state;
 pub mod checkpoint;
-mod desk;
 mod error;
-mod flood;
+mod fields;
 mod hex;
 mod line;
-pub mod lines;
 mod log;
 mod queue;
+mod queued_line;
+pub mod reader;
 mod record;
+mod record_time;
+mod refusal_limiter;
 pub mod report;
 mod sink;
 mod stream;
@@ -32,19 +33,22 @@ mod tail;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 mod testing;
-mod timestamp;
 mod token_hash;
+mod token_key;
 mod untrusted;
-mod wire;
+pub mod verify;
+mod write_failures;
 mod writer;
+mod writer_election;
+mod writer_health;
 
-pub use book::Checkpoints;
+pub use chain_state::Checkpoints;
 pub use error::AuditError;
-pub use log::{AuditLog, Receipt, Strangers};
+pub use log::{AuditLog, Receipt, UnauthenticatedSink};
 pub use record::{
-    Accepted, Body, Claim, Evidence, Open, Query, Refused, RegistryLoaded, Request, Response,
-    Signed, Unsigned,
+    AcceptedRecord, BodyDigest, ClaimedFacts, OpenRecord, Query, RefusalEvidence, RefusedRecord,
+    RegistryRecord, RequestFacts, ResponseRecord, SignatureFacts, UnsignedRecord,
 };
 pub use sink::{Bounds, Sink};
 pub use token_hash::{TokenHash, TokenNames};
-pub use untrusted::{Capped, ClaimedMachine, ClaimedNonce, DroppedHeaders, Method, PathOnly};
+pub use untrusted::{Capped, ClaimedMachine, ClaimedNonce, DroppedHeaders, PathOnly, SentMethod};

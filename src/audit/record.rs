@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use super::line::encode;
 use super::token_hash::TokenHash;
-use super::untrusted::{ClaimedMachine, ClaimedNonce, DroppedHeaders, Method, PathOnly};
+use super::untrusted::{ClaimedMachine, ClaimedNonce, DroppedHeaders, PathOnly, SentMethod};
 use crate::auth::identity::{Machine, MachineId, PublicKey};
 use crate::auth::refusal::Code;
 
 /// What is known of any request, whether or not it is believed.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct RequestFacts<'a> {
     /// When it was decided, in Unix milliseconds.
     pub wall_ms: u64,
     /// The gateway's own id for it, also in the response.
@@ -22,7 +22,7 @@ pub struct Request<'a> {
     /// The other end of the connection.
     pub peer_ip: Option<IpAddr>,
     /// The method as sent.
-    pub method: Method<'a>,
+    pub method: SentMethod<'a>,
     /// The path as sent.
     pub path: PathOnly<'a>,
     /// What is done with its query, if it has one.
@@ -46,7 +46,7 @@ pub enum Query {
 
 /// What a signature that verified proves.
 #[derive(Clone, Copy, Debug)]
-pub struct Signed<'a> {
+pub struct SignatureFacts<'a> {
     /// Who signed.
     pub machine: &'a Machine,
     /// The one of its keys that fits.
@@ -54,33 +54,33 @@ pub struct Signed<'a> {
     /// The path exactly as signed. What follows a `?` is recorded only on routes that sign the
     /// query.
     pub path: &'a str,
-    /// `X-Timestamp`, in Unix seconds.
+    /// `X-RecordTime`, in Unix seconds.
     pub timestamp: u64,
     /// `X-Nonce`.
     pub nonce: &'a str,
     /// The body.
-    pub body: Body<'a>,
+    pub body: BodyDigest<'a>,
 }
 
 /// What a request says of itself and nothing has proved: as much of it as was read before the
 /// refusal.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Claim<'a> {
+pub struct ClaimedFacts<'a> {
     /// `X-Machine-Id` as sent.
     pub machine: Option<ClaimedMachine<'a>>,
     /// Whether the registry knows it, where the signature was found wrong.
     pub machine_known: Option<bool>,
-    /// `X-Timestamp`, if it keeps its grammar.
+    /// `X-RecordTime`, if it keeps its grammar.
     pub timestamp: Option<u64>,
     /// `X-Nonce` as sent.
     pub nonce: Option<ClaimedNonce<'a>>,
     /// The body, if it was read.
-    pub body: Option<Body<'a>>,
+    pub body: Option<BodyDigest<'a>>,
 }
 
 /// A body, by its digest: no byte of it is recorded.
 #[derive(Clone, Copy, Debug)]
-pub struct Body<'a> {
+pub struct BodyDigest<'a> {
     /// SHA-256 of the body.
     pub sha256: &'a [u8; 32],
     /// Its length in bytes.
@@ -89,16 +89,16 @@ pub struct Body<'a> {
 
 /// A request that will be forwarded once this is written.
 #[derive(Clone, Copy, Debug)]
-pub struct Accepted<'a> {
+pub struct AcceptedRecord<'a> {
     /// The request.
-    pub request: Request<'a>,
+    pub request: RequestFacts<'a>,
     /// What its signature proves.
-    pub signed: Signed<'a>,
+    pub signed: SignatureFacts<'a>,
     /// The signature: with the public key and the fields above, anyone can verify the record.
     pub signature: &'a [u8; 64],
 }
 
-impl Accepted<'_> {
+impl AcceptedRecord<'_> {
     /// Its line, as it is before the log gives it a number and a hash.
     pub fn line(&self) -> Vec<u8> {
         encode(self)
@@ -108,50 +108,50 @@ impl Accepted<'_> {
 /// A request on an open route, that will be forwarded once this is written: nobody has proved
 /// anything.
 #[derive(Clone, Copy, Debug)]
-pub struct Open<'a> {
+pub struct OpenRecord<'a> {
     /// The request.
-    pub request: Request<'a>,
+    pub request: RequestFacts<'a>,
     /// Its body.
-    pub body: Body<'a>,
+    pub body: BodyDigest<'a>,
 }
 
 /// A request that nobody signed, or not well, and that will be forwarded once this is written, as
 /// the client sent it: its route still lets such requests pass.
 #[derive(Clone, Copy, Debug)]
-pub struct Unsigned<'a> {
+pub struct UnsignedRecord<'a> {
     /// The request.
-    pub request: Request<'a>,
+    pub request: RequestFacts<'a>,
     /// Its body.
-    pub body: Body<'a>,
+    pub body: BodyDigest<'a>,
     /// The bearer credential that it carries, by its keyed hash.
     pub token: Option<TokenHash>,
     /// Where the route is observed: why enforcing would have refused it, and what it says of itself.
-    pub observed: Option<(Code, Claim<'a>)>,
+    pub observed: Option<(Code, ClaimedFacts<'a>)>,
 }
 
 /// A request that was refused.
 #[derive(Clone, Copy, Debug)]
-pub struct Refused<'a> {
+pub struct RefusedRecord<'a> {
     /// The request.
-    pub request: Request<'a>,
+    pub request: RequestFacts<'a>,
     /// Why.
     pub code: Code,
     /// What is known of who asked.
-    pub evidence: Evidence<'a>,
+    pub evidence: RefusalEvidence<'a>,
 }
 
 /// What is known of who sent a refused request.
 #[derive(Clone, Copy, Debug)]
-pub enum Evidence<'a> {
-    /// Refused before a signature verified.
-    Claimed(Claim<'a>),
-    /// Refused although the signature verified.
-    Signed(Signed<'a>),
+pub enum RefusalEvidence<'a> {
+    /// RefusedRecord before a signature verified.
+    Claimed(ClaimedFacts<'a>),
+    /// RefusedRecord although the signature verified.
+    Signed(SignatureFacts<'a>),
 }
 
 /// How an accepted request ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Response<'a> {
+pub struct ResponseRecord<'a> {
     /// When, in Unix milliseconds.
     pub wall_ms: u64,
     /// The id in the decision record.
@@ -166,7 +166,7 @@ pub struct Response<'a> {
 
 /// A machine registry came into force, at the start or later.
 #[derive(Clone, Copy, Debug)]
-pub struct RegistryLoaded<'a> {
+pub struct RegistryRecord<'a> {
     /// When, in Unix milliseconds.
     pub wall_ms: u64,
     /// SHA-256 of the file.

@@ -1,6 +1,7 @@
 //! Where lines go: a file that is followed when it is moved away, or standard output.
 
 mod file;
+mod rotation;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -9,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use self::file::{FileId, greatest_number, id, is_locked, open};
-use super::chain::Head;
+use self::file::{FileId, id, is_locked, open};
+pub use self::rotation::Bounds;
+use super::chain::ChainHead;
 use super::tail;
 
 /// Pause before a descriptor that somebody set to non-blocking is tried again.
@@ -42,22 +44,11 @@ struct Followed {
     born: u64,
 }
 
-/// When a file is put aside.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Bounds {
-    /// Largest size, in bytes; `None`: any.
-    pub size: Option<u64>,
-    /// Greatest age; `None`: any.
-    pub age: Option<Duration>,
-    /// Only the last file that was put aside is kept. Otherwise all are.
-    pub keep_one: bool,
-}
-
 /// What a sink held before this process wrote to it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Found {
     /// Where its chain stands.
-    pub(super) head: Option<Head>,
+    pub(super) head: Option<ChainHead>,
     /// Its last line lacks its end.
     pub(super) torn: bool,
 }
@@ -256,28 +247,13 @@ impl Sink {
         Ok(!in_place)
     }
 
-    /// Renames a file that has reached its bounds, under a number above all that are there: a later
-    /// file must not come before an earlier one. Whether it did.
+    /// Puts the file aside if it has reached its bounds. Whether it did.
     fn put_aside(&mut self, wall_ms: u64) -> io::Result<bool> {
-        let Some(file) = &self.file else {
-            return Ok(false);
-        };
-        let age = Duration::from_millis(wall_ms.saturating_sub(file.born));
-        let is_full = file.bounds.size.is_some_and(|most| file.size >= most);
-        let is_old = file.bounds.age.is_some_and(|most| age >= most);
-        if file.size == 0 || !(is_full || is_old) {
-            return Ok(false);
-        }
-        let number = match file.bounds.keep_one {
-            true => 1,
-            false => greatest_number(&file.path)?.saturating_add(1),
-        };
-        let mut aside = file.path.clone().into_os_string();
-        aside.push(format!(".{number}"));
-        match fs::rename(&file.path, aside) {
-            // Somebody else was faster.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-            outcome => outcome.map(|()| true),
+        match &self.file {
+            Some(file) if file.bounds.reached(file.size, file.born, wall_ms) => {
+                rotation::put_aside(&file.path, file.bounds).map(|()| true)
+            }
+            _ => Ok(false),
         }
     }
 }

@@ -8,33 +8,36 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::book::{Checkpoints, Opening};
+use super::chain_state::{ChainOptions, Checkpoints};
 use super::checkpoint::Domain;
-use super::desk::Desk;
-use super::flood::Flood;
+use super::error::AuditError;
 use super::line::{self, Record};
-use super::queue::{Item, Kind, Outcome, Queue};
-use super::writer::{Health, Writer};
-use super::{AuditError, Sink};
+use super::queue::Queue;
+use super::queued_line::{LineKind, QueuedLine, WriteResult};
+use super::refusal_limiter::RefusalLimiter;
+use super::sink::Sink;
+use super::writer::Writer;
+use super::writer_election::WriterElection;
+use super::writer_health::WriterHealth;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
-pub(super) struct Stream {
+pub(super) struct AuditStream {
     pub(super) queue: Arc<Queue>,
-    desk: Desk,
-    health: Arc<Health>,
+    desk: WriterElection,
+    health: Arc<WriterHealth>,
     metrics: Arc<Metrics>,
     clock: Clock,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// A record that is written, or will be told of.
-pub(super) enum Written {
+pub(super) enum Submitted {
     Here,
-    Elsewhere(oneshot::Receiver<Outcome>),
+    Elsewhere(oneshot::Receiver<WriteResult>),
 }
 
-impl Stream {
+impl AuditStream {
     /// Starts the thread that writes to `sink`. `flood` is the bound on strangers' records, where
     /// this is the stream that they go to.
     ///
@@ -44,19 +47,19 @@ impl Stream {
     pub(super) fn start(
         sink: Sink,
         checkpoints: Checkpoints,
-        flood: Option<Arc<Flood>>,
+        flood: Option<Arc<RefusalLimiter>>,
         domain: Domain,
         clock: Clock,
         metrics: Arc<Metrics>,
-    ) -> io::Result<Stream> {
+    ) -> io::Result<AuditStream> {
         let queue = Arc::new(Queue::default());
-        let health = Arc::new(Health::default());
-        let opening = Opening {
+        let health = Arc::new(WriterHealth::default());
+        let opening = ChainOptions {
             checkpoints,
             flood,
             domain,
         };
-        let desk = Desk::new(Writer::new(
+        let desk = WriterElection::new(Writer::new(
             Arc::clone(&queue),
             sink,
             Arc::clone(&health),
@@ -68,7 +71,7 @@ impl Stream {
         let thread = thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || own.run(&waiting, &counts, opening))?;
-        Ok(Stream {
+        Ok(AuditStream {
             queue,
             desk,
             health,
@@ -79,33 +82,37 @@ impl Stream {
     }
 
     /// Queues a record that nobody waits for. What finds no room is counted.
-    pub(super) fn note(&self, kind: Kind, record: &impl Record) {
-        let item = Item::new(kind, line::encode(record), None);
+    pub(super) fn note(&self, kind: LineKind, record: &impl Record) {
+        let item = QueuedLine::new(kind, line::encode(record), None);
         // Counted there; whom it concerns is not told.
         let _ = self.counted(kind, self.queue.push(item));
     }
 
     /// Writes a record, here if nobody is at it and it takes no time, and else by way of the queue;
-    /// see [`Desk`]. What becomes of it is counted.
+    /// see [`WriterElection`]. What becomes of it is counted.
     ///
     /// # Errors
     ///
     /// Every [`AuditError`] but [`AuditError::Late`].
-    pub(super) fn write(&self, kind: Kind, record: &impl Record) -> Result<Written, AuditError> {
-        let own = Item::new(kind, line::encode(record), None);
+    pub(super) fn write(
+        &self,
+        kind: LineKind,
+        record: &impl Record,
+    ) -> Result<Submitted, AuditError> {
+        let own = QueuedLine::new(kind, line::encode(record), None);
         let mut queued = match self.desk.write(own, &self.queue) {
-            Ok(outcome) => return self.counted(kind, outcome).map(|()| Written::Here),
+            Ok(outcome) => return self.counted(kind, outcome).map(|()| Submitted::Here),
             Err(queued) => queued,
         };
         let (ack, written) = oneshot::channel();
         queued.ack = Some(ack);
         self.counted(kind, self.queue.push(queued))?;
         self.desk.write_queued(&self.queue);
-        Ok(Written::Elsewhere(written))
+        Ok(Submitted::Elsewhere(written))
     }
 
     /// Counts a record that the queue did not let in; others have been.
-    fn counted(&self, kind: Kind, outcome: Outcome) -> Outcome {
+    fn counted(&self, kind: LineKind, outcome: WriteResult) -> WriteResult {
         if let Err(AuditError::Full | AuditError::Closed) = outcome {
             self.metrics.audit_record(kind.left_out());
         }
@@ -153,8 +160,8 @@ fn has_threads_to_spare() -> bool {
     Handle::try_current().is_ok_and(|runtime| runtime.metrics().num_workers() > 1)
 }
 
-impl Drop for Stream {
-    /// Lets the thread end by itself; only [`Stream::close`] waits for it.
+impl Drop for AuditStream {
+    /// Lets the thread end by itself; only [`AuditStream::close`] waits for it.
     fn drop(&mut self) {
         self.queue.close();
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::libc::O_NONBLOCK;
 
-use super::chain::{self, Head};
+use super::chain::{self, ChainHead};
 use crate::file::with_reserve;
 
 /// The part of a file in which its last line is looked for, in bytes: several times the longest
@@ -33,7 +33,7 @@ pub(super) fn ends_a_line(path: &Path) -> bool {
 /// # Errors
 ///
 /// It cannot be read: going on would begin a new chain.
-pub(super) fn head(path: &Path) -> io::Result<Option<Head>> {
+pub(super) fn head(path: &Path) -> io::Result<Option<ChainHead>> {
     let mut file = match open(path) {
         Err(error) => {
             let text = format!(
@@ -69,15 +69,15 @@ mod tests {
     use super::*;
     use crate::audit::testing::Scratch;
 
-    fn head_of(content: &[u8]) -> Option<Head> {
+    fn head_of(content: &[u8]) -> Option<ChainHead> {
         let scratch = Scratch::new();
         let path = scratch.path("audit");
         std::fs::write(&path, content).unwrap();
         head(&path).unwrap()
     }
 
-    fn lines(count: usize) -> (Vec<u8>, Head) {
-        let (mut content, mut head) = (Vec::new(), Head::START);
+    fn lines(count: usize) -> (Vec<u8>, ChainHead) {
+        let (mut content, mut head) = (Vec::new(), ChainHead::START);
         for n in 0..count {
             let mut line = format!("{{\"n\":{n}}}\n").into_bytes();
             head = head.link(&mut line);

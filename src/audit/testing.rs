@@ -18,18 +18,18 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A writer that remembers what it was given, and blocks or fails when told to.
 #[derive(Clone, Default)]
-pub(super) struct Tape(Arc<(Mutex<State>, Condvar)>);
+pub(super) struct Tape(Arc<(Mutex<TapeState>, Condvar)>);
 
 #[derive(Default)]
-struct State {
+struct TapeState {
     writes: Vec<Vec<u8>>,
-    script: VecDeque<Step>,
+    script: VecDeque<TapeStep>,
     blocked: bool,
     waiting: bool,
 }
 
 /// What the next write does; without a step it takes everything.
-pub(super) enum Step {
+pub(super) enum TapeStep {
     Take(usize),
     Fail(io::ErrorKind),
     Panic,
@@ -40,7 +40,7 @@ impl Tape {
         Sink::over("tape", Box::new(self.clone()))
     }
 
-    pub(super) fn then(&self, step: Step) {
+    pub(super) fn then(&self, step: TapeStep) {
         self.0.0.lock().unwrap().script.push_back(step);
     }
 
@@ -93,9 +93,9 @@ impl Write for Tape {
         let step = state.script.pop_front();
         let taken = match step {
             None => bytes,
-            Some(Step::Take(n)) => &bytes[..n.min(bytes.len())],
-            Some(Step::Fail(kind)) => return Err(kind.into()),
-            Some(Step::Panic) => {
+            Some(TapeStep::Take(n)) => &bytes[..n.min(bytes.len())],
+            Some(TapeStep::Fail(kind)) => return Err(kind.into()),
+            Some(TapeStep::Panic) => {
                 drop(state);
                 panic!("the sink broke, as the test wants")
             }
@@ -170,13 +170,13 @@ pub(super) fn machine() -> Machine {
     }
 }
 
-pub(super) fn request(id: &str) -> Request<'_> {
-    Request {
+pub(super) fn request(id: &str) -> RequestFacts<'_> {
+    RequestFacts {
         wall_ms: 1_750_000_000_123,
         request_id: id,
         client_ip: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))),
         peer_ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        method: Method::of(b"GET"),
+        method: SentMethod::of(b"GET"),
         path: PathOnly::of(b"/v1/secret/a?version=2"),
         query: None,
         route: Some("/v1"),
@@ -184,38 +184,38 @@ pub(super) fn request(id: &str) -> Request<'_> {
     }
 }
 
-pub(super) fn signed<'a>(machine: &'a Machine) -> Signed<'a> {
-    Signed {
+pub(super) fn signed<'a>(machine: &'a Machine) -> SignatureFacts<'a> {
+    SignatureFacts {
         machine,
         key: &machine.keys[0].public,
         path: "/v1/secret/a",
         timestamp: 1_750_000_000,
         nonce: "AAAAAAAAAAAAAAAAAAAAAA==",
-        body: Body {
+        body: BodyDigest {
             sha256: &[0xab; 32],
             bytes: 12,
         },
     }
 }
 
-pub(super) fn accepted<'a>(id: &'a str, machine: &'a Machine) -> Accepted<'a> {
-    Accepted {
+pub(super) fn accepted<'a>(id: &'a str, machine: &'a Machine) -> AcceptedRecord<'a> {
+    AcceptedRecord {
         request: request(id),
         signed: signed(machine),
         signature: &[0xff; 64],
     }
 }
 
-pub(super) fn refused(id: &str) -> Refused<'_> {
-    Refused {
+pub(super) fn refused(id: &str) -> RefusedRecord<'_> {
+    RefusedRecord {
         request: request(id),
         code: crate::auth::refusal::Code::BadSignature,
-        evidence: Evidence::Claimed(Claim::default()),
+        evidence: RefusalEvidence::Claimed(ClaimedFacts::default()),
     }
 }
 
-pub(super) fn response(id: &str) -> Response<'_> {
-    Response {
+pub(super) fn response(id: &str) -> ResponseRecord<'_> {
+    ResponseRecord {
         wall_ms: 1_750_000_000_456,
         request_id: id,
         status: Some(200),

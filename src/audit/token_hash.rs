@@ -1,20 +1,16 @@
 //! Bearer tokens in records: by a name that tells two tokens apart and tells neither.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tracing::warn;
-use zeroize::Zeroizing;
 
 use super::hex::Hex;
 use super::line::Value;
-use crate::file::{self, Fault};
+use super::token_key::{TokenKey, fresh, kept};
 
 /// The name of a bearer token: the first 16 bytes of its HMAC-SHA-256 (RFC 2104), in hexadecimal.
 /// Without the key nobody can tell whether a token that they have, or guess, is meant.
@@ -43,10 +39,8 @@ impl fmt::Debug for TokenHash {
 /// gateways let no bearer token pass, and need none.
 pub struct TokenNames {
     file: Option<PathBuf>,
-    key: OnceLock<Key>,
+    key: OnceLock<TokenKey>,
 }
-
-type Key = Zeroizing<[u8; 32]>;
 
 impl TokenNames {
     /// Names by the key in `file`, which is made if it is missing; without one by a key that is
@@ -76,7 +70,7 @@ impl TokenNames {
         TokenHash(name)
     }
 
-    fn key(&self) -> &Key {
+    fn key(&self) -> &TokenKey {
         self.key.get_or_init(|| {
             let Some(file) = &self.file else {
                 warn!(
@@ -103,73 +97,14 @@ impl fmt::Debug for TokenNames {
     }
 }
 
-/// A new key. Where the system has no random bytes, names are those of a fixed key: they still tell
-/// tokens apart, and a weak one could be guessed from them.
-fn fresh() -> Key {
-    let mut key = Zeroizing::new([0; 32]);
-    if let Err(error) = getrandom::fill(&mut *key) {
-        warn!("bearer tokens are named by a weak key: no random bytes from the system: {error}");
-    }
-    key
-}
-
-/// The key in `path`, 64 hexadecimal digits; made there, for this user alone, if there is none. It is
-/// put in place whole, so that a start that is killed meanwhile leaves no part of one. An empty file is
-/// none: that is what a start left which was killed before it was done so.
-fn kept(path: &Path) -> io::Result<Key> {
-    let text = match file::read_secret(path, 128) {
-        Ok(text) => text,
-        Err(Fault::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {
-            return made(path);
-        }
-        Err(fault) => return Err(io::Error::other(fault)),
-    };
-    if text.is_empty() {
-        return made(path);
-    }
-    let key = std::str::from_utf8(&text)
-        .ok()
-        .and_then(|text| parse(text.trim_end()));
-    key.ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            "is not a key of 64 hexadecimal digits; remove it, and a new one is made",
-        )
-    })
-}
-
-fn made(file: &Path) -> io::Result<Key> {
-    let key = fresh();
-    let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut name = file.as_os_str().to_owned();
-    name.push(".new");
-    let mut new = (OpenOptions::new().write(true).create(true).truncate(true))
-        .mode(0o600)
-        .open(&name)?;
-    new.write_all(Zeroizing::new(text + "\n").as_bytes())?;
-    new.sync_all()?;
-    fs::rename(&name, file)?;
-    Ok(key)
-}
-
-fn parse(text: &str) -> Option<Key> {
-    let digits = text.as_bytes();
-    if digits.len() != 64 {
-        return None;
-    }
-    let mut key = Zeroizing::new([0; 32]);
-    for (byte, pair) in key.iter_mut().zip(digits.chunks(2)) {
-        let value = |digit: u8| char::from(digit).to_digit(16);
-        *byte = u8::try_from(value(pair[0])? * 16 + value(pair[1])?).ok()?;
-    }
-    Some(key)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    use zeroize::Zeroizing;
+
+    use super::*;
 
     fn names_in(folder: &tempfile::TempDir) -> TokenNames {
         TokenNames::new(Some(folder.path().join("token-hash.key")))

@@ -8,7 +8,7 @@ use http::HeaderName;
 use super::line::{List, Value, escaped, quoted};
 
 /// The method as sent, at most 32 bytes of it: the longest registered one has 17.
-pub type Method<'a> = Capped<'a, 32>;
+pub type SentMethod<'a> = Capped<'a, 32>;
 
 /// The machine id as sent, at most 128 bytes of it, the length of the longest real one.
 pub type ClaimedMachine<'a> = Capped<'a, 128>;
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_method_is_cut_at_32_bytes() {
-        let text = Method::of(&[b'G'; 1000]).to_string();
+        let text = SentMethod::of(&[b'G'; 1000]).to_string();
         assert_eq!(text, "G".repeat(32) + "\u{2026}");
     }
 

@@ -1,44 +1,18 @@
-//! What moves lines from the queue to the sink; the [desk](super::desk) says in whose hands.
+//! What moves lines from the queue to the sink; the [desk](super::writer_election) says in whose hands.
 
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::AuditError;
-use super::book::{Book, Opening};
-use super::queue::{Item, Outcome, Queue, Wake};
+use super::chain_state::{ChainOptions, ChainState};
+use super::error::AuditError;
+use super::queue::{Queue, Wake};
+use super::queued_line::{QueuedLine, WriteResult};
 use super::sink::{Sink, Torn};
+use super::write_failures::WriteFailures;
+use super::writer_health::WriterHealth;
 use crate::clock::{Clock, Now};
 use crate::metrics::{AuditResult, Metrics};
-
-/// The least time between two messages that writing fails: a failure a request would fill the
-/// other log as well.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How the writer fares, for whoever asks whether the gateway is ready.
-#[derive(Debug, Default)]
-pub(super) struct Health {
-    failing: AtomicBool,
-    /// When the write under way began, in milliseconds of `mono` plus one; zero between writes.
-    writing_since: AtomicU64,
-}
-
-impl Health {
-    /// Whether the last write succeeded and none has been stuck for longer than `patience`.
-    pub(super) fn is_good(&self, mono: Duration, patience: Duration) -> bool {
-        let stuck = match self.writing_since.load(Ordering::Relaxed) {
-            0 => false,
-            since => stamp(mono).saturating_sub(since) > stamp(patience) - 1,
-        };
-        !stuck && !self.failing.load(Ordering::Relaxed)
-    }
-}
-
-fn stamp(mono: Duration) -> u64 {
-    u64::try_from(mono.as_millis()).map_or(u64::MAX, |ms| ms.saturating_add(1))
-}
 
 /// A write that took so long was held up by its disk. Requests write a few kilobytes to a file in
 /// memory, which takes microseconds.
@@ -51,14 +25,14 @@ pub(super) const WARINESS: Duration = Duration::from_secs(10);
 pub(super) struct Writer {
     queue: Arc<Queue>,
     sink: Sink,
-    health: Arc<Health>,
+    health: Arc<WriterHealth>,
     metrics: Arc<Metrics>,
     clock: Clock,
-    complaints: Complaints,
+    complaints: WriteFailures,
     /// `None` until the sink is this process's own.
-    book: Option<Book>,
+    book: Option<ChainState>,
     /// The lines in hand, and room to put them together.
-    batch: Vec<Item>,
+    batch: Vec<QueuedLine>,
     lines: Vec<u8>,
     pace: Pace,
 }
@@ -80,7 +54,7 @@ impl Writer {
     pub(super) fn new(
         queue: Arc<Queue>,
         sink: Sink,
-        health: Arc<Health>,
+        health: Arc<WriterHealth>,
         metrics: Arc<Metrics>,
         clock: Clock,
         requests_write: bool,
@@ -96,7 +70,7 @@ impl Writer {
             health,
             metrics,
             clock,
-            complaints: Complaints::default(),
+            complaints: WriteFailures::default(),
             book: None,
             batch: Vec::new(),
             lines: Vec::new(),
@@ -106,7 +80,7 @@ impl Writer {
 
     /// Waits until no other process writes to the sink, and opens the book where that one left it;
     /// `false` if the log was closed first.
-    pub(super) fn claim(&mut self, opening: Opening) -> bool {
+    pub(super) fn claim(&mut self, opening: ChainOptions) -> bool {
         let mut told = false;
         loop {
             match self.sink.claim() {
@@ -120,14 +94,14 @@ impl Writer {
                 Err(_) => break,
             }
             told = true;
-            self.health.failing.store(true, Ordering::Relaxed);
+            self.health.set_failing(true);
             if !self.queue.is_open() {
                 return false;
             }
             thread::sleep(CLAIM);
         }
-        self.health.failing.store(false, Ordering::Relaxed);
-        self.book = Some(Book::open(self.sink.found(), opening));
+        self.health.set_failing(false);
+        self.book = Some(ChainState::open(self.sink.found(), opening));
         true
     }
 
@@ -148,7 +122,7 @@ impl Writer {
     /// # Errors
     ///
     /// Every [`AuditError`] but [`AuditError::Late`]. Only a [`AuditError::Write`] has been counted.
-    pub(super) fn work_on(&mut self, own: Item) -> Outcome {
+    pub(super) fn work_on(&mut self, own: QueuedLine) -> WriteResult {
         let mut batch = std::mem::take(&mut self.batch);
         match self.queue.take_before(own, &mut batch) {
             Ok(()) => self.put_down(batch, false),
@@ -161,7 +135,7 @@ impl Writer {
 
     /// Writes a batch and tells everybody in it how their lines fared; also whoever is at it, if one
     /// of them is theirs.
-    fn put_down(&mut self, mut batch: Vec<Item>, closing: bool) -> Outcome {
+    fn put_down(&mut self, mut batch: Vec<QueuedLine>, closing: bool) -> WriteResult {
         // Whoever gave up waiting has refused the request: its record would be a lie.
         batch.retain(|item| {
             let wanted = item.ack.as_ref().is_none_or(|ack| !ack.is_closed());
@@ -180,9 +154,8 @@ impl Writer {
     }
 
     /// Writes the batch, with what the book adds to it.
-    fn write(&mut self, batch: &mut Vec<Item>, now: Now, closing: bool) -> Result<(), Torn> {
-        let since = stamp(now.mono);
-        self.health.writing_since.store(since, Ordering::Relaxed);
+    fn write(&mut self, batch: &mut Vec<QueuedLine>, now: Now, closing: bool) -> Result<(), Torn> {
+        self.health.write_begins(now.mono);
         self.lines.clear();
         let outcome = match self.sink.prepare(now.wall_ms) {
             Ok(prepared) => {
@@ -196,10 +169,8 @@ impl Writer {
             }
             Err(error) => Err(Torn { written: 0, error }),
         };
-        self.health
-            .failing
-            .store(outcome.is_err(), Ordering::Relaxed);
-        self.health.writing_since.store(0, Ordering::Relaxed);
+        self.health.set_failing(outcome.is_err());
+        self.health.write_ends();
         outcome
     }
 
@@ -224,7 +195,12 @@ impl Writer {
     /// Tells everybody in the batch how its own line fared: lines that were taken whole before a
     /// failure are written. Gives how the one fared that a request waits for without being told: it
     /// is at it itself. Fails closed: where there is none, nothing counts as written.
-    fn settle(&mut self, batch: &mut Vec<Item>, now: Now, outcome: Result<(), Torn>) -> Outcome {
+    fn settle(
+        &mut self,
+        batch: &mut Vec<QueuedLine>,
+        now: Now,
+        outcome: Result<(), Torn>,
+    ) -> WriteResult {
         let (written, error) = match outcome {
             Ok(()) => (self.lines.len(), None),
             Err(torn) => (torn.written, Some(torn.error)),
@@ -260,40 +236,5 @@ impl Writer {
         self.complaints
             .note(self.sink.name(), error.as_ref(), lost, now.mono);
         own
-    }
-}
-
-/// Says in the service log that writing fails, and that it works again.
-#[derive(Debug, Default)]
-pub(super) struct Complaints {
-    failing: bool,
-    last: Option<Duration>,
-    lost: u64,
-}
-
-impl Complaints {
-    fn note(&mut self, sink: &str, error: Option<&io::Error>, lost: u64, mono: Duration) {
-        self.lost += lost;
-        let Some(error) = error else {
-            if std::mem::take(&mut self.failing) {
-                tracing::info!(sink, lost = self.lost, "audit records are written again");
-                *self = Complaints {
-                    last: self.last,
-                    ..Complaints::default()
-                };
-            }
-            return;
-        };
-        self.failing = true;
-        let quiet = self
-            .last
-            .is_some_and(|last| mono.saturating_sub(last) < COMPLAINT_INTERVAL);
-        if !quiet {
-            self.last = Some(mono);
-            tracing::error!(
-                sink, %error, lost = self.lost,
-                "audit records cannot be written; requests are refused until they can"
-            );
-        }
     }
 }

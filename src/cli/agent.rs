@@ -9,7 +9,7 @@ use super::serve::{runtime, start_logging};
 use crate::agent::{Agent, StartError};
 use crate::auth::target::QueryPolicy;
 use crate::clock::{Clock, check_after_release};
-use crate::config::{AgentSettings, GatewayUrl, Listen, Who};
+use crate::config::{AgentFile, AgentSettings, GatewayUrl, Listen, Log, Who};
 use crate::server::signals;
 
 /// Run a proxy beside this machine that signs its requests
@@ -47,10 +47,10 @@ pub(super) struct AgentArgs {
     #[arg(long, value_name = "POLICY", default_value = "signed", value_parser = query)]
     query: QueryPolicy,
     /// A client's header that crosses besides the usual ones; may be given more than once
-    #[arg(long, value_name = "NAME", value_parser = AgentSettings::FORWARD_HEADER)]
+    #[arg(long, value_name = "NAME", value_parser = AgentSettings::parse_forward_header)]
     forward_header: Vec<HeaderName>,
     /// Another name by which clients call the agent; may be given more than once
-    #[arg(long, value_name = "NAME", value_parser = AgentSettings::HOST)]
+    #[arg(long, value_name = "NAME", value_parser = AgentSettings::parse_host)]
     host: Vec<String>,
     /// Take connections from other hosts: each of them is then the machine
     #[arg(long)]
@@ -80,12 +80,12 @@ const OPTIONS: [&str; 11] = [
 ///
 /// Every mistake of the settings; what is wrong with the key; what the system refused.
 pub(super) fn run(args: &AgentArgs) -> Result<(), Failure> {
-    let (settings, warnings) = match &args.config {
-        Some(file) => AgentSettings::load(file)
+    let (AgentFile { settings, log }, warnings) = match &args.config {
+        Some(file) => AgentFile::load(file)
             .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?,
-        None => (args.settings()?, Vec::new()),
+        None => (args.file()?, Vec::new()),
     };
-    start_logging(&settings.log);
+    start_logging(&log);
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -107,7 +107,8 @@ pub(super) fn run(args: &AgentArgs) -> Result<(), Failure> {
 }
 
 impl AgentArgs {
-    fn settings(&self) -> Result<AgentSettings, Failure> {
+    /// What a file with these options would say.
+    fn file(&self) -> Result<AgentFile, Failure> {
         let usage = |text: &str| Failure::Usage(text.to_owned());
         let listen = (self.listen.clone())
             .ok_or_else(|| usage("name where to listen with --listen, or a file with --config"))?;
@@ -130,7 +131,10 @@ impl AgentArgs {
             .iter()
             .map(|(key, text)| format!("--{key}: {text}"));
         match lines.collect::<Vec<_>>() {
-            lines if lines.is_empty() => Ok(settings),
+            lines if lines.is_empty() => Ok(AgentFile {
+                settings,
+                log: Log::default(),
+            }),
             lines => Err(Failure::Usage(lines.join("\n"))),
         }
     }

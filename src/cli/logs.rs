@@ -14,7 +14,7 @@ use self::packed::unpacked;
 use self::pattern::expand;
 use super::Failure;
 use crate::audit::chain;
-use crate::audit::lines::next_line;
+use crate::audit::reader::next_line;
 use crate::file;
 
 #[derive(Debug, clap::Args)]
@@ -37,14 +37,14 @@ impl LogArgs {
     /// # Errors
     ///
     /// [`Failure::Operation`]: a file cannot be read, or no file matches a pattern.
-    pub(super) fn open(&self) -> Result<Vec<Log>, Failure> {
+    pub(super) fn open(&self) -> Result<Vec<LogFile>, Failure> {
         let mut paths = Vec::new();
         for path in &self.files {
             paths.extend(expand(path)?);
         }
-        let mut logs: Vec<Log> = Vec::new();
+        let mut logs: Vec<LogFile> = Vec::new();
         for path in paths {
-            let log = Log::new(path).map_err(|error| Failure::Operation(error.to_string()))?;
+            let log = LogFile::new(path).map_err(|error| Failure::Operation(error.to_string()))?;
             if !logs.iter().any(|other| other.id == log.id) {
                 logs.push(log);
             }
@@ -55,7 +55,7 @@ impl LogArgs {
 }
 
 /// One file of a log, or standard input. Reads as its text, unpacked where it is packed.
-pub(super) struct Log {
+pub(super) struct LogFile {
     /// How messages call it.
     pub(super) name: String,
     /// The file; `None` for standard input.
@@ -64,28 +64,28 @@ pub(super) struct Log {
     pub(super) size: Option<u64>,
     /// Device and inode; `None` for standard input.
     id: Option<(u64, u64)>,
-    first: Option<First>,
-    text: Text,
+    first: Option<ChainPosition>,
+    text: LogReader,
 }
 
 /// Where a file stands in its chain, by its first record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct First {
+struct ChainPosition {
     seq: u64,
     /// RFC 3339 in UTC with milliseconds, which sorts as text.
     ts: String,
 }
 
-enum Text {
+enum LogReader {
     Unopened,
     Open(Box<dyn BufRead>),
     Ended,
 }
 
-impl Log {
-    fn new(path: PathBuf) -> io::Result<Log> {
+impl LogFile {
+    fn new(path: PathBuf) -> io::Result<LogFile> {
         let is_stdin = path.as_os_str() == "-";
-        let mut log = Log {
+        let mut log = LogFile {
             name: match is_stdin {
                 true => "standard input".to_owned(),
                 false => path.display().to_string(),
@@ -94,7 +94,7 @@ impl Log {
             size: None,
             id: None,
             first: None,
-            text: Text::Unopened,
+            text: LogReader::Unopened,
         };
         log.look_at_the_beginning()
             .map_err(|error| log.named(error))?;
@@ -107,7 +107,7 @@ impl Log {
             let (mut text, _) = unpacked(io::stdin().lock())?;
             let mut lines = Vec::new();
             self.first = first(&mut text, &mut lines)?;
-            self.text = Text::Open(Box::new(Cursor::new(lines).chain(text)));
+            self.text = LogReader::Open(Box::new(Cursor::new(lines).chain(text)));
             return Ok(());
         };
         let file = open(path)?;
@@ -128,20 +128,20 @@ impl Log {
     }
 
     fn text(&mut self) -> io::Result<Option<&mut Box<dyn BufRead>>> {
-        if matches!(self.text, Text::Unopened)
+        if matches!(self.text, LogReader::Unopened)
             && let Some(path) = &self.path
         {
             let file = BufReader::with_capacity(CAPACITY, open(path)?);
-            self.text = Text::Open(unpacked(file)?.0);
+            self.text = LogReader::Open(unpacked(file)?.0);
         }
         match &mut self.text {
-            Text::Open(text) => Ok(Some(text)),
-            Text::Unopened | Text::Ended => Ok(None),
+            LogReader::Open(text) => Ok(Some(text)),
+            LogReader::Unopened | LogReader::Ended => Ok(None),
         }
     }
 }
 
-impl Read for Log {
+impl Read for LogFile {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let ready = self.fill_buf()?;
         let count = ready.len().min(into.len());
@@ -151,7 +151,7 @@ impl Read for Log {
     }
 }
 
-impl BufRead for Log {
+impl BufRead for LogFile {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         let ended = match self.text() {
             Ok(None) => return Ok(&[]),
@@ -160,16 +160,16 @@ impl BufRead for Log {
         };
         // At its end a file is closed: a log may have more of them than there are descriptors.
         if ended.map_err(|error| self.named(error))? {
-            self.text = Text::Ended;
+            self.text = LogReader::Ended;
         }
         match &mut self.text {
-            Text::Open(text) => text.fill_buf(),
-            Text::Unopened | Text::Ended => Ok(&[]),
+            LogReader::Open(text) => text.fill_buf(),
+            LogReader::Unopened | LogReader::Ended => Ok(&[]),
         }
     }
 
     fn consume(&mut self, count: usize) {
-        if let Text::Open(text) = &mut self.text {
+        if let LogReader::Open(text) = &mut self.text {
             text.consume(count);
         }
     }
@@ -185,7 +185,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 }
 
 /// The place in the chain of the first line that has one. `lines` takes what was read.
-fn first(text: &mut Box<dyn BufRead>, lines: &mut Vec<u8>) -> io::Result<Option<First>> {
+fn first(text: &mut Box<dyn BufRead>, lines: &mut Vec<u8>) -> io::Result<Option<ChainPosition>> {
     #[derive(Deserialize)]
     struct Stamped {
         ts: String,
@@ -200,7 +200,7 @@ fn first(text: &mut Box<dyn BufRead>, lines: &mut Vec<u8>) -> io::Result<Option<
         if let Some((_, head)) = chain::claimed(whole) {
             let stamped = serde_json::from_slice(whole);
             let ts = stamped.map_or_else(|_| String::new(), |Stamped { ts }| ts);
-            return Ok(Some(First { seq: head.seq, ts }));
+            return Ok(Some(ChainPosition { seq: head.seq, ts }));
         }
     }
     Ok(None)
@@ -208,8 +208,8 @@ fn first(text: &mut Box<dyn BufRead>, lines: &mut Vec<u8>) -> io::Result<Option<
 
 /// Puts the files of one chain in its order. Files of several, of which more than one is the first, go by
 /// the time of their first record; files without a record stay last.
-fn sort(logs: &mut [Log]) {
-    let begins = |log: &&Log| log.first.as_ref().is_some_and(|first| first.seq == 1);
+fn sort(logs: &mut [LogFile]) {
+    let begins = |log: &&LogFile| log.first.as_ref().is_some_and(|first| first.seq == 1);
     let is_one_chain = logs.iter().filter(begins).count() <= 1;
     logs.sort_by_cached_key(|log| {
         let first = log.first.clone();
@@ -243,12 +243,12 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn opened(files: &[PathBuf]) -> Result<Vec<Log>, Failure> {
+    fn opened(files: &[PathBuf]) -> Result<Vec<LogFile>, Failure> {
         let files = files.to_vec();
         LogArgs { files }.open()
     }
 
-    fn text(log: &mut Log) -> io::Result<String> {
+    fn text(log: &mut LogFile) -> io::Result<String> {
         let mut text = String::new();
         log.read_to_string(&mut text)?;
         Ok(text)

@@ -6,10 +6,6 @@ use std::time::Duration;
 use super::units::{duration, size, whole};
 use crate::yaml::Table;
 
-/// Largest raw header block taken, in bytes; beyond it, `header_too_large`. Fixed: it is part of
-/// the protocol, and what clients may rely on.
-pub const HEADER_BYTES: usize = 32 * 1024;
-
 /// What one client, and all of them together, may take of time and memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -11,13 +11,17 @@ use std::path::{Path, PathBuf};
 use http::HeaderName;
 use sha2::{Digest, Sha256};
 
-mod address;
+pub use countersign_client::gateway_url::GatewayUrl;
+pub use countersign_client::header_names::{self as headers, HEADER_BYTES};
+pub use countersign_client::settings::{AgentSettings, Listen, Who};
+
+use countersign_client::address;
+
 mod agent;
 mod audit;
 mod certificate;
 mod credential;
 mod environment;
-pub mod headers;
 pub mod instant;
 mod limits;
 mod listeners;
@@ -37,12 +41,12 @@ mod upstreams;
 mod tests;
 
 pub use crate::yaml::{Finding, Mistakes};
-pub use agent::{AgentSettings, GatewayUrl, Listen, Who};
+pub use agent::AgentFile;
 pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
 pub use certificate::Validity;
 pub use credential::{Credential, is_name as is_credential_name};
 pub use environment::{Environment, Resolve};
-pub use limits::{HEADER_BYTES, Limits};
+pub use limits::Limits;
 pub use listeners::{DEFAULT_ADMIN, Listener, TlsFiles, only_ipv6};
 pub use mode::{Gate, Mode};
 pub use operation::{Format, Log, Shutdown};

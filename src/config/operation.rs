@@ -9,6 +9,8 @@ use super::units::duration;
 use crate::file::too_open;
 use crate::yaml::{Place, Table, one_of};
 
+pub(super) use crate::file::path;
+
 /// The diagnostic log, on standard error: standard output may be the audit's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -16,6 +18,15 @@ pub struct Log {
     pub level: Level,
     /// The form of a line, default text.
     pub format: Format,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log {
+            level: Level::INFO,
+            format: Format::Text,
+        }
+    }
 }
 
 /// The form of a line of the log.
@@ -47,18 +58,10 @@ pub(super) fn log(mut table: Table<'_>) -> Log {
         ("trace", Level::TRACE),
     ];
     let formats = [("text", Format::Text), ("json", Format::Json)];
-    let Log { level, format } = default_log();
+    let Log { level, format } = Log::default();
     Log {
         level: table.value("level", level, one_of(&levels, &[])),
         format: table.value("format", format, one_of(&formats, &[])),
-    }
-}
-
-/// The log where nothing is said of it.
-pub(super) const fn default_log() -> Log {
-    Log {
-        level: Level::INFO,
-        format: Format::Text,
     }
 }
 
@@ -86,12 +89,4 @@ pub(super) fn warn_of_mode(place: &Place<'_>, file: &Path) {
             file.display()
         ));
     }
-}
-
-/// The path that `text` names, relative to `base`.
-pub(super) fn path(text: &str, base: &Path) -> Result<PathBuf, String> {
-    if text.is_empty() || text.contains('\0') {
-        return Err("is not a file name".into());
-    }
-    Ok(base.join(text))
 }

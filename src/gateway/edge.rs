@@ -18,20 +18,20 @@ use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::ShutdownWatch;
 use tracing::error;
 
-use super::Gateway;
-use super::account::Ending;
-use super::body::Body;
-use super::client::{Afterwards, Client, ResetOnClose};
-use super::first_line::{self, FirstLine, NoHead};
-use super::forward::{Forward, Passage};
-use super::health;
-use super::origin::{Origin, Source};
-use super::plan::Plan;
-use super::refuse::{self, Linger, Stop};
-use super::request_id::RequestId;
-use super::request_stream::RequestStream;
 use crate::auth::refusal::Refusal;
 use crate::config::HEADER_BYTES;
+use crate::gateway::Gateway;
+use crate::gateway::decide::plan::Plan;
+use crate::gateway::forward::client::{Afterwards, Client, ResetOnClose};
+use crate::gateway::forward::forwarder::{Forward, Passage};
+use crate::gateway::receive::body::Body;
+use crate::gateway::receive::first_line::{self, FirstLine, NoHead};
+use crate::gateway::receive::health;
+use crate::gateway::receive::origin::{Origin, Source};
+use crate::gateway::receive::refuse::{self, Linger, Stop};
+use crate::gateway::receive::request_id::RequestId;
+use crate::gateway::receive::request_stream::RequestStream;
+use crate::gateway::record::decision_record::Ending;
 
 /// The application that Pingora runs for each request of a data listener.
 pub(crate) struct Edge {
@@ -63,7 +63,7 @@ enum Head {
 }
 
 impl Edge {
-    pub(super) fn new(gateway: Arc<Gateway>, forward: Arc<Forward>) -> Edge {
+    pub(crate) fn new(gateway: Arc<Gateway>, forward: Arc<Forward>) -> Edge {
         Edge {
             gateway,
             forward,

@@ -1,46 +1,16 @@
 //! The gateway: Pingora on both sides of the decision.
 //!
-//! A request meets these in order: `edge` reads it from its `request_stream`, beginning with
-//! `first_line`; `framing` refuses what has two readings, as `chunks` does in a chunked body;
-//! `plan` is what it is judged by; `decide` runs the checks, with `asked` for its route, with `throttle` for sources that fail too often, `body`
-//! for the body and `policy`, with its `quotas`, last; `recorded` is the permit that comes out, with what it carries of the `credentials`, and
-//! `open` the bare way of routes that ask for no signature, and `unsigned` that of routes which do not ask for
-//! one yet, where `bearer` finds the client's own credential;
-//! `forward` takes it to a server that `pool` chooses; on the connection there `exchange` sends what `stamp` has
-//! built and hands what comes back, by way of `answer`, to the `client`. `refuse` answers whoever does not
-//! get that far, and `account` writes down and counts what became of each request. `explain` asks the same
-//! questions without a request.
+//! Rooms: `receive` <- `upstream` <- `decide` <- `record` <- `forward` <- `edge`
+//!
+//! A room imports only from the rooms to its left. They stand in the order in which a request meets
+//! them, but for `upstream`, which stands left of the two that choose from it.
 
-mod account;
-mod answer;
-mod asked;
-mod bearer;
-mod body;
-mod chunks;
-mod client;
-mod client_address;
-mod credentials;
 mod decide;
 mod edge;
-mod exchange;
-mod explain;
-mod first_line;
 mod forward;
-mod framing;
-mod health;
-mod open;
-mod origin;
-mod plan;
-mod policy;
-mod pool;
-mod quotas;
-mod recorded;
-mod refuse;
-mod request_id;
-mod request_stream;
-mod stamp;
-mod throttle;
-mod unsigned;
+mod receive;
+mod record;
+mod upstream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,20 +19,20 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::client::ResetOnClose;
-pub(crate) use self::edge::Edge;
-pub use self::explain::{
+pub use self::decide::explain::{
     Explanation, MachineFacts, PolicyFacts, Question, RouteFacts, Verdict, explain,
 };
-pub(crate) use self::framing::Trailers;
-pub(crate) use self::origin::{Origin, SourceKey};
-pub(crate) use self::plan::{Plan, window};
+pub(crate) use self::decide::plan::{Plan, window};
+pub(crate) use self::edge::Edge;
+pub(crate) use self::forward::client::ResetOnClose;
+pub(crate) use self::receive::framing::Trailers;
+pub(crate) use self::receive::origin::{Origin, SourceKey};
 
-use self::body::Budget;
-use self::forward::Forward;
-use self::pool::Site;
-use self::quotas::Quotas;
-use self::throttle::Throttle;
+use self::decide::quotas::Quotas;
+use self::decide::throttle::Throttle;
+use self::forward::forwarder::Forward;
+use self::receive::body::Budget;
+use self::upstream::pool::Site;
 use crate::audit::{AuditLog, TokenNames};
 use crate::auth::decision;
 use crate::auth::replay::NonceStore;

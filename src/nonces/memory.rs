@@ -16,7 +16,7 @@ use crate::clock::{Clock, Now};
 #[derive(Debug)]
 pub struct MemoryNonces {
     floor: Mutex<Floor>,
-    quotas: Quotas,
+    quotas: NonceQuotas,
     /// The window's `past`, in seconds.
     past: u64,
     clock: Clock,
@@ -24,7 +24,7 @@ pub struct MemoryNonces {
 
 /// How many live nonces there may be.
 #[derive(Clone, Copy, Debug)]
-pub struct Quotas {
+pub struct NonceQuotas {
     /// Of all machines together; beyond it, [`ClaimError::Unavailable`].
     pub all: u64,
     /// Of one machine; beyond it, [`ClaimError::OverQuota`].
@@ -65,13 +65,18 @@ impl MemoryNonces {
     /// Whatever is stamped with the current second or an earlier one is refused: an earlier
     /// process may have accepted it. What remains open across a restart is a request stamped
     /// ahead of the gateway's clock at that moment.
-    pub fn new(window: Window, quotas: Quotas, clock: Clock) -> MemoryNonces {
+    pub fn new(window: Window, quotas: NonceQuotas, clock: Clock) -> MemoryNonces {
         let floor = clock.now().unix_seconds();
         MemoryNonces::above(floor, window, quotas, clock)
     }
 
     /// An empty store with its floor at `level`, in Unix seconds.
-    pub(super) fn above(level: u64, window: Window, quotas: Quotas, clock: Clock) -> MemoryNonces {
+    pub(super) fn above(
+        level: u64,
+        window: Window,
+        quotas: NonceQuotas,
+        clock: Clock,
+    ) -> MemoryNonces {
         let retention = Duration::from_secs(window.past + window.future) + Floor::SLACK;
         MemoryNonces {
             floor: Mutex::new(Floor::new(level, retention)),

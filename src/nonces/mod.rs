@@ -8,5 +8,5 @@ mod shared;
 mod spent;
 
 pub use journal::JournaledNonces;
-pub use memory::{MemoryNonces, Quotas};
+pub use memory::{MemoryNonces, NonceQuotas};
 pub use shared::SharedNonces;

@@ -1,6 +1,6 @@
 //! What a start would end with, found without starting: `check` and `serve` tell the same.
 
-use super::tls::Tls;
+use super::listen::tls::Tls;
 use crate::audit::Sink;
 use crate::config::{AuditSink, Config};
 use crate::file::open_to_writers;

@@ -1,23 +1,14 @@
 //! The running gateway: everything is made and bound here, and nothing serves before all of it
 //! stands.
 
-mod accept;
 mod admin;
-mod client_stream;
 mod clock_watch;
-mod descriptors;
 mod examine;
-mod http2;
-mod http2_stream;
+mod listen;
 mod open_routes;
 mod parts;
-mod proxy_line;
-mod readiness;
 mod reload;
 mod shutdown;
-mod sources;
-mod tls;
-mod waiting;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,26 +19,27 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use self::accept::{AcceptLoop, Listener};
+use self::admin::readiness::Readiness;
+use self::admin::waiting::Waiting;
 use self::admin::{Admin, MOST_ANSWERS, MOST_WAITING};
 use self::clock_watch::ClockWatch;
+use self::listen::accept::{AcceptLoop, Listener};
+use self::listen::descriptors;
+use self::listen::sources::Sources;
 use self::open_routes::OpenRoutes;
 use self::parts::{Bound, metrics, open_audit, token_names};
-use self::readiness::Readiness;
 use self::reload::{Reloading, Turns};
-use self::sources::Sources;
-use self::waiting::Waiting;
 use crate::audit::AuditLog;
 use crate::auth::replay::NonceStore;
 use crate::clock::Clock;
 use crate::config::{Config, Shutdown, TrustedProxies};
 use crate::gateway::{Edge, Gateway, Leaving, Parts, window};
 use crate::metrics::Metrics;
-use crate::nonces::{JournaledNonces, MemoryNonces, Quotas, SharedNonces};
+use crate::nonces::{JournaledNonces, MemoryNonces, NonceQuotas, SharedNonces};
 use crate::registry::RegistryStore;
 
+pub(crate) use self::admin::order;
 pub use self::examine::{Findings, examine};
-pub(crate) use self::reload::order;
 pub use self::shutdown::signals;
 pub use crate::gateway::{
     Explanation, MachineFacts, PolicyFacts, Question, RouteFacts, Verdict, explain,
@@ -110,7 +102,7 @@ impl Server {
     pub async fn bind(config: Config, clock: Clock) -> Result<Server, StartError> {
         let (window, quotas) = (
             window(&config),
-            Quotas {
+            NonceQuotas {
                 all: config.replay.quota,
                 per_machine: config.replay.quota_per_machine,
             },

@@ -8,10 +8,10 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::StartError;
-use super::accept::{self, Door};
-use super::tls::Tls;
-use crate::audit::checkpoint::Signer;
-use crate::audit::{AuditLog, Bounds, Checkpoints, Sink, Strangers, TokenNames};
+use super::listen::accept::{self, Door};
+use super::listen::tls::Tls;
+use crate::audit::checkpoint::CheckpointSigner;
+use crate::audit::{AuditLog, Bounds, Checkpoints, Sink, TokenNames, UnauthenticatedSink};
 use crate::clock::Clock;
 use crate::config::{Audit, AuditSink, Config, GatewayKey, Listener, only_ipv6};
 use crate::metrics::{Metrics, curve25519_backend};
@@ -54,11 +54,11 @@ fn start_audit(audit: &Audit, clock: &Clock, metrics: &Arc<Metrics>) -> io::Resu
         keep_one: true,
     };
     let own = refusals.file.as_ref();
-    let strangers = Strangers {
+    let strangers = UnauthenticatedSink {
         sink: own.map(|path| Sink::file(path, bounded)).transpose()?,
         per_second: refusals.per_second,
     };
-    let signer = |key: &GatewayKey| Arc::new(Signer::new(key.reveal().clone()));
+    let signer = |key: &GatewayKey| Arc::new(CheckpointSigner::new(key.reveal().clone()));
     let checkpoints = Checkpoints {
         signer: audit.signing_key.as_ref().map(signer),
         records: audit.checkpoint_records,

@@ -8,9 +8,6 @@ use std::path::{Path, PathBuf};
 /// what lies beyond is counted, not listed.
 const MAX_LISTED: usize = 100;
 
-/// Longest piece of the file that a message repeats, in characters.
-const MAX_QUOTED: usize = 64;
-
 /// One remark on a file: a mistake or a warning. Prints as
 /// `countersign.yaml:12: routes[0].max_body: the mistake; the next step`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,14 +170,6 @@ impl Notes {
     }
 }
 
-/// A piece of the file as a message repeats it: quoted, controls escaped, capped.
-pub(crate) fn quoted(text: &str) -> String {
-    match text.char_indices().nth(MAX_QUOTED) {
-        Some((end, _)) => format!("{:?}..", &text[..end]),
-        None => format!("{text:?}"),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
@@ -237,11 +226,5 @@ mod tests {
         let mistakes = notes.conclude(Some(())).unwrap_err();
         assert_eq!(mistakes.list.len(), MAX_LISTED);
         assert!(mistakes.to_string().ends_with("and 7 more"));
-    }
-
-    #[test]
-    fn a_quoted_piece_is_escaped_and_capped() {
-        assert_eq!(quoted("a\nb"), r#""a\nb""#);
-        assert!(quoted(&"é".repeat(1000)).chars().count() < 70);
     }
 }

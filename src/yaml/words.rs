@@ -1,6 +1,6 @@
 //! Words of a file: those that a value may be, and the one that was meant.
 
-use super::mistakes::quoted;
+use countersign_client::quoted::quoted;
 
 /// A parser of one word out of `words`. A word of `later` belongs to the contract and is not
 /// built yet.

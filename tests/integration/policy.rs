@@ -1,6 +1,7 @@
 //! What machines may do, their keys over time, and that `explain` says what the gateway does.
 
 use std::fs;
+use std::process::Output;
 use std::time::Duration;
 
 use countersign::config;
@@ -420,81 +421,99 @@ fn explain_says_of_every_request_what_the_gateway_does_with_it() {
     );
 }
 
-#[test]
-fn the_command_prints_why_and_ends_with_0_or_1() {
-    let backend = Backend::start();
-    let lines = "    allow: [\"read /v1/app/*\"]\n    rate: { per_minute: 60 }\n";
-    let gateway = with_machines(&backend, &with(lines));
-    let file = gateway.folder.path().join("countersign.yaml");
-    let explain = |more: &[&str]| {
-        let common = [
-            "explain",
-            "--config",
-            file.to_str().unwrap(),
-            "--machine",
-            "machine-1",
-        ];
+/// A gateway whose machine may read below /v1/app/, and the command that explains.
+struct Explained {
+    gateway: Gateway,
+    _backend: Backend,
+}
+
+impl Explained {
+    fn start() -> Explained {
+        let backend = Backend::start();
+        let lines = "    allow: [\"read /v1/app/*\"]\n    rate: { per_minute: 60 }\n";
+        let gateway = with_machines(&backend, &with(lines));
+        Explained {
+            gateway,
+            _backend: backend,
+        }
+    }
+
+    fn run(&self, more: &[&str]) -> Output {
+        let file = self.gateway.folder.path().join("countersign.yaml");
+        let config = file.to_str().unwrap();
+        let common = ["explain", "--config", config, "--machine", "machine-1"];
         run(&[&common, more].concat())
-    };
-    let output = explain(&["GET", "/v1/app/db"]);
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0));
-    for words in [
+    }
+
+    /// What the command prints holds each of the words.
+    fn tells(&self, asked: &[&str], words: &[&str]) {
+        let text = String::from_utf8(self.run(asked).stdout).unwrap();
+        for word in words {
+            assert!(text.contains(word), "{word} in {text}");
+        }
+    }
+}
+
+#[test]
+fn explain_tells_why_a_request_passes_and_ends_with_0() {
+    let explained = Explained::start();
+    let asked = ["GET", "/v1/app/db"];
+    assert_eq!(explained.run(&asked).status.code(), Some(0));
+    let words = [
         "passes, as this machine's",
         "allowed by read /v1/app/*",
         "60 a minute",
         "credential    none",
-    ] {
-        assert!(text.contains(words), "{words} in {text}");
-    }
-    let output = explain(&["--json", "PUT", "/v1/app/db"]);
+    ];
+    explained.tells(&asked, &words);
+}
+
+#[test]
+fn explain_gives_a_refusal_as_json_and_ends_with_1() {
+    let output = Explained::start().run(&["--json", "PUT", "/v1/app/db"]);
     assert_eq!(output.status.code(), Some(1));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(
-        (&json["verdict"], &json["code"]),
-        (&"refused".into(), &"not_permitted".into())
-    );
-    assert_eq!(
-        json["policy"]["objection"],
-        "no rule of `allow` matches method and path"
-    );
+    assert_eq!(json["verdict"], "refused");
+    assert_eq!(json["code"], "not_permitted");
+    let objection = &json["policy"]["objection"];
+    assert_eq!(objection, "no rule of `allow` matches method and path");
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        told.contains("it would be refused: 403 not_permitted"),
-        "{told}"
-    );
-    // Each line is asked by itself, or says that it was not.
-    for (method, path, told) in [
-        (
-            "GET",
-            "/a//b",
-            [
-                "route         not asked: the target",
-                "machine       may act",
-                "policy        not asked: no route",
-            ],
-        ),
-        (
-            "SCAN",
-            "/v1/app/db",
-            [
-                "route         / -> secrets",
-                "machine       may act",
-                "policy        not asked: the route does not take the method",
-            ],
-        ),
-    ] {
-        let output = explain(&[method, path]);
-        let text = String::from_utf8(output.stdout).unwrap();
-        for words in told {
-            assert!(text.contains(words), "{words} in {text}");
-        }
-    }
-    gateway.edit_config(|config| config.replace("path: /,", "path: /v1,"));
-    let output = explain(&["GET", "/v2/app"]);
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("route         none has this path"), "{text}");
-    assert!(text.contains("machine       may act"), "{text}");
-    fs::write(gateway.registry_path(), "machines: [").unwrap();
-    assert_eq!(explain(&["GET", "/"]).status.code(), Some(78));
+    let refused = "it would be refused: 403 not_permitted";
+    assert!(told.contains(refused), "{told}");
+}
+
+#[test]
+fn explain_asks_about_the_machine_where_the_target_is_refused() {
+    let words = [
+        "route         not asked: the target",
+        "machine       may act",
+        "policy        not asked: no route",
+    ];
+    Explained::start().tells(&["GET", "/a//b"], &words);
+}
+
+#[test]
+fn explain_asks_about_the_machine_where_the_route_refuses_the_method() {
+    let words = [
+        "route         / -> secrets",
+        "machine       may act",
+        "policy        not asked: the route does not take the method",
+    ];
+    Explained::start().tells(&["SCAN", "/v1/app/db"], &words);
+}
+
+#[test]
+fn explain_asks_about_the_machine_where_no_route_matches() {
+    let explained = Explained::start();
+    let one_route = |config: String| config.replace("path: /,", "path: /v1,");
+    explained.gateway.edit_config(one_route);
+    let words = ["route         none has this path", "machine       may act"];
+    explained.tells(&["GET", "/v2/app"], &words);
+}
+
+#[test]
+fn explain_ends_with_78_where_the_registry_has_a_mistake() {
+    let explained = Explained::start();
+    fs::write(explained.gateway.registry_path(), "machines: [").unwrap();
+    assert_eq!(explained.run(&["GET", "/"]).status.code(), Some(78));
 }

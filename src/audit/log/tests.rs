@@ -5,8 +5,10 @@ use std::thread;
 
 use super::*;
 use crate::audit::Bounds;
-use crate::audit::queue::{CAPACITY, CAPACITY_FOR_NOTES};
-use crate::audit::testing::{PATIENCE, Scratch, Step, Tape, accepted, machine, refused, response};
+use crate::audit::queued_line::{CAPACITY, CAPACITY_FOR_NOTES};
+use crate::audit::testing::{
+    PATIENCE, Scratch, Tape, TapeStep, accepted, machine, refused, response,
+};
 use crate::clock::Hands;
 use crate::metrics::AuditResult;
 
@@ -23,7 +25,7 @@ impl Bench {
     fn new(sink: Sink, deadline: Duration) -> Bench {
         let metrics = Arc::new(Metrics::new("0", "serial").unwrap());
         let (clock, hands) = Clock::manual(0);
-        let strangers = Strangers {
+        let strangers = UnauthenticatedSink {
             sink: None,
             per_second: u32::MAX,
         };
@@ -153,8 +155,8 @@ fn a_failed_write_is_told_to_all_in_the_batch() {
     tape.block();
     bench.log.refused(&refused("first"));
     tape.wait_for_blocked_write();
-    tape.then(Step::Take(usize::MAX));
-    tape.then(Step::Fail(ErrorKind::StorageFull));
+    tape.then(TapeStep::Take(usize::MAX));
+    tape.then(TapeStep::Fail(ErrorKind::StorageFull));
     let results: Vec<_> = thread::scope(|scope| {
         let waiting: Vec<_> = (0..4)
             .map(|_| scope.spawn(|| bench.accepted("r")))
@@ -179,9 +181,9 @@ fn a_record_written_whole_before_the_failure_has_its_receipt() {
     tape.block();
     bench.log.refused(&refused("first"));
     tape.wait_for_blocked_write();
-    tape.then(Step::Take(usize::MAX));
-    tape.then(Step::Take(one_line + 10));
-    tape.then(Step::Fail(ErrorKind::StorageFull));
+    tape.then(TapeStep::Take(usize::MAX));
+    tape.then(TapeStep::Take(one_line + 10));
+    tape.then(TapeStep::Fail(ErrorKind::StorageFull));
     let good = thread::scope(|scope| {
         let waiting = [(); 2].map(|()| scope.spawn(|| bench.accepted("r")));
         eventually("two wait", || bench.log.trail.queue.len() == 2);
@@ -196,8 +198,8 @@ fn a_record_written_whole_before_the_failure_has_its_receipt() {
 fn after_a_torn_line_the_next_record_starts_a_line_of_its_own() {
     let tape = Tape::default();
     let bench = Bench::new(tape.sink(), PATIENCE);
-    tape.then(Step::Take(10));
-    tape.then(Step::Fail(ErrorKind::StorageFull));
+    tape.then(TapeStep::Take(10));
+    tape.then(TapeStep::Fail(ErrorKind::StorageFull));
     bench.accepted("torn").unwrap_err();
     let _receipt = bench.accepted("whole").unwrap();
     let text = tape.text();
@@ -212,7 +214,7 @@ fn a_failing_log_is_unhealthy_and_a_written_record_heals_it() {
     let bench = Bench::new(tape.sink(), PATIENCE);
     assert!(bench.log.healthy());
     for _ in 0..100 {
-        tape.then(Step::Fail(ErrorKind::StorageFull));
+        tape.then(TapeStep::Fail(ErrorKind::StorageFull));
     }
     bench.accepted("r1").unwrap_err();
     assert!(!bench.log.healthy());
@@ -225,7 +227,7 @@ fn a_failing_log_is_unhealthy_and_a_written_record_heals_it() {
 fn a_failing_log_heals_without_any_request() {
     let tape = Tape::default();
     let bench = Bench::new(tape.sink(), PATIENCE);
-    tape.then(Step::Fail(ErrorKind::BrokenPipe));
+    tape.then(TapeStep::Fail(ErrorKind::BrokenPipe));
     bench.accepted("r1").unwrap_err();
     eventually("healthy", || bench.log.healthy());
 }
@@ -294,7 +296,7 @@ fn a_flood_of_refusals_never_waits_and_leaves_room_for_accepted_records() {
 #[test]
 fn a_lost_response_line_is_counted_apart() {
     let tape = Tape::default();
-    tape.then(Step::Fail(ErrorKind::StorageFull));
+    tape.then(TapeStep::Fail(ErrorKind::StorageFull));
     let bench = Bench::new(tape.sink(), PATIENCE);
     bench.log.response(&response("r1"));
     bench.log.close(PATIENCE).unwrap();
@@ -306,7 +308,7 @@ fn a_lost_response_line_is_counted_apart() {
 #[test]
 fn a_refusal_that_could_not_be_written_is_counted() {
     let tape = Tape::default();
-    tape.then(Step::Fail(ErrorKind::StorageFull));
+    tape.then(TapeStep::Fail(ErrorKind::StorageFull));
     let bench = Bench::new(tape.sink(), PATIENCE);
     bench.log.refused(&refused("r1"));
     bench.log.close(PATIENCE).unwrap();
@@ -323,7 +325,7 @@ fn the_registry_is_recorded_also_during_a_flood() {
             bench.log.refused(&refused("flood"));
         }
     }
-    bench.log.registry_loaded(&RegistryLoaded {
+    bench.log.registry_loaded(&RegistryRecord {
         wall_ms: 0,
         digest: &[7; 32],
         machines: 0,
@@ -402,7 +404,7 @@ fn closing_twice_is_closing_once() {
 #[test]
 fn a_writer_that_died_fails_records_instead_of_keeping_them_waiting() {
     let tape = Tape::default();
-    tape.then(Step::Panic);
+    tape.then(TapeStep::Panic);
     let bench = Bench::new(tape.sink(), PATIENCE);
     assert_eq!(bench.accepted("r1").unwrap_err(), AuditError::Closed);
     eventually("unhealthy", || !bench.log.healthy());

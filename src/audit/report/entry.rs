@@ -11,11 +11,11 @@ use crate::auth::refusal::Code;
 
 /// What a line tells.
 #[derive(Debug)]
-pub(super) enum Entry<'a> {
+pub(super) enum ReportEntry<'a> {
     /// A request was decided.
     Decision(Decision<'a>),
     /// A forwarded request was answered, with this status unless the client was gone.
-    Answer {
+    Response {
         request_id: Cow<'a, str>,
         status: Option<u16>,
     },
@@ -30,7 +30,7 @@ pub(super) struct Decision<'a> {
     /// Unix seconds.
     pub(super) at: u64,
     pub(super) request_id: Cow<'a, str>,
-    pub(super) way: Way<'a>,
+    pub(super) way: DecisionKind<'a>,
     pub(super) route: Option<Cow<'a, str>>,
     pub(super) path: Cow<'a, str>,
     pub(super) address: Option<IpAddr>,
@@ -38,18 +38,18 @@ pub(super) struct Decision<'a> {
 
 /// How a request was authenticated, and what came of it.
 #[derive(Debug)]
-pub(super) enum Way<'a> {
+pub(super) enum DecisionKind<'a> {
     /// Accepted: this machine signed it.
     Signed(Cow<'a, str>),
     /// Forwarded, with a bearer credential.
-    Bearer(Token),
+    Bearer(TokenId),
     /// Forwarded on an open route.
     Open,
     /// Forwarded on an observed route.
     Observed {
         code: Code,
         claimed: Option<Cow<'a, str>>,
-        token: Option<Token>,
+        token: Option<TokenId>,
     },
     /// Refused; with the machine, where its signature verified.
     Refused {
@@ -59,7 +59,7 @@ pub(super) enum Way<'a> {
 }
 
 /// The name of a bearer token in records.
-pub(super) type Token = [u8; 16];
+pub(super) type TokenId = [u8; 16];
 
 #[derive(Deserialize)]
 struct Line<'a> {
@@ -102,23 +102,23 @@ struct Summary<'a> {
 
 /// Reads a line. `None` for what no gateway of this version writes: it is then counted as unread,
 /// and never as a request of any kind.
-pub(super) fn entry(line: &[u8]) -> Option<Entry<'_>> {
+pub(super) fn entry(line: &[u8]) -> Option<ReportEntry<'_>> {
     let read: Line<'_> = serde_json::from_slice(line).ok()?;
     match &*read.decision {
-        "accepted" | "observed" | "refused" => decision(read).map(Entry::Decision),
-        "response" => Some(Entry::Answer {
+        "accepted" | "observed" | "refused" => decision(read).map(ReportEntry::Decision),
+        "response" => Some(ReportEntry::Response {
             request_id: read.request_id?,
             status: read.status,
         }),
         "summary" => {
             let summary: Summary<'_> = serde_json::from_slice(line).ok()?;
             let left_out = summary.left_out.values();
-            Some(Entry::LeftOut {
+            Some(ReportEntry::LeftOut {
                 at: read.ts.as_deref().and_then(unix_seconds),
                 count: left_out.fold(0, |sum: u64, n| sum.saturating_add(*n)),
             })
         }
-        "registry" | "log" | "checkpoint" => Some(Entry::Other),
+        "registry" | "log" | "checkpoint" => Some(ReportEntry::Other),
         _ => None,
     }
 }
@@ -134,15 +134,15 @@ fn decision(line: Line<'_>) -> Option<Decision<'_>> {
     };
     let machine = line.machine.map(|machine| machine.id);
     let way = match (&*line.decision, line.auth.as_deref()?) {
-        ("accepted", "signature") => Way::Signed(machine?),
-        ("accepted", "bearer") => Way::Bearer(token?),
-        ("accepted", "none") => Way::Open,
-        ("observed", _) => Way::Observed {
+        ("accepted", "signature") => DecisionKind::Signed(machine?),
+        ("accepted", "bearer") => DecisionKind::Bearer(token?),
+        ("accepted", "none") => DecisionKind::Open,
+        ("observed", _) => DecisionKind::Observed {
             code: code?,
             claimed: line.claimed_machine,
             token,
         },
-        ("refused", _) => Way::Refused {
+        ("refused", _) => DecisionKind::Refused {
             code: code?,
             machine,
         },
@@ -166,7 +166,7 @@ fn unix_seconds(text: &str) -> Option<u64> {
     u64::try_from(instant.unix_timestamp()).ok()
 }
 
-fn token(text: &str) -> Option<Token> {
+fn token(text: &str) -> Option<TokenId> {
     let mut token = [0; 16];
     if text.len() != 32 {
         return None;
@@ -187,14 +187,14 @@ mod tests {
 
     #[test]
     fn a_bearer_record_is_read() {
-        let Some(Entry::Decision(read)) = entry(BEARER.as_bytes()) else {
+        let Some(ReportEntry::Decision(read)) = entry(BEARER.as_bytes()) else {
             panic!("not read");
         };
         assert_eq!(read.at, 1_800_000_001);
         assert_eq!(read.path, "/v1/a");
         assert_eq!(read.route.as_deref(), Some("/v1"));
         assert_eq!(read.address, "192.0.2.7".parse().ok());
-        assert!(matches!(read.way, Way::Bearer(token) if token[15] == 15));
+        assert!(matches!(read.way, DecisionKind::Bearer(token) if token[15] == 15));
     }
 
     #[test]

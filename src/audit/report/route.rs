@@ -1,31 +1,31 @@
 //! A route, and what ending its observation, or its bearer credentials, would do.
 
-use super::usage::{Codes, Seen, Usage};
+use super::usage::{CodeCounts, Occurrences, Usage};
 
 /// Requests on one route, by how they were authenticated.
 #[derive(Clone, Debug, Default)]
-pub struct Route {
+pub struct RouteUse {
     /// Accepted with a signature.
-    pub signed: Seen,
+    pub signed: Occurrences,
     /// Forwarded with a bearer credential, where the route takes those until a date.
     pub bearer: Usage,
     /// Forwarded because the route is observed; enforcing would have refused them.
     pub observed: Usage,
     /// Why it would have.
-    pub observed_codes: Codes,
+    pub observed_codes: CodeCounts,
     /// Of the observed ones, those that carried a bearer credential.
     pub observed_with_token: u64,
     /// Forwarded on an open route.
-    pub open: Seen,
+    pub open: Occurrences,
     /// Refused.
-    pub refused: Seen,
+    pub refused: Occurrences,
     /// Why.
-    pub refused_codes: Codes,
+    pub refused_codes: CodeCounts,
 }
 
 /// Whether a route can enforce signatures now, by what was seen of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum MigrationStatus {
     /// It is an open route, which asks nobody for anything.
     Open,
     /// Nothing passed that says whether anybody would be refused.
@@ -38,24 +38,24 @@ pub enum Verdict {
     NotYet,
 }
 
-impl Route {
-    /// It errs towards [`Verdict::NotYet`]: a request whose answer is not on record counts as one
+impl RouteUse {
+    /// It errs towards [`MigrationStatus::NotYet`]: a request whose answer is not on record counts as one
     /// that somebody needs, and so does one that passed while the route was open, if it was not
     /// always.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> MigrationStatus {
         let tried = [&self.bearer, &self.observed];
         let open = self.open.requests;
         let moves = self.signed.requests > 0 || self.unsigned() > open;
         if tried.iter().any(|usage| !usage.is_in_vain()) || (open > 0 && moves) {
-            Verdict::NotYet
+            MigrationStatus::NotYet
         } else if open > 0 {
-            Verdict::Open
+            MigrationStatus::Open
         } else if self.unsigned() > 0 {
-            Verdict::Failing
+            MigrationStatus::Failing
         } else if self.signed.requests > 0 {
-            Verdict::Clear
+            MigrationStatus::Clear
         } else {
-            Verdict::Silent
+            MigrationStatus::Silent
         }
     }
 
@@ -72,15 +72,15 @@ impl Route {
     }
 }
 
-impl Verdict {
+impl MigrationStatus {
     /// The word for programs.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Verdict::Open => "open",
-            Verdict::Silent => "silent",
-            Verdict::Clear => "clear",
-            Verdict::Failing => "failing",
-            Verdict::NotYet => "not_yet",
+            MigrationStatus::Open => "open",
+            MigrationStatus::Silent => "silent",
+            MigrationStatus::Clear => "clear",
+            MigrationStatus::Failing => "failing",
+            MigrationStatus::NotYet => "not_yet",
         }
     }
 }
@@ -89,23 +89,23 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    fn signed() -> Route {
-        let mut route = Route::default();
+    fn signed() -> RouteUse {
+        let mut route = RouteUse::default();
         route.signed.note(1);
         route
     }
 
     #[test]
     fn a_route_without_a_request_tells_nothing() {
-        let mut route = Route::default();
-        assert_eq!(route.verdict(), Verdict::Silent);
+        let mut route = RouteUse::default();
+        assert_eq!(route.verdict(), MigrationStatus::Silent);
         route.refused.note(1);
-        assert_eq!(route.verdict(), Verdict::Silent);
+        assert_eq!(route.verdict(), MigrationStatus::Silent);
     }
 
     #[test]
     fn a_route_on_which_all_was_signed_is_clear() {
-        assert_eq!(signed().verdict(), Verdict::Clear);
+        assert_eq!(signed().verdict(), MigrationStatus::Clear);
     }
 
     #[test]
@@ -113,14 +113,14 @@ mod tests {
         let mut route = signed();
         route.bearer.seen.note(2);
         route.bearer.answer(true);
-        assert_eq!(route.verdict(), Verdict::NotYet);
+        assert_eq!(route.verdict(), MigrationStatus::NotYet);
     }
 
     #[test]
     fn one_observed_request_without_a_known_answer_is_enough_to_wait() {
         let mut route = signed();
         route.observed.seen.note(2);
-        assert_eq!(route.verdict(), Verdict::NotYet);
+        assert_eq!(route.verdict(), MigrationStatus::NotYet);
     }
 
     #[test]
@@ -128,23 +128,23 @@ mod tests {
         let mut route = signed();
         route.bearer.seen.note(2);
         route.bearer.answer(false);
-        assert_eq!(route.verdict(), Verdict::Failing);
+        assert_eq!(route.verdict(), MigrationStatus::Failing);
         route.observed.seen.note(3);
-        assert_eq!(route.verdict(), Verdict::NotYet);
+        assert_eq!(route.verdict(), MigrationStatus::NotYet);
     }
 
     #[test]
     fn an_open_route_is_none_to_move() {
-        let mut route = Route::default();
+        let mut route = RouteUse::default();
         route.open.note(1);
-        assert_eq!(route.verdict(), Verdict::Open);
+        assert_eq!(route.verdict(), MigrationStatus::Open);
     }
 
     #[test]
     fn a_route_that_was_open_for_a_time_is_not_clear() {
         let mut route = signed();
         route.open.note(2);
-        assert_eq!(route.verdict(), Verdict::NotYet);
+        assert_eq!(route.verdict(), MigrationStatus::NotYet);
         assert_eq!((route.last_unsigned(), route.unsigned()), (Some(2), 1));
     }
 

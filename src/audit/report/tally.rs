@@ -1,16 +1,17 @@
-//! Reading a log, line by line, into a [`Report`].
+//! Reading a log, line by line, into a [report](super::MigrationReport).
 
 mod finish;
 
 use std::io::{self, BufRead};
 use std::net::IpAddr;
 
-use super::answers::Answers;
 use super::bounded::{Bounded, Few, capped};
-use super::entry::{Decision, Entry, Token, Way, entry};
-use super::usage::{Seen, Usage};
-use super::{Route, Who};
-use crate::audit::lines::{MAX_LINE, next_line};
+use super::entry::{Decision, DecisionKind, ReportEntry, TokenId, entry};
+use super::pending::PendingResponses;
+use super::route::RouteUse;
+use super::rows::UnsignedClient;
+use super::usage::{Occurrences, Usage};
+use crate::audit::reader::{MAX_LINE, next_line};
 use crate::auth::identity::MachineId;
 use crate::auth::refusal::Code;
 
@@ -36,21 +37,21 @@ pub struct Tally {
     unread: u64,
     first_unread: Option<(String, u64)>,
     earlier: u64,
-    seen: Seen,
+    seen: Occurrences,
     refusals_left_out: u64,
-    no_route: Seen,
+    no_route: Occurrences,
     has_registry: bool,
-    routes: Bounded<String, Route>,
-    tokens: Bounded<Token, AToken>,
-    addresses: Bounded<IpAddr, AnAddress>,
+    routes: Bounded<String, RouteUse>,
+    tokens: Bounded<TokenId, TokenTally>,
+    addresses: Bounded<IpAddr, AddressTally>,
     paths: Bounded<String, Usage>,
-    would_refuse: Bounded<(Code, Who), Seen>,
-    machines: Bounded<String, AMachine>,
-    answers: Answers<Asked>,
+    would_refuse: Bounded<(Code, UnsignedClient), Occurrences>,
+    machines: Bounded<String, MachineTally>,
+    answers: PendingResponses<AwaitedResponse>,
 }
 
 #[derive(Debug, Default)]
-struct AToken {
+struct TokenTally {
     usage: Usage,
     addresses: Few<IpAddr>,
     paths: Few<usize>,
@@ -58,21 +59,21 @@ struct AToken {
 }
 
 #[derive(Debug, Default)]
-struct AnAddress {
+struct AddressTally {
     usage: Usage,
-    tokens: Few<Token>,
+    tokens: Few<TokenId>,
 }
 
 #[derive(Debug, Default)]
-struct AMachine {
+struct MachineTally {
     registered: bool,
-    signed: Seen,
-    refused: Seen,
+    signed: Occurrences,
+    refused: Occurrences,
 }
 
 /// Whose count an answer goes to.
 #[derive(Debug, Default)]
-struct Asked {
+struct AwaitedResponse {
     observed: bool,
     route: Option<usize>,
     token: Option<usize>,
@@ -90,9 +91,9 @@ impl Tally {
             unread: 0,
             first_unread: None,
             earlier: 0,
-            seen: Seen::default(),
+            seen: Occurrences::default(),
             refusals_left_out: 0,
-            no_route: Seen::default(),
+            no_route: Occurrences::default(),
             has_registry: false,
             routes: Bounded::of(ROUTES),
             tokens: Bounded::of(PEOPLE),
@@ -100,7 +101,7 @@ impl Tally {
             paths: Bounded::of(PATHS),
             would_refuse: Bounded::of(PEOPLE),
             machines: Bounded::of(PEOPLE),
-            answers: Answers::default(),
+            answers: PendingResponses::default(),
         }
     }
 
@@ -150,24 +151,26 @@ impl Tally {
         Ok(())
     }
 
-    fn note(&mut self, entry: Entry<'_>) {
+    fn note(&mut self, entry: ReportEntry<'_>) {
         match entry {
-            Entry::Decision(decision) if self.since.is_some_and(|since| decision.at < since) => {
+            ReportEntry::Decision(decision)
+                if self.since.is_some_and(|since| decision.at < since) =>
+            {
                 self.earlier += 1;
             }
-            Entry::Decision(decision) => self.decided(&decision),
-            Entry::Answer { request_id, status } => {
+            ReportEntry::Decision(decision) => self.decided(&decision),
+            ReportEntry::Response { request_id, status } => {
                 if let Some(asked) = self.answers.answer(&request_id) {
                     self.answered(&asked, status.is_some_and(|status| status < 400));
                 }
             }
-            Entry::LeftOut { at, count } => {
+            ReportEntry::LeftOut { at, count } => {
                 let earlier = (self.since).is_some_and(|since| at.is_some_and(|at| at < since));
                 if !earlier {
                     self.refusals_left_out = self.refusals_left_out.saturating_add(count);
                 }
             }
-            Entry::Other => {}
+            ReportEntry::Other => {}
         }
     }
 
@@ -183,7 +186,7 @@ impl Tally {
         };
         let route = self.routes.at(place);
         match &decision.way {
-            Way::Signed(id) => {
+            DecisionKind::Signed(id) => {
                 if let Some(route) = route {
                     route.signed.note(at);
                 }
@@ -191,12 +194,12 @@ impl Tally {
                     machine.signed.note(at);
                 }
             }
-            Way::Open => {
+            DecisionKind::Open => {
                 if let Some(route) = route {
                     route.open.note(at);
                 }
             }
-            Way::Refused { code, machine } => {
+            DecisionKind::Refused { code, machine } => {
                 if let Some(route) = route {
                     route.refused.note(at);
                     route.refused_codes.note(*code);
@@ -205,13 +208,13 @@ impl Tally {
                     machine.refused.note(at);
                 }
             }
-            Way::Bearer(token) => {
+            DecisionKind::Bearer(token) => {
                 if let Some(route) = route {
                     route.bearer.seen.note(at);
                 }
                 self.unsigned(decision, place, false, Some(token));
             }
-            Way::Observed {
+            DecisionKind::Observed {
                 code,
                 claimed,
                 token,
@@ -222,9 +225,9 @@ impl Tally {
                     route.observed_with_token += u64::from(token.is_some());
                 }
                 let who = match (claimed, decision.address) {
-                    (Some(id), _) => Who::Claimed(capped(id, MachineId::MAX_LEN)),
-                    (None, Some(address)) => Who::Address(address),
-                    (None, None) => Who::Unknown,
+                    (Some(id), _) => UnsignedClient::Claimed(capped(id, MachineId::MAX_LEN)),
+                    (None, Some(address)) => UnsignedClient::Address(address),
+                    (None, None) => UnsignedClient::Unknown,
                 };
                 let who = self.would_refuse.place(&(*code, who));
                 if let Some(seen) = self.would_refuse.at(who) {
@@ -241,10 +244,10 @@ impl Tally {
         decision: &Decision<'_>,
         route: Option<usize>,
         observed: bool,
-        token: Option<&Token>,
+        token: Option<&TokenId>,
     ) {
         let prefix = prefix(&decision.path, self.segments);
-        let asked = Asked {
+        let asked = AwaitedResponse {
             observed,
             route,
             token: token.and_then(|token| self.tokens.place(token)),
@@ -272,7 +275,7 @@ impl Tally {
         self.answers.ask(&decision.request_id, asked);
     }
 
-    fn answered(&mut self, asked: &Asked, served: bool) {
+    fn answered(&mut self, asked: &AwaitedResponse, served: bool) {
         let usages = [
             (self.routes.at(asked.route)).map(|route| match asked.observed {
                 true => &mut route.observed,
@@ -287,7 +290,7 @@ impl Tally {
         }
     }
 
-    fn machine(&mut self, id: &str) -> Option<&mut AMachine> {
+    fn machine(&mut self, id: &str) -> Option<&mut MachineTally> {
         let place = self.machines.place(&*capped(id, MachineId::MAX_LEN));
         self.machines.at(place)
     }

@@ -1,10 +1,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
 use super::*;
-use crate::audit::lines::MAX_LINE;
+use crate::audit::reader::MAX_LINE;
 use crate::auth::identity::MachineId;
+use crate::auth::refusal::Code;
 
 const START: u64 = 1_800_000_000; // 2027-01-15T08:00:00Z
 
@@ -63,18 +66,18 @@ fn tally(tally: &mut Tally, lines: &[String]) {
     tally.read("audit.jsonl", &mut text.as_bytes()).unwrap();
 }
 
-fn report(lines: &[String]) -> Report {
+fn report(lines: &[String]) -> MigrationReport {
     report_since(None, lines)
 }
 
-fn report_since(since: Option<u64>, lines: &[String]) -> Report {
+fn report_since(since: Option<u64>, lines: &[String]) -> MigrationReport {
     let mut its = Tally::new(since, 3);
     tally(&mut its, lines);
     its.finish()
 }
 
 /// The one route.
-fn route(report: &Report) -> &Route {
+fn route(report: &MigrationReport) -> &RouteUse {
     assert_eq!(report.routes.len(), 1);
     &report.routes[0].1
 }
@@ -84,7 +87,7 @@ fn nothing_comes_to_nothing() {
     let report = report(&[]);
     assert_eq!(
         (report.lines, report.unread, report.seen),
-        (0, 0, Seen::default())
+        (0, 0, Occurrences::default())
     );
     assert!(report.routes.is_empty() && report.tokens.rows.is_empty());
 }
@@ -172,9 +175,9 @@ fn an_observed_request_counts_with_the_reason_and_whom_it_names() {
         [
             (
                 Code::MissingHeader,
-                Who::Address("192.0.2.7".parse().unwrap())
+                UnsignedClient::Address("192.0.2.7".parse().unwrap())
             ),
-            (Code::ClockSkew, Who::Claimed("web-1".into())),
+            (Code::ClockSkew, UnsignedClient::Claimed("web-1".into())),
         ]
     );
     assert_eq!(
@@ -207,7 +210,7 @@ fn a_refused_request_counts_by_code_and_passes_for_no_unsigned_one() {
     let route = route(&report);
     assert_eq!(route.refused.requests, 1);
     assert_eq!(route.refused_codes.list(), [(Code::MissingHeader, 1)]);
-    assert_eq!(route.verdict(), Verdict::Clear);
+    assert_eq!(route.verdict(), MigrationStatus::Clear);
     assert!(report.addresses.rows.is_empty());
 }
 
@@ -242,7 +245,7 @@ fn a_refused_request_without_a_route_counts_apart() {
 fn an_open_request_is_neither_signed_nor_one_to_move() {
     let report = report(&[record(1, "r1", "accepted", "none", json!({}))]);
     assert_eq!(route(&report).open.requests, 1);
-    assert_eq!(route(&report).verdict(), Verdict::Open);
+    assert_eq!(route(&report).verdict(), MigrationStatus::Open);
     assert!(report.addresses.rows.is_empty());
 }
 
@@ -269,9 +272,12 @@ fn an_answer_tells_whether_the_backend_takes_the_token() {
 #[test]
 fn tokens_that_the_backend_refuses_do_not_hold_the_route_up() {
     let lines = [signed(1, "web-1"), bearer(2, "r1", 1), answer("r1", 403)];
-    assert_eq!(route(&report(&lines)).verdict(), Verdict::Failing);
+    assert_eq!(route(&report(&lines)).verdict(), MigrationStatus::Failing);
     let unanswered = &lines[..2];
-    assert_eq!(route(&report(unanswered)).verdict(), Verdict::NotYet);
+    assert_eq!(
+        route(&report(unanswered)).verdict(),
+        MigrationStatus::NotYet
+    );
 }
 
 #[test]
@@ -312,7 +318,7 @@ fn what_came_before_the_period_counts_nowhere_but_as_earlier() {
     let report = report_since(Some(START + 10), &lines);
     assert_eq!((report.earlier, report.seen.requests), (1, 1));
     assert!(report.tokens.rows.is_empty());
-    assert_eq!(route(&report).verdict(), Verdict::Clear);
+    assert_eq!(route(&report).verdict(), MigrationStatus::Clear);
 }
 
 #[test]
@@ -462,7 +468,7 @@ fn long_texts_are_cut() {
     let report = report(&[record(1, &long, "observed", "none", more)]);
     assert!(report.routes[0].0.len() < 300);
     assert!(report.paths.rows[0].prefix.len() < 300);
-    let Who::Claimed(id) = &report.would_refuse.rows[0].who else {
+    let UnsignedClient::Claimed(id) = &report.would_refuse.rows[0].who else {
         unreachable!("it claimed an id");
     };
     assert!(id.len() < 140 && id.ends_with('\u{2026}'), "{id}");
@@ -529,7 +535,10 @@ fn a_route_that_is_expected_is_listed_though_nobody_asked() {
         .collect();
     assert_eq!(
         verdicts,
-        [("/v1", Verdict::Clear), ("/v2", Verdict::Silent)]
+        [
+            ("/v1", MigrationStatus::Clear),
+            ("/v2", MigrationStatus::Silent)
+        ]
     );
 }
 

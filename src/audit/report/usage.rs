@@ -4,14 +4,14 @@ use crate::auth::refusal::Code;
 
 /// Requests, and when.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct Occurrences {
     /// How many.
     pub requests: u64,
     /// The first and the last, in Unix seconds. Files may come in any order.
     pub span: Option<(u64, u64)>,
 }
 
-impl Seen {
+impl Occurrences {
     pub(super) fn note(&mut self, at: u64) {
         self.requests = self.requests.saturating_add(1);
         let (first, last) = self.span.unwrap_or((at, at));
@@ -23,7 +23,7 @@ impl Seen {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// The requests.
-    pub seen: Seen,
+    pub seen: Occurrences,
     /// Those whose answer is on record.
     pub answered: u64,
     /// Those that were answered with a status below 400: the credential is good.
@@ -44,15 +44,15 @@ impl Usage {
 
 /// How often each code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Codes([u64; Code::ALL.len()]);
+pub struct CodeCounts([u64; Code::ALL.len()]);
 
-impl Default for Codes {
-    fn default() -> Codes {
-        Codes([0; Code::ALL.len()])
+impl Default for CodeCounts {
+    fn default() -> CodeCounts {
+        CodeCounts([0; Code::ALL.len()])
     }
 }
 
-impl Codes {
+impl CodeCounts {
     pub(super) fn note(&mut self, code: Code) {
         let count = &mut self.0[code as usize];
         *count = count.saturating_add(1);
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_span_holds_all_moments_in_whatever_order_they_come() {
-        let mut seen = Seen::default();
+        let mut seen = Occurrences::default();
         for at in [5, 3, 9, 4] {
             seen.note(at);
         }
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn codes_are_listed_by_frequency_and_only_those_that_came_up() {
-        let mut codes = Codes::default();
+        let mut codes = CodeCounts::default();
         for code in [Code::ClockSkew, Code::MissingHeader, Code::ClockSkew] {
             codes.note(code);
         }

@@ -10,7 +10,7 @@ use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::sys::stat::{major, minor};
 use nix::unistd::{AccessFlags, eaccess};
 
-use super::tail;
+use crate::audit::tail;
 use crate::file::{with_reserve, writable_directory};
 
 /// Owner reads and writes, the group reads (log shippers do), nobody else: records name machines
@@ -21,28 +21,6 @@ pub(super) const MODE: u32 = 0o640;
 pub(super) struct FileId {
     device: u64,
     inode: u64,
-}
-
-/// The greatest number of a file that was put aside; 0 where there is none.
-pub(super) fn greatest_number(path: &Path) -> io::Result<u64> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        return Ok(0);
-    };
-    let mut greatest = 0;
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?.file_name();
-        let rest = entry
-            .to_str()
-            .and_then(|entry| entry.strip_prefix(name)?.strip_prefix('.'));
-        // Compressed ones (`.3.gz`) keep their number.
-        let digits = rest.map(|rest| rest.split('.').next().unwrap_or_default());
-        greatest = greatest.max(digits.and_then(|text| text.parse().ok()).unwrap_or(0));
-    }
-    Ok(greatest)
 }
 
 /// Locks the file for this process, or finds it locked by another.

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::file::{MODE, unix_ms};
 use super::*;
-use crate::audit::testing::{Scratch, Step, Tape};
+use crate::audit::testing::{Scratch, Tape, TapeStep};
 
 impl Sink {
     /// As the writer does it.
@@ -126,7 +126,7 @@ fn a_file_that_cannot_be_made_again_fails_until_it_can() {
 #[test]
 fn an_interrupted_write_is_taken_up_again() {
     let tape = Tape::default();
-    tape.then(Step::Fail(io::ErrorKind::Interrupted));
+    tape.then(TapeStep::Fail(io::ErrorKind::Interrupted));
     tape.sink().put(b"1\n").unwrap();
     assert_eq!(tape.text(), "1\n");
 }
@@ -134,8 +134,8 @@ fn an_interrupted_write_is_taken_up_again() {
 #[test]
 fn a_descriptor_that_would_block_is_tried_again() {
     let tape = Tape::default();
-    tape.then(Step::Take(1));
-    tape.then(Step::Fail(io::ErrorKind::WouldBlock));
+    tape.then(TapeStep::Take(1));
+    tape.then(TapeStep::Fail(io::ErrorKind::WouldBlock));
     tape.sink().put(b"1\n").unwrap();
     assert_eq!(tape.text(), "1\n");
 }
@@ -143,8 +143,8 @@ fn a_descriptor_that_would_block_is_tried_again() {
 #[test]
 fn a_write_in_parts_is_completed() {
     let tape = Tape::default();
-    tape.then(Step::Take(1));
-    tape.then(Step::Take(2));
+    tape.then(TapeStep::Take(1));
+    tape.then(TapeStep::Take(2));
     tape.sink().put(b"abcdef\n").unwrap();
     assert_eq!(tape.writes(), ["a", "bc", "def\n"]);
 }
@@ -152,8 +152,8 @@ fn a_write_in_parts_is_completed() {
 #[test]
 fn a_failure_tells_how_much_was_taken() {
     let tape = Tape::default();
-    tape.then(Step::Take(3));
-    tape.then(Step::Fail(io::ErrorKind::StorageFull));
+    tape.then(TapeStep::Take(3));
+    tape.then(TapeStep::Fail(io::ErrorKind::StorageFull));
     let torn = tape.sink().put(b"abcdef\n").unwrap_err();
     assert_eq!(torn.written, 3);
     assert_eq!(torn.error.kind(), io::ErrorKind::StorageFull);
@@ -162,7 +162,7 @@ fn a_failure_tells_how_much_was_taken() {
 #[test]
 fn a_writer_that_takes_nothing_has_failed() {
     let tape = Tape::default();
-    tape.then(Step::Take(0));
+    tape.then(TapeStep::Take(0));
     let torn = tape.sink().put(b"a\n").unwrap_err();
     assert_eq!(torn.error.kind(), io::ErrorKind::WriteZero);
 }
@@ -171,7 +171,7 @@ fn a_writer_that_takes_nothing_has_failed() {
 fn after_a_failure_the_next_lines_start_afresh_and_those_after_them_do_not() {
     let tape = Tape::default();
     let mut sink = tape.sink();
-    tape.then(Step::Fail(io::ErrorKind::StorageFull));
+    tape.then(TapeStep::Fail(io::ErrorKind::StorageFull));
     sink.put(b"1\n").unwrap_err();
     sink.put(b"2\n").unwrap();
     sink.put(b"3\n").unwrap();
@@ -182,8 +182,8 @@ fn after_a_failure_the_next_lines_start_afresh_and_those_after_them_do_not() {
 fn a_failure_to_end_the_torn_line_leaves_it_to_be_ended() {
     let tape = Tape::default();
     let mut sink = tape.sink();
-    tape.then(Step::Fail(io::ErrorKind::StorageFull));
-    tape.then(Step::Fail(io::ErrorKind::StorageFull));
+    tape.then(TapeStep::Fail(io::ErrorKind::StorageFull));
+    tape.then(TapeStep::Fail(io::ErrorKind::StorageFull));
     sink.put(b"1\n").unwrap_err();
     assert_eq!(sink.put(b"2\n").unwrap_err().written, 0);
     sink.put(b"3\n").unwrap();
@@ -194,7 +194,7 @@ fn a_failure_to_end_the_torn_line_leaves_it_to_be_ended() {
 fn writing_no_lines_ends_a_torn_one() {
     let tape = Tape::default();
     let mut sink = tape.sink();
-    tape.then(Step::Fail(io::ErrorKind::StorageFull));
+    tape.then(TapeStep::Fail(io::ErrorKind::StorageFull));
     sink.put(b"1\n").unwrap_err();
     sink.put(b"").unwrap();
     assert_eq!(tape.text(), " \n");

@@ -10,9 +10,9 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::audit::lines::{MAX_LINE, next_line};
+use crate::audit::reader::{MAX_LINE, next_line};
 use crate::cli::Failure;
-use crate::cli::logs::{self, Log, LogArgs};
+use crate::cli::logs::{self, LogArgs, LogFile};
 use crate::cli::since::{Since, since};
 use crate::cli::terminal::{printed, visible};
 
@@ -58,7 +58,7 @@ pub(super) struct ShowArgs {
 const LOOK: Duration = Duration::from_millis(250);
 
 /// The records that are asked for.
-struct Wanted<'a> {
+struct RecordFilter<'a> {
     args: &'a ShowArgs,
     since: Option<OffsetDateTime>,
     until: Option<OffsetDateTime>,
@@ -88,7 +88,7 @@ pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), 
 }
 
 /// Prints what is there and what is added, for ever.
-fn follow(wanted: &Wanted<'_>, log: &Log, out: &mut dyn Write) -> Result<(), Failure> {
+fn follow(wanted: &RecordFilter<'_>, log: &LogFile, out: &mut dyn Write) -> Result<(), Failure> {
     let (Some(path), Some(_)) = (&log.path, log.size) else {
         let text = format!(
             "--follow: {} does not grow; name the current file last",
@@ -121,7 +121,7 @@ fn open(path: &Path) -> Result<BufReader<File>, Failure> {
 
 /// Prints the whole lines that are there. What is left of the last one is read again.
 fn print_added(
-    wanted: &Wanted<'_>,
+    wanted: &RecordFilter<'_>,
     file: &mut BufReader<File>,
     out: &mut dyn Write,
     name: &str,
@@ -135,7 +135,7 @@ fn print_added(
 
 /// Prints the whole lines that are there, and gives the length of what is left of the last one.
 fn print_all(
-    wanted: &Wanted<'_>,
+    wanted: &RecordFilter<'_>,
     file: &mut impl BufRead,
     out: &mut dyn Write,
     name: &str,
@@ -169,8 +169,8 @@ fn print_all(
 }
 
 impl ShowArgs {
-    fn wanted(&self, now: u64) -> Wanted<'_> {
-        Wanted {
+    fn wanted(&self, now: u64) -> RecordFilter<'_> {
+        RecordFilter {
             args: self,
             since: self.since.map(|since| since.at(now)),
             until: self.until.map(|until| until.at(now)),
@@ -178,7 +178,7 @@ impl ShowArgs {
     }
 }
 
-impl Wanted<'_> {
+impl RecordFilter<'_> {
     fn takes(&self, record: &Value) -> bool {
         let args = self.args;
         let text = |name: &str| record[name].as_str();
@@ -281,12 +281,12 @@ mod tests {
     fn records_are_chosen_by_auth_and_token() {
         let wants = |flags: &[&str], record: &Value| {
             #[derive(clap::Parser)]
-            struct Line {
+            struct TestArgs {
                 #[command(flatten)]
                 args: ShowArgs,
             }
             let line = ["show", "--audit", "x"].iter().chain(flags);
-            let line = <Line as clap::Parser>::try_parse_from(line).unwrap();
+            let line = <TestArgs as clap::Parser>::try_parse_from(line).unwrap();
             line.args.wanted(0).takes(record)
         };
         let bearer = json!({"decision": "accepted", "auth": "bearer", "token_hash": "5bdc"});

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use ed25519_dalek::VerifyingKey;
 use serde_json::json;
 
-use crate::audit::chain::{Head, NotAHead};
-use crate::audit::check::{Believed, Finding, Verdict, check};
+use crate::audit::chain::{ChainHead, InvalidChainHead};
 use crate::audit::checkpoint::Domain;
+use crate::audit::verify::{LogFinding, Verification, VerifyOptions, verify};
 use crate::cli::Failure;
 use crate::cli::logs::LogArgs;
 use crate::cli::terminal::printed;
@@ -45,7 +45,7 @@ pub(super) struct VerifyArgs {
     gateway_key: Option<VerifyingKey>,
     /// The head that an earlier run printed, with or without the word; it must still be there
     #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
-    head: Option<Head>,
+    head: Option<ChainHead>,
     /// The record before the first one here: its hash, or the head that an earlier run printed
     #[arg(long, value_name = "HASH", value_parser = hash)]
     continues: Option<Hash>,
@@ -69,10 +69,11 @@ fn key(text: &str) -> Result<VerifyingKey, String> {
 }
 
 /// Takes the whole line that is printed at the end, too.
-fn head(text: &str) -> Result<Head, String> {
+fn head(text: &str) -> Result<ChainHead, String> {
     let text = text.trim();
     let text = text.strip_prefix("head ").unwrap_or(text);
-    text.parse().map_err(|error: NotAHead| error.to_string())
+    text.parse()
+        .map_err(|error: InvalidChainHead| error.to_string())
 }
 
 fn hash(text: &str) -> Result<Hash, String> {
@@ -90,8 +91,8 @@ pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), Failure>
     // How far it is can be told where all sizes are known.
     let size: Option<u64> = files.iter().map(|file| file.size).sum();
     let files = files.into_iter().map(|file| (file.name.clone(), file));
-    let Owners { keys, ends } = owners(&args.registries)?;
-    let believed = Believed {
+    let KeyOwners { keys, ends } = owners(&args.registries)?;
+    let believed = VerifyOptions {
         keys,
         ends,
         gateway_key: args.gateway_key,
@@ -113,7 +114,7 @@ pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), Failure>
             findings.push(finding);
         }
     };
-    let verdict = check(files, believed, report, |read| progress.at(read))
+    let verdict = verify(files, believed, report, |read| progress.at(read))
         .map_err(|error| Failure::Operation(error.to_string()))?;
     progress.done();
     let text = match args.json {
@@ -130,15 +131,15 @@ pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), Failure>
 
 /// Which keys belong to which machine, and until when, as far as there is an end.
 #[derive(Default)]
-struct Owners {
+struct KeyOwners {
     keys: HashMap<String, HashSet<Hash>>,
     ends: HashMap<Hash, u64>,
 }
 
 /// What the registries say, machines that were removed among it: those had their keys until then. Of
 /// two that give a key different ends, the later named counts.
-fn owners(registries: &[PathBuf]) -> Result<Owners, Failure> {
-    let mut owners = Owners::default();
+fn owners(registries: &[PathBuf]) -> Result<KeyOwners, Failure> {
+    let mut owners = KeyOwners::default();
     for path in registries {
         let registry = Registry::load(path, None)
             .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
@@ -157,7 +158,7 @@ fn owners(registries: &[PathBuf]) -> Result<Owners, Failure> {
     Ok(owners)
 }
 
-impl Owners {
+impl KeyOwners {
     fn add(&mut self, machine: &str, key: Hash, end: Option<u64>) {
         self.keys.entry(machine.to_owned()).or_default().insert(key);
         match end {
@@ -167,7 +168,7 @@ impl Owners {
     }
 }
 
-fn as_text(findings: &[Finding], count: usize, verdict: &Verdict, signed: bool) -> String {
+fn as_text(findings: &[LogFinding], count: usize, verdict: &Verification, signed: bool) -> String {
     let mut text = String::new();
     for finding in findings {
         text += &format!("{finding}\n");
@@ -175,7 +176,7 @@ fn as_text(findings: &[Finding], count: usize, verdict: &Verdict, signed: bool) 
     if count > findings.len() {
         text += &format!("and {} more\n", count - findings.len());
     }
-    let Verdict {
+    let Verification {
         lines,
         accepted,
         checkpoints,
@@ -199,8 +200,8 @@ fn as_text(findings: &[Finding], count: usize, verdict: &Verdict, signed: bool) 
     text
 }
 
-fn as_json(findings: &[Finding], count: usize, verdict: &Verdict) -> String {
-    let finding = |finding: &Finding| {
+fn as_json(findings: &[LogFinding], count: usize, verdict: &Verification) -> String {
+    let finding = |finding: &LogFinding| {
         json!({
             "file": finding.file,
             "line": finding.line,

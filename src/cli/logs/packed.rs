@@ -21,23 +21,23 @@ pub(super) fn unpacked(mut file: impl BufRead + 'static) -> io::Result<(Box<dyn 
     Ok(match is_packed {
         false => (Box::new(whole), false),
         true => {
-            let decoder = MultiGzDecoder::new(Counted {
+            let decoder = MultiGzDecoder::new(CountingReader {
                 file: whole,
                 count: 0,
             });
-            let text = Unpacked { decoder, count: 0 };
+            let text = BoundedUnpacker { decoder, count: 0 };
             (Box::new(BufReader::with_capacity(CAPACITY, text)), true)
         }
     })
 }
 
 /// Counts what is read of a packed file.
-struct Counted<R> {
+struct CountingReader<R> {
     file: R,
     count: u64,
 }
 
-impl<R: BufRead> Read for Counted<R> {
+impl<R: BufRead> Read for CountingReader<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read(into)?;
         self.count += count as u64;
@@ -45,7 +45,7 @@ impl<R: BufRead> Read for Counted<R> {
     }
 }
 
-impl<R: BufRead> BufRead for Counted<R> {
+impl<R: BufRead> BufRead for CountingReader<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.file.fill_buf()
     }
@@ -57,12 +57,12 @@ impl<R: BufRead> BufRead for Counted<R> {
 }
 
 /// Unpacks, up to a bound.
-struct Unpacked<R> {
-    decoder: MultiGzDecoder<Counted<R>>,
+struct BoundedUnpacker<R> {
+    decoder: MultiGzDecoder<CountingReader<R>>,
     count: u64,
 }
 
-impl<R: BufRead> Read for Unpacked<R> {
+impl<R: BufRead> Read for BoundedUnpacker<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.decoder.read(into)?;
         self.count += count as u64;

@@ -2,12 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::Asks;
-use crate::audit::report::{Codes, Few, Report, Route, Seen, Table, Usage, Who};
+use super::RouteMode;
+use crate::audit::report::{
+    CodeCounts, Few, MigrationReport, Occurrences, Ranking, RouteUse, UnsignedClient, Usage,
+};
 use crate::config::instant;
 
 /// One object: all that is known, also what the text cuts off.
-pub(super) fn of(report: &Report, since: Option<u64>, asks: &[Asks]) -> Value {
+pub(super) fn of(report: &MigrationReport, since: Option<u64>, asks: &[RouteMode]) -> Value {
     let unread = report.first_unread.as_ref();
     json!({
         "since": since.map(instant::to_text),
@@ -44,9 +46,9 @@ pub(super) fn of(report: &Report, since: Option<u64>, asks: &[Asks]) -> Value {
         })),
         "would_refuse": table(&report.would_refuse, |row| {
             let (claimed, address) = match &row.who {
-                Who::Claimed(id) => (Some(id), None),
-                Who::Address(address) => (None, Some(address)),
-                Who::Unknown => (None, None),
+                UnsignedClient::Claimed(id) => (Some(id), None),
+                UnsignedClient::Address(address) => (None, Some(address)),
+                UnsignedClient::Unknown => (None, None),
             };
             json!({
                 "code": row.code.as_str(),
@@ -65,7 +67,7 @@ pub(super) fn of(report: &Report, since: Option<u64>, asks: &[Asks]) -> Value {
     })
 }
 
-fn of_route(route: &Route) -> Value {
+fn of_route(route: &RouteUse) -> Value {
     json!({
         "verdict": route.verdict().as_str(),
         "signed": seen(&route.signed),
@@ -79,7 +81,7 @@ fn of_route(route: &Route) -> Value {
     })
 }
 
-fn seen(seen: &Seen) -> Value {
+fn seen(seen: &Occurrences) -> Value {
     json!({
         "requests": seen.requests,
         "first": seen.span.map(|(first, _)| instant::to_text(first)),
@@ -94,7 +96,7 @@ fn usage(usage: &Usage) -> Value {
     value
 }
 
-fn codes(codes: &Codes) -> Value {
+fn codes(codes: &CodeCounts) -> Value {
     let list = codes.list().into_iter();
     list.map(|(code, count)| (code.as_str().to_owned(), json!(count)))
         .collect()
@@ -104,7 +106,7 @@ fn few<T: serde::Serialize>(few: &Few<T>) -> Value {
     json!({"values": few.values, "more": few.more})
 }
 
-fn table<T>(table: &Table<T>, row: impl Fn(&T) -> Value) -> Value {
+fn table<T>(table: &Ranking<T>, row: impl Fn(&T) -> Value) -> Value {
     json!({
         "rows": table.rows.iter().map(row).collect::<Vec<_>>(),
         "left_out": table.left_out,

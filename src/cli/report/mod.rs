@@ -14,7 +14,7 @@ use crate::audit::report::Tally;
 use crate::config::{self, Environment, Mode, Route, instant};
 use crate::registry::Registry;
 
-/// Report who signs, who still sends bearer tokens, and whom enforcing would refuse
+/// MigrationReport who signs, who still sends bearer tokens, and whom enforcing would refuse
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -47,7 +47,7 @@ pub(super) struct ReportArgs {
 }
 
 /// A route of the configuration, and what it asks for.
-struct Asks {
+struct RouteMode {
     path: String,
     /// `enforce`, or the mode that ends, and when.
     now: String,
@@ -99,10 +99,10 @@ fn configured(
     file: &Path,
     environment: &Environment,
     now: u64,
-) -> Result<(Option<PathBuf>, Vec<Asks>), Failure> {
+) -> Result<(Option<PathBuf>, Vec<RouteMode>), Failure> {
     match config::load(file, environment) {
         Ok(loaded) => {
-            let asks = |route: &Route| Asks {
+            let asks = |route: &Route| RouteMode {
                 path: route.path.clone(),
                 now: asked_at(route.mode, now),
             };

@@ -2,13 +2,21 @@
 
 use std::fmt::Display;
 
-use super::Asks;
-use crate::audit::report::{Codes, Few, Report, Route, Seen, Table, Usage, Verdict, Who};
+use super::RouteMode;
+use crate::audit::report::{
+    CodeCounts, Few, MigrationReport, MigrationStatus, Occurrences, Ranking, RouteUse,
+    UnsignedClient, Usage,
+};
 use crate::cli::terminal::visible;
 use crate::config::instant;
 
 /// The whole text. What strangers may have written is escaped.
-pub(super) fn of(report: &Report, since: Option<u64>, asks: &[Asks], top: usize) -> String {
+pub(super) fn of(
+    report: &MigrationReport,
+    since: Option<u64>,
+    asks: &[RouteMode],
+    top: usize,
+) -> String {
     let mut text = String::new();
     let mut line = |line: &str| {
         text += line;
@@ -30,7 +38,7 @@ pub(super) fn of(report: &Report, since: Option<u64>, asks: &[Asks], top: usize)
     text
 }
 
-fn head(report: &Report, since: Option<u64>, line: &mut dyn FnMut(&str)) {
+fn head(report: &MigrationReport, since: Option<u64>, line: &mut dyn FnMut(&str)) {
     let requests = report.seen.requests;
     match report.seen.span {
         Some((first, last)) => line(&format!(
@@ -71,14 +79,14 @@ fn head(report: &Report, since: Option<u64>, line: &mut dyn FnMut(&str)) {
 
 fn of_route(
     path: &str,
-    route: &Route,
-    asks: Option<&Asks>,
+    route: &RouteUse,
+    asks: Option<&RouteMode>,
     has_gaps: bool,
     line: &mut dyn FnMut(&str),
 ) {
     let asks = asks.map_or_else(String::new, |asks| format!("  ({})", asks.now));
     line(&format!("\nroute {}{asks}", visible(path)));
-    let mut row = |word: &str, seen: &Seen, more: &str| {
+    let mut row = |word: &str, seen: &Occurrences, more: &str| {
         if seen.requests > 0 {
             line(&format!(
                 "  {word:<9}{:>9}  {}{more}",
@@ -113,16 +121,16 @@ fn of_route(
     line(&format!("  -> {}{gaps}", verdict(route)));
 }
 
-fn verdict(route: &Route) -> String {
+fn verdict(route: &RouteUse) -> String {
     let unsigned = route.unsigned();
     match route.verdict() {
-        Verdict::Open => "an open route: it asks nobody for a signature".to_owned(),
-        Verdict::Silent => "nothing was seen that tells whether it can enforce".to_owned(),
-        Verdict::Clear => "it can enforce: all that passed was signed".to_owned(),
-        Verdict::Failing => format!(
+        MigrationStatus::Open => "an open route: it asks nobody for a signature".to_owned(),
+        MigrationStatus::Silent => "nothing was seen that tells whether it can enforce".to_owned(),
+        MigrationStatus::Clear => "it can enforce: all that passed was signed".to_owned(),
+        MigrationStatus::Failing => format!(
             "it can enforce: of what was not signed, {unsigned} in all, the backend refused everything"
         ),
-        Verdict::NotYet => format!(
+        MigrationStatus::NotYet => format!(
             "not yet: {unsigned} passed that enforcing would have refused, the last one {}",
             route
                 .last_unsigned()
@@ -131,7 +139,7 @@ fn verdict(route: &Route) -> String {
     }
 }
 
-fn tables(report: &Report, top: usize, line: &mut dyn FnMut(&str)) {
+fn tables(report: &MigrationReport, top: usize, line: &mut dyn FnMut(&str)) {
     rows(
         "bearer tokens, by their hash",
         &report.tokens,
@@ -171,9 +179,9 @@ fn tables(report: &Report, top: usize, line: &mut dyn FnMut(&str)) {
         top,
         |row| {
             let who = match &row.who {
-                Who::Claimed(id) => format!("says it is {}", visible(id)),
-                Who::Address(address) => address.to_string(),
-                Who::Unknown => "from nowhere known".to_owned(),
+                UnsignedClient::Claimed(id) => format!("says it is {}", visible(id)),
+                UnsignedClient::Address(address) => address.to_string(),
+                UnsignedClient::Unknown => "from nowhere known".to_owned(),
             };
             let seen = format!("{:>9}  {}", row.seen.requests, span(&row.seen));
             format!("{:<16}  {who:<32}  {seen}", row.code.as_str())
@@ -182,7 +190,7 @@ fn tables(report: &Report, top: usize, line: &mut dyn FnMut(&str)) {
     );
 }
 
-fn machines(report: &Report, top: usize, line: &mut dyn FnMut(&str)) {
+fn machines(report: &MigrationReport, top: usize, line: &mut dyn FnMut(&str)) {
     rows(
         "machines that sign",
         &report.machines,
@@ -216,7 +224,7 @@ fn machines(report: &Report, top: usize, line: &mut dyn FnMut(&str)) {
 
 fn rows<T>(
     title: &str,
-    table: &Table<T>,
+    table: &Ranking<T>,
     top: usize,
     row: impl Fn(&T) -> String,
     line: &mut dyn FnMut(&str),
@@ -261,13 +269,13 @@ fn served(usage: &Usage) -> String {
     format!("{} served{unknown}", usage.served)
 }
 
-fn span(seen: &Seen) -> String {
+fn span(seen: &Occurrences) -> String {
     seen.span.map_or_else(String::new, |(first, last)| {
         format!("{} .. {}", instant::to_text(first), instant::to_text(last))
     })
 }
 
-fn codes(codes: &Codes) -> String {
+fn codes(codes: &CodeCounts) -> String {
     let list = codes.list().into_iter();
     let list: Vec<_> = list
         .map(|(code, count)| format!("{} {count}", code.as_str()))

@@ -18,16 +18,16 @@
 //! it; where not even the reservation is left, to the end of the window. See [`recover`].
 
 mod folder;
-mod keeper;
-mod pen;
 mod record;
 mod recover;
 mod reservation;
 mod segment;
+mod segment_writer;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::fs::{self, File};
 use std::io;
@@ -42,10 +42,10 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use self::folder::Folder;
-use self::keeper::Keeper;
-use self::pen::{Pen, Unwritten, Written};
 use self::reservation::Reservation;
-use super::memory::{MemoryNonces, Quotas};
+use self::segment_writer::{SegmentWriter, Unwritten, WrittenRecord};
+use self::worker::JournalWorker;
+use super::memory::{MemoryNonces, NonceQuotas};
 use crate::auth::replay::{Claim, ClaimError, NonceStore, Window};
 use crate::clock::Clock;
 
@@ -56,34 +56,34 @@ use crate::clock::Clock;
 /// [`ClaimError::Unavailable`]. All of these end by themselves.
 #[derive(Debug)]
 pub struct JournaledNonces {
-    shared: Arc<Shared>,
-    orders: SyncSender<Order>,
-    keeper: Mutex<Option<JoinHandle<()>>>,
+    shared: Arc<JournalState>,
+    commands: SyncSender<WorkerCommand>,
+    worker: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What requests and the keeper share.
+/// What requests and the worker share.
 #[derive(Debug)]
-struct Shared {
+struct JournalState {
     clock: Clock,
     /// Set once the past is known.
-    ledger: OnceLock<Ledger>,
-    /// Why the keeper cannot do its work; while there is no ledger, what it waits for.
+    opened: OnceLock<OpenJournal>,
+    /// Completeness the worker cannot do its work; while there is no opened, what it waits for.
     trouble: Mutex<Option<String>>,
-    /// When the keeper last went round, in milliseconds of `mono`.
+    /// When the worker last went round, in milliseconds of `mono`.
     beat: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Ledger {
+struct OpenJournal {
     memory: MemoryNonces,
-    pen: Mutex<Pen>,
+    writer: Mutex<SegmentWriter>,
     /// The last record could not be written.
     failing: AtomicBool,
 }
 
-/// What the keeper is asked for.
+/// What the worker is asked for.
 #[derive(Debug)]
-enum Order {
+enum WorkerCommand {
     /// To have a record that is stamped beyond the reservation on disk.
     Synchronise {
         file: Arc<File>,
@@ -110,10 +110,10 @@ const YIELDS: u32 = 32;
 const PAUSES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// How often, [`PAUSE`] apart, the end looks whether the keeper has ended: for some seconds.
+/// How often, [`PAUSE`] apart, the end looks whether the worker has ended: for some seconds.
 const CLOSING: u32 = 5000;
 
-/// A keeper that has not gone round for so long, in milliseconds, is stuck in the disk.
+/// A worker that has not gone round for so long, in milliseconds, is stuck in the disk.
 const STUCK: u64 = 5000;
 
 const UNAVAILABLE: ClaimError = ClaimError::Unavailable { retry_after: RETRY };
@@ -140,7 +140,7 @@ impl JournaledNonces {
     pub fn start(
         path: &Path,
         window: Window,
-        quotas: Quotas,
+        quotas: NonceQuotas,
         clock: Clock,
     ) -> Result<JournaledNonces, String> {
         let boot = fs::read_to_string(BOOT).map_err(|error| format!("{BOOT}: {error}"))?;
@@ -151,45 +151,45 @@ impl JournaledNonces {
         boot: &str,
         path: &Path,
         window: Window,
-        quotas: Quotas,
+        quotas: NonceQuotas,
         clock: Clock,
     ) -> Result<JournaledNonces, String> {
         let failed = |error: io::Error| format!("{}: {error}", path.display());
         let folder = Folder::open(path).map_err(failed)?;
         // At once, before anything else is put there, such as the key of token names. Where this
-        // fails, or another process holds the lock, the keeper tries again and says so.
+        // fails, or another process holds the lock, the worker tries again and says so.
         if folder.try_lock().unwrap_or(false) {
             let _ = Reservation::begin(&folder, boot, clock.now().unix_seconds());
         }
-        let shared = Arc::new(Shared::new(clock));
-        let (orders, incoming) = sync_channel(WAITING);
-        let keeper = Keeper::new(folder, boot, window, quotas, Arc::clone(&shared));
+        let shared = Arc::new(JournalState::new(clock));
+        let (commands, incoming) = sync_channel(WAITING);
+        let worker = JournalWorker::new(folder, boot, window, quotas, Arc::clone(&shared));
         let thread = std::thread::Builder::new()
             .name("nonces".into())
-            .spawn(move || keeper.run(&incoming))
+            .spawn(move || worker.run(&incoming))
             .map_err(failed)?;
         Ok(JournaledNonces {
             shared,
-            orders,
-            keeper: Mutex::new(Some(thread)),
+            commands,
+            worker: Mutex::new(Some(thread)),
         })
     }
 
     /// How many nonces are remembered.
     pub fn live(&self) -> u64 {
-        self.shared.ledger.get().map_or(0, |l| l.memory.live())
+        self.shared.opened.get().map_or(0, |l| l.memory.live())
     }
 
     /// Refuses from now on, has everything on disk, and leaves the directory to the next process.
     /// Waits for the disk, but not for ever: what is not done then is as after a crash.
     pub fn close(&self) {
-        let Some(keeper) = lock(&self.keeper).take() else {
+        let Some(worker) = lock(&self.worker).take() else {
             return;
         };
         for _ in 0..CLOSING {
-            // Again and again: there may be no room for the order yet.
-            let _ = self.orders.try_send(Order::Close);
-            if keeper.is_finished() {
+            // Again and again: there may be no room for the command yet.
+            let _ = self.commands.try_send(WorkerCommand::Close);
+            if worker.is_finished() {
                 return;
             }
             std::thread::sleep(PAUSE);
@@ -200,8 +200,8 @@ impl JournaledNonces {
     /// For a record stamped beyond the reservation: waits until it is on disk.
     async fn synchronised(&self, file: Arc<File>, stamp: u64) -> Result<(), ClaimError> {
         let (done, synchronised) = oneshot::channel();
-        let order = Order::Synchronise { file, stamp, done };
-        (self.orders.try_send(order)).map_err(|_| UNAVAILABLE)?;
+        let command = WorkerCommand::Synchronise { file, stamp, done };
+        (self.commands.try_send(command)).map_err(|_| UNAVAILABLE)?;
         match tokio::time::timeout(PATIENCE, synchronised).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(UNAVAILABLE),
@@ -212,11 +212,11 @@ impl JournaledNonces {
 #[async_trait::async_trait]
 impl NonceStore for JournaledNonces {
     async fn claim(&self, claim: Claim) -> Result<(), ClaimError> {
-        let ledger = self.shared.ledger.get().ok_or(UNAVAILABLE)?;
-        ledger.memory.claim_now(claim)?;
-        match ledger.write(&claim).await {
-            Ok(Written::Covered) => Ok(()),
-            Ok(Written::Ahead(file)) => {
+        let opened = self.shared.opened.get().ok_or(UNAVAILABLE)?;
+        opened.memory.claim_now(claim)?;
+        match opened.write(&claim).await {
+            Ok(WrittenRecord::Covered) => Ok(()),
+            Ok(WrittenRecord::Ahead(file)) => {
                 let stamp = claim.timestamp.unix_seconds();
                 self.synchronised(file, stamp).await
             }
@@ -229,11 +229,11 @@ impl NonceStore for JournaledNonces {
     }
 }
 
-impl Shared {
-    fn new(clock: Clock) -> Shared {
-        Shared {
+impl JournalState {
+    fn new(clock: Clock) -> JournalState {
+        JournalState {
             clock,
-            ledger: OnceLock::new(),
+            opened: OnceLock::new(),
             trouble: Mutex::new(Some("the journal of nonces is not read yet".into())),
             beat: AtomicU64::new(0),
         }
@@ -243,7 +243,7 @@ impl Shared {
         if let Some(trouble) = lock(&self.trouble).clone() {
             return Err(trouble);
         }
-        let Some(ledger) = self.ledger.get() else {
+        let Some(opened) = self.opened.get() else {
             return Err("the journal of nonces is not read yet".into());
         };
         let since = self
@@ -254,10 +254,10 @@ impl Shared {
                 "the disk of the journal has not answered for {since} ms"
             ));
         }
-        if ledger.failing.load(Ordering::Relaxed) {
+        if opened.failing.load(Ordering::Relaxed) {
             return Err("the journal of nonces cannot be written".into());
         }
-        ledger.memory.ready()
+        opened.memory.ready()
     }
 
     fn mono(&self) -> u64 {
@@ -265,10 +265,10 @@ impl Shared {
     }
 }
 
-impl Ledger {
+impl OpenJournal {
     /// Writes the record of a claim that is fresh in memory. A write that is stuck holds up its
     /// own thread; everybody else gives up after a while.
-    async fn write(&self, claim: &Claim) -> Result<Written, Unwritten> {
+    async fn write(&self, claim: &Claim) -> Result<WrittenRecord, Unwritten> {
         for attempt in 0..YIELDS + PAUSES {
             if let Some(written) = self.try_write(claim) {
                 return written;
@@ -283,13 +283,13 @@ impl Ledger {
     }
 
     /// Nothing if somebody else is writing.
-    fn try_write(&self, claim: &Claim) -> Option<Result<Written, Unwritten>> {
-        let mut pen = match self.pen.try_lock() {
-            Ok(pen) => pen,
+    fn try_write(&self, claim: &Claim) -> Option<Result<WrittenRecord, Unwritten>> {
+        let mut writer = match self.writer.try_lock() {
+            Ok(writer) => writer,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        let written = pen.write(claim);
+        let written = writer.write(claim);
         // Only on a change: the line is shared by all threads.
         let failing = matches!(written, Err(Unwritten::Failed));
         if self.failing.load(Ordering::Relaxed) != failing {

@@ -24,12 +24,12 @@ pub(super) struct Recovered {
     /// `ahead`.
     pub(super) bound: u64,
     pub(super) ahead: u64,
-    pub(super) why: Why,
+    pub(super) why: Completeness,
 }
 
 /// How much of the past is known, in words for the log.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum Completeness {
     /// Nothing has been accepted yet.
     First,
     /// All of it.
@@ -59,7 +59,7 @@ pub(super) fn recover(
         .filter_map(|name| segment::number(name))
         .collect();
     let newest = numbers.iter().copied().max().unwrap_or(0);
-    let afresh = |floor: u64, last: u64, why: Why| Recovered {
+    let afresh = |floor: u64, last: u64, why: Completeness| Recovered {
         floor,
         claims: Vec::new(),
         segments: Vec::new(),
@@ -68,10 +68,18 @@ pub(super) fn recover(
         ahead: 0,
         why,
     };
-    let lost = |why: String| afresh(now.saturating_add(window.future), 0, Why::Lost(why));
+    let lost = |why: String| {
+        afresh(
+            now.saturating_add(window.future),
+            0,
+            Completeness::Lost(why),
+        )
+    };
 
     let reservation = match Reservation::read(folder)? {
-        Some(Ok(first)) if first.is_of_nothing_yet() => return Ok(afresh(now, 0, Why::First)),
+        Some(Ok(first)) if first.is_of_nothing_yet() => {
+            return Ok(afresh(now, 0, Completeness::First));
+        }
         Some(Ok(reservation)) => reservation,
         Some(Err(damage)) => return Ok(lost(damage)),
         None => {
@@ -91,7 +99,7 @@ pub(super) fn recover(
         Ok(read) => read,
         Err(damage) => {
             let floor = floor.max(bound).max(ahead);
-            return Ok(afresh(floor, last, Why::Damaged(damage)));
+            return Ok(afresh(floor, last, Completeness::Damaged(damage)));
         }
     };
     let complete = reservation.clean || reservation.boot == boot;
@@ -120,8 +128,8 @@ pub(super) fn recover(
         next: last.saturating_add(1),
         ahead,
         why: match complete {
-            true => Why::Complete,
-            false => Why::PowerLoss,
+            true => Completeness::Complete,
+            false => Completeness::PowerLoss,
         },
     })
 }

@@ -21,7 +21,7 @@ pub(super) struct Segment {
     greatest: u64,
 }
 
-/// Why a segment cannot be believed.
+/// Completeness a segment cannot be believed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {what}")]
 pub(super) struct Damage {

@@ -46,7 +46,7 @@ impl Place {
     fn killed(&self) -> Place {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("state");
-        // A round of the keeper may move a file away meanwhile; then once more.
+        // A round of the worker may move a file away meanwhile; then once more.
         while fs::read_dir(&self.path).unwrap().any(|entry| {
             let entry = entry.unwrap();
             let _ = fs::create_dir(&path);
@@ -71,12 +71,12 @@ impl Place {
 
     fn start(&self) -> JournaledNonces {
         let store = self.start_waiting();
-        until("it is open", || store.shared.ledger.get().is_some());
+        until("it is open", || store.shared.opened.get().is_some());
         store
     }
 
     fn start_waiting(&self) -> JournaledNonces {
-        let quotas = Quotas {
+        let quotas = NonceQuotas {
             all: 100_000,
             per_machine: 100_000,
         };
@@ -158,7 +158,7 @@ fn holds(place: &Place, seconds: u64) {
             assert_ne!(spend(&store, n, t), Ok(()), "nonce {n} at {}", place.now());
         }
         if ready.is_none() && lock(&store.shared.trouble).is_none() {
-            let memory = &store.shared.ledger.get().unwrap().memory;
+            let memory = &store.shared.opened.get().unwrap().memory;
             if memory.ready().is_ok() {
                 ready = Some(place.now());
                 assert_eq!(spend(&store, 3, place.now()), Ok(()));
@@ -236,9 +236,9 @@ fn a_first_start_that_is_cut_off_anywhere_holds_up_nobody() {
 fn what_lies_beside_the_journal_does_not_make_a_first_start_look_like_another() {
     let place = Place::new();
     let store = place.start_waiting();
-    // Before the keeper's thread may have come to anything.
+    // Before the worker's thread may have come to anything.
     fs::write(place.path.join("token-hash.key"), "").unwrap();
-    until("it is open", || store.shared.ledger.get().is_some());
+    until("it is open", || store.shared.opened.get().is_some());
     place.pass(1);
     until("it is ready", || store.ready().is_ok());
 }
@@ -430,7 +430,7 @@ fn damage_says_which_file_and_how_long() {
     killed.change(&name, |content| content.truncate(100));
     let folder = killed.folder();
     let recovered = recover::recover(&folder, BOOT, killed.now(), WINDOW).unwrap();
-    let recover::Why::Damaged(text) = recovered.why else {
+    let recover::Completeness::Damaged(text) = recovered.why else {
         panic!("{:?}", recovered.why);
     };
     assert!(text.contains(&name) && text.contains("100 bytes"), "{text}");
@@ -655,7 +655,7 @@ fn a_path_that_is_no_directory_is_named() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("file");
     fs::write(&path, "").unwrap();
-    let quotas = Quotas {
+    let quotas = NonceQuotas {
         all: 1,
         per_machine: 1,
     };

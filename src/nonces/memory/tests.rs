@@ -16,7 +16,7 @@ const WINDOW: Window = Window {
 
 fn store(quota: u64) -> (MemoryNonces, Hands) {
     let (clock, hands) = Clock::manual(NOW * 1000);
-    let quotas = Quotas {
+    let quotas = NonceQuotas {
         all: quota,
         per_machine: 1000,
     };
@@ -131,7 +131,7 @@ fn it_is_ready_once_the_clock_is_past_the_floor() {
 #[test]
 fn under_a_floor_ahead_of_the_clock_the_client_is_told_how_long_to_wait() {
     let (clock, hands) = Clock::manual(NOW * 1000);
-    let quotas = Quotas {
+    let quotas = NonceQuotas {
         all: 10,
         per_machine: 10,
     };
@@ -183,7 +183,7 @@ const MANY: u32 = 1000;
 
 fn with_many_due() -> (MemoryNonces, Hands) {
     let (clock, hands) = Clock::manual(NOW * 1000);
-    let quotas = Quotas {
+    let quotas = NonceQuotas {
         all: u64::from(MANY),
         per_machine: MANY,
     };
@@ -241,7 +241,7 @@ fn the_quota_of_a_machine_counts_nothing_that_is_due() {
 #[test]
 fn a_machine_at_its_quota_does_not_wait_for_others_to_make_room() {
     let (clock, hands) = Clock::manual(NOW * 1000);
-    let quotas = Quotas {
+    let quotas = NonceQuotas {
         all: u64::MAX,
         per_machine: 1,
     };
@@ -277,7 +277,7 @@ fn a_store_that_a_bug_has_damaged_lets_nothing_in_and_says_so() {
 #[test]
 fn a_machine_over_its_quota_leaves_room_for_the_others() {
     let (clock, _) = Clock::manual(NOW * 1000);
-    let quotas = Quotas {
+    let quotas = NonceQuotas {
         all: 10,
         per_machine: 2,
     };

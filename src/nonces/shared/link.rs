@@ -11,15 +11,15 @@ use redis::{
     RedisConnectionInfo, RedisError, TlsCertificates, Value, cmd, pipe,
 };
 
-use super::rules::{Epoch, Evidence, Rules, Verdict, weigh};
-use super::standing::{Life, Server, Settings, Unfit};
+use super::rules::{ClaimOutcome, Epoch, Rules, StoreReply, weigh};
+use super::store_server::{ServerRun, StoreServer, StoreSettings, UnusableStore};
 use crate::auth::headers::Timestamp;
 use crate::auth::replay::NonceKey;
 use crate::config::Redis;
 use crate::file;
 
 /// Where to connect, and under which rules.
-pub(super) struct Target {
+pub(super) struct StoreTarget {
     client: Client,
     prefix: String,
     rules: Rules,
@@ -31,7 +31,7 @@ pub(super) struct Link {
     epoch: Epoch,
     prefix: String,
     rules: Rules,
-    pub(super) life: Life,
+    pub(super) life: ServerRun,
     /// What is stamped at or below it may have passed without a trace.
     pub(super) floor: u64,
     /// What the operator should know of the server.
@@ -60,11 +60,11 @@ if not epoch then
 end
 return epoch";
 
-impl Target {
+impl StoreTarget {
     /// # Errors
     ///
     /// What is wrong with the file of certificates.
-    pub(super) fn new(redis: &Redis, rules: Rules) -> Result<Target, String> {
+    pub(super) fn new(redis: &Redis, rules: Rules) -> Result<StoreTarget, String> {
         let server = &redis.server;
         let address = match server.tls {
             false => ConnectionAddr::Tcp(server.host.clone(), server.port),
@@ -101,7 +101,7 @@ impl Target {
                     .map_err(|error| format!("{}: {error}", file.display()))?
             }
         };
-        Ok(Target {
+        Ok(StoreTarget {
             client,
             prefix: redis.prefix.clone(),
             rules,
@@ -116,15 +116,15 @@ impl Target {
     /// Why the server cannot be used now.
     pub(super) async fn connect(
         &self,
-        known: Option<&Life>,
+        known: Option<&ServerRun>,
         deadline: Duration,
-    ) -> Result<Link, Unfit> {
+    ) -> Result<Link, UnusableStore> {
         tokio::time::timeout(deadline, self.open(known))
             .await
-            .unwrap_or(Err(Unfit::Slow))
+            .unwrap_or(Err(UnusableStore::Slow))
     }
 
-    async fn open(&self, known: Option<&Life>) -> Result<Link, Unfit> {
+    async fn open(&self, known: Option<&ServerRun>) -> Result<Link, UnusableStore> {
         // The deadlines are those of the callers, around the whole of what they wait for.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
@@ -133,16 +133,16 @@ impl Target {
             .client
             .get_multiplexed_async_connection_with_config(&config))
         .await
-        .map_err(|error| Unfit::Failed(login_failed(&error)))?;
+        .map_err(|error| UnusableStore::Failed(login_failed(&error)))?;
         let info: String = ask(&mut connection, "INFO", &cmd("INFO")).await?;
-        let settings = Settings {
+        let settings = StoreSettings {
             maxmemory_policy: setting(&mut connection, "maxmemory-policy").await?,
             appendonly: setting(&mut connection, "appendonly").await?,
             appendfsync: setting(&mut connection, "appendfsync").await?,
             no_appendfsync_on_rewrite: setting(&mut connection, "no-appendfsync-on-rewrite")
                 .await?,
         };
-        let server = Server::read(&info, &settings)?;
+        let server = StoreServer::read(&info, &settings)?;
         let epoch = self.epoch(&mut connection).await?;
         let mut link = Link {
             connection,
@@ -156,18 +156,18 @@ impl Target {
         };
         link.time = match link.pulse().await {
             Ok(Some(time)) => time,
-            Ok(None) => return Err(Unfit::Forgot),
-            Err(doubt) => return Err(Unfit::Failed(doubt.to_string())),
+            Ok(None) => return Err(UnusableStore::Forgot),
+            Err(doubt) => return Err(UnusableStore::Failed(doubt.to_string())),
         };
         let lost = server.floor(known, link.time, self.rules);
         link.floor = link.epoch.floor.max(lost);
         Ok(link)
     }
 
-    async fn epoch(&self, connection: &mut MultiplexedConnection) -> Result<Epoch, Unfit> {
+    async fn epoch(&self, connection: &mut MultiplexedConnection) -> Result<Epoch, UnusableStore> {
         let key = epoch_key(&self.prefix);
         let mut random = [0u8; 16];
-        getrandom::fill(&mut random).map_err(|error| Unfit::Failed(error.to_string()))?;
+        getrandom::fill(&mut random).map_err(|error| UnusableStore::Failed(error.to_string()))?;
         let words = format!(
             " {} {:032x}",
             self.rules.words(),
@@ -178,7 +178,7 @@ impl Target {
             .arg(self.rules.ceiling(0))
             .arg(words);
         let text: String = ask(connection, "EVAL", &script).await?;
-        Epoch::parse(text, self.rules).map_err(|theirs| Unfit::OtherRules {
+        Epoch::parse(text, self.rules).map_err(|theirs| UnusableStore::OtherRules {
             theirs,
             ours: self.rules.words(),
             key,
@@ -196,7 +196,7 @@ impl Link {
         &self,
         nonce: NonceKey,
         timestamp: Timestamp,
-    ) -> Result<Verdict, Doubt> {
+    ) -> Result<ClaimOutcome, Doubt> {
         let mut key = self.prefix.clone().into_bytes();
         key.extend_from_slice(nonce.as_bytes());
         let mut set = cmd("SET");
@@ -220,7 +220,7 @@ impl Link {
         Ok((evidence.epoch.as_ref() == Some(&self.epoch.text)).then_some(evidence.now))
     }
 
-    async fn transact(&self, set: Cmd) -> Result<Evidence, Doubt> {
+    async fn transact(&self, set: Cmd) -> Result<StoreReply, Doubt> {
         let answer: (Value, Option<String>, (u64, u64)) = pipe()
             .atomic()
             .add_command(set)
@@ -235,7 +235,7 @@ impl Link {
             Value::Nil => false,
             _ => return Err(Doubt::Odd),
         };
-        Ok(Evidence { fresh, epoch, now })
+        Ok(StoreReply { fresh, epoch, now })
     }
 }
 
@@ -258,20 +258,20 @@ async fn ask<T: FromRedisValue>(
     connection: &mut MultiplexedConnection,
     command: &'static str,
     ask: &Cmd,
-) -> Result<T, Unfit> {
+) -> Result<T, UnusableStore> {
     ask.query_async(connection).await.map_err(|error| {
         let text = error.to_string();
         match error.code() {
             // ERR unknown command: a managed service that has taken it away.
-            Some("NOPERM") => Unfit::Forbidden {
+            Some("NOPERM") => UnusableStore::Forbidden {
                 command,
                 error: text,
             },
-            _ if text.contains("unknown command") => Unfit::Forbidden {
+            _ if text.contains("unknown command") => UnusableStore::Forbidden {
                 command,
                 error: text,
             },
-            _ => Unfit::Failed(format!("{command}: {text}")),
+            _ => UnusableStore::Failed(format!("{command}: {text}")),
         }
     })
 }
@@ -279,7 +279,7 @@ async fn ask<T: FromRedisValue>(
 async fn setting(
     connection: &mut MultiplexedConnection,
     name: &str,
-) -> Result<Option<String>, Unfit> {
+) -> Result<Option<String>, UnusableStore> {
     let answer: Vec<String> =
         ask(connection, "CONFIG GET", cmd("CONFIG").arg("GET").arg(name)).await?;
     Ok(answer.into_iter().nth(1))
@@ -304,7 +304,7 @@ mod tests {
 
     const SECRET: &str = "s3cret-of-the-store";
 
-    fn target(url: &str) -> Target {
+    fn target(url: &str) -> StoreTarget {
         let text = format!(
             "listeners: [{{ address: 127.0.0.1:1 }}]\nregistry: {{ file: m.yaml }}\n\
              upstreams: {{ a: {{ servers: ['http://127.0.0.1:2'] }} }}\n\
@@ -324,10 +324,10 @@ mod tests {
             future: 300,
         };
         let rules = Rules { window, margin: 5 };
-        Target::new(&config.replay.redis.unwrap(), rules).unwrap()
+        StoreTarget::new(&config.replay.redis.unwrap(), rules).unwrap()
     }
 
-    fn connect(target: &Target) -> Unfit {
+    fn connect(target: &StoreTarget) -> UnusableStore {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -337,7 +337,7 @@ mod tests {
     }
 
     /// What becomes of connecting to a server that gives one answer, whatever it is asked.
-    fn connect_to(answer: String) -> Unfit {
+    fn connect_to(answer: String) -> UnusableStore {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let target = target(&format!("redis://{}", listener.local_addr().unwrap()));
         let server = std::thread::spawn(move || {
@@ -347,19 +347,19 @@ mod tests {
             let _ = stream.write_all(answer.as_bytes());
             let _ = stream.read(&mut request);
         });
-        let unfit = connect(&target);
+        let unusable = connect(&target);
         server.join().unwrap();
-        unfit
+        unusable
     }
 
     #[test]
     fn a_server_that_repeats_the_password_does_not_get_it_into_the_log() {
-        let unfit = connect_to(format!(
+        let unusable = connect_to(format!(
             "-ERR unknown command 'AUTH', with args beginning with: '{SECRET}'\r\n"
         ));
-        let text = unfit.to_string();
+        let text = unusable.to_string();
         assert!(text.contains("refuses the login"), "{text}");
-        assert!(!format!("{text}{unfit:?}").contains(SECRET), "{text}");
+        assert!(!format!("{text}{unusable:?}").contains(SECRET), "{text}");
     }
 
     #[test]
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn a_server_that_says_nothing_is_slow() {
-        assert_eq!(connect_to(String::new()), Unfit::Slow);
+        assert_eq!(connect_to(String::new()), UnusableStore::Slow);
     }
 
     #[test]

@@ -1,23 +1,23 @@
 //! Nonces that several gateways share, in one Redis or Valkey primary.
 //!
-//! `rules` says what makes an answer of the store count, and `standing` whether a server can be
-//! used at all; `link` asks both over a connection, and `keeper` replaces the connection when it
+//! `rules` says what makes an answer of the store count, and `store_server` whether a server can be
+//! used at all; `link` asks both over a connection, and `supervisor` replaces the connection when it
 //! fails. Which deployments are sound, and what each failure costs: docs/replay.md.
 
-mod keeper;
 mod link;
 mod rules;
-mod standing;
+mod store_server;
+mod supervisor;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use self::keeper::{Keeper, Shelf};
-use self::link::{Link, Target};
-use self::rules::{Rules, Verdict};
-use super::memory::{MemoryNonces, Quotas};
+use self::link::{Link, StoreTarget};
+use self::rules::{ClaimOutcome, Rules};
+use self::supervisor::{LinkSlot, StoreSupervisor};
+use super::memory::{MemoryNonces, NonceQuotas};
 use crate::auth::replay::{Claim, ClaimError, NonceStore, Window};
 use crate::clock::Clock;
 use crate::config::Redis;
@@ -30,11 +30,11 @@ use crate::metrics::Metrics;
 /// nonce stays spent here. No command is sent twice.
 pub struct SharedNonces {
     local: MemoryNonces,
-    shelf: Arc<Shelf>,
+    slot: Arc<LinkSlot>,
     timeout: Duration,
     clock: Clock,
     metrics: Arc<Metrics>,
-    _keeper: AbortOnDropHandle<()>,
+    _supervisor: AbortOnDropHandle<()>,
 }
 
 /// Seconds a client is told to wait while the store cannot be used: it is tried four times a second.
@@ -48,7 +48,7 @@ impl SharedNonces {
     /// What is wrong with the file of certificates.
     pub fn check(redis: &Redis) -> Result<(), String> {
         let window = Window { past: 0, future: 0 };
-        Target::new(
+        StoreTarget::new(
             redis,
             Rules {
                 window,
@@ -71,26 +71,26 @@ impl SharedNonces {
     pub fn start(
         redis: &Redis,
         window: Window,
-        quotas: Quotas,
+        quotas: NonceQuotas,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<SharedNonces, String> {
         let margin = redis.clock_margin;
-        let shelf = Arc::new(Shelf::default());
-        let keeper = Keeper {
-            target: Target::new(redis, Rules { window, margin })?,
-            shelf: Arc::clone(&shelf),
+        let slot = Arc::new(LinkSlot::default());
+        let supervisor = StoreSupervisor {
+            target: StoreTarget::new(redis, Rules { window, margin })?,
+            slot: Arc::clone(&slot),
             clock: clock.clone(),
             timeout: redis.timeout,
             margin,
         };
         Ok(SharedNonces {
             local: MemoryNonces::new(window, quotas, clock.clone()),
-            shelf,
+            slot,
             timeout: redis.timeout,
             clock,
             metrics,
-            _keeper: AbortOnDropHandle::new(tokio::spawn(keeper.run())),
+            _supervisor: AbortOnDropHandle::new(tokio::spawn(supervisor.run())),
         })
     }
 
@@ -106,16 +106,16 @@ impl SharedNonces {
         let took = self.clock.now().mono.saturating_sub(began);
         self.metrics.observe_replay_store(took);
         match answer {
-            Ok(Ok(Verdict::Fresh)) => Ok(()),
-            Ok(Ok(Verdict::Spent)) => Err(ClaimError::Replayed),
+            Ok(Ok(ClaimOutcome::Fresh)) => Ok(()),
+            Ok(Ok(ClaimOutcome::Spent)) => Err(ClaimError::Replayed),
             // The link is sound: it is this claim that came too late, or this gateway's clock.
-            Ok(Ok(Verdict::OutOfTime)) => {
+            Ok(Ok(ClaimOutcome::OutOfTime)) => {
                 self.metrics.replay_store_error();
                 Err(UNUSABLE)
             }
-            Ok(Ok(Verdict::Forgot) | Err(_)) | Err(_) => {
+            Ok(Ok(ClaimOutcome::Forgot) | Err(_)) | Err(_) => {
                 self.metrics.replay_store_error();
-                self.shelf.discard(link);
+                self.slot.discard(link);
                 Err(UNUSABLE)
             }
         }
@@ -139,7 +139,7 @@ impl NonceStore for SharedNonces {
     async fn claim(&self, claim: Claim) -> Result<(), ClaimError> {
         // Looked for before the nonce is spent here: nobody was asked yet, so the same request
         // may pass at another gateway, or here when the store is back.
-        let Some(link) = self.shelf.link() else {
+        let Some(link) = self.slot.link() else {
             self.metrics.replay_store_error();
             return Err(UNUSABLE);
         };
@@ -151,7 +151,7 @@ impl NonceStore for SharedNonces {
     }
 
     fn ready(&self) -> Result<(), String> {
-        match self.shelf.link() {
+        match self.slot.link() {
             None => Err("the shared nonce store cannot be used".into()),
             Some(link) if link.floor >= self.clock.now().unix_seconds() => {
                 Err("the shared nonce store is new, or may have forgotten nonces".into())

@@ -73,7 +73,7 @@ impl Epoch {
 
 /// The answer to the transaction of one claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Evidence {
+pub(super) struct StoreReply {
     /// Whether the key was not there before.
     pub(super) fresh: bool,
     /// What stands at the epoch key, right after.
@@ -84,7 +84,7 @@ pub(super) struct Evidence {
 
 /// What an answer amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ClaimOutcome {
     /// Nobody has spent the nonce before.
     Fresh,
     /// Somebody has.
@@ -98,19 +98,19 @@ pub(super) enum Verdict {
 
 /// Weighs an answer. It fails closed: only a fresh key, in the known epoch, in time, is fresh.
 pub(super) fn weigh(
-    evidence: &Evidence,
+    evidence: &StoreReply,
     timestamp: Timestamp,
     epoch: &Epoch,
     rules: Rules,
-) -> Verdict {
+) -> ClaimOutcome {
     if !evidence.fresh {
-        Verdict::Spent
+        ClaimOutcome::Spent
     } else if evidence.epoch.as_deref() != Some(epoch.text.as_str()) {
-        Verdict::Forgot
+        ClaimOutcome::Forgot
     } else if !rules.counts(evidence.now, timestamp) {
-        Verdict::OutOfTime
+        ClaimOutcome::OutOfTime
     } else {
-        Verdict::Fresh
+        ClaimOutcome::Fresh
     }
 }
 
@@ -137,8 +137,8 @@ mod tests {
         Epoch::parse("1700 past=300 future=60 margin=5 abc".into(), RULES).unwrap()
     }
 
-    fn fresh(now: u64) -> Evidence {
-        Evidence {
+    fn fresh(now: u64) -> StoreReply {
+        StoreReply {
             fresh: true,
             epoch: Some(epoch().text),
             now,
@@ -147,17 +147,23 @@ mod tests {
 
     #[test]
     fn a_fresh_key_in_the_known_epoch_and_in_time_is_fresh() {
-        assert_eq!(weigh(&fresh(NOW), at(NOW), &epoch(), RULES), Verdict::Fresh);
+        assert_eq!(
+            weigh(&fresh(NOW), at(NOW), &epoch(), RULES),
+            ClaimOutcome::Fresh
+        );
     }
 
     #[test]
     fn a_key_that_was_there_is_spent_whatever_else_is_said() {
-        let evidence = Evidence {
+        let evidence = StoreReply {
             fresh: false,
             epoch: None,
             now: 0,
         };
-        assert_eq!(weigh(&evidence, at(NOW), &epoch(), RULES), Verdict::Spent);
+        assert_eq!(
+            weigh(&evidence, at(NOW), &epoch(), RULES),
+            ClaimOutcome::Spent
+        );
     }
 
     #[test]
@@ -166,21 +172,24 @@ mod tests {
             None,
             Some("1700 past=300 future=60 margin=5 abd".to_owned()),
         ] {
-            let evidence = Evidence {
+            let evidence = StoreReply {
                 epoch: other,
                 ..fresh(NOW)
             };
-            assert_eq!(weigh(&evidence, at(NOW), &epoch(), RULES), Verdict::Forgot);
+            assert_eq!(
+                weigh(&evidence, at(NOW), &epoch(), RULES),
+                ClaimOutcome::Forgot
+            );
         }
     }
 
     #[test]
     fn a_timestamp_counts_up_to_the_margin_beyond_the_window_and_no_further() {
         let weigh = |t| weigh(&fresh(NOW), at(t), &epoch(), RULES);
-        assert_eq!(weigh(NOW - 305), Verdict::Fresh);
-        assert_eq!(weigh(NOW - 306), Verdict::OutOfTime);
-        assert_eq!(weigh(NOW + 65), Verdict::Fresh);
-        assert_eq!(weigh(NOW + 66), Verdict::OutOfTime);
+        assert_eq!(weigh(NOW - 305), ClaimOutcome::Fresh);
+        assert_eq!(weigh(NOW - 306), ClaimOutcome::OutOfTime);
+        assert_eq!(weigh(NOW + 65), ClaimOutcome::Fresh);
+        assert_eq!(weigh(NOW + 66), ClaimOutcome::OutOfTime);
     }
 
     #[test]

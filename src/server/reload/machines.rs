@@ -3,7 +3,7 @@
 use tracing::warn;
 
 use super::{Failed, Reloading, Told, Why};
-use crate::audit::RegistryLoaded;
+use crate::audit::RegistryRecord;
 use crate::metrics::Reload;
 use crate::registry::{Change, Losses};
 
@@ -43,7 +43,7 @@ impl Reloading {
     }
 
     /// Says which credentials machines name that are not configured.
-    pub(in crate::server) fn warn_of_missing_credentials(&self) {
+    pub(crate) fn warn_of_missing_credentials(&self) {
         let (registry, plan) = (self.registry.current(), self.gateway.plan());
         for credential in registry.credentials() {
             if !plan.has_credential(credential) {
@@ -57,7 +57,7 @@ impl Reloading {
     }
 
     /// Puts a registry that has come into force on record.
-    pub(in crate::server) fn report(&self, change: &Change) {
+    pub(crate) fn report(&self, change: &Change) {
         let now = self.clock.now();
         self.metrics
             .registry_loaded(change.machines, now.unix_seconds());
@@ -72,7 +72,7 @@ impl Reloading {
         let keys: Vec<_> = with_keys
             .filter_map(|id| registry.find(id.as_str()).cloned())
             .collect();
-        self.audit.registry_loaded(&RegistryLoaded {
+        self.audit.registry_loaded(&RegistryRecord {
             wall_ms: now.wall_ms,
             digest: &change.digest,
             machines: change.machines,

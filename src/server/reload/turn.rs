@@ -8,7 +8,7 @@ use crate::watch::Complaint;
 
 /// One turn for each kind of files, so that none waits for another.
 #[derive(Default)]
-pub(in crate::server) struct Turns([Kind; Files::ALL.len()]);
+pub(crate) struct Turns([Kind; Files::ALL.len()]);
 
 #[derive(Default)]
 struct Kind {

@@ -1,13 +1,15 @@
 //! From counts by place to a report by name.
 
-use super::super::entry::Token;
-use super::super::usage::Seen;
-use super::super::{AddressUse, MachineUse, PathUse, Report, Table, TokenUse, WouldRefuse};
+use super::super::entry::TokenId;
+use super::super::rows::{
+    AddressUse, MachineUse, MigrationReport, PathUse, Ranking, TokenUse, WouldRefuse,
+};
+use super::super::usage::Occurrences;
 use super::Tally;
 
 impl Tally {
     /// What it has come to.
-    pub fn finish(self) -> Report {
+    pub fn finish(self) -> MigrationReport {
         let (mut routes, routes_left_out) = self.routes.into_parts();
         let (paths, paths_left_out) = self.paths.into_parts();
         let (tokens, tokens_left_out) = self.tokens.into_parts();
@@ -45,7 +47,7 @@ impl Tally {
         routes.sort_by(|a, b| a.0.cmp(&b.0));
         let paths = paths.into_iter();
         let paths = paths.map(|(prefix, usage)| PathUse { prefix, usage });
-        Report {
+        MigrationReport {
             lines: self.lines,
             unread: self.unread,
             first_unread: self.first_unread,
@@ -68,15 +70,19 @@ impl Tally {
 }
 
 /// The rows with the most requests first, and of as many the latest.
-fn table<T>(rows: impl Iterator<Item = T>, left_out: u64, seen: impl Fn(&T) -> Seen) -> Table<T> {
+fn table<T>(
+    rows: impl Iterator<Item = T>,
+    left_out: u64,
+    seen: impl Fn(&T) -> Occurrences,
+) -> Ranking<T> {
     let mut rows: Vec<T> = rows.collect();
     rows.sort_by_key(|row| {
         let seen = seen(row);
         std::cmp::Reverse((seen.requests, seen.span.map(|(_, last)| last)))
     });
-    Table { rows, left_out }
+    Ranking { rows, left_out }
 }
 
-fn hex(token: &Token) -> String {
+fn hex(token: &TokenId) -> String {
     token.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,0 +1,349 @@
+//! One request of a client's, from its head to the answer.
+
+use std::convert::Infallible;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HeaderMap;
+use http::request::Parts;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body, Incoming};
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+use super::answer::{AnswerBody, Fault, Streaming, alive, broken_off, strip_connection, whole};
+use super::body::{self, Held};
+use super::guard::Guard;
+use super::key::Keys;
+use super::notice::{self, Notices, Reach};
+use super::outgoing::{self, Crossing};
+use super::pool::{Lease, NoAnswer, Pool};
+use super::refused::{self, Refused};
+use super::retry::{Outcome, Patience};
+use super::skew::{MOST, Skew, Verdict};
+use super::tls_fault;
+use crate::clock::Clock;
+use crate::signing::{Unsignable, any_method, parse_target};
+use countersign_core::message::BodyHash;
+use countersign_core::target::QueryPolicy;
+
+/// Where a supervisor asks whether the agent runs. The grammar refuses `;` in a path, so that it can
+/// be no backend's.
+const HEALTH: &str = "/;health";
+
+/// Longest wait for the body of a refusal, which is looked into before it is passed on.
+const REFUSAL: Duration = Duration::from_secs(10);
+
+/// Bodies from here on are hashed on a thread of their own: milliseconds in which others would wait.
+const LARGE: usize = 256 * 1024;
+
+/// What requests share.
+pub(super) struct Exchange {
+    pub(super) guard: Guard,
+    pub(super) keys: Arc<Keys>,
+    pub(super) skew: Skew,
+    pub(super) pool: Pool,
+    pub(super) clock: Clock,
+    pub(super) crossing: Crossing,
+    pub(super) query: QueryPolicy,
+    pub(super) budget: Arc<Semaphore>,
+    pub(super) max_body: u64,
+    pub(super) answer_timeout: Duration,
+    pub(super) patience: Patience,
+    pub(super) reach: Reach,
+    /// The faults that do not show in the client's answer.
+    pub(super) notices: Notices,
+}
+
+/// What is the same at each try.
+struct Outgoing {
+    method: Method,
+    /// What is signed, and what is sent: with the gateway's prefix.
+    signed: String,
+    sent: String,
+    kept: HeaderMap,
+    body: Held,
+    hash: BodyHash,
+}
+
+/// What came back: the answer, and what was found in it where it was looked into.
+enum Answer {
+    /// The gateway itself says so.
+    Refused(Response<AnswerBody>, Refused),
+    /// 429 of somebody else.
+    TooMany(Response<AnswerBody>),
+    /// Anything else.
+    Streaming(Response<AnswerBody>),
+}
+
+impl Exchange {
+    /// Answers a request. Never fails: what goes wrong is an answer too.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<AnswerBody>, Infallible> {
+        let (head, mut body) = request.into_parts();
+        Ok(match self.judge(head, &mut body).await {
+            Ok(answer) => answer,
+            Err(fault) => {
+                debug!(code = fault.code(), "refused");
+                body::discard(body);
+                fault.answer()
+            }
+        })
+    }
+
+    /// Makes a connection to the gateway and drops it, so that the log says whether that can be done.
+    pub(super) async fn probe(&self) {
+        let connector = self.pool.connector();
+        if let Err(why) = connector.wire().await {
+            self.reach.lost(self.now(), &connector.gateway, &why);
+        }
+    }
+
+    async fn judge(&self, head: Parts, body: &mut Incoming) -> Result<Response<AnswerBody>, Fault> {
+        self.guard.admit(&head)?;
+        let target = head.uri.to_string();
+        if target == HEALTH {
+            return Ok(alive());
+        }
+        let room = [head.method.as_str().to_owned()];
+        any_method(head.method.as_str(), &room).map_err(|_| Fault::MethodNotAllowed)?;
+        let signed = match parse_target(target.as_bytes(), self.query) {
+            Ok(signed) => signed.to_string(),
+            Err(Unsignable::Target(why)) => return Err(Fault::BadTarget(why)),
+            Err(_) => return Err(Fault::QueryNotAllowed),
+        };
+        let kept = self.crossing.of(&head.headers)?;
+        if self.query == QueryPolicy::Strip && head.uri.query().is_some() {
+            self.notices.query_dropped(self.now());
+        }
+        let body = body::read(body, self.max_body, &self.budget).await?;
+        let hash = hash(&body.bytes).await?;
+        let outgoing = Outgoing {
+            method: head.method,
+            sent: format!("{}{signed}", self.pool.connector().gateway.prefix),
+            signed,
+            kept,
+            body,
+            hash,
+        };
+        self.deliver(&outgoing).await
+    }
+
+    /// Tries until there is an answer that stands. The share of the body in the budget is held until
+    /// the answer has begun: then nothing is sent again.
+    async fn deliver(&self, outgoing: &Outgoing) -> Result<Response<AnswerBody>, Fault> {
+        let began = self.now();
+        let mut corrected = false;
+        for tries in 1.. {
+            let tried = self.try_once(outgoing).await;
+            let spent = self.now().saturating_sub(began);
+            let pause = |outcome| self.patience.pause(outcome, tries, spent, chance());
+            let (pause, why) = match tried {
+                Err(NoAnswerYet::Fault(fault)) => return Err(fault),
+                Err(NoAnswerYet::Unsent(fault)) => match pause(Outcome::Unsent) {
+                    Some(pause) => (pause, fault.code().to_owned()),
+                    None => return Err(fault),
+                },
+                Ok(Answer::Streaming(answer)) => {
+                    (self.notices).passed_unsigned(self.now(), &answer, &outgoing.signed);
+                    return Ok(answer);
+                }
+                Ok(Answer::Refused(answer, refused)) if refused.code == "clock_skew" => {
+                    // Once: a gateway that is not content with its own time will not be.
+                    if corrected || !self.hear(&refused) {
+                        return Ok(answer);
+                    }
+                    corrected = true;
+                    (Duration::ZERO, refused.code)
+                }
+                Ok(Answer::Refused(answer, refused)) => match pause(Outcome::Refused(&refused)) {
+                    Some(pause) => (pause, refused.code),
+                    None => {
+                        notice::refused(&refused.code, &outgoing.signed);
+                        return Ok(answer);
+                    }
+                },
+                Ok(Answer::TooMany(answer)) => {
+                    match pause(Outcome::TooMany(refused::retry_after(answer.headers()))) {
+                        Some(pause) => (pause, "429".to_owned()),
+                        None => return Ok(answer),
+                    }
+                }
+            };
+            debug!(
+                why,
+                tries,
+                pause_ms = pause.as_millis(),
+                "trying again, signed afresh"
+            );
+            tokio::time::sleep(pause).await;
+        }
+        Err(Fault::NotReady)
+    }
+
+    async fn try_once(&self, outgoing: &Outgoing) -> Result<Answer, NoAnswerYet> {
+        let request = self.signed(outgoing)?;
+        let head = outgoing.method == Method::HEAD;
+        match self.pool.send(request, self.answer_timeout).await {
+            Ok((answer, lease)) => {
+                self.reach.reached();
+                Ok(look(answer, lease, head).await)
+            }
+            Err(NoAnswer::Unsent(why)) => {
+                self.reach
+                    .lost(self.now(), &self.pool.connector().gateway, &why);
+                Err(NoAnswerYet::Unsent(Fault::Unreachable(why.to_string())))
+            }
+            Err(NoAnswer::BrokenOff(why))
+                if why.is_parse() && !self.pool.connector().gateway.tls =>
+            {
+                let text = tls_fault::not_http(&self.pool.connector().gateway.authority);
+                warn!("what came back is no answer: {text}");
+                Err(NoAnswerYet::Fault(Fault::NotHttp(text)))
+            }
+            Err(NoAnswer::BrokenOff(why)) => {
+                let gateway = &self.pool.connector().gateway;
+                let why = match why.is_incomplete_message() && !gateway.tls {
+                    true => tls_fault::hung_up(&gateway.authority),
+                    false => self.pool.connector().tried().explained(&why),
+                };
+                warn!(
+                    "the connection to the gateway broke after a request was sent, which is not sent again: {why}"
+                );
+                Err(NoAnswerYet::Fault(Fault::BrokenOff))
+            }
+            Err(NoAnswer::Late) => {
+                self.notices.late(self.now(), self.answer_timeout);
+                Err(NoAnswerYet::Fault(Fault::NoAnswerInTime))
+            }
+        }
+    }
+
+    /// The request for one try, signed now.
+    fn signed(&self, outgoing: &Outgoing) -> Result<Request<http_body_util::Full<Bytes>>, Fault> {
+        let Outgoing { method, signed, .. } = outgoing;
+        let now = self.skew.correct(self.clock.now().unix_seconds());
+        let room = [method.as_str().to_owned()];
+        let refused = |why: Unsignable| {
+            warn!("cannot sign: {why}");
+            Fault::CannotSign
+        };
+        let token = any_method(method.as_str(), &room).map_err(refused)?;
+        // What was parsed parses again; under this policy it is taken as it stands.
+        let target = parse_target(signed.as_bytes(), QueryPolicy::Signed).map_err(refused)?;
+        let signer = self.keys.current();
+        let headers = signer
+            .sign(token, target, outgoing.hash, now)
+            .map_err(refused)?;
+        let authority = &self.pool.connector().gateway.authority;
+        let body = outgoing.body.bytes.clone();
+        outgoing::request(
+            method,
+            &outgoing.sent,
+            authority,
+            &outgoing.kept,
+            &headers,
+            body,
+        )
+        .map_err(|_| Fault::BadRequest)
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.now().mono
+    }
+
+    /// Whether another try is signed by the gateway's time.
+    fn hear(&self, refused: &Refused) -> bool {
+        let Some(server_time) = refused.server_time else {
+            return false;
+        };
+        match self.skew.hear(server_time, self.clock.now().unix_seconds()) {
+            Verdict::Corrected(offset) => {
+                warn!(
+                    offset_seconds = offset,
+                    "this machine's clock is not the gateway's: signing by the gateway's time; set the clock"
+                );
+                true
+            }
+            Verdict::NotBelieved => {
+                warn!(
+                    "the gateway says that this machine's clock is wrong, over a connection that \
+                     anybody could speak on: not believed; set the clock, or use https://"
+                );
+                false
+            }
+            Verdict::TooFar(offset) => {
+                warn!(
+                    offset_seconds = offset,
+                    "the gateway's clock is further off than the {} hours that are corrected: set the clock",
+                    MOST / 3600
+                );
+                false
+            }
+        }
+    }
+}
+
+/// Why one try has no answer.
+enum NoAnswerYet {
+    /// Not a byte went out.
+    Unsent(Fault),
+    /// This is the end of it.
+    Fault(Fault),
+}
+
+impl From<Fault> for NoAnswerYet {
+    fn from(fault: Fault) -> NoAnswerYet {
+        NoAnswerYet::Fault(fault)
+    }
+}
+
+/// Reads what may be a refusal of the gateway's; anything else streams.
+async fn look(answer: Response<Incoming>, lease: Lease, to_head: bool) -> Answer {
+    let (mut head, body) = answer.into_parts();
+    strip_connection(&mut head.headers);
+    let small = body
+        .size_hint()
+        .upper()
+        .is_some_and(|it| it <= refused::MOST_BYTES);
+    let refusal = refused::may_be(head.status.as_u16(), &head.headers);
+    let worth_reading = !to_head && small && (refusal || head.status == 429);
+    if !worth_reading {
+        let body = Streaming::new(body, lease).boxed();
+        return Answer::Streaming(Response::from_parts(head, body));
+    }
+    let limited = Limited::new(
+        Streaming::new(body, lease),
+        usize::try_from(refused::MOST_BYTES).unwrap_or(usize::MAX),
+    );
+    let bytes = match tokio::time::timeout(REFUSAL, limited.collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        // A part of it must not pass for the whole.
+        _ => return Answer::Streaming(Response::from_parts(head, broken_off())),
+    };
+    let refused = refused::parse(&head.headers, &bytes);
+    let answer = Response::from_parts(head, whole(bytes));
+    match refused {
+        Some(refused) => Answer::Refused(answer, refused),
+        None if answer.status() == 429 => Answer::TooMany(answer),
+        None => Answer::Streaming(answer),
+    }
+}
+
+async fn hash(body: &Bytes) -> Result<BodyHash, Fault> {
+    if body.len() < LARGE {
+        return Ok(BodyHash::of(body));
+    }
+    let body = body.clone();
+    (tokio::task::spawn_blocking(move || BodyHash::of(&body)).await).map_err(|_| Fault::NotReady)
+}
+
+/// Between 0 and 1; it spreads, and is no secret.
+fn chance() -> f64 {
+    f64::from(RandomState::new().hash_one(0u8) as u32) / f64::from(u32::MAX)
+}

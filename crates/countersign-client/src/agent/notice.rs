@@ -1,0 +1,154 @@
+//! Lines in the log that are worth telling, and not for every request.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::Response;
+use tracing::{debug, info, warn};
+
+use super::connect::NoConnection;
+use crate::gateway_url::GatewayUrl;
+use crate::header_names::OBSERVED;
+
+/// Shortest time between two lines about the same thing.
+const BETWEEN: Duration = Duration::from_secs(30);
+
+/// Something that is told at once, and then at most once in [`BETWEEN`], with how often it happened.
+#[derive(Default)]
+pub(super) struct Seldom(Mutex<Told>);
+
+#[derive(Default)]
+struct Told {
+    /// On the monotonic clock.
+    at: Option<Duration>,
+    /// How often it happened since.
+    since: u64,
+}
+
+impl Seldom {
+    /// It happened: calls `tell`, with how often since the last line, where one is due.
+    pub(super) fn tell(&self, now: Duration, tell: impl FnOnce(u64)) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.since += 1;
+        if told.at.is_none_or(|at| now.saturating_sub(at) >= BETWEEN) {
+            let times = std::mem::take(&mut told.since);
+            told.at = Some(now);
+            drop(told);
+            tell(times);
+        }
+    }
+}
+
+/// Faults that do not show in the client's answer, or not for what they are.
+#[derive(Default)]
+pub(super) struct Notices {
+    query_dropped: Seldom,
+    passed_unsigned: Seldom,
+    late: Seldom,
+}
+
+impl Notices {
+    /// A client sent a query, and the agent was told that the route strips it.
+    pub(super) fn query_dropped(&self, now: Duration) {
+        self.query_dropped.tell(now, |times| {
+            warn!(
+                times,
+                "a client's query was dropped, since the agent runs with --query strip: the backend answers \
+                 as if it had not been sent"
+            );
+        });
+    }
+
+    /// Says so if a request for the target `signed` passed as nobody's: its client cannot tell that from
+    /// an answer of the backend's, which is often a final 403.
+    pub(super) fn passed_unsigned<B>(&self, now: Duration, answer: &Response<B>, signed: &str) {
+        let Some(code) = answer.headers().get(OBSERVED) else {
+            return;
+        };
+        let code = code.to_str().unwrap_or_default();
+        self.passed_unsigned.tell(now, |times| {
+            let status = answer.status().as_u16();
+            warn!(
+                times,
+                code,
+                status,
+                "the gateway's route only observes, and let a request pass unsigned: once it enforces, it \
+                 refuses such a request with this code"
+            );
+            refused(code, signed);
+        });
+    }
+
+    /// The gateway did not begin its answer within `limit`.
+    pub(super) fn late(&self, now: Duration, limit: Duration) {
+        self.late.tell(now, |times| {
+            let seconds = limit.as_secs_f64();
+            warn!(
+                times,
+                "the gateway did not begin its answer within {seconds} s (answer_timeout)"
+            );
+        });
+    }
+}
+
+/// Logs the likely cause where the gateway refuses a request for the target `signed`, and where to
+/// look.
+pub(super) fn refused(code: &str, signed: &str) {
+    match code {
+        "bad_signature" if signed.contains('?') => warn!(
+            "the gateway found the signature of a request with a query wrong: is its route `query: signed`? \
+             else start the agent with --query strip"
+        ),
+        "bad_signature" => {
+            warn!("the gateway found a signature wrong; `countersign doctor` says why");
+        }
+        code => debug!(code, "the gateway refused"),
+    }
+}
+
+/// Whether the gateway can be reached, for the log.
+#[derive(Default)]
+pub(super) struct Reach {
+    is_lost: AtomicBool,
+    told: Seldom,
+}
+
+impl Reach {
+    /// No connection could be made.
+    pub(super) fn lost(&self, now: Duration, gateway: &GatewayUrl, why: &NoConnection) {
+        self.is_lost.store(true, Ordering::Relaxed);
+        self.told.tell(now, |times| {
+            warn!(
+                times,
+                "cannot reach the gateway at {gateway}: {why}. Clients get 502 gateway_unreachable until it \
+                 can be reached; is it running, and is this its address?"
+            );
+        });
+    }
+
+    /// One was made, or is in use.
+    pub(super) fn reached(&self) {
+        if self.is_lost.load(Ordering::Relaxed) && self.is_lost.swap(false, Ordering::Relaxed) {
+            info!("the gateway is reached again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_time_is_told_and_then_how_often_it_happened_in_half_a_minute() {
+        let seldom = Seldom::default();
+        let told = |seconds| {
+            let mut told = None;
+            seldom.tell(Duration::from_secs(seconds), |times| told = Some(times));
+            told
+        };
+        assert_eq!(told(100), Some(1));
+        assert_eq!([101, 115, 129].map(told), [None; 3]);
+        assert_eq!([130, 131, 160].map(told), [Some(4), None, Some(2)]);
+    }
+}

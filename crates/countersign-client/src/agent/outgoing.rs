@@ -1,0 +1,194 @@
+//! What of a client's request crosses to the gateway: the method, the target, the body, and a
+//! short list of headers. A list of what crosses, not of what is removed: the credential that nobody
+//! thought of stays behind too.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
+use http_body_util::Full;
+
+use super::answer::Fault;
+use crate::header_names::ALLOWED;
+use crate::signing::Headers;
+use countersign_core::lost_header::LostHeader;
+
+/// What Vault's clients send besides: the gateway forwards them where its route lists them.
+const OF_VAULT_CLIENTS: [HeaderName; 2] = [
+    HeaderName::from_static("x-vault-request"),
+    HeaderName::from_static("x-vault-namespace"),
+];
+
+/// The headers that cross.
+pub(super) struct Crossing(HashSet<HeaderName>);
+
+impl Crossing {
+    pub(super) fn new(more: &[HeaderName]) -> Crossing {
+        let usual = ALLOWED.into_iter().chain(OF_VAULT_CLIENTS);
+        Crossing(usual.chain(more.iter().cloned()).collect())
+    }
+
+    /// The headers of a client's that cross. Reserved names and the signing headers are in no list,
+    /// so that a client cannot say who signs.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::HeaderNotForwarded`] for one that does not, and without which the request would mean
+    /// something else.
+    pub(super) fn of(&self, sent: &HeaderMap) -> Result<HeaderMap, Fault> {
+        let mut kept = HeaderMap::new();
+        for (name, value) in sent {
+            if self.0.contains(name) {
+                kept.append(name, value.clone());
+                continue;
+            }
+            let lost = LostHeader::of(name.as_str());
+            if lost.refuses() {
+                return Err(Fault::HeaderNotForwarded(lost));
+            }
+        }
+        Ok(kept)
+    }
+}
+
+/// One try: the kept headers, the four of this signature, and framing made anew.
+///
+/// # Errors
+///
+/// That a part does not fit a request, which the grammars rule out.
+pub(super) fn request(
+    method: &http::Method,
+    target: &str,
+    authority: &str,
+    kept: &HeaderMap,
+    signed: &Headers,
+    body: Bytes,
+) -> Result<http::Request<Full<Bytes>>, http::Error> {
+    let mut request = http::Request::builder()
+        .method(method.clone())
+        .uri(target)
+        .header(HOST, authority);
+    if !body.is_empty() || matches!(method.as_str(), "POST" | "PUT" | "PATCH") {
+        request = request.header(CONTENT_LENGTH, body.len());
+    }
+    for (header, value) in signed {
+        request = request.header(header.name(), HeaderValue::from_str(value)?);
+    }
+    let mut request = request.body(Full::new(body))?;
+    for (name, value) in kept {
+        request.headers_mut().append(name, value.clone());
+    }
+    Ok(request)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::signing::Signer;
+    use ed25519_dalek::SigningKey;
+
+    fn kept(sent: &[&str], more: &[HeaderName]) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for name in sent {
+            let name: HeaderName = name.parse().unwrap();
+            headers.append(name, HeaderValue::from_static("x"));
+        }
+        let crossed = Crossing::new(more).of(&headers).unwrap();
+        crossed.keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn no_credential_crosses_whatever_it_is_called() {
+        let credentials = [
+            "X-Vault-Token",
+            "Authorization",
+            "Cookie",
+            "Proxy-Authorization",
+            "X-Api-Key",
+            "X_Vault_Token",
+            "X-Consul-Token",
+            "X-Invented-Tomorrow",
+        ];
+        assert!(kept(&credentials, &[]).is_empty());
+    }
+
+    #[test]
+    fn nothing_crosses_that_only_signer_and_gateway_may_say() {
+        let reserved = [
+            "X-Machine-Id",
+            "X-Timestamp",
+            "X-Nonce",
+            "X-Signature",
+            "X-Machine-Identity",
+            "X-Forwarded-For",
+            "Forwarded",
+            "X-Request-Id",
+            "Connection",
+            "Upgrade",
+            "Expect",
+            "Transfer-Encoding",
+            "Content-Length",
+            "Host",
+            "Keep-Alive",
+        ];
+        assert!(kept(&reserved, &[]).is_empty());
+    }
+
+    #[test]
+    fn content_type_and_what_vault_clients_add_cross_and_what_the_operator_lists() {
+        let sent = [
+            "Content-Type",
+            "X-Vault-Request",
+            "X-Vault-Namespace",
+            "X-Team",
+        ];
+        assert_eq!(kept(&sent, &[]).len(), 3);
+        assert_eq!(kept(&sent, &[HeaderName::from_static("x-team")]).len(), 4);
+    }
+
+    #[test]
+    fn a_header_that_must_not_be_lost_refuses_the_request_unless_it_is_listed() {
+        for name in [
+            "x-vault-wrap-ttl",
+            "content-encoding",
+            "content.encoding",
+            "x-http-method",
+        ] {
+            let name = HeaderName::from_static(name);
+            let sent = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("a"))]);
+            let lost = LostHeader::of(name.as_str());
+            let refused = Crossing::new(&[]).of(&sent);
+            assert_eq!(refused, Err(Fault::HeaderNotForwarded(lost)), "{name}");
+            assert_eq!(Crossing::new(&[name]).of(&sent), Ok(sent));
+        }
+    }
+
+    #[test]
+    fn a_try_has_the_four_headers_once_and_a_length_of_its_own() {
+        let signer = Signer::new("web-1", SigningKey::from_bytes(&[7; 32])).unwrap();
+        let signed = signer
+            .sign_text("POST", "/a", b"xy", 1_700_000_000)
+            .unwrap();
+        let body = Bytes::from_static(b"xy");
+        let request = request(
+            &http::Method::POST,
+            "/a",
+            "gw:1",
+            &HeaderMap::new(),
+            &signed,
+            body,
+        )
+        .unwrap();
+        for name in [
+            "host",
+            "x-machine-id",
+            "x-timestamp",
+            "x-nonce",
+            "x-signature",
+        ] {
+            assert_eq!(request.headers().get_all(name).iter().count(), 1, "{name}");
+        }
+        assert_eq!(request.headers()["content-length"], "2");
+    }
+}

@@ -1,0 +1,102 @@
+//! Telling the gateway's own refusals from the backend's answers.
+
+use http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use serde::Deserialize;
+
+use crate::header_names::REQUEST_ID;
+
+/// Largest body that is looked into: refusals have some hundred bytes.
+pub const MOST_BYTES: u64 = 64 * 1024;
+
+/// A refusal of the gateway's: the backend heard nothing of the request, or its answer was not
+/// passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The word for it.
+    pub code: String,
+    /// The gateway's clock in Unix seconds, with `clock_skew`.
+    pub server_time: Option<u64>,
+    /// Seconds to wait, where it says so.
+    pub retry_after: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    code: String,
+    request_id: String,
+    server_time: Option<u64>,
+}
+
+/// Whether an answer of this head may be a refusal, so that its body is worth reading whole.
+pub fn may_be(status: u16, headers: &HeaderMap) -> bool {
+    let json = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|it| it == "application/json");
+    matches!(status, 400..=599) && json && headers.contains_key(REQUEST_ID)
+}
+
+/// The refusal, if it is one. A backend's answer does not pass for one by accident: the body has to
+/// name the request id that the gateway wrote into the head, where no backend's own crosses.
+pub fn parse(headers: &HeaderMap, body: &[u8]) -> Option<Refused> {
+    let content: Body = serde_json::from_slice(body).ok()?;
+    let id = headers.get(REQUEST_ID)?;
+    (id == content.request_id.as_str()).then(|| Refused {
+        code: content.code,
+        server_time: content.server_time,
+        retry_after: retry_after(headers),
+    })
+}
+
+/// `Retry-After` in seconds; a date there is not read.
+pub fn retry_after(headers: &HeaderMap) -> Option<u64> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn headers() -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, "application/json".parse().unwrap());
+        headers.insert(REQUEST_ID, "0a".parse().unwrap());
+        headers.insert(RETRY_AFTER, "7".parse().unwrap());
+        headers
+    }
+
+    #[test]
+    fn a_refusal_names_its_code_its_time_and_the_wait() {
+        let body = br#"{"error":"e","errors":["e"],"code":"clock_skew","request_id":"0a","server_time":5}"#;
+        let expected = Refused {
+            code: "clock_skew".into(),
+            server_time: Some(5),
+            retry_after: Some(7),
+        };
+        assert!(may_be(401, &headers()));
+        assert_eq!(parse(&headers(), body), Some(expected));
+    }
+
+    #[test]
+    fn a_backend_that_uses_the_same_word_is_not_the_gateway() {
+        for body in [
+            &br#"{"code":"not_ready"}"#[..],
+            br#"{"code":"not_ready","request_id":"0b"}"#,
+            b"not json",
+            b"",
+        ] {
+            assert_eq!(parse(&headers(), body), None);
+        }
+    }
+
+    #[test]
+    fn what_has_no_request_id_or_is_no_json_is_not_looked_into() {
+        let mut without = headers();
+        without.remove(REQUEST_ID);
+        assert!(!may_be(503, &without));
+        let mut html = headers();
+        html.insert(CONTENT_TYPE, "text/html".parse().unwrap());
+        assert!(!may_be(503, &html));
+        assert!(!may_be(200, &headers()));
+    }
+}

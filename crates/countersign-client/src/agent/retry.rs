@@ -1,0 +1,143 @@
+//! What becomes of the outcome of one try. Pure: time and randomness are arguments.
+
+use std::time::Duration;
+
+use super::refused::Refused;
+
+/// Most tries of one request. The deadline usually ends them earlier; this bounds a gateway that
+/// says "at once" for ever.
+const MOST_TRIES: u32 = 8;
+
+/// The first pause; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause that nobody asked for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long one request is tried.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    total: Duration,
+}
+
+/// How one try ended, where there is any question of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome<'a> {
+    /// No connection was made: nothing was sent.
+    Unsent,
+    /// The gateway itself refused it, before the backend heard of it.
+    Refused(&'a Refused),
+    /// 429 with this `Retry-After`: whoever said so has not done it.
+    TooMany(Option<u64>),
+}
+
+impl Patience {
+    pub(super) fn new(total: Duration) -> Patience {
+        Patience { total }
+    }
+
+    /// The pause before another try, or `None` where this outcome is the last. `tries` have been
+    /// made, `spent` has passed since the first began; `chance` is between 0 and 1 and keeps clients
+    /// that were refused together from coming back together.
+    ///
+    /// Whatever may have reached the backend is not an [`Outcome`] at all, and so never tried again.
+    pub(super) fn pause(
+        &self,
+        outcome: Outcome<'_>,
+        tries: u32,
+        spent: Duration,
+        chance: f64,
+    ) -> Option<Duration> {
+        let asked = match outcome {
+            Outcome::Unsent => None,
+            Outcome::TooMany(retry_after) => retry_after,
+            Outcome::Refused(refused) => match refused.code.as_str() {
+                "replay_unavailable" | "not_ready" | "throttled" => refused.retry_after,
+                _ => return None,
+            },
+        };
+        if tries >= MOST_TRIES {
+            return None;
+        }
+        let doubled = FIRST_PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(16));
+        let own = doubled.min(LONGEST_PAUSE).mul_f64(0.5 + 0.5 * chance);
+        let pause = asked.map_or(own, |seconds| Duration::from_secs(seconds).max(own));
+        // A pause beyond the patience would only keep the client from its answer.
+        (spent.saturating_add(pause) < self.total).then_some(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Duration = Duration::ZERO;
+
+    fn patience() -> Patience {
+        Patience::new(Duration::from_secs(20))
+    }
+
+    fn refused(code: &str, retry_after: Option<u64>) -> Refused {
+        Refused {
+            code: code.into(),
+            server_time: None,
+            retry_after,
+        }
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_tried_again() {
+        for code in ["replay_unavailable", "not_ready", "throttled"] {
+            let refused = refused(code, None);
+            let pause = patience().pause(Outcome::Refused(&refused), 1, NONE, 1.0);
+            assert_eq!(pause, Some(FIRST_PAUSE), "{code}");
+        }
+        assert!(patience().pause(Outcome::Unsent, 1, NONE, 0.5).is_some());
+        assert!(
+            patience()
+                .pause(Outcome::TooMany(None), 1, NONE, 0.5)
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn every_other_refusal_is_the_last_word() {
+        for code in countersign_core::refusal::Code::ALL.map(|code| code.as_str()) {
+            if !matches!(code, "replay_unavailable" | "not_ready" | "throttled") {
+                let refused = refused(code, Some(1));
+                let pause = patience().pause(Outcome::Refused(&refused), 1, NONE, 0.5);
+                assert_eq!(pause, None, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_bound_and_vary_by_half() {
+        let pause = |tries, chance| patience().pause(Outcome::Unsent, tries, NONE, chance);
+        assert_eq!(pause(2, 1.0), Some(2 * FIRST_PAUSE));
+        assert_eq!(pause(2, 0.0), Some(FIRST_PAUSE));
+        assert_eq!(pause(7, 1.0), Some(LONGEST_PAUSE));
+    }
+
+    #[test]
+    fn retry_after_is_honoured_within_the_patience() {
+        let asked = |seconds| {
+            let refused = refused("replay_unavailable", Some(seconds));
+            patience().pause(Outcome::Refused(&refused), 1, NONE, 1.0)
+        };
+        assert_eq!(asked(15), Some(Duration::from_secs(15)));
+        assert_eq!(asked(0), Some(FIRST_PAUSE));
+        assert_eq!(asked(20), None);
+        assert_eq!(asked(u64::MAX), None);
+    }
+
+    #[test]
+    fn tries_and_time_end() {
+        let nearly = Duration::from_millis(19_950);
+        assert_eq!(patience().pause(Outcome::Unsent, 1, nearly, 1.0), None);
+        assert_eq!(
+            patience().pause(Outcome::Unsent, MOST_TRIES, NONE, 1.0),
+            None
+        );
+    }
+}

@@ -1,0 +1,342 @@
+//! What an answer tells. Pure.
+
+use super::probe::Probe;
+use super::report::{Check, Finding, Verdict};
+
+/// What the first signed request shows, on a route that asks for a signature.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    /// The gateway found the signature good, so that more can be asked.
+    Verified(Vec<Finding>),
+    /// It did not come to that.
+    NotVerified(Vec<Finding>),
+}
+
+fn ok(check: Check, text: impl Into<String>) -> Finding {
+    Finding::new(check, Verdict::Ok, text)
+}
+
+fn fail(check: Check, text: impl Into<String>) -> Finding {
+    Finding::new(check, Verdict::Fail, text)
+}
+
+fn skipped(check: Check, text: impl Into<String>) -> Finding {
+    Finding::new(check, Verdict::Skipped, text)
+}
+
+/// Judges the answer to a signed GET of `path`, by the machine `id` with the key `public`.
+pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgement {
+    use Judgement::{NotVerified, Verified};
+    if !probe.marked {
+        return NotVerified(vec![fail(
+            Check::Gateway,
+            format!(
+                "{} without a gateway's X-Request-Id: what answers there is not Countersign, but a proxy \
+                 in between or the backend itself; name the gateway's own address",
+                probe.status
+            ),
+        )]);
+    }
+    let here = || ok(Check::Gateway, "a Countersign gateway, ready");
+    let known = || {
+        ok(
+            Check::Registry,
+            format!("{id} is known, and its signature verifies"),
+        )
+    };
+    let Some(code) = probe.code() else {
+        let backend = ok(
+            Check::Backend,
+            format!("answers {} to GET {path}", probe.status),
+        );
+        return Verified(vec![here(), known(), backend]);
+    };
+    match code {
+        "bad_signature" => NotVerified(vec![
+            here(),
+            fail(
+                Check::Registry,
+                format!(
+                    "the signature does not verify: the registry has no machine {id}, or has another key for it, or \
+                     something in between changed the path. Compare the registry with {public}; \
+                     `countersign machine show {id}` prints its entry"
+                ),
+            ),
+        ]),
+        "machine_disabled" => NotVerified(vec![
+            here(),
+            fail(
+                Check::Registry,
+                format!(
+                    "{id} is switched off; `countersign machine enable {id}` at the gateway if it should not be"
+                ),
+            ),
+        ]),
+        "machine_expired" => NotVerified(vec![
+            here(),
+            fail(
+                Check::Registry,
+                format!(
+                    "{id} is outside its period of validity, or its key is; renew `not_before` and `expires` in the \
+                     registry, or sign with the key that took this one's place: `countersign machine show {id}`"
+                ),
+            ),
+        ]),
+        "missing_header" | "malformed_header" => NotVerified(vec![
+            here(),
+            fail(
+                Check::Path,
+                "the signing headers did not arrive as they were sent: a proxy in between drops, doubles or changes \
+                 X-Machine-Id, X-Timestamp, X-Nonce or X-Signature",
+            ),
+        ]),
+        "bad_target" | "bad_request" => NotVerified(vec![
+            here(),
+            fail(
+                Check::Path,
+                format!(
+                    "{path} did not arrive as it was sent ({code}): a proxy in between rewrites requests"
+                ),
+            ),
+        ]),
+        "replayed" => NotVerified(vec![
+            here(),
+            fail(
+                Check::Replay,
+                "a request that was sent once arrived twice: a proxy in between repeats requests; switch its retries off",
+            ),
+        ]),
+        "no_route" | "method_not_allowed" | "query_not_allowed" => NotVerified(vec![
+            here(),
+            skipped(
+                Check::Registry,
+                format!(
+                    "the gateway has no route for GET {path} ({code}), and so did not look at the signature; \
+                         name a path that it serves with --path"
+                ),
+            ),
+        ]),
+        "not_permitted" => Verified(vec![
+            here(),
+            known(),
+            ok(
+                Check::Backend,
+                format!("{id} may not GET {path}, so that it was not asked"),
+            ),
+        ]),
+        "replay_unavailable" | "audit_unavailable" => NotVerified(vec![
+            fail(
+                Check::Gateway,
+                format!(
+                    "not ready for requests ({code}): it passes by itself within seconds, else its log and /readyz say why"
+                ),
+            ),
+            known(),
+        ]),
+        "upstream_credential" | "upstream_unreachable" | "upstream_timeout" | "upstream_error" => {
+            Verified(vec![
+                here(),
+                known(),
+                fail(
+                    Check::Backend,
+                    format!(
+                        "{code}: the gateway is fine, and what is behind it is not; tell whoever runs the gateway"
+                    ),
+                ),
+            ])
+        }
+        "throttled" => NotVerified(vec![fail(
+            Check::Gateway,
+            "throttled: this address has failed too often of late, or the machine is over its quota; wait a minute",
+        )]),
+        code => NotVerified(vec![fail(
+            Check::Gateway,
+            format!("it refuses with {} {code}: its log says why", probe.status),
+        )]),
+    }
+}
+
+/// Whether the answer to a request that nobody signed shows that the gateway let it through.
+pub(super) fn passes(unsigned: &Probe) -> bool {
+    let behind = |code: &str| code.starts_with("upstream_");
+    unsigned.marked && unsigned.code().is_none_or(behind)
+}
+
+/// What is left of the findings where unsigned requests pass as well: an observed route forwards what
+/// does not verify without a word about it, and an open one does not look.
+pub(super) fn untold(findings: Vec<Finding>, path: &str) -> Vec<Finding> {
+    let rest = findings
+        .into_iter()
+        .filter(|it| it.check != Check::Registry);
+    let text = format!(
+        "the route of {path} lets requests pass that nobody signed (`mode: observe` or `open`), so that no \
+         answer tells whether the signature verifies; name a path of a route that enforces with --path, or \
+         look for the machine in `countersign report` at the gateway"
+    );
+    let mut left: Vec<Finding> = rest.collect();
+    left.push(skipped(Check::Registry, text));
+    for check in [Check::Path, Check::Replay] {
+        left.push(skipped(check, "cannot be told on such a route"));
+    }
+    left
+}
+
+/// Judges the answer to a path that proxies like to change, where a plain one passed.
+pub(super) fn fragile(probe: &Probe, path: &str) -> Finding {
+    match probe.code() {
+        Some(code @ ("bad_signature" | "bad_target" | "bad_request" | "no_route")) => fail(
+            Check::Path,
+            format!(
+                "plain paths pass and {path} does not arrive as it was sent ({code}): a proxy in between normalises \
+                 paths; have it pass them on raw (docs/load-balancers.md)"
+            ),
+        ),
+        _ if !probe.marked => fail(
+            Check::Path,
+            format!("{path} is answered by a proxy in between, and does not reach the gateway"),
+        ),
+        _ => ok(
+            Check::Path,
+            "arrives byte for byte, also with percent-encoding and a slash at its end",
+        ),
+    }
+}
+
+/// Judges the answer to a request that was sent before.
+pub(super) fn again(probe: &Probe) -> Finding {
+    match probe.code() {
+        Some("replayed") => ok(Check::Replay, "the same request does not pass twice"),
+        Some(code @ ("clock_skew" | "throttled" | "replay_unavailable" | "not_ready")) => skipped(
+            Check::Replay,
+            format!("the second request was refused with {code}"),
+        ),
+        _ => fail(
+            Check::Replay,
+            "the same request passed twice: several gateways behind one address do not share their nonces \
+             (docs/replay.md)",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::refused::Refused;
+    use countersign_core::refusal::Code;
+
+    fn answer(status: u16, code: Option<&str>) -> Probe {
+        Probe {
+            status,
+            marked: true,
+            refused: code.map(|code| Refused {
+                code: code.into(),
+                server_time: None,
+                retry_after: None,
+            }),
+            date: None,
+        }
+    }
+
+    fn failed(judgement: Judgement) -> Vec<Check> {
+        let (Judgement::Verified(findings) | Judgement::NotVerified(findings)) = judgement;
+        let failed = findings.into_iter().filter(|it| it.result == Verdict::Fail);
+        failed.map(|it| it.check).collect()
+    }
+
+    #[test]
+    fn each_code_is_told_as_the_fault_that_it_is() {
+        for (code, check) in [
+            ("bad_signature", Check::Registry),
+            ("machine_disabled", Check::Registry),
+            ("machine_expired", Check::Registry),
+            ("missing_header", Check::Path),
+            ("bad_target", Check::Path),
+            ("replayed", Check::Replay),
+            ("not_ready", Check::Gateway),
+            ("replay_unavailable", Check::Gateway),
+            ("overloaded", Check::Gateway),
+            ("throttled", Check::Gateway),
+            ("upstream_unreachable", Check::Backend),
+        ] {
+            let judgement = plain(&answer(401, Some(code)), "/a", "m", "k");
+            assert_eq!(failed(judgement), [check], "{code}");
+        }
+    }
+
+    #[test]
+    fn no_code_of_the_gateways_leaves_everything_well_but_a_policy() {
+        for code in Code::ALL {
+            let judgement = plain(&answer(code.status(), Some(code.as_str())), "/a", "m", "k");
+            let verified = matches!(judgement, Judgement::Verified(_));
+            if failed(judgement).is_empty() {
+                let fine = code == Code::NotPermitted;
+                assert_eq!(verified, fine, "{}", code.as_str());
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_to_compare_is_printed_where_the_signature_does_not_verify() {
+        let Judgement::NotVerified(findings) = plain(
+            &answer(401, Some("bad_signature")),
+            "/a",
+            "web-1",
+            "public key AAA=",
+        ) else {
+            unreachable!("it did not verify")
+        };
+        assert!(
+            findings
+                .iter()
+                .any(|it| it.text.contains("public key AAA="))
+        );
+    }
+
+    #[test]
+    fn whatever_the_backend_says_the_signature_was_good() {
+        for status in [200, 404, 403, 500] {
+            let judgement = plain(&answer(status, None), "/a", "m", "k");
+            assert!(matches!(judgement, Judgement::Verified(_)), "{status}");
+            assert!(failed(judgement).is_empty());
+        }
+    }
+
+    #[test]
+    fn an_unsigned_request_passes_where_the_gateway_does_not_refuse_it() {
+        for code in Code::ALL {
+            let unsigned = answer(code.status(), Some(code.as_str()));
+            let behind = code.as_str().starts_with("upstream_");
+            assert_eq!(passes(&unsigned), behind, "{}", code.as_str());
+        }
+        assert!(passes(&answer(403, None)), "the backend answered");
+    }
+
+    #[test]
+    fn where_unsigned_requests_pass_nothing_is_said_of_the_signature() {
+        let Judgement::Verified(findings) = plain(&answer(200, None), "/a", "m", "k") else {
+            unreachable!("it was answered")
+        };
+        let left = untold(findings, "/a");
+        let told = |it: &Finding| (it.result == Verdict::Ok).then_some(it.check);
+        let told: Vec<Check> = left.iter().filter_map(told).collect();
+        assert_eq!(told, [Check::Gateway, Check::Backend]);
+        assert_eq!(left.len(), 5);
+    }
+
+    #[test]
+    fn an_answer_without_the_mark_is_somebody_elses() {
+        let mut probe = answer(200, None);
+        probe.marked = false;
+        assert_eq!(failed(plain(&probe, "/a", "m", "k")), [Check::Gateway]);
+    }
+
+    #[test]
+    fn only_a_refusal_as_replayed_shows_that_a_request_passes_once() {
+        assert_eq!(again(&answer(401, Some("replayed"))).result, Verdict::Ok);
+        assert_eq!(again(&answer(200, None)).result, Verdict::Fail);
+        assert_eq!(
+            again(&answer(503, Some("not_ready"))).result,
+            Verdict::Skipped
+        );
+    }
+}

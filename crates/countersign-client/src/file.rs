@@ -1,0 +1,472 @@
+//! Reads the files that a configuration or a command names. They are opened here and nowhere else, so that one rule
+//! holds for all of them.
+//!
+//! - Opening never blocks: a named pipe would wait for its writer. Only a regular file is read, or what a symlink
+//!   leads to.
+//! - Every file has a size limit: a wrong path must not fill the memory.
+//! - Every read has a deadline, because a network file system that is gone answers nothing, not even an error.
+//! - A file that could not be *read* is told from one that was read and holds a mistake: the first is worth another
+//!   attempt, the second waits for an edit.
+//! - A gateway keeps descriptors in reserve, so that no flood of connections keeps it from reading a revocation.
+
+mod reserve;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::{File, FileType, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use nix::libc::{O_NOCTTY, O_NONBLOCK};
+use nix::unistd::{AccessFlags, eaccess};
+use zeroize::Zeroizing;
+
+pub use self::reserve::{keep as keep_in_reserve, open as with_reserve};
+
+/// How long a file may give no byte. A disk answers within milliseconds, and a network file system that takes longer
+/// than this is down; a revocation in another file must not wait for it.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// A file that gives a little now and then is given up after this many times [`PATIENCE`].
+const MOST_WAITS: u32 = 15;
+
+/// What is read between two looks at the progress, in bytes.
+const CHUNK: u64 = 1 << 20;
+
+/// Why the content of a file is not to be had. Nothing of the content is in it.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The system refused.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// The system gave no answer.
+    #[error("cannot be read: the file system does not answer")]
+    Silent,
+    /// Somebody wrote to it at the same time, so that what was read may be half of each.
+    #[error(
+        "changed while it was read; replace it in one step (write another file, then rename it)"
+    )]
+    Changing,
+    /// A named pipe, a device, a directory, a socket.
+    #[error("is {0}, not a regular file")]
+    NotRegular(&'static str),
+    /// It has more bytes than the limit.
+    #[error("is larger than {}", Size(*.0))]
+    TooLarge(usize),
+}
+
+impl Fault {
+    /// Whether another attempt may succeed though nobody mends the file.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Fault::Unreadable(_) | Fault::Silent | Fault::Changing)
+    }
+
+    /// Whether there is no file, or none that this process may read: somebody took it away.
+    pub fn is_gone(&self) -> bool {
+        use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+        let gone = [NotFound, PermissionDenied, NotADirectory];
+        matches!(self, Fault::Unreadable(error) if gone.contains(&error.kind()))
+    }
+
+    /// The same with the path.
+    pub fn of(self, path: &Path) -> Unusable {
+        Unusable {
+            text: format!("{} {self}", path.display()),
+            may_pass: self.may_pass(),
+            is_gone: self.is_gone(),
+        }
+    }
+}
+
+/// Why a file, or what it holds, cannot be used: in words, with the path, and nothing of a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    text: String,
+    /// It could not be read: see [`Fault::may_pass`].
+    pub may_pass: bool,
+    /// See [`Fault::is_gone`].
+    pub is_gone: bool,
+}
+
+impl Unusable {
+    /// It was read, and its content is wrong.
+    pub fn content(text: String) -> Unusable {
+        Unusable {
+            text,
+            may_pass: false,
+            is_gone: false,
+        }
+    }
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<Unusable> for String {
+    fn from(unusable: Unusable) -> String {
+        unusable.text
+    }
+}
+
+/// The path that `text` names, relative to `base`.
+///
+/// # Errors
+///
+/// That it names none.
+pub fn path(text: &str, base: &Path) -> Result<PathBuf, String> {
+    if text.is_empty() || text.contains('\0') {
+        return Err("is not a file name".into());
+    }
+    Ok(base.join(text))
+}
+
+/// The content of a file of at most `limit` bytes.
+///
+/// # Errors
+///
+/// [`Fault`].
+pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Fault> {
+    let file = path.to_owned();
+    within(path, PATIENCE, move |progress| {
+        let mut content = Vec::new();
+        fill(&mut content, &file, limit, |_| Ok(()), progress)?;
+        Ok(content)
+    })
+}
+
+/// The content of a file of at most `limit` bytes that holds a secret, in memory that is wiped.
+///
+/// # Errors
+///
+/// [`Fault`].
+pub fn read_secret(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    read_secret_if(path, limit, |_| Ok(()))
+}
+
+/// Like [`read_secret`], where `accept` takes the file by what it is: its mode, its owner.
+///
+/// # Errors
+///
+/// [`Fault`], or what `accept` says.
+pub fn read_secret_if<E>(
+    path: &Path,
+    limit: usize,
+    accept: impl FnOnce(&Metadata) -> Result<(), E> + Send + 'static,
+) -> Result<Zeroizing<Vec<u8>>, E>
+where
+    E: From<Fault> + Send + 'static,
+{
+    let file = path.to_owned();
+    within(path, PATIENCE, move |progress| {
+        // Room for all of it at once: growing would leave copies behind that nobody wipes.
+        let mut content = Zeroizing::new(Vec::with_capacity(limit + 1));
+        fill(&mut content, &file, limit, accept, progress)?;
+        Ok(content)
+    })
+}
+
+/// Opens a file for reading, for what is too large to be read at once.
+///
+/// # Errors
+///
+/// [`Fault`].
+pub fn open(path: &Path) -> Result<File, Fault> {
+    // A look first: opening alone winds a tape back, or starts a watchdog.
+    regular(path.metadata().map_err(Fault::Unreadable)?.file_type())?;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(O_NONBLOCK | O_NOCTTY);
+    let file = reserve::open(|| options.open(path)).map_err(Fault::Unreadable)?;
+    // Of what was opened, not of what stood under the name before.
+    regular(file.metadata().map_err(Fault::Unreadable)?.file_type())?;
+    Ok(file)
+}
+
+/// Whether this process can make files in a directory, without making one.
+///
+/// # Errors
+///
+/// Why not.
+pub fn writable_directory(path: &Path) -> io::Result<()> {
+    if !path.metadata()?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let access = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+    Ok(eaccess(path, access)?)
+}
+
+/// The mode of a file that holds a secret, where others than its owner and its group may read it, or others than its
+/// owner may write it.
+pub fn too_open(path: &Path) -> Option<u32> {
+    mode(path).filter(|mode| mode & 0o027 != 0)
+}
+
+/// The mode of a file that others than its owner and its group may write.
+pub fn open_to_writers(path: &Path) -> Option<u32> {
+    mode(path).filter(|mode| mode & 0o002 != 0)
+}
+
+/// `None` where there is no file; a file system that hangs does not even tell that.
+fn mode(path: &Path) -> Option<u32> {
+    let file = path.to_owned();
+    let metadata = within(path, PATIENCE, move |_| {
+        file.metadata().map_err(Fault::Unreadable)
+    });
+    Some(metadata.ok()?.permissions().mode() & 0o7777)
+}
+
+fn regular(kind: FileType) -> Result<(), Fault> {
+    let name = match kind {
+        it if it.is_file() => return Ok(()),
+        it if it.is_dir() => "a directory",
+        it if it.is_fifo() => "a named pipe",
+        it if it.is_socket() => "a socket",
+        _ => "a device",
+    };
+    Err(Fault::NotRegular(name))
+}
+
+/// Reads on a thread of its own, because a thread that waits for a file system cannot be called back. It is given up
+/// when it has made no progress for `patience`.
+fn within<T, E>(
+    path: &Path,
+    patience: Duration,
+    read: impl FnOnce(&AtomicU64) -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<Fault> + Send + 'static,
+{
+    if given_up().contains(path) {
+        return Err(Fault::Silent.into());
+    }
+    let progress = Arc::new(AtomicU64::new(0));
+    let (its_progress, its_path) = (Arc::clone(&progress), path.to_owned());
+    let (tell, told) = mpsc::channel();
+    thread::Builder::new()
+        .name("file-read".into())
+        .spawn(move || {
+            let content = read(&its_progress);
+            reserve::refill();
+            let mut given_up = given_up();
+            // Where nobody waits any more the next attempt is one again.
+            if tell.send(content).is_err() {
+                given_up.remove(&its_path);
+            }
+        })
+        .map_err(Fault::Unreadable)?;
+    for _ in 0..MOST_WAITS {
+        let before = progress.load(Ordering::Relaxed);
+        match told.recv_timeout(patience) {
+            Ok(content) => return content,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Fault::Silent.into()),
+        }
+        if progress.load(Ordering::Relaxed) == before {
+            break;
+        }
+    }
+    // Under the lock the thread either has told by now, or will find nobody.
+    let mut given_up = given_up();
+    match told.try_recv() {
+        Ok(content) => content,
+        Err(_) => {
+            given_up.insert(path.to_owned());
+            drop(told);
+            Err(Fault::Silent.into())
+        }
+    }
+}
+
+fn fill<E: From<Fault>>(
+    content: &mut Vec<u8>,
+    path: &Path,
+    limit: usize,
+    accept: impl FnOnce(&Metadata) -> Result<(), E>,
+    progress: &AtomicU64,
+) -> Result<(), E> {
+    let file = open(path)?;
+    let before = file.metadata().map_err(Fault::Unreadable)?;
+    accept(&before)?;
+    if before.len() > limit as u64 {
+        return Err(Fault::TooLarge(limit).into());
+    }
+    // It may have grown since.
+    let mut rest = (&file).take(limit as u64 + 1);
+    loop {
+        let read = (&mut rest).take(CHUNK).read_to_end(content);
+        match read.map_err(Fault::Unreadable)? {
+            0 => break,
+            some => progress.fetch_add(some as u64, Ordering::Relaxed),
+        };
+    }
+    if content.len() > limit {
+        return Err(Fault::TooLarge(limit).into());
+    }
+    let after = file.metadata().map_err(Fault::Unreadable)?;
+    if before.modified().ok() != after.modified().ok() || before.len() != after.len() {
+        return Err(Fault::Changing.into());
+    }
+    Ok(())
+}
+
+/// The files whose file system has left a thread waiting. They are not read until it comes back: each attempt would
+/// leave one more thread. There are no more of them than names in the configuration.
+fn given_up() -> std::sync::MutexGuard<'static, BTreeSet<PathBuf>> {
+    static GIVEN_UP: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A limit in the unit in which it was written.
+struct Size(usize);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes if bytes >= 1 << 20 => write!(f, "{} MiB", bytes >> 20),
+            bytes if bytes >= 1 << 10 => write!(f, "{} KiB", bytes >> 10),
+            bytes => write!(f, "{bytes} bytes"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+
+    fn fault(path: &Path) -> String {
+        read(path, 16).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_regular_file_is_read_also_through_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "0123456789abcdef").unwrap();
+        symlink("file", &link).unwrap();
+        for path in [&file, &link] {
+            assert_eq!(read(path, 16).unwrap(), b"0123456789abcdef");
+            assert_eq!(&**read_secret(path, 16).unwrap(), b"0123456789abcdef");
+        }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_called_by_its_name_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let [pipe, socket, link] = ["pipe", "socket", "link"].map(|name| folder.path().join(name));
+        assert!(
+            Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let _listener = UnixListener::bind(&socket).unwrap();
+        symlink("pipe", &link).unwrap();
+        for (path, name) in [
+            (&*pipe, "a named pipe"),
+            (&link, "a named pipe"),
+            (&socket, "a socket"),
+            (folder.path(), "a directory"),
+            (Path::new("/dev/zero"), "a device"),
+        ] {
+            assert_eq!(fault(path), format!("is {name}, not a regular file"));
+            assert!(open(path).is_err());
+        }
+    }
+
+    #[test]
+    fn a_file_beyond_its_limit_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "0123456789abcdef.").unwrap();
+        assert_eq!(fault(&file), "is larger than 16 bytes");
+        assert!(!read(&file, 16).unwrap_err().may_pass());
+        assert_eq!(
+            Fault::TooLarge(64 << 20).to_string(),
+            "is larger than 64 MiB"
+        );
+    }
+
+    #[test]
+    fn a_missing_file_may_come_back_and_a_pipe_may_not_become_a_file_by_itself() {
+        let missing = read(Path::new("/no/such/file"), 16).unwrap_err();
+        assert!(missing.may_pass() && missing.is_gone());
+        let device = read(Path::new("/dev/zero"), 16).unwrap_err();
+        assert!(!device.may_pass() && !device.is_gone());
+        let full = Fault::Unreadable(io::Error::from_raw_os_error(nix::libc::EMFILE));
+        assert!(full.may_pass() && !full.is_gone());
+    }
+
+    #[test]
+    fn a_file_that_is_refused_by_what_it_is_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "secret").unwrap();
+        let refused = read_secret_if(&file, 16, |_| Err(Fault::Changing));
+        assert!(matches!(refused, Err(Fault::Changing)));
+    }
+
+    #[test]
+    fn a_file_system_that_does_not_answer_is_given_up_and_tried_again_when_it_does() {
+        const SHORT: Duration = Duration::from_millis(50);
+        let path = Path::new("/on/a/file/system/that/hangs");
+        let (answer, answers) = mpsc::channel::<()>();
+        let read = |answers: mpsc::Receiver<()>| {
+            within(path, SHORT, move |_| {
+                let _ = answers.recv();
+                Ok::<_, Fault>("late")
+            })
+        };
+        let fault = read(answers).unwrap_err();
+        assert!(matches!(fault, Fault::Silent) && fault.may_pass());
+        // No second thread is left waiting.
+        let again = within(path, SHORT, |_| Ok::<_, Fault>("never asked"));
+        assert!(matches!(again, Err(Fault::Silent)));
+        drop(answer);
+        for _ in 0..1000 {
+            if given_up().contains(path) {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        let now = within(path, Duration::from_secs(20), |_| Ok::<_, Fault>("in time"));
+        assert_eq!(now.unwrap(), "in time");
+    }
+
+    #[test]
+    fn a_large_file_that_comes_slowly_is_waited_for() {
+        let read = within(Path::new("/slow"), Duration::from_millis(200), |progress| {
+            for _ in 0..6 {
+                thread::sleep(Duration::from_millis(80));
+                progress.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok::<_, Fault>("all of it")
+        });
+        assert_eq!(read.unwrap(), "all of it");
+    }
+
+    #[test]
+    fn readers_at_the_same_time_do_not_disturb_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "content").unwrap();
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| assert_eq!(read(&file, 16).unwrap(), b"content"));
+            }
+        });
+        assert!(!given_up().contains(&file));
+    }
+}

@@ -1,0 +1,107 @@
+//! Where a gateway is, as a machine names it.
+
+use std::fmt;
+
+use countersign_core::target::Target;
+use http::uri::Authority;
+
+use crate::address;
+use crate::header_names;
+use crate::quoted::quoted;
+
+/// Where a gateway is: `https://host[:port][/prefix]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayUrl {
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// The name or address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The value of `Host`.
+    pub authority: String,
+    /// What is sent before the target and not signed, for a route with `strip_prefix`; empty, or
+    /// a path without a slash at its end.
+    pub prefix: String,
+}
+
+impl fmt::Display for GatewayUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
+    }
+}
+
+impl GatewayUrl {
+    /// Parses `https://host[:port][/prefix]`, or the same with `http://`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<GatewayUrl, String> {
+        let (tls, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(rest), _) => (true, rest),
+            (_, Some(rest)) => (false, rest),
+            _ => {
+                return Err(format!(
+                    "{} does not start with https:// or http://",
+                    quoted(text)
+                ));
+            }
+        };
+        let (name, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let prefix = prefix.trim_end_matches('/');
+        header_names::host(name)?;
+        let prefix_is_a_path = prefix.is_empty()
+            || Target::parse(prefix.as_bytes()).is_ok_and(|target| target.query().is_none());
+        if !prefix_is_a_path {
+            return Err(format!("{} is not the path of a route", quoted(prefix)));
+        }
+        let authority: Authority =
+            (name.parse()).map_err(|_| format!("{} is not a host, or host:port", quoted(name)))?;
+        address::host(authority.host())?;
+        Ok(GatewayUrl {
+            tls,
+            host: authority.host().trim_matches(['[', ']']).to_owned(),
+            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            authority: name.to_owned(),
+            prefix: prefix.to_owned(),
+        })
+    }
+
+    /// Whether nobody between here and there can read or change what is said: TLS, or this very
+    /// host. A name that only resolves to loopback does not count, since resolvers lie.
+    pub fn is_confidential(&self) -> bool {
+        let address: Option<std::net::IpAddr> = self.host.parse().ok();
+        self.tls || self.host == "localhost" || address.is_some_and(|it| it.is_loopback())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateways_url_has_a_host_and_perhaps_a_port_and_a_prefix() {
+        let gateway = GatewayUrl::parse("https://[::1]/vault/").unwrap();
+        assert_eq!((gateway.host.as_str(), gateway.port), ("::1", 443));
+        assert_eq!(
+            (gateway.authority.as_str(), gateway.prefix.as_str()),
+            ("[::1]", "/vault")
+        );
+        for url in [
+            "gw",
+            "ftp://gw",
+            "https://",
+            "https://u@gw",
+            "https://gw:x",
+            "https://gw/a/../b",
+            "https://gw/a?b",
+            "https://010.0.0.1",
+            "http://127.1:8080",
+        ] {
+            assert!(GatewayUrl::parse(url).is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The machine's side of Countersign: its key, the signer, the agent and the doctor.
+//!
+//! Modules in reading order:
+//!
+//! - [`mod@file`]: opens the files that a configuration or a command names, and no other module does;
+//! - [`watch`]: tells when one of several files may have changed;
+//! - [`clock`]: reads clocks, and no other module does;
+//! - [`quoted`], [`address`], [`header_names`]: text that a person wrote, checked and repeated in messages;
+//! - [`gateway_url`], [`settings`]: the checked options of a machine and of the agent;
+//! - [`signing`]: a machine's key, and the four headers of a request;
+//! - [`agent`]: a proxy beside a machine that signs for clients that cannot;
+//! - [`doctor`]: finds out what keeps a machine's requests from passing.
+//!
+//! The grammar, the message and the refusals are those of [`countersign_core`], which the gateway
+//! checks requests with.
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod agent;
+pub mod clock;
+pub mod doctor;
+pub mod file;
+pub mod gateway_url;
+pub mod header_names;
+pub mod quoted;
+pub mod settings;
+pub mod signing;
+pub mod watch;

@@ -1,0 +1,173 @@
+//! What the writer adds to the lines of others: their numbers and hashes, and lines of its own,
+//! which say where the chain begins or goes on, where it was signed, and what was left out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::chain::ChainHead;
+use super::checkpoint::{CheckpointSigner, Domain};
+use super::line::{self, Object, Record};
+use super::queued_line::{LineKind, QueuedLine};
+use super::record_time::RecordTime;
+use super::refusal_limiter::RefusalLimiter;
+use super::sink::{Found, Prepared};
+use crate::clock::Now;
+
+/// How often the chain is signed.
+#[derive(Clone)]
+pub struct Checkpoints {
+    /// With what; without it, never.
+    pub signer: Option<Arc<CheckpointSigner>>,
+    /// After so many records,
+    pub records: u64,
+    /// and after so long, where there were any.
+    pub interval: Duration,
+}
+
+/// The state of one stream of lines.
+pub(super) struct ChainState {
+    head: ChainHead,
+    /// What the next line has to say before any other.
+    opening: Option<OpeningEvent>,
+    checkpoints: Checkpoints,
+    domain: Domain,
+    /// Records since the last checkpoint.
+    unsigned: u64,
+    /// When the first of them was written, on the monotonic clock.
+    unsigned_since: Duration,
+    /// What strangers' refusals were left out.
+    flood: Option<Arc<RefusalLimiter>>,
+}
+
+/// What a book is opened with.
+pub(super) struct ChainOptions {
+    pub(super) checkpoints: Checkpoints,
+    /// The bound on the refusals that go into this stream.
+    pub(super) flood: Option<Arc<RefusalLimiter>>,
+    pub(super) domain: Domain,
+}
+
+#[derive(Clone, Copy)]
+struct OpeningEvent {
+    event: &'static str,
+    /// The line before it was cut off.
+    torn: bool,
+}
+
+impl ChainState {
+    /// `found` is what the sink held already.
+    pub(super) fn open(found: &Found, opening: ChainOptions) -> ChainState {
+        let event = match found.head {
+            Some(_) => "restart",
+            None => "begin",
+        };
+        ChainState {
+            head: found.head.unwrap_or(ChainHead::START),
+            opening: Some(OpeningEvent {
+                event,
+                torn: found.torn,
+            }),
+            checkpoints: opening.checkpoints,
+            domain: opening.domain,
+            unsigned: 0,
+            unsigned_since: Duration::ZERO,
+            flood: opening.flood,
+        }
+    }
+
+    /// Makes the batch ready to be written: adds the lines of its own and links them all. The chain
+    /// goes on from a line only once [`ChainState::written`] has heard of it.
+    pub(super) fn complete(
+        &mut self,
+        batch: &mut Vec<QueuedLine>,
+        prepared: Prepared,
+        now: Now,
+        closing: bool,
+    ) {
+        if prepared.reopened || prepared.torn {
+            let known = self.opening.take();
+            self.opening = Some(OpeningEvent {
+                event: known.map_or("reopen", |opening| opening.event),
+                torn: prepared.torn || known.is_some_and(|opening| opening.torn),
+            });
+        }
+        if let Some(opening) = self.opening {
+            batch.insert(0, own(LineKind::Opening, &self.opening_line(opening, now)));
+        }
+        if let Some(flood) = &self.flood
+            && let Some(summary) = flood.summary(now, closing)
+        {
+            batch.push(own(LineKind::Summary, &summary));
+        }
+        let mut head = self.head;
+        for item in batch.iter_mut() {
+            head = head.link(&mut item.line);
+            item.head = head;
+        }
+        if let Some(signer) = &self.checkpoints.signer
+            && self.is_due(batch.len() as u64, now, closing)
+        {
+            let checkpoint = signer.sign(self.domain, head, now.wall_ms);
+            let mut item = own(LineKind::Checkpoint, &checkpoint);
+            item.head = head.link(&mut item.line);
+            batch.push(item);
+        }
+    }
+
+    /// A line has been handed to the operating system, whole.
+    pub(super) fn written(&mut self, item: &QueuedLine, now: Now) {
+        self.head = item.head;
+        match item.kind {
+            LineKind::Checkpoint => {
+                self.unsigned = 0;
+                return;
+            }
+            LineKind::Opening => self.opening = None,
+            _ => {}
+        }
+        if self.unsigned == 0 {
+            self.unsigned_since = now.mono;
+        }
+        self.unsigned += 1;
+    }
+
+    fn is_due(&self, coming: u64, now: Now, closing: bool) -> bool {
+        let unsigned = self.unsigned + coming;
+        let waited = now.mono.saturating_sub(self.unsigned_since);
+        unsigned > 0
+            && (closing
+                || unsigned >= self.checkpoints.records
+                || (self.unsigned > 0 && waited >= self.checkpoints.interval))
+    }
+
+    fn opening_line(&self, first: OpeningEvent, now: Now) -> OpeningLine {
+        OpeningLine {
+            ts: RecordTime::of(now.wall_ms),
+            first,
+            after: self.head.to_string(),
+        }
+    }
+}
+
+struct OpeningLine {
+    ts: RecordTime,
+    first: OpeningEvent,
+    after: String,
+}
+
+impl Record for OpeningLine {
+    const USUAL: usize = 320;
+
+    fn write(&self, line: &mut Object<'_>) {
+        line.field("ts", self.ts);
+        line.field("decision", "log");
+        line.field("event", self.first.event);
+        line.field("after", self.after.as_str());
+        line.optional("torn", self.first.torn.then_some(true));
+    }
+}
+
+/// A line of the writer's own.
+fn own(kind: LineKind, record: &impl Record) -> QueuedLine {
+    QueuedLine::new(kind, line::encode(record), None)
+}

@@ -1,0 +1,148 @@
+//! The bound on records that strangers cause: so many a second, and the rest as numbers.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::line::{Object, Record};
+use super::record_time::RecordTime;
+use crate::auth::refusal::Code;
+use crate::clock::Now;
+
+/// Counts the refusals of strangers, and lets so many of each second be recorded.
+pub(super) struct RefusalLimiter {
+    per_second: u32,
+    state: Mutex<LimiterState>,
+}
+
+#[derive(Default)]
+struct LimiterState {
+    /// The second of the monotonic clock that is being counted.
+    second: u64,
+    recorded: u32,
+    left_out: [u64; Code::ALL.len()],
+    /// When the first was left out since the last summary.
+    since: Option<Now>,
+}
+
+/// How many refusals were left out, by code, between two moments in Unix milliseconds.
+pub(super) struct Summary {
+    at: u64,
+    since: u64,
+    left_out: BTreeMap<&'static str, u64>,
+}
+
+impl Record for Summary {
+    const USUAL: usize = 512;
+
+    fn write(&self, line: &mut Object<'_>) {
+        line.field("ts", RecordTime::of(self.at));
+        line.field("decision", "summary");
+        line.field("since", RecordTime::of(self.since));
+        line.field("left_out", &self.left_out);
+    }
+}
+
+/// Least time between two summaries. A flood costs six lines a minute beyond its share.
+const SUMMARY: Duration = Duration::from_secs(10);
+
+impl RefusalLimiter {
+    pub(super) fn new(per_second: u32) -> RefusalLimiter {
+        RefusalLimiter {
+            per_second,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Whether this refusal may be recorded; if not, it is counted.
+    pub(super) fn admits(&self, code: Code, now: Now) -> bool {
+        let mut state = self.lock();
+        let second = now.mono.as_secs();
+        if second != state.second {
+            (state.second, state.recorded) = (second, 0);
+        }
+        if state.recorded < self.per_second {
+            state.recorded += 1;
+            return true;
+        }
+        state.left_out[code as usize] += 1;
+        state.since.get_or_insert(now);
+        false
+    }
+
+    /// What was left out since the last summary, if it is time for one, or the log is `closing`.
+    pub(super) fn summary(&self, now: Now, closing: bool) -> Option<Summary> {
+        let mut state = self.lock();
+        let since = state.since?;
+        if !closing && now.mono.saturating_sub(since.mono) < SUMMARY {
+            return None;
+        }
+        state.since = None;
+        let counts = std::mem::replace(&mut state.left_out, [0; Code::ALL.len()]);
+        Some(Summary {
+            at: now.wall_ms,
+            since: since.wall_ms,
+            left_out: (Code::ALL.into_iter().zip(counts))
+                .filter(|(_, count)| *count > 0)
+                .map(|(code, count)| (code.as_str(), count))
+                .collect(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LimiterState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::audit::testing::read_back;
+
+    fn at(ms: u64) -> Now {
+        Now {
+            wall_ms: 1_750_000_000_000 + ms,
+            mono: Duration::from_millis(ms),
+        }
+    }
+
+    fn shown(flood: &RefusalLimiter, now: Now, closing: bool) -> Option<serde_json::Value> {
+        flood.summary(now, closing).as_ref().map(read_back)
+    }
+
+    #[test]
+    fn so_many_a_second_are_recorded_and_no_more() {
+        let flood = RefusalLimiter::new(3);
+        let admitted = |ms| flood.admits(Code::BadSignature, at(ms));
+        let of = |second: u64| (0..100).filter(|n| admitted(second * 1000 + n)).count();
+        assert_eq!([of(0), of(1), of(7)], [3, 3, 3]);
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_by_code_after_a_while_and_once() {
+        let flood = RefusalLimiter::new(1);
+        for (ms, code) in [
+            (0, Code::BadSignature),
+            (500, Code::BadSignature),
+            (600, Code::NoRoute),
+        ] {
+            flood.admits(code, at(ms));
+        }
+        assert_eq!(shown(&flood, at(10_499), false), None);
+        let line = shown(&flood, at(10_500), false).unwrap();
+        let left_out = serde_json::json!({"bad_signature": 1, "no_route": 1});
+        assert_eq!(line["left_out"], left_out);
+        assert_eq!(line["since"], "2025-06-15T15:06:40.500Z");
+        assert_eq!(shown(&flood, at(99_000), false), None);
+    }
+
+    #[test]
+    fn a_log_that_is_closed_tells_it_at_once() {
+        let flood = RefusalLimiter::new(1);
+        flood.admits(Code::NoRoute, at(0));
+        assert_eq!(shown(&flood, at(1), true), None);
+        flood.admits(Code::NoRoute, at(2));
+        assert!(shown(&flood, at(3), true).is_some());
+    }
+}

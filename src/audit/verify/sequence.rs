@@ -1,0 +1,313 @@
+//! The lines in their order: where they do not go together, and what became of them.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::super::chain::ChainHead;
+use super::fault::{AuditFault, LogFinding};
+use super::line::{CheckpointClaim, ExaminedLine, Proof, ProofFault, RecordContent};
+use super::options::{Verification, VerifyOptions};
+use crate::config::instant;
+
+/// Goes along a log, from line to line and from file to file.
+pub(super) struct SequenceCheck {
+    believed: VerifyOptions,
+    verdict: Verification,
+    /// Where the chain stands by the last line.
+    at: Option<ChainHead>,
+    /// The last lines, so that one that is there twice is told from one out of place.
+    recent: HashMap<u64, ChainHead>,
+    /// Their numbers, the oldest first.
+    order: VecDeque<u64>,
+    /// Lines that stood too early: those that belong before them come after.
+    early: HashMap<u64, ChainHead>,
+    /// Lines without a place in the chain, of which the next one may say that they were cut off.
+    loose: Vec<LogFinding>,
+    /// The accepted requests, by a hash of each: sixteen bytes and their place, so some fifty
+    /// megabytes for a million.
+    spent: HashSet<[u8; 16]>,
+    /// Checkpoints of the chain that the last line is of.
+    signed: u64,
+    /// Records behind the last checkpoints of the chains before it.
+    left_unsigned: u64,
+    /// Whether the head that was asked for was met.
+    met: bool,
+    /// Where the last line was.
+    place: (String, u64),
+}
+
+/// How far a line may have been moved, or doubled, and still be called so; beyond it, it is
+/// missing in one place and unexpected in another.
+const REACH: usize = 4096;
+
+/// Most lines without a place that are kept until the next line with one.
+const MOST_LOOSE: usize = 1000;
+
+/// How long after the end of its key a request may be recorded, in seconds. It is judged when it arrives,
+/// and recorded when its body is there, an hour later at most; and a gateway takes a moment to hear
+/// that a machine was removed.
+const LATE: u64 = 3600 + 60;
+
+impl SequenceCheck {
+    pub(super) fn new(believed: VerifyOptions) -> SequenceCheck {
+        SequenceCheck {
+            believed,
+            verdict: Verification::default(),
+            at: None,
+            recent: HashMap::new(),
+            order: VecDeque::new(),
+            early: HashMap::new(),
+            loose: Vec::new(),
+            spent: HashSet::new(),
+            signed: 0,
+            left_unsigned: 0,
+            met: false,
+            place: (String::new(), 0),
+        }
+    }
+
+    /// Goes on with the lines of `file` after the first `before`.
+    pub(super) fn follow(
+        &mut self,
+        file: &str,
+        before: u64,
+        lines: &[ExaminedLine<'_>],
+        report: &mut impl FnMut(LogFinding),
+    ) {
+        for (index, line) in lines.iter().enumerate() {
+            self.place = (file.to_owned(), before + index as u64 + 1);
+            if line.is_empty {
+                continue;
+            }
+            self.verdict.lines += 1;
+            let Some((body, claimed)) = line.claimed else {
+                let finding = self.finding(AuditFault::NotALine);
+                match self.loose.len() < MOST_LOOSE {
+                    true => self.loose.push(finding),
+                    false => report(finding),
+                }
+                continue;
+            };
+            self.settle_loose(&line.content, report);
+            if !self.link(body, claimed, &lines[index + 1..], report) {
+                continue;
+            }
+            if self.believed.head == Some(claimed) {
+                self.met = true;
+            }
+            self.look_into(&line.content, report);
+            self.at = Some(claimed);
+            self.remember(claimed);
+        }
+    }
+
+    /// Keeps the last lines, whatever numbers they claim.
+    fn remember(&mut self, line: ChainHead) {
+        if self.recent.insert(line.seq, line).is_none() {
+            self.order.push_back(line.seq);
+        }
+        if self.order.len() > REACH
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.recent.remove(&oldest);
+        }
+    }
+
+    /// What can be said when nothing follows.
+    pub(super) fn end(mut self, report: &mut impl FnMut(LogFinding)) -> Verification {
+        self.loose.drain(..).for_each(&mut *report);
+        let found = self.at.unwrap_or(ChainHead::START);
+        if let Some(wanted) = self.believed.head.filter(|_| !self.met) {
+            report(self.finding(match wanted.seq > found.seq {
+                true => AuditFault::EndCutOff { wanted, found },
+                false => AuditFault::AnotherHead(wanted),
+            }));
+        }
+        self.end_chain(report);
+        self.verdict.unsigned += self.left_unsigned;
+        self.verdict.head = self.at;
+        self.verdict
+    }
+
+    /// Lines that were cut off are no fault where the gateway has said so in the line after them.
+    /// There may be several: it can be cut off again while it says so.
+    fn settle_loose(&mut self, next: &RecordContent, report: &mut impl FnMut(LogFinding)) {
+        match next {
+            RecordContent::Log { torn: true } => {
+                self.verdict.torn += self.loose.len() as u64;
+                self.loose.clear();
+            }
+            _ => self.loose.drain(..).for_each(report),
+        }
+    }
+
+    /// A chain of which nothing is signed is anybody's.
+    fn end_chain(&mut self, report: &mut impl FnMut(LogFinding)) {
+        if self.believed.gateway_key.is_some() && self.signed == 0 {
+            report(self.finding(AuditFault::NoCheckpoint));
+        }
+        self.signed = 0;
+    }
+
+    /// Puts a line behind the one before it; `false` if it has no place there.
+    fn link(
+        &mut self,
+        body: &[u8],
+        claimed: ChainHead,
+        following: &[ExaminedLine<'_>],
+        report: &mut impl FnMut(LogFinding),
+    ) -> bool {
+        while let Some(at) = self.at
+            && claimed.seq > at.seq + 1
+            && let Some(early) = self.early.remove(&(at.seq + 1))
+        {
+            self.at = Some(early);
+        }
+        let fault = match self.at {
+            None => self.begin(body, claimed),
+            Some(at) if claimed.seq == at.seq + 1 => {
+                (at.after(claimed.seq, body) != claimed).then_some(AuditFault::Altered)
+            }
+            Some(_) if self.recent.get(&claimed.seq) == Some(&claimed) => {
+                report(self.finding(AuditFault::Doubled(claimed.seq)));
+                return false;
+            }
+            Some(_) if claimed.seq == 1 && ChainHead::START.after(1, body) == claimed => {
+                self.recent.clear();
+                self.order.clear();
+                self.left_unsigned += std::mem::take(&mut self.verdict.unsigned);
+                match self.believed.restarts {
+                    true => {
+                        self.end_chain(report);
+                        None
+                    }
+                    false => Some(AuditFault::BeginsAnew),
+                }
+            }
+            Some(at) if claimed.seq > at.seq => {
+                let missing = at.seq + 1;
+                let comes_later = (following.iter().take(REACH))
+                    .any(|line| line.claimed.is_some_and(|(_, head)| head.seq == missing));
+                if comes_later && self.early.len() < REACH {
+                    self.early.insert(claimed.seq, claimed);
+                    report(self.finding(AuditFault::Reordered(claimed.seq)));
+                    return false;
+                }
+                Some(AuditFault::Missing {
+                    from: missing,
+                    to: claimed.seq - 1,
+                })
+            }
+            Some(_) => {
+                report(self.finding(AuditFault::Reordered(claimed.seq)));
+                return false;
+            }
+        };
+        if let Some(fault) = fault {
+            report(self.finding(fault));
+        }
+        true
+    }
+
+    /// Whether the first line is one.
+    fn begin(&self, body: &[u8], claimed: ChainHead) -> Option<AuditFault> {
+        match self.believed.continues {
+            Some(hash) => {
+                let before = ChainHead {
+                    seq: claimed.seq.saturating_sub(1),
+                    hash,
+                };
+                (before.after(claimed.seq, body) != claimed).then_some(AuditFault::ContinuesAnother)
+            }
+            None if claimed.seq != 1 => Some(AuditFault::BeginningCutOff(claimed.seq)),
+            None => (ChainHead::START.after(1, body) != claimed).then_some(AuditFault::Altered),
+        }
+    }
+
+    fn look_into(&mut self, content: &RecordContent, report: &mut impl FnMut(LogFinding)) {
+        self.verdict.unsigned += 1;
+        let fault = match content {
+            RecordContent::Accepted(proof) => {
+                self.verdict.accepted += 1;
+                self.owned(proof)
+            }
+            RecordContent::Checkpoint(checkpoint) => self.signed(checkpoint),
+            RecordContent::Registry(owners) if self.believed.trusts_log => {
+                for (machine, keys) in owners {
+                    let known: &mut HashSet<_> =
+                        self.believed.keys.entry(machine.clone()).or_default();
+                    known.extend(keys);
+                }
+                None
+            }
+            RecordContent::Registry(_) | RecordContent::Log { .. } | RecordContent::Other => None,
+        };
+        if let Some(fault) = fault {
+            report(self.finding(fault));
+        }
+    }
+
+    fn owned(&mut self, proof: &Result<Proof, ProofFault>) -> Option<AuditFault> {
+        match proof {
+            Err(ProofFault::Incomplete(what)) => Some(AuditFault::Incomplete(what)),
+            Err(ProofFault::Signature(machine)) => {
+                Some(AuditFault::ClientSignature(machine.clone()))
+            }
+            Ok(Proof { machine, spent, .. }) if !self.spent.insert(*spent) => {
+                Some(AuditFault::Replayed(machine.clone()))
+            }
+            Ok(proof) => {
+                let Proof { machine, key, .. } = proof;
+                let keys = self.believed.keys.get(machine);
+                let is_known = keys.is_some_and(|keys| keys.contains(key));
+                let unknown = || AuditFault::UnknownKey {
+                    machine: machine.clone(),
+                    key: STANDARD.encode(key),
+                };
+                (!is_known).then(unknown).or_else(|| self.ended(proof))
+            }
+        }
+    }
+
+    /// A key counts until its end, and not longer.
+    fn ended(&self, proof: &Proof) -> Option<AuditFault> {
+        let end = *self.believed.ends.get(&proof.key)?;
+        match proof.recorded {
+            None => Some(AuditFault::Incomplete("ts")),
+            Some(at) if at > end.saturating_add(LATE) => Some(AuditFault::AfterEnd {
+                machine: proof.machine.clone(),
+                key: STANDARD.encode(proof.key),
+                end: instant::to_text(end),
+            }),
+            Some(_) => None,
+        }
+    }
+
+    fn signed(&mut self, checkpoint: &CheckpointClaim) -> Option<AuditFault> {
+        self.believed.gateway_key?;
+        let found = self.at.unwrap_or(ChainHead::START);
+        if !checkpoint.names_the_key {
+            return Some(AuditFault::ForeignKey(checkpoint.gateway_key.clone()));
+        }
+        if !checkpoint.verifies {
+            return Some(AuditFault::CheckpointForged);
+        }
+        if checkpoint.head != found.to_string() {
+            return Some(AuditFault::Rewritten {
+                signed: checkpoint.head.clone(),
+                found,
+            });
+        }
+        self.verdict.checkpoints += 1;
+        self.signed += 1;
+        self.verdict.unsigned = 0;
+        None
+    }
+
+    fn finding(&self, fault: AuditFault) -> LogFinding {
+        let (file, line) = self.place.clone();
+        LogFinding { file, line, fault }
+    }
+}

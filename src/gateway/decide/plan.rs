@@ -1,0 +1,155 @@
+//! What requests are judged by: a configuration, with what is made of it. A reload puts another
+//! one in its place.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use crate::auth::identity::Machine;
+use crate::auth::replay::Window;
+use crate::config::{Config, Limits, Route, Upstream};
+use crate::gateway::upstream::credentials::{Choice, Credentials, Held};
+use crate::gateway::upstream::pool::{Pool, Pools, Site};
+use crate::metrics::{RouteCounts, UpstreamTimes};
+
+/// One configuration as requests meet it. It never changes; a request takes the one in force when
+/// its head is complete, and keeps it to its end, so that an index into it always means what it
+/// meant when the request was judged.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) config: Config,
+    pub(crate) window: Window,
+    pools: Pools,
+    credentials: Credentials,
+    route_counts: Vec<RouteCounts>,
+    no_route: RouteCounts,
+    upstream_times: Vec<UpstreamTimes>,
+}
+
+impl Plan {
+    /// Makes one, with series for all its routes and upstreams. What the one before knows of a
+    /// server that is here too is kept.
+    pub(crate) fn new(config: Config, site: &Site, before: Option<&Plan>) -> Plan {
+        let metrics = &*site.metrics;
+        let routes = config.routes.iter();
+        Plan {
+            window: window(&config),
+            pools: Pools::new(&config.upstreams, site, before.map(|plan| &plan.pools)),
+            credentials: Credentials::new(&config, metrics),
+            route_counts: routes.map(|route| metrics.route(&route.path)).collect(),
+            no_route: metrics.no_route(),
+            upstream_times: (config.upstreams.iter())
+                .map(|upstream| metrics.upstream(&upstream.name))
+                .collect(),
+            config,
+        }
+    }
+
+    /// The configuration.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+
+    pub(crate) fn route(&self, index: usize) -> &Route {
+        &self.config.routes[index]
+    }
+
+    /// Where a route sends its requests.
+    pub(crate) fn upstream(&self, route: usize) -> &Upstream {
+        &self.config.upstreams[self.route(route).upstream]
+    }
+
+    /// The servers there.
+    pub(crate) fn pool(&self, route: usize) -> &Pool {
+        self.pools.of(self.route(route).upstream)
+    }
+
+    /// The credential that a machine's request on a route carries.
+    pub(crate) fn credential(&self, machine: &Machine, route: usize) -> Choice {
+        let name = &self.upstream(route).name;
+        (self.credentials).choose(machine, self.route(route).upstream, name)
+    }
+
+    /// Whether a client's own credential may stand in a header of this name: it is exactly that of one
+    /// of the gateway's.
+    pub(crate) fn takes_credential(&self, name: &HeaderName) -> bool {
+        self.credentials.is_own(name)
+    }
+
+    /// Whether a header of this name is a credential's, in any spelling.
+    pub(crate) fn owns_header(&self, name: &HeaderName) -> bool {
+        self.credentials.owns(name)
+    }
+
+    /// Whether a machine that names this credential finds one.
+    pub(crate) fn has_credential(&self, name: &str) -> bool {
+        self.credentials.has(name)
+    }
+
+    /// What of the backends is out of service, in words: servers, names, credentials.
+    pub(crate) fn out_of_service(&self) -> Vec<String> {
+        let unusable = self.credentials().filter(|held| !held.is_usable());
+        let unusable = unusable.map(|held| {
+            let from = held.file().unwrap_or(Path::new("its source"));
+            format!(
+                "credential {}: no secret in {}",
+                held.name(),
+                from.display()
+            )
+        });
+        self.pools
+            .out_of_service()
+            .into_iter()
+            .chain(unusable)
+            .collect()
+    }
+
+    /// All credentials, to be read again.
+    pub(crate) fn credentials(&self) -> impl Iterator<Item = &Arc<Held>> {
+        self.credentials.iter()
+    }
+
+    /// The times that are measured there.
+    pub(crate) fn upstream_times(&self, route: usize) -> &UpstreamTimes {
+        &self.upstream_times[self.route(route).upstream]
+    }
+
+    /// The routes that let requests pass that nobody signed until a date, with what that is called
+    /// and the date, in Unix seconds.
+    pub(crate) fn open_until(&self) -> impl Iterator<Item = (&Route, &'static str, u64)> {
+        let open = |route: &'_ Route| route.mode.open_until();
+        (self.config.routes.iter())
+            .filter_map(move |route| open(route).map(|(until, mode)| (route, mode, until)))
+    }
+
+    /// How many requests have passed so far that nobody signed, by the name of the route.
+    pub(crate) fn unsigned(&self, route: &str) -> u64 {
+        let routes = self.config.routes.iter();
+        let counts = routes.zip(&self.route_counts);
+        (counts
+            .filter(|(known, _)| known.path == route)
+            .map(|(_, counts)| counts.unsigned()))
+        .sum()
+    }
+
+    /// The counters of a route, or of requests that matched none.
+    pub(crate) fn counts(&self, route: Option<usize>) -> &RouteCounts {
+        match route {
+            Some(index) => &self.route_counts[index],
+            None => &self.no_route,
+        }
+    }
+}
+
+/// The time window of a configuration.
+pub(crate) fn window(config: &Config) -> Window {
+    Window {
+        past: config.replay.past,
+        future: config.replay.future,
+    }
+}

@@ -1,0 +1,152 @@
+//! What an admitted request may not do all the same.
+
+use core::net::IpAddr;
+use std::time::Duration;
+
+use crate::auth::decision::{Admitted, Denied, Signed};
+use crate::auth::identity::Machine;
+use crate::auth::policy::{Objection, Permission};
+use crate::auth::refusal::Refusal;
+use crate::auth::target::behind;
+use crate::config::Route;
+use crate::gateway::decide::quotas::Quotas;
+use crate::gateway::upstream::credentials::{Choice, Injection};
+
+/// An admitted request that the policy lets through, with the credential it carries.
+#[derive(Debug)]
+pub(crate) struct Permitted {
+    admitted: Admitted,
+    injection: Option<Injection>,
+}
+
+/// Where Vault-like servers issue, show and revoke tokens.
+pub(crate) const CREDENTIAL_PATHS: [&str; 2] = ["/v1/auth", "/v1/sys"];
+
+/// Where a request comes from, and when, for its policy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Circumstances<'a> {
+    /// The address that the gateway believes it to come from.
+    pub(crate) client: Option<IpAddr>,
+    /// On the monotonic clock.
+    pub(crate) now: Duration,
+    /// What machines have used of their rates.
+    pub(crate) quotas: &'a Quotas,
+}
+
+impl Permitted {
+    /// Checks the policy: that of the machine, and that of the gateway, by which paths at which a Vault-like
+    /// backend hands out the credential that the request carries, or mints another from it, are closed
+    /// unless the operator wrote a route that lies inside them.
+    ///
+    /// The machine's rate comes last. It must come behind the nonce, or whoever captured one request of a
+    /// machine could use up its quota by sending that again and again; and behind the rest, so that
+    /// a request which may never pass hears so, and not that it should try again.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotPermitted`]; [`Refusal::PathClosed`]; [`Refusal::UpstreamCredential`] where the credential cannot be
+    /// had (there is no going on without it); [`Refusal::Throttled`] beyond the rate.
+    pub(crate) fn check(
+        admitted: Admitted,
+        route: &Route,
+        choice: Choice,
+        circumstances: Circumstances<'_>,
+    ) -> Result<Permitted, Box<Denied>> {
+        let signed = admitted.signed();
+        let (machine, message) = (signed.machine(), signed.message());
+        let (method, target) = (message.method(), message.target());
+        match Self::judge(machine, method, target, route, choice, circumstances) {
+            Ok(injection) => Ok(Permitted {
+                admitted,
+                injection,
+            }),
+            Err(refusal) => Err(admitted.deny(refusal)),
+        }
+    }
+
+    /// The judgement alone, of which no permission comes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Permitted::check`].
+    pub(crate) fn judge(
+        machine: &Machine,
+        method: &str,
+        target: &str,
+        route: &Route,
+        choice: Choice,
+        circumstances: Circumstances<'_>,
+    ) -> Result<Option<Injection>, Refusal> {
+        judge_machine(machine, method, target, circumstances.client)?;
+        let injection = match (choice, closed_path(target, route)) {
+            (Choice::Nothing, _) => None,
+            (_, Some(closed)) => return Err(Refusal::PathClosed(closed)),
+            (Choice::Carry(injection), None) => Some(injection),
+            (Choice::Missing, None) => return Err(Refusal::UpstreamCredential),
+        };
+        if let Some(rate) = machine.policy.as_ref().and_then(|policy| policy.rate) {
+            (circumstances.quotas)
+                .take(&machine.id, rate, circumstances.now)
+                .map_err(|retry_after| Refusal::Throttled { retry_after })?;
+        }
+        Ok(injection)
+    }
+
+    /// The credential it carries.
+    pub(crate) fn injection(&self) -> Option<&Injection> {
+        self.injection.as_ref()
+    }
+
+    /// What was signed, and by whom.
+    pub(crate) fn signed(&self) -> &Signed {
+        self.admitted.signed()
+    }
+
+    /// Gives the permission up.
+    pub(crate) fn deny(self, refusal: Refusal) -> Box<Denied> {
+        self.admitted.deny(refusal)
+    }
+}
+
+/// Whether a machine may ask for this, by its own policy; `None` where it has none. What a target has
+/// behind `?` does not count.
+pub(crate) fn judge_machine<'m>(
+    machine: &'m Machine,
+    method: &str,
+    target: &str,
+    client: Option<IpAddr>,
+) -> Result<Option<Permission<'m>>, Objection> {
+    let Some(policy) = &machine.policy else {
+        return Ok(None);
+    };
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    policy.judge(method, path, client).map(Some)
+}
+
+/// Which of the closed paths this target lies in, where a request that carries a credential may not go
+/// there on this route.
+pub(crate) fn closed_path(target: &str, route: &Route) -> Option<&'static str> {
+    let is_shut = |closed: &&str| lies_in(target, closed) && !lies_in(route.inner_path(), closed);
+    CREDENTIAL_PATHS.into_iter().find(is_shut)
+}
+
+/// Whether a path or target lies at or below `prefix`, on whole segments.
+fn lies_in(target: &str, prefix: &str) -> bool {
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    behind(path, prefix).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_lies_in_a_prefix_on_whole_segments() {
+        for inside in ["/v1/sys", "/v1/sys/", "/v1/sys/mounts", "/v1/sys?x"] {
+            assert!(lies_in(inside, "/v1/sys"), "{inside}");
+        }
+        for outside in ["/v1/system", "/v1", "/v1/secret/sys", "/"] {
+            assert!(!lies_in(outside, "/v1/sys"), "{outside}");
+        }
+    }
+}

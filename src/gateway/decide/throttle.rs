@@ -1,0 +1,185 @@
+//! The throttle: a source that fails again and again is turned away for a while, before anything
+//! of its requests is verified.
+//!
+//! A source is a client's address, never what a request claims to be: whoever names a machine
+//! cannot lock it out. Behind one address there may be honest machines beside the one that fails
+//! (a NAT, a load balancer that nobody declared), so a machine that has verified from there lately
+//! goes on being verified there.
+//!
+//! It fails open: an address that is not known, or whose entry had to make room, is not throttled.
+//! What is let through has still to verify.
+
+mod bucket;
+mod generations;
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pingora::http::RequestHeader;
+use tracing::warn;
+
+use self::bucket::{Bucket, Verdict};
+use self::generations::Generations;
+use crate::auth::headers::SigningHeader;
+use crate::auth::refusal::{Code, Refusal};
+use crate::clock::Now;
+use crate::config::ThrottleSettings;
+use crate::gateway::Gateway;
+use crate::gateway::decide::plan::Plan;
+use crate::gateway::receive::origin::{Source, SourceKey};
+use crate::metrics::Metrics;
+
+/// Most sources with an entry, and most pairs of source and machine; a generation of each. Beyond
+/// it the ones not heard of for longest make room.
+const GENERATION: usize = 4096;
+
+/// So many parts, each with a lock of its own: requests of different sources seldom meet.
+const SHARDS: usize = 16;
+
+/// For how long a machine that has verified from a source is believed to be there.
+const FAMILIAR: Duration = Duration::from_secs(3600);
+
+/// A machine's last time is noted again only when it is so old: most requests then change nothing.
+const RENEWED: Duration = Duration::from_secs(60);
+
+/// The failures of all sources. Its memory is bounded: some megabytes.
+pub(crate) struct Throttle {
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Shard {
+    failing: Generations<SourceKey, Bucket>,
+    /// When a machine verified from a source, by a keyed hash of its id, on the monotonic clock.
+    familiar: Generations<(SourceKey, u64), Duration>,
+}
+
+impl Gateway {
+    /// Turns away a source that has failed too often.
+    ///
+    /// # Errors
+    ///
+    /// As [`Throttle::check`].
+    pub(crate) fn throttle_source(
+        &self,
+        plan: &Plan,
+        head: &RequestHeader,
+        source: Source,
+        arrival: Now,
+    ) -> Result<(), Refusal> {
+        let claimed = head.headers.get(SigningHeader::MachineId.name());
+        self.throttle.check(
+            source.client,
+            claimed.map(|value| value.as_bytes()),
+            arrival.mono,
+            &plan.config.throttle,
+        )
+    }
+}
+
+impl Throttle {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Throttle {
+        Throttle {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            metrics,
+        }
+    }
+
+    /// Lets a request go on to be verified, or not. `machine` is the one that it claims to come
+    /// from; `now` is on the monotonic clock.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Throttled`] while its source is banned, unless the machine is familiar there.
+    pub(crate) fn check(
+        &self,
+        source: Option<IpAddr>,
+        machine: Option<&[u8]>,
+        now: Duration,
+        settings: &ThrottleSettings,
+    ) -> Result<(), Refusal> {
+        let (Some(source), true) = (source.map(SourceKey::of), settings.is_on()) else {
+            return Ok(());
+        };
+        let shard = self.shard(source);
+        let Some(left) = (shard.failing.get(&source)).and_then(|bucket| bucket.banned_for(now))
+        else {
+            return Ok(());
+        };
+        let machine = machine.map(|machine| self.hasher.hash_one(machine));
+        let verified = machine.and_then(|machine| shard.familiar.get(&(source, machine)));
+        if verified.is_some_and(|at| now.saturating_sub(*at) < FAMILIAR) {
+            return Ok(());
+        }
+        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        Err(Refusal::Throttled {
+            retry_after: u32::try_from(seconds).unwrap_or(u32::MAX).max(1),
+        })
+    }
+
+    /// Notes that a machine's signature has verified.
+    pub(crate) fn verified(&self, source: Option<IpAddr>, machine: &str, now: Duration) {
+        let Some(source) = source.map(SourceKey::of) else {
+            return;
+        };
+        let key = (source, self.hasher.hash_one(machine.as_bytes()));
+        let mut shard = self.shard(source);
+        let at = shard.familiar.get_or_insert(key, || now);
+        if now.saturating_sub(*at) > RENEWED {
+            *at = now;
+        }
+    }
+
+    /// Notes a refusal, where it is one that only somebody who tries things would get many of:
+    /// a signature that is not good, or a request that was sent before. A clock that is off, or a
+    /// header that is missing, is a mistake and not an attempt.
+    pub(crate) fn refused(
+        &self,
+        source: Option<IpAddr>,
+        code: Code,
+        now: Duration,
+        settings: &ThrottleSettings,
+    ) {
+        let (Some(address), true) = (source, settings.is_on()) else {
+            return;
+        };
+        if !matches!(code, Code::BadSignature | Code::Replayed) {
+            return;
+        }
+        let source = SourceKey::of(address);
+        let verdict = {
+            let mut shard = self.shard(source);
+            let full = || Bucket::full(now, settings);
+            shard
+                .failing
+                .get_or_insert(source, full)
+                .fail(now, settings)
+        };
+        if verdict == Verdict::Banned {
+            self.metrics.source_banned();
+            warn!(
+                source = %source,
+                ban = ?settings.ban,
+                "more than throttle.failures_per_minute: a source is turned away, but for machines \
+                 that verified from it lately"
+            );
+        }
+    }
+
+    fn shard(&self, source: SourceKey) -> MutexGuard<'_, Shard> {
+        let index = self.hasher.hash_one(source) % SHARDS as u64;
+        // What a panic could leave half done here is a count.
+        (self.shards[index as usize])
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;

@@ -1,0 +1,237 @@
+//! Idle connections to one server: those that wait for another request.
+//!
+//! Pingora's own pool watches each of them with a task, which every request wakes twice and spawns
+//! once, and shares them among all. Here they are looked at when one is wanted, and once a second;
+//! and each serves the requests of one owner only. A backend that sends more than its answer can so
+//! confuse nobody but the machine that asked.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::reuse::Reuse;
+use super::stream::{Silence, UpstreamStream};
+use crate::audit::TokenHash;
+
+/// Most idle connections to one server; of more, those that have waited longest are closed.
+const MOST: usize = 1024;
+
+/// How long a connection rests before it is used again, where bytes may still come that no request
+/// asked for. On a local network they come within a millisecond or two.
+const REST: Duration = Duration::from_millis(50);
+
+/// Connections that must have stayed quiet through a rest before others of the server do without.
+const TRUSTED_AFTER: u32 = 16;
+
+/// Unsolicited bytes within this time of an answer belong to it. Later ones do not make a server
+/// suspect: some announce in this way that they close an idle connection.
+const LATE: Duration = Duration::from_secs(1);
+
+/// The only one whose requests a connection may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Owner {
+    /// The machine with this public key.
+    Machine([u8; 32]),
+    /// The holder of a bearer token.
+    Token(TokenHash),
+    /// Callers of open routes, of which nothing is known.
+    Open,
+    /// Everybody: the upstream says `reuse: shared`.
+    Everybody,
+}
+
+/// The idle connections.
+pub(super) struct Idle {
+    kept: Mutex<Kept>,
+    /// How long one may wait.
+    timeout: Duration,
+    /// The server's, for the log.
+    address: SocketAddr,
+    /// Connections that stayed quiet through a rest, up to [`TRUSTED_AFTER`].
+    quiet: AtomicU32,
+    /// The server has sent unsolicited bytes behind an answer that had a body.
+    suspect: AtomicBool,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// Of each owner, the one that has waited longest first.
+    of: HashMap<Owner, VecDeque<Waiting>>,
+    count: usize,
+}
+
+struct Waiting {
+    stream: UpstreamStream,
+    /// Under which settings it was made: it is not used under others.
+    settings: u64,
+    /// Since when it waits, on the monotonic clock.
+    since: Duration,
+    /// It is not used before.
+    ready: Duration,
+    /// How it stays quiet tells whether the server's other connections may do without a rest.
+    is_probation: bool,
+}
+
+impl Idle {
+    pub(super) fn new(timeout: Duration, address: SocketAddr) -> Idle {
+        Idle {
+            kept: Mutex::default(),
+            timeout,
+            address,
+            quiet: AtomicU32::new(0),
+            suspect: AtomicBool::new(false),
+        }
+    }
+
+    /// The owner's connection that has waited least, of those that have rested, if one is fit for
+    /// use.
+    pub(super) fn take(
+        &self,
+        owner: Owner,
+        settings: u64,
+        now: Duration,
+    ) -> Option<UpstreamStream> {
+        let mut kept = self.kept();
+        let Kept { of, count } = &mut *kept;
+        let queue = of.get_mut(&owner)?;
+        let mut found = None;
+        let mut at = queue.len();
+        while at > 0 && found.is_none() {
+            at -= 1;
+            if queue[at].ready > now {
+                continue;
+            }
+            if let Some(mut waiting) = queue.remove(at) {
+                *count -= 1;
+                let fit = waiting.settings == settings && self.is_fit(&mut waiting, now);
+                found = fit.then_some(waiting.stream);
+            }
+        }
+        if queue.is_empty() {
+            of.remove(&owner);
+        }
+        found
+    }
+
+    /// Keeps one of the owner's, as far as its last answer allows.
+    pub(super) fn keep(
+        &self,
+        stream: UpstreamStream,
+        owner: Owner,
+        settings: u64,
+        since: Duration,
+        reuse: Reuse,
+    ) {
+        let is_probation = reuse == Reuse::AtOnce && !self.is_trusted();
+        let rest = match reuse {
+            Reuse::Never => return,
+            Reuse::AtOnce if !is_probation => Duration::ZERO,
+            Reuse::AtOnce | Reuse::AfterRest => REST,
+        };
+        let mut waiting = Waiting {
+            stream,
+            settings,
+            since,
+            ready: since + rest,
+            is_probation,
+        };
+        if !self.is_fit(&mut waiting, since) {
+            return;
+        }
+        let mut kept = self.kept();
+        kept.of.entry(owner).or_default().push_back(waiting);
+        kept.count += 1;
+        let oldest = (kept.count > MOST).then(|| kept.take_oldest()).flatten();
+        drop(kept);
+        // Closed outside the lock.
+        drop(oldest);
+    }
+
+    /// Closes what is not fit for use any more.
+    pub(super) fn sweep(&self, now: Duration) {
+        let mut kept = self.kept();
+        kept.of.retain(|_, queue| {
+            queue.retain_mut(|waiting| self.is_fit(waiting, now));
+            !queue.is_empty()
+        });
+        kept.count = kept.of.values().map(VecDeque::len).sum();
+    }
+
+    /// Whether connections of this server may do without a rest: enough of them were watched
+    /// through one, and none of them was caught.
+    fn is_trusted(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed) >= TRUSTED_AFTER && !self.suspect.load(Ordering::Relaxed)
+    }
+
+    /// Whether a connection has not waited too long, and the server has neither closed it nor sent
+    /// anything unsolicited, as far as that has been noticed.
+    fn is_fit(&self, waiting: &mut Waiting, now: Duration) -> bool {
+        let waited = now.saturating_sub(waiting.since);
+        if waited >= self.timeout {
+            return false;
+        }
+        match waiting.stream.silence() {
+            Silence::Quiet => {
+                if waiting.is_probation && now >= waiting.ready {
+                    waiting.is_probation = false;
+                    let more = |quiet: u32| Some((quiet + 1).min(TRUSTED_AFTER));
+                    let _ = (self.quiet).fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+                }
+                true
+            }
+            Silence::Unsolicited => {
+                if waiting.ready == waiting.since || waiting.is_probation {
+                    self.suspect(waited);
+                }
+                false
+            }
+            Silence::Closed => false,
+        }
+    }
+
+    fn suspect(&self, waited: Duration) {
+        if waited < LATE && !self.suspect.swap(true, Ordering::Relaxed) {
+            warn!(
+                server = %self.address,
+                "the server sends bytes behind its answers that no request asked for; its \
+                 connections rest {} ms before each use from now on",
+                REST.as_millis()
+            );
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// Takes out the connection that has waited longest. The search goes over all owners; it is
+    /// made only where another connection was just opened, which costs more.
+    fn take_oldest(&mut self) -> Option<Waiting> {
+        let since = |queue: &VecDeque<Waiting>| queue.front().map(|waiting| waiting.since);
+        let (owner, _) = (self.of.iter()).min_by_key(|(_, queue)| since(queue))?;
+        let owner = *owner;
+        let queue = self.of.get_mut(&owner)?;
+        let oldest = queue.pop_front();
+        if queue.is_empty() {
+            self.of.remove(&owner);
+        }
+        self.count -= 1;
+        oldest
+    }
+}
+
+impl fmt::Debug for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Idle({})", self.kept().count)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! One address of one server: how it is connected to, and what is known of it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::HeaderValue;
+use pingora::protocols::ALPN;
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use super::idle::Idle;
+use super::standing::{Change, Fitness, Standing};
+use super::tls::UpstreamTls;
+use crate::config::{self, Health, Upstream};
+use crate::metrics::{Metrics, ServerSeries};
+
+/// One address of an upstream's server, ready to be connected to.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// The `Host` it is told.
+    pub(crate) host: HeaderValue,
+    pub(super) weight: u32,
+    /// Every time-out is set: Pingora's own defaults are none.
+    peer: Arc<HttpPeer>,
+    tls: Option<Arc<UpstreamTls>>,
+    /// The longest that a request to it can be without an answer.
+    longest: Duration,
+    /// Connections to it that wait for another request.
+    pub(super) idle: Idle,
+    pub(super) known: Arc<Known>,
+    /// Has the name looked up that the address came from.
+    renew: Arc<Notify>,
+}
+
+/// What is known of an address; it outlives a configuration whose successor names it too.
+#[derive(Debug)]
+pub(super) struct Known {
+    upstream: String,
+    server: String,
+    address: SocketAddr,
+    standing: Mutex<Standing>,
+    series: Arc<ServerSeries>,
+}
+
+impl Server {
+    pub(super) fn new(
+        upstream: &Upstream,
+        server: &config::Server,
+        tls: Option<&Arc<UpstreamTls>>,
+        known: Arc<Known>,
+        renew: Arc<Notify>,
+    ) -> Server {
+        Server {
+            host: server.host.clone(),
+            weight: server.weight,
+            peer: Arc::new(peer(
+                known.address,
+                upstream,
+                server.certified_name.as_deref(),
+            )),
+            tls: tls.cloned(),
+            longest: upstream.connect_timeout + upstream.read_timeout,
+            idle: Idle::new(upstream.idle_timeout, known.address),
+            known,
+            renew,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.known.address
+    }
+
+    /// How a connection to it is made.
+    pub(crate) fn peer(&self) -> Arc<HttpPeer> {
+        let Some(tls) = &self.tls else {
+            return Arc::clone(&self.peer);
+        };
+        let mut peer = HttpPeer::clone(&self.peer);
+        tls.dress(&mut peer);
+        Arc::new(peer)
+    }
+
+    pub(super) fn fitness(&self, now: Duration) -> Fitness {
+        self.known.standing().fitness(now)
+    }
+
+    /// Whether requests are sent to it as a matter of course.
+    pub(super) fn in_service(&self) -> bool {
+        self.known.standing().in_service()
+    }
+
+    /// A request is about to be sent to it.
+    pub(super) fn chosen(&self, now: Duration) {
+        self.known.standing().chosen(now, self.longest);
+    }
+
+    /// It has answered a request.
+    pub(crate) fn answered(&self) {
+        let change = self.known.standing().answered();
+        self.known.note(change, "it answered a request");
+    }
+
+    /// It took no connection, at `now` on the monotonic clock; or no TLS handshake.
+    pub(crate) fn refused_connection(&self, now: Duration) {
+        self.known.series.connect_error();
+        self.renew.notify_one();
+        let change = self.known.standing().failed(now);
+        self.known.note(change, "it takes no connections");
+    }
+
+    /// It has not answered a request in time.
+    pub(crate) fn timed_out(&self, now: Duration) {
+        let change = self.known.standing().failed(now);
+        self.known.note(change, "it does not answer in time");
+    }
+
+    /// A health check of it has ended, well or with the reason given.
+    pub(super) fn checked(&self, result: Result<(), String>, now: Duration, health: &Health) {
+        let change = self.known.standing().checked(result.is_ok(), now, health);
+        let why = match &result {
+            Ok(()) => "its health check succeeds",
+            Err(why) => {
+                self.renew.notify_one();
+                why
+            }
+        };
+        self.known.note(change, why);
+    }
+}
+
+impl Known {
+    pub(super) fn new(
+        upstream: &str,
+        server: &str,
+        address: SocketAddr,
+        metrics: &Metrics,
+    ) -> Arc<Known> {
+        let series = metrics.server(upstream, server);
+        series.in_service();
+        Arc::new(Known {
+            upstream: upstream.to_owned(),
+            server: server.to_owned(),
+            address,
+            standing: Mutex::default(),
+            series,
+        })
+    }
+
+    /// The server's name in the configuration.
+    pub(super) fn name(&self) -> &str {
+        &self.server
+    }
+
+    pub(super) fn is_of(&self, upstream: &str, server: &str, address: SocketAddr) -> bool {
+        self.upstream == upstream && self.server == server && self.address == address
+    }
+
+    /// It is not checked any more.
+    pub(super) fn unchecked(&self) {
+        let change = self.standing().unchecked();
+        self.note(change, "it has no health check any more");
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, change: Option<Change>, why: &str) {
+        let Known {
+            upstream, server, ..
+        } = self;
+        let address = &self.address;
+        match change {
+            None => {}
+            Some(Change::Out) => {
+                self.series.ejected();
+                self.series.out_of_service();
+                warn!(%upstream, %server, %address, why, "a server is out of service");
+            }
+            Some(Change::Back) => {
+                self.series.in_service();
+                info!(%upstream, %server, %address, why, "a server is back in service");
+            }
+        }
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        if self.standing().in_service() {
+            self.series.out_of_service();
+        }
+    }
+}
+
+fn peer(address: SocketAddr, upstream: &Upstream, certified_name: Option<&str>) -> HttpPeer {
+    let name = certified_name.unwrap_or_default().to_owned();
+    let mut peer = HttpPeer::new(address, certified_name.is_some(), name);
+    let options = &mut peer.options;
+    options.connection_timeout = Some(upstream.connect_timeout);
+    options.total_connection_timeout = Some(upstream.connect_timeout);
+    options.read_timeout = Some(upstream.read_timeout);
+    options.write_timeout = Some(upstream.write_timeout);
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    // The defaults, written out: nothing here may ever turn them off.
+    (options.verify_cert, options.verify_hostname) = (true, true);
+    options.alpn = ALPN::H1;
+    options.upstream_tcp_sock_tweak_hook = Some(Arc::new(|socket| {
+        // Where that fails, progress is only seen more coarsely.
+        let _ = socket.set_send_buffer_size(SEND_BUFFER);
+        Ok(())
+    }));
+    peer
+}
+
+/// Bytes that the kernel may hold of a request, twice that with its own bookkeeping. It says that a
+/// server has taken something only when a third of them have gone, so that a slow one would seem to
+/// stand still for as long as it takes to read megabytes. It is enough for 25 MB/s to a server 20 ms
+/// away.
+const SEND_BUFFER: u32 = 512 * 1024;

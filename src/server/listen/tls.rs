@@ -1,0 +1,328 @@
+//! TLS on a listener, by rustls: TLS 1.2 and 1.3, HTTP/2 by ALPN, and never early data, which
+//! anyone could replay. Its files are read again while the gateway runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use pingora::listeners::tls::Acceptor;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::config::{TlsFiles, Validity};
+use crate::file::{self, Unusable};
+use crate::metrics::{CertificateUse, Metrics};
+
+/// Largest PEM file, in bytes: a bundle of all authorities of the web has a quarter of it.
+const MAX_FILE: usize = 1 << 20;
+
+/// The TLS of one listener: the last files that were good. A handshake takes what is there when it
+/// begins; connections that are open go on with what they began with.
+pub(crate) struct Tls {
+    /// The listener's address, as metrics name it.
+    listener: String,
+    files: TlsFiles,
+    acceptor: ArcSwap<Acceptor>,
+    /// What the files held when they were last good.
+    known: Mutex<Known>,
+}
+
+/// The files as they were last good.
+struct Known {
+    digest: [u8; 32],
+    certificate: Option<Validity>,
+    /// Of the authorities for clients.
+    client_ca: Option<Validity>,
+}
+
+impl Tls {
+    /// Reads the files of the listener at this address.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with which file; nothing of the key's content.
+    pub(crate) fn load(listener: &str, files: &TlsFiles) -> Result<Tls, Unusable> {
+        let contents = Contents::read(files)?;
+        Ok(Tls {
+            listener: listener.to_owned(),
+            acceptor: ArcSwap::from_pointee(contents.acceptor(files)?),
+            files: files.clone(),
+            known: Mutex::new(contents.known()),
+        })
+    }
+
+    /// Shows until when the certificates are valid.
+    pub(crate) fn show(&self, metrics: &Metrics) {
+        let known = self.known();
+        for (usage, validity) in [
+            (CertificateUse::Listener, known.certificate),
+            (CertificateUse::ListenerClientCa, known.client_ca),
+        ] {
+            if let Some(validity) = validity {
+                metrics.certificate_expiry(usage, &self.listener, validity.until);
+            }
+        }
+    }
+
+    /// What is to be said of the certificates at `now` (Unix seconds): one line each.
+    pub(crate) fn warnings(&self, now: u64) -> Vec<String> {
+        let known = self.known();
+        let client_ca = self.files.client_ca.as_ref().zip(known.client_ca);
+        (known
+            .certificate
+            .map(|validity| (&self.files.cert, validity))
+            .into_iter())
+        .chain(client_ca)
+        .filter_map(|(file, validity)| {
+            let warning = validity.warning(now)?;
+            Some(format!("{}: the certificate {warning}", file.display()))
+        })
+        .collect()
+    }
+
+    /// What a handshake that begins now is made with.
+    pub(crate) fn acceptor(&self) -> Arc<Acceptor> {
+        self.acceptor.load_full()
+    }
+
+    /// The files that it is read from.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let TlsFiles {
+            cert,
+            key,
+            client_ca,
+        } = &self.files;
+        [Some(cert), Some(key), client_ca.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|path| &**path)
+    }
+
+    /// Reads the files again, and puts them in force if they are good; `false` if they are as they
+    /// were.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with which file. What was in force stays.
+    pub(crate) fn reload(&self) -> Result<bool, Unusable> {
+        // Held to the end: two at once could put the older one in force.
+        let mut known = self.known();
+        let contents = Contents::read(&self.files)?;
+        let now = contents.known();
+        if now.digest == known.digest {
+            return Ok(false);
+        }
+        self.acceptor
+            .store(Arc::new(contents.acceptor(&self.files)?));
+        *known = now;
+        Ok(true)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the files of a listener hold, each read once: what is compared is what is put in force.
+struct Contents {
+    cert: Zeroizing<Vec<u8>>,
+    key: Zeroizing<Vec<u8>>,
+    client_ca: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Contents {
+    fn read(files: &TlsFiles) -> Result<Contents, Unusable> {
+        let read =
+            |path: &PathBuf| file::read_secret(path, MAX_FILE).map_err(|fault| fault.of(path));
+        Ok(Contents {
+            cert: read(&files.cert)?,
+            key: read(&files.key)?,
+            client_ca: files.client_ca.as_ref().map(read).transpose()?,
+        })
+    }
+
+    fn known(&self) -> Known {
+        let parsed = |pem: &[u8]| -> Vec<CertificateDer<'static>> {
+            CertificateDer::pem_slice_iter(pem)
+                .filter_map(Result::ok)
+                .collect()
+        };
+        let client_ca = self.client_ca.as_deref();
+        Known {
+            digest: self.digest(),
+            certificate: Validity::of_chain(&parsed(&self.cert)),
+            client_ca: client_ca.and_then(|pem| Validity::of_authorities(&parsed(pem))),
+        }
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        let none = Zeroizing::default();
+        for content in [
+            &self.cert,
+            &self.key,
+            self.client_ca.as_ref().unwrap_or(&none),
+        ] {
+            digest.update((content.len() as u64).to_le_bytes());
+            digest.update(&**content);
+        }
+        digest.finalize().into()
+    }
+
+    fn acceptor(&self, files: &TlsFiles) -> Result<Acceptor, Unusable> {
+        let TlsFiles { cert, key, .. } = files;
+        let chain = certificates(cert, &self.cert)?;
+        let private = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| {
+            bad(format!(
+                "{}: cannot read the private key: {error}",
+                key.display()
+            ))
+        })?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let clients = (files.client_ca.as_deref().zip(self.client_ca.as_deref()))
+            .map(|(file, content)| clients(file, content, &provider))
+            .transpose()?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| {
+                match clients {
+                    Some(verifier) => builder.with_client_cert_verifier(verifier),
+                    None => builder.with_no_client_auth(),
+                }
+                .with_single_cert(chain, private)
+            })
+            .map_err(|error| {
+                let (cert, key) = (cert.display(), key.display());
+                bad(format!("{cert} and {key} do not go together: {error}"))
+            })?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.max_early_data_size = 0;
+        Ok(Acceptor::from_server_config(Arc::new(config)))
+    }
+}
+
+fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| {
+            let file = file.display();
+            bad(format!("{file}: cannot read the certificate: {error}"))
+        })?;
+    match certificates.is_empty() {
+        true => Err(bad(format!(
+            "{}: there is no certificate in it",
+            file.display()
+        ))),
+        false => Ok(certificates),
+    }
+}
+
+/// Lets in only who has a certificate of these authorities. It fails closed: without one there is
+/// no connection.
+fn clients(
+    file: &Path,
+    pem: &[u8],
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, Unusable> {
+    let failed = |error: &dyn std::fmt::Display| {
+        let file = file.display();
+        bad(format!(
+            "{file}: is no authority for client certificates: {error}"
+        ))
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(file, pem)? {
+        roots.add(certificate).map_err(|error| failed(&error))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| failed(&error))
+}
+
+fn bad(text: String) -> Unusable {
+    Unusable::content(text)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn write(folder: &Path, names: [&str; 2]) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        fs::write(folder.join(names[0]), made.cert.pem()).unwrap();
+        fs::write(folder.join(names[1]), made.signing_key.serialize_pem()).unwrap();
+    }
+
+    fn files(folder: &Path) -> TlsFiles {
+        TlsFiles {
+            cert: folder.join("cert.pem"),
+            key: folder.join("key.pem"),
+            client_ca: None,
+        }
+    }
+
+    #[test]
+    fn files_that_did_not_change_are_not_loaded_again() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), ["cert.pem", "key.pem"]);
+        let tls = Tls::load("a:1", &files(folder.path())).unwrap();
+        let before = tls.acceptor();
+        assert_eq!(tls.reload(), Ok(false));
+        assert!(Arc::ptr_eq(&before, &tls.acceptor()));
+        write(folder.path(), ["cert.pem", "key.pem"]);
+        assert_eq!(tls.reload(), Ok(true));
+        assert!(!Arc::ptr_eq(&before, &tls.acceptor()));
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_changes_nothing_until_the_key_is_there_too() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), ["cert.pem", "key.pem"]);
+        let tls = Tls::load("a:1", &files(folder.path())).unwrap();
+        let before = tls.acceptor();
+        write(folder.path(), ["cert.pem", "new-key.pem"]);
+        assert!(
+            tls.reload()
+                .unwrap_err()
+                .to_string()
+                .contains("do not go together")
+        );
+        assert!(Arc::ptr_eq(&before, &tls.acceptor()));
+        fs::rename(
+            folder.path().join("new-key.pem"),
+            folder.path().join("key.pem"),
+        )
+        .unwrap();
+        assert_eq!(tls.reload(), Ok(true));
+    }
+
+    #[test]
+    fn each_bad_file_is_named_and_nothing_of_the_key_is_told() {
+        for (name, content, says) in [
+            ("cert.pem", "", "cert.pem: there is no certificate in it"),
+            ("key.pem", "s3cret", "key.pem: cannot read the private key"),
+            ("ca.pem", "", "ca.pem: there is no certificate in it"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            write(folder.path(), ["cert.pem", "key.pem"]);
+            write(folder.path(), ["ca.pem", "ca-key.pem"]);
+            fs::write(folder.path().join(name), content).unwrap();
+            let client_ca = Some(folder.path().join("ca.pem"));
+            let files = TlsFiles {
+                client_ca,
+                ..files(folder.path())
+            };
+            let text = Tls::load("a:1", &files).err().unwrap().to_string();
+            assert!(text.contains(says) && !text.contains("s3cret"), "{text}");
+        }
+    }
+}
