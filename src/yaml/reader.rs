@@ -17,7 +17,7 @@ use super::words::{did_you_mean, shown_key};
 const MAX_ITEMS: usize = 1000;
 
 /// Most keys that the message of an unknown key lists; a longer list would bury the mistake.
-const MAX_KNOWN: usize = 16;
+const MAX_KNOWN: usize = 14;
 
 /// What a setting of the contract that is not built yet is refused with.
 const NOT_YET: &str = "is not available in this version; remove it";

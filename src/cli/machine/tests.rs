@@ -626,7 +626,7 @@ fn an_edit_beside_a_key_in_another_layout_is_not_written() {
     let fixture = Fixture::new(text);
     fixture.refuses(
         &["disable", "a"],
-        "the result would be wrong:\nm.yaml:4: \"a\": enabled: is given twice",
+        "m.yaml:4: \"a\": enabled: is given twice",
     );
 }
 
