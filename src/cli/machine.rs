@@ -155,9 +155,7 @@ impl MachineArgs {
         match config::load(&file, environment) {
             Ok(loaded) => Ok(loaded.config.registry),
             // Other mistakes need not keep anyone from disabling a machine.
-            Err(mistakes) => mistakes
-                .registry
-                .clone()
+            Err(mistakes) => config::registry_file(&file)
                 .ok_or_else(|| CommandError::Configuration(mistakes.to_string())),
         }
     }

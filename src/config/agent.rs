@@ -7,7 +7,7 @@ use super::operation::{self, Log};
 use super::units::{duration, size, whole};
 use super::{AgentSettings, GatewayUrl, Listen, Who, headers, text_of};
 use crate::auth::target::QueryPolicy;
-use crate::yaml::{Finding, Mistakes, Notes, Place, Table, document, one_of};
+use crate::yaml::{Field, Finding, Mistakes, Notes, Table, document, one_of};
 
 /// What the agent's file says, without a mistake.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ impl AgentFile {
         let notes = Notes::new(file);
         let root = document(text, &notes, "is empty; docs/agent.md has an example");
         let base = file.parent().unwrap_or(Path::new(""));
-        let settings = root.and_then(|root| settings(Place::root(&root, &notes).table(), base));
+        let settings = root.and_then(|root| settings(Field::root(&root, &notes).table(), base));
         notes.conclude(settings)
     }
 }
@@ -55,17 +55,17 @@ fn settings(mut root: Table<'_>, base: &Path) -> Option<AgentFile> {
     );
     it.gateway = match &it.who {
         Who::Key { .. } => root.required("gateway"),
-        Who::Identity(_) => root.place("gateway"),
+        Who::Identity(_) => root.field("gateway"),
     }
-    .and_then(|place| place.parse(GatewayUrl::parse));
+    .and_then(|field| field.parse(GatewayUrl::parse));
     it.allow_remote_clients = root.value("allow_remote_clients", false, &truth);
     it.allow_plain_gateway = root.value("allow_plain_gateway", false, &truth);
     it.hosts = (root.items("hosts").iter())
         .filter_map(|item| item.parse(AgentSettings::parse_host))
         .collect();
     it.ca = root
-        .place("ca")
-        .and_then(|place| operation::file(&place, base));
+        .field("ca")
+        .and_then(|field| operation::file(&field, base));
     it.query = root.value("query", it.query, one_of(&words, &[]));
     for item in root.items("forward_headers") {
         let Some(name) = item.parse(AgentSettings::parse_forward_header) else {
@@ -92,8 +92,8 @@ fn settings(mut root: Table<'_>, base: &Path) -> Option<AgentFile> {
 }
 
 fn who(root: &mut Table<'_>, base: &Path) -> Option<Who> {
-    let identity = root.place("identity");
-    let (key, id) = (root.place("key"), root.place("machine_id"));
+    let identity = root.field("identity");
+    let (key, id) = (root.field("key"), root.field("machine_id"));
     match (identity, key, id) {
         (Some(identity), None, None) => operation::file(&identity, base).map(Who::Identity),
         (Some(identity), ..) => {

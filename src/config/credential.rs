@@ -11,7 +11,7 @@ use super::environment::Environment;
 use super::headers;
 use super::operation;
 use crate::file::{self, Unusable};
-use crate::yaml::{Place, Table, quoted};
+use crate::yaml::{Field, Table, quoted};
 
 /// Largest secret, in bytes. Tokens have tens to a few thousand; common servers take no header
 /// block beyond 8 KiB, so a larger file is a mix-up, and is not read on.
@@ -56,7 +56,7 @@ impl Credential {
 }
 
 /// A credential that was read, its place, and the places of the upstreams it names.
-pub(super) type Unbound<'a> = (Credential, Place<'a>, Vec<Place<'a>>);
+pub(super) type Unbound<'a> = (Credential, Field<'a>, Vec<Field<'a>>);
 
 /// Reads the credentials that machines may be given.
 pub(super) fn named<'a>(
@@ -65,19 +65,19 @@ pub(super) fn named<'a>(
     base: &Path,
     environment: &Environment,
 ) -> Vec<Unbound<'a>> {
-    let Some(place) = root.place("credentials") else {
+    let Some(field) = root.field("credentials") else {
         return Vec::new();
     };
-    let read_one = |(name, place): (&str, Place<'a>)| {
+    let read_one = |(name, field): (&str, Field<'a>)| {
         if !is_name(name) {
-            place.mistake("has a name outside [a-z0-9_-]{1,64}; it becomes a metric label");
+            field.mistake("has a name outside [a-z0-9_-]{1,64}; it becomes a metric label");
         }
-        let mut table = place.table();
+        let mut table = field.table();
         let upstreams = table.items("upstreams");
-        let credential = fields(&mut table, &place, name, identity, base, environment)?;
-        Some((credential, place, upstreams))
+        let credential = fields(&mut table, &field, name, identity, base, environment)?;
+        Some((credential, field, upstreams))
     };
-    let named = place.some_entries("names no credential; remove it");
+    let named = field.some_entries("names no credential; remove it");
     named.into_iter().filter_map(read_one).collect()
 }
 
@@ -89,16 +89,16 @@ pub fn is_name(name: &str) -> bool {
 
 /// Notes which upstreams each credential may go to; they must be there.
 pub(super) fn bind(credentials: Vec<Unbound<'_>>, upstreams: &[&str]) -> Vec<Credential> {
-    let bind_one = |(mut credential, place, places): Unbound<'_>| {
-        if places.is_empty() && upstreams.len() > 1 {
-            place.warning("is sent to every upstream; name those it is for with `upstreams`");
+    let bind_one = |(mut credential, field, fields): Unbound<'_>| {
+        if fields.is_empty() && upstreams.len() > 1 {
+            field.warning("is sent to every upstream; name those it is for with `upstreams`");
         }
-        for place in places {
+        for field in fields {
             let known = |name: &str| match upstreams.contains(&name) {
                 true => Ok(name.to_owned()),
                 false => Err(format!("there is no upstream {}", quoted(name))),
             };
-            credential.upstreams.extend(place.parse(known));
+            credential.upstreams.extend(field.parse(known));
         }
         credential
     };
@@ -107,15 +107,15 @@ pub(super) fn bind(credentials: Vec<Unbound<'_>>, upstreams: &[&str]) -> Vec<Cre
 
 /// Reads the credential of the upstream `name`.
 pub(super) fn of_upstream(
-    place: &Place<'_>,
+    field: &Field<'_>,
     name: &str,
     identity: &HeaderName,
     base: &Path,
     environment: &Environment,
 ) -> Option<Credential> {
     let own = format!("upstream:{name}");
-    let mut table = place.table();
-    let mut credential = fields(&mut table, place, &own, identity, base, environment)?;
+    let mut table = field.table();
+    let mut credential = fields(&mut table, field, &own, identity, base, environment)?;
     credential.upstreams.push(name.to_owned());
     Some(credential)
 }
@@ -125,7 +125,7 @@ pub(super) fn of_upstream(
 /// none. No message repeats any of the secret.
 fn fields(
     table: &mut Table<'_>,
-    place: &Place<'_>,
+    field: &Field<'_>,
     name: &str,
     identity: &HeaderName,
     base: &Path,
@@ -138,7 +138,7 @@ fn fields(
     let mut path = None;
     let secret = secret(table, base, environment, &mut path);
     let value = secret?.map(|secret| value(&prefix, &secret)).transpose();
-    let value = value.map_err(|text| place.mistake(text)).ok()?;
+    let value = value.map_err(|text| field.mistake(text)).ok()?;
     Some(Credential {
         name: name.to_owned(),
         header: header?,
@@ -167,12 +167,12 @@ fn secret(
     environment: &Environment,
     path: &mut Option<PathBuf>,
 ) -> Option<Option<Zeroizing<Vec<u8>>>> {
-    match (table.place("file"), table.place("env")) {
-        (Some(place), None) => {
-            let secret = place.parse(|text| {
+    match (table.field("file"), table.field("env")) {
+        (Some(field), None) => {
+            let secret = field.parse(|text| {
                 let path = path.insert(base.join(text));
                 if is_not_written_yet(path) {
-                    place.warning(format!(
+                    field.warning(format!(
                         "{} is not there yet, or empty: requests that carry its secret get 503 \
                          upstream_credential until it is written; nothing needs to be restarted then",
                         path.display()
@@ -182,7 +182,7 @@ fn secret(
                 Ok(Some(from_file(path)?))
             });
             if let (Some(Some(_)), Some(file)) = (&secret, path) {
-                operation::warn_of_mode(&place, file);
+                operation::warn_of_mode(&field, file);
             }
             secret
         }

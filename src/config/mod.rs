@@ -43,7 +43,7 @@ mod tests;
 pub use crate::yaml::{Finding, Mistakes};
 pub use agent::AgentFile;
 pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
-pub use certificate::Validity;
+pub use certificate::CertificateValidity;
 pub use credential::{Credential, is_name as is_credential_name};
 pub use environment::{Environment, Resolve};
 pub use limits::Limits;
@@ -61,7 +61,7 @@ pub use upstreams::{
 
 use units::whole;
 
-use crate::yaml::{Notes, Place, Table, document};
+use crate::yaml::{Field, Notes, Table, document};
 
 /// Largest configuration file read, in bytes. A hand-written one has a few KiB; the bound keeps a
 /// wrong path (a log, a device) from filling the memory. A larger file is a mistake.
@@ -146,8 +146,8 @@ pub fn admin_address(path: &Path) -> Result<SocketAddr, Mistakes> {
     let address = document(&text, &notes, EMPTY).and_then(|root| {
         let address = root.entry("admin").and_then(|admin| admin.entry("address"));
         address.map_or(Some(DEFAULT_ADMIN), |node| {
-            let place = Place::entry(node, "admin.address".to_owned(), &notes);
-            listeners::admin_alone(&place)
+            let field = Field::entry(node, "admin.address".to_owned(), &notes);
+            listeners::admin_alone(&field)
         })
     });
     notes.conclude(address).map(|(address, _)| address)
@@ -193,7 +193,7 @@ fn read_noting(
     notes: &Notes,
 ) -> Option<Config> {
     let root = document(text, notes, EMPTY)?;
-    let root = Place::root(&root, notes).table();
+    let root = Field::root(&root, notes).table();
     let base = file.parent().unwrap_or(Path::new(""));
     config(root, digest(text), file, base, environment)
 }
@@ -219,7 +219,7 @@ fn config(
     let registry = root
         .table("registry")
         .required("file")
-        .and_then(|place| operation::file(&place, base));
+        .and_then(|field| operation::file(&field, base));
     let hosts = hosts(&mut root);
     let identity_header =
         (root.table("identity")).value("header", headers::DEFAULT_IDENTITY, headers::identity);
@@ -280,10 +280,10 @@ fn config(
 }
 
 fn hosts(root: &mut Table<'_>) -> Vec<String> {
-    let Some(place) = root.place("hosts") else {
+    let Some(field) = root.field("hosts") else {
         return Vec::new();
     };
-    place
+    field
         .some_items("is empty, which would refuse every request; remove it to take any host")
         .iter()
         .filter_map(|item| {

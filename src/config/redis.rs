@@ -11,7 +11,7 @@ use super::credential::{from_file, from_variable};
 use super::environment::Environment;
 use super::operation;
 use super::units::{duration, seconds};
-use crate::yaml::{Place, Table, quoted};
+use crate::yaml::{Field, Table, quoted};
 
 /// One Redis or Valkey primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,23 +67,23 @@ impl fmt::Debug for Password {
 const TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Reads `{ url, timeout, clock_margin, username, password_file | password_env, ca, prefix }`.
-pub(super) fn read(place: &Place<'_>, base: &Path, environment: &Environment) -> Option<Redis> {
-    let mut table = place.table();
+pub(super) fn read(field: &Field<'_>, base: &Path, environment: &Environment) -> Option<Redis> {
+    let mut table = field.table();
     let server = table.required("url").and_then(|url| url.parse(endpoint));
     let bounds = Duration::from_millis(1)..=Duration::from_secs(5);
     let timeout = table.value("timeout", TIMEOUT, duration(bounds));
     let clock_margin = table.value("clock_margin", 5, seconds(1..=60));
-    let username = table.place("username").and_then(|name| name.parse(word));
+    let username = table.field("username").and_then(|name| name.parse(word));
     let password = password(&mut table, base, environment);
     if let (Some(_), None) = (&username, &password) {
         let text = "has no password beside it; add `password_file` or `password_env`";
         table.mistake("username", text);
     }
-    let ca = table.place("ca").and_then(|place| {
+    let ca = table.field("ca").and_then(|field| {
         if server.as_ref().is_some_and(|server| !server.tls) {
-            place.mistake("is for TLS; write rediss:// in `url`, or remove it");
+            field.mistake("is for TLS; write rediss:// in `url`, or remove it");
         }
-        operation::file(&place, base)
+        operation::file(&field, base)
     });
     let prefix = table.value("prefix", "countersign:".to_owned(), word);
     Some(Redis {
@@ -98,11 +98,11 @@ pub(super) fn read(place: &Place<'_>, base: &Path, environment: &Environment) ->
 }
 
 fn password(table: &mut Table<'_>, base: &Path, environment: &Environment) -> Option<Password> {
-    let secret = match (table.place("password_file"), table.place("password_env")) {
-        (Some(place), None) => {
-            let file = operation::file(&place, base)?;
-            operation::warn_of_mode(&place, &file);
-            place.parse(|_| Ok(from_file(&file)?))
+    let secret = match (table.field("password_file"), table.field("password_env")) {
+        (Some(field), None) => {
+            let file = operation::file(&field, base)?;
+            operation::warn_of_mode(&field, &file);
+            field.parse(|_| Ok(from_file(&file)?))
         }
         (None, Some(env)) => env.parse(|name| from_variable(name, environment)),
         (Some(_), Some(env)) => {

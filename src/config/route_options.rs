@@ -11,7 +11,7 @@ use super::units::{duration, size};
 use super::upstreams::{Named, Upstream};
 use crate::auth::method::{METHODS, may_be_added};
 use crate::auth::target::{QueryPolicy, Target};
-use crate::yaml::{Place, Table, did_you_mean, one_of, quoted};
+use crate::yaml::{Field, Table, did_you_mean, one_of, quoted};
 
 /// Longest route path, in bytes; the request target itself may have 4 KiB.
 const MAX_PATH: usize = 1024;
@@ -31,20 +31,20 @@ pub(super) fn read(
     };
     let items = list.some_items("has no route; without one every request is refused");
     let mut routes: Vec<Route> = Vec::with_capacity(items.len());
-    let mut places = Vec::with_capacity(items.len());
+    let mut fields = Vec::with_capacity(items.len());
     let mut used = vec![false; upstreams.len()];
     for item in &items {
         let mut table = item.table();
-        let path = table.required("path").and_then(|place| {
-            let path = place.parse(route_path)?;
+        let path = table.required("path").and_then(|field| {
+            let path = field.parse(route_path)?;
             if routes.iter().any(|known| known.path == path) {
-                place.mistake(format!(
+                field.mistake(format!(
                     "another route has the prefix {path} already; merge them"
                 ));
             }
             Some(path)
         });
-        let upstream = (table.required("upstream")).and_then(|place| find(&place, upstreams));
+        let upstream = (table.required("upstream")).and_then(|field| find(&field, upstreams));
         if let Some(index) = upstream {
             used[index] = true;
         }
@@ -62,7 +62,7 @@ pub(super) fn read(
             if route.mode == Mode::Open && path == "/" {
                 item.warning("opens every path that has no longer route to anybody");
             }
-            places.push((path.clone(), item));
+            fields.push((path.clone(), item));
             routes.push(Route {
                 path,
                 upstream,
@@ -72,13 +72,13 @@ pub(super) fn read(
         }
     }
     for (named, _) in upstreams.iter().zip(used).filter(|(_, used)| !used) {
-        named.place.warning("no route goes to this upstream");
+        named.field.warning("no route goes to this upstream");
     }
     let routes = Routes::new(routes);
     for (one, other) in routes.at_two_upstreams() {
         let (one, other) = (&routes[one], &routes[other]);
-        if let Some((_, place)) = places.iter().find(|(path, _)| *path == one.path) {
-            place.mistake(format!(
+        if let Some((_, field)) = fields.iter().find(|(path, _)| *path == one.path) {
+            field.mistake(format!(
                 "maps the signed path {} to another upstream than the route {}, so that what is \
                  signed for one could be sent to the other; give both one upstream, or let clients \
                  sign the prefix",
@@ -94,8 +94,8 @@ pub(super) fn read(
 fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
     table.not_yet(&["allow"]);
     let timeout = |table: &mut Table<'_>, key, least| {
-        let place = table.place(key)?;
-        place.parse(duration(least..=Duration::from_secs(3600)))
+        let field = table.field(key)?;
+        field.parse(duration(least..=Duration::from_secs(3600)))
     };
     let policies = QueryPolicy::ALL.map(|policy| (policy.as_str(), policy));
     Route {
@@ -114,7 +114,7 @@ fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
 
 /// What the upstream's `set_headers` name is the gateway's alone, also where requests pass that get
 /// none of them.
-fn warn_of_headers_lost(route: &Place<'_>, mode: Mode, upstream: Option<&Upstream>) {
+fn warn_of_headers_lost(route: &Field<'_>, mode: Mode, upstream: Option<&Upstream>) {
     let set = upstream.map_or(&[][..], |upstream| &upstream.set_headers);
     if mode.open_until().is_some() && !set.is_empty() {
         let names: Vec<&str> = set.iter().map(|(name, _)| name.as_str()).collect();
@@ -129,26 +129,26 @@ fn warn_of_headers_lost(route: &Place<'_>, mode: Mode, upstream: Option<&Upstrea
 /// Reads what is taken off the path: a prefix of the route's own, so that it is there in every
 /// request that the route gets.
 fn strip_prefix(table: &mut Table<'_>, path: Option<&str>) -> String {
-    let Some(place) = table.place("strip_prefix") else {
+    let Some(field) = table.field("strip_prefix") else {
         return String::new();
     };
-    let prefix = place.parse(route_path).unwrap_or_default();
+    let prefix = field.parse(route_path).unwrap_or_default();
     let inside = |path: &str| {
         path.strip_prefix(prefix.as_str())
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     if prefix == "/" {
-        place.mistake("strips nothing; remove it");
+        field.mistake("strips nothing; remove it");
     } else if path.is_some_and(|path| !inside(path)) {
-        place.mistake(format!(
+        field.mistake(format!(
             "{prefix} is not the beginning of the route's path, on whole segments"
         ));
     }
     prefix
 }
 
-fn find(place: &Place<'_>, upstreams: &[Named<'_>]) -> Option<usize> {
-    place.parse(|name| {
+fn find(field: &Field<'_>, upstreams: &[Named<'_>]) -> Option<usize> {
+    field.parse(|name| {
         let known = upstreams.iter().position(|upstream| upstream.name == name);
         known.ok_or_else(|| {
             let hint = did_you_mean(name, upstreams.iter().map(|upstream| upstream.name));

@@ -1,6 +1,6 @@
 //! What a reload changed, for the log and the audit record.
 
-use super::Registry;
+use super::snapshot::Registry;
 use crate::auth::identity::MachineId;
 
 /// The difference between two registries. The lists are sorted by id, and each machine is in one of them at

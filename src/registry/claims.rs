@@ -7,7 +7,7 @@ use super::instants::instant;
 use super::key_format;
 use crate::auth::identity::Machine;
 use crate::auth::validity::Validity;
-use crate::yaml::{Notes, Place, Table};
+use crate::yaml::{Field, Notes, Table};
 
 /// A public key in the entry of a machine, or of a removed one.
 pub(super) struct KeyClaim<'a> {
@@ -39,7 +39,7 @@ pub(super) fn read<'a>(
         _ => "a machine needs at least one key; to lock it out write `enabled: false`",
     };
     let items = (table.required_or("public_keys", none))
-        .map(|place| place.some_items_up_to(Machine::MAX_KEYS, none));
+        .map(|field| field.some_items_up_to(Machine::MAX_KEYS, none));
     for (index, item) in items.unwrap_or_default().iter().enumerate() {
         if let Some((key, validity)) = key(item, entry.section) {
             claims.push(KeyClaim {
@@ -55,9 +55,9 @@ pub(super) fn read<'a>(
 }
 
 /// A key as text, or as a mapping with its dates.
-fn key(item: &Place<'_>, section: Section) -> Option<([u8; 32], Validity)> {
-    let bytes = |place: &Place<'_>| {
-        place.parse_text(|text| key_format::parse(text).map_err(|error| error.to_string()))
+fn key(item: &Field<'_>, section: Section) -> Option<([u8; 32], Validity)> {
+    let bytes = |field: &Field<'_>| {
+        field.parse_text(|text| key_format::parse(text).map_err(|error| error.to_string()))
     };
     if !item.is_table() {
         return Some((bytes(item)?, Validity::ALWAYS));
@@ -67,7 +67,7 @@ fn key(item: &Place<'_>, section: Section) -> Option<([u8; 32], Validity)> {
         return None;
     }
     let mut table = item.table();
-    let key = table.required("key").and_then(|place| bytes(&place));
+    let key = table.required("key").and_then(|field| bytes(&field));
     let not_before = instant(&mut table, "not_before");
     let not_after = instant(&mut table, "not_after");
     let validity = Validity::new(not_before, not_after);

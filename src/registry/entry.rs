@@ -1,6 +1,6 @@
 //! The lists of a registry file and their entries.
 
-use crate::yaml::{Node, Notes, Place, quoted};
+use crate::yaml::{Field, Node, Notes, quoted};
 
 /// Most entries of one list: ten times the machines that one gateway is built for.
 const MAX_ENTRIES: usize = 1_000_000;
@@ -23,8 +23,8 @@ pub(super) struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     /// The value of the entry.
-    pub(super) fn place(self, notes: &'a Notes) -> Place<'a> {
-        Place::entry(self.node, self.name(), notes)
+    pub(super) fn field(self, notes: &'a Notes) -> Field<'a> {
+        Field::entry(self.node, self.name(), notes)
     }
 
     /// The entry as messages call it: `"web-1"`, `group "fleet"`, `machine no. 3`.
@@ -63,12 +63,12 @@ pub(super) struct Lists<'a> {
 impl<'a> Lists<'a> {
     /// The lists of a document; those that are missing or no lists are empty, and may be mistakes.
     pub(super) fn of(document: &'a Node<'a>, notes: &'a Notes) -> Lists<'a> {
-        let mut table = Place::root(document, notes).table();
+        let mut table = Field::root(document, notes).table();
         let machines = table.required_or("machines", NO_MACHINES);
         Lists {
             machines: entries(machines.filter(is_written), Section::Machines),
-            groups: entries(table.place("groups"), Section::Groups),
-            removed: entries(table.place("removed"), Section::Removed),
+            groups: entries(table.field("groups"), Section::Groups),
+            removed: entries(table.field("removed"), Section::Removed),
         }
     }
 }
@@ -76,7 +76,7 @@ impl<'a> Lists<'a> {
 const NO_MACHINES: &str = "is missing; for a registry without machines write `machines: []`";
 
 /// Whether there is a value; its absence is a mistake.
-fn is_written(machines: &Place<'_>) -> bool {
+fn is_written(machines: &Field<'_>) -> bool {
     let is_null = machines.is_null();
     if is_null {
         machines.mistake("has no value; for a registry without machines write `machines: []`");
@@ -84,8 +84,8 @@ fn is_written(machines: &Place<'_>) -> bool {
     !is_null
 }
 
-fn entries<'a>(list: Option<Place<'a>>, section: Section) -> Vec<Entry<'a>> {
-    let nodes = list.map_or(&[][..], |place| place.nodes(MAX_ENTRIES));
+fn entries<'a>(list: Option<Field<'a>>, section: Section) -> Vec<Entry<'a>> {
+    let nodes = list.map_or(&[][..], |field| field.nodes(MAX_ENTRIES));
     let entry = |(position, node)| Entry {
         section,
         position,

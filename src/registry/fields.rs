@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Registry;
 use super::claims::{self, KeyClaim};
 use super::entry::{Entry, Lists};
 use super::ids::Ids;
 use super::instants::instant;
 use super::policies::{Group, Policies};
 use super::removed::{self, TombstoneDraft};
+use super::snapshot::Registry;
 use crate::auth::identity::Machine;
 use crate::config::is_credential_name;
 use crate::yaml::{Notes, Table};
@@ -66,15 +66,15 @@ struct MachineReader<'a> {
 
 impl<'a> MachineReader<'a> {
     fn machine(&mut self, entry: Entry<'a>, notes: &'a Notes) -> Option<(Machine, Range<usize>)> {
-        let mut table = entry.place(notes).table();
+        let mut table = entry.field(notes).table();
         let id = self.ids.read(&mut table, entry);
         let name = label(&mut table, "name").map(Arc::from);
         let vault = label(&mut table, "vault").map(|text| self.intern(text));
         let owner = label(&mut table, "owner").map(|text| self.intern(text));
         let credential = credential(&mut table).map(|text| self.intern(text));
         let claims = claims::read(&mut table, entry, &mut self.claims);
-        let enabled = table.place("enabled");
-        let enabled = enabled.and_then(|place| place.typed("true or false, without quotes"));
+        let enabled = table.field("enabled");
+        let enabled = enabled.and_then(|field| field.typed("true or false, without quotes"));
         let not_before = instant(&mut table, "not_before");
         let expires = instant(&mut table, "expires");
         if let (Some(not_before), Some(expires)) = (not_before, expires)
@@ -110,14 +110,14 @@ impl<'a> MachineReader<'a> {
 }
 
 fn label<'a>(table: &mut Table<'a>, key: &'static str) -> Option<&'a str> {
-    let place = table.place(key)?;
-    let text = place.text()?;
+    let field = table.field(key)?;
+    let text = field.text()?;
     let is_visible = text.bytes().all(|b| (0x20..=0x7e).contains(&b));
     let is_trimmed = text.trim_matches(' ').len() == text.len();
     if (1..=MAX_LABEL).contains(&text.len()) && is_visible && is_trimmed {
         return Some(text);
     }
-    place.mistake(format!(
+    field.mistake(format!(
         "becomes a header, so it must be 1 to {MAX_LABEL} visible ASCII characters, without a space at \
          either end"
     ));
@@ -125,13 +125,13 @@ fn label<'a>(table: &mut Table<'a>, key: &'static str) -> Option<&'a str> {
 }
 
 fn credential<'a>(table: &mut Table<'a>) -> Option<&'a str> {
-    let place = table.place("credential")?;
-    let name = place.text()?;
+    let field = table.field("credential")?;
+    let name = field.text()?;
     if is_credential_name(name) {
         return Some(name);
     }
     // The text is not repeated: it may be the secret itself.
-    place.mistake(
+    field.mistake(
         "must be the name of one of the `credentials` of the configuration, [a-z0-9_-]{1,64}",
     );
     None

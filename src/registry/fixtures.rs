@@ -5,7 +5,8 @@ use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 
-use super::{Mistakes, Registry, key_format};
+use super::{Registry, key_format};
+use crate::yaml::Mistakes;
 
 /// The public key number `number`, in base64.
 pub(super) fn key(number: u64) -> String {

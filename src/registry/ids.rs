@@ -17,8 +17,8 @@ impl<'a> Ids<'a> {
     /// Reads the id of an entry. An id that another entry has is a mistake.
     pub(super) fn read(&mut self, table: &mut Table<'a>, entry: Entry<'a>) -> Option<MachineId> {
         let missing = "is missing; write the value of X-Machine-Id that the machine sends";
-        let place = table.required_or("id", missing)?;
-        let id = place.parse_text(|text| {
+        let field = table.required_or("id", missing)?;
+        let id = field.parse_text(|text| {
             MachineId::parse(text).ok_or_else(|| {
                 format!(
                     "an id is 1 to {} of the characters A-Z a-z 0-9 . _ -",
@@ -28,7 +28,7 @@ impl<'a> Ids<'a> {
         })?;
         if let Some(first) = self.0.insert(id.clone(), entry) {
             let first_place = first.whereabouts();
-            place.mistake(match (first.section, entry.section) {
+            field.mistake(match (first.section, entry.section) {
                 (Section::Removed, Section::Machines) => format!(
                     "the id was that of {first_place}, and old records name it; choose another id, \
                      or take that entry out of `removed` if this is the same machine"

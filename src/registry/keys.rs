@@ -3,10 +3,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Registry;
 use super::claims::KeyClaim;
 use super::cores::on_all_cores;
 use super::entry::Section;
+use super::snapshot::Registry;
 use crate::auth::identity::{KeyError, PublicKey};
 use crate::yaml::Notes;
 

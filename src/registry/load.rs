@@ -10,13 +10,40 @@ use super::entry::Lists;
 use super::fields;
 use super::keys::{self, CheckKey};
 use super::removed::{Tombstone, TombstoneDraft};
-use super::{ById, Registry};
-use crate::auth::identity::{Machine, MachineKey};
+use super::snapshot::{ById, Registry};
+use crate::auth::identity::{Machine, MachineKey, PublicKey};
 use crate::yaml::{self, Mistakes, Notes};
 
 /// Largest registry file, in bytes: a third of a million machines with every field. It keeps a wrong
 /// file name from filling the memory; a load takes about six times the size of the text.
 pub const MAX_FILE: u64 = 64 << 20;
+
+impl Registry {
+    /// Loads a file. The keys of `previous` are not checked again, and unchanged machines are shared
+    /// with it.
+    ///
+    /// # Errors
+    ///
+    /// All the mistakes of the file together; one refuses the whole of it.
+    pub fn load(file: &Path, previous: Option<&Registry>) -> Result<Registry, Mistakes> {
+        build(file, &read(file)?, previous, &PublicKey::from_bytes)
+    }
+
+    /// Makes a registry of the contents of a file; `file` is only for the messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registry::load`].
+    pub fn from_bytes(
+        file: &Path,
+        bytes: &[u8],
+        previous: Option<&Registry>,
+    ) -> Result<Registry, Mistakes> {
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| yaml::not_text(file, &bytes[..error.valid_up_to()]))?;
+        build(file, text, previous, &PublicKey::from_bytes)
+    }
+}
 
 /// The text of a registry file.
 ///

@@ -13,7 +13,7 @@ use crate::auth::identity::Machine;
 use crate::auth::policy::rate::Rate;
 use crate::auth::policy::rule::Rule;
 use crate::auth::policy::{List, Policy, network};
-use crate::yaml::{Notes, Place, Table, quoted};
+use crate::yaml::{Field, Notes, Table, quoted};
 
 /// Terms that machines share under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Policies {
             }
         }
         for entry in entries {
-            policies.group(&entry.place(notes));
+            policies.group(&entry.field(notes));
         }
         policies
     }
@@ -96,23 +96,23 @@ impl Policies {
         self.groups.into()
     }
 
-    fn group(&mut self, entry: &Place<'_>) {
+    fn group(&mut self, entry: &Field<'_>) {
         let mut table = entry.table();
-        let place = table.required_or("name", "is missing; machines name the group under `groups`");
-        let name = place
+        let field = table.required_or("name", "is missing; machines name the group under `groups`");
+        let name = field
             .as_ref()
-            .and_then(|place| place.parse_text(group_name));
+            .and_then(|field| field.parse_text(group_name));
         let is_empty = !table.has_any(&["allow", "cidrs", "rate"]);
         let terms = terms(&mut table, name.as_ref());
         if is_empty {
             entry.mistake("says nothing; give it `allow`, `cidrs` or `rate`");
         }
-        let (Some(place), Some(name)) = (place, name) else {
+        let (Some(field), Some(name)) = (field, name) else {
             return;
         };
         let index = self.groups.len();
         if self.by_name.insert(Arc::clone(&name), index).is_some() {
-            place.mistake("another group has this name");
+            field.mistake("another group has this name");
         }
         self.groups.push(Group { name, terms });
     }
@@ -148,10 +148,10 @@ impl Policies {
 
     /// The groups that a machine names.
     fn named(&self, table: &mut Table<'_>) -> Vec<usize> {
-        let Some(place) = table.place("groups") else {
+        let Some(field) = table.field("groups") else {
             return Vec::new();
         };
-        let items = place.some_items_up_to(MAX_GROUPS, "is empty; name groups, or remove the key");
+        let items = field.some_items_up_to(MAX_GROUPS, "is empty; name groups, or remove the key");
         let mut named = Vec::with_capacity(items.len());
         for item in items {
             let group = item.parse_text(|name| match self.by_name.get(name) {
@@ -205,7 +205,7 @@ fn items<T>(
     group: Option<&Arc<str>>,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Option<Arc<List<T>>> {
-    let items = table.place(key)?.some_items_up_to(List::<T>::MAX, if_empty);
+    let items = table.field(key)?.some_items_up_to(List::<T>::MAX, if_empty);
     Some(Arc::new(List {
         group: group.cloned(),
         items: (items.iter())
@@ -215,13 +215,13 @@ fn items<T>(
 }
 
 fn rate(table: &mut Table<'_>) -> Option<Rate> {
-    let place = table.place("rate")?;
-    if !place.is_table() {
-        place.mistake("must be a mapping: rate: { per_minute: 600 }");
+    let field = table.field("rate")?;
+    if !field.is_table() {
+        field.mistake("must be a mapping: rate: { per_minute: 600 }");
         return None;
     }
     let missing = "is missing: rate: { per_minute: 600 }";
-    let per_minute = place.table().required_or("per_minute", missing)?;
+    let per_minute = field.table().required_or("per_minute", missing)?;
     let count = per_minute.typed("a whole number, such as per_minute: 600")?;
     let rate = Rate::new(count);
     if rate.is_none() {

@@ -37,11 +37,11 @@ pub(super) fn read<'a>(
 ) -> Vec<TombstoneDraft> {
     let mut removed = Vec::with_capacity(entries.len());
     for &entry in entries {
-        let mut table = entry.place(notes).table();
+        let mut table = entry.field(notes).table();
         let id = ids.read(&mut table, entry);
         let claims = claims::read(&mut table, entry, claims);
         let at = table.required_or("at", "is missing; write when the machine was removed");
-        let at = at.and_then(|place| instants::at(&place));
+        let at = at.and_then(|field| instants::at(&field));
         if let (Some(id), Some(at)) = (id, at) {
             removed.push(TombstoneDraft { id, at, claims });
         }

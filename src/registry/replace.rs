@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::MAX_FILE;
+use super::load::MAX_FILE;
 use crate::file::{self, Fault};
 
 /// How long another editor is waited for, in steps of [`PATIENCE_STEP`]: an edit takes a second at most.
@@ -19,21 +19,21 @@ const PATIENCE_STEP: Duration = Duration::from_millis(100);
 /// The lock is advisory (`flock`): it keeps out who asks, that is this program. A text editor does not ask, so the
 /// file is compared again before it is replaced.
 #[derive(Debug)]
-pub struct Held {
+pub struct LockedFile {
     /// Where the file really is, symlinks followed.
     path: PathBuf,
     file: File,
     text: String,
 }
 
-impl Held {
+impl LockedFile {
     /// Locks and reads a file.
     ///
     /// # Errors
     ///
     /// It cannot be opened for writing, is larger than [`MAX_FILE`], is not UTF-8, or somebody else has been
     /// editing it for ten seconds ([`io::ErrorKind::WouldBlock`]).
-    pub fn take(path: &Path) -> io::Result<Held> {
+    pub fn take(path: &Path) -> io::Result<LockedFile> {
         let path = path.canonicalize()?;
         for _ in 0..PATIENCE_STEPS {
             if let Some(file) = try_lock(&path)? {
@@ -42,7 +42,7 @@ impl Held {
                 if text.len() as u64 > MAX_FILE {
                     return Err(io::ErrorKind::FileTooLarge.into());
                 }
-                return Ok(Held { path, file, text });
+                return Ok(LockedFile { path, file, text });
             }
             thread::sleep(PATIENCE_STEP);
         }
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn the_file_is_replaced_and_nothing_stays_beside_it() {
         let (directory, file) = directory_with("old");
-        let held = Held::take(&file).unwrap();
+        let held = LockedFile::take(&file).unwrap();
         assert_eq!(held.text(), "old");
         held.replace("new").unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "new");
@@ -145,7 +145,7 @@ mod tests {
         let (_directory, file) = directory_with("old");
         for mode in [0o600, 0o640, 0o664] {
             fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
-            Held::take(&file).unwrap().replace("new").unwrap();
+            LockedFile::take(&file).unwrap().replace("new").unwrap();
             assert_eq!(file.metadata().unwrap().mode() & 0o7777, mode);
         }
     }
@@ -155,7 +155,7 @@ mod tests {
         let (directory, file) = directory_with("old");
         let link = directory.path().join("link.yaml");
         symlink("m.yaml", &link).unwrap();
-        Held::take(&link).unwrap().replace("new").unwrap();
+        LockedFile::take(&link).unwrap().replace("new").unwrap();
         assert!(link.symlink_metadata().unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&file).unwrap(), "new");
     }
@@ -164,7 +164,7 @@ mod tests {
     fn a_reader_with_the_old_file_open_keeps_the_old_text() {
         let (_directory, file) = directory_with("old");
         let mut reader = File::open(&file).unwrap();
-        Held::take(&file).unwrap().replace("new").unwrap();
+        LockedFile::take(&file).unwrap().replace("new").unwrap();
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "old");
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_change_by_hand_meanwhile_is_not_overwritten() {
         let (directory, file) = directory_with("old");
-        let held = Held::take(&file).unwrap();
+        let held = LockedFile::take(&file).unwrap();
         fs::write(&file, "by hand").unwrap();
         let error = held.replace("new").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
@@ -187,7 +187,7 @@ mod tests {
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let held = Held::take(&file).unwrap();
+                    let held = LockedFile::take(&file).unwrap();
                     let longer = held.text().to_owned() + "x";
                     held.replace(&longer).unwrap();
                 });
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn a_lock_on_a_file_that_was_replaced_is_no_lock() {
         let (_directory, file) = directory_with("old");
-        let held = Held::take(&file).unwrap();
+        let held = LockedFile::take(&file).unwrap();
         assert!(try_lock(&file).unwrap().is_none());
         drop(held);
         assert!(try_lock(&file).unwrap().is_some());
@@ -209,7 +209,7 @@ mod tests {
     fn a_missing_file_is_not_made() {
         let (directory, _) = directory_with("old");
         let missing = directory.path().join("typo.yaml");
-        let error = Held::take(&missing).unwrap_err();
+        let error = LockedFile::take(&missing).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(!missing.exists());
     }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 
+use super::change::Change;
 use super::load::{self, build};
-use super::{Change, Mistakes, Registry};
+use super::snapshot::Registry;
 use crate::auth::identity::{Machine, PublicKey};
+use crate::yaml::Mistakes;
 
 /// How many machines a reload may take away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

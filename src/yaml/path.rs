@@ -2,32 +2,32 @@
 
 /// Where a value stands in its file.
 #[derive(Clone, Debug)]
-pub(crate) struct Path {
+pub(crate) struct KeyPath {
     text: String,
     /// Between this path and a key below it.
     separator: &'static str,
 }
 
-impl Path {
+impl KeyPath {
     /// An entry of a list, by its own name; the document, where the name is empty.
-    pub(crate) fn entry(name: String) -> Path {
-        Path {
+    pub(crate) fn entry(name: String) -> KeyPath {
+        KeyPath {
             separator: if name.is_empty() { "" } else { ": " },
             text: name,
         }
     }
 
     /// A key of the mapping here.
-    pub(crate) fn key(&self, key: &str) -> Path {
-        Path {
+    pub(crate) fn key(&self, key: &str) -> KeyPath {
+        KeyPath {
             text: [&self.text, self.separator, key].concat(),
             separator: ".",
         }
     }
 
     /// An item of the list here.
-    pub(crate) fn item(&self, index: usize) -> Path {
-        Path {
+    pub(crate) fn item(&self, index: usize) -> KeyPath {
+        KeyPath {
             text: format!("{}[{index}]", self.text),
             separator: ".",
         }
@@ -38,8 +38,8 @@ impl Path {
     }
 }
 
-impl From<Path> for String {
-    fn from(path: Path) -> String {
+impl From<KeyPath> for String {
+    fn from(path: KeyPath) -> String {
         path.text
     }
 }
@@ -50,12 +50,12 @@ mod tests {
 
     #[test]
     fn a_path_names_keys_items_and_entries() {
-        let root = Path::entry(String::new());
+        let root = KeyPath::entry(String::new());
         assert_eq!(
             root.key("routes").item(0).key("path").as_str(),
             "routes[0].path"
         );
-        let entry = Path::entry("\"web-1\"".to_owned());
+        let entry = KeyPath::entry("\"web-1\"".to_owned());
         let key = entry.key("public_keys").item(1).key("key");
         assert_eq!(key.as_str(), "\"web-1\": public_keys[1].key");
     }

@@ -6,7 +6,7 @@ use std::mem;
 use serde::de::DeserializeOwned;
 
 use super::mistakes::Notes;
-use super::path::Path;
+use super::path::KeyPath;
 use super::scalar::typed;
 use super::tree::{Node, Value};
 use super::words::{did_you_mean, shown_key};
@@ -23,21 +23,21 @@ const MAX_KNOWN: usize = 14;
 const NOT_YET: &str = "is not available in this version; remove it";
 
 /// A value at its place in the file.
-pub(crate) struct Place<'a> {
+pub(crate) struct Field<'a> {
     node: &'a Node<'a>,
-    path: Path,
+    path: KeyPath,
     notes: &'a Notes,
 }
 
-impl<'a> Place<'a> {
-    pub(crate) fn root(node: &'a Node<'a>, notes: &'a Notes) -> Place<'a> {
-        Place::entry(node, String::new(), notes)
+impl<'a> Field<'a> {
+    pub(crate) fn root(node: &'a Node<'a>, notes: &'a Notes) -> Field<'a> {
+        Field::entry(node, String::new(), notes)
     }
 
     /// An entry of a list, which messages call by `name` and not by its index.
-    pub(crate) fn entry(node: &'a Node<'a>, name: String, notes: &'a Notes) -> Place<'a> {
-        let path = Path::entry(name);
-        Place { node, path, notes }
+    pub(crate) fn entry(node: &'a Node<'a>, name: String, notes: &'a Notes) -> Field<'a> {
+        let path = KeyPath::entry(name);
+        Field { node, path, notes }
     }
 
     pub(crate) fn mistake(&self, text: impl Into<String>) {
@@ -84,7 +84,7 @@ impl<'a> Place<'a> {
         None
     }
 
-    /// The value that `parse` makes of the [`text`](Place::text) here.
+    /// The value that `parse` makes of the [`text`](Field::text) here.
     pub(crate) fn parse_text<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let parsed = parse(self.text()?);
         parsed.map_err(|text| self.mistake(text)).ok()
@@ -118,17 +118,17 @@ impl<'a> Place<'a> {
     }
 
     /// The items of the list here.
-    pub(crate) fn items(&self) -> Vec<Place<'a>> {
+    pub(crate) fn items(&self) -> Vec<Field<'a>> {
         self.items_up_to(MAX_ITEMS)
     }
 
-    fn items_up_to(&self, most: usize) -> Vec<Place<'a>> {
-        let place = |(index, node)| Place {
+    fn items_up_to(&self, most: usize) -> Vec<Field<'a>> {
+        let field = |(index, node)| Field {
             node,
             path: self.path.item(index),
             notes: self.notes,
         };
-        (self.nodes(most).iter().enumerate()).map(place).collect()
+        (self.nodes(most).iter().enumerate()).map(field).collect()
     }
 
     /// Whether nothing is written here.
@@ -143,7 +143,7 @@ impl<'a> Place<'a> {
 
     /// The items of the list here, at least one (to an empty one, `text` is said); a single value
     /// stands for a list of itself.
-    pub(crate) fn one_or_more(self, text: &str) -> Vec<Place<'a>> {
+    pub(crate) fn one_or_more(self, text: &str) -> Vec<Field<'a>> {
         match self.node.value {
             Value::Scalar { .. } => vec![self],
             _ => self.some_items(text),
@@ -151,12 +151,12 @@ impl<'a> Place<'a> {
     }
 
     /// The items of the list here, at least one: to an empty one, `text` is said.
-    pub(crate) fn some_items(&self, text: &str) -> Vec<Place<'a>> {
+    pub(crate) fn some_items(&self, text: &str) -> Vec<Field<'a>> {
         self.some_items_up_to(MAX_ITEMS, text)
     }
 
     /// The items of the list here, at least one and at most `most`.
-    pub(crate) fn some_items_up_to(&self, most: usize, text: &str) -> Vec<Place<'a>> {
+    pub(crate) fn some_items_up_to(&self, most: usize, text: &str) -> Vec<Field<'a>> {
         if matches!(&self.node.value, Value::List(items) if items.is_empty()) {
             self.mistake(text);
         }
@@ -165,18 +165,18 @@ impl<'a> Place<'a> {
 
     /// The entries of the table here, whose keys are names that the file chooses; at least one: to
     /// an empty one, `text` is said.
-    pub(crate) fn some_entries(&self, text: &str) -> Vec<(&'a str, Place<'a>)> {
+    pub(crate) fn some_entries(&self, text: &str) -> Vec<(&'a str, Field<'a>)> {
         if matches!(&self.node.value, Value::Table(entries) if entries.is_empty()) {
             self.mistake(text);
         }
         let mut table = self.table();
         let entries = mem::take(&mut table.entries);
-        let place = |(name, node, _)| {
+        let field = |(name, node, _)| {
             let path = table.path.key(&shown_key(name));
             let notes = self.notes;
-            (name, Place { node, path, notes })
+            (name, Field { node, path, notes })
         };
-        entries.into_iter().map(place).collect()
+        entries.into_iter().map(field).collect()
     }
 
     /// The table here. Something else is a mistake, and reads as a table without any key.
@@ -215,7 +215,7 @@ impl<'a> Place<'a> {
 /// table is dropped, the keys that remain are reported as unknown.
 pub(crate) struct Table<'a> {
     line: usize,
-    path: Path,
+    path: KeyPath,
     notes: &'a Notes,
     entries: Vec<(&'a str, &'a Node<'a>, usize)>,
     asked: Vec<&'static str>,
@@ -225,28 +225,28 @@ pub(crate) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// The value of `key`, if the file has it.
-    pub(crate) fn place(&mut self, key: &'static str) -> Option<Place<'a>> {
+    pub(crate) fn field(&mut self, key: &'static str) -> Option<Field<'a>> {
         self.asked.push(key);
-        let Some(place) = self.take(key) else {
+        let Some(field) = self.take(key) else {
             #[cfg(test)]
             self.notes.absent(self.path.key(key).into());
             return None;
         };
-        Some(place)
+        Some(field)
     }
 
     /// The value of `key`; its absence is a mistake.
-    pub(crate) fn required(&mut self, key: &'static str) -> Option<Place<'a>> {
+    pub(crate) fn required(&mut self, key: &'static str) -> Option<Field<'a>> {
         self.required_or(key, "is missing")
     }
 
     /// The value of `key`; where it is absent, the mistake is `text`.
-    pub(crate) fn required_or(&mut self, key: &'static str, text: &str) -> Option<Place<'a>> {
-        let place = self.place(key);
-        if place.is_none() {
+    pub(crate) fn required_or(&mut self, key: &'static str, text: &str) -> Option<Field<'a>> {
+        let field = self.field(key);
+        if field.is_none() {
             self.mistake(key, text);
         }
-        place
+        field
     }
 
     /// Whether the file has one of these keys, of which none has been asked for yet.
@@ -270,15 +270,15 @@ impl<'a> Table<'a> {
         default: T,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> T {
-        self.place(key)
-            .and_then(|place| place.parse(parse))
+        self.field(key)
+            .and_then(|field| field.parse(parse))
             .unwrap_or(default)
     }
 
     /// The table of `key`; where the key is absent, a table without any key.
     pub(crate) fn table(&mut self, key: &'static str) -> Table<'a> {
-        match self.place(key) {
-            Some(place) => place.table(),
+        match self.field(key) {
+            Some(field) => field.table(),
             None => Table {
                 line: self.line,
                 path: self.path.key(key),
@@ -291,17 +291,17 @@ impl<'a> Table<'a> {
     }
 
     /// The items of the list of `key`; none where the key is absent.
-    pub(crate) fn items(&mut self, key: &'static str) -> Vec<Place<'a>> {
-        self.place(key)
-            .map(|place| place.items())
+    pub(crate) fn items(&mut self, key: &'static str) -> Vec<Field<'a>> {
+        self.field(key)
+            .map(|field| field.items())
             .unwrap_or_default()
     }
 
     /// Refuses keys that the documentation describes and this version does not have.
     pub(crate) fn not_yet(&mut self, keys: &[&'static str]) {
         for key in keys {
-            if let Some(place) = self.take(key) {
-                place.mistake(NOT_YET);
+            if let Some(field) = self.take(key) {
+                field.mistake(NOT_YET);
             }
         }
     }
@@ -336,10 +336,10 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn take(&mut self, key: &str) -> Option<Place<'a>> {
+    fn take(&mut self, key: &str) -> Option<Field<'a>> {
         let index = self.entries.iter().position(|(name, ..)| *name == key)?;
         let (_, node, _) = self.entries.remove(index);
-        Some(Place {
+        Some(Field {
             node,
             path: self.path.key(key),
             notes: self.notes,

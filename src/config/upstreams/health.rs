@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::units::{duration, whole};
 use crate::auth::target::Target;
-use crate::yaml::{Place, Table, quoted};
+use crate::yaml::{Field, Table, quoted};
 
 /// How the servers of an upstream are asked whether they are well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,10 +25,10 @@ pub struct Health {
 
 /// Reads `health`; absent, servers are judged only by how requests fare.
 pub(super) fn read(table: &mut Table<'_>) -> Option<Health> {
-    let place = table.place("health")?;
-    let mut table = place.table();
-    let path = table.required("path").and_then(|place| place.parse(path));
-    let expect = table.place("expect").map(expect);
+    let field = table.field("health")?;
+    let mut table = field.table();
+    let path = table.required("path").and_then(|field| field.parse(path));
+    let expect = table.field("expect").map(expect);
     let between = |low, high| duration(Duration::from_millis(low)..=Duration::from_secs(high));
     let interval = table.value("interval", Duration::from_secs(5), between(100, 3600));
     let timeout = table.value("timeout", Duration::from_secs(2), between(10, 60));
@@ -55,8 +55,8 @@ fn path(text: &str) -> Result<String, String> {
     }
 }
 
-fn expect(place: Place<'_>) -> Vec<u16> {
-    let items = place.one_or_more("names no status; write 200, or remove it");
+fn expect(field: Field<'_>) -> Vec<u16> {
+    let items = field.one_or_more("names no status; write 200, or remove it");
     let statuses = items.iter().filter_map(|item| item.parse(whole(200..=599)));
     statuses.collect()
 }

@@ -273,21 +273,21 @@ fn all_mistakes_are_told_together_each_with_its_place() {
         key(1)
     );
     let told = refusal(&text);
-    let places: Vec<&str> = told
+    let fields: Vec<&str> = told
         .lines()
         .map(|line| line.split_inclusive(": ").take(3).map(str::len).sum())
         .zip(told.lines())
         .map(|(length, line): (usize, &str)| &line[..length])
         .collect();
-    assert_eq!(places.len(), 5, "{told}");
-    for (place, expected) in places.iter().zip([
+    assert_eq!(fields.len(), 5, "{told}");
+    for (field, expected) in fields.iter().zip([
         "m.yaml:2: \"web 1\": id: ",
         "m.yaml:3: \"web 1\": public_keys: ",
         "m.yaml:5: \"b\": name: ",
         "m.yaml:7: \"b\": enabled: ",
         "m.yaml:8: \"b\": color: ",
     ]) {
-        assert!(place.starts_with(expected), "{told}");
+        assert!(field.starts_with(expected), "{told}");
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::Mutex;
 use crate::auth::identity::{KeyError, PublicKey};
 use crate::auth::validity::Validity;
 use crate::registry::fixtures::{entry, file, key, load, refusal, registry};
-use crate::registry::{Mistakes, Registry, load as loading};
+use crate::registry::{Registry, load as loading};
+use crate::yaml::Mistakes;
 
 fn with_keys(yaml: &str) -> String {
     file(&format!("  - id: a\n    public_keys: {yaml}\n"))
