@@ -135,8 +135,8 @@ pub(super) fn run(
                     .collect(),
                 at: now,
             };
-            let text =
-                edit::remove(open.held.text(), id).and_then(|text| edit::bury(&text, &tombstone));
+            let text = edit::remove(open.held.text(), id)
+                .and_then(|text| edit::add_tombstone(&text, &tombstone));
             open.put_with(text, id, None, Some(tombstone))?;
             say(out, &format!("{id}: removed\n"))
         }

@@ -9,7 +9,7 @@ use super::{AgentSettings, GatewayUrl, Listen, Who, headers, text_of};
 use crate::auth::target::QueryPolicy;
 use crate::yaml::{Field, Finding, Mistakes, Notes, Table, document, one_of};
 
-/// What the agent's file says, without a mistake.
+/// The agent's file without a mistake.
 #[derive(Clone, Debug)]
 pub struct AgentFile {
     /// The agent's settings.

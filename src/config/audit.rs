@@ -1,4 +1,4 @@
-//! What becomes of the audit records.
+//! The audit trail: its files, refusals, signatures and rotation.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -26,8 +26,8 @@ pub struct Audit {
     /// The gateway's own key, by which it signs where the trail stands. Default: it does not.
     pub signing_key: Option<GatewayKey>,
     /// The file of the key by which bearer tokens are named in records; it is made where it is
-    /// missing. Default: `token-hash.key` in the state directory, and where there is none, a key that
-    /// the process makes and forgets.
+    /// missing. Default: `token-hash.key` in the state directory, and where there is none, a key
+    /// that the process makes and forgets.
     pub token_key: Option<PathBuf>,
     /// After so many records it signs, default 1000,
     pub checkpoint_records: u64,
@@ -55,8 +55,8 @@ pub struct Refusals {
     pub file: Option<PathBuf>,
     /// Most of them in a second, default 100; the rest is only counted, in a summary.
     pub per_second: u32,
-    /// Largest size of the file, in bytes, default 64 MiB. Then it is put aside, under its name with
-    /// `.1`, in the place of the one before.
+    /// Largest size of the file, in bytes, default 64 MiB. Then it is put aside, under its name
+    /// with `.1`, in the place of the one before.
     pub size: u64,
 }
 

@@ -18,8 +18,8 @@ pub struct CertificateValidity {
 }
 
 impl CertificateValidity {
-    /// Of a chain, all of which must be valid: from the latest beginning until the earliest end. `None` where there is
-    /// none that can be parsed.
+    /// Of a chain, all of which must be valid: from the latest beginning until the earliest end.
+    /// `None` where there is none that can be parsed.
     pub fn of_chain(chain: &[CertificateDer<'_>]) -> Option<CertificateValidity> {
         let all = chain.iter().filter_map(one);
         all.reduce(|a, b| CertificateValidity {
@@ -37,8 +37,8 @@ impl CertificateValidity {
         })
     }
 
-    /// What is to be said of it at `now` (Unix seconds): that it is not valid, or soon will not be. It should have
-    /// been renewed when a fifth of its time is left, or three weeks.
+    /// The warning about it at `now` (Unix seconds): that it is not valid, or soon will not be. It
+    /// should have been renewed when a fifth of its time is left, or three weeks.
     pub fn warning(&self, now: u64) -> Option<String> {
         let early = EARLY.min(self.until.saturating_sub(self.from) / 5);
         let end = to_text(self.until);

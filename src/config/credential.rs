@@ -28,9 +28,9 @@ pub struct Credential {
     pub header: HeaderName,
     /// The prefix and the secret. Marked as sensitive, so that its `Debug` prints nothing of it and
     /// HTTP/2 does not index it; clones share one memory, wiped when the last of them goes. `None`
-    /// while its file is not there, or empty: whoever writes it may come later than the gateway.
+    /// while its file is not there, or empty: its writer may start later than the gateway.
     pub value: Option<HeaderValue>,
-    /// What stands before the secret in the value, such as `Bearer `. Default: nothing.
+    /// The text before the secret in the value, such as `Bearer `. Default: nothing.
     pub prefix: String,
     /// The file that the secret was read from; `None` where it came from the environment.
     pub file: Option<PathBuf>,
@@ -44,7 +44,7 @@ impl Credential {
     ///
     /// # Errors
     ///
-    /// What is wrong with the file; nothing of its content.
+    /// The mistake in the file; nothing of its content.
     pub fn read_again(&self) -> Result<HeaderValue, Unusable> {
         match &self.file {
             Some(file) => value(&self.prefix, &from_file(file)?).map_err(Unusable::content),
@@ -120,9 +120,9 @@ pub(super) fn of_upstream(
     Some(credential)
 }
 
-/// Reads `{ header, prefix, file | env }`. A secret that is not visible ASCII is a mistake, and so is
-/// a variable that is not set: the gateway does not start with it. A file that is not there yet is
-/// none. No message repeats any of the secret.
+/// Reads `{ header, prefix, file | env }`. A secret that is not visible ASCII is a mistake, and so
+/// is a variable that is not set: the gateway does not start with it. A file that is not there yet
+/// is none. No message repeats any of the secret.
 fn fields(
     table: &mut Table<'_>,
     field: &Field<'_>,
@@ -230,7 +230,7 @@ pub(super) fn from_variable(
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.bytes().all(word)
     {
-        // Not repeated: whoever writes the secret itself here should not find it in a log.
+        // The text is not repeated: it may be the secret itself, which belongs in no log.
         return Err("is not the name of an environment variable: letters, digits and _".into());
     }
     let secret = (environment.variable)(name)

@@ -1,4 +1,4 @@
-//! What reading a configuration takes from outside its files, handed in so that tests decide it.
+//! The inputs of a configuration besides its files, handed in so that tests decide them.
 
 use std::env::{self, VarError};
 use std::io;

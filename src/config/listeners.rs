@@ -25,7 +25,7 @@ pub struct Listener {
     /// connection is closed. Default: they do not.
     pub proxy_protocol: bool,
     /// The path at which a load balancer asks whether requests should be sent here: 200 or 503,
-    /// whatever the `Host`, without a signature and without a record. Default: none.
+    /// for any `Host`, without a signature and without a record. Default: none.
     pub health: Option<String>,
 }
 
@@ -71,9 +71,9 @@ pub(super) fn read(
     (listeners, admin(table, &mut taken), hosts)
 }
 
-/// Whether a listener on `address` takes IPv6 connections alone: where another one of `all` listens on
-/// the same port by IPv4. Otherwise `[::]` takes the IPv4 ones too, and the system would refuse one of
-/// the two.
+/// Whether a listener on `address` takes IPv6 connections alone: where another one of `all` listens
+/// on the same port by IPv4. Otherwise `[::]` takes the IPv4 ones too, and the system would refuse
+/// one of the two.
 pub fn only_ipv6(address: SocketAddr, all: impl IntoIterator<Item = SocketAddr>) -> bool {
     let beside = |other: SocketAddr| other.is_ipv4() && other.port() == address.port();
     address.is_ipv6() && address.port() != 0 && all.into_iter().any(beside)

@@ -1,9 +1,8 @@
 //! The configuration file, from YAML to checked types.
 //!
-//! Reading goes in three steps: the text becomes a tree that knows its lines (`tree`), a reader
-//! takes typed values out of the tree and notes every mistake on the way (`reader`), and only
-//! where there was none does a [`Config`] come out. So whoever holds one holds checked values, and
-//! whoever holds [`Mistakes`] holds all of them.
+//! [`yaml`](crate::yaml) parses the text and collects the mistakes; each file here reads the values
+//! under its keys. Only a file without a mistake becomes a [`Config`], so all its values are
+//! checked. Otherwise [`Mistakes`] holds every mistake of the file.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -81,8 +80,8 @@ pub struct Config {
     /// Where `/metrics`, `/livez` and `/readyz` are, without authentication: default
     /// `127.0.0.1:9790`, and anything but a loopback address is a warning.
     pub admin: SocketAddr,
-    /// The names, in lower case and without a port, by which the admin listener may be called besides
-    /// `localhost` and addresses; default: none.
+    /// The names, in lower case and without a port, by which the admin listener may be called
+    /// besides `localhost` and addresses; default: none.
     pub admin_hosts: Vec<String>,
     /// The file of machines.
     pub registry: PathBuf,
@@ -113,7 +112,7 @@ pub struct Config {
     pub threads: usize,
 }
 
-/// A configuration and what is odd about it without being wrong.
+/// A configuration and its warnings.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.

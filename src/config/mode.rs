@@ -40,7 +40,7 @@ impl Mode {
     /// Signed requests and no others.
     pub const ENFORCE: Mode = Mode::Enforce { bearer_until: None };
 
-    /// What is asked for at `now`, in Unix seconds. After its date every mode but `open` enforces.
+    /// The gate at `now`, in Unix seconds. After its date every mode but `open` enforces.
     pub const fn at(self, now: u64) -> Gate {
         match self {
             Mode::Enforce {

@@ -1,4 +1,4 @@
-//! What the operator sees of the gateway, and how it stops.
+//! The diagnostic log and the graceful shutdown.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -52,7 +52,7 @@ pub struct Endpoint {
 pub struct Password(Zeroizing<String>);
 
 impl Password {
-    /// The password itself, for whoever logs in.
+    /// The password itself, for the login.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -155,7 +155,7 @@ fn endpoint(url: &str) -> Result<Endpoint, String> {
     })
 }
 
-/// Redis has 16 databases by default; nobody has a thousand.
+/// Redis has 16 databases by default.
 fn database(number: &str) -> Option<i64> {
     let digits = (1..=3).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| number.parse().ok()).flatten()

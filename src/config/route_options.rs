@@ -16,8 +16,8 @@ use crate::yaml::{Field, Table, did_you_mean, one_of, quoted};
 /// Longest route path, in bytes; the request target itself may have 4 KiB.
 const MAX_PATH: usize = 1024;
 
-/// Reads the list of routes to the upstreams known, and warns of upstreams without a route.
-/// No client header that the gateway sets may cross: `identity`, `secret_headers`, or what the route's
+/// Reads the list of routes to the upstreams known, and warns of upstreams without a route. No
+/// client header that the gateway sets may cross: `identity`, `secret_headers`, or what the route's
 /// upstream sets. Dates are judged at `now`, in Unix seconds.
 pub(super) fn read(
     root: &mut Table<'_>,
@@ -90,7 +90,7 @@ pub(super) fn read(
     routes
 }
 
-/// All of a route but its path, what is stripped of it, and its upstream.
+/// All options of a route but `path`, `strip_prefix` and `upstream`.
 fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
     table.not_yet(&["allow"]);
     let timeout = |table: &mut Table<'_>, key, least| {
@@ -112,7 +112,7 @@ fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
     }
 }
 
-/// What the upstream's `set_headers` name is the gateway's alone, also where requests pass that get
+/// The headers in the upstream's `set_headers` are the gateway's alone, also on requests that get
 /// none of them.
 fn warn_of_headers_lost(route: &Field<'_>, mode: Mode, upstream: Option<&Upstream>) {
     let set = upstream.map_or(&[][..], |upstream| &upstream.set_headers);
@@ -126,7 +126,7 @@ fn warn_of_headers_lost(route: &Field<'_>, mode: Mode, upstream: Option<&Upstrea
     }
 }
 
-/// Reads what is taken off the path: a prefix of the route's own, so that it is there in every
+/// Reads `strip_prefix`: a prefix of the route's own, so that it is there in every
 /// request that the route gets.
 fn strip_prefix(table: &mut Table<'_>, path: Option<&str>) -> String {
     let Some(field) = table.field("strip_prefix") else {

@@ -1,4 +1,4 @@
-//! Which paths go where, and what is asked of the requests on them.
+//! The routes: path prefixes, their upstreams, and their rules for requests.
 
 use std::collections::BTreeSet;
 use std::ops::Index;
@@ -19,17 +19,17 @@ pub struct Route {
     pub upstream: usize,
     /// Whether requests must be signed. Default: [`Mode::ENFORCE`].
     pub mode: Mode,
-    /// What is taken off the path before anything is verified or forwarded, on whole segments and
+    /// The prefix that is removed before a path is verified and forwarded, on whole segments and
     /// without a trailing slash: for clients that send a prefix and do not sign it. The route's
     /// own path begins with it. Empty, the default: nothing.
     pub strip_prefix: String,
-    /// What becomes of a query. Default: [`QueryPolicy::Strip`].
+    /// The treatment of a query. Default: [`QueryPolicy::Strip`].
     pub query: QueryPolicy,
     /// Largest body taken, in bytes, default 1 MiB, at most 32 MiB; beyond it, `body_too_large`.
     pub max_body: u64,
     /// Methods taken besides [`METHODS`](crate::auth::method::METHODS); upper case. Default: none.
     pub methods: Vec<String>,
-    /// Client headers that cross besides [`headers::ALLOWED`], though nobody signed them.
+    /// Unsigned client headers that cross besides [`headers::ALLOWED`].
     /// Default: none.
     pub forward_headers: Vec<HeaderName>,
     /// In place of the upstream's [`read_timeout`](super::Upstream::read_timeout).
@@ -64,9 +64,9 @@ impl Routes {
         Routes(routes.into())
     }
 
-    /// The index of the route of a path (without its query): the one with the longest prefix, on whole
-    /// segments, so that `/v1/a` has `/v1/a` and `/v1/a/b` but not `/v1/ab`; `/a@b` has `/a%40b` too
-    /// ([`target::behind`]). `None` refuses the request with `no_route`.
+    /// The index of the route of a path (without its query): the one with the longest prefix, on
+    /// whole segments, so that `/v1/a` has `/v1/a` and `/v1/a/b` but not `/v1/ab`; `/a@b` has
+    /// `/a%40b` too ([`target::behind`]). `None` refuses the request with `no_route`.
     pub fn find(&self, path: &str) -> Option<usize> {
         self.0.iter().position(|route| {
             let prefix = route.path.trim_end_matches('/');

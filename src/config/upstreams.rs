@@ -1,4 +1,4 @@
-//! The backends: where they are, how long they may take, and what the gateway tells them.
+//! The backends: their servers, time-outs, credentials and headers.
 
 mod health;
 mod servers;
@@ -82,7 +82,7 @@ impl Upstream {
     }
 }
 
-/// What the file says of one upstream: its name, even where the rest of it is mistaken, so that a
+/// One upstream of the file: its name, even where the rest of it has mistakes, so that a
 /// route to it is not called mistaken as well.
 pub(super) struct Named<'a> {
     pub(super) name: &'a str,

@@ -1,4 +1,5 @@
-//! The public keys of an entry as they are written, before the check that they are points of the curve.
+//! The public keys of an entry as they are written, before the check that they are points of the
+//! curve.
 
 use std::ops::Range;
 

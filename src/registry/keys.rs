@@ -58,7 +58,8 @@ pub(super) fn check(
     keys
 }
 
-/// `X-Machine-Id` is not signed: two machines with one key could each replay the other's requests once.
+/// `X-Machine-Id` is not signed: two machines with one key could each replay the other's requests
+/// once.
 fn refuse_shared_keys(claims: &[KeyClaim<'_>], notes: &Notes) {
     let mut owners = HashMap::with_capacity(claims.len());
     for claim in claims {

@@ -14,13 +14,13 @@ use super::snapshot::{ById, Registry};
 use crate::auth::identity::{Machine, MachineKey, PublicKey};
 use crate::yaml::{self, Mistakes, Notes};
 
-/// Largest registry file, in bytes: a third of a million machines with every field. It keeps a wrong
-/// file name from filling the memory; a load takes about six times the size of the text.
+/// Largest registry file, in bytes: a third of a million machines with every field. It keeps a
+/// wrong file name from filling the memory; a load takes about six times the size of the text.
 pub const MAX_FILE: u64 = 64 << 20;
 
 impl Registry {
-    /// Loads a file. The keys of `previous` are not checked again, and unchanged machines are shared
-    /// with it.
+    /// Loads a file. The keys of `previous` are not checked again, and unchanged machines are
+    /// shared with it.
     ///
     /// # Errors
     ///
@@ -49,14 +49,14 @@ impl Registry {
 ///
 /// # Errors
 ///
-/// One mistake: it cannot be read, is no regular file, is larger than [`MAX_FILE`], changed while it
-/// was read, or is not UTF-8.
+/// One mistake: it cannot be read, is no regular file, is larger than [`MAX_FILE`], changed while
+/// it was read, or is not UTF-8.
 pub(super) fn read(path: &Path) -> Result<String, Mistakes> {
     yaml::text_of(path, MAX_FILE as usize, "registry")
 }
 
-/// Builds a registry from the text of `file`. Machines and keys that `previous` holds are shared with
-/// it.
+/// Builds a registry from the text of `file`. Machines and keys that `previous` holds are shared
+/// with it.
 ///
 /// # Errors
 ///

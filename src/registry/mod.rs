@@ -1,12 +1,12 @@
-//! The machines that may act: `machines.yaml` -> checked machines; a reload that fails keeps the last good
-//! ones.
+//! The machines that may act: `machines.yaml` -> checked machines; a reload that fails keeps the
+//! last good ones.
 //!
 //! In the order of a load: `load` reads the file; [`yaml`](crate::yaml) parses it, and collects its
-//! mistakes; `entry` takes the lists apart; `removed` reads the tombstones, and `fields` each machine,
-//! with `ids`, with `claims` for the public keys in their four [spellings](key_format), and with
-//! `policies`; `keys` checks the keys on all `cores`. The result is a [`Registry`], which never
-//! changes. A [`RegistryStore`] holds the current one, and [`watch`](crate::watch) tells when the file
-//! has changed. [`edit`] edits the text of a file, and [`replace`] puts it in place.
+//! mistakes; `entry` takes the lists apart; `removed` reads the tombstones, and `fields` each
+//! machine, with `ids`, with `claims` for the public keys in their four [spellings](key_format),
+//! and with `policies`; `keys` checks the keys on all `cores`. The result is a [`Registry`], which
+//! never changes. A [`RegistryStore`] holds the current one, and [`watch`](crate::watch) tells when
+//! the file has changed. [`edit`] edits the text of a file, and [`replace`] puts it in place.
 
 mod change;
 mod claims;

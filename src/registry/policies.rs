@@ -1,7 +1,7 @@
 //! The policies of machines: their own terms, and those of the groups they are in.
 //!
-//! Lists add up: a machine may do what any rule of its own or of its groups allows, from any network
-//! of theirs. Of several rates its own counts, else the lowest.
+//! Lists add up: a machine may do what any rule of its own or of its groups allows, from any
+//! network of theirs. Of several rates its own counts, else the lowest.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -28,7 +28,8 @@ pub(super) struct TombstoneDraft {
     pub(super) claims: Range<usize>,
 }
 
-/// Reads the list. It precedes the machines, so that a machine with a taken id or key gets the mistake.
+/// Reads the list. It precedes the machines, so that a machine with a taken id or key gets the
+/// mistake.
 pub(super) fn read<'a>(
     entries: &[Entry<'a>],
     ids: &mut Ids<'a>,

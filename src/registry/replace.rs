@@ -1,4 +1,5 @@
-//! Replaces a registry file in one step, so that no reader ever sees half of it, and by one editor at a time.
+//! Replaces a registry file in one step, so that no reader ever sees half of it, and by one editor
+//! at a time.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
@@ -10,14 +11,15 @@ use std::time::Duration;
 use super::load::MAX_FILE;
 use crate::file::{self, Fault};
 
-/// How long another editor is waited for, in steps of [`PATIENCE_STEP`]: an edit takes a second at most.
+/// How long another editor is waited for, in steps of [`PATIENCE_STEP`]: an edit takes a second at
+/// most.
 const PATIENCE_STEPS: u32 = 100;
 const PATIENCE_STEP: Duration = Duration::from_millis(100);
 
-/// A registry file that nobody else edits while this is held.
+/// A registry file that is locked against other editors.
 ///
-/// The lock is advisory (`flock`): it keeps out who asks, that is this program. A text editor does not ask, so the
-/// file is compared again before it is replaced.
+/// The lock is advisory (`flock`): it keeps out who asks, that is this program. A text editor does
+/// not ask, so the file is compared again before it is replaced.
 #[derive(Debug)]
 pub struct LockedFile {
     /// Where the file really is, symlinks followed.
@@ -31,8 +33,8 @@ impl LockedFile {
     ///
     /// # Errors
     ///
-    /// It cannot be opened for writing, is larger than [`MAX_FILE`], is not UTF-8, or somebody else has been
-    /// editing it for ten seconds ([`io::ErrorKind::WouldBlock`]).
+    /// It cannot be opened for writing, is larger than [`MAX_FILE`], is not UTF-8, or somebody else
+    /// has been editing it for ten seconds ([`io::ErrorKind::WouldBlock`]).
     pub fn take(path: &Path) -> io::Result<LockedFile> {
         let path = path.canonicalize()?;
         for _ in 0..PATIENCE_STEPS {
@@ -49,18 +51,19 @@ impl LockedFile {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    /// What the file holds.
+    /// The text of the file.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Puts `text` in the place of the file: written beside it, on disk, then renamed over it. Mode and owner stay.
+    /// Puts `text` in the place of the file: written beside it, on disk, then renamed over it. Mode
+    /// and owner stay.
     ///
     /// # Errors
     ///
-    /// Whatever the system refuses, or the file is no longer what was read ([`io::ErrorKind::InvalidData`]). The old
-    /// file is then still in place, whole, unless it was only the last step that failed, to have the rename
-    /// itself on disk.
+    /// The system refuses a step, or the file has changed since it was read
+    /// ([`io::ErrorKind::InvalidData`]). The old file is then still in place, whole, unless it was
+    /// only the last step that failed, to have the rename itself on disk.
     pub fn replace(self, text: &str) -> io::Result<()> {
         if fs::read(&self.path)? != self.text.as_bytes() {
             let text = "the file was changed by somebody else meanwhile";
@@ -98,8 +101,8 @@ impl LockedFile {
     }
 }
 
-/// The file, locked, or nothing if somebody else has it or has just replaced it: then the lock is on a file that
-/// is no longer there.
+/// The file, locked, or nothing if somebody else has it or has just replaced it: then the lock is
+/// on a file that is no longer there.
 fn try_lock(path: &Path) -> io::Result<Option<File>> {
     file::open(path).map_err(|fault| match fault {
         Fault::Unreadable(error) => error,

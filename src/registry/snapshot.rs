@@ -9,7 +9,8 @@ use super::policies::Group;
 use super::removed::Tombstone;
 use crate::auth::identity::Machine;
 
-/// All machines of one registry file, every one of them checked. It never changes; a reload makes another one.
+/// All machines of one registry file, every one of them checked. It never changes; a reload makes
+/// another one.
 #[derive(Default)]
 pub struct Registry {
     pub(super) machines: HashSet<ById>,

@@ -17,7 +17,7 @@ use crate::yaml::Mistakes;
 pub enum Losses {
     /// Half of them at most: a file that lost more was cut off, or is another one.
     Few,
-    /// Any number: somebody said so.
+    /// Any number: the operator said so (`reload --force`).
     Any,
 }
 
@@ -60,14 +60,15 @@ impl RegistryStore {
         self.current.load_full()
     }
 
-    /// The machine with this id, in the registry in force at this moment: the one lookup of a request.
+    /// The machine with this id, in the registry in force at this moment: the one lookup of a
+    /// request.
     pub fn find(&self, id: &str) -> Option<Arc<Machine>> {
         self.current.load().find(id).cloned()
     }
 
     /// Loads the file again and puts it in force. It blocks, for seconds with a hundred thousand
-    /// machines, so a thread that serves requests must not call it. Calls must not overlap (the server
-    /// queues them): the older of two files could stay in force.
+    /// machines, so a thread that serves requests must not call it. Calls must not overlap (the
+    /// server queues them): the older of two files could stay in force.
     ///
     /// # Errors
     ///

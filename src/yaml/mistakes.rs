@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Most mistakes reported for one file. A file with more is not one that is fixed line by line;
-/// what lies beyond is counted, not listed.
+/// Most mistakes listed for one file; further ones are only counted. Nobody fixes more than that
+/// line by line.
 const MAX_LISTED: usize = 100;
 
 /// One remark on a file: a mistake or a warning. Prints as

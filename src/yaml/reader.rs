@@ -262,8 +262,8 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The parsed value of `key`, or `default` where the key is absent. (Where it is mistaken too,
-    /// but then nothing of what is read gets out.)
+    /// The parsed value of `key`, or `default` where the key is absent or has a mistake; after a
+    /// mistake nothing that was read is used.
     pub(crate) fn value<T>(
         &mut self,
         key: &'static str,

@@ -1,5 +1,5 @@
-//! YAML text as a tree that knows its lines. The tree keeps every scalar as text: the key that takes
-//! a value decides its type.
+//! YAML text as a tree that knows its lines. The tree keeps every scalar as text: the key that
+//! takes a value decides its type.
 
 use std::borrow::Cow;
 

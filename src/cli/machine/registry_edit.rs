@@ -46,7 +46,7 @@ impl RegistryEdit<'_> {
         text: Result<String, CannotEdit>,
         id: &str,
         expected: Option<&Machine>,
-        buried: Option<Tombstone>,
+        tombstone: Option<Tombstone>,
     ) -> Result<(), CommandError> {
         let nothing_written = |why: String| {
             CommandError::Operation(format!(
@@ -63,7 +63,7 @@ impl RegistryEdit<'_> {
             .before
             .removed()
             .iter()
-            .chain(&buried)
+            .chain(&tombstone)
             .eq(after.removed())
             && self.before.groups() == after.groups()
             && Change::between(&self.before, &after).touched() == 1;

@@ -9,7 +9,7 @@ use crate::yaml::{Field, Table, quoted};
 /// How the servers of an upstream are asked whether they are well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// What is asked for, by `GET` and without a credential: a path, which may have a query.
+    /// The path of the `GET` request, which may have a query and carries no credential.
     pub path: String,
     /// The statuses of a server that is well, at least one; default 200 alone.
     pub expect: Vec<u16>,

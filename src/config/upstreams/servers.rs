@@ -40,7 +40,7 @@ pub struct Server {
     pub weight: u32,
 }
 
-/// What an upstream says of all its servers.
+/// The settings that all servers of an upstream share.
 pub(super) struct Common<'e> {
     pub(super) host: Option<HeaderValue>,
     pub(super) server_name: Option<String>,
@@ -50,7 +50,7 @@ pub(super) struct Common<'e> {
 }
 
 /// Reads `servers`: URLs, or tables of `url` and `weight`. All of them are spoken to in the same
-/// way, so that nobody sends in plain text what the other servers get encrypted.
+/// way, so that no server gets in plain text the requests that the others get encrypted.
 pub(super) fn read(table: &mut Table<'_>, common: &Common<'_>) -> Option<Vec<Server>> {
     let field = table.required("servers")?;
     let items = field.some_items("has no server; add at least one: [\"http://127.0.0.1:8200\"]");

@@ -28,7 +28,7 @@ pub struct ClientTls {
     pub ca: Option<PathBuf>,
     /// The gateway's own certificate and key for the servers to verify, PEM. Default: none.
     pub identity: Option<ClientFiles>,
-    /// What the files held when the configuration was read.
+    /// The contents of the files when the configuration was read.
     pub material: Arc<TlsMaterial>,
 }
 
@@ -67,7 +67,7 @@ impl ClientTls {
     ///
     /// # Errors
     ///
-    /// What is wrong with which file; nothing of the key's content.
+    /// The mistake and its file; nothing of the key's content.
     pub fn load(&self) -> Result<TlsMaterial, Unusable> {
         Ok(TlsMaterial {
             roots: (self.ca.as_deref().map(authorities).transpose()?).unwrap_or_default(),

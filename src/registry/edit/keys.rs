@@ -41,8 +41,9 @@ impl NewKey {
     }
 }
 
-/// The text with these keys for a machine: those that it has, in their order, and then one that it has
-/// not. A list in one line is written anew; of a block list only the items that have changed are.
+/// The text with these keys for a machine: those that it has, in their order, and then one that it
+/// has not. A list in one line is written anew; of a block list only the items that have changed
+/// are.
 ///
 /// # Errors
 ///

@@ -1,9 +1,9 @@
-//! Where each machine stands in the text of a registry file, for edits that leave everything else as
-//! it is.
+//! Where each machine stands in the text of a registry file, for edits that leave everything else
+//! as it is.
 //!
-//! It reads indentation, not YAML, and knows one layout: `machines:` in the first column and a block
-//! list under it. It is `None` for other layouts, or wrong: the result of an edit is parsed and
-//! compared before it is written.
+//! It reads indentation, not YAML, and knows one layout: `machines:` in the first column and a
+//! block list under it. It is `None` for other layouts, or wrong: the result of an edit is parsed
+//! and compared before it is written.
 
 use std::ops::Range;
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+use crate::config::{self, Environment};
 use crate::registry::entry::Lists;
 use crate::registry::fixtures::{entry, file, key, load, refusal};
 use crate::registry::{MAX_FILE, Registry, fields};
@@ -141,6 +142,48 @@ fn aliases_anchors_and_tags_are_refused_at_their_lines() {
             told.contains(word) && told.contains("not supported"),
             "{told}"
         );
+    }
+}
+
+#[test]
+fn the_configuration_and_the_registry_are_one_dialect() {
+    let path = Path::new("m.yaml");
+    let environment = Environment::of_process(0);
+    let machines = file(&entry("a", 1));
+    let configuration = "listeners: [{ address: 127.0.0.1:8080 }]\nregistry: { file: m.yaml }\nupstreams: { \
+                         a: { servers: ['http://127.0.0.1:1'] } }\nroutes: [{ path: /, upstream: a }]\n";
+    for (end, words) in [
+        (
+            "groups: &g []\nhosts: &g [a]\n",
+            "has an anchor (&), which is not supported",
+        ),
+        (
+            "groups: *g\nhosts: *g\n",
+            "is an alias (*), which is not supported",
+        ),
+        (
+            "groups: !!seq []\nhosts: !!seq [a]\n",
+            "has a tag (!), which is not supported",
+        ),
+        (
+            "colour: red\ncolour: blue\n",
+            "colour: is given twice, first on line",
+        ),
+        ("<<: { a: b }\n", "\"<<\": is an unknown key"),
+        ("? [a]\n: b\n", "has a key that is not plain text"),
+        ("colour: red\n", "colour: is an unknown key"),
+        (
+            "groups: ~\nhosts: ~\n",
+            "has no value; give it one or remove the key",
+        ),
+        ("---\nmachines: []\n", "a second document starts here"),
+        ("a: b: c\n", "is not YAML: "),
+    ] {
+        let registry = refusal(&format!("{machines}{end}"));
+        let read = config::read(&format!("{configuration}{end}"), path, &environment);
+        for told in [registry, read.unwrap_err().to_string()] {
+            assert!(told.contains(words), "{end}: {told}");
+        }
     }
 }
 
