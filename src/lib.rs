@@ -29,7 +29,7 @@
 //! A module of this crate imports only modules left of it here; a test reads the sources and holds
 //! this:
 //!
-//! `metrics`, `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ← `cli` ← the binary
+//! `metrics`, `yaml` ← `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ← `cli` ← the binary
 //!
 //! Only `gateway` and `server` know Pingora. [`cli`] is the command line, one file a command.
 #![forbid(unsafe_code)]
@@ -46,3 +46,4 @@ pub mod metrics;
 pub mod nonces;
 pub mod registry;
 pub mod server;
+pub mod yaml;

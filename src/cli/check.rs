@@ -86,7 +86,7 @@ pub(super) fn failure(
 fn registry_of(loaded: &Result<Loaded, Mistakes>) -> Option<PathBuf> {
     match loaded {
         Ok(loaded) => Some(loaded.config.registry.clone()),
-        Err(wrong) => wrong.registry.clone(),
+        Err(mistakes) => config::registry_file(mistakes.file()),
     }
 }
 

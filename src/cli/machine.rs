@@ -135,8 +135,8 @@ pub(super) fn run(
                     .collect(),
                 at: now,
             };
-            let text =
-                edit::remove(open.held.text(), id).and_then(|text| edit::bury(&text, &tombstone));
+            let text = edit::remove(open.held.text(), id)
+                .and_then(|text| edit::add_tombstone(&text, &tombstone));
             open.put_with(text, id, None, Some(tombstone))?;
             say(out, &format!("{id}: removed\n"))
         }
@@ -155,9 +155,7 @@ impl MachineArgs {
         match config::load(&file, environment) {
             Ok(loaded) => Ok(loaded.config.registry),
             // Other mistakes need not keep anyone from disabling a machine.
-            Err(mistakes) => mistakes
-                .registry
-                .clone()
+            Err(mistakes) => config::registry_file(&file)
                 .ok_or_else(|| CommandError::Configuration(mistakes.to_string())),
         }
     }

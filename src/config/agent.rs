@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::mistakes::{Finding, Mistakes, Notes};
 use super::operation::{self, Log};
-use super::reader::{Place, Table, one_of};
 use super::units::{duration, size, whole};
-use super::{AgentSettings, GatewayUrl, Listen, Who, headers, text_of, tree};
+use super::{AgentSettings, GatewayUrl, Listen, Who, headers, text_of};
 use crate::auth::target::QueryPolicy;
+use crate::yaml::{Field, Finding, Mistakes, Notes, Table, document, one_of};
 
-/// What the agent's file says, without a mistake.
+/// The agent's file without a mistake.
 #[derive(Clone, Debug)]
 pub struct AgentFile {
     /// The agent's settings.
@@ -31,21 +30,10 @@ impl AgentFile {
 
     fn read(text: &str, file: &Path) -> Result<(AgentFile, Vec<Finding>), Mistakes> {
         let notes = Notes::new(file);
-        let settings = match tree::parse(text) {
-            Ok(Some(root)) => {
-                let base = file.parent().unwrap_or(Path::new(""));
-                settings(Place::root(&root, &notes).table(), base)
-            }
-            Ok(None) => {
-                notes.mistake(None, "", "is empty; docs/agent.md has an example");
-                None
-            }
-            Err(error) => {
-                notes.mistake(Some(error.line), "", error.text);
-                None
-            }
-        };
-        notes.conclude(settings, None)
+        let root = document(text, &notes, "is empty; docs/agent.md has an example");
+        let base = file.parent().unwrap_or(Path::new(""));
+        let settings = root.and_then(|root| settings(Field::root(&root, &notes).table(), base));
+        notes.conclude(settings)
     }
 }
 
@@ -67,17 +55,17 @@ fn settings(mut root: Table<'_>, base: &Path) -> Option<AgentFile> {
     );
     it.gateway = match &it.who {
         Who::Key { .. } => root.required("gateway"),
-        Who::Identity(_) => root.place("gateway"),
+        Who::Identity(_) => root.field("gateway"),
     }
-    .and_then(|place| place.parse(GatewayUrl::parse));
+    .and_then(|field| field.parse(GatewayUrl::parse));
     it.allow_remote_clients = root.value("allow_remote_clients", false, &truth);
     it.allow_plain_gateway = root.value("allow_plain_gateway", false, &truth);
     it.hosts = (root.items("hosts").iter())
         .filter_map(|item| item.parse(AgentSettings::parse_host))
         .collect();
     it.ca = root
-        .place("ca")
-        .and_then(|place| operation::file(&place, base));
+        .field("ca")
+        .and_then(|field| operation::file(&field, base));
     it.query = root.value("query", it.query, one_of(&words, &[]));
     for item in root.items("forward_headers") {
         let Some(name) = item.parse(AgentSettings::parse_forward_header) else {
@@ -104,8 +92,8 @@ fn settings(mut root: Table<'_>, base: &Path) -> Option<AgentFile> {
 }
 
 fn who(root: &mut Table<'_>, base: &Path) -> Option<Who> {
-    let identity = root.place("identity");
-    let (key, id) = (root.place("key"), root.place("machine_id"));
+    let identity = root.field("identity");
+    let (key, id) = (root.field("key"), root.field("machine_id"));
     match (identity, key, id) {
         (Some(identity), None, None) => operation::file(&identity, base).map(Who::Identity),
         (Some(identity), ..) => {

@@ -1,4 +1,4 @@
-//! What becomes of the audit records.
+//! The audit trail: its files, refusals, signatures and rotation.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 
 use super::operation;
-use super::reader::{Place, Table};
 use super::units::{duration, size, whole};
 use crate::auth::private_key;
 use crate::file;
+use crate::yaml::{Field, Table};
 
 /// Where the audit records go, and how they are kept honest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub struct Audit {
     /// The gateway's own key, by which it signs where the trail stands. Default: it does not.
     pub signing_key: Option<GatewayKey>,
     /// The file of the key by which bearer tokens are named in records; it is made where it is
-    /// missing. Default: `token-hash.key` in the state directory, and where there is none, a key that
-    /// the process makes and forgets.
+    /// missing. Default: `token-hash.key` in the state directory, and where there is none, a key
+    /// that the process makes and forgets.
     pub token_key: Option<PathBuf>,
     /// After so many records it signs, default 1000,
     pub checkpoint_records: u64,
@@ -55,8 +55,8 @@ pub struct Refusals {
     pub file: Option<PathBuf>,
     /// Most of them in a second, default 100; the rest is only counted, in a summary.
     pub per_second: u32,
-    /// Largest size of the file, in bytes, default 64 MiB. Then it is put aside, under its name with
-    /// `.1`, in the place of the one before.
+    /// Largest size of the file, in bytes, default 64 MiB. Then it is put aside, under its name
+    /// with `.1`, in the place of the one before.
     pub size: u64,
 }
 
@@ -97,13 +97,13 @@ pub(super) fn read(mut table: Table<'_>, base: &Path) -> Audit {
         Duration::from_millis(250),
         duration(Duration::from_millis(10)..=Duration::from_secs(60)),
     );
-    let signing_key = (table.place("signing_key")).and_then(|place| signing_key(&place, base));
-    let token_key = table.place("token_key").and_then(|place| {
-        let file = operation::file(&place, base)?;
-        operation::warn_of_mode(&place, &file);
+    let signing_key = (table.field("signing_key")).and_then(|field| signing_key(&field, base));
+    let token_key = table.field("token_key").and_then(|field| {
+        let file = operation::file(&field, base)?;
+        operation::warn_of_mode(&field, &file);
         match file::read_secret(&file, MAX_KEY) {
             // It is made when it is first needed.
-            Err(fault) if !fault.is_gone() => place.mistake(fault.of(&file).to_string()),
+            Err(fault) if !fault.is_gone() => field.mistake(fault.of(&file).to_string()),
             _ => {}
         }
         Some(file)
@@ -115,7 +115,7 @@ pub(super) fn read(mut table: Table<'_>, base: &Path) -> Audit {
         Duration::from_secs(60),
         duration(Duration::from_secs(1)..=Duration::from_secs(86_400)),
     );
-    let rotate = rotate(table.place("rotate"), &sink);
+    let rotate = rotate(table.field("rotate"), &sink);
     Audit {
         sink,
         refusals,
@@ -156,14 +156,14 @@ fn beside(trail: &Path) -> PathBuf {
     })
 }
 
-fn rotate(place: Option<Place<'_>>, trail: &AuditSink) -> Rotate {
-    let Some(place) = place else {
+fn rotate(field: Option<Field<'_>>, trail: &AuditSink) -> Rotate {
+    let Some(field) = field else {
         return Rotate::default();
     };
     if *trail == AuditSink::Stdout {
-        place.mistake("rotates standard output; name an audit.file, or remove it");
+        field.mistake("rotates standard output; name an audit.file, or remove it");
     }
-    let mut table = place.table();
+    let mut table = field.table();
     let hour = Duration::from_secs(3600);
     Rotate {
         size: table.value("size", None, |text| size(1 << 20..=1 << 40)(text).map(Some)),
@@ -173,10 +173,10 @@ fn rotate(place: Option<Place<'_>>, trail: &AuditSink) -> Rotate {
     }
 }
 
-fn signing_key(place: &Place<'_>, base: &Path) -> Option<GatewayKey> {
-    place.parse(|text| {
+fn signing_key(field: &Field<'_>, base: &Path) -> Option<GatewayKey> {
+    field.parse(|text| {
         let path = operation::path(text, base)?;
-        operation::warn_of_mode(place, &path);
+        operation::warn_of_mode(field, &path);
         let pem = file::read_secret(&path, MAX_KEY).map_err(|fault| fault.of(&path))?;
         let key = private_key::parse(&pem);
         key.map(GatewayKey)

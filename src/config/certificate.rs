@@ -11,34 +11,34 @@ const EARLY: u64 = 21 * 24 * 3600;
 
 /// From when until when, in Unix seconds, both inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validity {
+pub struct CertificateValidity {
     from: u64,
     /// The last second in which it is valid.
     pub until: u64,
 }
 
-impl Validity {
-    /// Of a chain, all of which must be valid: from the latest beginning until the earliest end. `None` where there is
-    /// none that can be parsed.
-    pub fn of_chain(chain: &[CertificateDer<'_>]) -> Option<Validity> {
+impl CertificateValidity {
+    /// Of a chain, all of which must be valid: from the latest beginning until the earliest end.
+    /// `None` where there is none that can be parsed.
+    pub fn of_chain(chain: &[CertificateDer<'_>]) -> Option<CertificateValidity> {
         let all = chain.iter().filter_map(one);
-        all.reduce(|a, b| Validity {
+        all.reduce(|a, b| CertificateValidity {
             from: a.from.max(b.from),
             until: a.until.min(b.until),
         })
     }
 
     /// Of authorities, of which one is enough: until the last of them has ended.
-    pub fn of_authorities(authorities: &[CertificateDer<'_>]) -> Option<Validity> {
+    pub fn of_authorities(authorities: &[CertificateDer<'_>]) -> Option<CertificateValidity> {
         let all = authorities.iter().filter_map(one);
-        all.reduce(|a, b| Validity {
+        all.reduce(|a, b| CertificateValidity {
             from: a.from.min(b.from),
             until: a.until.max(b.until),
         })
     }
 
-    /// What is to be said of it at `now` (Unix seconds): that it is not valid, or soon will not be. It should have
-    /// been renewed when a fifth of its time is left, or three weeks.
+    /// The warning about it at `now` (Unix seconds): that it is not valid, or soon will not be. It
+    /// should have been renewed when a fifth of its time is left, or three weeks.
     pub fn warning(&self, now: u64) -> Option<String> {
         let early = EARLY.min(self.until.saturating_sub(self.from) / 5);
         let end = to_text(self.until);
@@ -54,11 +54,11 @@ impl Validity {
     }
 }
 
-fn one(der: &CertificateDer<'_>) -> Option<Validity> {
+fn one(der: &CertificateDer<'_>) -> Option<CertificateValidity> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let validity = certificate.validity();
     let seconds = |timestamp: i64| u64::try_from(timestamp).unwrap_or(0);
-    Some(Validity {
+    Some(CertificateValidity {
         from: seconds(validity.not_before.timestamp()),
         until: seconds(validity.not_after.timestamp()),
     })
@@ -72,11 +72,11 @@ mod tests {
 
     #[test]
     fn a_warning_comes_before_the_beginning_near_the_end_and_after_it() {
-        let year = Validity {
+        let year = CertificateValidity {
             from: 1000 * DAY,
             until: 1365 * DAY,
         };
-        let day = Validity {
+        let day = CertificateValidity {
             from: 1000 * DAY,
             until: 1001 * DAY,
         };

@@ -9,10 +9,9 @@ use zeroize::Zeroizing;
 
 use super::environment::Environment;
 use super::headers;
-use super::mistakes::quoted;
 use super::operation;
-use super::reader::{Place, Table};
 use crate::file::{self, Unusable};
+use crate::yaml::{Field, Table, quoted};
 
 /// Largest secret, in bytes. Tokens have tens to a few thousand; common servers take no header
 /// block beyond 8 KiB, so a larger file is a mix-up, and is not read on.
@@ -29,9 +28,9 @@ pub struct Credential {
     pub header: HeaderName,
     /// The prefix and the secret. Marked as sensitive, so that its `Debug` prints nothing of it and
     /// HTTP/2 does not index it; clones share one memory, wiped when the last of them goes. `None`
-    /// while its file is not there, or empty: whoever writes it may come later than the gateway.
+    /// while its file is not there, or empty: its writer may start later than the gateway.
     pub value: Option<HeaderValue>,
-    /// What stands before the secret in the value, such as `Bearer `. Default: nothing.
+    /// The text before the secret in the value, such as `Bearer `. Default: nothing.
     pub prefix: String,
     /// The file that the secret was read from; `None` where it came from the environment.
     pub file: Option<PathBuf>,
@@ -45,7 +44,7 @@ impl Credential {
     ///
     /// # Errors
     ///
-    /// What is wrong with the file; nothing of its content.
+    /// The mistake in the file; nothing of its content.
     pub fn read_again(&self) -> Result<HeaderValue, Unusable> {
         match &self.file {
             Some(file) => value(&self.prefix, &from_file(file)?).map_err(Unusable::content),
@@ -57,7 +56,7 @@ impl Credential {
 }
 
 /// A credential that was read, its place, and the places of the upstreams it names.
-pub(super) type Unbound<'a> = (Credential, Place<'a>, Vec<Place<'a>>);
+pub(super) type Unbound<'a> = (Credential, Field<'a>, Vec<Field<'a>>);
 
 /// Reads the credentials that machines may be given.
 pub(super) fn named<'a>(
@@ -66,19 +65,19 @@ pub(super) fn named<'a>(
     base: &Path,
     environment: &Environment,
 ) -> Vec<Unbound<'a>> {
-    let Some(place) = root.place("credentials") else {
+    let Some(field) = root.field("credentials") else {
         return Vec::new();
     };
-    let read_one = |(name, place): (&str, Place<'a>)| {
+    let read_one = |(name, field): (&str, Field<'a>)| {
         if !is_name(name) {
-            place.mistake("has a name outside [a-z0-9_-]{1,64}; it becomes a metric label");
+            field.mistake("has a name outside [a-z0-9_-]{1,64}; it becomes a metric label");
         }
-        let mut table = place.table();
+        let mut table = field.table();
         let upstreams = table.items("upstreams");
-        let credential = fields(&mut table, &place, name, identity, base, environment)?;
-        Some((credential, place, upstreams))
+        let credential = fields(&mut table, &field, name, identity, base, environment)?;
+        Some((credential, field, upstreams))
     };
-    let named = place.some_entries("names no credential; remove it");
+    let named = field.some_entries("names no credential; remove it");
     named.into_iter().filter_map(read_one).collect()
 }
 
@@ -90,16 +89,16 @@ pub fn is_name(name: &str) -> bool {
 
 /// Notes which upstreams each credential may go to; they must be there.
 pub(super) fn bind(credentials: Vec<Unbound<'_>>, upstreams: &[&str]) -> Vec<Credential> {
-    let bind_one = |(mut credential, place, places): Unbound<'_>| {
-        if places.is_empty() && upstreams.len() > 1 {
-            place.warning("is sent to every upstream; name those it is for with `upstreams`");
+    let bind_one = |(mut credential, field, fields): Unbound<'_>| {
+        if fields.is_empty() && upstreams.len() > 1 {
+            field.warning("is sent to every upstream; name those it is for with `upstreams`");
         }
-        for place in places {
+        for field in fields {
             let known = |name: &str| match upstreams.contains(&name) {
                 true => Ok(name.to_owned()),
                 false => Err(format!("there is no upstream {}", quoted(name))),
             };
-            credential.upstreams.extend(place.parse(known));
+            credential.upstreams.extend(field.parse(known));
         }
         credential
     };
@@ -108,25 +107,25 @@ pub(super) fn bind(credentials: Vec<Unbound<'_>>, upstreams: &[&str]) -> Vec<Cre
 
 /// Reads the credential of the upstream `name`.
 pub(super) fn of_upstream(
-    place: &Place<'_>,
+    field: &Field<'_>,
     name: &str,
     identity: &HeaderName,
     base: &Path,
     environment: &Environment,
 ) -> Option<Credential> {
     let own = format!("upstream:{name}");
-    let mut table = place.table();
-    let mut credential = fields(&mut table, place, &own, identity, base, environment)?;
+    let mut table = field.table();
+    let mut credential = fields(&mut table, field, &own, identity, base, environment)?;
     credential.upstreams.push(name.to_owned());
     Some(credential)
 }
 
-/// Reads `{ header, prefix, file | env }`. A secret that is not visible ASCII is a mistake, and so is
-/// a variable that is not set: the gateway does not start with it. A file that is not there yet is
-/// none. No message repeats any of the secret.
+/// Reads `{ header, prefix, file | env }`. A secret that is not visible ASCII is a mistake, and so
+/// is a variable that is not set: the gateway does not start with it. A file that is not there yet
+/// is none. No message repeats any of the secret.
 fn fields(
     table: &mut Table<'_>,
-    place: &Place<'_>,
+    field: &Field<'_>,
     name: &str,
     identity: &HeaderName,
     base: &Path,
@@ -139,7 +138,7 @@ fn fields(
     let mut path = None;
     let secret = secret(table, base, environment, &mut path);
     let value = secret?.map(|secret| value(&prefix, &secret)).transpose();
-    let value = value.map_err(|text| place.mistake(text)).ok()?;
+    let value = value.map_err(|text| field.mistake(text)).ok()?;
     Some(Credential {
         name: name.to_owned(),
         header: header?,
@@ -168,12 +167,12 @@ fn secret(
     environment: &Environment,
     path: &mut Option<PathBuf>,
 ) -> Option<Option<Zeroizing<Vec<u8>>>> {
-    match (table.place("file"), table.place("env")) {
-        (Some(place), None) => {
-            let secret = place.parse(|text| {
+    match (table.field("file"), table.field("env")) {
+        (Some(field), None) => {
+            let secret = field.parse(|text| {
                 let path = path.insert(base.join(text));
                 if is_not_written_yet(path) {
-                    place.warning(format!(
+                    field.warning(format!(
                         "{} is not there yet, or empty: requests that carry its secret get 503 \
                          upstream_credential until it is written; nothing needs to be restarted then",
                         path.display()
@@ -183,7 +182,7 @@ fn secret(
                 Ok(Some(from_file(path)?))
             });
             if let (Some(Some(_)), Some(file)) = (&secret, path) {
-                operation::warn_of_mode(&place, file);
+                operation::warn_of_mode(&field, file);
             }
             secret
         }
@@ -231,7 +230,7 @@ pub(super) fn from_variable(
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.bytes().all(word)
     {
-        // Not repeated: whoever writes the secret itself here should not find it in a log.
+        // The text is not repeated: it may be the secret itself, which belongs in no log.
         return Err("is not the name of an environment variable: letters, digits and _".into());
     }
     let secret = (environment.variable)(name)

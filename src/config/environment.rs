@@ -1,9 +1,11 @@
-//! What reading a configuration takes from outside its files, handed in so that tests decide it.
+//! The inputs of a configuration besides its files, handed in so that tests decide them.
 
 use std::env::{self, VarError};
-use std::net::ToSocketAddrs;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 
-use super::upstreams::Resolve;
+/// Gives the addresses of a `host:port`. May block for as long as the system's resolver does.
+pub type Resolve = fn(&str) -> io::Result<Vec<SocketAddr>>;
 
 /// The environment variables, the name resolution and the time that a configuration is read with.
 #[derive(Clone, Copy, Debug)]

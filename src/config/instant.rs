@@ -30,8 +30,8 @@ pub fn to_unix_seconds(text: &str) -> Option<u64> {
     u64::try_from(instant.unix_timestamp()).ok()
 }
 
-/// Unix seconds as an RFC 3339 timestamp in UTC, for people; the bare number where the year has more than
-/// four digits.
+/// Unix seconds as an RFC 3339 timestamp in UTC, for people; the bare number where the year has
+/// more than four digits.
 pub fn to_text(unix_seconds: u64) -> String {
     i64::try_from(unix_seconds)
         .ok()

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::reader::Table;
 use super::units::{duration, size, whole};
+use crate::yaml::Table;
 
 /// What one client, and all of them together, may take of time and memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +32,8 @@ pub struct Limits {
     /// Most client connections open at once, default 20,000; further ones are closed at once.
     /// Each takes a file descriptor, and another while a request is with the backend.
     pub connections: usize,
-    /// Most of them of one source (an IPv4 address, an IPv6 /64), default 2,000. Trusted proxies have
-    /// no such limit; behind a PROXY line it is the client that counts.
+    /// Most of them of one source (an IPv4 address, an IPv6 /64), default 2,000. Trusted proxies
+    /// have no such limit; behind a PROXY line it is the client that counts.
     pub connections_per_source: usize,
     /// Most HTTP/2 requests at once on one connection, default 128.
     pub h2_streams: u32,

@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::address;
 use super::headers;
-use super::mistakes::quoted;
 use super::operation;
 use super::proxies::TrustedProxies;
-use super::reader::{Place, Table, one_of};
-use super::tree::{Node, Value};
 use crate::auth::target::Target;
+use crate::yaml::{Field, Table, one_of, quoted};
 
 /// The operator's address unless the configuration names another.
 pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9790);
@@ -27,7 +25,7 @@ pub struct Listener {
     /// connection is closed. Default: they do not.
     pub proxy_protocol: bool,
     /// The path at which a load balancer asks whether requests should be sent here: 200 or 503,
-    /// whatever the `Host`, without a signature and without a record. Default: none.
+    /// for any `Host`, without a signature and without a record. Default: none.
     pub health: Option<String>,
 }
 
@@ -55,10 +53,10 @@ pub(super) fn read(
         for item in items {
             let mut table = item.table();
             let proxy_protocol = proxy_protocol(&mut table, trusted);
-            let health = table.place("health").and_then(|place| place.parse(health));
-            let tls = table.place("tls").map(|place| tls_files(&place, base));
-            let place = table.required("address");
-            if let Some(address) = place.and_then(|place| free(&place, &mut taken)) {
+            let health = table.field("health").and_then(|field| field.parse(health));
+            let tls = table.field("tls").map(|field| tls_files(&field, base));
+            let field = table.required("address");
+            if let Some(address) = field.and_then(|field| free(&field, &mut taken)) {
                 listeners.push(Listener {
                     address,
                     tls: tls.flatten(),
@@ -73,21 +71,21 @@ pub(super) fn read(
     (listeners, admin(table, &mut taken), hosts)
 }
 
-/// Whether a listener on `address` takes IPv6 connections alone: where another one of `all` listens on
-/// the same port by IPv4. Otherwise `[::]` takes the IPv4 ones too, and the system would refuse one of
-/// the two.
+/// Whether a listener on `address` takes IPv6 connections alone: where another one of `all` listens
+/// on the same port by IPv4. Otherwise `[::]` takes the IPv4 ones too, and the system would refuse
+/// one of the two.
 pub fn only_ipv6(address: SocketAddr, all: impl IntoIterator<Item = SocketAddr>) -> bool {
     let beside = |other: SocketAddr| other.is_ipv4() && other.port() == address.port();
     address.is_ipv6() && address.port() != 0 && all.into_iter().any(beside)
 }
 
 fn proxy_protocol(table: &mut Table<'_>, trusted: &TrustedProxies) -> bool {
-    let Some(place) = table.place("proxy_protocol") else {
+    let Some(field) = table.field("proxy_protocol") else {
         return false;
     };
-    let on = place.parse(one_of(&[("true", true), ("false", false)], &[]));
+    let on = field.parse(one_of(&[("true", true), ("false", false)], &[]));
     if on == Some(true) && trusted.is_empty() {
-        place.mistake(
+        field.mistake(
             "believes nobody, so that every connection would be closed; name the load balancer's \
              addresses in trusted_proxies",
         );
@@ -104,17 +102,17 @@ fn health(text: &str) -> Result<String, String> {
     }
 }
 
-fn tls_files(place: &Place<'_>, base: &Path) -> Option<TlsFiles> {
-    let mut table = place.table();
+fn tls_files(field: &Field<'_>, base: &Path) -> Option<TlsFiles> {
+    let mut table = field.table();
     let cert = table.required("cert");
-    let cert = cert.and_then(|place| operation::file(&place, base));
-    let key = table.required("key").and_then(|place| {
-        let file = operation::file(&place, base)?;
-        operation::warn_of_mode(&place, &file);
+    let cert = cert.and_then(|field| operation::file(&field, base));
+    let key = table.required("key").and_then(|field| {
+        let file = operation::file(&field, base)?;
+        operation::warn_of_mode(&field, &file);
         Some(file)
     });
-    let client_ca = table.place("client_ca");
-    let client_ca = client_ca.and_then(|place| operation::file(&place, base));
+    let client_ca = table.field("client_ca");
+    let client_ca = client_ca.and_then(|field| operation::file(&field, base));
     Some(TlsFiles {
         cert: cert?,
         key: key?,
@@ -131,15 +129,15 @@ fn admin_hosts(table: &mut Table<'_>) -> Vec<String> {
             quoted(text)
         )),
     };
-    let Some(place) = table.place("hosts") else {
+    let Some(field) = table.field("hosts") else {
         return Vec::new();
     };
-    let items = place.some_items("is empty; remove it, or name a host");
+    let items = field.some_items("is empty; remove it, or name a host");
     items.iter().filter_map(|item| item.parse(name)).collect()
 }
 
 fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>) -> SocketAddr {
-    let Some(place) = table.place("address") else {
+    let Some(field) = table.field("address") else {
         if let Some(other) = taken.iter().find(|other| collide(other, &DEFAULT_ADMIN)) {
             let text = format!(
                 "the default, {DEFAULT_ADMIN}, is in use by {}; name another",
@@ -149,9 +147,9 @@ fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>) -> SocketAddr {
         }
         return DEFAULT_ADMIN;
     };
-    let address = free(&place, taken).unwrap_or(DEFAULT_ADMIN);
+    let address = free(&field, taken).unwrap_or(DEFAULT_ADMIN);
     if !address.ip().is_loopback() {
-        place.warning(format!(
+        field.warning(format!(
             "{} is reachable from outside, and the admin pages ask nobody who they are; \
              use 127.0.0.1 unless the network is closed",
             written(&address)
@@ -160,28 +158,19 @@ fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>) -> SocketAddr {
     address
 }
 
-/// The admin listener's address in a configuration, whatever else is wrong there.
-pub(super) fn admin_alone(root: Option<&Node>) -> Result<SocketAddr, (usize, String)> {
-    let address = root
-        .and_then(|root| root.entry("admin"))
-        .and_then(|admin| admin.entry("address"));
-    match address {
-        None => Ok(DEFAULT_ADMIN),
-        Some(Node { line, value }) => match value {
-            Value::Scalar(text) => address_and_port(text).map_err(|text| (*line, text)),
-            _ => Err((*line, "is not an IP address and port".into())),
-        },
-    }
+/// The admin listener's address, from its place in a configuration.
+pub(super) fn admin_alone(field: &Field<'_>) -> Option<SocketAddr> {
+    field.parse(address_and_port)
 }
 
 fn address_and_port(text: &str) -> Result<SocketAddr, String> {
     address::socket(text, "0.0.0.0:8080 or \"[::]:8080\" (with the quotes)")
 }
 
-fn free(place: &Place<'_>, taken: &mut Vec<SocketAddr>) -> Option<SocketAddr> {
-    let address = place.parse(address_and_port)?;
+fn free(field: &Field<'_>, taken: &mut Vec<SocketAddr>) -> Option<SocketAddr> {
+    let address = field.parse(address_and_port)?;
     if let Some(other) = taken.iter().find(|other| collide(other, &address)) {
-        place.mistake(format!(
+        field.mistake(format!(
             "{} is in use by {} above; choose another port",
             written(&address),
             written(other)

@@ -1,9 +1,8 @@
 //! The configuration file, from YAML to checked types.
 //!
-//! Reading goes in three steps: the text becomes a tree that knows its lines (`tree`), a reader
-//! takes typed values out of the tree and notes every mistake on the way (`reader`), and only
-//! where there was none does a [`Config`] come out. So whoever holds one holds checked values, and
-//! whoever holds [`Mistakes`] holds all of them.
+//! [`yaml`](crate::yaml) parses the text and collects the mistakes; each file here reads the values
+//! under its keys. Only a file without a mistake becomes a [`Config`], so all its values are
+//! checked. Otherwise [`Mistakes`] holds every mistake of the file.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,32 +24,29 @@ mod environment;
 pub mod instant;
 mod limits;
 mod listeners;
-mod mistakes;
 mod mode;
 mod operation;
 mod proxies;
-mod reader;
 mod redis;
 mod replay;
+mod route_options;
 mod routes;
-mod signed_paths;
 mod takeover;
 mod throttle;
-mod tree;
 mod units;
 mod upstreams;
 
 #[cfg(test)]
 mod tests;
 
+pub use crate::yaml::{Finding, Mistakes};
 pub use agent::AgentFile;
 pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
-pub use certificate::Validity;
+pub use certificate::CertificateValidity;
 pub use credential::{Credential, is_name as is_credential_name};
-pub use environment::Environment;
+pub use environment::{Environment, Resolve};
 pub use limits::Limits;
 pub use listeners::{DEFAULT_ADMIN, Listener, TlsFiles, only_ipv6};
-pub use mistakes::{Finding, Mistakes};
 pub use mode::{Gate, Mode};
 pub use operation::{Format, Log, Shutdown};
 pub use proxies::TrustedProxies;
@@ -59,17 +55,12 @@ pub use replay::Replay;
 pub use routes::{Route, Routes};
 pub use throttle::ThrottleSettings;
 pub use upstreams::{
-    ClientFiles, ClientTls, ConnectionReuse, Health, Resolve, Server, TlsMaterial, Upstream,
+    ClientFiles, ClientTls, ConnectionReuse, Health, Server, TlsMaterial, Upstream,
 };
 
-use mistakes::Notes;
-use reader::{Place, Table};
 use units::whole;
 
-pub(crate) use reader::did_you_mean;
-pub(crate) use tree::refused as refused_yaml;
-
-use crate::file::{self, FileFault};
+use crate::yaml::{Field, Notes, Table, document};
 
 /// Largest configuration file read, in bytes. A hand-written one has a few KiB; the bound keeps a
 /// wrong path (a log, a device) from filling the memory. A larger file is a mistake.
@@ -89,8 +80,8 @@ pub struct Config {
     /// Where `/metrics`, `/livez` and `/readyz` are, without authentication: default
     /// `127.0.0.1:9790`, and anything but a loopback address is a warning.
     pub admin: SocketAddr,
-    /// The names, in lower case and without a port, by which the admin listener may be called besides
-    /// `localhost` and addresses; default: none.
+    /// The names, in lower case and without a port, by which the admin listener may be called
+    /// besides `localhost` and addresses; default: none.
     pub admin_hosts: Vec<String>,
     /// The file of machines.
     pub registry: PathBuf,
@@ -121,7 +112,7 @@ pub struct Config {
     pub threads: usize,
 }
 
-/// A configuration and what is odd about it without being wrong.
+/// A configuration and its warnings.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
@@ -142,26 +133,34 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Mistakes> 
     read(&text_of(path)?, path, environment)
 }
 
-/// The address of the admin listener that the configuration at `path` names, whatever else may be
-/// wrong there: for a command that looks for the gateway that runs.
+/// The address of the admin listener that the configuration at `path` names, in spite of mistakes
+/// elsewhere in it: for a command that looks for the running gateway.
 ///
 /// # Errors
 ///
-/// The file cannot be read, is no YAML, or names something that is no address.
+/// The file cannot be read, is no YAML, or does not name an address there.
 pub fn admin_address(path: &Path) -> Result<SocketAddr, Mistakes> {
     let text = text_of(path)?;
     let notes = Notes::new(path);
-    let address = match tree::parse(&text) {
-        Ok(root) => listeners::admin_alone(root.as_ref())
-            .map_err(|(line, text)| notes.mistake(Some(line), "admin.address", text)),
-        Err(error) => {
-            notes.mistake(Some(error.line), "", error.text);
-            Err(())
-        }
-    };
-    notes
-        .conclude(address.ok(), None)
-        .map(|(address, _)| address)
+    let address = document(&text, &notes, EMPTY).and_then(|root| {
+        let address = root.entry("admin").and_then(|admin| admin.entry("address"));
+        address.map_or(Some(DEFAULT_ADMIN), |node| {
+            let field = Field::entry(node, "admin.address".to_owned(), &notes);
+            listeners::admin_alone(&field)
+        })
+    });
+    notes.conclude(address).map(|(address, _)| address)
+}
+
+/// The registry file that the configuration at `path` names, in spite of mistakes elsewhere in it.
+pub fn registry_file(path: &Path) -> Option<PathBuf> {
+    registry_in(&text_of(path).ok()?, path)
+}
+
+fn registry_in(text: &str, file: &Path) -> Option<PathBuf> {
+    let root = document(text, &Notes::new(file), EMPTY)?;
+    let named = root.entry("registry")?.entry("file")?.text()?;
+    operation::path(named, file.parent().unwrap_or(Path::new(""))).ok()
 }
 
 /// The text of a configuration file.
@@ -170,15 +169,7 @@ pub fn admin_address(path: &Path) -> Result<SocketAddr, Mistakes> {
 ///
 /// That it cannot be read, is too large, or is no text.
 pub fn text_of(path: &Path) -> Result<String, Mistakes> {
-    let whole_file = |text| Mistakes::whole_file(path, text);
-    let bytes = file::read(path, MAX_FILE).map_err(|fault| match fault {
-        FileFault::TooLarge(_) => whole_file(format!("{fault}, which no configuration is")),
-        _ => Mistakes {
-            may_pass: fault.may_pass(),
-            ..whole_file(fault.to_string())
-        },
-    })?;
-    String::from_utf8(bytes).map_err(|_| whole_file("is not UTF-8 text; save it as UTF-8".into()))
+    crate::yaml::text_of(path, MAX_FILE, "configuration")
 }
 
 /// Reads and checks the text of a configuration file that is, or would be, at `file`; see [`load`].
@@ -188,34 +179,26 @@ pub fn text_of(path: &Path) -> Result<String, Mistakes> {
 /// Every mistake in it, at least one.
 pub fn read(text: &str, file: &Path, environment: &Environment) -> Result<Loaded, Mistakes> {
     let notes = Notes::new(file);
-    let (config, registry) = read_noting(text, file, environment, &notes);
-    let (config, warnings) = notes.conclude(config, registry)?;
+    let config = read_noting(text, file, environment, &notes);
+    let (config, warnings) = notes.conclude(config)?;
     Ok(Loaded { config, warnings })
 }
 
-/// What can be read of the configuration, and the registry file where it is named; every mistake
-/// is in `notes`.
+/// The configuration, as far as it can be read; every mistake is in `notes`.
 fn read_noting(
     text: &str,
     file: &Path,
     environment: &Environment,
     notes: &Notes,
-) -> (Option<Config>, Option<PathBuf>) {
-    let root = match tree::parse(text) {
-        Ok(Some(root)) => root,
-        Ok(None) => {
-            notes.mistake(None, "", "is empty; start from conf/countersign.yaml");
-            return (None, None);
-        }
-        Err(error) => {
-            notes.mistake(Some(error.line), "", error.text);
-            return (None, None);
-        }
-    };
-    let root = Place::root(&root, notes).table();
+) -> Option<Config> {
+    let root = document(text, notes, EMPTY)?;
+    let root = Field::root(&root, notes).table();
     let base = file.parent().unwrap_or(Path::new(""));
     config(root, digest(text), file, base, environment)
 }
+
+/// The mistake of an empty configuration.
+const EMPTY: &str = "is empty; start from conf/countersign.yaml";
 
 /// The SHA-256 of the text of a configuration file.
 pub fn digest(text: &str) -> [u8; 32] {
@@ -228,14 +211,14 @@ fn config(
     file: &Path,
     base: &Path,
     environment: &Environment,
-) -> (Option<Config>, Option<PathBuf>) {
+) -> Option<Config> {
     root.not_yet(&["tls"]);
     let trusted_proxies = proxies::read(&mut root);
     let (listeners, admin, admin_hosts) = listeners::read(&mut root, base, &trusted_proxies);
     let registry = root
         .table("registry")
         .required("file")
-        .and_then(|place| operation::file(&place, base));
+        .and_then(|field| operation::file(&field, base));
     let hosts = hosts(&mut root);
     let identity_header =
         (root.table("identity")).value("header", headers::DEFAULT_IDENTITY, headers::identity);
@@ -256,7 +239,7 @@ fn config(
         .filter_map(|named| named.upstream.as_ref()?.credential.as_ref())
         .map(|credential| credential.header.clone());
     let secret_headers: Vec<HeaderName> = secret_headers.into_iter().chain(own_headers).collect();
-    let routes = routes::read(
+    let routes = route_options::read(
         &mut root,
         &named,
         &identity_header,
@@ -272,38 +255,34 @@ fn config(
     let shutdown = operation::shutdown(root.table("shutdown"));
     let threads = root.value("threads", 0, whole(0..=1024));
     let upstreams: Option<Vec<Upstream>> = named.into_iter().map(|named| named.upstream).collect();
-    let config = registry
-        .clone()
-        .zip(upstreams)
-        .map(|(registry, upstreams)| Config {
-            file: file.to_path_buf(),
-            digest,
-            listeners,
-            trusted_proxies,
-            admin,
-            admin_hosts,
-            registry,
-            hosts,
-            credentials,
-            upstreams,
-            routes,
-            identity_header,
-            replay,
-            limits,
-            throttle,
-            audit,
-            log,
-            shutdown,
-            threads,
-        });
-    (config, registry)
+    registry.zip(upstreams).map(|(registry, upstreams)| Config {
+        file: file.to_path_buf(),
+        digest,
+        listeners,
+        trusted_proxies,
+        admin,
+        admin_hosts,
+        registry,
+        hosts,
+        credentials,
+        upstreams,
+        routes,
+        identity_header,
+        replay,
+        limits,
+        throttle,
+        audit,
+        log,
+        shutdown,
+        threads,
+    })
 }
 
 fn hosts(root: &mut Table<'_>) -> Vec<String> {
-    let Some(place) = root.place("hosts") else {
+    let Some(field) = root.field("hosts") else {
         return Vec::new();
     };
-    place
+    field
         .some_items("is empty, which would refuse every request; remove it to take any host")
         .iter()
         .filter_map(|item| {

@@ -1,8 +1,7 @@
 //! Whether a route asks for signatures, and until when it lets others pass.
 
 use super::instant;
-use super::mistakes::quoted;
-use super::reader::{Place, Table, one_of};
+use crate::yaml::{Field, Table, one_of, quoted};
 
 /// What a route asks for before it lets a request through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +40,7 @@ impl Mode {
     /// Signed requests and no others.
     pub const ENFORCE: Mode = Mode::Enforce { bearer_until: None };
 
-    /// What is asked for at `now`, in Unix seconds. After its date every mode but `open` enforces.
+    /// The gate at `now`, in Unix seconds. After its date every mode but `open` enforces.
     pub const fn at(self, now: u64) -> Gate {
         match self {
             Mode::Enforce {
@@ -88,13 +87,13 @@ pub(super) fn read(table: &mut Table<'_>, now: u64) -> Mode {
         ("open", Word::Open),
     ];
     let word = table.value("mode", Word::Enforce, one_of(&words, &[]));
-    let observe = table.place("observe_until");
-    let bearer = table.place("bearer_until");
+    let observe = table.field("observe_until");
+    let bearer = table.field("bearer_until");
     match word {
         Word::Enforce => {
             misplaced(observe, "belongs to `mode: observe`; remove it, or observe");
             Mode::Enforce {
-                bearer_until: bearer.and_then(|place| bearer_until(&place, now)),
+                bearer_until: bearer.and_then(|field| bearer_until(&field, now)),
             }
         }
         Word::Observe => {
@@ -113,41 +112,41 @@ pub(super) fn read(table: &mut Table<'_>, now: u64) -> Mode {
                 );
             }
             Mode::Observe {
-                until: observe.map_or(0, |place| observe_until(&place, now)),
+                until: observe.map_or(0, |field| observe_until(&field, now)),
             }
         }
         Word::Open => {
-            for place in [observe, bearer] {
-                misplaced(place, "has no meaning on an open route; remove it");
+            for field in [observe, bearer] {
+                misplaced(field, "has no meaning on an open route; remove it");
             }
             Mode::Open
         }
     }
 }
 
-fn misplaced(place: Option<Place<'_>>, text: &str) {
-    if let Some(place) = place {
-        place.mistake(text);
+fn misplaced(field: Option<Field<'_>>, text: &str) {
+    if let Some(field) = field {
+        field.mistake(text);
     }
 }
 
-fn observe_until(place: &Place<'_>, now: u64) -> u64 {
-    let end = place.parse(|text| match instant(text)? {
+fn observe_until(field: &Field<'_>, now: u64) -> u64 {
+    let end = field.parse(|text| match instant(text)? {
         end if end.saturating_sub(now) > OBSERVE_SECONDS => Err(format!(
             "is more than {OBSERVE_DAYS} days ahead; observe for a shorter time, and again if need be"
         )),
         end => Ok(end),
     });
     if end.is_some_and(|end| end <= now) {
-        place.warning("is past: the route enforces; write `mode: enforce`");
+        field.warning("is past: the route enforces; write `mode: enforce`");
     }
     end.unwrap_or(0)
 }
 
-fn bearer_until(place: &Place<'_>, now: u64) -> Option<u64> {
-    let end = place.parse(instant)?;
+fn bearer_until(field: &Field<'_>, now: u64) -> Option<u64> {
+    let end = field.parse(instant)?;
     if end <= now {
-        place.warning("is past: bearer credentials do not pass any more; remove it");
+        field.warning("is past: bearer credentials do not pass any more; remove it");
     }
     Some(end)
 }

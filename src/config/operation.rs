@@ -1,13 +1,13 @@
-//! What the operator sees of the gateway, and how it stops.
+//! The diagnostic log and the graceful shutdown.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tracing::Level;
 
-use super::reader::{Place, Table, one_of};
 use super::units::duration;
 use crate::file::too_open;
+use crate::yaml::{Field, Table, one_of};
 
 pub(super) use crate::file::path;
 
@@ -77,14 +77,14 @@ pub(super) fn shutdown(mut table: Table<'_>) -> Shutdown {
 }
 
 /// The file at a place, relative to `base`, the directory of the configuration.
-pub(super) fn file(place: &Place<'_>, base: &Path) -> Option<PathBuf> {
-    place.parse(|text| path(text, base))
+pub(super) fn file(field: &Field<'_>, base: &Path) -> Option<PathBuf> {
+    field.parse(|text| path(text, base))
 }
 
 /// Warns where others than the owner and the group may read the file of a secret.
-pub(super) fn warn_of_mode(place: &Place<'_>, file: &Path) {
+pub(super) fn warn_of_mode(field: &Field<'_>, file: &Path) {
     if let Some(mode) = too_open(file) {
-        place.warning(format!(
+        field.warning(format!(
             "{} holds a secret and is open to other users (mode {mode:04o}): chmod 640, or 600",
             file.display()
         ));

@@ -4,23 +4,22 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::mistakes::quoted;
-use super::reader::Table;
 use crate::auth::policy::network::{self, NetworkError};
+use crate::yaml::{Table, quoted};
 
-/// Addresses whose word is believed: in `X-Forwarded-For`, `X-Forwarded-Proto` and PROXY lines. Empty,
-/// the default: nobody's.
+/// Addresses whose word is believed: in `X-Forwarded-For`, `X-Forwarded-Proto` and PROXY lines.
+/// Empty, the default: nobody's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Whether `address` is one of them. An IPv4 address in IPv6 clothes counts as what it is.
+    /// Whether `address` is one of them. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|net| net.contains(&address))
     }
 
-    /// Whether nobody is believed.
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

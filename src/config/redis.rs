@@ -9,10 +9,9 @@ use zeroize::Zeroizing;
 use super::address;
 use super::credential::{from_file, from_variable};
 use super::environment::Environment;
-use super::mistakes::quoted;
 use super::operation;
-use super::reader::{Place, Table};
 use super::units::{duration, seconds};
+use crate::yaml::{Field, Table, quoted};
 
 /// One Redis or Valkey primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +52,7 @@ pub struct Endpoint {
 pub struct Password(Zeroizing<String>);
 
 impl Password {
-    /// The password itself, for whoever logs in.
+    /// The password itself, for the login.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -68,23 +67,23 @@ impl fmt::Debug for Password {
 const TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Reads `{ url, timeout, clock_margin, username, password_file | password_env, ca, prefix }`.
-pub(super) fn read(place: &Place<'_>, base: &Path, environment: &Environment) -> Option<Redis> {
-    let mut table = place.table();
+pub(super) fn read(field: &Field<'_>, base: &Path, environment: &Environment) -> Option<Redis> {
+    let mut table = field.table();
     let server = table.required("url").and_then(|url| url.parse(endpoint));
     let bounds = Duration::from_millis(1)..=Duration::from_secs(5);
     let timeout = table.value("timeout", TIMEOUT, duration(bounds));
     let clock_margin = table.value("clock_margin", 5, seconds(1..=60));
-    let username = table.place("username").and_then(|name| name.parse(word));
+    let username = table.field("username").and_then(|name| name.parse(word));
     let password = password(&mut table, base, environment);
     if let (Some(_), None) = (&username, &password) {
         let text = "has no password beside it; add `password_file` or `password_env`";
         table.mistake("username", text);
     }
-    let ca = table.place("ca").and_then(|place| {
+    let ca = table.field("ca").and_then(|field| {
         if server.as_ref().is_some_and(|server| !server.tls) {
-            place.mistake("is for TLS; write rediss:// in `url`, or remove it");
+            field.mistake("is for TLS; write rediss:// in `url`, or remove it");
         }
-        operation::file(&place, base)
+        operation::file(&field, base)
     });
     let prefix = table.value("prefix", "countersign:".to_owned(), word);
     Some(Redis {
@@ -99,11 +98,11 @@ pub(super) fn read(place: &Place<'_>, base: &Path, environment: &Environment) ->
 }
 
 fn password(table: &mut Table<'_>, base: &Path, environment: &Environment) -> Option<Password> {
-    let secret = match (table.place("password_file"), table.place("password_env")) {
-        (Some(place), None) => {
-            let file = operation::file(&place, base)?;
-            operation::warn_of_mode(&place, &file);
-            place.parse(|_| Ok(from_file(&file)?))
+    let secret = match (table.field("password_file"), table.field("password_env")) {
+        (Some(field), None) => {
+            let file = operation::file(&field, base)?;
+            operation::warn_of_mode(&field, &file);
+            field.parse(|_| Ok(from_file(&file)?))
         }
         (None, Some(env)) => env.parse(|name| from_variable(name, environment)),
         (Some(_), Some(env)) => {
@@ -156,7 +155,7 @@ fn endpoint(url: &str) -> Result<Endpoint, String> {
     })
 }
 
-/// Redis has 16 databases by default; nobody has a thousand.
+/// Redis has 16 databases by default.
 fn database(number: &str) -> Option<i64> {
     let digits = (1..=3).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| number.parse().ok()).flatten()

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::environment::Environment;
 use super::operation;
-use super::reader::{Table, one_of};
 use super::redis::{self, Redis};
 use super::units::{seconds, whole};
+use crate::yaml::{Table, one_of};
 
 /// The window, the quotas and the store of the replay check. Nonces are kept in memory, and either
 /// in a journal across restarts or in a store that several gateways share.
@@ -37,8 +37,8 @@ const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 /// Reads the table.
 pub(super) fn read(mut table: Table<'_>, base: &Path, environment: &Environment) -> Replay {
     let (shared, redis) = store(&mut table, base, environment);
-    let state_dir = match table.place("state_dir") {
-        Some(place) => place.parse(|text| state_dir(text, base, shared)).flatten(),
+    let state_dir = match table.field("state_dir") {
+        Some(field) => field.parse(|text| state_dir(text, base, shared)).flatten(),
         None if shared => None,
         None => Some(default_state_dir(base, environment)),
     };
@@ -79,10 +79,10 @@ fn store(table: &mut Table<'_>, base: &Path, environment: &Environment) -> (bool
                     request would pass once at each; use `store: redis`";
         table.mistake("instances", text);
     }
-    let redis = match table.place("redis") {
-        Some(place) if shared => redis::read(&place, base, environment),
-        Some(place) => {
-            place.mistake("stands beside `store: memory`; write `store: redis`, or remove it");
+    let redis = match table.field("redis") {
+        Some(field) if shared => redis::read(&field, base, environment),
+        Some(field) => {
+            field.mistake("stands beside `store: memory`; write `store: redis`, or remove it");
             None
         }
         None => {

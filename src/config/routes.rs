@@ -1,22 +1,13 @@
-//! Which paths go where, and what is asked of the requests on them.
+//! The routes: path prefixes, their upstreams, and their rules for requests.
 
+use std::collections::BTreeSet;
 use std::ops::Index;
 use std::time::Duration;
 
 use http::HeaderName;
 
-use super::headers;
-use super::mistakes::quoted;
-use super::mode::{self, Mode};
-use super::reader::{Place, Table, did_you_mean, one_of};
-use super::signed_paths;
-use super::units::{duration, size};
-use super::upstreams::{Named, Upstream};
-use crate::auth::method::{METHODS, may_be_added};
-use crate::auth::target::{self, QueryPolicy, Target};
-
-/// Longest route path, in bytes; the request target itself may have 4 KiB.
-const MAX_PATH: usize = 1024;
+use super::mode::Mode;
+use crate::auth::target::{self, QueryPolicy};
 
 /// What one path prefix asks of a request and where it sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,17 +19,17 @@ pub struct Route {
     pub upstream: usize,
     /// Whether requests must be signed. Default: [`Mode::ENFORCE`].
     pub mode: Mode,
-    /// What is taken off the path before anything is verified or forwarded, on whole segments and
+    /// The prefix that is removed before a path is verified and forwarded, on whole segments and
     /// without a trailing slash: for clients that send a prefix and do not sign it. The route's
     /// own path begins with it. Empty, the default: nothing.
     pub strip_prefix: String,
-    /// What becomes of a query. Default: [`QueryPolicy::Strip`].
+    /// The treatment of a query. Default: [`QueryPolicy::Strip`].
     pub query: QueryPolicy,
     /// Largest body taken, in bytes, default 1 MiB, at most 32 MiB; beyond it, `body_too_large`.
     pub max_body: u64,
     /// Methods taken besides [`METHODS`](crate::auth::method::METHODS); upper case. Default: none.
     pub methods: Vec<String>,
-    /// Client headers that cross besides [`headers::ALLOWED`], though nobody signed them.
+    /// Unsigned client headers that cross besides [`headers::ALLOWED`].
     /// Default: none.
     pub forward_headers: Vec<HeaderName>,
     /// In place of the upstream's [`read_timeout`](super::Upstream::read_timeout).
@@ -73,9 +64,9 @@ impl Routes {
         Routes(routes.into())
     }
 
-    /// The index of the route of a path (without its query): the one with the longest prefix, on whole
-    /// segments, so that `/v1/a` has `/v1/a` and `/v1/a/b` but not `/v1/ab`; `/a@b` has `/a%40b` too
-    /// ([`target::behind`]). `None` refuses the request with `no_route`.
+    /// The index of the route of a path (without its query): the one with the longest prefix, on
+    /// whole segments, so that `/v1/a` has `/v1/a` and `/v1/a/b` but not `/v1/ab`; `/a@b` has
+    /// `/a%40b` too ([`target::behind`]). `None` refuses the request with `no_route`.
     pub fn find(&self, path: &str) -> Option<usize> {
         self.0.iter().position(|route| {
             let prefix = route.path.trim_end_matches('/');
@@ -87,6 +78,44 @@ impl Routes {
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.0.iter()
     }
+
+    /// Pairs of routes, by their indices, to which one and the same signed path can be sent under
+    /// different prefixes, and which send it to different upstreams. A signature covers the path
+    /// behind `strip_prefix`. So an eavesdropper on one of the two routes could send the request to
+    /// the other one first (afterwards it is a replay). Open routes verify no signature and take no
+    /// part.
+    ///
+    /// Routes are written without percent-encoding. A request that encodes its prefix (`/a%40b` for
+    /// `/a@b`) reaches the same route, so comparing the written forms is enough.
+    ///
+    /// Trying the signed paths of the routes themselves is enough, too. Of two routes that share a
+    /// signed path, the one with the longer inner path gets its own inner path. The other one gets
+    /// it as well, because its inner path is a prefix of that, unless a longer route takes it away;
+    /// and that one would take away everything below it.
+    pub(super) fn at_two_upstreams(&self) -> Vec<(usize, usize)> {
+        let prefixes: BTreeSet<&str> = self.iter().map(|route| &*route.strip_prefix).collect();
+        if prefixes.len() < 2 {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for (index, route) in self.iter().enumerate() {
+            for &prefix in &prefixes {
+                let sent = format!("{prefix}{}", route.inner_path());
+                let Some(other) = self.find(&sent) else {
+                    continue;
+                };
+                let other_route = &self[other];
+                if prefix != route.strip_prefix
+                    && other_route.strip_prefix == prefix
+                    && other_route.upstream != route.upstream
+                    && [route, other_route].iter().all(|r| r.mode != Mode::Open)
+                {
+                    found.push((index, other));
+                }
+            }
+        }
+        found
+    }
 }
 
 impl Index<usize> for Routes {
@@ -97,250 +126,116 @@ impl Index<usize> for Routes {
     }
 }
 
-/// Reads the list of routes to the upstreams known, and warns of upstreams without a route.
-/// No client header that the gateway sets may cross: `identity`, `secret_headers`, or what the route's
-/// upstream sets. Dates are judged at `now`, in Unix seconds.
-pub(super) fn read(
-    root: &mut Table<'_>,
-    upstreams: &[Named<'_>],
-    identity: &HeaderName,
-    secret_headers: &[HeaderName],
-    now: u64,
-) -> Routes {
-    let Some(list) = root.required("routes") else {
-        return Routes::new(Vec::new());
-    };
-    let items = list.some_items("has no route; without one every request is refused");
-    let mut routes: Vec<Route> = Vec::with_capacity(items.len());
-    let mut places = Vec::with_capacity(items.len());
-    let mut used = vec![false; upstreams.len()];
-    for item in &items {
-        let mut table = item.table();
-        let path = table.required("path").and_then(|place| {
-            let path = place.parse(route_path)?;
-            if routes.iter().any(|known| known.path == path) {
-                place.mistake(format!(
-                    "another route has the prefix {path} already; merge them"
-                ));
-            }
-            Some(path)
-        });
-        let upstream = (table.required("upstream")).and_then(|place| find(&place, upstreams));
-        if let Some(index) = upstream {
-            used[index] = true;
-        }
-        let upstream_sets = upstream.and_then(|index| upstreams[index].upstream.as_ref());
-        let taken: Vec<&HeaderName> = upstream_sets
-            .iter()
-            .flat_map(|upstream| upstream.headers_set())
-            .chain(secret_headers)
-            .chain([identity])
-            .collect();
-        let strip_prefix = strip_prefix(&mut table, path.as_deref());
-        let route = rest(&mut table, &taken, now);
-        warn_of_headers_lost(item, route.mode, upstream_sets);
-        if let (Some(path), Some(upstream)) = (path, upstream) {
-            if route.mode == Mode::Open && path == "/" {
-                item.warning("opens every path that has no longer route to anybody");
-            }
-            places.push((path.clone(), item));
-            routes.push(Route {
-                path,
-                upstream,
-                strip_prefix,
-                ..route
-            });
-        }
-    }
-    for (named, _) in upstreams.iter().zip(used).filter(|(_, used)| !used) {
-        named.place.warning("no route goes to this upstream");
-    }
-    let routes = Routes::new(routes);
-    for (one, other) in signed_paths::at_two_upstreams(&routes) {
-        let (one, other) = (&routes[one], &routes[other]);
-        if let Some((_, place)) = places.iter().find(|(path, _)| *path == one.path) {
-            place.mistake(format!(
-                "maps the signed path {} to another upstream than the route {}, so that what is \
-                 signed for one could be sent to the other; give both one upstream, or let clients \
-                 sign the prefix",
-                one.inner_path(),
-                other.path
-            ));
-        }
-    }
-    routes
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::target::QueryPolicy;
 
-/// All of a route but its path, what is stripped of it, and its upstream.
-fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
-    table.not_yet(&["allow"]);
-    let timeout = |table: &mut Table<'_>, key, least| {
-        let place = table.place(key)?;
-        place.parse(duration(least..=Duration::from_secs(3600)))
-    };
-    let policies = QueryPolicy::ALL.map(|policy| (policy.as_str(), policy));
-    Route {
-        path: String::new(),
-        upstream: 0,
-        mode: mode::read(table, now),
-        strip_prefix: String::new(),
-        query: table.value("query", QueryPolicy::Strip, one_of(&policies, &[])),
-        max_body: table.value("max_body", 1 << 20, size(0..=32 << 20)),
-        methods: methods(table),
-        forward_headers: forward_headers(table, taken),
-        read_timeout: timeout(table, "read_timeout", Duration::from_millis(10)),
-        body_timeout: timeout(table, "body_timeout", Duration::from_millis(100)),
-    }
-}
-
-/// What the upstream's `set_headers` name is the gateway's alone, also where requests pass that get
-/// none of them.
-fn warn_of_headers_lost(route: &Place<'_>, mode: Mode, upstream: Option<&Upstream>) {
-    let set = upstream.map_or(&[][..], |upstream| &upstream.set_headers);
-    if mode.open_until().is_some() && !set.is_empty() {
-        let names: Vec<&str> = set.iter().map(|(name, _)| name.as_str()).collect();
-        route.warning(format!(
-            "lets requests pass that nobody signed; from those, {} is removed and not set, because \
-             the upstream sets it on signed ones",
-            names.join(", ")
-        ));
-    }
-}
-
-/// Reads what is taken off the path: a prefix of the route's own, so that it is there in every
-/// request that the route gets.
-fn strip_prefix(table: &mut Table<'_>, path: Option<&str>) -> String {
-    let Some(place) = table.place("strip_prefix") else {
-        return String::new();
-    };
-    let prefix = place.parse(route_path).unwrap_or_default();
-    let inside = |path: &str| {
-        path.strip_prefix(prefix.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    if prefix == "/" {
-        place.mistake("strips nothing; remove it");
-    } else if path.is_some_and(|path| !inside(path)) {
-        place.mistake(format!(
-            "{prefix} is not the beginning of the route's path, on whole segments"
-        ));
-    }
-    prefix
-}
-
-fn find(place: &Place<'_>, upstreams: &[Named<'_>]) -> Option<usize> {
-    place.parse(|name| {
-        let known = upstreams.iter().position(|upstream| upstream.name == name);
-        known.ok_or_else(|| {
-            let hint = did_you_mean(name, upstreams.iter().map(|upstream| upstream.name));
-            format!("there is no upstream {}{hint}", quoted(name))
-        })
-    })
-}
-
-/// Parses a path prefix in the grammar of request targets, without percent-encoding and query. A
-/// prefix outside it would match nothing that gets as far as the lookup.
-fn route_path(text: &str) -> Result<String, String> {
-    let shown = || quoted(text);
-    if !text.starts_with('/') {
-        return Err(format!("{} does not start with /", shown()));
-    }
-    if text.len() > MAX_PATH {
-        return Err(format!("is longer than {MAX_PATH} bytes"));
-    }
-    if text.contains('%') {
-        let why = "holds %; routes are written without percent-encoding";
-        return Err(format!("{} {why}", shown()));
-    }
-    if let Some(prefix) = before_a_pattern(text) {
-        return Err(format!(
-            "{} holds a pattern, which a route would take for plain text; a route takes every path \
-             below its own, so write {} (which paths a machine may ask for is said by `allow` in the \
-             registry)",
-            shown(),
-            quoted(prefix)
-        ));
-    }
-    match Target::parse(text.as_bytes()) {
-        Err(why) => Err(format!("{} is no path of a request: {why}", shown())),
-        Ok(target) if target.query().is_some() => Err(format!(
-            "{} holds a query; a route is a path alone",
-            shown()
-        )),
-        Ok(_) => Ok(match text.strip_suffix('/') {
-            Some("") => "/".to_owned(),
-            Some(path) => path.to_owned(),
-            None => text.to_owned(),
-        }),
-    }
-}
-
-/// The path before the first segment that other gateways would read as a pattern: with a star, or
-/// `:name`, or what ends a regular expression. `None` where there is none.
-fn before_a_pattern(path: &str) -> Option<&str> {
-    let is_pattern =
-        |segment: &str| segment.contains('*') || segment.starts_with(':') || segment.ends_with('$');
-    let mut end = 0;
-    for segment in path.split('/').skip(1) {
-        if is_pattern(segment) {
-            return Some(if end == 0 { "/" } else { &path[..end] });
-        }
-        end += 1 + segment.len();
-    }
-    None
-}
-
-fn methods(table: &mut Table<'_>) -> Vec<String> {
-    let mut methods: Vec<String> = Vec::new();
-    for item in table.items("methods") {
-        if let Some(method) = item.parse(method) {
-            if methods.contains(&method) {
-                item.mistake(format!("{method} is listed twice"));
-            }
-            methods.push(method);
-        }
-    }
-    methods
-}
-
-/// Parses a method that a route may add.
-fn method(text: &str) -> Result<String, String> {
-    match text {
-        "CONNECT" | "TRACE" | "PRI" => Err(format!("{text} is refused on every route; remove it")),
-        _ if METHODS.contains(&text) => Err(format!(
-            "every route takes {text}: the list adds methods, it does not restrict them; remove it"
-        )),
-        _ if may_be_added(text) => Ok(text.to_owned()),
-        _ => Err(format!(
-            "{} is not a method: upper case, at most 32 characters",
-            quoted(text)
-        )),
-    }
-}
-
-fn forward_headers(table: &mut Table<'_>, taken: &[&HeaderName]) -> Vec<HeaderName> {
-    let mut forwarded = Vec::new();
-    for item in table.items("forward_headers") {
-        let Some(name) = item.parse(headers::settable) else {
-            continue;
+    fn routes(list: &[(&str, &str, usize)]) -> Routes {
+        let route = |&(path, strip_prefix, upstream): &(&str, &str, usize)| Route {
+            path: path.to_owned(),
+            upstream,
+            mode: Mode::ENFORCE,
+            strip_prefix: strip_prefix.to_owned(),
+            query: QueryPolicy::Strip,
+            max_body: 0,
+            methods: Vec::new(),
+            forward_headers: Vec::new(),
+            read_timeout: None,
+            body_timeout: None,
         };
-        if taken.iter().any(|taken| headers::is_same(taken, &name)) {
-            item.mistake(format!(
-                "{name} is a header that only the gateway writes; remove it"
-            ));
-        }
-        if headers::ALLOWED.contains(&name) {
-            item.mistake(format!("{name} crosses on every route; remove it"));
-        }
-        if forwarded.iter().any(|known| headers::is_same(known, &name)) {
-            item.mistake(format!("{name} is listed twice; remove one"));
-        }
-        if headers::overrides_the_request(&name) {
-            item.warning(format!(
-                "{name} is not signed, and lets whoever sends it change the method or path that is"
-            ));
-        }
-        forwarded.push(name);
+        Routes::new(list.iter().map(route).collect())
     }
-    forwarded
+
+    #[track_caller]
+    fn assert_conflict(list: &[(&str, &str, usize)], expected: bool) {
+        let found = routes(list).at_two_upstreams();
+        assert_eq!(!found.is_empty(), expected, "{found:?}");
+    }
+
+    #[test]
+    fn routes_without_a_stripped_prefix_share_no_signed_path() {
+        assert_conflict(&[("/", "", 0), ("/a", "", 1), ("/a/b", "", 2)], false);
+    }
+
+    #[test]
+    fn a_stripped_prefix_beside_a_route_for_everything_is_a_conflict() {
+        assert_conflict(&[("/", "", 0), ("/s", "/s", 1)], true);
+    }
+
+    #[test]
+    fn the_same_upstream_behind_both_is_none() {
+        assert_conflict(&[("/", "", 0), ("/s", "/s", 0)], false);
+    }
+
+    #[test]
+    fn two_stripped_prefixes_with_overlapping_paths_are_a_conflict() {
+        assert_conflict(&[("/a/v1", "/a", 0), ("/b/v1/x", "/b", 1)], true);
+        assert_conflict(&[("/a/v1", "/a", 0), ("/b/v2", "/b", 1)], false);
+        assert_conflict(&[("/a/v1", "/a", 0), ("/b/v11", "/b", 1)], false);
+    }
+
+    #[test]
+    fn a_longer_route_that_takes_the_shared_path_away_resolves_it() {
+        let shared = [("/", "", 0), ("/s/v1", "/s", 1)];
+        assert_conflict(&shared, true);
+        assert_conflict(&[shared[0], shared[1], ("/v1", "", 1)], false);
+    }
+
+    #[test]
+    fn a_longer_route_that_takes_away_only_a_part_does_not() {
+        let routes = [("/", "", 0), ("/s/v1", "/s", 1), ("/v1/x", "", 1)];
+        assert_conflict(&routes, true);
+    }
+
+    /// The claim that the routes' own inner paths are enough, against every path of a small world.
+    #[test]
+    fn it_finds_what_trying_every_path_finds() {
+        const PATHS: [&str; 7] = ["/", "/a", "/b", "/a/a", "/a/b", "/b/a", "/a/a/b"];
+        let segments = ["", "/a", "/b"];
+        let mut world = vec![];
+        for one in segments {
+            for two in segments {
+                for three in segments {
+                    for four in segments {
+                        world.push(format!("{one}{two}{three}{four}/"));
+                    }
+                }
+            }
+        }
+        let mut seed = 7_u64;
+        let mut next = |bound: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from(seed >> 33).unwrap_or(0) % bound
+        };
+        let mut conflicts = 0;
+        for _ in 0..3000 {
+            let mut list: Vec<(&str, &str, usize)> = Vec::new();
+            for _ in 0..4 {
+                let path = PATHS[next(PATHS.len())];
+                let strip = ["", "/a", "/b", "/a/a"][next(4)];
+                let inside = path.strip_prefix(strip);
+                if inside.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                    && list.iter().all(|(known, ..)| *known != path)
+                {
+                    list.push((path, strip, next(2)));
+                }
+            }
+            let routes = routes(&list);
+            let lands = |prefix: &str, signed: &str| {
+                let index = routes.find(&format!("{prefix}{signed}"))?;
+                (routes[index].strip_prefix == prefix).then(|| routes[index].upstream)
+            };
+            let expected = world.iter().any(|signed| {
+                let mut ends = ["", "/a", "/b", "/a/a"]
+                    .iter()
+                    .filter_map(|p| lands(p, signed));
+                let first = ends.next();
+                ends.any(|end| Some(end) != first)
+            });
+            conflicts += usize::from(expected);
+            assert_eq!(!routes.at_two_upstreams().is_empty(), expected, "{list:?}");
+        }
+        assert!((100..2900).contains(&conflicts), "{conflicts}");
+    }
 }

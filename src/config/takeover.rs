@@ -1,4 +1,4 @@
-//! What of a new configuration a running gateway can take over.
+//! The settings of a new configuration that a running gateway can take over.
 
 use super::{Config, Limits};
 
@@ -6,8 +6,8 @@ impl Config {
     /// This configuration as a gateway that runs with `running` can have it, and the keys whose
     /// change waits for a restart: those keep the value they run with.
     ///
-    /// What requests are judged by can change. What was opened, bound, started or given out at the
-    /// start cannot: sockets, files, threads, the nonce store and what it promised, budgets.
+    /// The rules for requests can change. Resources that were opened, bound or started cannot:
+    /// sockets, files, threads, budgets, the nonce store and its promises.
     pub fn taken_over(self, running: &Config) -> (Config, Vec<&'static str>) {
         let mut waiting = Vec::new();
         let mut kept = |key: &'static str, differs: bool| {

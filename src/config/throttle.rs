@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::reader::Table;
 use super::units::{duration, whole};
+use crate::yaml::Table;
 
 /// How many failures a source may have, and what happens beyond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The backends: where they are, how long they may take, and what the gateway tells them.
+//! The backends: their servers, time-outs, credentials and headers.
 
 mod health;
 mod servers;
@@ -10,16 +10,15 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 pub use health::Health;
-pub use servers::{Resolve, Server};
+pub use servers::Server;
 pub use tls::{ClientFiles, ClientTls, TlsMaterial};
 
 use super::credential::{self, Credential};
 use super::environment::Environment;
 use super::headers;
-use super::mistakes::quoted;
-use super::reader::{Place, Table};
 use super::units::duration;
 use crate::auth::target::Target;
+use crate::yaml::{Field, Table, quoted};
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -83,12 +82,12 @@ impl Upstream {
     }
 }
 
-/// What the file says of one upstream: its name, even where the rest of it is mistaken, so that a
+/// One upstream of the file: its name, even where the rest of it has mistakes, so that a
 /// route to it is not called mistaken as well.
 pub(super) struct Named<'a> {
     pub(super) name: &'a str,
     pub(super) upstream: Option<Upstream>,
-    pub(super) place: Place<'a>,
+    pub(super) field: Field<'a>,
 }
 
 /// Reads the table of upstreams. `identity` is the configured identity header, and
@@ -100,33 +99,33 @@ pub(super) fn read<'a>(
     base: &Path,
     environment: &Environment,
 ) -> Vec<Named<'a>> {
-    let Some(place) = root.required("upstreams") else {
+    let Some(field) = root.required("upstreams") else {
         return Vec::new();
     };
     let named =
-        place.some_entries("names no upstream; add at least one: secrets: { servers: [..] }");
-    let read_one = |(name, place): (&'a str, Place<'a>)| Named {
+        field.some_entries("names no upstream; add at least one: secrets: { servers: [..] }");
+    let read_one = |(name, field): (&'a str, Field<'a>)| Named {
         name,
-        upstream: upstream(name, &place, identity, secret_headers, base, environment),
-        place,
+        upstream: upstream(name, &field, identity, secret_headers, base, environment),
+        field,
     };
     named.into_iter().map(read_one).collect()
 }
 
 fn upstream(
     name: &str,
-    place: &Place<'_>,
+    field: &Field<'_>,
     identity: &HeaderName,
     secret_headers: &[HeaderName],
     base: &Path,
     environment: &Environment,
 ) -> Option<Upstream> {
     if !credential::is_name(name) {
-        place.mistake("has a name outside [a-z0-9_-]{1,64}; it becomes a metric label");
+        field.mistake("has a name outside [a-z0-9_-]{1,64}; it becomes a metric label");
     }
-    let mut table = place.table();
+    let mut table = field.table();
     table.not_yet(&["ca", "retries"]);
-    let host = table.place("host").map(|host| host.parse(headers::host));
+    let host = table.field("host").map(|host| host.parse(headers::host));
     let settings = tls::read(&mut table, base, environment);
     let common = servers::Common {
         host: host.flatten(),
@@ -136,17 +135,17 @@ fn upstream(
     };
     let servers = servers::read(&mut table, &common);
     let health = health::read(&mut table);
-    let credential = (table.place("credential"))
-        .and_then(|place| credential::of_upstream(&place, name, identity, base, environment));
+    let credential = (table.field("credential"))
+        .and_then(|field| credential::of_upstream(&field, name, identity, base, environment));
     let secret_header = credential.as_ref().map(|credential| &credential.header);
     let taken: Vec<&HeaderName> = (secret_headers.iter())
         .chain(secret_header)
         .chain([identity])
         .collect();
     let set_headers = set_headers(&mut table, &taken);
-    let check = table.place("check").and_then(|place| place.parse(check));
+    let check = table.field("check").and_then(|field| field.parse(check));
     if check.is_some() && credential.is_none() && secret_headers.is_empty() {
-        place.warning("has a check, and there is no credential to look up");
+        field.warning("has a check, and there is no credential to look up");
     }
     let timeout = |table: &mut Table<'_>, key, default| {
         table.value(
@@ -204,11 +203,11 @@ fn check(text: &str) -> Result<String, String> {
 }
 
 fn set_headers(table: &mut Table<'_>, taken: &[&HeaderName]) -> Vec<(HeaderName, HeaderValue)> {
-    let Some(place) = table.place("set_headers") else {
+    let Some(field) = table.field("set_headers") else {
         return Vec::new();
     };
     let mut set: Vec<(HeaderName, HeaderValue)> = Vec::new();
-    for (name, value) in place.some_entries("names no header; remove it") {
+    for (name, value) in field.some_entries("names no header; remove it") {
         let name = match headers::settable(name) {
             Ok(name) => name,
             Err(text) => {

@@ -1,10 +1,10 @@
-//! What a reload changed, for the log and the audit record.
+//! The changes of a reload, for the log and the audit record.
 
-use super::Registry;
+use super::snapshot::Registry;
 use crate::auth::identity::MachineId;
 
-/// The difference between two registries. The lists are sorted by id, and each machine is in one of them at
-/// most.
+/// The difference between two registries. The lists are sorted by id, and each machine is in one of
+/// them at most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The SHA-256 of the file now in force.
@@ -15,14 +15,16 @@ pub struct Change {
     pub added: Vec<MachineId>,
     /// Machines that are gone.
     pub removed: Vec<MachineId>,
-    /// Machines with other keys than before, or other dates of them, whatever else changed in them.
+    /// Machines with other keys than before, or other dates of them; other fields may have changed
+    /// too.
     pub keys_changed: Vec<MachineId>,
-    /// Machines with the same keys, in which something else changed: disabled, enabled, another name, date or policy.
+    /// Machines with the same keys, in which something else changed: disabled, enabled, another
+    /// name, date or policy.
     pub otherwise_changed: Vec<MachineId>,
 }
 
 impl Change {
-    /// What is different in `new`.
+    /// The differences of `new` from `old`.
     pub fn between(old: &Registry, new: &Registry) -> Change {
         let mut change = Change {
             digest: new.digest(),

@@ -1,16 +1,18 @@
 //! Edits of a registry file's text that touch one machine and leave every other byte as it was.
 //!
-//! They go by indentation, so the caller must parse the result and see that it differs from the
-//! old registry in that machine alone.
+//! They go by indentation, so the caller must parse the result and check that only that machine
+//! differs from the old registry.
 
 mod keys;
+mod outline;
 
 use serde_json::json;
 
 pub use keys::{NewKey, rotate};
 
+use outline::{Item, Outline};
+
 use super::key_format;
-use super::outline::{Item, Outline};
 use super::removed::Tombstone;
 use crate::config::instant;
 
@@ -49,7 +51,8 @@ pub struct NewMachine<'m> {
 }
 
 impl NewMachine<'_> {
-    /// The keys and values to write. Values are JSON, which is YAML that no reader takes for a number or a date.
+    /// The keys and values to write. Values are JSON, which is YAML that no reader takes for a
+    /// number or a date.
     fn lines(&self) -> Vec<String> {
         let texts = [
             ("name", self.name.map(str::to_owned)),
@@ -79,7 +82,7 @@ impl NewMachine<'_> {
     }
 }
 
-/// The text with a machine more, at the end of the list.
+/// The text with one more machine, at the end of the list.
 ///
 /// # Errors
 ///
@@ -88,12 +91,12 @@ pub fn add(text: &str, machine: &NewMachine<'_>) -> Result<String, CannotEdit> {
     Ok(append(&outline(text, "machines")?, &machine.lines()))
 }
 
-/// The text with a machine more among those that were removed.
+/// The text with one more tombstone.
 ///
 /// # Errors
 ///
 /// There is such a list, and it is not a block list or `[]`.
-pub fn bury(text: &str, tombstone: &Tombstone) -> Result<String, CannotEdit> {
+pub fn add_tombstone(text: &str, tombstone: &Tombstone) -> Result<String, CannotEdit> {
     let keys: Vec<String> = tombstone.keys.iter().map(key_format::to_base64).collect();
     let lines = [
         format!("id: {}", json!(tombstone.id.as_str())),
@@ -386,7 +389,7 @@ machines:
     #[test]
     fn the_first_that_is_buried_makes_the_list_at_the_end_of_the_file() {
         for file in [FILE, FILE.trim_end()] {
-            let buried = bury(file, &tombstone("c")).unwrap();
+            let buried = add_tombstone(file, &tombstone("c")).unwrap();
             let block = format!(
                 "removed:\n  - id: \"c\"\n    at: \"1970-01-02T00:00:00Z\"\n    public_keys: [\"{KEY}\"]\n"
             );
@@ -399,10 +402,10 @@ machines:
 
     #[test]
     fn further_ones_follow_it() {
-        let one = bury(FILE, &tombstone("c")).unwrap();
-        let two = bury(&one, &tombstone("d")).unwrap();
+        let one = add_tombstone(FILE, &tombstone("c")).unwrap();
+        let two = add_tombstone(&one, &tombstone("d")).unwrap();
         assert!(two.starts_with(&one), "{two}");
-        assert!(bury("machines: []\nremoved: [{id: a}]\n", &tombstone("d")).is_err());
+        assert!(add_tombstone("machines: []\nremoved: [{id: a}]\n", &tombstone("d")).is_err());
     }
 
     #[test]

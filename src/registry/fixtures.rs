@@ -5,7 +5,8 @@ use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 
-use super::{Mistakes, Registry, key_format};
+use super::{Registry, key_format};
+use crate::yaml::Mistakes;
 
 /// The public key number `number`, in base64.
 pub(super) fn key(number: u64) -> String {
@@ -24,7 +25,7 @@ pub(super) fn file(items: &str) -> String {
     format!("machines:\n{items}")
 }
 
-/// What a file is loaded as.
+/// Loads a file.
 pub(super) fn load(text: &str) -> Result<Registry, Mistakes> {
     Registry::from_bytes(Path::new("m.yaml"), text.as_bytes(), None)
 }
@@ -37,7 +38,7 @@ pub(super) fn registry(items: &str) -> Registry {
     }
 }
 
-/// What is said of a file that is refused.
+/// The mistakes of a file that is refused.
 pub(super) fn refusal(text: &str) -> String {
     match load(text) {
         Ok(_) => panic!("accepted"),

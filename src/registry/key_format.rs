@@ -9,14 +9,14 @@ const SPKI_PREFIX: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
 ];
 
-/// `PrivateKeyInfo` of an Ed25519 key after its length byte (RFC 8410, section 7), to tell the person
-/// who put the wrong file in.
+/// `PrivateKeyInfo` of an Ed25519 key after its length byte (RFC 8410, section 7), to name the
+/// mistake of a wrong file.
 const PKCS8_INFIX: [u8; 8] = [0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b];
 
 /// The two strings' lengths and the name in an SSH key blob (RFC 8709, section 4).
 const SSH_PREFIX: &[u8; 19] = b"\0\0\0\x0bssh-ed25519\0\0\0\x20";
 
-/// Longest text taken for a key, in bytes: a PEM block is 115; what is left is for the comment of an
+/// Longest text taken for a key, in bytes: a PEM block is 115; the rest is for the comment of an
 /// SSH key.
 pub const MAX_LEN: usize = 1024;
 
@@ -52,9 +52,9 @@ pub enum KeyTextError {
     OtherPem,
 }
 
-/// The 32 bytes of a key that is spelled as raw base64 (44 characters), as SPKI in base64 or PEM (RFC
-/// 8410), or as an SSH line. One encoding each: base64 is standard, padded and canonical, and nothing
-/// follows the key but an SSH comment.
+/// The 32 bytes of a key that is spelled as raw base64 (44 characters), as SPKI in base64 or PEM
+/// (RFC 8410), or as an SSH line. One encoding each: base64 is standard, padded and canonical, and
+/// nothing follows the key but an SSH comment.
 ///
 /// Whether the bytes are a key worth trusting is for [`PublicKey::from_bytes`] to say.
 ///
@@ -62,7 +62,7 @@ pub enum KeyTextError {
 ///
 /// # Errors
 ///
-/// [`KeyTextError`] for everything else; what is in doubt is refused.
+/// [`KeyTextError`] for everything else; a doubtful text is refused.
 pub fn parse(text: &str) -> Result<[u8; 32], KeyTextError> {
     if text.len() > MAX_LEN {
         return Err(KeyTextError::TooLong);
@@ -137,7 +137,8 @@ fn key_after(prefix: &[u8], bytes: &[u8]) -> Result<[u8; 32], KeyTextError> {
 mod tests {
     use super::*;
 
-    /// The public key of RFC 8032, section 7.1, test 1, in the spellings that openssl and ssh-keygen give.
+    /// The public key of RFC 8032, section 7.1, test 1, in the spellings that openssl and
+    /// ssh-keygen give.
     const KEY: [u8; 32] = [
         0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64, 0x07,
         0x3a, 0x0e, 0xe1, 0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07,

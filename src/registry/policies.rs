@@ -1,35 +1,32 @@
-//! What machines may do: their own rules, and those of the groups they are in.
+//! The policies of machines: their own terms, and those of the groups they are in.
 //!
-//! Lists add up: a machine may do what any rule of its own or of its groups allows, from any network
-//! of theirs. Of several rates its own counts, else the lowest.
+//! Lists add up: a machine may do what any rule of its own or of its groups allows, from any
+//! network of theirs. Of several rates its own counts, else the lowest.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::Registry;
-use super::mistakes::quoted;
-use super::node::Node;
-use super::parse::{Entry, Key, RawEntry, Section};
-use super::report::{At, Report};
-use super::values::{as_text, list, strange, text};
+use super::entry::Entry;
+use crate::auth::identity::Machine;
 use crate::auth::policy::rate::Rate;
 use crate::auth::policy::rule::Rule;
 use crate::auth::policy::{List, Policy, network};
+use crate::yaml::{Field, Notes, Table, quoted};
 
-/// What machines share under a name.
+/// Terms that machines share under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// The name, by which machines say that they are in it.
     pub name: Arc<str>,
-    /// What it allows.
-    pub terms: Terms,
+    /// Its terms.
+    pub terms: PolicyTerms,
 }
 
-/// What stands in one place about what machines may do.
+/// The part of a policy that one entry states.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
+pub struct PolicyTerms {
     /// `allow`.
     pub allow: Option<Arc<List<Rule>>>,
     /// `cidrs`.
@@ -45,7 +42,7 @@ pub(super) const MAX_GROUPS: usize = 8;
 const MAX_NAME: usize = 64;
 
 /// The policy that a machine's own terms and those of its groups come to, if to any.
-pub fn combine(own: &Terms, groups: &[&Terms]) -> Option<Policy> {
+pub fn combine(own: &PolicyTerms, groups: &[&PolicyTerms]) -> Option<Policy> {
     let all = || [own].into_iter().chain(groups.iter().copied());
     let allow: Vec<_> = all().filter_map(|terms| terms.allow.clone()).collect();
     let cidrs: Vec<_> = all().filter_map(|terms| terms.cidrs.clone()).collect();
@@ -59,41 +56,37 @@ pub fn combine(own: &Terms, groups: &[&Terms]) -> Option<Policy> {
 }
 
 /// The groups of a file, and the policies made of them so far.
-#[derive(Default)]
 pub(super) struct Policies {
     groups: Vec<Group>,
     by_name: HashMap<Arc<str>, usize>,
-    /// Of machines that have nothing of their own, by the groups they are in.
+    /// Of machines without terms of their own, by the groups they are in.
     of_groups: HashMap<Vec<usize>, Option<Arc<Policy>>>,
-    /// All there are, those of the registry before among them: a machine that has not changed then has the
-    /// very policy that it had, which is quickly compared.
+    /// All policies, including those of the registry in force: an unchanged machine then shares the
+    /// policy that it had, and comparing the two is quick.
     known: HashSet<Arc<Policy>>,
 }
 
 impl Policies {
-    /// Reads the groups.
-    pub(super) fn read(
-        entries: &[Entry],
-        previous: Option<&Registry>,
-        report: &mut Report<'_>,
+    /// Reads the groups. `before` are the machines of the registry in force.
+    pub(super) fn read<'a, 'b>(
+        entries: &[Entry<'a>],
+        before: impl Iterator<Item = &'b Arc<Machine>>,
+        notes: &'a Notes,
     ) -> Policies {
-        let mut policies = Policies::default();
+        let mut policies = Policies {
+            groups: Vec::with_capacity(entries.len()),
+            by_name: HashMap::new(),
+            of_groups: HashMap::new(),
+            known: HashSet::new(),
+        };
         let mut seen = HashSet::new();
-        let before = previous.into_iter().flat_map(Registry::machines);
         for policy in before.filter_map(|machine| machine.policy.as_ref()) {
             if seen.insert(Arc::as_ptr(policy)) {
                 policies.known.insert(Arc::clone(policy));
             }
         }
-        for (position, entry) in entries.iter().enumerate() {
-            let at = At {
-                section: Section::Groups,
-                position,
-            };
-            match entry {
-                Node::Mapping(raw) => policies.group(at, raw, report),
-                _ => report.entry(at, "it must be a mapping with the key name".into()),
-            }
+        for entry in entries {
+            policies.group(&entry.field(notes));
         }
         policies
     }
@@ -103,49 +96,32 @@ impl Policies {
         self.groups.into()
     }
 
-    fn group(&mut self, at: At, raw: &RawEntry, report: &mut Report<'_>) {
-        strange(report, at, raw);
-        let name = match raw.get(Key::Name) {
-            Some(field) => text(report, at, Key::Name, field),
-            None => {
-                let text = "`name` is missing; machines name it under `groups`";
-                report.entry(at, text.into());
-                None
-            }
-        };
-        let name: Option<Arc<str>> = name
-            .filter(|name| check_name(name, at, report))
-            .map(Into::into);
-        let terms = terms(report, at, raw, name.as_ref());
-        if terms == Terms::default()
-            && [Key::Allow, Key::Cidrs, Key::Rate]
-                .iter()
-                .all(|key| raw.get(*key).is_none())
-        {
-            let text = "it says nothing; give it `allow`, `cidrs` or `rate`";
-            report.entry(at, text.into());
+    fn group(&mut self, entry: &Field<'_>) {
+        let mut table = entry.table();
+        let field = table.required_or("name", "is missing; machines name the group under `groups`");
+        let name = field
+            .as_ref()
+            .and_then(|field| field.parse_text(group_name));
+        let is_empty = !table.has_any(&["allow", "cidrs", "rate"]);
+        let terms = terms(&mut table, name.as_ref());
+        if is_empty {
+            entry.mistake("says nothing; give it `allow`, `cidrs` or `rate`");
         }
-        let Some(name) = name else { return };
-        if self
-            .by_name
-            .insert(Arc::clone(&name), self.groups.len())
-            .is_some()
-        {
-            report.field(at, Key::Name, "another group has this name".into());
+        let (Some(field), Some(name)) = (field, name) else {
+            return;
+        };
+        let index = self.groups.len();
+        if self.by_name.insert(Arc::clone(&name), index).is_some() {
+            field.mistake("another group has this name");
         }
         self.groups.push(Group { name, terms });
     }
 
     /// The policy of a machine, shared with those that have the same.
-    pub(super) fn of(
-        &mut self,
-        at: At,
-        raw: &RawEntry,
-        report: &mut Report<'_>,
-    ) -> Option<Arc<Policy>> {
-        let groups = self.named(at, raw, report);
-        let own = terms(report, at, raw, None);
-        if own != Terms::default() {
+    pub(super) fn of(&mut self, table: &mut Table<'_>) -> Option<Arc<Policy>> {
+        let groups = self.named(table);
+        let own = terms(table, None);
+        if own != PolicyTerms::default() {
             return self.combine(&own, &groups);
         }
         if groups.is_empty() {
@@ -159,7 +135,7 @@ impl Policies {
         policy
     }
 
-    fn combine(&mut self, own: &Terms, groups: &[usize]) -> Option<Arc<Policy>> {
+    fn combine(&mut self, own: &PolicyTerms, groups: &[usize]) -> Option<Arc<Policy>> {
         let terms = groups.iter().map(|group| &self.groups[*group].terms);
         let policy = combine(own, &terms.collect::<Vec<_>>())?;
         if let Some(known) = self.known.get(&policy) {
@@ -171,94 +147,85 @@ impl Policies {
     }
 
     /// The groups that a machine names.
-    fn named(&self, at: At, raw: &RawEntry, report: &mut Report<'_>) -> Vec<usize> {
-        let Some(field) = raw.get(Key::Groups) else {
+    fn named(&self, table: &mut Table<'_>) -> Vec<usize> {
+        let Some(field) = table.field("groups") else {
             return Vec::new();
         };
-        let expected = "name groups: groups: [\"..\"], or remove the key";
-        let items = list(report, at, Key::Groups, field, MAX_GROUPS, expected);
-        let mut named = Vec::new();
-        for (index, item) in items.unwrap_or_default().iter().enumerate() {
-            let problem = match as_text(item) {
-                Err(problem) => problem.to_owned(),
-                Ok(name) => match self.by_name.get(name) {
-                    None => format!("there is no group {}; add it under `groups`", quoted(name)),
-                    Some(group) if named.contains(group) => "it is named twice".to_owned(),
-                    Some(group) => {
-                        named.push(*group);
-                        continue;
-                    }
-                },
-            };
-            report.item(at, Key::Groups, index, problem);
+        let items = field.some_items_up_to(MAX_GROUPS, "is empty; name groups, or remove the key");
+        let mut named = Vec::with_capacity(items.len());
+        for item in items {
+            let group = item.parse_text(|name| match self.by_name.get(name) {
+                None => Err(format!(
+                    "there is no group {}; add it under `groups`",
+                    quoted(name)
+                )),
+                Some(group) if named.contains(group) => {
+                    Err("is named twice; remove one".to_owned())
+                }
+                Some(group) => Ok(*group),
+            });
+            named.extend(group);
         }
         named
     }
 }
 
-fn check_name(name: &str, at: At, report: &mut Report<'_>) -> bool {
-    let good = (1..=MAX_NAME).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    if !good {
-        let rule = format!("a name is 1 to {MAX_NAME} of the characters A-Z a-z 0-9 . _ -");
-        report.field(at, Key::Name, rule);
+fn group_name(name: &str) -> Result<Arc<str>, String> {
+    let is_good = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_good) {
+        Ok(name.into())
+    } else {
+        Err(format!(
+            "a name is 1 to {MAX_NAME} of the characters A-Z a-z 0-9 . _ -"
+        ))
     }
-    good
 }
 
 /// `allow`, `cidrs` and `rate` of an entry.
-fn terms(report: &mut Report<'_>, at: At, raw: &RawEntry, group: Option<&Arc<str>>) -> Terms {
-    const RULES: &str = "an empty one would let nothing pass: write a rule, such as \
+fn terms(table: &mut Table<'_>, group: Option<&Arc<str>>) -> PolicyTerms {
+    const RULES: &str = "is empty, which would let nothing pass; write a rule, such as \
                          \"GET /v1/secret/data/app/*\", or `enabled: false`";
     const NETWORKS: &str =
-        "an empty one would let nothing pass: write a network, such as 10.0.0.0/8";
-    Terms {
-        allow: items(report, at, raw, (Key::Allow, RULES), group, |text| {
+        "is empty, which would let nothing pass; write a network, such as 10.0.0.0/8";
+    PolicyTerms {
+        allow: items(table, "allow", RULES, group, |text| {
             Rule::parse(text).map_err(|error| error.to_string())
         }),
-        cidrs: items(report, at, raw, (Key::Cidrs, NETWORKS), group, |text| {
+        cidrs: items(table, "cidrs", NETWORKS, group, |text| {
             network::parse(text).map_err(|error| error.to_string())
         }),
-        rate: rate(report, at, raw),
+        rate: rate(table),
     }
 }
 
 fn items<T>(
-    report: &mut Report<'_>,
-    at: At,
-    raw: &RawEntry,
-    (key, expected): (Key, &str),
+    table: &mut Table<'_>,
+    key: &'static str,
+    if_empty: &str,
     group: Option<&Arc<str>>,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Option<Arc<List<T>>> {
-    let found = list(report, at, key, raw.get(key)?, List::<T>::MAX, expected)?;
-    let mut items = Vec::with_capacity(found.len());
-    for (index, item) in found.iter().enumerate() {
-        match as_text(item).map_err(str::to_owned).and_then(&parse) {
-            Ok(item) => items.push(item),
-            Err(problem) => report.item(at, key, index, problem),
-        }
-    }
+    let items = table.field(key)?.some_items_up_to(List::<T>::MAX, if_empty);
     Some(Arc::new(List {
         group: group.cloned(),
-        items: items.into(),
+        items: (items.iter())
+            .filter_map(|item| item.parse_text(&parse))
+            .collect(),
     }))
 }
 
-fn rate(report: &mut Report<'_>, at: At, raw: &RawEntry) -> Option<Rate> {
-    let problem = match raw.get(Key::Rate)? {
-        Node::Mapping(mapping) => match mapping.take(["per_minute"]) {
-            Ok([Some(Node::Number(Some(count)))]) => match Rate::new(*count) {
-                Some(rate) => return Some(rate),
-                None => format!("per_minute must be between 1 and {}", Rate::MAX),
-            },
-            Ok(_) => "per_minute must be a whole number: rate: { per_minute: 600 }".to_owned(),
-            Err(problem) => problem,
-        },
-        _ => "it must be a mapping: rate: { per_minute: 600 }".to_owned(),
-    };
-    report.field(at, Key::Rate, problem);
-    None
+fn rate(table: &mut Table<'_>) -> Option<Rate> {
+    let field = table.field("rate")?;
+    if !field.is_table() {
+        field.mistake("must be a mapping: rate: { per_minute: 600 }");
+        return None;
+    }
+    let missing = "is missing: rate: { per_minute: 600 }";
+    let per_minute = field.table().required_or("per_minute", missing)?;
+    let count = per_minute.typed("a whole number, such as per_minute: 600")?;
+    let rate = Rate::new(count);
+    if rate.is_none() {
+        per_minute.mistake(format!("must be between 1 and {}", Rate::MAX));
+    }
+    rate
 }

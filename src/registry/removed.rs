@@ -1,18 +1,16 @@
-//! The machines that were removed: their ids and keys are not given away again, and what they did stays
-//! checkable.
+//! Tombstones: the ids and keys of removed machines are not given away again, and their old records
+//! stay checkable.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
-use super::claims::{self, Claim};
-use super::fields::machine_id;
-use super::node::Node;
-use super::parse::{Entry, Key, Section};
-use super::report::{At, Report};
-use super::values::{instant, strange};
+use super::claims::{self, KeyClaim};
+use super::entry::Entry;
+use super::ids::Ids;
+use super::instants;
 use crate::auth::identity::MachineId;
+use crate::yaml::Notes;
 
-/// What is kept of a machine that was removed.
+/// The id and the keys of a machine that was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tombstone {
     /// Its id.
@@ -23,42 +21,30 @@ pub struct Tombstone {
     pub at: u64,
 }
 
-/// A tombstone that lacks its keys.
-pub(super) struct Buried {
+/// A tombstone, with its keys among the claims.
+pub(super) struct TombstoneDraft {
     pub(super) id: MachineId,
     pub(super) at: u64,
-    /// Its keys among the claims.
     pub(super) claims: Range<usize>,
 }
 
-/// Reads the list. It comes before the machines, so that those are told that an id or a key is taken.
-pub(super) fn read(
-    entries: &[Entry],
-    ids: &mut HashMap<MachineId, At>,
-    claims: &mut Vec<Claim>,
-    report: &mut Report<'_>,
-) -> Vec<Buried> {
+/// Reads the list. It precedes the machines, so that a machine with a taken id or key gets the
+/// mistake.
+pub(super) fn read<'a>(
+    entries: &[Entry<'a>],
+    ids: &mut Ids<'a>,
+    claims: &mut Vec<KeyClaim<'a>>,
+    notes: &'a Notes,
+) -> Vec<TombstoneDraft> {
     let mut removed = Vec::with_capacity(entries.len());
-    for (position, entry) in entries.iter().enumerate() {
-        let at = At {
-            section: Section::Removed,
-            position,
-        };
-        let Node::Mapping(raw) = entry else {
-            let text = "it must be a mapping with the keys id, public_keys and at";
-            report.entry(at, text.into());
-            continue;
-        };
-        strange(report, at, raw);
-        let id = machine_id(report, ids, at, raw);
-        let claims = claims::read(report, claims, at, raw);
-        if raw.get(Key::At).is_none() {
-            let text = "`at` is missing; write when it was removed";
-            report.entry(at, text.into());
-        }
-        let instant = instant(report, at, raw, Key::At);
-        if let (Some(id), Some(at)) = (id, instant) {
-            removed.push(Buried { id, at, claims });
+    for &entry in entries {
+        let mut table = entry.field(notes).table();
+        let id = ids.read(&mut table, entry);
+        let claims = claims::read(&mut table, entry, claims);
+        let at = table.required_or("at", "is missing; write when the machine was removed");
+        let at = at.and_then(|field| instants::at(&field));
+        if let (Some(id), Some(at)) = (id, at) {
+            removed.push(TombstoneDraft { id, at, claims });
         }
     }
     removed

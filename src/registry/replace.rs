@@ -1,4 +1,5 @@
-//! Replaces a registry file in one step, so that no reader ever sees half of it, and by one editor at a time.
+//! Replaces a registry file in one step, so that no reader ever sees half of it, and by one editor
+//! at a time.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
@@ -7,33 +8,34 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::MAX_FILE;
+use super::load::MAX_FILE;
 use crate::file::{self, FileFault};
 
-/// How long another editor is waited for, in steps of [`PATIENCE_STEP`]: an edit takes a second at most.
+/// How long another editor is waited for, in steps of [`PATIENCE_STEP`]: an edit takes a second at
+/// most.
 const PATIENCE_STEPS: u32 = 100;
 const PATIENCE_STEP: Duration = Duration::from_millis(100);
 
-/// A registry file that nobody else edits while this is held.
+/// A registry file that is locked against other editors.
 ///
-/// The lock is advisory (`flock`): it keeps out who asks, that is this program. A text editor does not ask, so the
-/// file is compared again before it is replaced.
+/// The lock is advisory (`flock`): it keeps out who asks, that is this program. A text editor does
+/// not ask, so the file is compared again before it is replaced.
 #[derive(Debug)]
-pub struct Held {
+pub struct LockedFile {
     /// Where the file really is, symlinks followed.
     path: PathBuf,
     file: File,
     text: String,
 }
 
-impl Held {
+impl LockedFile {
     /// Locks and reads a file.
     ///
     /// # Errors
     ///
-    /// It cannot be opened for writing, is larger than [`MAX_FILE`], is not UTF-8, or somebody else has been
-    /// editing it for ten seconds ([`io::ErrorKind::WouldBlock`]).
-    pub fn take(path: &Path) -> io::Result<Held> {
+    /// It cannot be opened for writing, is larger than [`MAX_FILE`], is not UTF-8, or somebody else
+    /// has been editing it for ten seconds ([`io::ErrorKind::WouldBlock`]).
+    pub fn take(path: &Path) -> io::Result<LockedFile> {
         let path = path.canonicalize()?;
         for _ in 0..PATIENCE_STEPS {
             if let Some(file) = try_lock(&path)? {
@@ -42,25 +44,26 @@ impl Held {
                 if text.len() as u64 > MAX_FILE {
                     return Err(io::ErrorKind::FileTooLarge.into());
                 }
-                return Ok(Held { path, file, text });
+                return Ok(LockedFile { path, file, text });
             }
             thread::sleep(PATIENCE_STEP);
         }
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    /// What the file holds.
+    /// The text of the file.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Puts `text` in the place of the file: written beside it, on disk, then renamed over it. Mode and owner stay.
+    /// Puts `text` in the place of the file: written beside it, on disk, then renamed over it. Mode
+    /// and owner stay.
     ///
     /// # Errors
     ///
-    /// Whatever the system refuses, or the file is no longer what was read ([`io::ErrorKind::InvalidData`]). The old
-    /// file is then still in place, whole, unless it was only the last step that failed, to have the rename
-    /// itself on disk.
+    /// The system refuses a step, or the file has changed since it was read
+    /// ([`io::ErrorKind::InvalidData`]). The old file is then still in place, whole, unless it was
+    /// only the last step that failed, to have the rename itself on disk.
     pub fn replace(self, text: &str) -> io::Result<()> {
         if fs::read(&self.path)? != self.text.as_bytes() {
             let text = "the file was changed by somebody else meanwhile";
@@ -98,8 +101,8 @@ impl Held {
     }
 }
 
-/// The file, locked, or nothing if somebody else has it or has just replaced it: then the lock is on a file that
-/// is no longer there.
+/// The file, locked, or nothing if somebody else has it or has just replaced it: then the lock is
+/// on a file that is no longer there.
 fn try_lock(path: &Path) -> io::Result<Option<File>> {
     file::open(path).map_err(|fault| match fault {
         FileFault::Unreadable(error) => error,
@@ -133,7 +136,7 @@ mod tests {
     #[test]
     fn the_file_is_replaced_and_nothing_stays_beside_it() {
         let (directory, file) = directory_with("old");
-        let held = Held::take(&file).unwrap();
+        let held = LockedFile::take(&file).unwrap();
         assert_eq!(held.text(), "old");
         held.replace("new").unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "new");
@@ -145,7 +148,7 @@ mod tests {
         let (_directory, file) = directory_with("old");
         for mode in [0o600, 0o640, 0o664] {
             fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
-            Held::take(&file).unwrap().replace("new").unwrap();
+            LockedFile::take(&file).unwrap().replace("new").unwrap();
             assert_eq!(file.metadata().unwrap().mode() & 0o7777, mode);
         }
     }
@@ -155,7 +158,7 @@ mod tests {
         let (directory, file) = directory_with("old");
         let link = directory.path().join("link.yaml");
         symlink("m.yaml", &link).unwrap();
-        Held::take(&link).unwrap().replace("new").unwrap();
+        LockedFile::take(&link).unwrap().replace("new").unwrap();
         assert!(link.symlink_metadata().unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&file).unwrap(), "new");
     }
@@ -164,7 +167,7 @@ mod tests {
     fn a_reader_with_the_old_file_open_keeps_the_old_text() {
         let (_directory, file) = directory_with("old");
         let mut reader = File::open(&file).unwrap();
-        Held::take(&file).unwrap().replace("new").unwrap();
+        LockedFile::take(&file).unwrap().replace("new").unwrap();
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "old");
@@ -173,7 +176,7 @@ mod tests {
     #[test]
     fn a_change_by_hand_meanwhile_is_not_overwritten() {
         let (directory, file) = directory_with("old");
-        let held = Held::take(&file).unwrap();
+        let held = LockedFile::take(&file).unwrap();
         fs::write(&file, "by hand").unwrap();
         let error = held.replace("new").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
@@ -187,7 +190,7 @@ mod tests {
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let held = Held::take(&file).unwrap();
+                    let held = LockedFile::take(&file).unwrap();
                     let longer = held.text().to_owned() + "x";
                     held.replace(&longer).unwrap();
                 });
@@ -199,7 +202,7 @@ mod tests {
     #[test]
     fn a_lock_on_a_file_that_was_replaced_is_no_lock() {
         let (_directory, file) = directory_with("old");
-        let held = Held::take(&file).unwrap();
+        let held = LockedFile::take(&file).unwrap();
         assert!(try_lock(&file).unwrap().is_none());
         drop(held);
         assert!(try_lock(&file).unwrap().is_some());
@@ -209,7 +212,7 @@ mod tests {
     fn a_missing_file_is_not_made() {
         let (directory, _) = directory_with("old");
         let missing = directory.path().join("typo.yaml");
-        let error = Held::take(&missing).unwrap_err();
+        let error = LockedFile::take(&missing).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(!missing.exists());
     }

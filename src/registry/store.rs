@@ -1,21 +1,23 @@
 //! The registry in force: readers take it without waiting, a reload swaps it whole or not at all.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 
+use super::change::Change;
 use super::load::{self, build};
-use super::{Change, Mistakes, Registry};
+use super::snapshot::Registry;
 use crate::auth::identity::{Machine, PublicKey};
+use crate::yaml::Mistakes;
 
 /// How many machines a reload may take away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Losses {
     /// Half of them at most: a file that lost more was cut off, or is another one.
     Few,
-    /// Any number: somebody said so.
+    /// Any number: the operator said so (`reload --force`).
     Any,
 }
 
@@ -30,8 +32,6 @@ fn is_mass_deletion(before: usize, removed: usize) -> bool {
 pub struct RegistryStore {
     file: PathBuf,
     current: ArcSwap<Registry>,
-    /// One reload at a time: two that overlap could leave the older file in force.
-    reloading: Mutex<()>,
 }
 
 impl RegistryStore {
@@ -46,7 +46,6 @@ impl RegistryStore {
         let store = RegistryStore {
             file: file.to_owned(),
             current: ArcSwap::from_pointee(registry),
-            reloading: Mutex::new(()),
         };
         Ok((store, change))
     }
@@ -61,39 +60,36 @@ impl RegistryStore {
         self.current.load_full()
     }
 
-    /// The machine with this id, in the registry in force at this moment: the one lookup of a request.
+    /// The machine with this id, in the registry in force at this moment: the one lookup of a
+    /// request.
     pub fn find(&self, id: &str) -> Option<Arc<Machine>> {
         self.current.load().find(id).cloned()
     }
 
-    /// Loads the file again and puts it in force. It blocks, for seconds with a hundred thousand new keys, so it is
-    /// not for a thread that serves requests.
+    /// Loads the file again and puts it in force. It blocks, for seconds with a hundred thousand
+    /// machines, so a thread that serves requests must not call it. Calls must not overlap (the
+    /// server queues them): the older of two files could stay in force.
     ///
     /// # Errors
     ///
     /// All the mistakes; then the last good registry stays in force.
     pub fn reload(&self, losses: Losses) -> Result<Change, Mistakes> {
-        // What the mutex guards is the order of reloads; there is no state a panic could have left half done.
-        let _one_at_a_time = self
-            .reloading
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         let old = self.current();
-        let bytes = load::read(&self.file)?;
-        if old.digest() == <[u8; 32]>::from(Sha256::digest(&bytes)) {
+        let text = load::read(&self.file)?;
+        if old.digest() == <[u8; 32]>::from(Sha256::digest(&text)) {
             return Ok(Change::between(&old, &old));
         }
         let new = Arc::new(build(
             &self.file,
-            &bytes,
+            &text,
             Some(&old),
             &PublicKey::from_bytes,
         )?);
         let change = Change::between(&old, &new);
         if losses == Losses::Few && is_mass_deletion(old.len(), change.removed.len()) {
             let text = format!(
-                "{} of {} machines are gone from it, so it is taken for a mistake; if it is none, \
-                 countersign reload --force, or a restart, puts it in force",
+                "{} of {} machines are gone, more than half, so the file is taken for a mistake; to put it \
+                 in force all the same, run countersign reload --force, or restart",
                 change.removed.len(),
                 old.len()
             );

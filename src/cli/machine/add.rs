@@ -12,7 +12,7 @@ use crate::cli::command_error::CommandError;
 use crate::config::instant;
 use crate::file;
 use crate::registry::edit::{self, NewMachine};
-use crate::registry::{Terms, combine, key_format};
+use crate::registry::{PolicyTerms, combine, key_format};
 
 /// The machine to add.
 #[derive(Debug, Default, clap::Args)]
@@ -105,7 +105,7 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandE
             .map(|group| &group.terms)
             .ok_or_else(|| refuse(format!("there is no group {name:?}; add it under `groups`")))
     });
-    let groups = groups.collect::<Result<Vec<&Terms>, CommandError>>()?;
+    let groups = groups.collect::<Result<Vec<&PolicyTerms>, CommandError>>()?;
     let policy = combine(&terms, &groups).map(Arc::new);
     let bytes: Vec<[u8; 32]> = keys.iter().map(|key| *key.as_bytes()).collect();
     let text = edit::add(
@@ -142,14 +142,14 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandE
 }
 
 /// The policy of the machine itself, without its groups.
-fn terms(args: &AddArgs) -> Result<Terms, CommandError> {
+fn terms(args: &AddArgs) -> Result<PolicyTerms, CommandError> {
     let rate = |count| {
         Rate::new(count).ok_or_else(|| {
             let range = format!("it must be between 1 and {}", Rate::MAX);
             CommandError::Usage(format!("--per-minute: {range}"))
         })
     };
-    Ok(Terms {
+    Ok(PolicyTerms {
         allow: list("--allow", &args.allow, |text| {
             Rule::parse(text).map_err(|error| error.to_string())
         })?,

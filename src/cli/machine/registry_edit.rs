@@ -6,19 +6,19 @@ use std::path::Path;
 use crate::auth::identity::Machine;
 use crate::cli::command_error::CommandError;
 use crate::registry::edit::CannotEdit;
-use crate::registry::replace::Held;
+use crate::registry::replace::LockedFile;
 use crate::registry::{Change, Registry, Tombstone};
 
 /// A registry file that is being edited.
 pub(super) struct RegistryEdit<'p> {
     pub(super) path: &'p Path,
-    pub(super) held: Held,
+    pub(super) held: LockedFile,
     pub(super) before: Registry,
 }
 
 impl RegistryEdit<'_> {
     pub(super) fn new(path: &Path) -> Result<RegistryEdit<'_>, CommandError> {
-        let held = Held::take(path).map_err(|error| cannot_open(path, &error))?;
+        let held = LockedFile::take(path).map_err(|error| cannot_open(path, &error))?;
         let before = Registry::from_bytes(path, held.text().as_bytes(), None)
             .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
         Ok(RegistryEdit { path, held, before })
@@ -46,7 +46,7 @@ impl RegistryEdit<'_> {
         text: Result<String, CannotEdit>,
         id: &str,
         expected: Option<&Machine>,
-        buried: Option<Tombstone>,
+        tombstone: Option<Tombstone>,
     ) -> Result<(), CommandError> {
         let nothing_written = |why: String| {
             CommandError::Operation(format!(
@@ -63,7 +63,7 @@ impl RegistryEdit<'_> {
             .before
             .removed()
             .iter()
-            .chain(&buried)
+            .chain(&tombstone)
             .eq(after.removed())
             && self.before.groups() == after.groups()
             && Change::between(&self.before, &after).touched() == 1;

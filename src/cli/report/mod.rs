@@ -110,14 +110,16 @@ fn configured(
             let asks = loaded.config.routes.iter().map(asks).collect();
             Ok((Some(loaded.config.registry), asks))
         }
-        Err(mistakes) if mistakes.registry.is_some() => {
+        Err(mistakes) => {
+            let Some(registry) = config::registry_file(file) else {
+                return Err(CommandError::Configuration(mistakes.to_string()));
+            };
             let _ = writeln!(
                 io::stderr(),
                 "what the routes ask for now is left out of the report:\n{mistakes}"
             );
-            Ok((mistakes.registry, Vec::new()))
+            Ok((Some(registry), Vec::new()))
         }
-        Err(mistakes) => Err(CommandError::Configuration(mistakes.to_string())),
     }
 }
 

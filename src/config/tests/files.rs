@@ -44,7 +44,7 @@ log: [info]
         "conf/countersign.yaml:7: routes[0].upstream: there is no upstream \"secretz\"; did you mean `secrets`?",
         "conf/countersign.yaml:7: routes[0].max_bdy: is an unknown key; did you mean `max_body`?",
         "conf/countersign.yaml:8: limits.header_timeout: 10 has no unit; write 10s",
-        "conf/countersign.yaml:9: log: takes keys of its own, not a list",
+        "conf/countersign.yaml:9: log: must be a mapping, not a list",
     ] {
         assert!(
             text.lines().any(|line| line.starts_with(start)),
@@ -63,12 +63,9 @@ fn an_empty_table_names_every_key_that_has_no_default() {
 }
 
 #[test]
-fn mistakes_still_tell_where_the_registry_is() {
-    let mistakes = read_text(&minimal_and("threads: many")).unwrap_err();
-    assert_eq!(
-        mistakes.registry.as_deref(),
-        Some(Path::new("conf/machines.yaml"))
-    );
+fn the_registry_file_is_found_beside_mistakes() {
+    let file = registry_in(&minimal_and("threads: many"), Path::new("conf/x.yaml"));
+    assert_eq!(file.as_deref(), Some(Path::new("conf/machines.yaml")));
 }
 
 #[test]
@@ -130,22 +127,24 @@ fn a_key_without_a_value_is_a_mistake_and_not_its_default() {
 
 #[test]
 fn a_wrong_kind_of_value_is_named() {
-    assert!(only(&minimal_and("threads: [1]")).contains("takes one value, not a list"));
-    assert!(only(&minimal_and("threads: { a: 1 }")).contains("takes one value, not keys"));
-    assert!(only(&minimal_and("hosts: a")).contains("takes a list, not a single value"));
-    assert!(only(&minimal_and("log: info")).contains("takes keys of its own, not a single value"));
+    assert!(only(&minimal_and("threads: [1]")).contains("must be a single value, not a list"));
+    assert!(
+        only(&minimal_and("threads: { a: 1 }")).contains("must be a single value, not a mapping")
+    );
+    assert!(only(&minimal_and("hosts: a")).contains("must be a list, not a single value"));
+    assert!(only(&minimal_and("log: info")).contains("must be a mapping, not a single value"));
 }
 
 #[test]
 fn a_required_table_of_the_wrong_kind_is_one_mistake() {
     let text = MINIMAL.replace("{ file: machines.yaml }", "machines.yaml");
-    assert!(only(&text).contains("registry: takes keys of its own"));
+    assert!(only(&text).contains("registry: must be a mapping"));
 }
 
 #[test]
 fn what_is_not_a_table_is_one_mistake() {
-    assert!(only("just text").contains("takes keys of its own"));
-    assert!(only("[1, 2]").contains("takes keys of its own"));
+    assert!(only("just text").contains("must be a mapping"));
+    assert!(only("[1, 2]").contains("must be a mapping"));
 }
 
 #[test]

@@ -72,10 +72,10 @@ fn everything() -> String {
 
 fn absent_keys(text: &str) -> Vec<String> {
     let notes = Notes::new(Path::new("countersign.yaml"));
-    let (config, _) = read_noting(text, Path::new("countersign.yaml"), &environment(), &notes);
-    let absent = notes.absent.borrow().clone();
+    let config = read_noting(text, Path::new("countersign.yaml"), &environment(), &notes);
+    let absent = notes.absent_keys();
     notes
-        .conclude(config, None)
+        .conclude(config)
         .unwrap_or_else(|mistakes| panic!("{mistakes}"));
     absent
 }

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use super::super::mistakes::quoted;
-use super::super::reader::{Place, Table};
 use super::super::units::{duration, whole};
 use crate::auth::target::Target;
+use crate::yaml::{Field, Table, quoted};
 
 /// How the servers of an upstream are asked whether they are well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// What is asked for, by `GET` and without a credential: a path, which may have a query.
+    /// The path of the `GET` request, which may have a query and carries no credential.
     pub path: String,
     /// The statuses of a server that is well, at least one; default 200 alone.
     pub expect: Vec<u16>,
@@ -26,10 +25,10 @@ pub struct Health {
 
 /// Reads `health`; absent, servers are judged only by how requests fare.
 pub(super) fn read(table: &mut Table<'_>) -> Option<Health> {
-    let place = table.place("health")?;
-    let mut table = place.table();
-    let path = table.required("path").and_then(|place| place.parse(path));
-    let expect = table.place("expect").map(expect);
+    let field = table.field("health")?;
+    let mut table = field.table();
+    let path = table.required("path").and_then(|field| field.parse(path));
+    let expect = table.field("expect").map(expect);
     let between = |low, high| duration(Duration::from_millis(low)..=Duration::from_secs(high));
     let interval = table.value("interval", Duration::from_secs(5), between(100, 3600));
     let timeout = table.value("timeout", Duration::from_secs(2), between(10, 60));
@@ -56,8 +55,8 @@ fn path(text: &str) -> Result<String, String> {
     }
 }
 
-fn expect(place: Place<'_>) -> Vec<u16> {
-    let items = place.one_or_more("names no status; write 200, or remove it");
+fn expect(field: Field<'_>) -> Vec<u16> {
+    let items = field.one_or_more("names no status; write 200, or remove it");
     let statuses = items.iter().filter_map(|item| item.parse(whole(200..=599)));
     statuses.collect()
 }

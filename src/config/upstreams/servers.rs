@@ -11,18 +11,15 @@ use http::uri::Authority;
 use rustls::pki_types::ServerName;
 
 use super::super::address;
-use super::super::environment::Environment;
-use super::super::reader::{Place, Table};
+use super::super::environment::{Environment, Resolve};
 use super::super::units::whole;
+use crate::yaml::{Field, Table};
 
 /// Largest weight. A larger ratio between two servers is no balance; and a request must not wait
 /// for its turn to come round a million times before the small one is tried at all.
 const MAX_WEIGHT: u32 = 100;
 
 const FORM: &str = "write http://host:port or https://host:port";
-
-/// Gives the addresses of a `host:port`. May block for as long as the system's resolver does.
-pub type Resolve = fn(&str) -> io::Result<Vec<SocketAddr>>;
 
 /// One server of an upstream.
 #[derive(Clone, Debug)]
@@ -43,7 +40,7 @@ pub struct Server {
     pub weight: u32,
 }
 
-/// What an upstream says of all its servers.
+/// The settings that all servers of an upstream share.
 pub(super) struct Common<'e> {
     pub(super) host: Option<HeaderValue>,
     pub(super) server_name: Option<String>,
@@ -53,10 +50,10 @@ pub(super) struct Common<'e> {
 }
 
 /// Reads `servers`: URLs, or tables of `url` and `weight`. All of them are spoken to in the same
-/// way, so that nobody sends in plain text what the other servers get encrypted.
+/// way, so that no server gets in plain text the requests that the others get encrypted.
 pub(super) fn read(table: &mut Table<'_>, common: &Common<'_>) -> Option<Vec<Server>> {
-    let place = table.required("servers")?;
-    let items = place.some_items("has no server; add at least one: [\"http://127.0.0.1:8200\"]");
+    let field = table.required("servers")?;
+    let items = field.some_items("has no server; add at least one: [\"http://127.0.0.1:8200\"]");
     let mut servers: Vec<Server> = Vec::with_capacity(items.len());
     for item in &items {
         let Some(server) = server(item, common) else {
@@ -75,8 +72,8 @@ pub(super) fn read(table: &mut Table<'_>, common: &Common<'_>) -> Option<Vec<Ser
     (!servers.is_empty()).then_some(servers)
 }
 
-fn server(item: &Place<'_>, common: &Common<'_>) -> Option<Server> {
-    let parse = |place: &Place<'_>| place.parse(|url| parse_url(url, place, common));
+fn server(item: &Field<'_>, common: &Common<'_>) -> Option<Server> {
+    let parse = |field: &Field<'_>| field.parse(|url| parse_url(url, field, common));
     if !item.is_table() {
         return parse(item);
     }
@@ -89,7 +86,7 @@ fn server(item: &Place<'_>, common: &Common<'_>) -> Option<Server> {
 /// Parses `http://host:port` and resolves it. A name that does not resolve is no mistake: that may
 /// mend itself, and the gateway goes on trying. The URL is not repeated in a message: it may hold a
 /// password by mistake.
-fn parse_url(url: &str, place: &Place<'_>, common: &Common<'_>) -> Result<Server, String> {
+fn parse_url(url: &str, field: &Field<'_>, common: &Common<'_>) -> Result<Server, String> {
     let (encrypted, authority) = match url.split_once("://") {
         Some(("http", authority)) => (false, authority),
         Some(("https", authority)) => (true, authority),
@@ -134,7 +131,7 @@ fn parse_url(url: &str, place: &Place<'_>, common: &Common<'_>) -> Result<Server
             let why = looked_up
                 .err()
                 .map_or("no address".into(), |e| e.to_string());
-            place.warning(format!(
+            field.warning(format!(
                 "{authority} cannot be resolved ({why}): it gets no requests until it can, which \
                  is tried again by itself; check the name if it should resolve by now"
             ));

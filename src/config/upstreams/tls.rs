@@ -10,12 +10,12 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
-use super::super::certificate::Validity;
+use super::super::certificate::CertificateValidity;
 use super::super::environment::Environment;
 use super::super::operation;
-use super::super::reader::{Place, Table};
 use super::servers;
 use crate::file::{self, Unusable};
+use crate::yaml::{Field, Table};
 
 /// Largest PEM file, in bytes: a bundle of all authorities of the web has a quarter of it.
 const MAX_FILE: usize = 1024 * 1024;
@@ -28,7 +28,7 @@ pub struct ClientTls {
     pub ca: Option<PathBuf>,
     /// The gateway's own certificate and key for the servers to verify, PEM. Default: none.
     pub identity: Option<ClientFiles>,
-    /// What the files held when the configuration was read.
+    /// The contents of the files when the configuration was read.
     pub material: Arc<TlsMaterial>,
 }
 
@@ -52,13 +52,13 @@ pub struct TlsMaterial {
 
 impl TlsMaterial {
     /// Until when one of the authorities is valid, where some are named.
-    pub fn authorities(&self) -> Option<Validity> {
-        Validity::of_authorities(&self.roots)
+    pub fn authorities(&self) -> Option<CertificateValidity> {
+        CertificateValidity::of_authorities(&self.roots)
     }
 
     /// Until when the gateway's own certificate is valid.
-    pub fn chain(&self) -> Option<Validity> {
-        Validity::of_chain(&self.identity.as_ref()?.0)
+    pub fn chain(&self) -> Option<CertificateValidity> {
+        CertificateValidity::of_chain(&self.identity.as_ref()?.0)
     }
 }
 
@@ -67,7 +67,7 @@ impl ClientTls {
     ///
     /// # Errors
     ///
-    /// What is wrong with which file; nothing of the key's content.
+    /// The mistake and its file; nothing of the key's content.
     pub fn load(&self) -> Result<TlsMaterial, Unusable> {
         Ok(TlsMaterial {
             roots: (self.ca.as_deref().map(authorities).transpose()?).unwrap_or_default(),
@@ -98,15 +98,15 @@ pub(super) fn read(
     base: &Path,
     environment: &Environment,
 ) -> Option<Settings> {
-    let place = table.place("tls")?;
-    let mut table = place.table();
-    let server_name = table.place("server_name").and_then(|place| {
-        place.parse(|text| servers::certified_name(text.trim_matches(['[', ']'])))
+    let field = table.field("tls")?;
+    let mut table = field.table();
+    let server_name = table.field("server_name").and_then(|field| {
+        field.parse(|text| servers::certified_name(text.trim_matches(['[', ']'])))
     });
-    let file = |place: &Place<'_>| operation::file(place, base);
-    let ca = table.place("ca");
+    let file = |field: &Field<'_>| operation::file(field, base);
+    let ca = table.field("ca");
     let ca_file = ca.as_ref().and_then(file);
-    let own = match (table.place("cert"), table.place("key")) {
+    let own = match (table.field("cert"), table.field("key")) {
         (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
         (Some(cert), None) => {
@@ -125,9 +125,9 @@ pub(super) fn read(
             key: key?,
         })
     });
-    let note = |place: Option<&Place<'_>>, why: Unusable| {
-        if let Some(place) = place {
-            place.mistake(why);
+    let note = |field: Option<&Field<'_>>, why: Unusable| {
+        if let Some(field) = field {
+            field.mistake(why);
         }
     };
     let roots = ca_file.as_deref().map(authorities).transpose();
@@ -144,9 +144,9 @@ pub(super) fn read(
         identity: identity.flatten(),
     };
     let now = environment.now;
-    let warn = |place: Option<&Place<'_>>, warning: Option<String>| {
-        if let (Some(place), Some(text)) = (place, warning) {
-            place.warning(format!("the certificate {text}"));
+    let warn = |field: Option<&Field<'_>>, warning: Option<String>| {
+        if let (Some(field), Some(text)) = (field, warning) {
+            field.warning(format!("the certificate {text}"));
         }
     };
     warn(

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use serde_json::json;
 
+use super::outline::{Item, Outline, indentation, without_comment};
 use super::{CannotEdit, by_hand, find, line_end, outline};
 use crate::auth::validity::Validity;
 use crate::config::instant;
 use crate::registry::key_format;
-use crate::registry::outline::{Item, Outline, indentation, without_comment};
 
 /// A key as it is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +41,9 @@ impl NewKey {
     }
 }
 
-/// The text with these keys for a machine: those that it has, in their order, and then one that it has
-/// not. A list in one line is written anew; of a block list only the items that have changed are.
+/// The text with these keys for a machine: those that it has, in their order, and then one that it
+/// has not. A list in one line is written anew; of a block list only the items that have changed
+/// are.
 ///
 /// # Errors
 ///

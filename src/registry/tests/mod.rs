@@ -3,7 +3,6 @@
 
 mod fields;
 mod keys;
-mod pieces;
 mod policy;
 mod removed;
 mod scale;

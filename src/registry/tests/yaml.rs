@@ -1,12 +1,16 @@
 //! Files that are wrong as a whole, and what YAML can do to a reader.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+use crate::config::{self, Environment};
+use crate::registry::entry::Lists;
 use crate::registry::fixtures::{entry, file, key, load, refusal};
-use crate::registry::{MAX_FILE, Registry};
+use crate::registry::{MAX_FILE, Registry, fields};
+use crate::yaml::{Notes, document};
 
 #[test]
 fn an_empty_list_is_a_registry_without_machines() {
@@ -16,13 +20,16 @@ fn an_empty_list_is_a_registry_without_machines() {
 #[test]
 fn an_empty_file_is_refused() {
     for text in ["", "\n\n", "# only a comment\n", "---\n", "~\n"] {
-        assert!(refusal(text).contains("the file is empty"), "{text:?}");
+        assert!(
+            refusal(text).contains("is empty; for a registry"),
+            "{text:?}"
+        );
     }
 }
 
 #[test]
 fn a_file_without_machines_is_refused() {
-    assert!(refusal("{}").contains("the key `machines` is missing"));
+    assert!(refusal("{}").contains("machines: is missing"));
 }
 
 #[test]
@@ -47,41 +54,41 @@ fn machines_that_are_no_list_are_refused() {
 #[test]
 fn an_unknown_key_beside_machines_is_refused_by_name() {
     let text = file(&entry("a", 1)) + "group: []\n";
-    assert!(refusal(&text).contains("\"group\""));
+    assert!(refusal(&text).contains("group: is an unknown key"));
 }
 
 #[test]
 fn a_missing_list_and_an_unknown_key_are_told_together() {
     let told = refusal("machine: []\n");
-    assert!(told.contains("`machines` is missing") && told.contains("\"machine\""));
+    assert!(told.contains("machines: is missing") && told.contains("machine: is an unknown key"));
 }
 
 #[test]
 fn machines_given_twice_are_refused() {
     let text = file(&entry("a", 1)) + &file(&entry("b", 2));
-    assert!(refusal(&text).contains("given twice"));
+    assert!(refusal(&text).contains("machines: is given twice"));
 }
 
 #[test]
 fn text_that_is_no_yaml_is_refused_with_its_line() {
     let told = refusal("machines:\n  - id: a\n   name: b\n");
-    assert!(
-        told.starts_with("m.yaml:3: the file is not usable YAML"),
-        "{told}"
-    );
+    assert!(told.starts_with("m.yaml:3: is not YAML"), "{told}");
 }
 
 #[test]
 fn a_second_document_is_refused() {
     let text = file(&entry("a", 1)) + "---\n" + &file(&entry("b", 2));
-    assert!(refusal(&text).contains("more than one document"));
+    assert!(refusal(&text).contains("a second document starts here"));
 }
 
 #[test]
 fn bytes_that_are_no_text_are_refused_with_their_line() {
     let bytes = b"machines: []\n# caf\xe9\n";
     let told = Registry::from_bytes(Path::new("m.yaml"), bytes, None).unwrap_err();
-    assert_eq!(told.to_string(), "m.yaml:2: the file is not UTF-8 text");
+    assert_eq!(
+        told.to_string(),
+        "m.yaml:2: is not UTF-8 text; save it as UTF-8"
+    );
 }
 
 #[test]
@@ -139,6 +146,48 @@ fn aliases_anchors_and_tags_are_refused_at_their_lines() {
 }
 
 #[test]
+fn the_configuration_and_the_registry_are_one_dialect() {
+    let path = Path::new("m.yaml");
+    let environment = Environment::of_process(0);
+    let machines = file(&entry("a", 1));
+    let configuration = "listeners: [{ address: 127.0.0.1:8080 }]\nregistry: { file: m.yaml }\nupstreams: { \
+                         a: { servers: ['http://127.0.0.1:1'] } }\nroutes: [{ path: /, upstream: a }]\n";
+    for (end, words) in [
+        (
+            "groups: &g []\nhosts: &g [a]\n",
+            "has an anchor (&), which is not supported",
+        ),
+        (
+            "groups: *g\nhosts: *g\n",
+            "is an alias (*), which is not supported",
+        ),
+        (
+            "groups: !!seq []\nhosts: !!seq [a]\n",
+            "has a tag (!), which is not supported",
+        ),
+        (
+            "colour: red\ncolour: blue\n",
+            "colour: is given twice, first on line",
+        ),
+        ("<<: { a: b }\n", "\"<<\": is an unknown key"),
+        ("? [a]\n: b\n", "has a key that is not plain text"),
+        ("colour: red\n", "colour: is an unknown key"),
+        (
+            "groups: ~\nhosts: ~\n",
+            "has no value; give it one or remove the key",
+        ),
+        ("---\nmachines: []\n", "a second document starts here"),
+        ("a: b: c\n", "is not YAML: "),
+    ] {
+        let registry = refusal(&format!("{machines}{end}"));
+        let read = config::read(&format!("{configuration}{end}"), path, &environment);
+        for told in [registry, read.unwrap_err().to_string()] {
+            assert!(told.contains(words), "{end}: {told}");
+        }
+    }
+}
+
+#[test]
 fn the_characters_of_aliases_anchors_and_tags_may_stand_in_values() {
     let item = |owner: &str| {
         format!(
@@ -167,7 +216,9 @@ fn the_characters_of_aliases_anchors_and_tags_may_stand_in_values() {
 #[test]
 fn every_alias_of_a_file_is_told_of_up_to_a_hundred() {
     let text = format!("machines:\n- &a {{id: b}}\n{}", "- *a\n".repeat(500));
-    assert_eq!(refusal(&text).lines().count(), 100);
+    let told = refusal(&text);
+    assert_eq!(told.lines().count(), 101);
+    assert!(told.ends_with("and 401 more"), "{told}");
 }
 
 #[test]
@@ -274,10 +325,23 @@ fn the_reference_registry_loads() {
 #[test]
 fn the_reference_registry_has_every_key_there_is() {
     let text = include_str!("../../../conf/machines.yaml");
-    for section in crate::registry::parse::Section::ALL {
-        for key in section.keys() {
-            let line = format!("{}:", key.as_str());
-            assert!(text.contains(&line), "{section:?} {line}");
+    let notes = Notes::new(Path::new("machines.yaml"));
+    let document = document(text, &notes, "").unwrap();
+    let lists = Lists::of(&document, &notes);
+    fields::read(&lists, None, &notes);
+    let absent = notes.absent_keys();
+    for (noun, entries) in [
+        ("\"", &lists.machines),
+        ("group ", &lists.groups),
+        ("removed machine ", &lists.removed),
+    ] {
+        let mut lacking: HashMap<&str, usize> = HashMap::new();
+        for path in absent.iter().filter(|path| path.starts_with(noun)) {
+            *lacking.entry(path.split_once(": ").unwrap().1).or_default() += 1;
         }
+        let nowhere = lacking
+            .iter()
+            .find(|(key, count)| **count == entries.len() && !text.contains(&format!("#{key}: ")));
+        assert_eq!(nowhere, None, "{noun}");
     }
 }

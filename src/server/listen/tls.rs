@@ -15,7 +15,7 @@ use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::config::{TlsFiles, Validity};
+use crate::config::{CertificateValidity, TlsFiles};
 use crate::file::{self, Unusable};
 use crate::metrics::{CertificateUse, Metrics};
 
@@ -35,9 +35,9 @@ pub(crate) struct Tls {
 struct LoadedFiles {
     acceptor: Arc<Acceptor>,
     digest: [u8; 32],
-    certificate: Option<Validity>,
+    certificate: Option<CertificateValidity>,
     /// Of the authorities for clients.
-    client_ca: Option<Validity>,
+    client_ca: Option<CertificateValidity>,
 }
 
 impl Tls {
@@ -147,8 +147,8 @@ impl Contents {
         Ok(LoadedFiles {
             acceptor: Arc::new(self.acceptor(files)?),
             digest: self.digest(),
-            certificate: Validity::of_chain(&parsed(&self.cert)),
-            client_ca: client_ca.and_then(|pem| Validity::of_authorities(&parsed(pem))),
+            certificate: CertificateValidity::of_chain(&parsed(&self.cert)),
+            client_ca: client_ca.and_then(|pem| CertificateValidity::of_authorities(&parsed(pem))),
         })
     }
 

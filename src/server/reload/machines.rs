@@ -13,7 +13,7 @@ impl ReloadedParts {
     pub(super) fn registry(&self, trigger: Trigger, losses: Losses) -> ReloadResult {
         let known = self.registry.current().digest();
         let change = self.registry.reload(losses).map_err(|mistakes| {
-            let may_pass = mistakes.may_pass();
+            let may_pass = mistakes.may_pass;
             self.metrics.registry_not_loaded(Reload::failed(may_pass));
             let text = "the registry was not loaded; the last good one stays in force";
             ReloadFailure {

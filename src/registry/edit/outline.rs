@@ -1,36 +1,36 @@
-//! Where each machine stands in the text of a registry file: for the lines in messages and for edits that leave
-//! everything else as it is.
+//! Where each machine stands in the text of a registry file, for edits that leave everything else
+//! as it is.
 //!
-//! It reads indentation, not YAML, and knows one layout: `machines:` in the first column and a block list
-//! under it. For any other it is `None` or has another number of items than the parser; nobody may take its word
-//! for more than a place.
+//! It reads indentation, not YAML, and knows one layout: `machines:` in the first column and a
+//! block list under it. It is `None` for other layouts, or wrong: the result of an edit is parsed
+//! and compared before it is written.
 
 use std::ops::Range;
 
 /// The lines of a registry file and the machines' places among them.
-pub(crate) struct Outline<'t> {
+pub(super) struct Outline<'t> {
     /// All lines, each with its line end.
-    pub(crate) lines: Vec<&'t str>,
+    pub(super) lines: Vec<&'t str>,
     /// The index of the line `machines:`, or of the key of another list.
-    pub(crate) head: usize,
+    pub(super) head: usize,
     /// The items of the list, in the order of the file.
-    pub(crate) items: Vec<Item>,
+    pub(super) items: Vec<Item>,
 }
 
 /// One item of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Item {
+pub(super) struct Item {
     /// Its lines: from the dash to the last line that is indented deeper, comments included.
-    pub(crate) lines: Range<usize>,
+    pub(super) lines: Range<usize>,
     /// The column of the dash, counted from 0.
-    pub(crate) dash: usize,
+    pub(super) dash: usize,
     /// The column in which its keys start.
-    pub(crate) keys: usize,
+    pub(super) keys: usize,
 }
 
 impl<'t> Outline<'t> {
     /// Outlines the list under `key`. `None` if there is not exactly one line that starts with it.
-    pub(crate) fn of(text: &'t str, key: &str) -> Option<Outline<'t>> {
+    pub(super) fn of(text: &'t str, key: &str) -> Option<Outline<'t>> {
         let lines: Vec<&str> = text.split_inclusive('\n').collect();
         let starts = |line: &str| {
             line.strip_prefix(key)
@@ -46,21 +46,21 @@ impl<'t> Outline<'t> {
     }
 
     /// What follows the key of the list on its line, without a comment.
-    pub(crate) fn after_head(&self) -> &'t str {
+    pub(super) fn after_head(&self) -> &'t str {
         let line = self.lines[self.head];
         let behind = line.find(':').map_or("", |colon| &line[colon + 1..]);
         without_comment(behind).trim()
     }
 
     /// The index of the line of `item` on which `key` starts.
-    pub(crate) fn line_of(&self, item: &Item, key: &str) -> Option<usize> {
+    pub(super) fn line_of(&self, item: &Item, key: &str) -> Option<usize> {
         item.lines
             .clone()
             .find(|&line| self.value_on(line, item, key).is_some())
     }
 
     /// What follows `key:` on its line, without a comment.
-    pub(crate) fn value_of(&self, item: &Item, key: &str) -> Option<&'t str> {
+    pub(super) fn value_of(&self, item: &Item, key: &str) -> Option<&'t str> {
         let line = self.line_of(item, key)?;
         self.value_on(line, item, key)
             .map(|rest| without_comment(rest).trim())

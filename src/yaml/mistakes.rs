@@ -1,26 +1,25 @@
-//! What is wrong with a configuration file, all of it, in the words of the person who fixes it.
+//! Every mistake of a file, collected while it is read and reported together.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub(super) use countersign_client::quoted::quoted;
-
-/// Most mistakes reported for one file. A file with more is not one that is fixed line by line;
-/// what lies beyond is counted, not listed.
+/// Most mistakes listed for one file; further ones are only counted. Nobody fixes more than that
+/// line by line.
 const MAX_LISTED: usize = 100;
 
-/// One remark on a configuration file: a mistake or a warning. Prints as
-/// `countersign.yaml:12: routes[0].max_body: what is wrong, what to do`.
+/// One remark on a file: a mistake or a warning. Prints as
+/// `countersign.yaml:12: routes[0].max_body: the mistake; the next step`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The file, as it was named.
     pub file: PathBuf,
     /// The line, from 1; `None` where the file as a whole is meant.
     pub line: Option<usize>,
-    /// The key's path, such as `routes[1].max_body`; empty where the file as a whole is meant.
+    /// The key's path, such as `routes[1].max_body` or `"web-1": public_keys[0]`; empty where the
+    /// file as a whole is meant.
     pub key: String,
-    /// What was wrong and what to do. Never holds a credential.
+    /// The mistake and the next step. Never holds a credential or a key.
     pub text: String,
 }
 
@@ -37,37 +36,38 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Every mistake of one configuration file, in the order of its lines; at least one, and at most
-/// a hundred listed. Prints one line each.
+/// Every mistake of one file, in the order of its lines; at least one, and at most a hundred
+/// listed. Prints one line each. Nothing of a file with a mistake takes effect.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes {
     /// The mistakes listed.
     pub list: Vec<Finding>,
     /// How many more there are.
     pub unlisted: usize,
-    /// The registry file, where the configuration names one in spite of its mistakes, so that a
-    /// check can go on to it.
-    pub registry: Option<PathBuf>,
-    /// The file could not be read, so that nothing is known of what it holds: see
+    /// The file could not be read, so another attempt may succeed: see
     /// [`FileFault::may_pass`](crate::file::FileFault::may_pass).
     pub may_pass: bool,
 }
 
 impl Mistakes {
-    /// A single mistake that concerns the file as a whole.
-    pub(super) fn whole_file(file: &Path, text: String) -> Mistakes {
+    /// A single mistake that leaves nothing else to look at.
+    pub(crate) fn only(file: &Path, line: Option<usize>, text: impl Into<String>) -> Mistakes {
         let mistake = Finding {
             file: file.to_path_buf(),
-            line: None,
+            line,
             key: String::new(),
-            text,
+            text: text.into(),
         };
         Mistakes {
             list: vec![mistake],
             unlisted: 0,
-            registry: None,
             may_pass: false,
         }
+    }
+
+    /// The file, as it was named.
+    pub fn file(&self) -> &Path {
+        self.list.first().map_or(Path::new(""), |first| &first.file)
     }
 }
 
@@ -84,19 +84,19 @@ impl fmt::Display for Mistakes {
     }
 }
 
-/// Where reading one file notes what it finds while it goes on reading.
-pub(super) struct Notes {
+/// The mistakes and warnings found so far in one file.
+pub(crate) struct Notes {
     file: PathBuf,
     mistakes: RefCell<Vec<Finding>>,
     unlisted: RefCell<usize>,
     warnings: RefCell<Vec<Finding>>,
-    /// The optional keys the file leaves out: what the reference file must not.
+    /// The first optional keys that the file leaves out: the reference file leaves out none.
     #[cfg(test)]
-    pub(super) absent: RefCell<Vec<String>>,
+    absent: RefCell<Vec<String>>,
 }
 
 impl Notes {
-    pub(super) fn new(file: &Path) -> Notes {
+    pub(crate) fn new(file: &Path) -> Notes {
         Notes {
             file: file.to_path_buf(),
             mistakes: RefCell::default(),
@@ -107,7 +107,7 @@ impl Notes {
         }
     }
 
-    pub(super) fn mistake(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
+    pub(crate) fn mistake(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
         let mut mistakes = self.mistakes.borrow_mut();
         if mistakes.len() < MAX_LISTED {
             mistakes.push(self.finding(line, key, text.into()));
@@ -116,33 +116,44 @@ impl Notes {
         }
     }
 
-    pub(super) fn warning(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
+    pub(crate) fn warning(&self, line: Option<usize>, key: &str, text: impl Into<String>) {
         let mut warnings = self.warnings.borrow_mut();
         if warnings.len() < MAX_LISTED {
             warnings.push(self.finding(line, key, text.into()));
         }
     }
 
+    /// Notes an optional key that the file leaves out.
+    #[cfg(test)]
+    pub(crate) fn absent(&self, path: String) {
+        let mut absent = self.absent.borrow_mut();
+        if absent.len() < 1000 {
+            absent.push(path);
+        }
+    }
+
+    /// The optional keys that the file leaves out.
+    #[cfg(test)]
+    pub(crate) fn absent_keys(&self) -> Vec<String> {
+        self.absent.borrow().clone()
+    }
+
     /// The value with the warnings if there was no mistake, else the mistakes: a value read
     /// beside a mistake never gets out.
-    pub(super) fn conclude<T>(
-        self,
-        value: Option<T>,
-        registry: Option<PathBuf>,
-    ) -> Result<(T, Vec<Finding>), Mistakes> {
+    pub(crate) fn conclude<T>(self, value: Option<T>) -> Result<(T, Vec<Finding>), Mistakes> {
         let mut mistakes = self.mistakes.into_inner();
         match value {
             Some(value) if mistakes.is_empty() => Ok((value, self.warnings.into_inner())),
-            _ if mistakes.is_empty() => Err(Mistakes::whole_file(
+            _ if mistakes.is_empty() => Err(Mistakes::only(
                 &self.file,
-                "cannot be read, for a reason that went unnoticed; please report this".into(),
+                None,
+                "cannot be read, and the cause was not noted; please report this bug",
             )),
             _ => {
                 mistakes.sort_by_key(|mistake| mistake.line);
                 Err(Mistakes {
                     list: mistakes,
                     unlisted: self.unlisted.into_inner(),
-                    registry,
                     may_pass: false,
                 })
             }
@@ -172,7 +183,7 @@ mod tests {
     fn a_finding_prints_its_file_line_key_and_text() {
         let notes = notes();
         notes.mistake(Some(12), "routes[0].max_body", "is odd");
-        let mistakes = notes.conclude(Some(()), None).unwrap_err();
+        let mistakes = notes.conclude(Some(())).unwrap_err();
         assert_eq!(
             mistakes.to_string(),
             "conf/x.yaml:12: routes[0].max_body: is odd"
@@ -181,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_finding_about_the_whole_file_prints_neither_line_nor_key() {
-        let mistakes = Mistakes::whole_file(Path::new("x.yaml"), "is empty".into());
+        let mistakes = Mistakes::only(Path::new("x.yaml"), None, "is empty");
         assert_eq!(mistakes.to_string(), "x.yaml: is empty");
     }
 
@@ -190,7 +201,7 @@ mod tests {
         let notes = notes();
         notes.mistake(Some(9), "b", "second");
         notes.mistake(Some(2), "a", "first");
-        let mistakes = notes.conclude(Some(()), None).unwrap_err();
+        let mistakes = notes.conclude(Some(())).unwrap_err();
         assert_eq!(mistakes.list[0].text, "first");
     }
 
@@ -198,12 +209,12 @@ mod tests {
     fn a_value_beside_a_mistake_does_not_get_out() {
         let notes = notes();
         notes.mistake(None, "a", "wrong");
-        assert!(notes.conclude(Some(1), None).is_err());
+        assert!(notes.conclude(Some(1)).is_err());
     }
 
     #[test]
     fn a_missing_value_is_refused_even_without_a_mistake() {
-        assert!(notes().conclude(None::<()>, None).is_err());
+        assert!(notes().conclude(None::<()>).is_err());
     }
 
     #[test]
@@ -212,7 +223,7 @@ mod tests {
         for line in 0..MAX_LISTED + 7 {
             notes.mistake(Some(line), "a", "wrong");
         }
-        let mistakes = notes.conclude(Some(()), None).unwrap_err();
+        let mistakes = notes.conclude(Some(())).unwrap_err();
         assert_eq!(mistakes.list.len(), MAX_LISTED);
         assert!(mistakes.to_string().ends_with("and 7 more"));
     }

@@ -1,60 +1,75 @@
-//! YAML text as a tree that knows its lines. The tree keeps every scalar as text, so that what a
-//! value means is decided once, by the key that takes it, and not by YAML's guess at its type.
+//! YAML text as a tree that knows its lines. The tree keeps every scalar as text: the key that
+//! takes a value decides its type.
+
+use std::borrow::Cow;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
-/// Deepest nesting accepted. The configuration needs six levels; the bound keeps the recursion
-/// here, and in the reader, off the end of the stack.
+/// Deepest nesting accepted. The configuration needs six levels. The bound protects the stack from
+/// the recursion here and in the reader.
 const MAX_DEPTH: usize = 16;
 
 /// One value of the file and the line on which it starts.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) line: usize,
-    pub(super) value: Value,
+pub(crate) struct Node<'t> {
+    pub(crate) line: usize,
+    pub(crate) value: Value<'t>,
 }
 
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value<'t> {
     /// Nothing written, `~` or `null`.
     Null,
-    Scalar(String),
-    List(Vec<Node>),
+    Scalar {
+        text: Cow<'t, str>,
+        /// Written without quotes.
+        is_plain: bool,
+    },
+    List(Vec<Node<'t>>),
     /// The entries in the order of the file, repeated keys included: the reader, which knows the
     /// key's path, refuses those.
-    Table(Vec<(Node, Node)>),
-    /// YAML that has no place in a configuration; the text says what and what to do.
+    Table(Vec<(Node<'t>, Node<'t>)>),
+    /// YAML that this dialect does not have; the text says what to do.
     Unsupported(&'static str),
 }
 
-impl Node {
-    /// The value under a key of the table here; the last one where it is there more than once.
-    pub(super) fn entry(&self, key: &str) -> Option<&Node> {
+impl<'t> Node<'t> {
+    /// The text of a scalar.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The value under a key of the table here; the last one of repeated keys.
+    pub(crate) fn entry(&self, key: &str) -> Option<&Node<'t>> {
         let Value::Table(entries) = &self.value else {
             return None;
         };
-        let is_it =
-            |(name, _): &&(Node, Node)| matches!(&name.value, Value::Scalar(name) if name == key);
-        entries.iter().rev().find(is_it).map(|(_, value)| value)
+        let mut last_first = entries.iter().rev();
+        let found = last_first.find(|(name, _)| name.text() == Some(key));
+        found.map(|(_, value)| value)
     }
 }
 
 /// Why the text is not one YAML document, and the line where that shows.
 #[derive(Debug)]
-pub(super) struct SyntaxError {
-    pub(super) line: usize,
-    pub(super) text: String,
+pub(crate) struct SyntaxError {
+    pub(crate) line: usize,
+    pub(crate) text: String,
 }
 
-/// Reads the one document in `text`; `None` if there is nothing in it.
+/// Reads the one document in `text`; `None` if it is empty or null.
 ///
 /// Aliases are kept as [`Value::Unsupported`] and never followed: a file cannot grow in memory
 /// beyond what is written in it.
-pub(super) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
-    document(text).map_err(|error| error.in_text(text))
+pub(crate) fn parse(text: &str) -> Result<Option<Node<'_>>, SyntaxError> {
+    let document = document(text).map_err(|error| error.in_text(text))?;
+    Ok(document.filter(|root| !matches!(root.value, Value::Null)))
 }
 
-fn document(text: &str) -> Result<Option<Node>, SyntaxError> {
+fn document(text: &str) -> Result<Option<Node<'_>>, SyntaxError> {
     let mut builder = Builder {
         events: Parser::new_from_str(text),
     };
@@ -66,7 +81,7 @@ fn document(text: &str) -> Result<Option<Node>, SyntaxError> {
             Event::DocumentStart(_) if document.is_some() => {
                 return Err(SyntaxError {
                     line: span.start.line(),
-                    text: "a second document starts here; a configuration is one document".into(),
+                    text: "a second document starts here; the file must be one document".into(),
                 });
             }
             Event::DocumentStart(_) => {
@@ -90,7 +105,12 @@ impl<'text> Builder<'text> {
         }
     }
 
-    fn node(&mut self, event: Event<'_>, span: Span, depth: usize) -> Result<Node, SyntaxError> {
+    fn node(
+        &mut self,
+        event: Event<'text>,
+        span: Span,
+        depth: usize,
+    ) -> Result<Node<'text>, SyntaxError> {
         let line = span.start.line();
         if depth > MAX_DEPTH {
             return Err(SyntaxError {
@@ -100,7 +120,7 @@ impl<'text> Builder<'text> {
         }
         let unsupported = unsupported(&event);
         let value = match event {
-            Event::Scalar(text, style, ..) => scalar(text.into_owned(), style),
+            Event::Scalar(text, style, ..) => scalar(text, style),
             Event::SequenceStart(..) => Value::List(self.list(depth)?),
             Event::MappingStart(..) => Value::Table(self.table(depth)?),
             _ => Value::Null,
@@ -109,7 +129,7 @@ impl<'text> Builder<'text> {
         Ok(Node { line, value })
     }
 
-    fn list(&mut self, depth: usize) -> Result<Vec<Node>, SyntaxError> {
+    fn list(&mut self, depth: usize) -> Result<Vec<Node<'text>>, SyntaxError> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
@@ -119,7 +139,7 @@ impl<'text> Builder<'text> {
         }
     }
 
-    fn table(&mut self, depth: usize) -> Result<Vec<(Node, Node)>, SyntaxError> {
+    fn table(&mut self, depth: usize) -> Result<Vec<(Node<'text>, Node<'text>)>, SyntaxError> {
         let mut entries = Vec::new();
         loop {
             let key = match self.next()? {
@@ -139,9 +159,9 @@ impl<'text> Builder<'text> {
 
 const ALIAS: &str = "is an alias (*), which is not supported; write the value out";
 
-/// What of YAML no file of ours has, and what to do. An alias could make a small file large, and hides
-/// what a value is from whoever looks at its place; a tag changes what a value means; an anchor is
-/// there for one of the two.
+/// The YAML that this dialect refuses, with the next step. An alias could make a small file large,
+/// and hides a value from a reader of its key; a tag changes what a value means; an anchor serves
+/// aliases only.
 fn unsupported(event: &Event<'_>) -> Option<&'static str> {
     match event {
         Event::Alias(_) => Some(ALIAS),
@@ -156,39 +176,17 @@ fn unsupported(event: &Event<'_>) -> Option<&'static str> {
     }
 }
 
-/// Where a text uses what no file of ours has: line and words, at most `most` of them. For the reader
-/// of the registry, which is another one and would follow aliases.
-///
-/// # Errors
-///
-/// The text is no YAML as this reader understands it: line and words.
-pub(crate) fn refused(
-    text: &str,
-    most: usize,
-) -> Result<Vec<(usize, &'static str)>, (usize, String)> {
-    let mut found = Vec::new();
-    for event in Parser::new_from_str(text) {
-        let (event, span) = event
-            .map_err(SyntaxError::from)
-            .map_err(|error| (error.line, error.text))?;
-        found.extend(unsupported(&event).map(|text| (span.start.line(), text)));
-        if found.len() >= most {
-            break;
-        }
-    }
-    Ok(found)
-}
-
 /// Only an unquoted scalar can be null (YAML 1.2.2, section 10.2.1.1).
-fn scalar(text: String, style: ScalarStyle) -> Value {
-    match (style, text.as_str()) {
-        (ScalarStyle::Plain, "" | "~" | "null" | "Null" | "NULL") => Value::Null,
-        _ => Value::Scalar(text),
+fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value<'_> {
+    let is_plain = style == ScalarStyle::Plain;
+    match &*text {
+        "" | "~" | "null" | "Null" | "NULL" if is_plain => Value::Null,
+        _ => Value::Scalar { text, is_plain },
     }
 }
 
 impl SyntaxError {
-    /// Adds what is most likely meant: a bracket without quotes begins a list, also that of an IPv6 address.
+    /// Adds the likely cause: a bracket without quotes begins a list, also that of an IPv6 address.
     fn in_text(mut self, text: &str) -> SyntaxError {
         let line = text.lines().nth(self.line.saturating_sub(1));
         if line.is_some_and(|line| line.contains("[:") || line.contains("]:")) {
@@ -203,7 +201,7 @@ impl From<ScanError> for SyntaxError {
         SyntaxError {
             line: error.marker().line(),
             text: match error.info() {
-                // Of an anchor that is not there.
+                // An alias to an anchor that does not exist.
                 info if info.contains("unknown anchor") => ALIAS.to_owned(),
                 info => format!("is not YAML: {info}"),
             },
@@ -216,7 +214,7 @@ impl From<ScanError> for SyntaxError {
 mod tests {
     use super::*;
 
-    fn table(text: &str) -> Vec<(Node, Node)> {
+    fn table(text: &str) -> Vec<(Node<'_>, Node<'_>)> {
         match parse(text).unwrap().unwrap().value {
             Value::Table(entries) => entries,
             other => panic!("not a table: {other:?}"),
@@ -247,7 +245,7 @@ mod tests {
     #[test]
     fn a_quoted_null_is_text() {
         let entries = table("a: 'null'\n");
-        assert!(matches!(&entries[0].1.value, Value::Scalar(text) if text == "null"));
+        assert!(entries[0].1.text() == Some("null"));
     }
 
     #[test]

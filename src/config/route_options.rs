@@ -1,0 +1,265 @@
+//! Reads the options of the routes.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::headers;
+use super::mode::{self, Mode};
+use super::routes::{Route, Routes};
+use super::units::{duration, size};
+use super::upstreams::{Named, Upstream};
+use crate::auth::method::{METHODS, may_be_added};
+use crate::auth::target::{QueryPolicy, Target};
+use crate::yaml::{Field, Table, did_you_mean, one_of, quoted};
+
+/// Longest route path, in bytes; the request target itself may have 4 KiB.
+const MAX_PATH: usize = 1024;
+
+/// Reads the list of routes to the upstreams known, and warns of upstreams without a route. No
+/// client header that the gateway sets may cross: `identity`, `secret_headers`, or what the route's
+/// upstream sets. Dates are judged at `now`, in Unix seconds.
+pub(super) fn read(
+    root: &mut Table<'_>,
+    upstreams: &[Named<'_>],
+    identity: &HeaderName,
+    secret_headers: &[HeaderName],
+    now: u64,
+) -> Routes {
+    let Some(list) = root.required("routes") else {
+        return Routes::new(Vec::new());
+    };
+    let items = list.some_items("has no route; without one every request is refused");
+    let mut routes: Vec<Route> = Vec::with_capacity(items.len());
+    let mut fields = Vec::with_capacity(items.len());
+    let mut used = vec![false; upstreams.len()];
+    for item in &items {
+        let mut table = item.table();
+        let path = table.required("path").and_then(|field| {
+            let path = field.parse(route_path)?;
+            if routes.iter().any(|known| known.path == path) {
+                field.mistake(format!(
+                    "another route has the prefix {path} already; merge them"
+                ));
+            }
+            Some(path)
+        });
+        let upstream = (table.required("upstream")).and_then(|field| find(&field, upstreams));
+        if let Some(index) = upstream {
+            used[index] = true;
+        }
+        let upstream_sets = upstream.and_then(|index| upstreams[index].upstream.as_ref());
+        let taken: Vec<&HeaderName> = upstream_sets
+            .iter()
+            .flat_map(|upstream| upstream.headers_set())
+            .chain(secret_headers)
+            .chain([identity])
+            .collect();
+        let strip_prefix = strip_prefix(&mut table, path.as_deref());
+        let route = rest(&mut table, &taken, now);
+        warn_of_headers_lost(item, route.mode, upstream_sets);
+        if let (Some(path), Some(upstream)) = (path, upstream) {
+            if route.mode == Mode::Open && path == "/" {
+                item.warning("opens every path that has no longer route to anybody");
+            }
+            fields.push((path.clone(), item));
+            routes.push(Route {
+                path,
+                upstream,
+                strip_prefix,
+                ..route
+            });
+        }
+    }
+    for (named, _) in upstreams.iter().zip(used).filter(|(_, used)| !used) {
+        named.field.warning("no route goes to this upstream");
+    }
+    let routes = Routes::new(routes);
+    for (one, other) in routes.at_two_upstreams() {
+        let (one, other) = (&routes[one], &routes[other]);
+        if let Some((_, field)) = fields.iter().find(|(path, _)| *path == one.path) {
+            field.mistake(format!(
+                "maps the signed path {} to another upstream than the route {}, so that what is \
+                 signed for one could be sent to the other; give both one upstream, or let clients \
+                 sign the prefix",
+                one.inner_path(),
+                other.path
+            ));
+        }
+    }
+    routes
+}
+
+/// All options of a route but `path`, `strip_prefix` and `upstream`.
+fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
+    table.not_yet(&["allow"]);
+    let timeout = |table: &mut Table<'_>, key, least| {
+        let field = table.field(key)?;
+        field.parse(duration(least..=Duration::from_secs(3600)))
+    };
+    let policies = QueryPolicy::ALL.map(|policy| (policy.as_str(), policy));
+    Route {
+        path: String::new(),
+        upstream: 0,
+        mode: mode::read(table, now),
+        strip_prefix: String::new(),
+        query: table.value("query", QueryPolicy::Strip, one_of(&policies, &[])),
+        max_body: table.value("max_body", 1 << 20, size(0..=32 << 20)),
+        methods: methods(table),
+        forward_headers: forward_headers(table, taken),
+        read_timeout: timeout(table, "read_timeout", Duration::from_millis(10)),
+        body_timeout: timeout(table, "body_timeout", Duration::from_millis(100)),
+    }
+}
+
+/// The headers in the upstream's `set_headers` are the gateway's alone, also on requests that get
+/// none of them.
+fn warn_of_headers_lost(route: &Field<'_>, mode: Mode, upstream: Option<&Upstream>) {
+    let set = upstream.map_or(&[][..], |upstream| &upstream.set_headers);
+    if mode.open_until().is_some() && !set.is_empty() {
+        let names: Vec<&str> = set.iter().map(|(name, _)| name.as_str()).collect();
+        route.warning(format!(
+            "lets requests pass that nobody signed; from those, {} is removed and not set, because \
+             the upstream sets it on signed ones",
+            names.join(", ")
+        ));
+    }
+}
+
+/// Reads `strip_prefix`: a prefix of the route's own, so that it is there in every
+/// request that the route gets.
+fn strip_prefix(table: &mut Table<'_>, path: Option<&str>) -> String {
+    let Some(field) = table.field("strip_prefix") else {
+        return String::new();
+    };
+    let prefix = field.parse(route_path).unwrap_or_default();
+    let inside = |path: &str| {
+        path.strip_prefix(prefix.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if prefix == "/" {
+        field.mistake("strips nothing; remove it");
+    } else if path.is_some_and(|path| !inside(path)) {
+        field.mistake(format!(
+            "{prefix} is not the beginning of the route's path, on whole segments"
+        ));
+    }
+    prefix
+}
+
+fn find(field: &Field<'_>, upstreams: &[Named<'_>]) -> Option<usize> {
+    field.parse(|name| {
+        let known = upstreams.iter().position(|upstream| upstream.name == name);
+        known.ok_or_else(|| {
+            let hint = did_you_mean(name, upstreams.iter().map(|upstream| upstream.name));
+            format!("there is no upstream {}{hint}", quoted(name))
+        })
+    })
+}
+
+/// Parses a path prefix in the grammar of request targets, without percent-encoding and query. A
+/// prefix outside it would match nothing that gets as far as the lookup.
+fn route_path(text: &str) -> Result<String, String> {
+    let shown = || quoted(text);
+    if !text.starts_with('/') {
+        return Err(format!("{} does not start with /", shown()));
+    }
+    if text.len() > MAX_PATH {
+        return Err(format!("is longer than {MAX_PATH} bytes"));
+    }
+    if text.contains('%') {
+        let why = "holds %; routes are written without percent-encoding";
+        return Err(format!("{} {why}", shown()));
+    }
+    if let Some(prefix) = before_a_pattern(text) {
+        return Err(format!(
+            "{} holds a pattern, which a route would take for plain text; a route takes every path \
+             below its own, so write {} (which paths a machine may ask for is said by `allow` in the \
+             registry)",
+            shown(),
+            quoted(prefix)
+        ));
+    }
+    match Target::parse(text.as_bytes()) {
+        Err(why) => Err(format!("{} is no path of a request: {why}", shown())),
+        Ok(target) if target.query().is_some() => Err(format!(
+            "{} holds a query; a route is a path alone",
+            shown()
+        )),
+        Ok(_) => Ok(match text.strip_suffix('/') {
+            Some("") => "/".to_owned(),
+            Some(path) => path.to_owned(),
+            None => text.to_owned(),
+        }),
+    }
+}
+
+/// The path before the first segment that other gateways would read as a pattern: with a star, or
+/// `:name`, or what ends a regular expression. `None` where there is none.
+fn before_a_pattern(path: &str) -> Option<&str> {
+    let is_pattern =
+        |segment: &str| segment.contains('*') || segment.starts_with(':') || segment.ends_with('$');
+    let mut end = 0;
+    for segment in path.split('/').skip(1) {
+        if is_pattern(segment) {
+            return Some(if end == 0 { "/" } else { &path[..end] });
+        }
+        end += 1 + segment.len();
+    }
+    None
+}
+
+fn methods(table: &mut Table<'_>) -> Vec<String> {
+    let mut methods: Vec<String> = Vec::new();
+    for item in table.items("methods") {
+        if let Some(method) = item.parse(method) {
+            if methods.contains(&method) {
+                item.mistake(format!("{method} is listed twice"));
+            }
+            methods.push(method);
+        }
+    }
+    methods
+}
+
+/// Parses a method that a route may add.
+fn method(text: &str) -> Result<String, String> {
+    match text {
+        "CONNECT" | "TRACE" | "PRI" => Err(format!("{text} is refused on every route; remove it")),
+        _ if METHODS.contains(&text) => Err(format!(
+            "every route takes {text}: the list adds methods, it does not restrict them; remove it"
+        )),
+        _ if may_be_added(text) => Ok(text.to_owned()),
+        _ => Err(format!(
+            "{} is not a method: upper case, at most 32 characters",
+            quoted(text)
+        )),
+    }
+}
+
+fn forward_headers(table: &mut Table<'_>, taken: &[&HeaderName]) -> Vec<HeaderName> {
+    let mut forwarded = Vec::new();
+    for item in table.items("forward_headers") {
+        let Some(name) = item.parse(headers::settable) else {
+            continue;
+        };
+        if taken.iter().any(|taken| headers::is_same(taken, &name)) {
+            item.mistake(format!(
+                "{name} is a header that only the gateway writes; remove it"
+            ));
+        }
+        if headers::ALLOWED.contains(&name) {
+            item.mistake(format!("{name} crosses on every route; remove it"));
+        }
+        if forwarded.iter().any(|known| headers::is_same(known, &name)) {
+            item.mistake(format!("{name} is listed twice; remove one"));
+        }
+        if headers::overrides_the_request(&name) {
+            item.warning(format!(
+                "{name} is not signed, and lets whoever sends it change the method or path that is"
+            ));
+        }
+        forwarded.push(name);
+    }
+    forwarded
+}

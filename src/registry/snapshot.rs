@@ -1,0 +1,94 @@
+//! A registry as it was loaded: its machines, groups and tombstones.
+
+use std::borrow::Borrow;
+use std::collections::{BTreeSet, HashSet};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use super::policies::Group;
+use super::removed::Tombstone;
+use crate::auth::identity::Machine;
+
+/// All machines of one registry file, every one of them checked. It never changes; a reload makes
+/// another one.
+#[derive(Default)]
+pub struct Registry {
+    pub(super) machines: HashSet<ById>,
+    pub(super) groups: Box<[Group]>,
+    pub(super) removed: Box<[Tombstone]>,
+    pub(super) digest: [u8; 32],
+}
+
+impl Registry {
+    /// The machine with this id, compared byte for byte.
+    pub fn find(&self, id: &str) -> Option<&Arc<Machine>> {
+        self.machines.get(id.as_bytes()).map(|entry| &entry.0)
+    }
+
+    /// All machines, in no order.
+    pub fn machines(&self) -> impl Iterator<Item = &Arc<Machine>> {
+        self.machines.iter().map(|entry| &entry.0)
+    }
+
+    /// The groups that machines may be in, in the order of the file.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The machines that were removed, in the order of the file.
+    pub fn removed(&self) -> &[Tombstone] {
+        &self.removed
+    }
+
+    /// How many machines there are.
+    pub fn len(&self) -> usize {
+        self.machines.len()
+    }
+
+    /// Whether there is no machine, so that every signed request will be refused.
+    pub fn is_empty(&self) -> bool {
+        self.machines.is_empty()
+    }
+
+    /// The names of the credentials that its machines carry.
+    pub fn credentials(&self) -> BTreeSet<&str> {
+        self.machines()
+            .filter_map(|machine| machine.credential.as_deref())
+            .collect()
+    }
+
+    /// The SHA-256 of the file.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Registry({} machines)", self.len())
+    }
+}
+
+/// A machine that is looked up by the id inside it, so that the id is stored once.
+pub(super) struct ById(pub(super) Arc<Machine>);
+
+impl Borrow<[u8]> for ById {
+    fn borrow(&self) -> &[u8] {
+        self.0.id.as_bytes()
+    }
+}
+
+/// As of the id, which [`Borrow`] demands.
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.as_bytes().hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &ById) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}

@@ -1,0 +1,52 @@
+//! Words of a file: those that a value may be, and the one that was meant.
+
+use countersign_client::quoted::quoted;
+
+/// A parser of one word out of `words`. A word of `later` belongs to the contract and is not
+/// built yet.
+pub(crate) fn one_of<T: Copy>(
+    words: &[(&'static str, T)],
+    later: &[&str],
+) -> impl Fn(&str) -> Result<T, String> {
+    move |text| {
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return Ok(*value);
+        }
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let known = known.join(", ");
+        if later.contains(&text) {
+            return Err(format!(
+                "{text} is not available in this version; use {known}"
+            ));
+        }
+        Err(format!("{} is not one of: {known}", quoted(text)))
+    }
+}
+
+/// `"; did you mean `limits`?"` where a candidate is near, else nothing.
+pub(crate) fn did_you_mean<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> String {
+    // A third of the word may be wrong: enough for a slip or two, too little for another word. No
+    // key is near 64 bytes long, and the comparison costs the product of the lengths.
+    let within = match name.len() {
+        0..=64 => name.chars().count().div_ceil(3),
+        _ => return String::new(),
+    };
+    let nearest = candidates
+        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        .filter(|(distance, _)| *distance <= within)
+        .min();
+    match nearest {
+        Some((_, known)) => format!("; did you mean `{known}`?"),
+        None => String::new(),
+    }
+}
+
+/// A key as a message shows it: bare where it is a plain word, else quoted and capped.
+pub(crate) fn shown_key(key: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if (1..=64).contains(&key.len()) && key.bytes().all(plain) {
+        key.to_owned()
+    } else {
+        quoted(key)
+    }
+}
