@@ -79,14 +79,14 @@ fn main() {
 /// Counts every part in a process of its own under callgrind, and writes the table.
 fn table() {
     let mut text = String::from(
-        "# Instructions\n\n    make bench-instructions\n\nmakes this file: instructions of each part of the \
-         decision as callgrind counts them, release profile, the mean of ",
+        "# Instructions\n\n`make bench-instructions` writes this file: the instructions of each part of the decision as\n\
+         callgrind counts them, release profile, the mean of ",
     );
     let backend = under_valgrind("none", &["backend"]).0;
     let _ = write!(
         text,
-        "{TIMES} runs.\nvalgrind knows no AVX-512, so signatures are verified by the `{}` backend here; \
-         where the machine has\nAVX-512 a gateway needs about two thirds of its time.\n\n\
+        "{TIMES} runs. valgrind knows no AVX-512, so\nthe `{}` backend verifies signatures here. With \
+         AVX-512 a gateway takes about two thirds of its time.\n\n\
          | part | instructions |\n|---|---:|\n",
         backend.trim()
     );
@@ -283,7 +283,7 @@ fn record() {
             },
             signature: &signature,
         };
-        black_box(black_box(&record).line());
+        black_box(black_box(&record).line().unwrap());
     });
 }
 

@@ -6,12 +6,12 @@
 //! nobody who writes all of them anew; a [checkpoint](super::checkpoint) does.
 
 use std::fmt;
+use std::io::Write;
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
 use super::hex::Hex;
-use super::line::decimal;
 
 /// Where a chain stands: the number of its last line, from 1, and that line's hash. Printed as
 /// `number:hash`.
@@ -39,11 +39,11 @@ impl ChainHead {
     pub(super) fn link(self, line: &mut Vec<u8>) -> ChainHead {
         let seq = self.seq + 1;
         line.truncate(line.len().saturating_sub(b"}\n".len()));
-        line.extend_from_slice(b",\"seq\":");
-        decimal(line, seq);
+        // Writing to a Vec does not fail.
+        let _ = write!(line, ",\"seq\":{seq}");
         let head = self.after(seq, line);
         line.extend_from_slice(FIELD);
-        Hex(&head.hash).append(line);
+        let _ = write!(line, "{}", Hex(&head.hash));
         line.extend_from_slice(END);
         line.push(b'\n');
         head

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::chain::ChainHead;
 use super::checkpoint::{CheckpointSigner, Domain};
-use super::line::{self, Object, Record};
 use super::queued_line::{LineKind, QueuedLine};
 use super::record_time::RecordTime;
 use super::refusal_limiter::RefusalLimiter;
@@ -91,13 +92,15 @@ impl ChainState {
                 torn: prepared.torn || known.is_some_and(|opening| opening.torn),
             });
         }
-        if let Some(opening) = self.opening {
-            batch.insert(0, own(LineKind::Opening, &self.opening_line(opening, now)));
+        if let Some(opening) = self.opening
+            && let Ok(line) = QueuedLine::of(LineKind::Opening, &self.opening_line(opening, now))
+        {
+            batch.insert(0, line);
         }
         if let Some(flood) = &self.flood
             && let Some(summary) = flood.summary(now, closing)
         {
-            batch.push(own(LineKind::Summary, &summary));
+            batch.extend(QueuedLine::of(LineKind::Summary, &summary));
         }
         let mut head = self.head;
         for item in batch.iter_mut() {
@@ -108,9 +111,10 @@ impl ChainState {
             && self.is_due(batch.len() as u64, now, closing)
         {
             let checkpoint = signer.sign(self.domain, head, now.wall_ms);
-            let mut item = own(LineKind::Checkpoint, &checkpoint);
-            item.head = head.link(&mut item.line);
-            batch.push(item);
+            if let Ok(mut item) = QueuedLine::of(LineKind::Checkpoint, &checkpoint) {
+                item.head = head.link(&mut item.line);
+                batch.push(item);
+            }
         }
     }
 
@@ -140,34 +144,23 @@ impl ChainState {
                 || (self.unsigned > 0 && waited >= self.checkpoints.interval))
     }
 
-    fn opening_line(&self, first: OpeningEvent, now: Now) -> OpeningLine {
+    fn opening_line(&self, opening: OpeningEvent, now: Now) -> OpeningLine {
         OpeningLine {
             ts: RecordTime::of(now.wall_ms),
-            first,
+            decision: "log",
+            event: opening.event,
             after: self.head.to_string(),
+            torn: opening.torn.then_some(true),
         }
     }
 }
 
+#[derive(Serialize)]
 struct OpeningLine {
     ts: RecordTime,
-    first: OpeningEvent,
+    decision: &'static str,
+    event: &'static str,
     after: String,
-}
-
-impl Record for OpeningLine {
-    const USUAL: usize = 320;
-
-    fn write(&self, line: &mut Object<'_>) {
-        line.field("ts", self.ts);
-        line.field("decision", "log");
-        line.field("event", self.first.event);
-        line.field("after", self.after.as_str());
-        line.optional("torn", self.first.torn.then_some(true));
-    }
-}
-
-/// A line of the writer's own.
-fn own(kind: LineKind, record: &impl Record) -> QueuedLine {
-    QueuedLine::new(kind, line::encode(record), None)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    torn: Option<bool>,
 }

@@ -5,9 +5,10 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use serde::Serialize;
 
 use super::chain::ChainHead;
-use super::line::{Base64, Object, Record};
+use super::line::Base64;
 use super::record_time::RecordTime;
 
 /// Which stream of lines is signed: a checkpoint of one must not pass for one of the other.
@@ -35,31 +36,22 @@ impl CheckpointSigner {
         let message = message(domain, &head, &ts.to_string());
         Checkpoint {
             ts,
+            decision: "checkpoint",
             head,
-            gateway_key: self.0.verifying_key(),
-            signature: self.0.sign(message.as_bytes()),
+            gateway_key: Base64(self.0.verifying_key().to_bytes()),
+            signature: Base64(self.0.sign(message.as_bytes()).to_bytes()),
         }
     }
 }
 
 /// Where the chain stood, signed.
+#[derive(Serialize)]
 pub(super) struct Checkpoint {
     ts: RecordTime,
+    decision: &'static str,
     head: String,
-    gateway_key: VerifyingKey,
-    signature: Signature,
-}
-
-impl Record for Checkpoint {
-    const USUAL: usize = 512;
-
-    fn write(&self, line: &mut Object<'_>) {
-        line.field("ts", self.ts);
-        line.field("decision", "checkpoint");
-        line.field("head", self.head.as_str());
-        line.field("gateway_key", Base64(self.gateway_key.as_bytes()));
-        line.field("signature", Base64(&self.signature.to_bytes()));
-    }
+    gateway_key: Base64<[u8; 32]>,
+    signature: Base64<[u8; 64]>,
 }
 
 /// Whether `signature`, in base64, is one of `key` over a checkpoint. Anything odd is none.

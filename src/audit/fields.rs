@@ -1,16 +1,18 @@
-//! The fields of a line and their order, which those who read the log depend on.
+//! The fields of a line and their order, which programs that read the log depend on.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+
+use serde::{Serialize, Serializer};
 
 use super::hex::Hex;
-use super::line::{Base64, List, Object, Record, Value, object};
+use super::line::{Base64, USUAL_DECISION, encode};
 use super::record::{
     AcceptedRecord, BodyDigest, ClaimedFacts, OpenRecord, Query, RefusalEvidence, RefusedRecord,
     RegistryRecord, RequestFacts, ResponseRecord, SignatureFacts, UnsignedRecord,
 };
 use super::record_time::RecordTime;
 use super::token_hash::TokenHash;
-use super::untrusted::{ClaimedMachine, ClaimedNonce};
+use super::untrusted::{ClaimedMachine, ClaimedNonce, DroppedHeaders, PathOnly, SentMethod};
 use crate::auth::identity::{Machine, MachineId, PublicKey};
 use crate::metrics::Auth;
 
@@ -18,34 +20,36 @@ use crate::metrics::Auth;
 /// touches, and some 200 KB at the longest ids. Beyond it only the count tells.
 const LISTED: usize = 1000;
 
-/// Room for a usual decision record.
-const DECISION: usize = 1280;
+impl AcceptedRecord<'_> {
+    /// Its line, before the log gives it a number and a hash.
+    ///
+    /// # Errors
+    ///
+    /// A value cannot be serialized. No record has such a value.
+    pub fn line(&self) -> serde_json::Result<Vec<u8>> {
+        encode(self, USUAL_DECISION)
+    }
+}
 
-impl Record for AcceptedRecord<'_> {
-    const USUAL: usize = DECISION;
-
-    fn write(&self, line: &mut Object<'_>) {
+impl Serialize for AcceptedRecord<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut decision = DecisionFields::of("accepted", &self.request);
         decision.prove(&self.signed);
         decision.signature = Some(Base64(self.signature));
-        decision.write(line);
+        decision.serialize(serializer)
     }
 }
 
-impl Record for OpenRecord<'_> {
-    const USUAL: usize = DECISION;
-
-    fn write(&self, line: &mut Object<'_>) {
+impl Serialize for OpenRecord<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut decision = DecisionFields::of("accepted", &self.request);
-        decision.body = Some(self.body);
-        decision.write(line);
+        decision.body(&self.body);
+        decision.serialize(serializer)
     }
 }
 
-impl Record for UnsignedRecord<'_> {
-    const USUAL: usize = DECISION;
-
-    fn write(&self, line: &mut Object<'_>) {
+impl Serialize for UnsignedRecord<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut decision = match &self.observed {
             None => DecisionFields::of("accepted", &self.request),
             Some((code, claim)) => {
@@ -59,75 +63,71 @@ impl Record for UnsignedRecord<'_> {
             decision.auth = Auth::Bearer.as_str();
         }
         decision.token_hash = self.token;
-        decision.body = Some(self.body);
-        decision.write(line);
+        decision.body(&self.body);
+        decision.serialize(serializer)
     }
 }
 
-impl Record for RefusedRecord<'_> {
-    const USUAL: usize = DECISION;
-
-    fn write(&self, line: &mut Object<'_>) {
+impl Serialize for RefusedRecord<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut decision = DecisionFields::of("refused", &self.request);
         decision.code = Some(self.code.as_str());
         match &self.evidence {
             RefusalEvidence::Claimed(claim) => decision.claim(claim),
             RefusalEvidence::Signed(signed) => decision.prove(signed),
         }
-        decision.write(line);
-    }
-}
-
-impl Record for ResponseRecord<'_> {
-    const USUAL: usize = 320;
-
-    fn write(&self, line: &mut Object<'_>) {
-        line.field("ts", RecordTime::of(self.wall_ms));
-        line.field("request_id", self.request_id);
-        line.field("decision", "response");
-        line.optional("status", self.status);
-        line.optional("upstream_ms", self.upstream_ms);
-        line.field("bytes", self.bytes);
-    }
-}
-
-impl Record for RegistryRecord<'_> {
-    const USUAL: usize = 1024;
-
-    fn write(&self, line: &mut Object<'_>) {
-        line.field("ts", RecordTime::of(self.wall_ms));
-        line.field("decision", "registry");
-        line.field("digest", Hex(self.digest));
-        line.field("machines", self.machines);
-        line.field("added", IdList(self.added));
-        line.field("removed", IdList(self.removed));
-        line.field("keys_changed", IdList(self.keys_changed));
-        line.field("changed", IdList(self.changed));
-        line.field("keys", List(self.keys.iter().take(LISTED).map(KeyOwner)));
+        decision.serialize(serializer)
     }
 }
 
 /// A decision record.
+#[derive(Serialize)]
 struct DecisionFields<'a> {
-    request: &'a RequestFacts<'a>,
+    ts: RecordTime,
+    request_id: &'a str,
     decision: &'static str,
     auth: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     machine: Option<SignerFields<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     claimed_machine: Option<ClaimedMachine<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     machine_known: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     token_hash: Option<TokenHash>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_ip: Option<IpAddr>,
+    method: SentMethod<'a>,
+    path: PathOnly<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     signed_path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<Query>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
+    #[serde(skip_serializing_if = "DroppedHeaders::is_empty")]
+    dropped_headers: DroppedHeaders<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     nonce: Option<ClaimedNonce<'a>>,
-    body: Option<BodyDigest<'a>>,
-    signature: Option<Base64<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_sha256: Option<Hex<&'a [u8; 32]>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<Base64<&'a [u8; 64]>>,
 }
 
 impl<'a> DecisionFields<'a> {
-    fn of(decision: &'static str, request: &'a RequestFacts<'a>) -> DecisionFields<'a> {
+    fn of(decision: &'static str, request: &RequestFacts<'a>) -> DecisionFields<'a> {
         DecisionFields {
-            request,
+            ts: RecordTime::of(request.wall_ms),
+            request_id: request.request_id,
             decision,
             auth: Auth::None.as_str(),
             code: None,
@@ -135,28 +135,33 @@ impl<'a> DecisionFields<'a> {
             claimed_machine: None,
             machine_known: None,
             token_hash: None,
+            client_ip: request.client_ip,
+            peer_ip: request.peer_ip,
+            method: request.method,
+            path: request.path,
             signed_path: None,
+            query: request.query,
+            route: request.route,
+            dropped_headers: request.dropped,
             timestamp: None,
             nonce: None,
-            body: None,
+            body_sha256: None,
+            body_bytes: None,
             signature: None,
         }
     }
 
     fn prove(&mut self, signed: &SignatureFacts<'a>) {
         self.auth = Auth::Signature.as_str();
-        self.machine = Some(SignerFields {
-            machine: signed.machine,
-            key: signed.key,
-        });
+        self.machine = Some(SignerFields::of(signed.machine, signed.key));
         // On other routes no '?' can have been signed; were one here, it would not be written.
-        self.signed_path = match self.request.query {
+        self.signed_path = match self.query {
             Some(Query::Signed) => Some(signed.path),
             _ => signed.path.split('?').next(),
         };
         self.timestamp = Some(signed.timestamp);
         self.nonce = Some(ClaimedNonce::of(signed.nonce.as_bytes()));
-        self.body = Some(signed.body);
+        self.body(&signed.body);
     }
 
     fn claim(&mut self, claim: &ClaimedFacts<'a>) {
@@ -164,91 +169,130 @@ impl<'a> DecisionFields<'a> {
         self.machine_known = claim.machine_known;
         self.timestamp = claim.timestamp;
         self.nonce = claim.nonce;
-        self.body = claim.body;
+        if let Some(body) = &claim.body {
+            self.body(body);
+        }
     }
 
-    fn write(&self, line: &mut Object<'_>) {
-        let request = self.request;
-        line.field("ts", RecordTime::of(request.wall_ms));
-        line.field("request_id", request.request_id);
-        line.field("decision", self.decision);
-        line.field("auth", self.auth);
-        line.optional("code", self.code);
-        line.optional("machine", self.machine.as_ref());
-        line.optional("claimed_machine", self.claimed_machine);
-        line.optional("machine_known", self.machine_known);
-        line.optional("token_hash", self.token_hash);
-        line.optional("client_ip", request.client_ip);
-        line.optional("peer_ip", request.peer_ip);
-        line.field("method", request.method);
-        line.field("path", request.path);
-        line.optional("signed_path", self.signed_path);
-        line.optional("query", request.query.map(Query::as_str));
-        line.optional("route", request.route);
-        line.optional("dropped_headers", request.dropped.if_any());
-        line.optional("timestamp", self.timestamp);
-        line.optional("nonce", self.nonce);
-        line.optional("body_sha256", self.body.map(|body| Hex(body.sha256)));
-        line.optional("body_bytes", self.body.map(|body| body.bytes));
-        line.optional("signature", self.signature);
+    fn body(&mut self, body: &BodyDigest<'a>) {
+        self.body_sha256 = Some(Hex(body.sha256));
+        self.body_bytes = Some(body.bytes);
     }
 }
 
-impl Query {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Query::Stripped => "stripped",
-            Query::Signed => "signed",
-            Query::Forwarded => "forwarded",
+/// A machine whose signature verified, and the key that verified it.
+#[derive(Serialize)]
+struct SignerFields<'a> {
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vault: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'a str>,
+    key: Hex<[u8; 8]>,
+    public_key: Base64<&'a [u8; 32]>,
+}
+
+impl<'a> SignerFields<'a> {
+    fn of(machine: &'a Machine, key: &'a PublicKey) -> SignerFields<'a> {
+        SignerFields {
+            id: machine.id.as_str(),
+            name: machine.name.as_deref(),
+            vault: machine.vault.as_deref(),
+            owner: machine.owner.as_deref(),
+            key: Hex(key.fingerprint().to_bytes()),
+            public_key: Base64(key.as_bytes()),
         }
     }
 }
 
-/// A machine whose signature verified, and the key that it fits.
-struct SignerFields<'a> {
-    machine: &'a Machine,
-    key: &'a PublicKey,
-}
-
-impl Value for SignerFields<'_> {
-    fn write(&self, out: &mut Vec<u8>) {
-        object(out, |fields| {
-            fields.field("id", self.machine.id.as_str());
-            fields.optional("name", self.machine.name.as_deref());
-            fields.optional("vault", self.machine.vault.as_deref());
-            fields.optional("owner", self.machine.owner.as_deref());
-            fields.field("key", Hex(&self.key.fingerprint().to_bytes()));
-            fields.field("public_key", Base64(self.key.as_bytes()));
-        });
+impl Serialize for ResponseRecord<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct ResponseFields<'a> {
+            ts: RecordTime,
+            request_id: &'a str,
+            decision: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            status: Option<u16>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            upstream_ms: Option<u64>,
+            bytes: u64,
+        }
+        ResponseFields {
+            ts: RecordTime::of(self.wall_ms),
+            request_id: self.request_id,
+            decision: "response",
+            status: self.status,
+            upstream_ms: self.upstream_ms,
+            bytes: self.bytes,
+        }
+        .serialize(serializer)
     }
 }
 
-/// A machine and the keys that are its own.
-struct KeyOwner<'a>(&'a Arc<Machine>);
+impl Serialize for RegistryRecord<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct RegistryFields<'a> {
+            ts: RecordTime,
+            decision: &'static str,
+            digest: Hex<&'a [u8; 32]>,
+            machines: usize,
+            added: IdList<'a>,
+            removed: IdList<'a>,
+            keys_changed: IdList<'a>,
+            changed: IdList<'a>,
+            keys: Vec<KeyOwner<'a>>,
+        }
+        RegistryFields {
+            ts: RecordTime::of(self.wall_ms),
+            decision: "registry",
+            digest: Hex(self.digest),
+            machines: self.machines,
+            added: IdList::of(self.added),
+            removed: IdList::of(self.removed),
+            keys_changed: IdList::of(self.keys_changed),
+            changed: IdList::of(self.changed),
+            keys: (self.keys.iter().take(LISTED))
+                .map(|machine| KeyOwner::of(machine))
+                .collect(),
+        }
+        .serialize(serializer)
+    }
+}
 
-impl Value for KeyOwner<'_> {
-    fn write(&self, out: &mut Vec<u8>) {
-        let keys = self.0.keys.iter();
-        object(out, |fields| {
-            fields.field("id", self.0.id.as_str());
-            fields.field(
-                "public_keys",
-                List(keys.map(|key| Base64(key.public.as_bytes()))),
-            );
-        });
+/// A machine and its keys.
+#[derive(Serialize)]
+struct KeyOwner<'a> {
+    id: &'a str,
+    public_keys: Vec<Base64<&'a [u8; 32]>>,
+}
+
+impl<'a> KeyOwner<'a> {
+    fn of(machine: &'a Machine) -> KeyOwner<'a> {
+        let keys = machine.keys.iter();
+        KeyOwner {
+            id: machine.id.as_str(),
+            public_keys: keys.map(|key| Base64(key.public.as_bytes())).collect(),
+        }
     }
 }
 
 /// A list of machines, cut at [`LISTED`].
-struct IdList<'a>(&'a [MachineId]);
+#[derive(Serialize)]
+struct IdList<'a> {
+    count: usize,
+    ids: Vec<&'a str>,
+}
 
-impl Value for IdList<'_> {
-    fn write(&self, out: &mut Vec<u8>) {
-        let ids = self.0.iter().take(LISTED);
-        object(out, |fields| {
-            fields.field("count", self.0.len());
-            fields.field("ids", List(ids.map(MachineId::as_str)));
-        });
+impl<'a> IdList<'a> {
+    fn of(ids: &'a [MachineId]) -> IdList<'a> {
+        IdList {
+            count: ids.len(),
+            ids: ids.iter().take(LISTED).map(MachineId::as_str).collect(),
+        }
     }
 }
 

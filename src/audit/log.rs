@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
+use serde::Serialize;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::chain_state::Checkpoints;
 use super::checkpoint::Domain;
 use super::error::AuditError;
-use super::line::Record;
 use super::queued_line::LineKind;
 use super::record::{
     AcceptedRecord, OpenRecord, RefusalEvidence, RefusedRecord, RegistryRecord, ResponseRecord,
@@ -129,7 +129,7 @@ impl AuditLog {
     async fn acknowledged(
         &self,
         kind: LineKind,
-        record: &impl Record,
+        record: &impl Serialize,
     ) -> Result<Receipt, AuditError> {
         let mut written = match self.trail.write(kind, record)? {
             Submitted::Here => return Ok(Receipt(())),

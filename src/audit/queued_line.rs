@@ -1,9 +1,13 @@
 //! A line on its way to the writer, and what depends on its kind.
 
+use std::io;
+
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::chain::ChainHead;
 use super::error::AuditError;
+use super::line::{USUAL_DECISION, encode};
 use crate::metrics::AuditResult;
 
 /// Bytes of lines that may wait: some ten thousand records of usual size, a second of the fastest
@@ -37,6 +41,16 @@ impl LineKind {
         match self {
             LineKind::Open | LineKind::Refused | LineKind::Response => CAPACITY_FOR_NOTES,
             _ => CAPACITY,
+        }
+    }
+
+    /// Bytes of a usual line of the kind with its number and hash, so that it is allocated once.
+    const fn usual_len(self) -> usize {
+        match self {
+            LineKind::Accepted | LineKind::Open | LineKind::Refused => USUAL_DECISION,
+            LineKind::Registry => 1024,
+            LineKind::Checkpoint | LineKind::Summary => 512,
+            LineKind::Response | LineKind::Opening => 320,
         }
     }
 
@@ -88,11 +102,23 @@ pub(super) struct QueuedLine {
 }
 
 impl QueuedLine {
-    pub(super) fn new(kind: LineKind, line: Vec<u8>, ack: Option<Ack>) -> QueuedLine {
+    /// The line of a record.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError::Write`] if the record cannot be encoded: its request must not pass.
+    pub(super) fn of(kind: LineKind, record: &impl Serialize) -> Result<QueuedLine, AuditError> {
+        let line = encode(record, kind.usual_len())
+            .map_err(|_| AuditError::Write(io::ErrorKind::InvalidData))?;
+        Ok(QueuedLine::new(kind, line))
+    }
+
+    /// A line that nobody waits for yet.
+    pub(super) const fn new(kind: LineKind, line: Vec<u8>) -> QueuedLine {
         QueuedLine {
             line,
             kind,
-            ack,
+            ack: None,
             head: ChainHead::START,
         }
     }

@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::line::encode;
+use serde::Serialize;
+
 use super::token_hash::TokenHash;
 use super::untrusted::{ClaimedMachine, ClaimedNonce, DroppedHeaders, PathOnly, SentMethod};
 use crate::auth::identity::{Machine, MachineId, PublicKey};
@@ -34,7 +35,8 @@ pub struct RequestFacts<'a> {
 }
 
 /// What is done with the query of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Query {
     /// It is dropped, and never recorded.
     Stripped,
@@ -96,13 +98,6 @@ pub struct AcceptedRecord<'a> {
     pub signed: SignatureFacts<'a>,
     /// The signature: with the public key and the fields above, anyone can verify the record.
     pub signature: &'a [u8; 64],
-}
-
-impl AcceptedRecord<'_> {
-    /// Its line, as it is before the log gives it a number and a hash.
-    pub fn line(&self) -> Vec<u8> {
-        encode(self)
-    }
 }
 
 /// A request on an open route, that will be forwarded once this is written: nobody has proved

@@ -1,9 +1,8 @@
 //! Unix milliseconds as RFC 3339 text.
 
 use std::fmt;
-use std::io::Write;
 
-use super::line::{Value, quoted};
+use serde::{Serialize, Serializer};
 
 /// A moment, printed as RFC 3339 (section 5.6) in UTC with milliseconds:
 /// `2025-06-15T14:40:00.000Z`. As everywhere in Unix time, leap seconds do not exist.
@@ -50,7 +49,7 @@ impl RecordTime {
 impl fmt::Display for RecordTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.usual() {
-            Some(text) => f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?),
+            Some(text) => f.write_str(std::str::from_utf8(&text).unwrap_or_default()),
             None => {
                 let [year, month, day, hour, minute, second, ms] = self.parts();
                 write!(
@@ -62,15 +61,9 @@ impl fmt::Display for RecordTime {
     }
 }
 
-impl Value for RecordTime {
-    fn write(&self, out: &mut Vec<u8>) {
-        quoted(out, |out| match self.usual() {
-            Some(text) => out.extend_from_slice(&text),
-            None => {
-                // Writing to a Vec does not fail.
-                let _ = write!(out, "{self}");
-            }
-        });
+impl Serialize for RecordTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::line::{Object, Record};
+use serde::Serialize;
+
 use super::record_time::RecordTime;
 use crate::auth::refusal::Code;
 use crate::clock::Now;
@@ -26,21 +27,12 @@ struct LimiterState {
 }
 
 /// How many refusals were left out, by code, between two moments in Unix milliseconds.
+#[derive(Serialize)]
 pub(super) struct Summary {
-    at: u64,
-    since: u64,
+    ts: RecordTime,
+    decision: &'static str,
+    since: RecordTime,
     left_out: BTreeMap<&'static str, u64>,
-}
-
-impl Record for Summary {
-    const USUAL: usize = 512;
-
-    fn write(&self, line: &mut Object<'_>) {
-        line.field("ts", RecordTime::of(self.at));
-        line.field("decision", "summary");
-        line.field("since", RecordTime::of(self.since));
-        line.field("left_out", &self.left_out);
-    }
 }
 
 /// Least time between two summaries. A flood costs six lines a minute beyond its share.
@@ -80,8 +72,9 @@ impl RefusalLimiter {
         state.since = None;
         let counts = std::mem::replace(&mut state.left_out, [0; Code::ALL.len()]);
         Some(Summary {
-            at: now.wall_ms,
-            since: since.wall_ms,
+            ts: RecordTime::of(now.wall_ms),
+            decision: "summary",
+            since: RecordTime::of(since.wall_ms),
             left_out: (Code::ALL.into_iter().zip(counts))
                 .filter(|(_, count)| *count > 0)
                 .map(|(code, count)| (code.as_str(), count))

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::chain_state::{ChainOptions, Checkpoints};
 use super::checkpoint::Domain;
 use super::error::AuditError;
-use super::line::{self, Record};
 use super::queue::Queue;
 use super::queued_line::{LineKind, QueuedLine, WriteResult};
 use super::refusal_limiter::RefusalLimiter;
@@ -82,10 +82,11 @@ impl AuditStream {
     }
 
     /// Queues a record that nobody waits for. What finds no room is counted.
-    pub(super) fn note(&self, kind: LineKind, record: &impl Record) {
-        let item = QueuedLine::new(kind, line::encode(record), None);
+    pub(super) fn note(&self, kind: LineKind, record: &impl Serialize) {
         // Counted there; whom it concerns is not told.
-        let _ = self.counted(kind, self.queue.push(item));
+        let _ = self
+            .encoded(kind, record)
+            .and_then(|line| self.counted(kind, self.queue.push(line)));
     }
 
     /// Writes a record, here if nobody is at it and it takes no time, and else by way of the queue;
@@ -97,9 +98,9 @@ impl AuditStream {
     pub(super) fn write(
         &self,
         kind: LineKind,
-        record: &impl Record,
+        record: &impl Serialize,
     ) -> Result<Submitted, AuditError> {
-        let own = QueuedLine::new(kind, line::encode(record), None);
+        let own = self.encoded(kind, record)?;
         let mut queued = match self.desk.write(own, &self.queue) {
             Ok(outcome) => return self.counted(kind, outcome).map(|()| Submitted::Here),
             Err(queued) => queued,
@@ -109,6 +110,11 @@ impl AuditStream {
         self.counted(kind, self.queue.push(queued))?;
         self.desk.write_queued(&self.queue);
         Ok(Submitted::Elsewhere(written))
+    }
+
+    /// Encodes a record. One that cannot be encoded is counted.
+    fn encoded(&self, kind: LineKind, record: &impl Serialize) -> Result<QueuedLine, AuditError> {
+        QueuedLine::of(kind, record).inspect_err(|_| self.metrics.audit_record(kind.left_out()))
     }
 
     /// Counts a record that the queue did not let in; others have been.

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use super::line::{Record, encode};
+use serde::Serialize;
+
+use super::line::encode;
 use super::*;
 use crate::auth::identity::{Machine, MachineId, PublicKey};
 
@@ -141,8 +143,8 @@ impl Drop for Scratch {
 }
 
 /// A record as a reader of JSON has it.
-pub(super) fn read_back(record: &impl Record) -> serde_json::Value {
-    serde_json::from_slice(&encode(record)).unwrap()
+pub(super) fn read_back(record: &impl Serialize) -> serde_json::Value {
+    serde_json::from_slice(&encode(record, 0).unwrap()).unwrap()
 }
 
 /// The key of RFC 8032, section 7.1, test 1.

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use hmac::{Hmac, KeyInit, Mac};
+use serde::{Serialize, Serializer};
 use sha2::Sha256;
 use tracing::warn;
 
 use super::hex::Hex;
-use super::line::Value;
 use super::token_key::{TokenKey, fresh, kept};
 
 /// The name of a bearer token: the first 16 bytes of its HMAC-SHA-256 (RFC 2104), in hexadecimal.
@@ -23,9 +23,9 @@ impl fmt::Display for TokenHash {
     }
 }
 
-impl Value for TokenHash {
-    fn write(&self, out: &mut Vec<u8>) {
-        Value::write(&Hex(&self.0), out);
+impl Serialize for TokenHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -4,8 +4,7 @@
 use std::fmt;
 
 use http::HeaderName;
-
-use super::line::{List, Value, escaped, quoted};
+use serde::{Serialize, Serializer};
 
 /// The method as sent, at most 32 bytes of it: the longest registered one has 17.
 pub type SentMethod<'a> = Capped<'a, 32>;
@@ -53,12 +52,9 @@ impl<const MAX: usize> fmt::Debug for Capped<'_, MAX> {
     }
 }
 
-impl<const MAX: usize> Value for Capped<'_, MAX> {
-    fn write(&self, out: &mut Vec<u8>) {
-        quoted(out, |out| {
-            escaped(out, self.bytes);
-            escaped(out, self.ellipsis().as_bytes());
-        });
+impl<const MAX: usize> Serialize for Capped<'_, MAX> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -73,23 +69,23 @@ pub struct DroppedHeaders<'a> {
 }
 
 impl DroppedHeaders<'_> {
-    /// `None` where there are none, and so nothing to write.
-    pub(super) fn if_any(self) -> Option<Self> {
-        (!self.names.is_empty()).then_some(self)
+    /// Whether there is nothing to write.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.names.is_empty()
     }
 }
 
-impl Value for DroppedHeaders<'_> {
-    fn write(&self, out: &mut Vec<u8>) {
+impl Serialize for DroppedHeaders<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let names = self.names.iter().map(|name| name.as_str().as_bytes());
         let more = self.and_more.then_some("\u{2026}".as_bytes());
-        List(names.chain(more).map(Capped::<64>::of)).write(out);
+        serializer.collect_seq(names.chain(more).map(Capped::<64>::of))
     }
 }
 
 /// The path of a request target, at most 4 KiB of it (the longest target that is accepted), and
 /// never its query or fragment, which may hold a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PathOnly<'a>(Capped<'a, 4096>);
 
 impl<'a> PathOnly<'a> {
@@ -110,12 +106,6 @@ impl<'a> PathOnly<'a> {
 impl fmt::Display for PathOnly<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-impl Value for PathOnly<'_> {
-    fn write(&self, out: &mut Vec<u8>) {
-        self.0.write(out);
     }
 }
 

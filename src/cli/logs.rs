@@ -8,13 +8,11 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 use self::packed::unpacked;
 use self::pattern::expand;
-use super::Failure;
+use super::command_error::CommandError;
 use crate::audit::chain;
-use crate::audit::reader::next_line;
+use crate::audit::reader::{Record, next_line};
 use crate::file;
 
 #[derive(Debug, clap::Args)]
@@ -36,15 +34,16 @@ impl LogArgs {
     ///
     /// # Errors
     ///
-    /// [`Failure::Operation`]: a file cannot be read, or no file matches a pattern.
-    pub(super) fn open(&self) -> Result<Vec<LogFile>, Failure> {
+    /// [`CommandError::Operation`]: a file cannot be read, or no file matches a pattern.
+    pub(super) fn open(&self) -> Result<Vec<LogFile>, CommandError> {
         let mut paths = Vec::new();
         for path in &self.files {
             paths.extend(expand(path)?);
         }
         let mut logs: Vec<LogFile> = Vec::new();
         for path in paths {
-            let log = LogFile::new(path).map_err(|error| Failure::Operation(error.to_string()))?;
+            let log =
+                LogFile::new(path).map_err(|error| CommandError::Operation(error.to_string()))?;
             if !logs.iter().any(|other| other.id == log.id) {
                 logs.push(log);
             }
@@ -186,10 +185,6 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 
 /// The place in the chain of the first line that has one. `lines` takes what was read.
 fn first(text: &mut Box<dyn BufRead>, lines: &mut Vec<u8>) -> io::Result<Option<ChainPosition>> {
-    #[derive(Deserialize)]
-    struct Stamped {
-        ts: String,
-    }
     let mut line = Vec::new();
     for _ in 0..FIRST_LINES {
         if next_line(text, &mut line)? == 0 {
@@ -198,8 +193,8 @@ fn first(text: &mut Box<dyn BufRead>, lines: &mut Vec<u8>) -> io::Result<Option<
         lines.extend_from_slice(&line);
         let whole = line.trim_ascii_end();
         if let Some((_, head)) = chain::claimed(whole) {
-            let stamped = serde_json::from_slice(whole);
-            let ts = stamped.map_or_else(|_| String::new(), |Stamped { ts }| ts);
+            let ts = Record::parse(whole).and_then(|record| record.ts);
+            let ts = ts.map_or_else(String::new, |ts| ts.to_string());
             return Ok(Some(ChainPosition { seq: head.seq, ts }));
         }
     }
@@ -234,7 +229,7 @@ mod tests {
     /// A record of that number in a chain, as far as the order goes by it.
     fn record(seq: u64, ts: &str) -> String {
         let hash = "0a".repeat(32);
-        format!("{{\"ts\":\"{ts}\",\"seq\":{seq},\"hash\":\"{hash}\"}}\n")
+        format!("{{\"ts\":\"{ts}\",\"decision\":\"log\",\"seq\":{seq},\"hash\":\"{hash}\"}}\n")
     }
 
     fn packed(text: &str) -> Vec<u8> {
@@ -243,7 +238,7 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn opened(files: &[PathBuf]) -> Result<Vec<LogFile>, Failure> {
+    fn opened(files: &[PathBuf]) -> Result<Vec<LogFile>, CommandError> {
         let files = files.to_vec();
         LogArgs { files }.open()
     }

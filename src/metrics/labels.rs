@@ -60,7 +60,7 @@ impl Auth {
 
 /// What a look-up of the gateway's credential came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
+pub enum CredentialCheck {
     /// The backend takes it.
     Accepted,
     /// The backend does not.
@@ -69,16 +69,20 @@ pub enum Check {
     Unknown,
 }
 
-impl Check {
+impl CredentialCheck {
     /// Every result, in the order of the enum.
-    pub const ALL: [Check; 3] = [Check::Accepted, Check::Refused, Check::Unknown];
+    pub const ALL: [CredentialCheck; 3] = [
+        CredentialCheck::Accepted,
+        CredentialCheck::Refused,
+        CredentialCheck::Unknown,
+    ];
 
     /// The label value.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Check::Accepted => "accepted",
-            Check::Refused => "refused",
-            Check::Unknown => "unknown",
+            CredentialCheck::Accepted => "accepted",
+            CredentialCheck::Refused => "refused",
+            CredentialCheck::Unknown => "unknown",
         }
     }
 }

@@ -478,7 +478,7 @@ fn explain_gives_a_refusal_as_json_and_ends_with_1() {
     let objection = &json["policy"]["objection"];
     assert_eq!(objection, "no rule of `allow` matches method and path");
     let told = String::from_utf8(output.stderr).unwrap();
-    let refused = "it would be refused: 403 not_permitted";
+    let refused = "the request would be refused: 403 not_permitted";
     assert!(told.contains(refused), "{told}");
 }
 

@@ -9,6 +9,7 @@
 //! - [`gateway_url`], [`settings`]: the checked options of a machine and of the agent;
 //! - [`signing`]: a machine's key, and the four headers of a request;
 //! - [`agent`]: a proxy beside a machine that signs for clients that cannot;
+//! - [`http_client`]: one request with its answer, for commands that wait for it;
 //! - [`doctor`]: finds out what keeps a machine's requests from passing.
 //!
 //! The grammar, the message and the refusals are those of [`countersign_core`], which the gateway
@@ -22,6 +23,7 @@ pub mod doctor;
 pub mod file;
 pub mod gateway_headers;
 pub mod gateway_url;
+pub mod http_client;
 pub mod quoted;
 pub mod settings;
 pub mod signing;

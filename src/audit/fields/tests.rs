@@ -1,18 +1,17 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod by_serde;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::*;
-use crate::audit::line::encode;
 use crate::audit::testing::{accepted, machine, read_back, refused, request, response, signed};
 use crate::audit::token_hash::TokenNames;
 use crate::audit::untrusted::{DroppedHeaders, PathOnly, SentMethod};
 use crate::auth::refusal::Code;
 
-fn line(record: &impl Record) -> String {
-    String::from_utf8(encode(record)).unwrap()
+fn line(record: &impl Serialize) -> String {
+    String::from_utf8(encode(record, 0).unwrap()).unwrap()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::audit::queued_line::{CAPACITY, CAPACITY_FOR_NOTES, LineKind};
 const NO_WAIT: Duration = Duration::ZERO;
 
 fn item(kind: LineKind, len: usize) -> QueuedLine {
-    QueuedLine::new(kind, vec![b'x'; len], None)
+    QueuedLine::new(kind, vec![b'x'; len])
 }
 
 fn next(queue: &Queue) -> (Wake, Vec<usize>) {

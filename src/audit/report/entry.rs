@@ -1,12 +1,8 @@
 //! One line, as far as the report goes into it.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
-use serde::Deserialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-
+use crate::audit::reader::{Record, RecordText};
 use crate::auth::refusal::Code;
 
 /// What a line tells.
@@ -16,7 +12,7 @@ pub(super) enum ReportEntry<'a> {
     Decision(Decision<'a>),
     /// A forwarded request was answered, with this status unless the client was gone.
     Response {
-        request_id: Cow<'a, str>,
+        request_id: RecordText<'a>,
         status: Option<u16>,
     },
     /// So many refusals were not written down, up to this moment (Unix seconds).
@@ -29,10 +25,10 @@ pub(super) enum ReportEntry<'a> {
 pub(super) struct Decision<'a> {
     /// Unix seconds.
     pub(super) at: u64,
-    pub(super) request_id: Cow<'a, str>,
-    pub(super) way: DecisionKind<'a>,
-    pub(super) route: Option<Cow<'a, str>>,
-    pub(super) path: Cow<'a, str>,
+    pub(super) request_id: RecordText<'a>,
+    pub(super) kind: DecisionKind<'a>,
+    pub(super) route: Option<RecordText<'a>>,
+    pub(super) path: RecordText<'a>,
     pub(super) address: Option<IpAddr>,
 }
 
@@ -40,7 +36,7 @@ pub(super) struct Decision<'a> {
 #[derive(Debug)]
 pub(super) enum DecisionKind<'a> {
     /// Accepted: this machine signed it.
-    Signed(Cow<'a, str>),
+    Signed(RecordText<'a>),
     /// Forwarded, with a bearer credential.
     Bearer(TokenId),
     /// Forwarded on an open route.
@@ -48,98 +44,60 @@ pub(super) enum DecisionKind<'a> {
     /// Forwarded on an observed route.
     Observed {
         code: Code,
-        claimed: Option<Cow<'a, str>>,
+        claimed: Option<RecordText<'a>>,
         token: Option<TokenId>,
     },
     /// Refused; with the machine, where its signature verified.
     Refused {
         code: Code,
-        machine: Option<Cow<'a, str>>,
+        machine: Option<RecordText<'a>>,
     },
 }
 
 /// The name of a bearer token in records.
 pub(super) type TokenId = [u8; 16];
 
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(borrow)]
-    decision: Cow<'a, str>,
-    #[serde(borrow)]
-    ts: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    request_id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    auth: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    code: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    machine: Option<Machine<'a>>,
-    #[serde(borrow)]
-    claimed_machine: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    token_hash: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    client_ip: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    path: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    route: Option<Cow<'a, str>>,
-    status: Option<u16>,
-}
-
-#[derive(Deserialize)]
-struct Machine<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct Summary<'a> {
-    #[serde(borrow)]
-    left_out: std::collections::BTreeMap<Cow<'a, str>, u64>,
-}
-
 /// Reads a line. `None` for what no gateway of this version writes: it is then counted as unread,
 /// and never as a request of any kind.
 pub(super) fn entry(line: &[u8]) -> Option<ReportEntry<'_>> {
-    let read: Line<'_> = serde_json::from_slice(line).ok()?;
-    match &*read.decision {
-        "accepted" | "observed" | "refused" => decision(read).map(ReportEntry::Decision),
+    let record = Record::parse(line)?;
+    match &*record.decision {
+        "accepted" | "observed" | "refused" => decision(record).map(ReportEntry::Decision),
         "response" => Some(ReportEntry::Response {
-            request_id: read.request_id?,
-            status: read.status,
+            request_id: record.request_id?,
+            status: record.status,
         }),
-        "summary" => {
-            let summary: Summary<'_> = serde_json::from_slice(line).ok()?;
-            let left_out = summary.left_out.values();
-            Some(ReportEntry::LeftOut {
-                at: read.ts.as_deref().and_then(unix_seconds),
-                count: left_out.fold(0, |sum: u64, n| sum.saturating_add(*n)),
-            })
-        }
+        "summary" => Some(ReportEntry::LeftOut {
+            at: record.unix_seconds(),
+            count: (record.left_out?.values()).fold(0, |sum: u64, n| sum.saturating_add(*n)),
+        }),
         "registry" | "log" | "checkpoint" => Some(ReportEntry::Other),
         _ => None,
     }
 }
 
-fn decision(line: Line<'_>) -> Option<Decision<'_>> {
-    let token = match line.token_hash {
-        Some(text) => Some(token(&text)?),
+fn decision(record: Record<'_>) -> Option<Decision<'_>> {
+    let at = record.unix_seconds()?;
+    let token = match &record.token_hash {
+        Some(text) => Some(token(text)?),
         None => None,
     };
-    let code = match line.code {
-        Some(word) => Some(Code::ALL.into_iter().find(|code| code.as_str() == word)?),
+    let code = match &record.code {
+        Some(word) => Some(
+            Code::ALL
+                .into_iter()
+                .find(|code| code.as_str() == &**word)?,
+        ),
         None => None,
     };
-    let machine = line.machine.map(|machine| machine.id);
-    let way = match (&*line.decision, line.auth.as_deref()?) {
+    let machine = record.machine.map(|machine| machine.id);
+    let kind = match (&*record.decision, record.auth.as_deref()?) {
         ("accepted", "signature") => DecisionKind::Signed(machine?),
         ("accepted", "bearer") => DecisionKind::Bearer(token?),
         ("accepted", "none") => DecisionKind::Open,
         ("observed", _) => DecisionKind::Observed {
             code: code?,
-            claimed: line.claimed_machine,
+            claimed: record.claimed_machine,
             token,
         },
         ("refused", _) => DecisionKind::Refused {
@@ -149,21 +107,16 @@ fn decision(line: Line<'_>) -> Option<Decision<'_>> {
         _ => return None,
     };
     Some(Decision {
-        at: unix_seconds(&line.ts?)?,
-        request_id: line.request_id?,
-        way,
-        route: line.route,
-        path: line.path?,
-        address: match line.client_ip {
+        at,
+        request_id: record.request_id?,
+        kind,
+        route: record.route,
+        path: record.path?,
+        address: match record.client_ip {
             Some(text) => Some(text.parse().ok()?),
             None => None,
         },
     })
-}
-
-fn unix_seconds(text: &str) -> Option<u64> {
-    let instant = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    u64::try_from(instant.unix_timestamp()).ok()
 }
 
 fn token(text: &str) -> Option<TokenId> {
@@ -191,10 +144,10 @@ mod tests {
             panic!("not read");
         };
         assert_eq!(read.at, 1_800_000_001);
-        assert_eq!(read.path, "/v1/a");
+        assert_eq!(&*read.path, "/v1/a");
         assert_eq!(read.route.as_deref(), Some("/v1"));
         assert_eq!(read.address, "192.0.2.7".parse().ok());
-        assert!(matches!(read.way, DecisionKind::Bearer(token) if token[15] == 15));
+        assert!(matches!(read.kind, DecisionKind::Bearer(token) if token[15] == 15));
     }
 
     #[test]

@@ -185,7 +185,7 @@ impl Tally {
             }
         };
         let route = self.routes.at(place);
-        match &decision.way {
+        match &decision.kind {
             DecisionKind::Signed(id) => {
                 if let Some(route) = route {
                     route.signed.note(at);

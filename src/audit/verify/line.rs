@@ -1,16 +1,13 @@
 //! One line by itself: its place in the chain, and what it proves.
 
-use std::borrow::Cow;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, VerifyingKey};
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::super::chain::{self, ChainHead};
 use super::super::checkpoint::{self, Domain};
-use crate::config::instant;
+use crate::audit::reader::{Record, RecordText, RecordedKeys, RecordedMachine};
 
 /// What a line is by itself.
 pub(super) struct ExaminedLine<'a> {
@@ -23,7 +20,7 @@ pub(super) struct ExaminedLine<'a> {
 
 /// What its record says, as far as the check goes into it.
 pub(super) enum RecordContent {
-    Accepted(Result<Proof, ProofFault>),
+    Accepted(Result<VerifiedRequest, ProofFault>),
     Checkpoint(CheckpointClaim),
     /// Where the chain begins or goes on.
     Log {
@@ -35,13 +32,13 @@ pub(super) enum RecordContent {
 }
 
 /// A request whose signature verifies under this key.
-pub(super) struct Proof {
+pub(super) struct VerifiedRequest {
     pub(super) machine: String,
     pub(super) key: [u8; 32],
     /// When it was recorded, in Unix seconds.
     pub(super) recorded: Option<u64>,
     /// What may be there once: a hash of the key and of all that was signed.
-    pub(super) spent: [u8; 16],
+    pub(super) digest: [u8; 16],
 }
 
 pub(super) enum ProofFault {
@@ -59,53 +56,6 @@ pub(super) struct CheckpointClaim {
     pub(super) names_the_key: bool,
 }
 
-#[derive(Deserialize)]
-struct Record<'a> {
-    #[serde(borrow)]
-    decision: Cow<'a, str>,
-    #[serde(borrow)]
-    auth: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    ts: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    method: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    signed_path: Option<Cow<'a, str>>,
-    timestamp: Option<u64>,
-    #[serde(borrow)]
-    nonce: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    body_sha256: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    signature: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    machine: Option<Machine<'a>>,
-    #[serde(borrow)]
-    head: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    gateway_key: Option<Cow<'a, str>>,
-    #[serde(default)]
-    torn: bool,
-    #[serde(borrow, default)]
-    keys: Vec<Owner<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Machine<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    #[serde(borrow)]
-    public_key: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct Owner<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    #[serde(borrow)]
-    public_keys: Vec<Cow<'a, str>>,
-}
-
 /// Looks at a line; `gateway_key` is the key that checkpoints should be signed with.
 pub(super) fn examine<'a>(
     line: &'a [u8],
@@ -115,7 +65,7 @@ pub(super) fn examine<'a>(
     // What does not end in a line feed was cut off, whatever it says.
     let whole = line.strip_suffix(b"\n");
     let claimed = whole.and_then(chain::claimed);
-    let record = claimed.and_then(|_| serde_json::from_slice::<Record<'_>>(line).ok());
+    let record = claimed.and_then(|_| Record::parse(line));
     ExaminedLine {
         is_empty: line == b"\n",
         // A line that is no JSON was not written by a gateway, whatever it ends in.
@@ -144,9 +94,9 @@ fn content(
         "checkpoint" => RecordContent::Checkpoint(checkpoint(record, gateway_key, domain)),
         "log" => RecordContent::Log { torn: record.torn },
         "registry" => {
-            let keys = |owner: Owner<'_>| {
+            let keys = |owner: RecordedKeys<'_>| {
                 let keys = owner.public_keys.iter().filter_map(|key| key_bytes(key));
-                (owner.id.into_owned(), keys.collect())
+                (owner.id.to_string(), keys.collect())
             };
             RecordContent::Registry(record.keys.into_iter().map(keys).collect())
         }
@@ -155,12 +105,15 @@ fn content(
 }
 
 /// Checks the machine's signature over the message that the record gives the parts of.
-fn prove(record: &Record<'_>) -> Result<Proof, ProofFault> {
-    let part = |part: &Option<Cow<'_, str>>, name| {
-        let text = part.as_deref().ok_or(ProofFault::Incomplete(name))?;
-        Ok::<String, ProofFault>(text.to_owned())
-    };
-    let machine = (record.machine.as_ref()).ok_or(ProofFault::Incomplete("machine"))?;
+fn prove(record: &Record<'_>) -> Result<VerifiedRequest, ProofFault> {
+    fn part<'r>(
+        text: &'r Option<RecordText<'_>>,
+        name: &'static str,
+    ) -> Result<&'r str, ProofFault> {
+        text.as_deref().ok_or(ProofFault::Incomplete(name))
+    }
+    let RecordedMachine { id, public_key } =
+        (record.machine.as_ref()).ok_or(ProofFault::Incomplete("machine"))?;
     let message = format!(
         "{}:{}:{}:{}:{}",
         part(&record.method, "method")?,
@@ -170,30 +123,25 @@ fn prove(record: &Record<'_>) -> Result<Proof, ProofFault> {
         part(&record.body_sha256, "body_sha256")?,
     );
     let signature = part(&record.signature, "signature")?;
-    let key = key_bytes(&machine.public_key).ok_or(ProofFault::Incomplete("machine.public_key"))?;
+    let key = (public_key.as_deref().and_then(key_bytes))
+        .ok_or(ProofFault::Incomplete("machine.public_key"))?;
     let verified = || {
         let signature = Signature::from_slice(&STANDARD.decode(signature).ok()?).ok()?;
         let key = VerifyingKey::from_bytes(&key).ok()?;
         key.verify_strict(message.as_bytes(), &signature).ok()
     };
     match verified() {
-        Some(()) => Ok(Proof {
-            machine: machine.id.clone().into_owned(),
+        Some(()) => Ok(VerifiedRequest {
+            machine: id.to_string(),
             key,
-            recorded: record.ts.as_deref().and_then(seconds),
-            spent: spent(&key, &message),
+            recorded: record.unix_seconds(),
+            digest: digest(&key, &message),
         }),
-        None => Err(ProofFault::Signature(machine.id.clone().into_owned())),
+        None => Err(ProofFault::Signature(id.to_string())),
     }
 }
 
-/// The whole seconds of a record's time.
-fn seconds(ts: &str) -> Option<u64> {
-    let whole = ts.strip_suffix('Z')?.split('.').next()?;
-    instant::to_unix_seconds(&format!("{whole}Z"))
-}
-
-fn spent(key: &[u8; 32], message: &str) -> [u8; 16] {
+fn digest(key: &[u8; 32], message: &str) -> [u8; 16] {
     let hash = Sha256::new().chain_update(key).chain_update(message);
     let mut half = [0; 16];
     half.copy_from_slice(&hash.finalize()[..16]);
@@ -205,7 +153,8 @@ fn checkpoint(
     gateway_key: Option<&VerifyingKey>,
     domain: Domain,
 ) -> CheckpointClaim {
-    let text = |text: Option<Cow<'_, str>>| text.unwrap_or_default().into_owned();
+    let text =
+        |text: Option<RecordText<'_>>| text.map_or_else(String::new, |text| text.to_string());
     let (head, ts, named) = (text(record.head), text(record.ts), text(record.gateway_key));
     let signature = text(record.signature);
     CheckpointClaim {

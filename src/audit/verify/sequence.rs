@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::super::chain::ChainHead;
 use super::fault::{AuditFault, LogFinding};
-use super::line::{CheckpointClaim, ExaminedLine, Proof, ProofFault, RecordContent};
+use super::line::{CheckpointClaim, ExaminedLine, ProofFault, RecordContent, VerifiedRequest};
 use super::options::{Verification, VerifyOptions};
 use crate::config::instant;
 
@@ -27,7 +27,7 @@ pub(super) struct SequenceCheck {
     loose: Vec<LogFinding>,
     /// The accepted requests, by a hash of each: sixteen bytes and their place, so some fifty
     /// megabytes for a million.
-    spent: HashSet<[u8; 16]>,
+    digests: HashSet<[u8; 16]>,
     /// Checkpoints of the chain that the last line is of.
     signed: u64,
     /// Records behind the last checkpoints of the chains before it.
@@ -60,7 +60,7 @@ impl SequenceCheck {
             order: VecDeque::new(),
             early: HashMap::new(),
             loose: Vec::new(),
-            spent: HashSet::new(),
+            digests: HashSet::new(),
             signed: 0,
             left_unsigned: 0,
             met: false,
@@ -249,17 +249,17 @@ impl SequenceCheck {
         }
     }
 
-    fn owned(&mut self, proof: &Result<Proof, ProofFault>) -> Option<AuditFault> {
+    fn owned(&mut self, proof: &Result<VerifiedRequest, ProofFault>) -> Option<AuditFault> {
         match proof {
             Err(ProofFault::Incomplete(what)) => Some(AuditFault::Incomplete(what)),
             Err(ProofFault::Signature(machine)) => {
                 Some(AuditFault::ClientSignature(machine.clone()))
             }
-            Ok(Proof { machine, spent, .. }) if !self.spent.insert(*spent) => {
-                Some(AuditFault::Replayed(machine.clone()))
-            }
+            Ok(VerifiedRequest {
+                machine, digest, ..
+            }) if !self.digests.insert(*digest) => Some(AuditFault::Replayed(machine.clone())),
             Ok(proof) => {
-                let Proof { machine, key, .. } = proof;
+                let VerifiedRequest { machine, key, .. } = proof;
                 let keys = self.believed.keys.get(machine);
                 let is_known = keys.is_some_and(|keys| keys.contains(key));
                 let unknown = || AuditFault::UnknownKey {
@@ -272,7 +272,7 @@ impl SequenceCheck {
     }
 
     /// A key counts until its end, and not longer.
-    fn ended(&self, proof: &Proof) -> Option<AuditFault> {
+    fn ended(&self, proof: &VerifiedRequest) -> Option<AuditFault> {
         let end = *self.believed.ends.get(&proof.key)?;
         match proof.recorded {
             None => Some(AuditFault::Incomplete("ts")),

@@ -6,12 +6,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::json;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-use crate::audit::reader::{MAX_LINE, next_line};
-use crate::cli::Failure;
+use crate::audit::reader::{MAX_LINE, Record, RecordText, next_line};
+use crate::cli::command_error::CommandError;
 use crate::cli::logs::{self, LogArgs, LogFile};
 use crate::cli::since::{Since, since};
 use crate::cli::terminal::{printed, visible};
@@ -20,13 +19,13 @@ use crate::cli::terminal::{printed, visible};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  countersign audit show --audit 'audit.jsonl*' --machine web-1 --decision refused --since 7d
+  countersign audit show --audit 'audit.jsonl*' --machine-id web-1 --decision refused --since 7d
   countersign audit show --audit audit.jsonl --follow --json | jq .")]
 pub(super) struct ShowArgs {
     #[command(flatten)]
     audit: LogArgs,
     /// Only records of this machine, also those that only claim to be
-    #[arg(long, value_name = "ID")]
+    #[arg(long = "machine-id", alias = "machine", value_name = "ID")]
     machine: Option<String>,
     /// Only paths that begin so
     #[arg(long, value_name = "PREFIX")]
@@ -68,9 +67,9 @@ struct RecordFilter<'a> {
 ///
 /// # Errors
 ///
-/// [`Failure::Operation`]: a file cannot be read, or nothing can be printed; [`Failure::Usage`]: it does not
+/// [`CommandError::Operation`]: a file cannot be read, or nothing can be printed; [`CommandError::Usage`]: it does not
 /// grow.
-pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), CommandError> {
     let wanted = args.wanted(now);
     let mut files = args.audit.open()?;
     let followed = match args.follow {
@@ -88,16 +87,20 @@ pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), 
 }
 
 /// Prints what is there and what is added, for ever.
-fn follow(wanted: &RecordFilter<'_>, log: &LogFile, out: &mut dyn Write) -> Result<(), Failure> {
+fn follow(
+    wanted: &RecordFilter<'_>,
+    log: &LogFile,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
     let (Some(path), Some(_)) = (&log.path, log.size) else {
         let text = format!(
             "--follow: {} does not grow; name the current file last",
             log.name
         );
-        return Err(Failure::Usage(text));
+        return Err(CommandError::Usage(text));
     };
     let name = &*log.name;
-    let failed = |error| Failure::Operation(format!("{name}: {error}"));
+    let failed = |error| CommandError::Operation(format!("{name}: {error}"));
     let mut file = open(path)?;
     loop {
         print_added(wanted, &mut file, out, name)?;
@@ -114,8 +117,8 @@ fn follow(wanted: &RecordFilter<'_>, log: &LogFile, out: &mut dyn Write) -> Resu
     }
 }
 
-fn open(path: &Path) -> Result<BufReader<File>, Failure> {
-    let failed = |error| Failure::Operation(format!("{}: {error}", path.display()));
+fn open(path: &Path) -> Result<BufReader<File>, CommandError> {
+    let failed = |error| CommandError::Operation(format!("{}: {error}", path.display()));
     Ok(BufReader::new(logs::open(path).map_err(failed)?))
 }
 
@@ -125,11 +128,11 @@ fn print_added(
     file: &mut BufReader<File>,
     out: &mut dyn Write,
     name: &str,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let left = print_all(wanted, file, out, name)?;
     let back = i64::try_from(left).unwrap_or(0);
     let moved = file.seek(SeekFrom::Current(-back));
-    moved.map_err(|error| Failure::Operation(format!("{name}: {error}")))?;
+    moved.map_err(|error| CommandError::Operation(format!("{name}: {error}")))?;
     Ok(())
 }
 
@@ -139,11 +142,11 @@ fn print_all(
     file: &mut impl BufRead,
     out: &mut dyn Write,
     name: &str,
-) -> Result<usize, Failure> {
+) -> Result<usize, CommandError> {
     loop {
         let mut line = Vec::new();
-        let read =
-            next_line(file, &mut line).map_err(|error| Failure::Operation(error.to_string()))?;
+        let read = next_line(file, &mut line)
+            .map_err(|error| CommandError::Operation(error.to_string()))?;
         if read as u64 == MAX_LINE {
             // No record is so long. What is left of it is not shown either, being no JSON.
             let _ = writeln!(
@@ -155,7 +158,7 @@ fn print_all(
         if line.last() != Some(&b'\n') {
             return Ok(read);
         }
-        let Ok(record) = serde_json::from_slice::<Value>(&line) else {
+        let Some(record) = Record::parse(&line) else {
             continue;
         };
         if !wanted.takes(&record) {
@@ -179,64 +182,73 @@ impl ShowArgs {
 }
 
 impl RecordFilter<'_> {
-    fn takes(&self, record: &Value) -> bool {
+    fn takes(&self, record: &Record<'_>) -> bool {
         let args = self.args;
-        let text = |name: &str| record[name].as_str();
-        let named = [record["machine"]["id"].as_str(), text("claimed_machine")];
-        let when = || OffsetDateTime::parse(text("ts")?, &Rfc3339).ok();
-        args.machine
-            .as_deref()
-            .is_none_or(|machine| named.contains(&Some(machine)))
+        let is = |wanted: &Option<String>, found: Option<&str>| {
+            (wanted.as_deref()).is_none_or(|wanted| found == Some(wanted))
+        };
+        let signer = record.machine.as_ref().map(|machine| &*machine.id);
+        let path = record.path.as_deref();
+        (is(&args.machine, signer) || is(&args.machine, record.claimed_machine.as_deref()))
             && (args.path.as_deref())
-                .is_none_or(|prefix| text("path").is_some_and(|path| path.starts_with(prefix)))
-            && (args.decision.as_deref()).is_none_or(|word| text("decision") == Some(word))
-            && (args.auth.as_deref()).is_none_or(|word| text("auth") == Some(word))
-            && (args.token.as_deref()).is_none_or(|hash| text("token_hash") == Some(hash))
-            && (self.since).is_none_or(|since| when().is_some_and(|when| when >= since))
-            && (self.until).is_none_or(|until| when().is_some_and(|when| when < until))
+                .is_none_or(|prefix| path.is_some_and(|path| path.starts_with(prefix)))
+            && is(&args.decision, Some(&*record.decision))
+            && is(&args.auth, record.auth.as_deref())
+            && is(&args.token, record.token_hash.as_deref())
+            && (self.since).is_none_or(|since| record.time().is_some_and(|time| time >= since))
+            && (self.until).is_none_or(|until| record.time().is_some_and(|time| time < until))
     }
 }
 
-/// One line: when, what, who, and whatever else tells most about such a record.
-fn for_people(record: &Value) -> String {
-    let text = |name: &str| record[name].as_str().unwrap_or("-");
-    let decision = text("decision");
-    let rest = match decision {
+/// One line: the time, the decision, and what matters most in such a record.
+fn for_people(record: &Record<'_>) -> String {
+    fn shown<'r>(text: &'r Option<RecordText<'_>>) -> &'r str {
+        text.as_deref().unwrap_or("-")
+    }
+    let number = |number: Option<u64>| number.map_or_else(|| "-".into(), |n| n.to_string());
+    let details = match &*record.decision {
         "accepted" | "refused" | "observed" => {
-            let claimed = record["claimed_machine"]
-                .as_str()
-                .map(|id| format!("({id})"));
-            let known = record["machine"]["id"].as_str().map(str::to_owned);
-            let token = record["token_hash"]
-                .as_str()
-                .map(|hash| format!("token:{hash}"));
+            let signer = (record.machine.as_ref()).map(|machine| machine.id.to_string());
+            let token = (record.token_hash.as_ref()).map(|hash| format!("token:{hash}"));
+            let claimed = (record.claimed_machine.as_ref()).map(|id| format!("({id})"));
             format!(
                 "{:<24} {:<15} {:<6} {}{}",
-                known.or(token).or(claimed).unwrap_or_else(|| "-".into()),
-                text("client_ip"),
-                text("method"),
-                text("path"),
-                (record["code"].as_str()).map_or_else(String::new, |code| format!("  {code}")),
+                signer.or(token).or(claimed).unwrap_or_else(|| "-".into()),
+                shown(&record.client_ip),
+                shown(&record.method),
+                shown(&record.path),
+                (record.code.as_ref()).map_or_else(String::new, |code| format!("  {code}")),
             )
         }
-        "response" => format!("{} {}", record["status"], text("request_id")),
-        "registry" => format!("{} machines, file {}", record["machines"], text("digest")),
-        "log" => format!("{} after {}", text("event"), text("after")),
-        "checkpoint" => text("head").to_owned(),
-        "summary" => format!("left out: {}", record["left_out"]),
+        "response" => {
+            let status = number(record.status.map(u64::from));
+            format!("{status} {}", shown(&record.request_id))
+        }
+        "registry" => format!(
+            "{} machines, file {}",
+            number(record.machines),
+            shown(&record.digest)
+        ),
+        "log" => format!("{} after {}", shown(&record.event), shown(&record.after)),
+        "checkpoint" => shown(&record.head).to_owned(),
+        "summary" => format!("left out: {}", json!(record.left_out)),
         _ => String::new(),
     };
-    let line = format!("{} {decision:<10} {rest}", text("ts"));
-    // Whoever wrote the file may not be the gateway: nothing but visible characters.
-    visible(&line)
+    let (time, decision) = (shown(&record.ts), &record.decision);
+    // The file may not be a gateway's: only visible characters reach the terminal.
+    visible(&format!("{time} {decision:<10} {details}"))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use serde_json::json;
+    use serde_json::Value;
 
     use super::*;
+
+    fn shown(record: &Value) -> String {
+        for_people(&Record::parse(record.to_string().as_bytes()).unwrap())
+    }
 
     #[test]
     fn a_line_for_people_names_when_what_who_and_where() {
@@ -244,7 +256,7 @@ mod tests {
             "ts": "2026-01-31T08:00:00.000Z", "decision": "refused", "code": "replayed",
             "machine": {"id": "web-1"}, "client_ip": "192.0.2.7", "method": "GET", "path": "/a",
         });
-        let line = for_people(&record);
+        let line = shown(&record);
         let words: Vec<&str> = line.split_whitespace().collect();
         let expected = [
             "2026-01-31T08:00:00.000Z",
@@ -261,7 +273,7 @@ mod tests {
     #[test]
     fn a_machine_that_is_only_claimed_stands_in_brackets() {
         let record = json!({"decision": "refused", "claimed_machine": "web-1"});
-        assert!(for_people(&record).contains("(web-1)"));
+        assert!(shown(&record).contains("(web-1)"));
     }
 
     #[test]
@@ -270,7 +282,7 @@ mod tests {
             "decision": "observed", "auth": "bearer", "token_hash": "5bdc", "code": "missing_header",
             "claimed_machine": "web-1", "path": "/a",
         });
-        let line = for_people(&record);
+        let line = shown(&record);
         assert!(
             line.contains("token:5bdc") && line.ends_with("missing_header"),
             "{line}"
@@ -287,7 +299,9 @@ mod tests {
             }
             let line = ["show", "--audit", "x"].iter().chain(flags);
             let line = <TestArgs as clap::Parser>::try_parse_from(line).unwrap();
-            line.args.wanted(0).takes(record)
+            let text = record.to_string();
+            let record = Record::parse(text.as_bytes()).unwrap();
+            line.args.wanted(0).takes(&record)
         };
         let bearer = json!({"decision": "accepted", "auth": "bearer", "token_hash": "5bdc"});
         let signed = json!({"decision": "accepted", "auth": "signature"});
@@ -301,6 +315,6 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         let record = json!({"decision": "refused", "path": "/\u{1b}[2J\u{202e}"});
-        assert!(for_people(&record).contains("/\\u{1b}[2J\\u{202e}"));
+        assert!(shown(&record).contains("/\\u{1b}[2J\\u{202e}"));
     }
 }

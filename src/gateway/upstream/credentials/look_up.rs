@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use super::Injection;
-use crate::metrics::Check;
+use crate::metrics::CredentialCheck;
 
 /// Longest wait for the answer, connecting included. A client is waiting.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ struct Answer {
     value: Arc<HeaderValue>,
     /// The number of its inquiry.
     inquiry: u64,
-    came_to: Check,
+    came_to: CredentialCheck,
 }
 
 /// Where to ask.
@@ -72,7 +72,7 @@ impl Injection {
             })
             .await
         });
-        !matches!(asked.await, Ok(Check::Accepted))
+        !matches!(asked.await, Ok(CredentialCheck::Accepted))
     }
 
     /// The backend has taken it.
@@ -92,7 +92,7 @@ impl Injection {
         &self,
         before: u64,
         ask: impl AsyncFnOnce(&Injection) -> Option<StatusCode>,
-    ) -> Check {
+    ) -> CredentialCheck {
         let standing = &self.held.standing;
         let mut last = standing.last.lock().await;
         let known = (last.as_ref()).filter(|last| last.value == self.value);
@@ -104,7 +104,7 @@ impl Injection {
         let known = known.map(|known| known.came_to);
         let inquiry = standing.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let status = ask(self).await;
-        let came_to = status.map_or(Check::Unknown, judge);
+        let came_to = status.map_or(CredentialCheck::Unknown, judge);
         *last = Some(Answer {
             value: Arc::clone(&self.value),
             inquiry,
@@ -113,25 +113,25 @@ impl Injection {
         self.held.counts.checked(came_to);
         if known != Some(came_to) {
             self.tell(came_to, status.map(|status| status.as_u16()));
-            self.settle(came_to == Check::Accepted);
+            self.settle(came_to == CredentialCheck::Accepted);
         }
         came_to
     }
 
-    fn tell(&self, came_to: Check, status: Option<u16>) {
+    fn tell(&self, came_to: CredentialCheck, status: Option<u16>) {
         let credential = self.held.name();
         match came_to {
-            Check::Accepted => info!(
+            CredentialCheck::Accepted => info!(
                 credential,
                 "the backend refused a request and takes the credential: it is the backend's policy"
             ),
-            Check::Refused => warn!(
+            CredentialCheck::Refused => warn!(
                 credential,
                 status,
                 "the backend refuses the credential: requests that it refuses with it get 503 \
                  upstream_credential until there is another one or the backend takes it again"
             ),
-            Check::Unknown => warn!(
+            CredentialCheck::Unknown => warn!(
                 credential,
                 status,
                 "the backend refused a request, and its answer at the upstream's `check` does not tell \
@@ -150,11 +150,11 @@ impl Injection {
 }
 
 /// What the answer to a look-up says. A redirect, a 404 or a fault says nothing.
-fn judge(status: StatusCode) -> Check {
+fn judge(status: StatusCode) -> CredentialCheck {
     match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Check::Refused,
-        status if status.is_success() => Check::Accepted,
-        _ => Check::Unknown,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CredentialCheck::Refused,
+        status if status.is_success() => CredentialCheck::Accepted,
+        _ => CredentialCheck::Unknown,
     }
 }
 
@@ -211,14 +211,14 @@ mod tests {
         let took = |status| async move |_: &Injection| Some(status);
         let first = begun(&injection);
         let came_to = injection.ask_or_share(first, took(StatusCode::OK)).await;
-        assert_eq!(came_to, Check::Accepted);
+        assert_eq!(came_to, CredentialCheck::Accepted);
         // A refusal that came before that inquiry began shares its answer.
         let came_to = injection.ask_or_share(first, took(StatusCode::FORBIDDEN));
-        assert_eq!(came_to.await, Check::Accepted);
+        assert_eq!(came_to.await, CredentialCheck::Accepted);
         // One that came after it, however soon, asks again.
         let second = begun(&injection);
         let came_to = injection.ask_or_share(second, took(StatusCode::FORBIDDEN));
-        assert_eq!(came_to.await, Check::Refused);
+        assert_eq!(came_to.await, CredentialCheck::Refused);
         assert_eq!(begun(&injection), 2);
     }
 
@@ -251,9 +251,9 @@ mod tests {
             .collect();
         tokio::task::yield_now().await;
         release.send(()).unwrap();
-        assert_eq!(early.await.unwrap(), Check::Accepted);
+        assert_eq!(early.await.unwrap(), CredentialCheck::Accepted);
         for one in late {
-            assert_eq!(one.await.unwrap(), Check::Refused);
+            assert_eq!(one.await.unwrap(), CredentialCheck::Refused);
         }
         assert_eq!(begun(&injection), 2);
     }
@@ -261,9 +261,9 @@ mod tests {
     #[test]
     fn only_success_vouches_and_only_401_and_403_refuse() {
         let judged = |status| judge(StatusCode::from_u16(status).unwrap_or_default());
-        assert_eq!([200, 204].map(judged), [Check::Accepted; 2]);
-        assert_eq!([401, 403].map(judged), [Check::Refused; 2]);
+        assert_eq!([200, 204].map(judged), [CredentialCheck::Accepted; 2]);
+        assert_eq!([401, 403].map(judged), [CredentialCheck::Refused; 2]);
         let others = [302, 400, 404, 429, 500, 503].map(judged);
-        assert_eq!(others, [Check::Unknown; 6]);
+        assert_eq!(others, [CredentialCheck::Unknown; 6]);
     }
 }
