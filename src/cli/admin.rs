@@ -10,7 +10,7 @@ use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
 use crate::agent::connect::Connector;
 use crate::config::{self, Environment, GatewayUrl};
-use crate::http_client::{self, Limits};
+use crate::http_client::{self, ExchangeLimits};
 
 /// Largest answer, in bytes: a line for each mistake of a large registry has room in it.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -39,7 +39,7 @@ impl AdminArgs {
         time: Duration,
     ) -> Result<(http::StatusCode, String), CommandError> {
         let address = self.address(environment)?;
-        let limits = Limits {
+        let limits = ExchangeLimits {
             time,
             answer: MAX_ANSWER,
         };
@@ -71,7 +71,7 @@ impl AdminArgs {
 fn exchange(
     address: SocketAddr,
     request: request::Builder,
-    limits: Limits,
+    limits: ExchangeLimits,
 ) -> Result<Response<Bytes>, String> {
     let gateway = GatewayUrl::parse(&format!("http://{address}"))?;
     let request = request.body(Bytes::new()).map_err(|e| e.to_string())?;

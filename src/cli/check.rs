@@ -25,8 +25,8 @@ pub(super) struct CheckArgs {
     pub config: ConfigArgs,
 }
 
-/// Reads all files and writes a summary to `out`. `registry_check` reads a registry file: the
-/// machines in it, or one line for each of its mistakes; `examine` looks at what else a start reads.
+/// Reads all files and writes a summary to `out`. `registry_check` reads a registry file and gives its
+/// machines, or one line for each mistake. `examine` checks everything else that a start reads.
 ///
 /// # Errors
 ///
@@ -57,7 +57,7 @@ pub(super) fn run(
     }
 }
 
-/// Finds what else would keep a start from succeeding: the other files, and the clock.
+/// Finds other reasons that would keep `serve` from starting: in the other files, and in the clock.
 pub(super) fn examine_start(config: &Config) -> Findings {
     let now = Clock::system().now();
     let mut found = examine(config, now.unix_seconds());
@@ -66,7 +66,7 @@ pub(super) fn examine_start(config: &Config) -> Findings {
     found
 }
 
-/// Why `serve` does not start with this configuration: every mistake that `check` names.
+/// The error with which `serve` does not start: every mistake that `check` names.
 pub(super) fn failure(
     loaded: &Result<Loaded, Mistakes>,
     found: &Findings,
@@ -77,7 +77,7 @@ pub(super) fn failure(
     let is_refused = loaded.is_ok() && found.mistakes.is_empty() && registry.is_empty();
     let lines = every_mistake(loaded.as_ref().err(), found, registry).join("\n");
     match is_refused {
-        // A directory that is not mounted yet may be there when the supervisor tries again.
+        // A directory that is not mounted yet may be mounted when the supervisor tries again.
         true => CommandError::Operation(lines),
         false => CommandError::Configuration(lines),
     }
@@ -157,7 +157,7 @@ fn summary(
     Ok(())
 }
 
-/// Most machines without a good key that are named.
+/// Most machines without a good key that a summary names.
 const MOST_ENDED: usize = 10;
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use super::command_error::CommandError;
 use crate::clock::Clock;
 use crate::config::Environment;
 
-/// Names the configuration in place of `--config`.
+/// The environment variable that names the configuration in place of `--config`.
 const VARIABLE: &str = "COUNTERSIGN_CONFIG";
 
-/// Where a configuration is looked for, in this order.
+/// The default places of a configuration, in the order of the search.
 const PLACES: [&str; 2] = ["countersign.yaml", "/etc/countersign/countersign.yaml"];
 
 /// The environment of this process, now.
@@ -48,7 +48,7 @@ impl ConfigArgs {
     }
 }
 
-/// A file that is named need not exist: that it cannot be read is said of it.
+/// A named file need not exist: reading it then names the fault.
 fn search(named: Option<&Path>, environment: &Environment, places: &[&str]) -> Option<PathBuf> {
     if let Some(named) = named {
         return Some(named.to_owned());
@@ -56,7 +56,7 @@ fn search(named: Option<&Path>, environment: &Environment, places: &[&str]) -> O
     if let Ok(named) = (environment.variable)(VARIABLE) {
         return Some(named.into());
     }
-    // What cannot be looked at may be there: reading it says why not.
+    // A file whose state is unknown counts as existing: reading it then names the fault.
     let is_there = |place: &&&str| Path::new(place).try_exists().unwrap_or(true);
     places.iter().find(is_there).map(PathBuf::from)
 }

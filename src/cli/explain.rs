@@ -12,7 +12,7 @@ use crate::auth::refusal::Refusal;
 use crate::auth::target::QueryPolicy;
 use crate::config::{self, Environment, Gate, instant};
 use crate::registry::Registry;
-use crate::server::{Explanation, Question, Verdict, explain};
+use crate::server::{Explanation, Prediction, Question, explain};
 
 /// Explain how the gateway would decide on a request
 #[derive(Debug, clap::Args)]
@@ -80,7 +80,7 @@ pub(super) fn run(
     };
     say(out, &text)?;
     match &explanation.verdict {
-        Verdict::Refused(refusal) => Err(CommandError::Operation(format!(
+        Prediction::Refused(refusal) => Err(CommandError::Operation(format!(
             "the request would be refused: {}",
             answer(refusal)
         ))),
@@ -93,15 +93,15 @@ fn answer(refusal: &Refusal) -> String {
     format!("{} {}: {}", code.status(), code.as_str(), refusal.text())
 }
 
-fn verdict(verdict: &Verdict) -> String {
+fn verdict(verdict: &Prediction) -> String {
     match verdict {
-        Verdict::Passes => "passes, as this machine's".into(),
-        Verdict::PassesOpen => "passes, as nobody's: the route asks for no signature".into(),
-        Verdict::PassesObserved(refusal) => format!(
+        Prediction::Passes => "passes, as this machine's".into(),
+        Prediction::PassesOpen => "passes, as nobody's: the route asks for no signature".into(),
+        Prediction::PassesObserved(refusal) => format!(
             "passes, as the client sent it: the route only observes, and would refuse it with {}",
             answer(refusal)
         ),
-        Verdict::Refused(refusal) => format!("is refused with {}", answer(refusal)),
+        Prediction::Refused(refusal) => format!("is refused with {}", answer(refusal)),
     }
 }
 
@@ -191,10 +191,10 @@ fn as_text(question: &Question<'_>, explanation: &Explanation) -> String {
 
 fn as_json(question: &Question<'_>, explanation: &Explanation) -> String {
     let (word, refusal) = match &explanation.verdict {
-        Verdict::Passes => ("passes", None),
-        Verdict::PassesOpen => ("open", None),
-        Verdict::PassesObserved(refusal) => ("observed", Some(refusal)),
-        Verdict::Refused(refusal) => ("refused", Some(refusal)),
+        Prediction::Passes => ("passes", None),
+        Prediction::PassesOpen => ("open", None),
+        Prediction::PassesObserved(refusal) => ("observed", Some(refusal)),
+        Prediction::Refused(refusal) => ("refused", Some(refusal)),
     };
     let value = json!({
         "verdict": word,

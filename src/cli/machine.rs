@@ -42,12 +42,12 @@ pub(super) struct MachineArgs {
     pub config: ConfigArgs,
     /// The action.
     #[command(subcommand)]
-    pub action: Action,
+    pub action: RegistryAction,
 }
 
 /// An action on the registry.
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Action {
+pub(super) enum RegistryAction {
     /// Add a machine and print its id
     Add(AddArgs),
     /// List all machines
@@ -107,25 +107,25 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> Result<(), CommandError> {
     match &args.action {
-        Action::Add(add) => {
+        RegistryAction::Add(add) => {
             let id = add::add(add, registry)?;
             say(out, &format!("{id}\n"))
         }
-        Action::List { json } => {
+        RegistryAction::List { json } => {
             let registry = load(registry)?;
             let mut machines: Vec<&Machine> = registry.machines().map(AsRef::as_ref).collect();
             machines.sort_unstable_by(|a, b| a.id.cmp(&b.id));
             say(out, &print::list(&machines, *json))
         }
-        Action::Show { id, json } => {
+        RegistryAction::Show { id, json } => {
             let loaded = load(registry)?;
             let machine = loaded.find(id).ok_or_else(|| unknown(id, registry))?;
             say(out, &print::one(machine, *json))
         }
-        Action::Enable { id } => set_enabled(registry, id, true, out),
-        Action::Disable { id } => set_enabled(registry, id, false, out),
-        Action::Rotate(args) => rotate::rotate(args, registry, now, out),
-        Action::Remove { id } => {
+        RegistryAction::Enable { id } => set_enabled(registry, id, true, out),
+        RegistryAction::Disable { id } => set_enabled(registry, id, false, out),
+        RegistryAction::Rotate(args) => rotate::rotate(args, registry, now, out),
+        RegistryAction::Remove { id } => {
             let open = RegistryEdit::new(registry)?;
             let machine = open.machine(id)?;
             let tombstone = Tombstone {

@@ -37,7 +37,7 @@ impl SignerArgs {
     ///
     /// # Errors
     ///
-    /// What is wrong with the file or with the id; nothing of the file's content.
+    /// The file or the id is wrong. The text holds nothing of the file's content.
     pub(super) fn signer(&self) -> Result<Signer, CommandError> {
         let (name, key) = match self.key_is_stdin() {
             true => ("--key -", key_file::read_from(&mut io::stdin().lock())),

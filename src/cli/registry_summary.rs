@@ -6,13 +6,13 @@ use crate::auth::identity::Machine;
 use crate::clock::Clock;
 use crate::registry::Registry;
 
-/// What a summary says of a registry.
+/// A registry in a summary.
 #[derive(Debug, Default)]
 pub(super) struct RegistrySummary {
     pub count: usize,
-    /// The credentials that they name, each once.
+    /// The credentials that the machines name, each once.
     pub credentials: Vec<String>,
-    /// Machines of which no key is good any more.
+    /// The machines all of whose keys have expired.
     pub ended: Vec<String>,
 }
 

@@ -14,7 +14,7 @@ use super::terminal::cannot_print;
 use crate::agent::connect::Connector;
 use crate::clock::Clock;
 use crate::config::GatewayUrl;
-use crate::http_client::{self, Limits, RequestError};
+use crate::http_client::{self, ExchangeLimits, RequestError};
 
 /// Sign a request, send it, and print the body of the answer
 #[derive(Debug, clap::Args)]
@@ -43,8 +43,8 @@ pub(super) struct RequestArgs {
     url: String,
 }
 
-/// The time includes the gateway's own deadlines; no secret is larger than the answer may be.
-const LIMITS: Limits = Limits {
+/// The time covers the gateway's own deadlines; the size is larger than any secret.
+const LIMITS: ExchangeLimits = ExchangeLimits {
     time: Duration::from_secs(120),
     answer: 64 * 1024 * 1024,
 };

@@ -7,7 +7,7 @@ use super::process::{runtime, start_logging};
 use super::registry_summary::check_registry;
 use crate::clock::{Clock, check_after_release};
 use crate::config::{self, Environment};
-use crate::server::{Findings, Server, examine, signals};
+use crate::server::{Findings, GatewayServer, examine, signals};
 
 /// Run the gateway
 #[derive(Debug, clap::Args)]
@@ -26,8 +26,8 @@ pub(super) struct ServeArgs {
 ///
 /// # Errors
 ///
-/// Every mistake of the configuration or of the registry; what the system refused; a clock that
-/// cannot be right.
+/// The configuration or the registry has mistakes, all of which are named; the system refused something;
+/// the clock cannot be right.
 pub(super) fn run(args: &ServeArgs, environment: &Environment) -> Result<(), CommandError> {
     let clock = Clock::system();
     let file = args.config.find(environment)?;
@@ -50,12 +50,12 @@ pub(super) fn run(args: &ServeArgs, environment: &Environment) -> Result<(), Com
     check_after_release(clock.now()).map_err(|e| CommandError::Operation(e.to_string()))?;
     let runtime = runtime(loaded.config.threads)?;
     let ended = runtime.block_on(async {
-        let server = Server::bind(loaded.config, clock).await?;
+        let server = GatewayServer::bind(loaded.config, clock).await?;
         let stop = signals().map_err(|e| CommandError::Operation(e.to_string()))?;
         server.run(stop).await;
         Ok(())
     });
-    // A registry that is being read from a stuck disk must not keep the process.
+    // A registry read that hangs on a stuck disk must not keep the process alive.
     runtime.shutdown_background();
     ended
 }

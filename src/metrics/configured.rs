@@ -33,7 +33,7 @@ pub struct RouteCounts([[IntCounter; Auth::ALL.len()]; Outcome::ALL.len()]);
 #[derive(Clone, Debug)]
 pub struct UpstreamTimes(Histogram);
 
-/// What is shown of one credential.
+/// The series of one credential.
 #[derive(Clone, Debug)]
 pub struct CredentialCounts {
     usable: IntGauge,
@@ -87,7 +87,7 @@ impl ConfiguredMetrics {
         self.route(NO_ROUTE)
     }
 
-    /// Shows what of the routes, by their names, is open until when, and nothing of any other.
+    /// Shows until when each of these routes, by name and mode, is open, and no other route.
     pub(super) fn open_until<'r>(
         &self,
         routes: impl Iterator<Item = (&'r str, &'static str, u64)>,
@@ -119,7 +119,7 @@ impl RouteCounts {
         self.0[outcome as usize][auth as usize].inc();
     }
 
-    /// How many requests passed so far that nobody signed.
+    /// The number of unsigned requests that have passed so far.
     pub fn unsigned(&self) -> u64 {
         let passed = [Outcome::Forwarded, Outcome::Failed, Outcome::Observed];
         let unsigned = [Auth::None, Auth::Bearer];

@@ -33,7 +33,7 @@ impl Outcome {
     }
 }
 
-/// What proved who was asking.
+/// The proof of the machine that a request came with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
     /// A signature that verified.
@@ -58,7 +58,7 @@ impl Auth {
     }
 }
 
-/// What a look-up of the gateway's credential came to.
+/// The result of a look-up of the gateway's credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialCheck {
     /// The backend takes it.
@@ -87,7 +87,7 @@ impl CredentialCheck {
     }
 }
 
-/// What became of an audit record.
+/// The result of writing an audit record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditResult {
     /// It was handed to the operating system.

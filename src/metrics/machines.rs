@@ -1,5 +1,5 @@
-//! What was last heard of each machine, as far as there is room: an id becomes a label only once a
-//! signature of that machine has verified, and of so many machines only.
+//! The last request of each machine, up to a number of machines. An id becomes a label only after a
+//! signature of that machine has verified.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,8 +76,7 @@ impl MachineMetrics {
         self.note(machine, now, skew);
     }
 
-    /// The way of nearly all requests: one shared lock, one atomic write. `false` if the machine
-    /// has no series yet.
+    /// The fast path: one shared lock, one atomic write. `false` if the machine has no series yet.
     fn note(&self, machine: &str, now: u64, skew: i64) -> bool {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let Some(known) = known.get(machine) else {

@@ -1,9 +1,10 @@
-//! Every number the gateway shows, declared once, with its help text.
+//! Every metric of the gateway, declared once, with its help text.
 //!
 //! All label values come from closed sets: those of the program, and the names in the
 //! configuration. So every series exists from the first scrape, at zero (an alert on a rate needs
-//! that), and counting is an array index and an atomic addition; but for those of machines, which come
-//! with their first accepted request, so many and no more. No path, nonce or unverified id can become a label.
+//! that), and counting is an array index and an atomic addition. Only the series of machines come later,
+//! with a machine's first accepted request, and their number is bounded. No path, nonce or unverified
+//! id can become a label.
 
 mod backend;
 mod buckets;
@@ -158,13 +159,13 @@ impl Metrics {
         self.servers.series(upstream, server)
     }
 
-    /// What is shown of a credential of the configuration.
+    /// The series of a credential of the configuration.
     pub fn credential(&self, name: &str) -> CredentialCounts {
         self.configured.credential(name)
     }
 
-    /// Shows which routes let requests pass that nobody signed, by name and mode, and until when,
-    /// in Unix seconds. Those shown before are shown no more.
+    /// Shows which routes let unsigned requests pass, by name and mode, and until when, in Unix seconds.
+    /// Replaces the routes shown before.
     pub fn open_until<'r>(&self, routes: impl Iterator<Item = (&'r str, &'static str, u64)>) {
         self.configured.open_until(routes);
     }
@@ -185,13 +186,13 @@ impl Metrics {
     }
 
     /// Notes how far a machine's clock is off: the gateway's time minus the timestamp, in
-    /// seconds. Only for requests whose signature verified, lest strangers draw the picture.
+    /// seconds. Only for requests whose signature verified: nobody else may influence the histogram.
     pub fn observe_skew(&self, seconds: i64) {
         self.clock.observe_skew(seconds);
     }
 
-    /// Notes the same of a request whose nonce was fresh, for the median: lest a request that is
-    /// sent again and again make it what the sender likes.
+    /// Notes the same of a request whose nonce was fresh, for the median: a request that is replayed
+    /// again and again must not move it.
     pub fn observe_fresh_skew(&self, machine: &MachineId, now: u64, seconds: i64) {
         self.clock.observe_fresh_skew(seconds);
         self.machines.seen(machine.as_str(), now, seconds);
@@ -202,12 +203,12 @@ impl Metrics {
         self.machines.key_used(machine.as_str(), key, now);
     }
 
-    /// Takes away the series of the keys of a machine that has other keys now.
+    /// Removes the series of the keys of a machine whose keys have changed.
     pub fn machine_keys_changed(&self, machine: &MachineId) {
         self.machines.forget_keys(machine.as_str());
     }
 
-    /// Takes away the series of a machine that is not in the registry any more.
+    /// Removes the series of a machine that has left the registry.
     pub fn machine_removed(&self, machine: &MachineId) {
         self.machines.forget(machine.as_str());
     }
@@ -303,7 +304,7 @@ impl Metrics {
         self.source_bans.inc();
     }
 
-    /// Counts what became of one audit record.
+    /// Counts one audit record by its result.
     pub fn audit_record(&self, result: AuditResult) {
         self.audit_records[result as usize].inc();
     }

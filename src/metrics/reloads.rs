@@ -1,5 +1,4 @@
-//! What is read again while the gateway runs, and what came of it: the registry, the configuration,
-//! and the TLS files.
+//! Reloads of the registry, the configuration and the TLS files, by their results.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result};
 
@@ -15,7 +14,7 @@ pub(super) struct ReloadMetrics {
     certificate_expiry: IntGaugeVec,
 }
 
-/// Whose certificate it is.
+/// The owner and use of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CertificateUse {
     /// A listener's own.
@@ -42,7 +41,7 @@ impl CertificateUse {
 /// The counters of one kind of file.
 struct ReloadCounters([IntCounter; Reload::ALL.len()]);
 
-/// What came of one attempt to load a file.
+/// The result of one attempt to load a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
     /// It is in force.

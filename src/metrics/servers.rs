@@ -1,5 +1,5 @@
-//! The series of the servers behind. They come and go with the configuration that names them:
-//! a gauge that went on saying that a server is well which nobody asks any more would be a lie.
+//! The series of the backend servers. They come and go with the configuration that names them: a
+//! gauge must not go on showing a removed server as healthy.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -90,6 +90,7 @@ def held_to_the_program(commands, seen, rewrite):
     crossed = {name.lower() for name in re.findall(r"`([^`]+)`", section)}
     faults += reference.compare("protocol.md, headers that cross", crossed, seen.crossed)
 
+    faults += reference.audit_faults()
     faults += architecture.check(set(re.findall(r'countersign_refusals_total\{code="(\w+)"', seen.metrics)))
     exported = set(re.findall(r"^(countersign_\w+)", seen.metrics, re.MULTILINE))
     exported |= {re.sub(r"_bucket$", "", name) for name in exported}

@@ -27,6 +27,17 @@ def compare(kind, document, expected):
         f"{kind}: {name} has a row and does not exist" for name in sorted(unknown)]
 
 
+def audit_faults():
+    """Compares the faults of an audit log that docs/audit.md names with those of `audit verify`."""
+    source = (ROOT / "src/audit/verify/fault.rs").read_text()
+    text = (ROOT / "docs/audit.md").read_text()
+    section = text[text.index("## Faults"):text.index("## Keys and machines")]
+    # The last cell of a row has the names.
+    named = {name for row in section.splitlines() if row.startswith("|")
+             for name in re.findall(r"`([a-z_]+)`", row.rsplit(" | ", 1)[-1])}
+    return compare("docs/audit.md, faults", named, re.findall(r'=> "([a-z_]+)",', source))
+
+
 def generated(page, text, rewrite):
     """Compares the generated part of a page, or writes it."""
     path = ROOT / FOLDER / page

@@ -18,7 +18,7 @@ use crate::agent::tls_fault;
 
 /// Bounds of one exchange.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ExchangeLimits {
     /// The whole of it: connection, TLS, request and answer.
     pub time: Duration,
     /// The body of the answer, in bytes.
@@ -34,10 +34,10 @@ pub enum RequestError {
     /// The connection broke, or what came is not HTTP.
     #[error("{0}")]
     Broken(String),
-    /// The body of the answer exceeds [`Limits::answer`].
+    /// The body of the answer exceeds [`ExchangeLimits::answer`].
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
-    /// [`Limits::time`] is over.
+    /// [`ExchangeLimits::time`] is over.
     #[error("no whole answer came within {0:?}")]
     Timeout(Duration),
     /// The system gives no event loop to wait with.
@@ -66,7 +66,7 @@ impl RequestError {
 pub fn send(
     connector: &Connector,
     request: Request<Bytes>,
-    limits: Limits,
+    limits: ExchangeLimits,
 ) -> Result<Response<Bytes>, RequestError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -86,7 +86,7 @@ pub fn send(
 pub async fn exchange(
     connector: &Connector,
     request: Request<Bytes>,
-    limits: Limits,
+    limits: ExchangeLimits,
 ) -> Result<Response<Bytes>, RequestError> {
     let whole = async {
         let mut sender = connector.open().await?;
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
     use crate::gateway_url::GatewayUrl;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: ExchangeLimits = ExchangeLimits {
         time: Duration::from_secs(20),
         answer: 16,
     };
@@ -185,7 +185,7 @@ mod tests {
         (Connector::new(gateway, None).unwrap(), served)
     }
 
-    fn get(connector: &Connector, limits: Limits) -> Result<Response<Bytes>, RequestError> {
+    fn get(connector: &Connector, limits: ExchangeLimits) -> Result<Response<Bytes>, RequestError> {
         let request = Request::get("/a%2F?b=c").body(Bytes::new()).unwrap();
         send(connector, request, limits)
     }
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_server_that_says_nothing_is_waited_for_until_the_deadline() {
         let (connector, _served) = server(b"");
-        let limits = Limits {
+        let limits = ExchangeLimits {
             time: Duration::from_millis(50),
             ..LIMITS
         };

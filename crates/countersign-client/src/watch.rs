@@ -126,14 +126,14 @@ struct Observer {
     requests: Sender<PathBuf>,
     /// For the threads, of which each request reaches one.
     queue: Arc<Mutex<Receiver<PathBuf>>>,
-    answers: (Sender<Answered>, Receiver<Answered>),
+    answers: (Sender<FileAnswer>, Receiver<FileAnswer>),
     threads: usize,
     /// Files that were asked for and have not answered yet.
     pending: BTreeSet<PathBuf>,
     states: BTreeMap<PathBuf, FileState>,
 }
 
-type Answered = (PathBuf, FileState);
+type FileAnswer = (PathBuf, FileState);
 
 impl Observer {
     fn start(stat: fn(&Path) -> FileState) -> io::Result<Observer> {

@@ -10,7 +10,7 @@ use super::command_error::CommandError;
 use super::process::runtime;
 use crate::clock::Clock;
 use crate::config::{self, Environment};
-use crate::server::{Server, signals};
+use crate::server::{GatewayServer, signals};
 
 use self::stage::{DemoAnswer, Stage};
 
@@ -41,7 +41,7 @@ pub(super) fn run(
     let loaded = config::load(&stage.configuration(), environment)
         .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
     let runtime = runtime(0)?;
-    let server = runtime.block_on(Server::bind(loaded.config, clock))?;
+    let server = runtime.block_on(GatewayServer::bind(loaded.config, clock))?;
     let gateway = format!("http://{}", server.addresses()[0]);
     let admin = format!("http://{}", server.admin_address());
 
@@ -66,7 +66,7 @@ pub(super) fn run(
     told
 }
 
-/// The steps. Each checks what it shows, so that the demo cannot tell a story that is not true.
+/// The steps. Each checks its own result, so that the demo cannot show anything untrue.
 fn tell(
     stage: &Stage,
     gateway: &str,
@@ -133,7 +133,7 @@ fn tell(
         200,
     )?;
 
-    // Counted when the answer has been sent, which its reader may outrun.
+    // The gateway counts a request after it has sent the answer; its reader may be faster.
     let after = stage.wait_for_metric(
         admin,
         "countersign_requests_total{auth=\"signature\",outcome=\"forwarded\",route=\"/\"} 2",

@@ -19,7 +19,7 @@ use crate::agent::connect::Connector;
 use crate::cli::command_error::CommandError;
 use crate::clock::Clock;
 use crate::config::GatewayUrl;
-use crate::http_client::{self, Limits};
+use crate::http_client::{self, ExchangeLimits};
 use crate::signing::{Headers, Signer};
 
 /// The demo's one machine.
@@ -43,7 +43,7 @@ pub(super) struct DemoAnswer {
 /// Longest wait for readiness and for a metric.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const LIMITS: Limits = Limits {
+const LIMITS: ExchangeLimits = ExchangeLimits {
     time: PATIENCE,
     answer: 16 * 1024 * 1024,
 };

@@ -64,7 +64,7 @@ pub(in crate::cli) struct AddArgs {
     pub per_minute: Option<u64>,
 }
 
-/// Adds it; its id.
+/// Adds the machine and gives its id.
 pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandError> {
     let id = match &args.id {
         Some(text) => MachineId::parse(text).ok_or_else(|| {
@@ -141,7 +141,7 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandE
     Ok(id)
 }
 
-/// What it may do by itself, as far as that was given.
+/// The policy of the machine itself, without its groups.
 fn terms(args: &AddArgs) -> Result<Terms, CommandError> {
     let rate = |count| {
         Rate::new(count).ok_or_else(|| {
@@ -171,7 +171,7 @@ fn list<T>(
     Ok((!items.is_empty()).then(|| Arc::new(List { group: None, items })))
 }
 
-/// The key that an option holds, itself or in a file.
+/// The public key that an option holds, or that the file holds which it names.
 pub(super) fn public_key(option: &str, argument: &str) -> Result<PublicKey, CommandError> {
     // Not the argument itself: it may be a private key, pasted by mistake.
     let refuse = |why: String| CommandError::Usage(format!("{option}: {why}"));

@@ -29,8 +29,8 @@ impl RegistryEdit<'_> {
         Ok(machine)
     }
 
-    /// Puts the edited text in place, if it is a good registry in which the machine `id` is as `expected` and
-    /// nothing else has changed. An edit goes by indentation, so it is not believed before that.
+    /// Writes the edited text, if it is a good registry in which the machine `id` is as `expected` and
+    /// nothing else has changed. An edit goes by indentation, so its result is checked first.
     pub(super) fn put(
         self,
         text: Result<String, CannotEdit>,

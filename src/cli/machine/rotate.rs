@@ -12,7 +12,7 @@ use crate::cli::terminal::say;
 use crate::config::instant;
 use crate::registry::edit::{self, NewKey};
 
-/// The key to add, and what becomes of the others.
+/// The key to add, and the end of the others.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   countersign machine rotate --registry machines.yaml web-1 --new-key @new.pub --overlap 7d

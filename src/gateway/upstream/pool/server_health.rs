@@ -1,5 +1,5 @@
-//! What is thought of one server: from how requests to it fare, and from its health checks where
-//! it has any. Pure: time is an argument.
+//! The health of one server, by the outcome of requests to it and by its health checks, where it
+//! has any. Pure: time is an argument.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use crate::config::Health;
 /// cost enough.
 const FAILURES: u32 = 3;
 
-/// For how long a server is passed over at first. Each trial that fails doubles it.
+/// How long a server is ejected at first. Each trial that fails doubles it.
 const FIRST_HOLD: Duration = Duration::from_secs(1);
 
-/// The longest: how late a server that came back may be noticed by requests alone.
+/// Longest ejection: how late requests alone may notice a server that came back.
 const LAST_HOLD: Duration = Duration::from_secs(30);
 
-/// The standing of one server.
+/// The health of one server.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct ServerHealth {
     /// Requests that failed in a row.
     failures: u32,
     ejection: Option<Ejection>,
@@ -51,16 +51,16 @@ pub(super) enum Fitness {
     Unwell,
 }
 
-/// What a report has changed.
+/// A change of whether the server is in service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum HealthChange {
     /// It is in service again.
     Back,
     /// It is not any more.
     Out,
 }
 
-impl Standing {
+impl ServerHealth {
     pub(super) fn fitness(&self, now: Duration) -> Fitness {
         match &self.ejection {
             _ if self.unwell => Fitness::Unwell,
@@ -69,14 +69,13 @@ impl Standing {
         }
     }
 
-    /// Whether requests are sent to it as a matter of course.
+    /// Whether it gets requests in turn.
     pub(super) fn in_service(&self) -> bool {
         !self.unwell && self.ejection.is_none()
     }
 
-    /// A request is about to be sent to it. Where it is a trial, it is the only one: until its
-    /// end is reported, or, in case nobody does because the client left, for as long as it can
-    /// take.
+    /// A request is about to be sent to it. Where it is a trial, it is the only one: until its end
+    /// is reported, or, where the client has left and no report comes, for as long as it can take.
     pub(super) fn chosen(&mut self, now: Duration, longest: Duration) {
         if let Some(ejection) = &mut self.ejection
             && ejection.until <= now
@@ -87,7 +86,7 @@ impl Standing {
     }
 
     /// It has answered a request.
-    pub(super) fn answered(&mut self) -> Option<Change> {
+    pub(super) fn answered(&mut self) -> Option<HealthChange> {
         let before = self.in_service();
         self.failures = 0;
         self.ejection = None;
@@ -95,7 +94,7 @@ impl Standing {
     }
 
     /// A request could not be sent to it, or got no answer in time.
-    pub(super) fn failed(&mut self, now: Duration) -> Option<Change> {
+    pub(super) fn failed(&mut self, now: Duration) -> Option<HealthChange> {
         let before = self.in_service();
         self.failures = self.failures.saturating_add(1);
         match &mut self.ejection {
@@ -115,7 +114,12 @@ impl Standing {
 
     /// A health check has ended. The first one counts at once; a good one also makes the next
     /// trial due, so that a server that is back need not wait for the end of a long hold.
-    pub(super) fn checked(&mut self, well: bool, now: Duration, health: &Health) -> Option<Change> {
+    pub(super) fn checked(
+        &mut self,
+        well: bool,
+        now: Duration,
+        health: &Health,
+    ) -> Option<HealthChange> {
         let before = self.in_service();
         let needed = match well {
             _ if !self.checked => 1,
@@ -140,7 +144,7 @@ impl Standing {
     }
 
     /// It is not checked any more: what checks said does not count.
-    pub(super) fn unchecked(&mut self) -> Option<Change> {
+    pub(super) fn unchecked(&mut self) -> Option<HealthChange> {
         let before = self.in_service();
         (self.unwell, self.checked, self.contrary) = (false, false, 0);
         change(before, self.in_service())
@@ -157,10 +161,10 @@ impl Ejection {
     }
 }
 
-fn change(before: bool, after: bool) -> Option<Change> {
+fn change(before: bool, after: bool) -> Option<HealthChange> {
     match (before, after) {
-        (false, true) => Some(Change::Back),
-        (true, false) => Some(Change::Out),
+        (false, true) => Some(HealthChange::Back),
+        (true, false) => Some(HealthChange::Out),
         _ => None,
     }
 }

@@ -1,8 +1,6 @@
 //! Which addresses the servers of an upstream have now. Names are resolved again while the gateway
 //! runs: one may not resolve yet when it starts, and the address of another may move.
 
-mod names;
-
 use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,86 +11,71 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::probe;
-use super::server::{Known, Server};
+use super::context::PoolContext;
+use super::health_check;
+use super::round_robin::RoundRobin;
+use super::server::{ServerState, UpstreamServer};
 use super::tls::UpstreamTls;
-use super::turns::Turns;
-use super::{Pools, Site};
 use crate::config::{self, Upstream};
 use crate::metrics::ServerSeries;
 
 /// The servers of one upstream, by the addresses that they have.
-pub(super) struct Roster {
-    upstream: Upstream,
+pub(super) struct ServerSet {
+    pub(super) upstream: Upstream,
     tls: Option<Arc<UpstreamTls>>,
-    site: Site,
-    current: ArcSwap<Listed>,
+    pub(super) context: PoolContext,
+    pub(super) current: ArcSwap<ServerList>,
     /// One for each of the upstream's servers: its name shall be looked up now.
-    nudges: Vec<Arc<Notify>>,
+    pub(super) nudges: Vec<Arc<Notify>>,
     /// Held while `current` is replaced: two names may have moved at once.
     changing: Mutex<()>,
 }
 
 /// The addresses at one time. A request keeps to those that it began with.
-pub(super) struct Listed {
-    pub(super) servers: Vec<Arc<Server>>,
-    pub(super) turns: Mutex<Turns>,
+pub(super) struct ServerList {
+    pub(super) servers: Vec<Arc<UpstreamServer>>,
+    pub(super) round_robin: Mutex<RoundRobin>,
     /// Health checks, one for each of `servers`; none where the upstream has none. They end with
     /// the last list that has their server.
     checks: Vec<Arc<AbortOnDropHandle<()>>>,
     /// By the upstream's servers; empty where the name does not resolve.
-    addresses: Vec<Vec<SocketAddr>>,
+    pub(super) addresses: Vec<Vec<SocketAddr>>,
     /// Of those servers: their gauge shows that there is nothing in service.
     _unresolved: Vec<Arc<ServerSeries>>,
 }
 
-impl Roster {
+impl ServerSet {
     /// With the addresses of the configuration; a name that did not resolve when that was read has
     /// those that `before` knows.
     pub(super) fn new(
         upstream: &Upstream,
         tls: Option<Arc<UpstreamTls>>,
-        site: &Site,
-        before: Option<&Pools>,
-    ) -> Arc<Roster> {
+        context: &PoolContext,
+        before: Option<&ServerSet>,
+    ) -> Arc<ServerSet> {
         let addresses = |server: &config::Server| match &server.addresses[..] {
             [] => before
-                .and_then(|before| before.addresses(&upstream.name, &server.authority))
+                .and_then(|before| before.addresses(&server.authority))
                 .unwrap_or_default(),
             resolved => distinct(resolved.to_vec()),
         };
-        let roster = Roster {
+        let set = ServerSet {
             nudges: upstream.servers.iter().map(|_| Arc::default()).collect(),
             upstream: upstream.clone(),
             tls,
-            site: site.clone(),
-            current: ArcSwap::from_pointee(Listed::nobody()),
+            context: context.clone(),
+            current: ArcSwap::from_pointee(ServerList::empty()),
             changing: Mutex::default(),
         };
         let addresses = upstream.servers.iter().map(addresses).collect();
-        let listed = roster.list(addresses, |server, address| {
-            before.and_then(|before| before.known(&upstream.name, &server.authority, address))
+        let listed = set.list(addresses, |server, address| {
+            before?.state_of(&server.authority, address)
         });
-        roster.current.store(Arc::new(listed));
-        Arc::new(roster)
+        set.current.store(Arc::new(listed));
+        Arc::new(set)
     }
 
-    /// Looks the names up again, until the handles are dropped. Each has a task of its own, and one
-    /// lookup at a time: a resolver that hangs on one name holds up no other.
-    pub(super) fn resolve(self: &Arc<Roster>) -> Vec<AbortOnDropHandle<()>> {
-        let runtime = &self.site.runtime;
-        let names = self.upstream.servers.iter().enumerate();
-        names
-            .filter_map(|(index, server)| Some((index, server.authority.clone(), server.resolve?)))
-            .map(|(index, authority, resolve)| {
-                let (roster, nudge) = (Arc::downgrade(self), Arc::clone(&self.nudges[index]));
-                let task = names::keep_resolved(roster, index, authority, resolve, nudge);
-                AbortOnDropHandle::new(runtime.spawn(task))
-            })
-            .collect()
-    }
-
-    pub(super) fn current(&self) -> Arc<Listed> {
+    pub(super) fn current(&self) -> Arc<ServerList> {
         let listed = self.current.load_full();
         if listed.servers.is_empty() {
             self.nudges.iter().for_each(|nudge| nudge.notify_one());
@@ -106,12 +89,12 @@ impl Roster {
         listed.servers.iter().for_each(|it| it.idle.sweep(now));
     }
 
-    /// What is known of an address of the server of this name.
-    pub(super) fn known(&self, server: &str, address: SocketAddr) -> Option<Arc<Known>> {
+    /// The state of an address of the server of this name.
+    pub(super) fn state_of(&self, server: &str, address: SocketAddr) -> Option<Arc<ServerState>> {
         let listed = self.current.load();
         let mut servers = listed.servers.iter();
-        let found = servers.find(|it| it.known.is_of(&self.upstream.name, server, address))?;
-        Some(Arc::clone(&found.known))
+        let found = servers.find(|it| it.state.is_of(&self.upstream.name, server, address))?;
+        Some(Arc::clone(&found.state))
     }
 
     /// The addresses of the server of this name.
@@ -125,7 +108,7 @@ impl Roster {
         self.upstream.name == upstream
     }
 
-    /// The servers that get no requests as a matter of course, in words.
+    /// The servers that are out of service, in words.
     pub(super) fn out_of_service(&self) -> Vec<String> {
         let listed = self.current.load();
         let upstream = &self.upstream.name;
@@ -138,7 +121,7 @@ impl Roster {
         let unfit = unfit.map(|server| {
             format!(
                 "upstream {upstream}: {} at {} fails",
-                server.known.name(),
+                server.state.name(),
                 server.address()
             )
         });
@@ -147,7 +130,7 @@ impl Roster {
 
     /// Puts other addresses of one server in force. Those that stay keep their connections, and
     /// what is known of them; `false` where they are the same ones.
-    fn moved(&self, index: usize, found: Vec<SocketAddr>) -> bool {
+    pub(super) fn moved(&self, index: usize, found: Vec<SocketAddr>) -> bool {
         let (_changing, found) = (self.changing(), distinct(found));
         let before = self.current.load_full();
         let same = |a: &[SocketAddr], b: &[SocketAddr]| {
@@ -163,45 +146,48 @@ impl Roster {
         true
     }
 
-    /// The list of these addresses. What the current one has is carried over; of the others, what
-    /// `known` says.
+    /// The list of these addresses. Servers of the current list are carried over; the state of the
+    /// others is that of `state_before`, if any.
     fn list(
         &self,
         addresses: Vec<Vec<SocketAddr>>,
-        known: impl Fn(&config::Server, SocketAddr) -> Option<Arc<Known>>,
-    ) -> Listed {
+        state_before: impl Fn(&config::Server, SocketAddr) -> Option<Arc<ServerState>>,
+    ) -> ServerList {
         let before = self.current.load_full();
-        let (upstream, site) = (&self.upstream, &self.site);
+        let (upstream, context) = (&self.upstream, &self.context);
         let (mut servers, mut checks, mut unresolved) = (Vec::new(), Vec::new(), Vec::new());
         for (index, server) in upstream.servers.iter().enumerate() {
             let name = &server.authority;
             if addresses[index].is_empty() {
-                unresolved.push(site.metrics.server(&upstream.name, name));
+                unresolved.push(context.metrics.server(&upstream.name, name));
             }
             for address in addresses[index].iter().copied() {
-                let is_it = |it: &Arc<Server>| it.known.is_of(&upstream.name, name, address);
+                let is_it =
+                    |it: &Arc<UpstreamServer>| it.state.is_of(&upstream.name, name, address);
                 if let Some(place) = before.servers.iter().position(is_it) {
                     servers.push(Arc::clone(&before.servers[place]));
                     checks.extend(before.checks.get(place).cloned());
                     continue;
                 }
-                let known = known(server, address)
-                    .unwrap_or_else(|| Known::new(&upstream.name, name, address, &site.metrics));
+                let state = state_before(server, address).unwrap_or_else(|| {
+                    ServerState::new(&upstream.name, name, address, &context.metrics)
+                });
                 let nudge = Arc::clone(&self.nudges[index]);
-                let new = Server::new(upstream, server, self.tls.as_ref(), known, nudge);
+                let new = UpstreamServer::new(upstream, server, self.tls.as_ref(), state, nudge);
                 let new = Arc::new(new);
                 match &upstream.health {
                     Some(health) => {
-                        let check = probe::start(&new, health, &site.clock, &site.runtime);
+                        let check =
+                            health_check::start(&new, health, &context.clock, &context.runtime);
                         checks.push(Arc::new(check));
                     }
-                    None => new.known.unchecked(),
+                    None => new.state.unchecked(),
                 }
                 servers.push(new);
             }
         }
-        Listed {
-            turns: Mutex::new(Turns::new(servers.len())),
+        ServerList {
+            round_robin: Mutex::new(RoundRobin::new(servers.len())),
             servers,
             checks,
             addresses,
@@ -214,7 +200,7 @@ impl Roster {
     }
 }
 
-/// Each address once, and no more of them than are worth a health check each: a name may have any number.
+/// Each address once, and at most 64: a name may have any number, and each has a health check.
 fn distinct(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     const MOST: usize = 64;
     let mut seen = HashSet::new();
@@ -223,11 +209,11 @@ fn distinct(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     addresses
 }
 
-impl Listed {
-    fn nobody() -> Listed {
-        Listed {
+impl ServerList {
+    fn empty() -> ServerList {
+        ServerList {
             servers: Vec::new(),
-            turns: Mutex::new(Turns::new(0)),
+            round_robin: Mutex::new(RoundRobin::new(0)),
             checks: Vec::new(),
             addresses: Vec::new(),
             _unresolved: Vec::new(),
@@ -235,13 +221,13 @@ impl Listed {
     }
 }
 
-impl fmt::Debug for Roster {
+impl fmt::Debug for ServerSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.current.load().fmt(f)
     }
 }
 
-impl fmt::Debug for Listed {
+impl fmt::Debug for ServerList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(&self.servers).finish()
     }

@@ -1,17 +1,17 @@
-//! Whose turn it is: smooth weighted round robin, as nginx has it. Of three servers with weights
-//! 5, 1, 1 the first gets five requests of seven, and not five in a row.
+//! Smooth weighted round robin, as in nginx. Of three servers with weights 5, 1, 1 the first gets
+//! five requests of seven, and not five in a row.
 
-/// What each server has saved up. It grows by the server's weight with every choice that the
-/// server is a candidate of, and the one chosen pays for all of them; so the sum stays what it was,
-/// and no number leaves the range of a few times the sum of the weights.
+/// The credit of each server. Each choice adds to every candidate its weight, and takes the sum of
+/// the weights from the chosen one. So the sum of the credits never changes, and no credit leaves
+/// the range of a few times the sum of the weights.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct RoundRobin {
     credits: Vec<i64>,
 }
 
-impl Turns {
-    pub(super) fn new(servers: usize) -> Turns {
-        Turns {
+impl RoundRobin {
+    pub(super) fn new(servers: usize) -> RoundRobin {
+        RoundRobin {
             credits: vec![0; servers],
         }
     }
@@ -45,9 +45,11 @@ mod tests {
     use super::*;
 
     fn choices(weights: &[u32], count: usize) -> Vec<usize> {
-        let mut turns = Turns::new(weights.len());
+        let mut round_robin = RoundRobin::new(weights.len());
         let all = || weights.iter().copied().enumerate();
-        (0..count).map(|_| turns.choose(all()).unwrap()).collect()
+        (0..count)
+            .map(|_| round_robin.choose(all()).unwrap())
+            .collect()
     }
 
     #[test]
@@ -62,17 +64,19 @@ mod tests {
 
     #[test]
     fn nobody_is_chosen_of_none() {
-        assert_eq!(Turns::new(2).choose(std::iter::empty()), None);
+        assert_eq!(RoundRobin::new(2).choose(std::iter::empty()), None);
     }
 
     #[test]
     fn who_was_away_is_not_owed_for_it() {
-        let mut turns = Turns::new(2);
+        let mut round_robin = RoundRobin::new(2);
         for _ in 0..100 {
-            assert_eq!(turns.choose([(0, 1)].into_iter()), Some(0));
+            assert_eq!(round_robin.choose([(0, 1)].into_iter()), Some(0));
         }
         let both = || [(0, 1), (1, 1)].into_iter();
-        let next: Vec<_> = (0..4).map(|_| turns.choose(both()).unwrap()).collect();
+        let next: Vec<_> = (0..4)
+            .map(|_| round_robin.choose(both()).unwrap())
+            .collect();
         assert_eq!(next, [0, 1, 0, 1]);
     }
 
@@ -94,12 +98,12 @@ mod tests {
             weights in prop::collection::vec(1u32..=100, 1..8),
             absent in prop::collection::vec(any::<u8>(), 200),
         ) {
-            let mut turns = Turns::new(weights.len());
+            let mut round_robin = RoundRobin::new(weights.len());
             let total: i64 = weights.iter().copied().map(i64::from).sum();
             for away in absent {
                 let there = |(index, _): &(usize, u32)| away >> (index % 8) & 1 == 0;
-                turns.choose(weights.iter().copied().enumerate().filter(there));
-                prop_assert!(turns.credits.iter().all(|credit| credit.abs() <= 2 * total));
+                round_robin.choose(weights.iter().copied().enumerate().filter(there));
+                prop_assert!(round_robin.credits.iter().all(|credit| credit.abs() <= 2 * total));
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Active health checks: one task a server, which asks as a request would, TLS included, but for
-//! the credential, which a check must not carry to a server that nobody has signed a request for.
+//! Active health checks: one task a server, which connects as a request would, TLS included. A
+//! check carries no credential: no signed request asked for it.
 //!
 //! Not Pingora's load-balancing crate: its checks bring their own lists of servers and their own
 //! choice among them, know neither back-off nor files that change, and need no fewer lines.
@@ -16,12 +16,12 @@ use pingora::protocols::http::v1::client::HttpSession;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::reason;
-use super::server::Server;
+use super::connect_error;
+use super::server::UpstreamServer;
 use crate::clock::Clock;
 use crate::config::Health;
 
-/// Makes connections, and keeps none: a check is to find out whether connections can be made.
+/// Makes connections, and keeps none: a check finds out whether connections can be made.
 static CONNECTOR: LazyLock<TransportConnector> = LazyLock::new(|| TransportConnector::new(None));
 
 /// Interim answers before the real one; more is no answer.
@@ -29,7 +29,7 @@ const MOST_INTERIM: usize = 8;
 
 /// Checks the server until the handle is dropped.
 pub(super) fn start(
-    server: &Arc<Server>,
+    server: &Arc<UpstreamServer>,
     health: &Health,
     clock: &Clock,
     runtime: &Handle,
@@ -47,8 +47,13 @@ pub(super) fn start(
 
 /// One check, on a connection of its own. The body of the answer is not read: the connection is
 /// closed behind the head, whose size Pingora bounds.
-async fn check(server: &Server, health: &Health) -> Result<(), String> {
-    let failed = |error: Box<Error>| format!("its health check fails: {}", reason(&error));
+async fn check(server: &UpstreamServer, health: &Health) -> Result<(), String> {
+    let failed = |error: Box<Error>| {
+        format!(
+            "its health check fails: {}",
+            connect_error::describe(&error)
+        )
+    };
     let peer = server.peer();
     let stream = CONNECTOR.new_stream(&*peer).await.map_err(failed)?;
     let mut session = HttpSession::new_with_options(stream, &*peer);
@@ -74,7 +79,7 @@ async fn check(server: &Server, health: &Health) -> Result<(), String> {
     Err("its health check gets interim answers only".into())
 }
 
-fn request(server: &Server, health: &Health) -> pingora::Result<RequestHeader> {
+fn request(server: &UpstreamServer, health: &Health) -> pingora::Result<RequestHeader> {
     let mut request = RequestHeader::build(Method::GET, health.path.as_bytes(), Some(2))?;
     request.insert_header(HOST, server.host.clone())?;
     request.insert_header(USER_AGENT, "countersign-health-check")?;

@@ -1,4 +1,4 @@
-//! The lookups of one name, again and again.
+//! Name resolution: the names of servers are looked up again while the gateway runs.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,9 +6,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::Roster;
+use super::server_set::ServerSet;
 use crate::config::Resolve;
 
 /// How long a name's addresses are believed. With the lookup it stays below 30 s.
@@ -20,18 +21,33 @@ const SOON: Duration = Duration::from_secs(2);
 /// The least time between two lookups of a name, however many connections fail.
 const REST: Duration = Duration::from_secs(1);
 
+/// Looks the names of the servers up again, until the handles are dropped. Each has a task of its
+/// own, and one lookup at a time: a resolver that hangs on one name does not delay another.
+pub(super) fn start(set: &Arc<ServerSet>) -> Vec<AbortOnDropHandle<()>> {
+    let runtime = &set.context.runtime;
+    let names = set.upstream.servers.iter().enumerate();
+    names
+        .filter_map(|(index, server)| Some((index, server.authority.clone(), server.resolve?)))
+        .map(|(index, authority, resolve)| {
+            let (set, nudge) = (Arc::downgrade(set), Arc::clone(&set.nudges[index]));
+            let task = keep_resolved(set, index, authority, resolve, nudge);
+            AbortOnDropHandle::new(runtime.spawn(task))
+        })
+        .collect()
+}
+
 /// Looks one name up: at once where it has no address or a connection to one has failed, and now
 /// and then.
-pub(super) async fn keep_resolved(
-    roster: Weak<Roster>,
+async fn keep_resolved(
+    set: Weak<ServerSet>,
     index: usize,
     authority: String,
     resolve: Resolve,
     nudge: Arc<Notify>,
 ) {
-    let listed = |roster: &Roster| roster.current.load().addresses[index].clone();
-    // What is so at the start has been said by whoever read the configuration.
-    let Some(mut failing) = roster.upgrade().map(|it| listed(&it).is_empty()) else {
+    let listed = |set: &ServerSet| set.current.load().addresses[index].clone();
+    // Reading the configuration has logged the names that did not resolve then.
+    let Some(mut failing) = set.upgrade().map(|it| listed(&it).is_empty()) else {
         return;
     };
     loop {
@@ -39,16 +55,16 @@ pub(super) async fn keep_resolved(
         let _ = tokio::time::timeout(wait, nudge.notified()).await;
         let name = authority.clone();
         let looked_up = tokio::task::spawn_blocking(move || resolve(&name)).await;
-        let Some(roster) = roster.upgrade() else {
+        let Some(set) = set.upgrade() else {
             return;
         };
-        let upstream = &roster.upstream.name;
+        let upstream = &set.upstream.name;
         // A lookup that panicked has found nothing.
         match looked_up.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(found) if !found.is_empty() => {
                 let addresses = shown(&found);
-                let was_empty = listed(&roster).is_empty();
-                let moved = roster.moved(index, found);
+                let was_empty = listed(&set).is_empty();
+                let moved = set.moved(index, found);
                 if was_empty {
                     info!(%upstream, server = %authority, %addresses, "a server's name resolves now: it is in service");
                 } else if moved {
@@ -70,7 +86,7 @@ pub(super) async fn keep_resolved(
             }
             _ => {}
         }
-        drop(roster);
+        drop(set);
         tokio::time::sleep(REST).await;
     }
 }

@@ -1,79 +1,63 @@
-//! What is written down and counted of each request: one decision record, and one response
-//! record for what was forwarded.
+//! The decision record of each request, and the response record of each forwarded one.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use http::header::HeaderName;
 use pingora::http::RequestHeader;
-use pingora::protocols::http::ServerSession;
 
 use crate::audit::{
-    self, AcceptedRecord, ClaimedFacts, ClaimedMachine, ClaimedNonce, DroppedHeaders, PathOnly,
-    Query, Receipt, RefusalEvidence, RefusedRecord, ResponseRecord, SentMethod, TokenHash,
+    self, AcceptedRecord, AuditLog, ClaimedFacts, ClaimedMachine, ClaimedNonce, DroppedHeaders,
+    PathOnly, Query, Receipt, RefusalEvidence, RefusedRecord, SentMethod, TokenHash,
 };
 use crate::auth::decision::Signed;
 use crate::auth::headers::{SigningHeader, Timestamp};
 use crate::auth::message::BodyHash;
 use crate::auth::refusal::Refusal;
 use crate::auth::target::QueryPolicy;
-use crate::gateway::Gateway;
+use crate::clock::Clock;
+use crate::gateway::decide::forwarded_headers::Dropped;
 use crate::gateway::decide::plan::Plan;
-use crate::gateway::decide::unsigned::Grounds;
-use crate::gateway::forward::forwarder::{Passage, Permit};
-use crate::gateway::receive::origin::Source;
-use crate::gateway::receive::refuse::Stop;
+use crate::gateway::decide::rejection::Rejection;
+use crate::gateway::decide::unsigned::PassReason;
+use crate::gateway::receive::origin::RequestSource;
 use crate::gateway::receive::request_id::RequestId;
-use crate::metrics::{Auth, Outcome, RouteCounts};
+use crate::metrics::{Auth, Metrics, Outcome, RouteCounts};
 
-/// What any record tells of a request whose head was read.
+/// The facts that every record tells of a request whose head was read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) head: &'a RequestHeader,
     /// The index of its route.
     pub(crate) route: Option<usize>,
-    /// The client's headers that do not cross, where it is forwarded; else the one that it was refused
-    /// for.
+    /// The headers that are not forwarded, where the request is; else the header that refused it.
     pub(crate) dropped: DroppedHeaders<'a>,
-    pub(crate) source: Source,
+    pub(crate) source: RequestSource,
     pub(crate) id: RequestId,
 }
 
-/// How a forwarded request ended.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ending<'a> {
-    /// The status the client got; `None` where it was gone before.
-    pub(crate) status: Option<u16>,
-    /// Bytes of body sent to the client.
-    pub(crate) bytes: u64,
-    pub(crate) upstream_took: Duration,
-    /// The answer broke off, or never came.
-    pub(crate) failed: bool,
-    /// What the client was told instead of the backend's answer.
-    pub(crate) refusal: Option<&'a Refusal>,
+/// Writes the records, and counts what they tell.
+pub(crate) struct Recorder {
+    pub(super) audit: Arc<AuditLog>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
 }
 
-impl Ending<'_> {
-    /// What is known after a panic: nothing but that it failed.
-    pub(crate) const fn panicked() -> Ending<'static> {
-        Ending {
-            status: None,
-            bytes: 0,
-            upstream_took: Duration::ZERO,
-            failed: true,
-            refusal: None,
+impl Recorder {
+    pub(crate) fn new(audit: Arc<AuditLog>, metrics: Arc<Metrics>, clock: Clock) -> Recorder {
+        Recorder {
+            audit,
+            metrics,
+            clock,
         }
     }
-}
 
-impl Gateway {
-    /// Writes the record of an accepted request. [`Recorded`](crate::gateway::record::authorized::Recorded) calls
-    /// this, before anything is forwarded.
+    /// Writes the record of an accepted request, before it is forwarded.
     ///
     /// # Errors
     ///
     /// Where it cannot be written in time; the request must then not be forwarded.
-    pub(crate) async fn record_accepted(
+    pub(super) async fn accepted(
         &self,
         signed: &Signed,
         facts: Facts<'_>,
@@ -86,13 +70,12 @@ impl Gateway {
         self.audit.accepted(&record).await
     }
 
-    /// Writes the record of a request on an open route. [`Open`](crate::gateway::decide::open::Open) calls this,
-    /// before anything is forwarded.
+    /// Writes the record of a request on an open route, before it is forwarded.
     ///
     /// # Errors
     ///
-    /// As [`Gateway::record_accepted`].
-    pub(crate) async fn record_open(
+    /// As [`Recorder::accepted`].
+    pub(super) async fn open(
         &self,
         facts: Facts<'_>,
         body: &BodyHash,
@@ -104,18 +87,17 @@ impl Gateway {
         self.audit.open(&record).await
     }
 
-    /// Writes the record of a request that nobody signed, on a route that still lets it pass.
-    /// [`Unsigned`](crate::gateway::decide::unsigned::Unsigned) calls this, before anything is forwarded.
+    /// Writes the record of a request without a valid signature, before it is forwarded.
     ///
     /// # Errors
     ///
-    /// As [`Gateway::record_accepted`].
-    pub(crate) async fn record_unsigned(
+    /// As [`Recorder::accepted`].
+    pub(super) async fn unsigned(
         &self,
         facts: Facts<'_>,
         body: &BodyHash,
         token: Option<TokenHash>,
-        grounds: Grounds,
+        reason: PassReason,
     ) -> Result<Receipt, audit::AuditError> {
         let mut request = self.describe(&facts);
         request.query = (facts.head.raw_path().contains(&b'?')).then_some(Query::Forwarded);
@@ -124,9 +106,9 @@ impl Gateway {
             request,
             body: self::body(body),
             token,
-            observed: match grounds {
-                Grounds::Bearer => None,
-                Grounds::Observed {
+            observed: match reason {
+                PassReason::Bearer => None,
+                PassReason::Observed {
                     code,
                     machine_known,
                 } => {
@@ -142,23 +124,22 @@ impl Gateway {
             },
         };
         let receipt = self.audit.unsigned(&record).await?;
-        if let Grounds::Observed { code, .. } = grounds {
+        if let PassReason::Observed { code, .. } = reason {
             self.metrics.observed(code);
         }
         Ok(receipt)
     }
 
-    /// Writes down and counts a refused request.
+    /// Writes the record of a refused request, and counts it.
     pub(crate) fn refused(
         &self,
         plan: &Plan,
-        session: &ServerSession,
-        stop: &Stop,
-        source: Source,
+        head: &RequestHeader,
+        rejection: &Rejection,
+        source: RequestSource,
         id: RequestId,
     ) {
-        let head = session.req_header();
-        let missed = match stop.refusal() {
+        let missed = match rejection.refusal() {
             Refusal::HeaderNotForwarded(lost) => {
                 HeaderName::from_bytes(lost.name().as_bytes()).ok()
             }
@@ -175,27 +156,30 @@ impl Gateway {
             source,
             id,
         };
-        let evidence = match stop {
-            Stop::Denied(denied) => RefusalEvidence::Signed(proof(&denied.signed)),
-            Stop::Unproved(unproved) => RefusalEvidence::Claimed(ClaimedFacts {
+        let evidence = match rejection {
+            Rejection::Denied(denied) => RefusalEvidence::Signed(proof(&denied.signed)),
+            Rejection::Unproved(unproved) => RefusalEvidence::Claimed(ClaimedFacts {
                 machine_known: Some(unproved.machine_known),
                 body: Some(body(&unproved.body)),
                 ..claim(head)
             }),
-            Stop::Unverified(_) => RefusalEvidence::Claimed(claim(head)),
+            Rejection::Unverified(_) => RefusalEvidence::Claimed(claim(head)),
         };
         self.audit.refused(&RefusedRecord {
             request: self.describe(&facts),
-            code: stop.refusal().code(),
+            code: rejection.refusal().code(),
             evidence,
         });
-        self.count_refusal(stop, plan.counts(facts.route));
-        let (code, now) = (stop.refusal().code(), self.clock.now().mono);
-        (self.throttle).refused(source.client, code, now, &plan.config.throttle);
+        self.count_refusal(rejection, plan.counts(facts.route));
     }
 
-    /// Writes down and counts a request whose head could not be read.
-    pub(crate) fn refused_unread(&self, stop: &Stop, source: Source, id: RequestId) {
+    /// Writes the record of a request whose head could not be read, and counts it.
+    pub(crate) fn refused_unread(
+        &self,
+        rejection: &Rejection,
+        source: RequestSource,
+        id: RequestId,
+    ) {
         self.audit.refused(&RefusedRecord {
             request: audit::RequestFacts {
                 wall_ms: self.clock.now().wall_ms,
@@ -208,49 +192,27 @@ impl Gateway {
                 route: None,
                 dropped: DroppedHeaders::default(),
             },
-            code: stop.refusal().code(),
+            code: rejection.refusal().code(),
             evidence: RefusalEvidence::Claimed(ClaimedFacts::default()),
         });
-        self.count_refusal(stop, &self.metrics.no_route());
+        self.count_refusal(rejection, &self.metrics.no_route());
     }
 
-    /// Writes down and counts how a forwarded request ended.
-    pub(crate) fn forwarded(&self, passage: &Passage, ending: Ending<'_>) {
-        let plan = &passage.plan;
-        (plan.upstream_times(passage.route)).observe(ending.upstream_took);
-        let (outcome, auth) = match &passage.permit {
-            Permit::Signed(_) => (Outcome::Forwarded, Auth::Signature),
-            Permit::Open(_) => (Outcome::Forwarded, Auth::None),
-            Permit::Unsigned(unsigned) => match unsigned.grounds() {
-                Grounds::Bearer => (Outcome::Forwarded, unsigned.auth()),
-                Grounds::Observed { .. } => (Outcome::Observed, unsigned.auth()),
-            },
-        };
-        let outcome = if ending.failed {
-            Outcome::Failed
-        } else {
-            outcome
-        };
-        plan.counts(Some(passage.route)).request(outcome, auth);
-        if let Some(refusal) = ending.refusal {
-            self.metrics.refused(refusal.code());
+    /// Counts the headers and the query that are not forwarded.
+    pub(super) fn count_dropped(&self, dropped: &Dropped, query_stripped: bool) {
+        dropped.count(&self.metrics);
+        if query_stripped {
+            self.metrics.query_stripped();
         }
-        self.audit.response(&ResponseRecord {
-            wall_ms: self.clock.now().wall_ms,
-            request_id: passage.provenance.id.as_str(),
-            status: ending.status,
-            upstream_ms: u64::try_from(ending.upstream_took.as_millis()).ok(),
-            bytes: ending.bytes,
-        });
     }
 
-    fn count_refusal(&self, stop: &Stop, route: &RouteCounts) {
-        let auth = match stop {
-            Stop::Denied(_) => Auth::Signature,
-            Stop::Unproved(_) | Stop::Unverified(_) => Auth::None,
+    fn count_refusal(&self, rejection: &Rejection, route: &RouteCounts) {
+        let auth = match rejection {
+            Rejection::Denied(_) => Auth::Signature,
+            Rejection::Unproved(_) | Rejection::Unverified(_) => Auth::None,
         };
         route.request(Outcome::Refused, auth);
-        self.metrics.refused(stop.refusal().code());
+        self.metrics.refused(rejection.refusal().code());
     }
 
     fn describe<'a>(&'a self, facts: &'a Facts<'a>) -> audit::RequestFacts<'a> {
@@ -295,7 +257,7 @@ fn proof(signed: &Signed) -> audit::SignatureFacts<'_> {
     }
 }
 
-/// What an unverified head claims, as far as it keeps its grammar.
+/// The claims of an unverified head, as far as they are well formed.
 fn claim(head: &RequestHeader) -> ClaimedFacts<'_> {
     let value = |header: SigningHeader| {
         head.headers

@@ -1,13 +1,13 @@
-//! Whether the backend still takes a credential: asked of the backend itself when it refuses a request
-//! that carried one. A client that hears 401 or 403 gives up for good, so it must not hear the
-//! backend's refusal of the gateway.
+//! The credential check: when the backend refuses a request that carried a credential, the gateway
+//! asks the backend whether it still accepts that credential. A client that gets 401 or 403 gives
+//! up for good, so it must not get the backend's refusal of the gateway.
 //!
-//! An answer counts for a refusal only if the inquiry began after the refusal: one that began before it
-//! may tell of a credential that has been revoked in between. There is one inquiry at a time for a
-//! credential. Refusals that arrive during one wait for the next, and share that.
+//! An answer counts for a refusal only if the inquiry began after the refusal: one that began
+//! before it may tell of a credential that has been revoked in between. There is one inquiry at a
+//! time for a credential. Refusals that arrive during one wait for the next, and share that.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::HOST;
@@ -17,10 +17,9 @@ use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
-use tokio::sync::Mutex;
 use tracing::{info, warn};
 
-use super::Injection;
+use super::state::{CheckResult, Injection};
 use crate::metrics::CredentialCheck;
 
 /// Longest wait for the answer, connecting included. A client is waiting.
@@ -29,28 +28,9 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// Interim answers (RFC 9110, section 15.2) before the final one.
 const MOST_INTERIM: usize = 32;
 
-/// What is known of one credential's standing with the backend.
-#[derive(Default)]
-pub(super) struct Standing {
-    /// How many inquiries have begun.
-    begun: AtomicU64,
-    /// The last answer. Held while an inquiry is under way: there is one at a time.
-    last: Mutex<Option<Answer>>,
-    /// The last answer was not that all is well.
-    in_doubt: AtomicBool,
-}
-
-struct Answer {
-    /// Which value was asked about: another one in the file is another credential.
-    value: Arc<HeaderValue>,
-    /// The number of its inquiry.
-    inquiry: u64,
-    came_to: CredentialCheck,
-}
-
-/// Where to ask.
+/// The server that is asked.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct CheckTarget {
     pub(crate) connector: Arc<Connector>,
     /// The server that refused the request.
     pub(crate) peer: Arc<HttpPeer>,
@@ -59,15 +39,16 @@ pub(crate) struct Place {
 }
 
 impl Injection {
-    /// Whether the credential, and not the request, is what the backend refused. In doubt it is:
-    /// the client then tries again, where a refusal that is not meant for it would end it.
-    pub(crate) async fn is_refused(&self, place: Place) -> bool {
-        let before = self.held.standing.begun.load(Ordering::SeqCst);
+    /// Whether the backend refused the credential, and not the request. In doubt it refused the
+    /// credential: the client then tries again, where a refusal of the request would make it give
+    /// up.
+    pub(crate) async fn is_refused(&self, target: CheckTarget) -> bool {
+        let before = self.credential.acceptance.begun.load(Ordering::SeqCst);
         let this = self.clone();
         // A task of its own: a client that goes away must not end the question for the others.
         let asked = tokio::spawn(async move {
             this.ask_or_share(before, async |this: &Injection| {
-                let asked = tokio::time::timeout(DEADLINE, look_up(&place, this)).await;
+                let asked = tokio::time::timeout(DEADLINE, look_up(&target, this)).await;
                 asked.ok().and_then(Result::ok)
             })
             .await
@@ -75,26 +56,27 @@ impl Injection {
         !matches!(asked.await, Ok(CredentialCheck::Accepted))
     }
 
-    /// The backend has taken it.
+    /// The backend has accepted it.
     pub(crate) async fn worked(&self) {
-        let standing = &self.held.standing;
+        let acceptance = &self.credential.acceptance;
         // While an inquiry is under way, that tells.
-        if standing.in_doubt.load(Ordering::Relaxed)
-            && let Ok(mut last) = standing.last.try_lock()
+        if acceptance.in_doubt.load(Ordering::Relaxed)
+            && let Ok(mut last) = acceptance.last.try_lock()
             && last.take_if(|last| last.value == self.value).is_some()
         {
             self.settle(true);
         }
     }
 
-    /// The answer of an inquiry that came behind the first `before`: another refusal's, or one's own.
+    /// The answer of an inquiry that came behind the first `before`: another refusal's, or one's
+    /// own.
     async fn ask_or_share(
         &self,
         before: u64,
         ask: impl AsyncFnOnce(&Injection) -> Option<StatusCode>,
     ) -> CredentialCheck {
-        let standing = &self.held.standing;
-        let mut last = standing.last.lock().await;
+        let acceptance = &self.credential.acceptance;
+        let mut last = acceptance.last.lock().await;
         let known = (last.as_ref()).filter(|last| last.value == self.value);
         if let Some(known) = known
             && known.inquiry > before
@@ -102,15 +84,15 @@ impl Injection {
             return known.came_to;
         }
         let known = known.map(|known| known.came_to);
-        let inquiry = standing.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let inquiry = acceptance.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let status = ask(self).await;
         let came_to = status.map_or(CredentialCheck::Unknown, judge);
-        *last = Some(Answer {
+        *last = Some(CheckResult {
             value: Arc::clone(&self.value),
             inquiry,
             came_to,
         });
-        self.held.counts.checked(came_to);
+        self.credential.counts.checked(came_to);
         if known != Some(came_to) {
             self.tell(came_to, status.map(|status| status.as_u16()));
             self.settle(came_to == CredentialCheck::Accepted);
@@ -119,7 +101,7 @@ impl Injection {
     }
 
     fn tell(&self, came_to: CredentialCheck, status: Option<u16>) {
-        let credential = self.held.name();
+        let credential = self.credential.name();
         match came_to {
             CredentialCheck::Accepted => info!(
                 credential,
@@ -141,15 +123,18 @@ impl Injection {
     }
 
     fn settle(&self, stands: bool) {
-        let in_doubt = &self.held.standing.in_doubt;
+        let in_doubt = &self.credential.acceptance.in_doubt;
         if in_doubt.swap(!stands, Ordering::Relaxed) && stands {
-            info!(credential = self.held.name(), "the backend takes it again");
+            info!(
+                credential = self.credential.name(),
+                "the backend takes it again"
+            );
         }
-        self.held.counts.usable(stands);
+        self.credential.counts.usable(stands);
     }
 }
 
-/// What the answer to a look-up says. A redirect, a 404 or a fault says nothing.
+/// The result that a status means. A redirect, a 404 or a server error means nothing.
 fn judge(status: StatusCode) -> CredentialCheck {
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CredentialCheck::Refused,
@@ -158,13 +143,13 @@ fn judge(status: StatusCode) -> CredentialCheck {
     }
 }
 
-/// Asks on a connection of its own, which is not kept: its answer's body is nobody's business.
-async fn look_up(place: &Place, injection: &Injection) -> Result<StatusCode> {
-    let (mut session, _) = place.connector.get_http_session(&*place.peer).await?;
-    let mut request = RequestHeader::build("GET", place.path.as_bytes(), Some(4))?;
-    request.insert_header(HOST, place.host.clone())?;
+/// Asks on a connection of its own, which is closed without reading the body of the response.
+async fn look_up(target: &CheckTarget, injection: &Injection) -> Result<StatusCode> {
+    let (mut session, _) = target.connector.get_http_session(&*target.peer).await?;
+    let mut request = RequestHeader::build("GET", target.path.as_bytes(), Some(4))?;
+    request.insert_header(HOST, target.host.clone())?;
     let value = HeaderValue::clone(&injection.value);
-    request.insert_header(injection.held.header().clone(), value)?;
+    request.insert_header(injection.credential.header().clone(), value)?;
     session.write_request_header(Box::new(request)).await?;
     session.finish_request_body().await?;
     let mut status = None;
@@ -196,13 +181,15 @@ mod tests {
             upstreams: Vec::new(),
         };
         let metrics = crate::metrics::Metrics::new("", "").unwrap();
-        let held = Arc::new(super::super::Held::new(credential, &metrics));
-        let value = held.value.load_full().unwrap();
-        Injection { held, value }
+        let credential = Arc::new(super::super::state::CredentialState::new(
+            credential, &metrics,
+        ));
+        let value = credential.value.load_full().unwrap();
+        Injection { credential, value }
     }
 
     fn begun(injection: &Injection) -> u64 {
-        injection.held.standing.begun.load(Ordering::SeqCst)
+        injection.credential.acceptance.begun.load(Ordering::SeqCst)
     }
 
     #[tokio::test]

@@ -1,37 +1,36 @@
-//! Whether a load balancer should send requests here.
+//! Readiness: whether a load balancer should send requests here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::audit::AuditLog;
 use crate::auth::replay::NonceStore;
+use crate::gateway::receive::draining::Draining;
 
-/// What `/readyz` answers from.
+/// Answers `/readyz`, and the health checks of the data listeners.
 pub(crate) struct Readiness {
     nonces: Arc<dyn NonceStore>,
     audit: Arc<AuditLog>,
-    draining: AtomicBool,
+    draining: Draining,
 }
 
 impl Readiness {
-    pub(crate) fn new(nonces: Arc<dyn NonceStore>, audit: Arc<AuditLog>) -> Readiness {
+    pub(crate) fn new(
+        nonces: Arc<dyn NonceStore>,
+        audit: Arc<AuditLog>,
+        draining: Draining,
+    ) -> Readiness {
         Readiness {
             nonces,
             audit,
-            draining: AtomicBool::new(false),
+            draining,
         }
-    }
-
-    /// Turns readiness off for good.
-    pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
     }
 
     /// # Errors
     ///
     /// Why no requests should be sent here, in a few words.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.draining.load(Ordering::Relaxed) {
+        if self.draining.has_begun() {
             return Err("shutting down".into());
         }
         self.nonces.ready()?;
