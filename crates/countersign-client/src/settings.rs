@@ -92,7 +92,7 @@ impl AgentSettings {
         }
     }
 
-    /// What would open a hole and was not asked for in so many words: the setting, and the text.
+    /// The settings that are unsafe and were not allowed explicitly: each setting and its text.
     pub fn refusals(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         if let Listen::Tcp(address) = &self.listen
@@ -100,8 +100,8 @@ impl AgentSettings {
             && !self.allow_remote_clients
         {
             found.push(("listen", format!(
-                "{address} can be reached from other hosts, and whoever reaches the agent is the \
-                 machine; use 127.0.0.1 or a Unix socket, or allow remote clients"
+                "{address} can be reached from other hosts, and any process that connects acts as \
+                 the machine; use 127.0.0.1 or a Unix socket, or allow remote clients"
             )));
         }
         if let Some(gateway) = &self.gateway

@@ -47,13 +47,13 @@ pub struct Signed {
     signature: Signature,
 }
 
-/// A request whose signature no key of the machine made that it names, or that names none. Only the
-/// record tells the two apart: from outside they are alike.
+/// A request whose signature does not verify: the machine is unknown, or none of its keys made the
+/// signature. The client cannot tell the two apart; the audit record can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unproved {
     /// Whether the machine is in the registry.
     pub machine_known: bool,
-    /// What the signature should have covered.
+    /// The hash of the body that was read.
     pub body: BodyHash,
 }
 
@@ -71,12 +71,12 @@ pub struct Verified(Signed);
 #[derive(Debug)]
 pub struct Admitted(Signed);
 
-/// A refusal of a request whose signature is good: who sent it is known, and goes on record.
+/// A refusal of a request whose signature is good. The audit record names the machine.
 #[derive(Debug)]
 pub struct Denied {
-    /// Why.
+    /// The refusal.
     pub refusal: Refusal,
-    /// What was signed, and by whom.
+    /// The message and the machine that signed it.
     pub signed: Signed,
 }
 
@@ -171,9 +171,9 @@ impl Signed {
     ///
     /// # Errors
     ///
-    /// [`Refusal::MachineDisabled`] or [`Refusal::MachineExpired`]. The holder of the private
-    /// key is told; nobody else gets this far. So the use of a key that was rotated out goes on
-    /// record under its fingerprint, and is not lost among the bad signatures of strangers.
+    /// [`Refusal::MachineDisabled`] or [`Refusal::MachineExpired`]. Only the holder of the private
+    /// key gets this answer. The use of a key that was rotated out is recorded under its
+    /// fingerprint, and not among the bad signatures of strangers.
     pub fn check_state(self, now: u64) -> Result<Verified, Box<Denied>> {
         match self.machine.may_act(&self.machine.keys[self.key], now) {
             Ok(()) => Ok(Verified(self)),
@@ -211,8 +211,8 @@ impl Signed {
 }
 
 impl Verified {
-    /// Spends the nonce. The store is asked only now: a request that nobody signed must not be
-    /// able to spend a nonce.
+    /// Spends the nonce. This comes after the signature: an unsigned request must not be able to
+    /// spend a nonce. It fails closed: a store that does not know refuses.
     ///
     /// # Errors
     ///
@@ -236,7 +236,7 @@ impl Verified {
     }
 }
 
-/// Does ahead of time what the first unknown machine would else have to wait for.
+/// Computes the stand-in key ahead of time, so that the first unknown machine does not wait for it.
 pub fn prepare() {
     stand_in_key();
 }
@@ -247,8 +247,8 @@ impl Admitted {
         &self.0
     }
 
-    /// Gives the permission up: what comes after the nonce (the policy, the record) may still
-    /// refuse. The nonce stays spent.
+    /// Refuses the request after all: the policy and the audit record are checked after the nonce.
+    /// The nonce stays spent.
     pub fn deny(self, refusal: Refusal) -> Box<Denied> {
         Box::new(Denied {
             refusal,

@@ -1,4 +1,4 @@
-//! Who a machine is: its id, its public keys, and the record the registry holds of it.
+//! Machines: the id, the public keys, and the record that the registry holds.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -18,8 +18,8 @@ pub use public_key::{Fingerprint, KeyError, PublicKey};
 #[derive(Clone)]
 pub struct MachineId(Text);
 
-/// Most ids are a UUID or less. They stand in the machine itself, so that to look one up is not to wait for the
-/// memory once more.
+/// Most ids are no longer than a UUID. Such an id is stored inline, so that a lookup takes no second
+/// access to memory.
 #[derive(Clone)]
 enum Text {
     Short(u8, [u8; SHORT]),
@@ -138,7 +138,8 @@ pub struct Machine {
     pub not_before: Option<u64>,
     /// First second (Unix) in which it may no longer act; from it on, `machine_expired`.
     pub expires: Option<u64>,
-    /// What it may do. `None`: whatever the routes take, and the backend decides. Machines share it.
+    /// What the machine may do. `None`: every request that the routes take; the backend decides.
+    /// Machines may share a policy.
     pub policy: Option<Arc<Policy>>,
 }
 
@@ -166,7 +167,8 @@ impl Machine {
     /// none of them fits.
     pub const MAX_KEYS: usize = 4;
 
-    /// Whether it may act at `now`, in Unix seconds, by this key of its own.
+    /// Checks whether the machine may act at `now`, in Unix seconds, with one of its keys. It fails
+    /// closed.
     ///
     /// # Errors
     ///

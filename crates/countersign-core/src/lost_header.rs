@@ -1,19 +1,18 @@
-//! Client headers that do not cross to the backend: which of them carry meaning, and without which
-//! of them a request must not go on.
+//! Client headers that the gateway does not forward.
 //!
-//! Nothing but method, path and body is signed, so other headers cross by an allow-list. A header
-//! that is left behind is counted under its name here; one whose loss would make the request mean
-//! something else, or protect less, refuses it: the secret that was to be wrapped would come in the
-//! clear, the compressed body would be stored as it is, a write would land in another namespace.
+//! The signature covers method, path and body, so other headers are forwarded by an allow-list. Each
+//! header that is left out is counted under its name here. Some headers change what a request means:
+//! without `X-Vault-Wrap-TTL` a secret would come in the clear, without `Content-Encoding` a
+//! compressed body would be stored as it is. A request with such a header is refused.
 
 use super::header_name::is_same;
 
-/// A client header that does not cross, as far as it is told from others. A closed set: its names are
-/// the label of a metric.
+/// A client header that is not forwarded. The set is closed, because the names are labels of a
+/// metric; all other headers count as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostHeader(u8);
 
-/// Without these a request is refused, as people write them.
+/// A request with one of these is refused. The names are spelt as people write them.
 const REFUSED: [&str; 16] = [
     "Content-Encoding",
     "Content-Range",

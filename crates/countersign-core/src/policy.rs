@@ -1,5 +1,5 @@
-//! What a verified machine may do. Absent, the backend decides by itself; present, nothing passes
-//! but what a rule allows.
+//! What a verified machine may do. Without a policy the backend decides alone; with one, only requests
+//! that a rule allows pass.
 //!
 //! [`rule`] is the grammar of a rule and what it matches; [`network`] says where a request may come
 //! from; [`rate`] says how many there may be.
@@ -20,11 +20,11 @@ use super::refusal::Refusal;
 /// The policy of one machine, or of all machines that share it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Policy {
-    /// What it may ask for: what any rule of any list allows. `None`: whatever the routes take.
+    /// The rules. One rule of any list is enough. `None`: every request that the routes take.
     pub allow: Option<Box<[Arc<List<Rule>>]>>,
-    /// Where it may ask from: any network of any list. `None`: anywhere.
+    /// The networks that requests may come from. One network of any list is enough. `None`: any.
     pub cidrs: Option<Box<[Arc<List<IpNet>>]>>,
-    /// How often it may ask. `None`: as often as `replay.quota_per_machine` lets it.
+    /// The rate limit. `None`: only `replay.quota_per_machine` limits the machine.
     pub rate: Option<Rate>,
 }
 
@@ -33,7 +33,7 @@ pub struct Policy {
 pub struct List<T> {
     /// The name of the group; `None` where a machine has the list to itself.
     pub group: Option<Arc<str>>,
-    /// What was written, in that order.
+    /// The items, in the order of the registry file.
     pub items: Box<[T]>,
 }
 
@@ -42,7 +42,7 @@ impl<T> List<T> {
     pub const MAX: usize = 64;
 }
 
-/// By what a request is permitted; for people.
+/// The rule and the network that permit a request, for people to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission<'p> {
     /// The first rule that allows it, and the group it is from; `None` without rules.
@@ -51,13 +51,13 @@ pub struct Permission<'p> {
     pub network: Option<(&'p IpNet, Option<&'p str>)>,
 }
 
-/// Why a request is not permitted. From outside all are `not_permitted`.
+/// Why a request is not permitted. The client sees `not_permitted` for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Objection {
-    /// There are networks, and where it comes from is not known.
+    /// The policy has networks, and the client's address is unknown.
     #[error("where it comes from is not known, and there are `cidrs`")]
     NoAddress,
-    /// It comes from none of the networks.
+    /// The client's address is in none of the networks.
     #[error("its address lies in none of the `cidrs`")]
     NoNetwork,
     /// No rule allows the method on the path.
@@ -77,7 +77,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// What stands against it. It fails closed: a list that is there and matches nothing refuses,
+    /// The objection. It fails closed: a list that is there and matches nothing refuses,
     /// and so do networks where no address is known.
     pub fn judge(
         &self,
@@ -103,7 +103,7 @@ impl Policy {
         Ok(Permission { rule, network })
     }
 
-    /// Whether it says nothing, so that the backend decides alone.
+    /// Whether the policy has no rules, no networks and no rate, so that the backend decides alone.
     pub fn is_empty(&self) -> bool {
         *self == Policy::default()
     }

@@ -1,5 +1,5 @@
-//! The text of a private key, as people keep it: PKCS#8 in PEM (RFC 8410, RFC 7468), whatever editors,
-//! terminals and secret stores have done to its lines; and what another file is that was taken for one.
+//! Reads a private key from PKCS#8 PEM (RFC 8410, RFC 7468). Line breaks may be damaged, as editors,
+//! terminals and secret stores damage them. For any other file the error names what the file holds.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use ed25519_dalek::pkcs8::DecodePrivateKey;
 use memchr::memmem;
 use zeroize::Zeroizing;
 
-/// Why a text gives no key. Nothing of it is in it.
+/// Why a text holds no usable key. The error repeats nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAKey {
     /// It holds something else, as far as that can be told.
@@ -35,8 +35,8 @@ const END: &[u8] = b"-----END PRIVATE KEY-----";
 ///
 /// # Errors
 ///
-/// What the text is instead, or what is wrong with it. Two private keys are none: nobody knows which
-/// one is meant.
+/// [`NotAKey`]. It fails closed: a text with two private keys is refused, because nobody can tell
+/// which one is meant.
 pub fn parse(text: &[u8]) -> Result<SigningKey, NotAKey> {
     let mut found = None;
     let mut other = None;

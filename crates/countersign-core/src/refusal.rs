@@ -17,11 +17,12 @@ pub use code::Code;
 /// nothing that tells whether a machine exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Framing with two readings, or a header the gateway never accepts; the text says which.
+    /// Ambiguous framing (request smuggling), or a header that the gateway never accepts; the text
+    /// names it.
     BadRequest(&'static str),
     /// The request target is outside the grammar.
     BadTarget(TargetError),
-    /// Without this header, which the route does not forward, the request would mean something else.
+    /// The route does not forward this header, and without it the request would mean something else.
     HeaderNotForwarded(LostHeader),
     /// The route takes no query.
     QueryNotAllowed,
@@ -67,7 +68,7 @@ pub enum Refusal {
         /// Seconds to wait before trying again.
         retry_after: u32,
     },
-    /// It cannot be known whether the nonce is fresh.
+    /// The replay cache is unavailable, so the gateway cannot tell whether the nonce is new.
     ReplayUnavailable {
         /// Seconds to wait before trying again.
         retry_after: u32,
@@ -97,10 +98,10 @@ impl From<QueryNotAllowed> for Refusal {
 }
 
 impl Refusal {
-    /// Whether it judges who asks and what they may do, rather than the form of the request or the
-    /// state of the gateway: what a route that only observes lets pass. A request that is spoilt, or
-    /// that the gateway cannot handle now, is refused there too, and so is one over a limit: whoever
-    /// signs, and has no other credential, has to hear that it may try again, not the backend's 403.
+    /// Whether the refusal is about the caller and its permissions. A route that observes lets such
+    /// requests pass. It still refuses malformed requests, requests over a limit, and requests that
+    /// the gateway cannot handle now: a client that signs and has no other credential must learn
+    /// that it may retry, and not get the backend's 403.
     pub const fn judges_the_caller(&self) -> bool {
         match self {
             Refusal::HeaderNotForwarded(_)

@@ -1,5 +1,5 @@
-//! Replay: the window, the key under which a nonce is remembered, and what a store of nonces
-//! has to promise.
+//! Replay protection: the time window, the key of a nonce in the replay cache, and the promise that
+//! every replay cache makes.
 //!
 //! The argument why nothing passes twice takes no clock on trust. A store keeps a set of claims
 //! and a floor that only rises. A claim with timestamp `t` succeeds only if `t` is above the
@@ -31,7 +31,7 @@ impl Window {
     }
 }
 
-/// What a store remembers of a spent nonce: 128 bits of SHA-256 over the public key and the
+/// The key of a spent nonce in the replay cache: 128 bits of SHA-256 over the public key and the
 /// nonce. Two requests that share one by chance are refused, never passed; to make that happen to
 /// another machine's nonce takes a second preimage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,7 +72,7 @@ pub struct Claim {
     pub timestamp: Timestamp,
 }
 
-/// A public key as quotas know it: its first 64 bits. Keys that share them share a quota; only
+/// The owner of a quota: the first 64 bits of a public key. Keys that share them share a quota; only
 /// the operator registers keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Owner(u64);
@@ -102,7 +102,7 @@ impl Claim {
     }
 }
 
-/// Where spent nonces are remembered.
+/// A replay cache.
 ///
 /// The one security promise of an implementation: for two equal claims, whatever happens between
 /// them, at most one returns `Ok`. Where it cannot know, it returns
@@ -116,8 +116,8 @@ pub trait NonceStore: Send + Sync {
     /// [`ClaimError`]. A nonce may stay spent after an error.
     async fn claim(&self, claim: Claim) -> Result<(), ClaimError>;
 
-    /// Whether a request signed now would find the store able to tell that it is new. It decides
-    /// nothing: it only keeps requests away that would be refused.
+    /// Whether the store could answer a claim now. This decides nothing: readiness uses it to keep
+    /// away requests that would be refused.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ pub enum ClaimError {
         /// Seconds after which it has room again, if it has slowed down.
         retry_after: u32,
     },
-    /// It cannot be known, or there is no room to remember it.
+    /// The store cannot tell whether the nonce is new, or has no room for it.
     Unavailable {
         /// Seconds after which a newly signed request has a chance.
         retry_after: u32,

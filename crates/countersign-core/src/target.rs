@@ -78,8 +78,8 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     ///
-    /// The first rule broken, from left to right. Whatever is not known to be harmless is
-    /// refused.
+    /// The first rule broken, from left to right. It fails closed: a byte or an escape that is not
+    /// known to be harmless is refused.
     pub fn parse(raw: &'a [u8]) -> Result<Target<'a>, TargetError> {
         if raw.len() > Self::MAX_LEN {
             return Err(TargetError::TooLong);
@@ -108,8 +108,8 @@ impl<'a> Target<'a> {
         self.query.get(1..)
     }
 
-    /// What is left of it [`behind`] `prefix`, and `/` where nothing is; `None` where its path does
-    /// not begin with that. A part of an accepted target keeps the grammar.
+    /// The target [`behind`] `prefix`, `/` if nothing is left; `None` if the path does not begin with
+    /// `prefix`. The rest of an accepted target keeps the grammar.
     pub fn behind(self, prefix: &str) -> Option<Target<'a>> {
         let path = match behind(self.path, prefix)? {
             "" => "/",

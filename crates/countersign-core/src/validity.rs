@@ -1,6 +1,6 @@
-//! From when until when something holds.
+//! Periods of validity.
 
-/// A stretch of time in Unix seconds, both ends included, and either or both of them open.
+/// A period in Unix seconds. Both ends are included, and each may be open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     first: u64,
@@ -14,25 +14,25 @@ impl Validity {
         last: u64::MAX,
     };
 
-    /// From the second `not_before` to the second `not_after`, as far as there are such; `None` if
-    /// that is no second at all.
+    /// The period from `not_before` to `not_after`; a missing end is open. `None` if `not_after` is
+    /// before `not_before`.
     pub fn new(not_before: Option<u64>, not_after: Option<u64>) -> Option<Validity> {
         let first = not_before.unwrap_or(0);
         let last = not_after.unwrap_or(u64::MAX);
         (first <= last).then_some(Validity { first, last })
     }
 
-    /// Whether it holds in the second `now`.
+    /// Whether the period contains the second `now`.
     pub const fn holds(self, now: u64) -> bool {
         self.first <= now && now <= self.last
     }
 
-    /// The first second, if there is one.
+    /// The first second; `None` if the beginning is open.
     pub fn not_before(self) -> Option<u64> {
         (self.first > 0).then_some(self.first)
     }
 
-    /// The last second, if there is one.
+    /// The last second; `None` if the end is open.
     pub fn not_after(self) -> Option<u64> {
         (self.last < u64::MAX).then_some(self.last)
     }

@@ -11,11 +11,12 @@
 //!    its credential.
 //! 6. For each try it is signed afresh ([`crate::signing`]) by a clock that `skew` corrects, and sent
 //!    by `pool` and `connect`.
-//! 7. `retry` says what becomes of the outcome: another try, or an answer. What may have reached the
-//!    backend is never sent again.
+//! 7. `retry` decides between another try and an answer. A request that may have reached the backend
+//!    is never sent again.
 //! 8. The answer streams back (`answer`).
 //!
-//! Whoever can reach the agent is the machine: the guard keeps web pages out, and nobody else.
+//! Any process that can connect to the agent acts as the machine. The agent does not authenticate
+//! clients; the guard keeps out web pages only.
 
 mod answer;
 mod answer_first;
@@ -139,7 +140,9 @@ impl Agent {
         if let Listen::Tcp(address) = &self.settings.listen
             && !address.ip().is_loopback()
         {
-            warn!("{address} can be reached from other hosts: whoever reaches it is the machine");
+            warn!(
+                "{address} can be reached from other hosts, and any process that connects acts as the machine"
+            );
         }
         if !gateway.is_confidential() {
             warn!("the gateway is spoken to in the clear: secrets can be read on the way");

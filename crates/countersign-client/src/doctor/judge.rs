@@ -1,14 +1,14 @@
-//! What an answer tells. Pure.
+//! Judges an answer. Pure.
 
 use super::probe::Probe;
 use super::report::{Check, CheckResult, CheckStatus};
 
-/// What the first signed request shows, on a route that asks for a signature.
+/// The result of the first signed request, on a route that requires a signature.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
-    /// The gateway found the signature good, so that more can be asked.
+    /// The gateway accepted the signature, so more checks are possible.
     Verified(Vec<CheckResult>),
-    /// It did not come to that.
+    /// The gateway did not accept the signature, or did not check it.
     NotVerified(Vec<CheckResult>),
 }
 
@@ -140,7 +140,7 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
                 fail(
                     Check::Backend,
                     format!(
-                        "{code}: the gateway is fine, and what is behind it is not; tell whoever runs the gateway"
+                        "{code}: the gateway works, and the backend behind it does not; tell the gateway's operator"
                     ),
                 ),
             ])
@@ -162,8 +162,8 @@ pub(super) fn passes(unsigned: &Probe) -> bool {
     unsigned.marked && unsigned.code().is_none_or(behind)
 }
 
-/// What is left of the findings where unsigned requests pass as well: an observed route forwards what
-/// does not verify without a word about it, and an open one does not look.
+/// The findings that remain if unsigned requests pass as well. A route that observes forwards a
+/// request with a bad signature, and an open route does not check signatures.
 pub(super) fn untold(findings: Vec<CheckResult>, path: &str) -> Vec<CheckResult> {
     let rest = findings
         .into_iter()

@@ -1,10 +1,10 @@
-//! What was found: one line for each check.
+//! The report: one line for each check.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What is checked, in the order in which a request meets it.
+/// The checks, in the order in which a request meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Check {
@@ -16,17 +16,17 @@ pub enum Check {
     Connection,
     /// TLS, and whose certificate it is.
     Tls,
-    /// What answers there, and whether it is ready.
+    /// Whether a Countersign gateway answers, and is ready.
     Gateway,
     /// This machine's clock.
     Clock,
-    /// What the gateway knows of the machine.
+    /// Whether the gateway's registry knows the machine and its key.
     Registry,
     /// Whether the path arrives as it was sent.
     Path,
     /// Whether the same request passes once.
     Replay,
-    /// What is behind the gateway.
+    /// The backend behind the gateway.
     Backend,
 }
 
@@ -36,24 +36,24 @@ pub enum Check {
 pub enum CheckStatus {
     /// As it should be.
     Ok,
-    /// Wrong; the text says what and what to do.
+    /// Failed; the text has the cause and the next step.
     Fail,
-    /// It cannot be told.
+    /// Not checked, because an earlier check failed or the answer does not tell.
     Skipped,
 }
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckResult {
-    /// What was checked.
+    /// The check.
     pub check: Check,
-    /// How it ended.
+    /// Its result.
     pub result: CheckStatus,
-    /// What was found, and what to do about it. Nothing secret.
+    /// The finding, and the next step. It holds no secret.
     pub text: String,
 }
 
-/// All of them. A check that is in no line was not come to.
+/// The results of all checks. A check without a result was not reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     findings: Vec<CheckResult>,
@@ -121,7 +121,7 @@ impl Report {
         self.findings.extend(findings);
     }
 
-    /// Whether nothing is wrong, and everything could be told.
+    /// Whether no check failed, and no check was skipped that matters.
     pub fn is_well(&self) -> bool {
         let ok = |check: &Check| {
             let mut of_it = self.findings.iter().filter(|it| it.check == *check);
@@ -136,7 +136,7 @@ impl Report {
             })
     }
 
-    /// One line for each check, in order; what was not come to is skipped.
+    /// One line for each check, in order. A check that was not reached is `skipped`.
     pub fn lines(&self) -> Vec<CheckResult> {
         let of = |check: Check| -> Vec<CheckResult> {
             let found = self.findings.iter().filter(|it| it.check == check);
@@ -144,7 +144,7 @@ impl Report {
             match found.is_empty() {
                 false => found,
                 true => {
-                    let text = "cannot be told before what is wrong above is mended";
+                    let text = "not checked: fix the failed check above first";
                     vec![CheckResult::new(check, CheckStatus::Skipped, text)]
                 }
             }

@@ -3,7 +3,7 @@
 /// The rule that a request target broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// Longer than [`Target::MAX_LEN`].
+    /// Longer than [`Target::MAX_LEN`](super::Target::MAX_LEN).
     #[error("it is longer than 4096 bytes")]
     TooLong,
     /// Absolute form, asterisk form, authority form, or nothing at all.
