@@ -164,3 +164,32 @@ struct OpeningLine {
     #[serde(skip_serializing_if = "Option::is_none")]
     torn: Option<bool>,
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::audit::line::encode;
+
+    #[test]
+    fn the_first_line_of_a_chain_and_one_after_a_torn_line_read_as_published() {
+        let line = |event, torn| OpeningLine {
+            ts: RecordTime::of(1_750_000_000_123),
+            decision: "log",
+            event,
+            after: ChainHead::START.to_string(),
+            torn,
+        };
+        let text = |line: &OpeningLine| String::from_utf8(encode(line, 0).unwrap()).unwrap();
+        let begin = concat!(
+            r#"{"ts":"2025-06-15T15:06:40.123Z","decision":"log","event":"begin","#,
+            r#""after":"0:0000000000000000000000000000000000000000000000000000000000000000"}"#,
+            "\n"
+        );
+        assert_eq!(text(&line("begin", None)), begin);
+        let torn = begin
+            .replace("\"begin\"", "\"restart\"")
+            .replace("00\"}", "00\",\"torn\":true}");
+        assert_eq!(text(&line("restart", Some(true))), torn);
+    }
+}

@@ -77,6 +77,7 @@ fn message(domain: Domain, head: &str, ts: &str) -> String {
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
+    use crate::audit::line::encode;
     use crate::audit::testing::read_back;
 
     fn signed() -> (VerifyingKey, serde_json::Value) {
@@ -106,6 +107,24 @@ mod tests {
         assert!(good(&key, &line));
         let named = STANDARD.decode(line["gateway_key"].as_str().unwrap());
         assert_eq!(named.unwrap(), key.as_bytes());
+    }
+
+    #[test]
+    fn a_checkpoint_reads_as_published() {
+        let head = ChainHead {
+            seq: 12,
+            hash: [0xab; 32],
+        };
+        let signer = CheckpointSigner::new(SigningKey::from_bytes(&[7; 32]));
+        let line = encode(&signer.sign(Domain::Trail, head, 1_750_000_000_123), 0).unwrap();
+        let expected = concat!(
+            r#"{"ts":"2025-06-15T15:06:40.123Z","decision":"checkpoint","#,
+            r#""head":"12:abababababababababababababababababababababababababababababababab","#,
+            r#""gateway_key":"6kpsY+KcUgq+9VB7Ey7F+ZVHdq6+vnuSQh7qaRRG0iw=","#,
+            r#""signature":"PXo1uQ2VHCcc4NGZZcgirLEiilssxFBhRajfXLgxH1HryRoElp8ws8BxmqIqkkrlGq+FuJZb/3Qgym6iaxgbBA=="}"#,
+            "\n"
+        );
+        assert_eq!(String::from_utf8(line).unwrap(), expected);
     }
 
     #[test]

@@ -91,6 +91,7 @@ impl RefusalLimiter {
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
+    use crate::audit::line::encode;
     use crate::audit::testing::read_back;
 
     fn at(ms: u64) -> Now {
@@ -128,6 +129,20 @@ mod tests {
         assert_eq!(line["left_out"], left_out);
         assert_eq!(line["since"], "2025-06-15T15:06:40.500Z");
         assert_eq!(shown(&flood, at(99_000), false), None);
+    }
+
+    #[test]
+    fn a_summary_reads_as_published() {
+        let limiter = RefusalLimiter::new(0);
+        limiter.admits(Code::NoRoute, at(0));
+        limiter.admits(Code::BadSignature, at(1));
+        let line = encode(&limiter.summary(at(2), true).unwrap(), 0).unwrap();
+        let expected = concat!(
+            r#"{"ts":"2025-06-15T15:06:40.002Z","decision":"summary","#,
+            r#""since":"2025-06-15T15:06:40.000Z","left_out":{"bad_signature":1,"no_route":1}}"#,
+            "\n"
+        );
+        assert_eq!(String::from_utf8(line).unwrap(), expected);
     }
 
     #[test]
