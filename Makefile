@@ -31,7 +31,7 @@ demo: ## Gateway, backend and one machine in one process, until Ctrl-C (ONCE=1: 
 	fi
 
 .PHONY: test
-test: ## Every test: unit, integration, real clients, golden vectors, the README's own commands
+test: ## Every test: unit, integration, real clients, golden vectors, every document's commands and links
 	@scripts/setup test
 	$(CARGO) test --locked --workspace # builds the binary too, for the integration tests
 	@if server=$$(command -v valkey-server); then \
@@ -44,7 +44,15 @@ test: ## Every test: unit, integration, real clients, golden vectors, the README
 	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/run.py
 	$(VENV_PYTHON) tests/vectors/generate.py --check
 	$(VENV_PYTHON) tests/vectors/verify.py
+	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/documents/check.py
 	sh tests/readme.sh "$(BINARY)"
+
+.PHONY: reference
+reference: ## Rewrite what is generated in docs/reference: the metrics and the command line
+	@scripts/setup test
+	$(CARGO) build --locked
+	sh tests/clients/setup.sh
+	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/documents/check.py --write
 
 .PHONY: test-root
 test-root: ## What takes root: real power loss under load (a disk image is copied as it is), and a full disk

@@ -79,14 +79,14 @@ fn main() {
 /// Counts every part in a process of its own under callgrind, and writes the table.
 fn table() {
     let mut text = String::from(
-        "# Instructions\n\n    make bench-instructions\n\nmakes this file: instructions of each part of the \
-         decision as callgrind counts them, release profile, the mean of ",
+        "# Instructions\n\n`make bench-instructions` writes this file: the instructions of each part of the decision as\n\
+         callgrind counts them, release profile, the mean of ",
     );
     let backend = under_valgrind("none", &["backend"]).0;
     let _ = write!(
         text,
-        "{TIMES} runs.\nvalgrind knows no AVX-512, so signatures are verified by the `{}` backend here; \
-         where the machine has\nAVX-512 a gateway needs about two thirds of its time.\n\n\
+        "{TIMES} runs. valgrind knows no AVX-512, so\nthe `{}` backend verifies signatures here. With \
+         AVX-512 a gateway takes about two thirds of its time.\n\n\
          | part | instructions |\n|---|---:|\n",
         backend.trim()
     );
@@ -218,7 +218,7 @@ fn claim() {
         all: u64::MAX,
         per_machine: u32::MAX,
     };
-    let store = MemoryNonces::new(WINDOW, quotas, clock);
+    let store = MemoryNonces::new(WINDOW, quotas, clock).unwrap();
     let public = machine().keys[0].public;
     let stamp = Timestamp::parse((NOW + 1).to_string().as_bytes()).unwrap();
     let nonces: Vec<String> = (0..=TIMES).map(|n| format!("{n:020}")).collect();

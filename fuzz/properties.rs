@@ -17,7 +17,7 @@ use countersign::auth::target::{QueryPolicy, Target};
 use countersign::clock::Clock;
 use countersign::config::{self, Environment};
 use countersign::registry::Registry;
-use countersign::server::Server;
+use countersign::server::GatewayServer;
 
 /// A target that is taken is in origin form, is the bytes that were sent, and has one reading.
 pub fn target(data: &[u8]) {
@@ -280,7 +280,9 @@ impl Field {
                 config::read(&text, &file, &Environment::of_process(1_800_000_000)).unwrap();
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async {
-                let server = Server::bind(loaded.config, Clock::system()).await.unwrap();
+                let server = GatewayServer::bind(loaded.config, Clock::system())
+                    .await
+                    .unwrap();
                 tell.send(server.addresses()[0]).unwrap();
                 server.run(std::future::pending()).await;
             });

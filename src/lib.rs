@@ -3,29 +3,13 @@
 //! request that one machine signed with its Ed25519 key, that happens once, and that is on record
 //! under that machine's name.
 //!
-//! # A request's way
+//! # Map
 //!
-//! 1. [`server`] accepts the connection, with TLS where the listener has it, and gives it to the
-//!    gateway's edge.
-//! 2. [`gateway`] reads the head, within a deadline, and refuses what has two readings: framing,
-//!    host, method, target.
-//! 3. The route is found ([`config`]), and with it what becomes of a query, which methods there
-//!    are, and how large a body may be.
-//! 4. [`auth`] parses the four signing headers and checks the time. These checks, all of them
-//!    cheap, come first, so that nonsense costs little.
-//! 5. The machine is looked up ([`registry`]). An unknown one goes on like a known one, so that
-//!    nobody can ask which machines exist.
-//! 6. The body is read whole, under the route's limit, a deadline, and a budget of memory.
-//! 7. [`auth`] verifies the signature over method, target, time, nonce and body; then the
-//!    machine's state.
-//! 8. The nonce is spent ([`nonces`]): of any number of copies one passes. Only a verified request
-//!    can spend one.
-//! 9. The decision is written down ([`audit`]). What cannot be written does not happen.
-//! 10. Only now is the backend spoken to. The request for it is built anew, from what was verified
-//!     and what the gateway itself knows: the machine's identity, the backend's own credential,
-//!     and a short list of the client's headers.
-//! 11. The answer streams back, less what only the gateway may say; how it went is written down
-//!     and counted ([`metrics`]).
+//! `docs/architecture.md` numbers the way of a request, with the file of each step, and has the
+//! threads, the stores and the glossary. `docs/decisions` has the choices, each with the figure that
+//! decided it. In short: [`server`] accepts a connection; [`gateway`] reads the head, decides, records
+//! and forwards; it asks [`registry`] for the machine, [`nonces`] for the nonce, and [`audit`] for the
+//! record without which nothing is forwarded.
 //!
 //! Each step makes the value that the next one takes, and only it can: see [`auth::decision`] for
 //! the line of proofs, which ends in a permit that alone can forward. A refusal is a value too, of
@@ -51,7 +35,7 @@
 #![forbid(unsafe_code)]
 
 // Short paths: `crate::auth` in this crate, `countersign::auth` in tests and benchmarks.
-pub use countersign_client::{agent, clock, doctor, file, signing, watch};
+pub use countersign_client::{agent, clock, doctor, file, http_client, signing, watch};
 pub use countersign_core as auth;
 
 pub mod audit;

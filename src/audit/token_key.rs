@@ -8,7 +8,7 @@ use std::path::Path;
 use tracing::warn;
 use zeroize::Zeroizing;
 
-use crate::file::{self, Fault};
+use crate::file::{self, FileFault};
 
 pub(super) type TokenKey = Zeroizing<[u8; 32]>;
 
@@ -28,7 +28,7 @@ pub(super) fn fresh() -> TokenKey {
 pub(super) fn kept(path: &Path) -> io::Result<TokenKey> {
     let text = match file::read_secret(path, 128) {
         Ok(text) => text,
-        Err(Fault::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {
+        Err(FileFault::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {
             return made(path);
         }
         Err(fault) => return Err(io::Error::other(fault)),

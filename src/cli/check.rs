@@ -1,84 +1,85 @@
-//! `countersign check`: every mistake of the configuration, the registry and all other files at once.
+//! `countersign check`: reports every mistake of the configuration, the registry and all other files.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Failure, configuration};
+use super::command_error::CommandError;
+use super::configuration::ConfigArgs;
+use super::registry_summary::RegistrySummary;
+use crate::clock::{Clock, check_after_release};
 use crate::config::{self, Config, Environment, Loaded, Mistakes};
-use crate::server::Findings;
+use crate::server::{Findings, examine};
 
 const EXAMPLE: &str = "\
 Example:
   countersign check --config conf/countersign.yaml
 
-Run it as the user who runs serve: what may be read and written is judged for this one. Exits
-with 0 if serve would start with these files, and with 78 if not.";
+Run it as the user that runs serve: it judges file permissions for the current user.
+Exit codes: 0 if serve would start with these files, 78 if not.";
 
-/// Check the configuration and the registry, and report every mistake at once
+/// Check the configuration, the registry and all files they name; report every mistake at once
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct CheckArgs {
-    /// The configuration file; default: $COUNTERSIGN_CONFIG, ./countersign.yaml,
-    /// /etc/countersign/countersign.yaml
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
-/// What a summary says of a registry.
-#[derive(Debug, Default)]
-pub(super) struct Machines {
-    pub count: usize,
-    /// The credentials that they name, each once.
-    pub credentials: Vec<String>,
-    /// Machines of which no key is good any more.
-    pub ended: Vec<String>,
-}
-
-/// Reads all files and writes a summary to `out`. `registry_check` reads a registry file: the
-/// machines in it, or one line for each of its mistakes; `examine` looks at what else a start reads.
+/// Reads all files and writes a summary to `out`. `registry_check` reads a registry file and gives its
+/// machines, or one line for each mistake. `examine` checks everything else that a start reads.
 ///
 /// # Errors
 ///
-/// [`Failure::Configuration`] with one line for each mistake of all files; the registry is
-/// checked as long as the configuration names it. [`Failure::Operation`] if `out` fails.
+/// [`CommandError::Configuration`] with one line for each mistake of all files; the registry is
+/// checked as long as the configuration names it. [`CommandError::Operation`] if `out` fails.
 pub(super) fn run(
     args: &CheckArgs,
     environment: &Environment,
-    registry_check: impl Fn(&Path) -> Result<Machines, Vec<String>>,
+    registry_check: impl Fn(&Path) -> Result<RegistrySummary, Vec<String>>,
     examine: impl Fn(&Config) -> Findings,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let file = configuration::find(args.config.as_deref(), environment)?;
+) -> Result<(), CommandError> {
+    let file = args.config.find(environment)?;
     let loaded = config::load(&file, environment);
     let found = (loaded.as_ref()).map_or_else(|_| Findings::default(), |it| examine(&it.config));
     let machines = registry_of(&loaded).map(|file| registry_check(&file));
     match (loaded, machines) {
         (Ok(loaded), Some(Ok(machines))) if found.is_good() => {
-            summary(&loaded, &found, &machines, out)
-                .map_err(|error| Failure::Operation(format!("cannot write the summary: {error}")))
+            summary(&loaded, &found, &machines, out).map_err(|error| {
+                CommandError::Operation(format!("cannot write the summary: {error}"))
+            })
         }
         (loaded, machines) => {
             let registry = machines.and_then(Result::err).unwrap_or_default();
             let lines = every_mistake(loaded.err().as_ref(), &found, registry);
-            Err(Failure::Configuration(lines.join("\n")))
+            Err(CommandError::Configuration(lines.join("\n")))
         }
     }
 }
 
-/// Why `serve` does not start with this configuration: every mistake that `check` names.
+/// Finds other reasons that would keep `serve` from starting: in the other files, and in the clock.
+pub(super) fn examine_start(config: &Config) -> Findings {
+    let now = Clock::system().now();
+    let mut found = examine(config, now.unix_seconds());
+    let clock = check_after_release(now).err();
+    found.refused.extend(clock.map(|error| error.to_string()));
+    found
+}
+
+/// The error with which `serve` does not start: every mistake that `check` names.
 pub(super) fn failure(
     loaded: &Result<Loaded, Mistakes>,
     found: &Findings,
-    registry_check: impl Fn(&Path) -> Result<Machines, Vec<String>>,
-) -> Failure {
+    registry_check: impl Fn(&Path) -> Result<RegistrySummary, Vec<String>>,
+) -> CommandError {
     let machines = registry_of(loaded).map(|file| registry_check(&file));
     let registry = machines.and_then(Result::err).unwrap_or_default();
     let is_refused = loaded.is_ok() && found.mistakes.is_empty() && registry.is_empty();
     let lines = every_mistake(loaded.as_ref().err(), found, registry).join("\n");
     match is_refused {
-        // A directory that is not mounted yet may be there when the supervisor tries again.
-        true => Failure::Operation(lines),
-        false => Failure::Configuration(lines),
+        // A directory that is not mounted yet may be mounted when the supervisor tries again.
+        true => CommandError::Operation(lines),
+        false => CommandError::Configuration(lines),
     }
 }
 
@@ -104,7 +105,7 @@ fn every_mistake(
 fn summary(
     loaded: &Loaded,
     found: &Findings,
-    machines: &Machines,
+    machines: &RegistrySummary,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let config = &loaded.config;
@@ -156,7 +157,7 @@ fn summary(
     Ok(())
 }
 
-/// Most machines without a good key that are named.
+/// Most machines without a good key that a summary names.
 const MOST_ENDED: usize = 10;
 
 #[cfg(test)]
@@ -173,8 +174,8 @@ upstreams: { secrets: { servers: ['http://127.0.0.1:8200'] } }
 routes: [{ path: /v1, upstream: secrets }]
 ";
 
-    fn machines(count: usize) -> Machines {
-        Machines {
+    fn machines(count: usize) -> RegistrySummary {
+        RegistrySummary {
             count,
             credentials: vec!["team-a".into()],
             ended: (0..count).map(|n| format!("old-{n}")).collect(),
@@ -194,10 +195,12 @@ routes: [{ path: /v1, upstream: secrets }]
 
         fn check(
             &self,
-            registry: impl Fn(&Path) -> Result<Machines, Vec<String>>,
-        ) -> Result<String, Failure> {
+            registry: impl Fn(&Path) -> Result<RegistrySummary, Vec<String>>,
+        ) -> Result<String, CommandError> {
             let args = CheckArgs {
-                config: Some(self.0.clone()),
+                config: ConfigArgs {
+                    config: Some(self.0.clone()),
+                },
             };
             let mut out = Vec::new();
             run(
@@ -277,14 +280,16 @@ routes: [{ path: /v1, upstream: secrets }]
             .unwrap_err();
         assert_eq!(
             failure,
-            Failure::Configuration("machines.yaml: is empty".into())
+            CommandError::Configuration("machines.yaml: is empty".into())
         );
     }
 
     #[test]
     fn a_missing_configuration_fails_without_looking_for_a_registry() {
         let args = CheckArgs {
-            config: Some("no/such/file.yaml".into()),
+            config: ConfigArgs {
+                config: Some("no/such/file.yaml".into()),
+            },
         };
         let registry = |_: &Path| panic!("there is no registry to check");
         let environment = Environment::of_process(1_800_000_000);

@@ -1,33 +1,54 @@
-//! The configuration that a command reads where none is named, and the admin listener that it names.
+//! The configuration file of a command: named by `--config`, by the environment, or found.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::Failure;
-use crate::config::{self, Environment};
+use super::command_error::CommandError;
+use crate::clock::Clock;
+use crate::config::Environment;
 
-/// Names the configuration in place of `--config`.
+/// The environment variable that names the configuration in place of `--config`.
 const VARIABLE: &str = "COUNTERSIGN_CONFIG";
 
-/// Where a configuration is looked for, in this order.
+/// The default places of a configuration, in the order of the search.
 const PLACES: [&str; 2] = ["countersign.yaml", "/etc/countersign/countersign.yaml"];
 
-/// The configuration file: the one that is named, else the first that is there.
-///
-/// # Errors
-///
-/// [`Failure::Usage`]: none is named, and none is there.
-pub(super) fn find(named: Option<&Path>, environment: &Environment) -> Result<PathBuf, Failure> {
-    search(named, environment, &PLACES).ok_or_else(|| {
-        Failure::Usage(format!(
-            "there is no configuration file: name it with --config FILE or ${VARIABLE}; neither \
-             ./{} nor {} exists",
-            PLACES[0], PLACES[1]
-        ))
-    })
+/// The environment of this process, now.
+pub(super) fn environment() -> Environment {
+    Environment::of_process(Clock::system().now().unix_seconds())
 }
 
-/// A file that is named need not exist: that it cannot be read is said of it.
+/// The configuration that a command reads.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct ConfigArgs {
+    /// The gateway's configuration; default: $COUNTERSIGN_CONFIG, ./countersign.yaml,
+    /// /etc/countersign/countersign.yaml
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) config: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    /// The configuration file: the named one, else the first that exists.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::Usage`]: none is named, and none exists.
+    pub(super) fn find(&self, environment: &Environment) -> Result<PathBuf, CommandError> {
+        self.look_up(environment).ok_or_else(|| {
+            CommandError::Usage(format!(
+                "no configuration file found: neither ./{} nor {} exists. Name one with --config FILE or \
+                 ${VARIABLE}",
+                PLACES[0], PLACES[1]
+            ))
+        })
+    }
+
+    /// The same; `None` where none is named and none exists.
+    pub(super) fn look_up(&self, environment: &Environment) -> Option<PathBuf> {
+        search(self.config.as_deref(), environment, &PLACES)
+    }
+}
+
+/// A named file need not exist: reading it then names the fault.
 fn search(named: Option<&Path>, environment: &Environment, places: &[&str]) -> Option<PathBuf> {
     if let Some(named) = named {
         return Some(named.to_owned());
@@ -35,64 +56,9 @@ fn search(named: Option<&Path>, environment: &Environment, places: &[&str]) -> O
     if let Ok(named) = (environment.variable)(VARIABLE) {
         return Some(named.into());
     }
-    // What cannot be looked at may be there: reading it says why not.
+    // A file whose state is unknown counts as existing: reading it then names the fault.
     let is_there = |place: &&&str| Path::new(place).try_exists().unwrap_or(true);
     places.iter().find(is_there).map(PathBuf::from)
-}
-
-/// Where a command finds the running gateway.
-#[derive(Debug, clap::Args)]
-pub(super) struct AdminArgs {
-    /// The admin listener's address; default: admin.address of the configuration
-    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
-    admin: Option<SocketAddr>,
-    /// The gateway's configuration; default: $COUNTERSIGN_CONFIG, ./countersign.yaml,
-    /// /etc/countersign/countersign.yaml
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-impl AdminArgs {
-    /// The address to connect to. Other mistakes of a configuration do not matter here: the gateway
-    /// runs with an earlier one.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Configuration`]: the configuration cannot be read, or its admin address is none.
-    pub(super) fn address(&self, environment: &Environment) -> Result<SocketAddr, Failure> {
-        if let Some(address) = self.admin {
-            return Ok(address);
-        }
-        let Some(file) = search(self.config.as_deref(), environment, &PLACES) else {
-            return Ok(config::DEFAULT_ADMIN);
-        };
-        let address = config::admin_address(&file)
-            .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
-        Ok(from_here(address))
-    }
-}
-
-/// An address that takes connections from everywhere is reached on the loopback interface.
-fn from_here(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address.ip() {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
-}
-
-/// That the admin listener did not answer.
-pub(super) fn unreachable(address: SocketAddr, error: &ureq::Error) -> Failure {
-    let cause = match error {
-        ureq::Error::Io(error) => error.to_string(),
-        other => other.to_string(),
-    };
-    Failure::Operation(format!(
-        "cannot reach the admin listener at {address}: {cause}. Is the gateway running? Is this its \
-         admin.address (--admin, --config)?"
-    ))
 }
 
 #[cfg(test)]
@@ -123,18 +89,5 @@ mod tests {
         assert_eq!(found(&variable), Some("of/variable.yaml".into()));
         assert_eq!(found(&none), Some("Cargo.toml".into()));
         assert_eq!(search(None, &none, &places[..1]), None);
-    }
-
-    #[test]
-    fn a_listener_on_every_address_is_reached_on_the_loopback_interface() {
-        for (configured, reached) in [
-            ("0.0.0.0:9790", "127.0.0.1:9790"),
-            ("[::]:9790", "[::1]:9790"),
-            ("127.0.0.1:1", "127.0.0.1:1"),
-            ("10.0.0.7:9790", "10.0.0.7:9790"),
-        ] {
-            let configured = configured.parse().unwrap();
-            assert_eq!(from_here(configured).to_string(), reached);
-        }
     }
 }

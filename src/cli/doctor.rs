@@ -1,43 +1,37 @@
-//! `countersign doctor`: says, from a machine's side, what keeps its requests from passing.
+//! `countersign doctor`: finds out, on a machine, why its requests do not pass.
 
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::Failure;
-use super::agent::who;
-use super::serve::runtime;
+use super::command_error::CommandError;
+use super::machine_options::IdentityArgs;
+use super::process::runtime;
+use super::terminal::say;
 use crate::clock::Clock;
 use crate::config::GatewayUrl;
 use crate::doctor::{self, Subject};
 
-/// Find out what keeps this machine's requests from passing
+/// Find out why this machine's requests do not pass
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
   countersign doctor --gateway https://gw:8443 --key key.pem --machine-id web-1
 
-It sends GETs of --path and of one path below it, which change nothing; one of them is not signed. The exit code is 0 if
-all is well, and 1 otherwise.")]
+It sends GET requests to --path and to one path below it, one of them unsigned; they change nothing.
+Exit codes: 0 if every check passes, 1 if not.")]
 pub(super) struct DoctorArgs {
-    /// Where signed requests go: https://host:port
+    /// The gateway that signed requests go to: https://host:port
     #[arg(long, value_name = "URL", value_parser = GatewayUrl::parse, required_unless_present = "identity")]
     gateway: Option<GatewayUrl>,
-    /// The machine's private key (PKCS#8 PEM, mode 0600 or stricter)
-    #[arg(long, value_name = "FILE", requires = "machine_id")]
-    key: Option<PathBuf>,
-    /// The id under which the registry knows the machine
-    #[arg(long, value_name = "ID", requires = "key")]
-    machine_id: Option<String>,
-    /// A SikkerKey identity directory, in place of --key, --machine-id and --gateway
-    #[arg(long, value_name = "DIR", conflicts_with = "key")]
-    identity: Option<PathBuf>,
-    /// Certificates to trust instead of the system's (PEM)
+    #[command(flatten)]
+    machine: IdentityArgs,
+    /// Certificate authorities to trust instead of the system's (PEM)
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
-    /// The path that is asked for; there need be nothing there
+    /// The path to request; it need not exist
     #[arg(long, value_name = "PATH", default_value = doctor::PATH)]
     path: String,
-    /// Print one JSON object
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -46,10 +40,10 @@ pub(super) struct DoctorArgs {
 ///
 /// # Errors
 ///
-/// That something is wrong; what it is has been printed.
-pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<(), Failure> {
+/// A check failed; the report says which.
+pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let subject = Subject {
-        who: who(&args.key, &args.machine_id, &args.identity)?,
+        who: args.machine.machine()?,
         gateway: args.gateway.clone(),
         ca: args.cacert.clone(),
         path: args.path.clone(),
@@ -64,11 +58,9 @@ pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<(), Failure>
         }
         false => report.to_string(),
     };
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::Operation(error.to_string()))?;
+    say(out, &text)?;
     match report.is_well() {
         true => Ok(()),
-        false => Err(Failure::Operation("not all is well".into())),
+        false => Err(CommandError::Operation("not all is well".into())),
     }
 }

@@ -1,39 +1,38 @@
-//! `countersign explain`: what would become of a request, and why.
+//! `countersign explain`: the decision on a request that is not sent, and its reasons.
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{Failure, configuration};
+use super::command_error::CommandError;
+use super::configuration::ConfigArgs;
+use super::terminal::say;
 use crate::auth::refusal::Refusal;
 use crate::auth::target::QueryPolicy;
 use crate::config::{self, Environment, Gate, instant};
 use crate::registry::Registry;
-use crate::server::{Explanation, Question, Verdict, explain};
+use crate::server::{Explanation, Prediction, Question, explain};
 
-/// Say what would become of a request, and why
+/// Explain how the gateway would decide on a request
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  countersign explain --config conf/countersign.yaml --machine web-1 GET /v1/secret/data/app/db
+  countersign explain --config conf/countersign.yaml --machine-id web-1 GET /v1/secret/data/app/db
 
-Nothing is sent: configuration and registry are judged by the code that the gateway decides with. The
-request is taken to be well formed, well signed, new and within the machine's rate. Exits with 0 if it
-would get to the backend, and with 1 if not.")]
+Nothing is sent: the gateway's own code judges the configuration and the registry. It takes the request
+as well formed, well signed, new, and within the machine's rate limit.
+Exit codes: 0 if the request would reach the backend, 1 if not.")]
 pub(super) struct ExplainArgs {
-    /// The gateway's configuration, which names the registry; default: $COUNTERSIGN_CONFIG,
-    /// ./countersign.yaml, /etc/countersign/countersign.yaml
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The id of the machine
-    #[arg(long, value_name = "ID")]
-    machine: String,
-    /// The address that the gateway would believe the request to come from; not known if not given
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The id under which the registry knows the machine
+    #[arg(long, value_name = "ID", alias = "machine")]
+    machine_id: String,
+    /// The client's address as the gateway would see it; default: unknown
     #[arg(long, value_name = "ADDRESS")]
     address: Option<IpAddr>,
-    /// When: an instant (RFC 3339) or a date; now if not given
+    /// The time of the request (RFC 3339, or a date); default: now
     #[arg(long, value_name = "WHEN", value_parser = when)]
     at: Option<u64>,
     /// Print JSON
@@ -49,41 +48,40 @@ fn when(text: &str) -> Result<u64, String> {
     instant::to_unix_seconds(text).ok_or_else(|| format!("it must be {}", instant::EXPECTED))
 }
 
-/// Prints the explanation.
+/// Explains the decision on `out`.
 ///
 /// # Errors
 ///
-/// [`Failure::Configuration`]: configuration or registry have mistakes. [`Failure::Operation`]: the request
+/// [`CommandError::Configuration`]: configuration or registry have mistakes. [`CommandError::Operation`]: the request
 /// would be refused.
 pub(super) fn run(
     args: &ExplainArgs,
     environment: &Environment,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let file = configuration::find(args.config.as_deref(), environment)?;
+) -> Result<(), CommandError> {
+    let file = args.config.find(environment)?;
     let config = config::load(&file, environment)
-        .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?
+        .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?
         .config;
     let registry = Registry::load(&config.registry, None)
-        .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
+        .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
     let question = Question {
-        machine: &args.machine,
+        machine: &args.machine_id,
         method: &args.method,
         target: &args.path,
         client: args.address,
         at: args.at.unwrap_or(environment.now),
     };
     let explanation = explain(&config, &registry, question)
-        .map_err(|error| Failure::Operation(error.to_string()))?;
+        .map_err(|error| CommandError::Operation(error.to_string()))?;
     let text = match args.json {
         true => as_json(&question, &explanation),
         false => as_text(&question, &explanation),
     };
-    out.write_all(text.as_bytes())
-        .map_err(|error| Failure::Operation(format!("cannot print: {error}")))?;
+    say(out, &text)?;
     match &explanation.verdict {
-        Verdict::Refused(refusal) => Err(Failure::Operation(format!(
-            "it would be refused: {}",
+        Prediction::Refused(refusal) => Err(CommandError::Operation(format!(
+            "the request would be refused: {}",
             answer(refusal)
         ))),
         _ => Ok(()),
@@ -95,15 +93,15 @@ fn answer(refusal: &Refusal) -> String {
     format!("{} {}: {}", code.status(), code.as_str(), refusal.text())
 }
 
-fn verdict(verdict: &Verdict) -> String {
+fn verdict(verdict: &Prediction) -> String {
     match verdict {
-        Verdict::Passes => "passes, as this machine's".into(),
-        Verdict::PassesOpen => "passes, as nobody's: the route asks for no signature".into(),
-        Verdict::PassesObserved(refusal) => format!(
+        Prediction::Passes => "passes, as this machine's".into(),
+        Prediction::PassesOpen => "passes, as nobody's: the route asks for no signature".into(),
+        Prediction::PassesObserved(refusal) => format!(
             "passes, as the client sent it: the route only observes, and would refuse it with {}",
             answer(refusal)
         ),
-        Verdict::Refused(refusal) => format!("is refused with {}", answer(refusal)),
+        Prediction::Refused(refusal) => format!("is refused with {}", answer(refusal)),
     }
 }
 
@@ -193,10 +191,10 @@ fn as_text(question: &Question<'_>, explanation: &Explanation) -> String {
 
 fn as_json(question: &Question<'_>, explanation: &Explanation) -> String {
     let (word, refusal) = match &explanation.verdict {
-        Verdict::Passes => ("passes", None),
-        Verdict::PassesOpen => ("open", None),
-        Verdict::PassesObserved(refusal) => ("observed", Some(refusal)),
-        Verdict::Refused(refusal) => ("refused", Some(refusal)),
+        Prediction::Passes => ("passes", None),
+        Prediction::PassesOpen => ("open", None),
+        Prediction::PassesObserved(refusal) => ("observed", Some(refusal)),
+        Prediction::Refused(refusal) => ("refused", Some(refusal)),
     };
     let value = json!({
         "verdict": word,

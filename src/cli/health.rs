@@ -1,12 +1,14 @@
-//! `countersign health`: asks a running gateway whether it is ready, for an image without a shell.
+//! `countersign health`: checks a running gateway, for an image without a shell.
 
 use std::time::Duration;
 
-use super::Failure;
-use super::configuration::{AdminArgs, unreachable};
+use http::Request;
+
+use super::admin::AdminArgs;
+use super::command_error::CommandError;
 use crate::config::Environment;
 
-/// Ask a running gateway whether it is ready
+/// Check whether a running gateway is ready
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example, in a Dockerfile:
@@ -14,7 +16,7 @@ Example, in a Dockerfile:
 pub(super) struct HealthArgs {
     #[command(flatten)]
     admin: AdminArgs,
-    /// Ask whether it is alive instead of ready
+    /// Check whether it is alive instead of ready
     #[arg(long)]
     live: bool,
 }
@@ -24,24 +26,12 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// # Errors
 ///
-/// The gateway's own words where it is not ready; that it did not answer.
-pub(super) fn run(args: &HealthArgs, environment: &Environment) -> Result<(), Failure> {
-    let admin = args.admin.address(environment)?;
-    let probe = if args.live { "livez" } else { "readyz" };
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(TIMEOUT))
-        .proxy(None)
-        .build()
-        .into();
-    let failed = |error: ureq::Error| unreachable(admin, &error);
-    let mut answer = agent
-        .get(format!("http://{admin}/{probe}"))
-        .call()
-        .map_err(failed)?;
-    if answer.status().is_success() {
-        return Ok(());
+/// The gateway is not ready, in its own words; it does not answer.
+pub(super) fn run(args: &HealthArgs, environment: &Environment) -> Result<(), CommandError> {
+    let target = if args.live { "/livez" } else { "/readyz" };
+    let (status, text) = args.admin.ask(environment, Request::get(target), TIMEOUT)?;
+    match status.is_success() {
+        true => Ok(()),
+        false => Err(CommandError::Operation(format!("not ready: {text}"))),
     }
-    let why = answer.body_mut().read_to_string().map_err(failed)?;
-    Err(Failure::Operation(format!("not ready: {}", why.trim())))
 }

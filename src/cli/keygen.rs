@@ -1,4 +1,5 @@
-//! `countersign keygen`: a new key for a machine. The private half goes to a file, the public half to stdout.
+//! `countersign keygen`: generates a key for a machine. The private half goes to a file, the public
+//! half to standard output.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -10,17 +11,17 @@ use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{EncodePrivateKey, KeypairBytes};
 use zeroize::Zeroizing;
 
-use super::Failure;
+use super::command_error::CommandError;
 use crate::registry::key_format;
 
-/// Makes an Ed25519 key: the private half in a new file that only you may read, the public half on stdout.
+/// Generate an Ed25519 key: write the private half to a new file, print the public half
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
-  # a key for this machine, and the machine into the registry
+  # generate a key and register its machine
   countersign machine add --registry machines.yaml --name web-1 \\
       --public-key \"$(countersign keygen --out key.pem)\"")]
 pub(super) struct KeygenArgs {
-    /// File for the private key (PKCS#8 PEM, mode 0600); it must not exist yet
+    /// The new file for the private key (PKCS#8 PEM, mode 0600)
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
@@ -29,18 +30,19 @@ pub(super) struct KeygenArgs {
 ///
 /// # Errors
 ///
-/// [`Failure::Operation`]: the file exists already or cannot be written, or the system has no randomness.
-pub(super) fn run(args: &KeygenArgs, out: &mut dyn Write) -> Result<(), Failure> {
+/// [`CommandError::Operation`]: the file exists already or cannot be written, or the system has no randomness.
+pub(super) fn run(args: &KeygenArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let mut seed = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut seed[..])
-        .map_err(|error| Failure::Operation(format!("no random numbers to be had: {error}")))?;
+    getrandom::fill(&mut seed[..]).map_err(|error| {
+        CommandError::Operation(format!("the system gives no random numbers: {error}"))
+    })?;
     let pem = private_pem(&seed)
-        .map_err(|error| Failure::Operation(format!("the key cannot be encoded: {error}")))?;
+        .map_err(|error| CommandError::Operation(format!("the key cannot be encoded: {error}")))?;
     write_new(&args.out, pem.as_bytes()).map_err(|error| cannot_write(&args.out, &error))?;
     let public = SigningKey::from_bytes(&seed).verifying_key();
     writeln!(out, "{}", key_format::to_base64(public.as_bytes())).map_err(|error| {
-        Failure::Operation(format!(
-            "the key is in {}, but its public half cannot be printed: {error}",
+        CommandError::Operation(format!(
+            "cannot print the public key: {error}. The private key is in {}",
             args.out.display()
         ))
     })
@@ -70,14 +72,15 @@ fn write_new(path: &Path, pem: &[u8]) -> io::Result<()> {
         })
 }
 
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+fn cannot_write(path: &Path, error: &io::Error) -> CommandError {
     let path = path.display();
-    Failure::Operation(if error.kind() == io::ErrorKind::AlreadyExists {
+    CommandError::Operation(if error.kind() == io::ErrorKind::AlreadyExists {
         format!(
-            "{path} exists already, and a key is never overwritten; give another name with --out"
+            "cannot write {path}: the file exists, and a key is never overwritten. Name another file \
+             with --out"
         )
     } else {
-        format!("{path} cannot be written: {error}")
+        format!("cannot write {path}: {error}")
     })
 }
 
@@ -111,7 +114,7 @@ mod tests {
         }
     }
 
-    fn keygen(path: &Path) -> Result<String, Failure> {
+    fn keygen(path: &Path) -> Result<String, CommandError> {
         let mut out = Vec::new();
         run(&KeygenArgs { out: path.into() }, &mut out)?;
         Ok(String::from_utf8(out).unwrap())
@@ -155,7 +158,7 @@ mod tests {
     fn a_file_that_exists_is_not_overwritten() {
         let made = Made::new();
         let before = made.pem();
-        let Err(Failure::Operation(text)) = keygen(&made.path()) else {
+        let Err(CommandError::Operation(text)) = keygen(&made.path()) else {
             unreachable!("refused")
         };
         assert!(text.contains("never overwritten"), "{text}");
@@ -175,10 +178,11 @@ mod tests {
     fn a_directory_that_is_missing_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("missing/key.pem");
-        let Err(Failure::Operation(text)) = keygen(&path) else {
+        let Err(CommandError::Operation(text)) = keygen(&path) else {
             unreachable!("refused")
         };
-        assert!(text.contains("missing/key.pem cannot be written"), "{text}");
+        assert!(text.starts_with("cannot write "), "{text}");
+        assert!(text.contains("missing/key.pem: No such file"), "{text}");
     }
 
     #[test]

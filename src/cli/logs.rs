@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use self::packed::unpacked;
 use self::pattern::expand;
-use super::Failure;
+use super::command_error::CommandError;
 use crate::audit::chain;
 use crate::audit::reader::{Record, next_line};
 use crate::file;
@@ -35,15 +35,16 @@ impl LogArgs {
     ///
     /// # Errors
     ///
-    /// [`Failure::Operation`]: a file cannot be read, or no file matches a pattern.
-    pub(super) fn open(&self) -> Result<Vec<LogFile>, Failure> {
+    /// [`CommandError::Operation`]: a file cannot be read, or no file matches a pattern.
+    pub(super) fn open(&self) -> Result<Vec<LogFile>, CommandError> {
         let mut paths = Vec::new();
         for path in &self.files {
             paths.extend(expand(path)?);
         }
         let mut logs: Vec<LogFile> = Vec::new();
         for path in paths {
-            let log = LogFile::new(path).map_err(|error| Failure::Operation(error.to_string()))?;
+            let log =
+                LogFile::new(path).map_err(|error| CommandError::Operation(error.to_string()))?;
             if !logs.iter().any(|other| other.id == log.id) {
                 logs.push(log);
             }
@@ -238,7 +239,7 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn opened(files: &[PathBuf]) -> Result<Vec<LogFile>, Failure> {
+    fn opened(files: &[PathBuf]) -> Result<Vec<LogFile>, CommandError> {
         let files = files.to_vec();
         LogArgs { files }.open()
     }

@@ -1,127 +1,132 @@
-//! `countersign machine`: looks at the registry file, and edits it so that everything else in it stays as it is.
+//! `countersign machine`: shows the registry file, and edits one machine so that the rest of the file
+//! stays as it is.
 
 mod add;
 mod print;
+mod registry_edit;
 mod rotate;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::Failure;
+use super::command_error::CommandError;
+use super::configuration::ConfigArgs;
+use super::terminal::say;
 use crate::auth::identity::Machine;
-use crate::registry::edit::{self, CannotEdit};
-use crate::registry::replace::Held;
-use crate::registry::{Change, Registry, Tombstone};
+use crate::config::{self, Environment};
+use crate::registry::Tombstone;
+use crate::registry::edit;
 
-pub(in crate::cli) use add::AddArgs;
-pub(in crate::cli) use rotate::RotateArgs;
+use self::add::AddArgs;
+use self::registry_edit::{RegistryEdit, load, unknown};
+use self::rotate::RotateArgs;
 
-/// Lists the machines of a registry file, or edits it: comments and layout stay, the file is replaced in one
-/// step, and a running gateway takes it up within seconds.
+/// List or edit the machines of a registry file
 #[derive(Debug, clap::Args)]
 #[command(
     subcommand_required = true,
     after_help = "Example:
   countersign machine list --registry machines.yaml
-  countersign machine disable --registry machines.yaml web-1"
+  countersign machine disable --registry machines.yaml web-1
+
+An edit keeps comments and layout and replaces the file in one step. A running gateway reloads it within
+two seconds."
 )]
 pub(super) struct MachineArgs {
-    /// The registry file
+    /// The registry file; default: the one that the configuration names
     #[arg(long, value_name = "FILE", global = true, conflicts_with = "config")]
     pub registry: Option<PathBuf>,
-    /// The gateway's configuration, which names the registry file; default: $COUNTERSIGN_CONFIG,
-    /// ./countersign.yaml, /etc/countersign/countersign.yaml
-    #[arg(long, value_name = "FILE", global = true)]
-    pub config: Option<PathBuf>,
-    /// What to do.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The action.
     #[command(subcommand)]
-    pub action: Action,
+    pub action: RegistryAction,
 }
 
-/// What to do with the registry.
+/// An action on the registry.
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Action {
-    /// Adds a machine and prints its id
+pub(super) enum RegistryAction {
+    /// Add a machine and print its id
     Add(AddArgs),
-    /// Lists all machines
+    /// List all machines
     #[command(after_help = "Example:
   countersign machine list --registry machines.yaml --json | jq -r '.[] | select(.enabled) | .id'")]
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Shows one machine, with its keys
+    /// Show one machine with its keys
     #[command(after_help = "Example:
   countersign machine show --registry machines.yaml web-1")]
     Show {
-        /// Its id
+        /// The id of the machine
         id: String,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Lets a machine act again
+    /// Enable a machine again
     #[command(after_help = "Example:
   countersign machine enable --registry machines.yaml web-1")]
     Enable {
-        /// Its id
+        /// The id of the machine
         id: String,
     },
-    /// Refuses every request of a machine, and keeps its entry
+    /// Disable a machine: refuse its requests and keep its entry
     #[command(after_help = "Example:
   countersign machine disable --registry machines.yaml web-1")]
     Disable {
-        /// Its id
+        /// The id of the machine
         id: String,
     },
-    /// Adds a new key, beside the old ones for a while
+    /// Add a new key and let the old ones expire
     Rotate(RotateArgs),
-    /// Takes a machine out of the file. Its id and keys stay there under `removed`: nobody else gets them
+    /// Remove a machine. Its id and keys stay under `removed`, so that no other machine gets them
     #[command(after_help = "Example:
   countersign machine remove --registry machines.yaml web-1")]
     Remove {
-        /// Its id
+        /// The id of the machine
         id: String,
     },
 }
 
-/// Does it to `registry`, the file that `--registry` or `--config` came to, at `now` (Unix seconds).
+/// Runs the action on `registry`, the file that [`MachineArgs::registry`] found, at `now` (Unix seconds).
 ///
 /// # Errors
 ///
-/// [`Failure::Configuration`]: the registry has mistakes. [`Failure::Usage`]: an argument is wrong.
-/// [`Failure::Operation`]: no such machine; the file cannot be edited so that only this machine changes. After an
+/// [`CommandError::Configuration`]: the registry has mistakes. [`CommandError::Usage`]: an argument is wrong.
+/// [`CommandError::Operation`]: no such machine; the file cannot be edited so that only this machine changes. After an
 /// error the file is as it was.
 pub(super) fn run(
     args: &MachineArgs,
     registry: &Path,
     now: u64,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     match &args.action {
-        Action::Add(add) => {
+        RegistryAction::Add(add) => {
             let id = add::add(add, registry)?;
             say(out, &format!("{id}\n"))
         }
-        Action::List { json } => {
+        RegistryAction::List { json } => {
             let registry = load(registry)?;
             let mut machines: Vec<&Machine> = registry.machines().map(AsRef::as_ref).collect();
             machines.sort_unstable_by(|a, b| a.id.cmp(&b.id));
             say(out, &print::list(&machines, *json))
         }
-        Action::Show { id, json } => {
+        RegistryAction::Show { id, json } => {
             let loaded = load(registry)?;
             let machine = loaded.find(id).ok_or_else(|| unknown(id, registry))?;
             say(out, &print::one(machine, *json))
         }
-        Action::Enable { id } => set_enabled(registry, id, true, out),
-        Action::Disable { id } => set_enabled(registry, id, false, out),
-        Action::Rotate(args) => rotate::rotate(args, registry, now, out),
-        Action::Remove { id } => {
-            let open = Open::new(registry)?;
+        RegistryAction::Enable { id } => set_enabled(registry, id, true, out),
+        RegistryAction::Disable { id } => set_enabled(registry, id, false, out),
+        RegistryAction::Rotate(args) => rotate::rotate(args, registry, now, out),
+        RegistryAction::Remove { id } => {
+            let open = RegistryEdit::new(registry)?;
             let machine = open.machine(id)?;
             let tombstone = Tombstone {
                 id: machine.id.clone(),
@@ -138,14 +143,34 @@ pub(super) fn run(
     }
 }
 
+impl MachineArgs {
+    /// The registry file: named itself, or by the configuration.
+    pub(super) fn registry(&self, environment: &Environment) -> Result<PathBuf, CommandError> {
+        if let Some(registry) = &self.registry {
+            return Ok(registry.clone());
+        }
+        let file = self.config.find(environment).map_err(|error| {
+            CommandError::Usage(format!("{error}, or the registry with --registry FILE"))
+        })?;
+        match config::load(&file, environment) {
+            Ok(loaded) => Ok(loaded.config.registry),
+            // Other mistakes need not keep anyone from disabling a machine.
+            Err(mistakes) => mistakes
+                .registry
+                .clone()
+                .ok_or_else(|| CommandError::Configuration(mistakes.to_string())),
+        }
+    }
+}
+
 fn set_enabled(
     registry: &Path,
     id: &str,
     enabled: bool,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let word = if enabled { "enabled" } else { "disabled" };
-    let open = Open::new(registry)?;
+    let open = RegistryEdit::new(registry)?;
     let machine = open.machine(id)?;
     if machine.enabled == enabled {
         return say(out, &format!("{id}: {word} already\n"));
@@ -157,103 +182,4 @@ fn set_enabled(
     let text = edit::set_enabled(open.held.text(), id, enabled);
     open.put(text, id, Some(&expected))?;
     say(out, &format!("{id}: {word}\n"))
-}
-
-/// A registry file that is being edited.
-struct Open<'p> {
-    path: &'p Path,
-    held: Held,
-    before: Registry,
-}
-
-impl Open<'_> {
-    fn new(path: &Path) -> Result<Open<'_>, Failure> {
-        let held = Held::take(path).map_err(|error| cannot_open(path, &error))?;
-        let before = Registry::from_bytes(path, held.text().as_bytes(), None)
-            .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
-        Ok(Open { path, held, before })
-    }
-
-    fn machine(&self, id: &str) -> Result<&Machine, Failure> {
-        let machine = self.before.find(id).ok_or_else(|| unknown(id, self.path))?;
-        Ok(machine)
-    }
-
-    /// Puts the edited text in place, if it is a good registry in which the machine `id` is as `expected` and
-    /// nothing else has changed. An edit goes by indentation, so it is not believed before that.
-    fn put(
-        self,
-        text: Result<String, CannotEdit>,
-        id: &str,
-        expected: Option<&Machine>,
-    ) -> Result<(), Failure> {
-        self.put_with(text, id, expected, None)
-    }
-
-    /// The same, with one machine more among those that were removed.
-    fn put_with(
-        self,
-        text: Result<String, CannotEdit>,
-        id: &str,
-        expected: Option<&Machine>,
-        buried: Option<Tombstone>,
-    ) -> Result<(), Failure> {
-        let nothing_written = |why: String| {
-            Failure::Operation(format!(
-                "{}: nothing was written: {why}",
-                self.path.display()
-            ))
-        };
-        let text = text.map_err(|error| nothing_written(error.to_string()))?;
-        let after = Registry::from_bytes(self.path, text.as_bytes(), Some(&self.before)).map_err(
-            |mistakes| nothing_written(format!("the result would be wrong:\n{mistakes}")),
-        )?;
-        let as_expected = after.find(id).map(AsRef::as_ref) == expected;
-        let others = self
-            .before
-            .removed()
-            .iter()
-            .chain(&buried)
-            .eq(after.removed())
-            && self.before.groups() == after.groups()
-            && Change::between(&self.before, &after).touched() == 1;
-        if !as_expected || !others {
-            return Err(nothing_written(format!(
-                "in the layout of this file more than the machine {id} would change; edit it by hand"
-            )));
-        }
-        let path = self.path;
-        self.held.replace(&text).map_err(|error| {
-            Failure::Operation(format!("{} cannot be replaced: {error}", path.display()))
-        })
-    }
-}
-
-fn load(path: &Path) -> Result<Registry, Failure> {
-    Registry::load(path, None).map_err(|mistakes| Failure::Configuration(mistakes.to_string()))
-}
-
-fn cannot_open(path: &Path, error: &io::Error) -> Failure {
-    let path = path.display();
-    Failure::Operation(match error.kind() {
-        io::ErrorKind::NotFound => format!(
-            "{path}: there is no such file; to start a registry: echo 'machines: []' > {path}"
-        ),
-        io::ErrorKind::WouldBlock => {
-            format!("{path}: somebody else is editing it; try again when that is done")
-        }
-        _ => format!("{path} cannot be opened for editing: {error}"),
-    })
-}
-
-fn unknown(id: &str, registry: &Path) -> Failure {
-    Failure::Operation(format!(
-        "{}: there is no machine {id:?}; `countersign machine list` shows those there are",
-        registry.display()
-    ))
-}
-
-fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
-    out.write_all(text.as_bytes())
-        .map_err(|error| Failure::Operation(format!("cannot print: {error}")))
 }

@@ -1,25 +1,28 @@
-//! `countersign reload`: has a running gateway read its files again, and says what came of it.
+//! `countersign reload`: has a running gateway reload its files, and prints the result.
 
 use std::io::Write;
 use std::time::Duration;
 
-use super::Failure;
-use super::configuration::{AdminArgs, unreachable};
+use http::Request;
+
+use super::admin::AdminArgs;
+use super::command_error::CommandError;
+use super::terminal::say;
 use crate::config::Environment;
 use crate::server::order;
 
-/// Have a running gateway read its files again: configuration, credentials, registry, certificates
+/// Reload the files of a running gateway: configuration, credentials, registry, certificates
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example, on the gateway's own machine:
   countersign reload
 
-A gateway also reads a file again when it changes, and all of them on SIGHUP. A file with a mistake
-changes nothing. Exits with 0 if all of them are in force, and with 1 if not.")]
+A gateway also reloads a file when it changes, and all files on SIGHUP. A file with a mistake changes
+nothing. Exit codes: 0 if all files are in force, 1 if not.")]
 pub(super) struct ReloadArgs {
     #[command(flatten)]
     admin: AdminArgs,
-    /// Take a registry, too, that has lost more than half of its machines
+    /// Accept a registry that has lost more than half of its machines
     #[arg(long)]
     force: bool,
 }
@@ -29,29 +32,17 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// # Errors
 ///
-/// The gateway's own words where a file was not taken; that it did not answer.
+/// A file was not accepted, in the gateway's own words; the gateway does not answer.
 pub(super) fn run(
     args: &ReloadArgs,
     environment: &Environment,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let admin = args.admin.address(environment)?;
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(TIMEOUT))
-        .proxy(None)
-        .build()
-        .into();
-    let failed = |error: ureq::Error| unreachable(admin, &error);
-    let mut answer = agent
-        .post(format!("http://{admin}{}", order::PATH))
-        .header(order::HEADER, if args.force { "force" } else { "yes" })
-        .send_empty()
-        .map_err(failed)?;
-    let words = answer.body_mut().read_to_string().map_err(failed)?;
-    let words = words.trim();
-    if !answer.status().is_success() {
-        return Err(Failure::Operation(words.to_owned()));
+) -> Result<(), CommandError> {
+    let request =
+        Request::post(order::PATH).header(order::HEADER, if args.force { "force" } else { "yes" });
+    let (status, text) = args.admin.ask(environment, request, TIMEOUT)?;
+    if !status.is_success() {
+        return Err(CommandError::Operation(text));
     }
-    writeln!(out, "{words}").map_err(|error| Failure::Operation(error.to_string()))
+    say(out, &format!("{text}\n"))
 }

@@ -1,15 +1,20 @@
-//! `countersign request`: signs a request, sends it, and prints the answer's body.
+//! `countersign request`: signs a request, sends it, and prints the body of the answer.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Failure;
-use super::machine_side::{read_body, signer};
-use crate::agent::tls_fault::{self, Tried};
+use bytes::Bytes;
+use http::Request;
+
+use super::command_error::CommandError;
+use super::machine_options::SignerArgs;
+use super::request_body::BodyArgs;
+use super::terminal::cannot_print;
+use crate::agent::connect::Connector;
 use crate::clock::Clock;
 use crate::config::GatewayUrl;
-use crate::file;
+use crate::http_client::{self, ExchangeLimits, RequestError};
 
 /// Sign a request, send it, and print the body of the answer
 #[derive(Debug, clap::Args)]
@@ -17,51 +22,43 @@ use crate::file;
 Example:
   countersign request --key key.pem --machine-id web-1 GET http://127.0.0.1:8080/v1/secret/db
 
-The exit code is 0 for a 2xx answer, and 1 otherwise, with the status on standard error.")]
+Exit codes: 0 for a 2xx answer; 1 otherwise, with the status on standard error.")]
 pub(super) struct RequestArgs {
-    /// The machine's private key (PKCS#8 PEM)
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
-    /// The id under which the registry knows the machine
-    #[arg(long, value_name = "ID")]
-    machine_id: String,
-    /// The request body; - is standard input
-    #[arg(long, value_name = "FILE")]
-    data: Option<PathBuf>,
-    /// A header to send besides the four, as 'Name: value'; may be given more than once
+    #[command(flatten)]
+    signer: SignerArgs,
+    #[command(flatten)]
+    body: BodyArgs,
+    /// A further header, as 'Name: value'. Repeat it for several
     #[arg(long, short = 'H', value_name = "HEADER")]
     header: Vec<String>,
-    /// Sign the query with the path, for a route whose query is signed
+    /// Sign the query with the path, for a route with `query: signed`
     #[arg(long)]
     sign_query: bool,
-    /// Certificates to trust instead of the public ones (PEM)
+    /// Certificate authorities to trust instead of the system's (PEM)
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
     /// The method, upper case
     method: String,
-    /// Where to send it
+    /// The URL to send it to
     url: String,
 }
 
-/// Longest time for the whole exchange, the gateway's own deadlines included.
-const TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Largest answer that is read: no secret is larger.
-const MAX_ANSWER: u64 = 64 * 1024 * 1024;
-
-/// Largest file of certificates, in bytes: a bundle of all authorities of the web has a quarter of it.
-const MAX_CERTIFICATES: usize = 1 << 20;
+/// The time covers the gateway's own deadlines; the size is larger than any secret.
+const LIMITS: ExchangeLimits = ExchangeLimits {
+    time: Duration::from_secs(120),
+    answer: 64 * 1024 * 1024,
+};
 
 /// Sends the request and writes the answer's body to `out`.
 ///
 /// # Errors
 ///
-/// What is wrong with the arguments; that no answer came; an answer that is not 2xx, whose body
-/// is written all the same.
-pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let signer = signer(&args.machine_id, &args.key)?;
-    let body = read_body(args.data.as_deref())?;
-    let target = target_of(&args.url)?;
+/// The arguments are wrong; no answer came; the answer is not 2xx, and its body is written all the
+/// same.
+pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let signer = args.signer.signer()?;
+    let body = args.body.read(args.signer.key_is_stdin())?;
+    let (gateway, target) = split(&args.url)?;
     let signed = match target.split_once('?') {
         Some((path, _)) if !args.sign_query => path,
         _ => target,
@@ -69,118 +66,74 @@ pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), Failure
     let now = Clock::system().now().unix_seconds();
     let headers = signer.sign_text(&args.method, signed, &body, now)?;
 
-    let mut request = http::Request::builder()
-        .method(args.method.as_str())
-        .uri(&args.url);
+    let mut request = Request::builder().method(args.method.as_str()).uri(target);
     for (header, value) in &headers {
         request = request.header(header.name(), value);
     }
     for line in &args.header {
-        let (name, value) = line
-            .split_once(':')
-            .ok_or_else(|| Failure::Usage(format!("'{line}' is not 'Name: value'")))?;
+        let (name, value) = line.split_once(':').ok_or_else(|| {
+            CommandError::Usage(format!("--header '{line}' is not 'Name: value'"))
+        })?;
         request = request.header(name.trim(), value.trim());
     }
     let request = request
-        .body(body)
-        .map_err(|e| Failure::Usage(format!("the request cannot be built: {e}")))?;
+        .body(Bytes::from(body))
+        .map_err(|e| CommandError::Usage(format!("the request cannot be built: {e}")))?;
 
-    let unsent = |error: ureq::Error| {
-        Failure::Operation(format!("no answer from the gateway: {}", why(&error, args)))
-    };
-    let mut answer = agent(args)?.run(request).map_err(unsent)?;
-    let content = answer
-        .body_mut()
-        .with_config()
-        .limit(MAX_ANSWER)
-        .read_to_vec()
-        .map_err(unsent)?;
-    out.write_all(&content)
+    let connector =
+        Connector::new(gateway, args.cacert.as_deref()).map_err(CommandError::Operation)?;
+    let answer = http_client::send(&connector, request, LIMITS).map_err(|error| {
+        let gateway = &connector.gateway;
+        CommandError::Operation(match error {
+            RequestError::Unconnected(_) => {
+                format!("cannot reach the gateway at {gateway}: {}", error.cause())
+            }
+            _ => format!("no answer from the gateway at {gateway}: {error}"),
+        })
+    })?;
+    out.write_all(answer.body())
         .and_then(|()| out.flush())
-        .map_err(|e| Failure::Operation(e.to_string()))?;
+        .map_err(cannot_print)?;
     match answer.status() {
         status if status.is_success() => Ok(()),
-        status => Err(Failure::Operation(format!("the answer was {status}"))),
+        status => Err(CommandError::Operation(format!(
+            "the gateway answered {status}"
+        ))),
     }
 }
 
-/// The request target as it stands in the URL, byte for byte: what is signed has to be what is
-/// sent.
-fn target_of(url: &str) -> Result<&str, Failure> {
-    let rest = url
-        .strip_prefix("http://")
-        .or_else(|| url.strip_prefix("https://"))
-        .ok_or_else(|| {
-            Failure::Usage(format!("'{url}' does not start with http:// or https://"))
-        })?;
-    Ok(rest.find('/').map_or("/", |start| &rest[start..]))
-}
-
-/// Why there was no answer, in words that say what to do.
-fn why(error: &ureq::Error, args: &RequestArgs) -> String {
-    let gateway = GatewayUrl::parse(args.url.split('?').next().unwrap_or_default());
-    let (tls, authority, host) = match &gateway {
-        Ok(it) => (it.tls, it.authority.as_str(), it.host.as_str()),
-        Err(_) => return error.to_string(),
+/// The gateway that a URL names, and the request target as it stands in the URL, byte for byte: the
+/// signed target has to be the one that is sent.
+fn split(url: &str) -> Result<(GatewayUrl, &str), CommandError> {
+    let host = url.find("://").map_or(0, |scheme| scheme + 3);
+    let target = url[host..]
+        .find('/')
+        .map_or(url.len(), |slash| host + slash);
+    let gateway = GatewayUrl::parse(&url[..target]).map_err(CommandError::Usage)?;
+    let target = match &url[target..] {
+        "" => "/",
+        target => target,
     };
-    let tried = Tried {
-        host,
-        authority,
-        ca: args.cacert.as_deref(),
-    };
-    match error {
-        ureq::Error::Protocol(_) if !tls => tls_fault::not_http(authority),
-        ureq::Error::Io(io) if !tls && io.kind() == std::io::ErrorKind::UnexpectedEof => {
-            tls_fault::hung_up(authority)
-        }
-        ureq::Error::Io(io) => tried.explained(io),
-        ureq::Error::Rustls(found) => tried.explained(found),
-        _ => error.to_string(),
-    }
-}
-
-fn agent(args: &RequestArgs) -> Result<ureq::Agent, Failure> {
-    use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-
-    let mut tls = TlsConfig::builder();
-    if let Some(path) = &args.cacert {
-        let fail = |what: String| Failure::Operation(format!("{}: {what}", path.display()));
-        let pem = file::read(path, MAX_CERTIFICATES).map_err(|fault| fail(fault.to_string()))?;
-        let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
-            .filter_map(|item| match item {
-                Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                _ => None,
-            })
-            .collect();
-        if certificates.is_empty() {
-            return Err(fail("there is no certificate in it".into()));
-        }
-        tls = tls.root_certs(RootCerts::new_with_certs(&certificates));
-    }
-    Ok(ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .proxy(None)
-        .allow_non_standard_methods(true)
-        .timeout_global(Some(TIMEOUT))
-        .tls_config(tls.build())
-        .build()
-        .into())
+    Ok((gateway, target))
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
     #[test]
     fn the_target_is_what_stands_in_the_url() {
-        for (url, target) in [
-            ("http://h", "/"),
-            ("http://h/", "/"),
-            ("https://h:1/a/b?c=%2F", "/a/b?c=%2F"),
+        for (url, gateway, target) in [
+            ("http://h", "http://h", "/"),
+            ("http://h/", "http://h", "/"),
+            ("https://h:1/a/b?c=%2F", "https://h:1", "/a/b?c=%2F"),
         ] {
-            assert_eq!(target_of(url), Ok(target));
+            let (found, rest) = split(url).unwrap();
+            assert_eq!((found.to_string().as_str(), rest), (gateway, target));
         }
-        assert!(matches!(target_of("h/a"), Err(Failure::Usage(_))));
+        for url in ["h/a", "http://h?a=/b", "ftp://h/"] {
+            assert!(matches!(split(url), Err(CommandError::Usage(_))), "{url}");
+        }
     }
 }

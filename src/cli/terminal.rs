@@ -1,8 +1,8 @@
-//! What is printed for people, some of which strangers wrote.
+//! Printing, for people too, of texts that strangers may have written.
 
-use std::io;
+use std::io::{self, Write};
 
-use super::Failure;
+use super::command_error::CommandError;
 
 /// A text with everything but visible ASCII characters and spaces escaped: whoever wrote it must not
 /// move the cursor, or turn the direction of the text.
@@ -17,11 +17,27 @@ pub(super) fn visible(text: &str) -> String {
     shown
 }
 
+/// Prints a text.
+///
 /// # Errors
 ///
-/// [`Failure::Operation`] where it could not be printed.
-pub(super) fn printed(result: io::Result<()>) -> Result<(), Failure> {
-    result.map_err(|error| Failure::Operation(format!("cannot print: {error}")))
+/// [`CommandError::Operation`]: it cannot be printed.
+pub(super) fn say(out: &mut dyn Write, text: &str) -> Result<(), CommandError> {
+    printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// The result of printing, as one of the command.
+///
+/// # Errors
+///
+/// [`CommandError::Operation`]: it could not be printed.
+pub(super) fn printed(result: io::Result<()>) -> Result<(), CommandError> {
+    result.map_err(cannot_print)
+}
+
+/// The failure to print.
+pub(super) fn cannot_print(error: io::Error) -> CommandError {
+    CommandError::Operation(format!("cannot print: {error}"))
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub struct Mistakes {
     /// check can go on to it.
     pub registry: Option<PathBuf>,
     /// The file could not be read, so that nothing is known of what it holds: see
-    /// [`Fault::may_pass`](crate::file::Fault::may_pass).
+    /// [`FileFault::may_pass`](crate::file::FileFault::may_pass).
     pub may_pass: bool,
 }
 

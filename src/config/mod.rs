@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use http::HeaderName;
 use sha2::{Digest, Sha256};
 
+pub use countersign_client::gateway_headers::{self as headers, HEADER_BYTES};
 pub use countersign_client::gateway_url::GatewayUrl;
-pub use countersign_client::header_names::{self as headers, HEADER_BYTES};
 pub use countersign_client::settings::{AgentSettings, Listen, Who};
 
 use countersign_client::address;
@@ -69,7 +69,7 @@ use units::whole;
 pub(crate) use reader::did_you_mean;
 pub(crate) use tree::refused as refused_yaml;
 
-use crate::file::{self, Fault};
+use crate::file::{self, FileFault};
 
 /// Largest configuration file read, in bytes. A hand-written one has a few KiB; the bound keeps a
 /// wrong path (a log, a device) from filling the memory. A larger file is a mistake.
@@ -172,7 +172,7 @@ pub fn admin_address(path: &Path) -> Result<SocketAddr, Mistakes> {
 pub fn text_of(path: &Path) -> Result<String, Mistakes> {
     let whole_file = |text| Mistakes::whole_file(path, text);
     let bytes = file::read(path, MAX_FILE).map_err(|fault| match fault {
-        Fault::TooLarge(_) => whole_file(format!("{fault}, which no configuration is")),
+        FileFault::TooLarge(_) => whole_file(format!("{fault}, which no configuration is")),
         _ => Mistakes {
             may_pass: fault.may_pass(),
             ..whole_file(fault.to_string())

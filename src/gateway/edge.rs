@@ -1,44 +1,40 @@
-//! The client's side: each request is read, judged in the order of the design, and then either
-//! answered with a refusal or forwarded. The backend hears of none before its
-//! record is written.
+//! The edge: one request from its head to its end. It is received, decided, recorded, and then
+//! either answered with a refusal or forwarded.
 
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::BytesMut;
 use futures::FutureExt;
-use pingora::ErrorType;
-use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v1::server::HttpSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::ShutdownWatch;
 use tracing::error;
 
+use super::assembly::Gateway;
+use super::decide::plan::Plan;
+use super::decide::rejection::Rejection;
+use super::forward::client::{Afterwards, Client};
+use super::receive::body::Body;
+use super::receive::first_line::FirstLine;
+use super::receive::head::{self, RequestHead};
+use super::receive::linger::Linger;
+use super::receive::origin::{Origin, RequestSource};
+use super::receive::request_id::RequestId;
+use super::receive::reset_on_close::ResetOnClose;
+use super::receive::{health, keep_alive, refusal_response};
+use super::record::authorized::AuthorizedRequest;
+use super::record::outcome::RequestOutcome;
 use crate::auth::refusal::Refusal;
 use crate::config::HEADER_BYTES;
-use crate::gateway::Gateway;
-use crate::gateway::decide::plan::Plan;
-use crate::gateway::forward::client::{Afterwards, Client, ResetOnClose};
-use crate::gateway::forward::forwarder::{Forward, Passage};
-use crate::gateway::receive::body::Body;
-use crate::gateway::receive::first_line::{self, FirstLine, NoHead};
-use crate::gateway::receive::health;
-use crate::gateway::receive::origin::{Origin, Source};
-use crate::gateway::receive::refuse::{self, Linger, Stop};
-use crate::gateway::receive::request_id::RequestId;
-use crate::gateway::receive::request_stream::RequestStream;
-use crate::gateway::record::decision_record::Ending;
 
 /// The application that Pingora runs for each request of a data listener.
 pub(crate) struct Edge {
     gateway: Arc<Gateway>,
-    forward: Arc<Forward>,
     options: HttpServerOptions,
-    /// The connection that it serves; `None` before there is one.
+    /// The source of the connection that it serves; `None` before there is one.
     origin: Option<Origin>,
     /// How its client's connection ends.
     reset: ResetOnClose,
@@ -47,26 +43,13 @@ pub(crate) struct Edge {
 }
 
 /// Bytes of body that an HTTP/2 client may send ahead of being read. The default of 64 KiB carries
-/// little more than 1 MB/s to a client 50 ms away; twice this is what a connection can hold unread.
+/// little more than 1 MB/s to a client 50 ms away. A connection can hold twice as many unread.
 const H2_WINDOW: u32 = 256 * 1024;
 
-/// Left on a kept-alive connection: it has carried a request before, and may be idle.
-struct Reused;
-
-/// What reading the head of a request came to.
-enum Head {
-    /// With the request line as it was sent, where the protocol has one.
-    Read(Box<ServerSession>, Option<FirstLine>),
-    /// The client closed, or nothing came for as long as an idle connection is kept.
-    Gone,
-    Refused(Box<ServerSession>, Refusal),
-}
-
 impl Edge {
-    pub(crate) fn new(gateway: Arc<Gateway>, forward: Arc<Forward>) -> Edge {
+    pub(crate) fn new(gateway: Arc<Gateway>) -> Edge {
         Edge {
             gateway,
-            forward,
             options: HttpServerOptions::default(),
             origin: None,
             reset: ResetOnClose::default(),
@@ -87,7 +70,6 @@ impl Edge {
         options.keepalive_request_limit = Some(limit.saturating_sub(1));
         Arc::new(Edge {
             gateway: Arc::clone(&self.gateway),
-            forward: Arc::clone(&self.forward),
             options,
             origin: Some(origin),
             reset,
@@ -100,119 +82,59 @@ impl Edge {
         self.gateway.plan().limits().write_timeout
     }
 
-    /// Reads the head of the next request: the wait for its first byte is idle time, and all the
-    /// rest of the head has one total deadline.
-    async fn read_head(&self, session: ServerSession, shutdown: &ShutdownWatch) -> Head {
-        match session {
-            ServerSession::H1(session) => self.read_h1_head(session, shutdown).await,
-            // An HTTP/2 stream begins with a head that is complete.
-            mut session => {
-                let timeout = self.gateway.plan().limits().write_timeout;
-                session.set_write_timeout(Some(timeout));
-                Head::Read(Box::new(session), None)
-            }
-        }
-    }
-
-    async fn read_h1_head(&self, mut session: HttpSession, shutdown: &ShutdownWatch) -> Head {
-        // A copy: a connection that is idle must not keep a plan that was replaced.
-        let limits = *self.gateway.plan().limits();
-        let reused = session.take_connection_user_context().is_some();
-        let left = session.get_keepalive_reuses_remaining();
-        let idle = match reused {
-            true => limits.keepalive,
-            false => limits.header_timeout,
-        };
-        let mut stop = shutdown.clone();
-        let Some(mut stream) = RequestStream::next_request(session.into_inner()) else {
-            return Head::Gone;
-        };
-        let begun = tokio::select! {
-            biased; // a request that has arrived is served, also while shutting down
-            begun = tokio::time::timeout(idle, FirstLine::wait(&mut stream)) => begun,
-            _ = stop.wait_for(|&stop| stop) => return Head::Gone,
-        };
-        if !matches!(begun, Ok(true)) {
-            return Head::Gone;
-        }
-        let mut deadline = pin!(tokio::time::sleep(limits.header_timeout));
-        let head = tokio::select! {
-            biased; // the deadline need not be set where everything is there
-            head = FirstLine::read(&mut stream) => Some(head),
-            () = &mut deadline => None,
-        };
-        let (head, line) = match head {
-            Some(Ok((line, head))) => (head, Ok(line)),
-            Some(Err(NoHead::Gone)) => return Head::Gone,
-            Some(Err(NoHead::TooLarge)) => (BytesMut::new(), Err(Refusal::HeaderTooLarge)),
-            None => (BytesMut::new(), Err(Refusal::RequestTimeout)),
-        };
-        let mut session = Box::new(first_line::session_with(stream, head));
-        session.set_total_drain_timeout(Some(limits.drain_timeout));
-        session.set_ignore_info_resp(true);
-        session.set_keepalive_reuses_remaining(left);
-        // The deadlines for the whole are kept here and in `body`; this bounds a single read.
-        session.set_read_timeout(Some(limits.body_timeout + limits.header_timeout));
-        let line = match line {
-            Ok(line) => line,
-            Err(refusal) => return Head::Refused(session, refusal),
-        };
-        let read = tokio::select! {
-            biased;
-            read = session.read_request() => Some(read),
-            () = &mut deadline => None,
-        };
-        match read {
-            Some(Ok(true)) => {
-                // Reading has set it to "for ever"; a client that wants to close is respected.
-                if session.get_keepalive().is_some() {
-                    session.set_keepalive(Some(limits.keepalive.as_secs().max(1)));
-                }
-                if *shutdown.borrow() || self.gateway.leaving().is_set() {
-                    session.set_keepalive(None);
-                }
-                Head::Read(session, Some(line))
-            }
-            Some(Err(error)) if *error.etype() == ErrorType::InvalidHTTPHeader => {
-                Head::Refused(session, line.refusal(&error))
-            }
-            Some(Ok(false) | Err(_)) => Head::Gone,
-            None => Head::Refused(session, Refusal::RequestTimeout),
-        }
-    }
-
-    /// Judges the request; a panic on the way is a refusal too, and the next request is fine.
-    async fn decide(
+    /// Judges the request, and writes the decision down. A panic on the way rejects the request,
+    /// and the connection's next request is not affected.
+    async fn authorize(
         &self,
         plan: &Arc<Plan>,
         session: &mut ServerSession,
         line: Option<&FirstLine>,
-        source: Source,
+        source: RequestSource,
         id: RequestId,
-    ) -> Result<(Passage, Body), Stop> {
-        AssertUnwindSafe(self.gateway.decide(plan, session, line, source, id))
+    ) -> Result<(AuthorizedRequest, Body), Rejection> {
+        let Gateway {
+            decider, recorder, ..
+        } = &*self.gateway;
+        let authorizing = async {
+            let (decision, body) = decider.decide(plan, session, line, source, id).await?;
+            let head = session.req_header();
+            let recording =
+                AuthorizedRequest::record(recorder, plan, head, source, decision, &body);
+            Ok((recording.await?, body))
+        };
+        AssertUnwindSafe(authorizing)
             .catch_unwind()
             .await
             .unwrap_or_else(|_| {
                 error!(request_id = %id, "a panic while a request was judged; it was not forwarded");
-                Err(Stop::Unverified(Refusal::Internal))
+                Err(Rejection::Unverified(Refusal::Internal))
             })
     }
 
-    /// Forwards the request, and gives the connection back for the next one where that is in order.
+    /// Forwards the request, and gives the connection back for its next request where the protocol
+    /// allows that.
     async fn forward(
         &self,
         session: Box<ServerSession>,
-        passage: &Passage,
+        request: &AuthorizedRequest,
         body: Body,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        let mut client = Client::new(session, self.gateway.leaving());
-        let forwarding = self.forward.forward(&mut client, passage, body);
+        let Gateway {
+            recorder,
+            forwarder,
+            ..
+        } = &*self.gateway;
+        let mut client = Client::new(session, self.gateway.draining().clone());
+        let forwarding = async {
+            let (outcome, afterwards) = forwarder.forward(&mut client, request, body).await;
+            outcome.record(recorder, request);
+            afterwards
+        };
         let ended = AssertUnwindSafe(forwarding).catch_unwind().await;
         let afterwards = ended.unwrap_or_else(|_| {
-            error!(request_id = %passage.provenance.id, "a panic while a request was forwarded");
-            self.gateway.forwarded(passage, Ending::panicked());
+            error!(request_id = %request.provenance.id, "a panic while a request was forwarded");
+            RequestOutcome::PANICKED.record(recorder, request);
             match client.afterwards() {
                 Afterwards::Reset => Afterwards::Reset,
                 _ => Afterwards::Close,
@@ -220,7 +142,9 @@ impl Edge {
         });
         let session = client.into_session();
         match afterwards {
-            Afterwards::KeepAlive if !*shutdown.borrow() => return self.go_on(session).await,
+            Afterwards::KeepAlive if !*shutdown.borrow() => {
+                return keep_alive::go_on(session, self.linger()).await;
+            }
             Afterwards::KeepAlive | Afterwards::Close => self.linger().close(session).await,
             Afterwards::Reset if matches!(session, ServerSession::H1(_)) => self.reset.set(),
             // An HTTP/2 stream resets itself alone, and leaves the connection to the others.
@@ -229,44 +153,30 @@ impl Edge {
         None
     }
 
-    /// Answers a refused request. Before the signature has verified, nothing that the client
-    /// sends on this connection is worth another look, so it is closed.
+    /// Answers a rejected request. Before the signature has verified, the framing of what the
+    /// client sends on this connection is not trusted, so it is closed.
     async fn refuse(
         &self,
         mut session: Box<ServerSession>,
-        stop: &Stop,
+        rejection: &Rejection,
         id: RequestId,
         has_head: bool,
     ) -> Option<ReusedHttpStream> {
-        let framing_is_known = matches!(stop, Stop::Denied(_));
+        let framing_is_known = matches!(rejection, Rejection::Denied(_));
         if !framing_is_known {
             session.set_keepalive(None);
         }
         let is_head = has_head && session.req_header().method == http::Method::HEAD;
-        let written = refuse::write(&mut session, stop.refusal(), id, is_head).await;
+        let refusal = rejection.refusal();
+        let written = refusal_response::write(&mut session, refusal, id, is_head).await;
         match written {
-            Ok(()) if framing_is_known => self.go_on(*session).await,
+            Ok(()) if framing_is_known => keep_alive::go_on(*session, self.linger()).await,
             Ok(()) => {
                 self.linger().close(*session).await;
                 None
             }
             Err(_) => None,
         }
-    }
-
-    /// Gives the connection back for its next request. One that was told to close may have more on the
-    /// way, a pipelined request, which must not cost it this answer.
-    async fn go_on(&self, session: ServerSession) -> Option<ReusedHttpStream> {
-        let is_last = session.get_keepalive().is_none()
-            || session.get_keepalive_reuses_remaining() == Some(0);
-        if matches!(session, ServerSession::H1(_)) && is_last {
-            self.linger().close(session).await;
-            return None;
-        }
-        let mut settings = HttpPersistentSettings::for_session(&session);
-        settings.set_user_context(Box::new(Reused));
-        let stream = session.finish().await.ok().flatten()?;
-        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
     }
 
     fn linger(&self) -> Linger {
@@ -286,32 +196,40 @@ impl HttpServerApp for Edge {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        let head = self.read_head(session, shutdown).await;
+        let gateway = &self.gateway;
+        // A copy: a connection that is idle must not keep a plan that was replaced.
+        let limits = *gateway.plan().limits();
+        let head = head::read(session, &limits, shutdown, gateway.draining()).await;
         let id = RequestId::next();
         match head {
-            Head::Gone => None,
-            Head::Refused(session, refusal) => {
-                let stop = Stop::Unverified(refusal);
-                let source = Source::of_connection(self.origin);
-                self.gateway.refused_unread(&stop, source, id);
-                self.refuse(session, &stop, id, false).await
+            RequestHead::Gone => None,
+            RequestHead::Refused(session, refusal) => {
+                let rejection = Rejection::Unverified(refusal);
+                let source = RequestSource::of_connection(self.origin);
+                gateway.recorder.refused_unread(&rejection, source, id);
+                self.refuse(session, &rejection, id, false).await
             }
-            Head::Read(mut session, _) if health::is_asked(&session, self.health.as_deref()) => {
-                if self.gateway.answer_health(&mut session).await.is_ok() {
+            RequestHead::Read(mut session, _)
+                if health::is_asked(&session, self.health.as_deref()) =>
+            {
+                let is_ready = gateway.readiness().check().is_ok();
+                if health::answer(&mut session, is_ready).await.is_ok() {
                     self.linger().close(*session).await;
                 }
                 None
             }
-            Head::Read(mut session, line) => {
-                let plan = self.gateway.plan();
+            RequestHead::Read(mut session, line) => {
+                let plan = gateway.plan();
                 let source =
-                    Source::of_request(self.origin, &session, &plan.config.trusted_proxies);
-                let decided = self.decide(&plan, &mut session, line.as_ref(), source, id);
-                match decided.await {
-                    Ok((passage, body)) => self.forward(session, &passage, body, shutdown).await,
-                    Err(stop) => {
-                        self.gateway.refused(&plan, &session, &stop, source, id);
-                        self.refuse(session, &stop, id, true).await
+                    RequestSource::of_request(self.origin, &session, &plan.config.trusted_proxies);
+                let authorizing = self.authorize(&plan, &mut session, line.as_ref(), source, id);
+                match authorizing.await {
+                    Ok((request, body)) => self.forward(session, &request, body, shutdown).await,
+                    Err(rejection) => {
+                        let head = session.req_header();
+                        (gateway.recorder).refused(&plan, head, &rejection, source, id);
+                        (gateway.decider).refused(&plan, rejection.refusal().code(), source);
+                        self.refuse(session, &rejection, id, true).await
                     }
                 }
             }
@@ -329,7 +247,7 @@ impl HttpServerApp for Edge {
         options.max_concurrent_streams(limits.h2_streams);
         options.initial_window_size(H2_WINDOW);
         options.initial_connection_window_size(2 * H2_WINDOW);
-        // Twice the limit: `framing` judges it, and answers as it answers everything.
+        // Twice the limit: `framing` judges it, and refuses it with a response of the gateway's.
         options.max_header_list_size(u32::try_from(2 * HEADER_BYTES).unwrap_or(u32::MAX));
         Some(options)
     }

@@ -5,18 +5,18 @@ use prometheus::{IntCounter, Result};
 use super::declare::Declare;
 use crate::auth::refusal::Code;
 
-pub(super) struct Codes {
+pub(super) struct CodeCounters {
     refused: [IntCounter; Code::ALL.len()],
     observed: [IntCounter; Code::ALL.len()],
 }
 
-impl Codes {
-    pub(super) fn declare(declare: &Declare) -> Result<Codes> {
+impl CodeCounters {
+    pub(super) fn declare(declare: &Declare) -> Result<CodeCounters> {
         let by_code = |name, help| -> Result<_> {
             let counters = declare.counters(name, help, &["code"])?;
             Ok(Code::ALL.map(|code| counters.with_label_values(&[code.as_str()])))
         };
-        Ok(Codes {
+        Ok(CodeCounters {
             refused: by_code(
                 "refusals_total",
                 "Refused requests, by the code in the body of the refusal.",

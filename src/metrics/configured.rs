@@ -9,15 +9,15 @@ use prometheus::{
 };
 
 use super::buckets::UPSTREAM_BUCKETS;
-use super::declare::Declare;
-use super::{Auth, Check, Outcome};
+use super::declare::{Declare, gauge_value};
+use super::labels::{Auth, CredentialCheck, Outcome};
 
 /// The `route` of a request that matched none, or was refused before it could. No route is
 /// called so: their names begin with `/`.
 const NO_ROUTE: &str = "none";
 
 /// The families whose labels are names in the configuration.
-pub(super) struct Configured {
+pub(super) struct ConfiguredMetrics {
     requests: IntCounterVec,
     upstream_seconds: HistogramVec,
     credential_usable: IntGaugeVec,
@@ -33,16 +33,16 @@ pub struct RouteCounts([[IntCounter; Auth::ALL.len()]; Outcome::ALL.len()]);
 #[derive(Clone, Debug)]
 pub struct UpstreamTimes(Histogram);
 
-/// What is shown of one credential.
+/// The series of one credential.
 #[derive(Clone, Debug)]
 pub struct CredentialCounts {
     usable: IntGauge,
-    checks: [IntCounter; Check::ALL.len()],
+    checks: [IntCounter; CredentialCheck::ALL.len()],
 }
 
-impl Configured {
-    pub(super) fn declare(declare: &Declare) -> Result<Configured> {
-        let configured = Configured {
+impl ConfiguredMetrics {
+    pub(super) fn declare(declare: &Declare) -> Result<ConfiguredMetrics> {
+        let configured = ConfiguredMetrics {
             requests: declare.counters(
                 "requests_total",
                 "Requests, by route (none: it matched no route), by how they ended, and by what proved who was asking.",
@@ -87,15 +87,15 @@ impl Configured {
         self.route(NO_ROUTE)
     }
 
-    /// Shows what of the routes, by their names, is open until when, and nothing of any other.
+    /// Shows until when each of these routes, by name and mode, is open, and no other route.
     pub(super) fn open_until<'r>(
         &self,
         routes: impl Iterator<Item = (&'r str, &'static str, u64)>,
     ) {
         self.open_until.reset();
         for (route, mode, until) in routes {
-            let until = i64::try_from(until).unwrap_or(i64::MAX);
-            self.open_until.with_label_values(&[route, mode]).set(until);
+            let gauge = self.open_until.with_label_values(&[route, mode]);
+            gauge.set(gauge_value(until));
         }
     }
 
@@ -104,10 +104,10 @@ impl Configured {
     }
 
     pub(super) fn credential(&self, name: &str) -> CredentialCounts {
-        let check = |result: Check| [name, result.as_str()];
+        let check = |result: CredentialCheck| [name, result.as_str()];
         CredentialCounts {
             usable: self.credential_usable.with_label_values(&[name]),
-            checks: Check::ALL
+            checks: CredentialCheck::ALL
                 .map(|result| self.credential_checks.with_label_values(&check(result))),
         }
     }
@@ -119,7 +119,7 @@ impl RouteCounts {
         self.0[outcome as usize][auth as usize].inc();
     }
 
-    /// How many requests passed so far that nobody signed.
+    /// The number of unsigned requests that have passed so far.
     pub fn unsigned(&self) -> u64 {
         let passed = [Outcome::Forwarded, Outcome::Failed, Outcome::Observed];
         let unsigned = [Auth::None, Auth::Bearer];
@@ -136,7 +136,7 @@ impl CredentialCounts {
     }
 
     /// Counts a look-up.
-    pub fn checked(&self, result: Check) {
+    pub fn checked(&self, result: CredentialCheck) {
         self.checks[result as usize].inc();
     }
 }

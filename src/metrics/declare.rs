@@ -77,3 +77,8 @@ fn histogram_opts(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
         .namespace(PREFIX)
         .buckets(buckets.to_vec())
 }
+
+/// Gauges are signed; no number here comes near the difference.
+pub(super) fn gauge_value(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}

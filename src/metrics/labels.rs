@@ -33,7 +33,7 @@ impl Outcome {
     }
 }
 
-/// What proved who was asking.
+/// The proof of the machine that a request came with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
     /// A signature that verified.
@@ -58,9 +58,9 @@ impl Auth {
     }
 }
 
-/// What a look-up of the gateway's credential came to.
+/// The result of a look-up of the gateway's credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
+pub enum CredentialCheck {
     /// The backend takes it.
     Accepted,
     /// The backend does not.
@@ -69,21 +69,25 @@ pub enum Check {
     Unknown,
 }
 
-impl Check {
+impl CredentialCheck {
     /// Every result, in the order of the enum.
-    pub const ALL: [Check; 3] = [Check::Accepted, Check::Refused, Check::Unknown];
+    pub const ALL: [CredentialCheck; 3] = [
+        CredentialCheck::Accepted,
+        CredentialCheck::Refused,
+        CredentialCheck::Unknown,
+    ];
 
     /// The label value.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Check::Accepted => "accepted",
-            Check::Refused => "refused",
-            Check::Unknown => "unknown",
+            CredentialCheck::Accepted => "accepted",
+            CredentialCheck::Refused => "refused",
+            CredentialCheck::Unknown => "unknown",
         }
     }
 }
 
-/// What became of an audit record.
+/// The result of writing an audit record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditResult {
     /// It was handed to the operating system.

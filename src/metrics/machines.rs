@@ -1,5 +1,5 @@
-//! What was last heard of each machine, as far as there is room: an id becomes a label only once a
-//! signature of that machine has verified, and of so many machines only.
+//! The last request of each machine, up to a number of machines. An id becomes a label only after a
+//! signature of that machine has verified.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use std::sync::{PoisonError, RwLock};
 
 use prometheus::{IntGauge, IntGaugeVec};
 
-use super::declare::Declare;
+use super::declare::{Declare, gauge_value};
 use crate::auth::identity::{Fingerprint, Machine};
 
 /// Most machines with series of their own. Each takes some 200 bytes of every scrape; a fleet that
@@ -18,23 +18,23 @@ const LISTED: usize = 1000;
 /// normal, and far enough inside of any window to be put right before requests are refused.
 const OUTLIER: u64 = 10;
 
-pub(super) struct Machines {
+pub(super) struct MachineMetrics {
     last_used: IntGaugeVec,
     skew: IntGaugeVec,
     key_used: IntGaugeVec,
-    known: RwLock<HashMap<String, Known>>,
+    known: RwLock<HashMap<String, MachineSeries>>,
 }
 
-struct Known {
+struct MachineSeries {
     last_used: IntGauge,
     is_off: AtomicBool,
     /// Of machines with several keys: those that they have used.
     keys: Vec<(Fingerprint, IntGauge)>,
 }
 
-impl Machines {
-    pub(super) fn declare(declare: &Declare) -> prometheus::Result<Machines> {
-        Ok(Machines {
+impl MachineMetrics {
+    pub(super) fn declare(declare: &Declare) -> prometheus::Result<MachineMetrics> {
+        Ok(MachineMetrics {
             last_used: declare.gauges(
                 "machine_last_used_timestamp_seconds",
                 "Unix time of a machine's last accepted request, of up to 1000 machines.",
@@ -65,23 +65,24 @@ impl Machines {
             if known.len() >= LISTED {
                 return;
             }
-            known.entry(machine.to_owned()).or_insert_with(|| Known {
-                last_used: self.last_used.with_label_values(&[machine]),
-                is_off: AtomicBool::new(false),
-                keys: Vec::new(),
-            });
+            known
+                .entry(machine.to_owned())
+                .or_insert_with(|| MachineSeries {
+                    last_used: self.last_used.with_label_values(&[machine]),
+                    is_off: AtomicBool::new(false),
+                    keys: Vec::new(),
+                });
         }
         self.note(machine, now, skew);
     }
 
-    /// The way of nearly all requests: one shared lock, one atomic write. `false` if the machine
-    /// has no series yet.
+    /// The fast path: one shared lock, one atomic write. `false` if the machine has no series yet.
     fn note(&self, machine: &str, now: u64, skew: i64) -> bool {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let Some(known) = known.get(machine) else {
             return false;
         };
-        known.last_used.set(i64::try_from(now).unwrap_or(i64::MAX));
+        known.last_used.set(gauge_value(now));
         let is_off = skew.unsigned_abs() >= OUTLIER;
         if is_off {
             self.skew.with_label_values(&[machine]).set(skew);
@@ -95,7 +96,7 @@ impl Machines {
     /// Notes with which of its keys a machine with several has signed an accepted request. It has a
     /// series already, or there is no room for one.
     pub(super) fn key_used(&self, machine: &str, key: Fingerprint, now: u64) {
-        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let now = gauge_value(now);
         {
             let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
             let Some(known) = known.get(machine) else {
@@ -135,7 +136,7 @@ impl Machines {
         }
     }
 
-    fn drop_keys(&self, machine: &str, known: &mut Known) {
+    fn drop_keys(&self, machine: &str, known: &mut MachineSeries) {
         for (key, _) in known.keys.drain(..) {
             let _ = (self.key_used).remove_label_values(&[machine, &key.to_string()]);
         }
@@ -149,9 +150,9 @@ mod tests {
 
     const NOW: u64 = 1_800_000_000;
 
-    fn machines() -> (Machines, prometheus::Registry) {
+    fn machines() -> (MachineMetrics, prometheus::Registry) {
         let declare = Declare::new();
-        let machines = Machines::declare(&declare).unwrap();
+        let machines = MachineMetrics::declare(&declare).unwrap();
         (machines, declare.into_registry())
     }
 

@@ -1,12 +1,14 @@
-//! Every number the gateway shows, declared once, with its help text.
+//! Every metric of the gateway, declared once, with its help text.
 //!
 //! All label values come from closed sets: those of the program, and the names in the
 //! configuration. So every series exists from the first scrape, at zero (an alert on a rate needs
-//! that), and counting is an array index and an atomic addition; but for those of machines, which come
-//! with their first accepted request, so many and no more. No path, nonce or unverified id can become a label.
+//! that), and counting is an array index and an atomic addition. Only the series of machines come later,
+//! with a machine's first accepted request, and their number is bounded. No path, nonce or unverified
+//! id can become a label.
 
 mod backend;
 mod buckets;
+mod clock;
 mod codes;
 mod configured;
 mod declare;
@@ -14,28 +16,32 @@ mod labels;
 mod machines;
 mod recent;
 mod reloads;
+mod replay;
 mod servers;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
-use self::buckets::{SKEW_BUCKETS, STORE_BUCKETS, VERIFY_BUCKETS};
-use self::codes::Codes;
-use self::configured::Configured;
-use self::declare::Declare;
-use self::machines::Machines;
-use self::recent::Recent;
-use self::reloads::Reloads;
+use self::buckets::VERIFY_BUCKETS;
+use self::clock::ClockMetrics;
+use self::codes::CodeCounters;
+use self::configured::ConfiguredMetrics;
+use self::declare::{Declare, gauge_value};
+use self::machines::MachineMetrics;
+use self::reloads::ReloadMetrics;
+use self::replay::ReplayMetrics;
+use self::servers::ServerMetrics;
 use crate::auth::identity::{Fingerprint, MachineId};
 use crate::auth::lost_header::LostHeader;
 use crate::auth::refusal::Code;
 
 pub use backend::curve25519_backend;
 pub use configured::{CredentialCounts, RouteCounts, UpstreamTimes};
-pub use labels::{AuditResult, Auth, Check, Outcome};
+pub use labels::{AuditResult, Auth, CredentialCheck, Outcome};
 pub use reloads::{CertificateUse, Files, Reload};
 pub use servers::ServerSeries;
 
@@ -46,20 +52,15 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 /// own, never the process's global one, so that tests do not see each other's numbers.
 pub struct Metrics {
     registry: Registry,
-    configured: Configured,
-    codes: Codes,
+    configured: ConfiguredMetrics,
+    codes: CodeCounters,
     verify: Histogram,
-    servers: servers::Servers,
-    skew: Histogram,
-    recent_skews: Recent,
-    clock_offset: IntGauge,
+    servers: ServerMetrics,
+    clock: ClockMetrics,
     source_bans: IntCounter,
-    clock_steps: IntCounter,
-    machines: Machines,
-    nonces: IntGauge,
-    replay_store: Histogram,
-    replay_store_errors: IntCounter,
-    reloads: Reloads,
+    machines: MachineMetrics,
+    replay: ReplayMetrics,
+    reloads: ReloadMetrics,
     audit_records: [IntCounter; AuditResult::ALL.len()],
     body_buffer: IntGauge,
     spoofed_identity: IntCounter,
@@ -100,44 +101,22 @@ impl Metrics {
             .set(1);
 
         Ok(Metrics {
-            configured: Configured::declare(&declare)?,
-            codes: Codes::declare(&declare)?,
+            configured: ConfiguredMetrics::declare(&declare)?,
+            codes: CodeCounters::declare(&declare)?,
             verify: declare.histogram(
                 "verify_seconds",
                 "Time of the decision on one request: the work, not the wait for its body.",
                 &VERIFY_BUCKETS,
             )?,
-            skew: declare.histogram(
-                "clock_skew_seconds",
-                "The gateway's clock minus the timestamp of a verified request: negative where the machine's clock is ahead. The sum can fall.",
-                &SKEW_BUCKETS,
-            )?,
-            recent_skews: Recent::new(),
-            clock_offset: declare.gauge(
-                "clock_offset_seconds",
-                "The median of clock_skew_seconds over the last 128 accepted requests: when most machines seem to be off, it is this gateway. 0 before the first.",
-            )?,
-            clock_steps: declare.counter(
-                "clock_steps_total",
-                "Times the wall clock was found set by more than two seconds, or the machine to have been suspended.",
-            )?,
+            clock: ClockMetrics::declare(&declare)?,
             source_bans: declare.counter(
                 "source_bans_total",
                 "Times a source was turned away for a while because of its failures (throttle).",
             )?,
-            machines: Machines::declare(&declare)?,
-            servers: servers::Servers::declare(&declare)?,
-            nonces: declare.gauge("nonces", "Nonces remembered in memory.")?,
-            replay_store: declare.histogram(
-                "replay_store_seconds",
-                "Time one question to the shared nonce store took, answered or not.",
-                &STORE_BUCKETS,
-            )?,
-            replay_store_errors: declare.counter(
-                "replay_store_errors_total",
-                "Requests that were refused because the shared nonce store gave no answer that counts.",
-            )?,
-            reloads: Reloads::declare(&declare)?,
+            machines: MachineMetrics::declare(&declare)?,
+            servers: ServerMetrics::declare(&declare)?,
+            replay: ReplayMetrics::declare(&declare)?,
+            reloads: ReloadMetrics::declare(&declare)?,
             audit_records: AuditResult::ALL
                 .map(|result| audit_records.with_label_values(&[result.as_str()])),
             body_buffer: declare.gauge(
@@ -175,13 +154,18 @@ impl Metrics {
         self.configured.upstream(name)
     }
 
-    /// What is shown of a credential of the configuration.
+    /// The series of one server of an upstream, both by their names in the configuration.
+    pub fn server(&self, upstream: &str, server: &str) -> Arc<ServerSeries> {
+        self.servers.series(upstream, server)
+    }
+
+    /// The series of a credential of the configuration.
     pub fn credential(&self, name: &str) -> CredentialCounts {
         self.configured.credential(name)
     }
 
-    /// Shows which routes let requests pass that nobody signed, by name and mode, and until when,
-    /// in Unix seconds. Those shown before are shown no more.
+    /// Shows which routes let unsigned requests pass, by name and mode, and until when, in Unix seconds.
+    /// Replaces the routes shown before.
     pub fn open_until<'r>(&self, routes: impl Iterator<Item = (&'r str, &'static str, u64)>) {
         self.configured.open_until(routes);
     }
@@ -202,15 +186,15 @@ impl Metrics {
     }
 
     /// Notes how far a machine's clock is off: the gateway's time minus the timestamp, in
-    /// seconds. Only for requests whose signature verified, lest strangers draw the picture.
+    /// seconds. Only for requests whose signature verified: nobody else may influence the histogram.
     pub fn observe_skew(&self, seconds: i64) {
-        self.skew.observe(seconds as f64);
+        self.clock.observe_skew(seconds);
     }
 
-    /// Notes the same of a request whose nonce was fresh, for the median: lest a request that is
-    /// sent again and again make it what the sender likes.
+    /// Notes the same of a request whose nonce was fresh, for the median: a request that is replayed
+    /// again and again must not move it.
     pub fn observe_fresh_skew(&self, machine: &MachineId, now: u64, seconds: i64) {
-        self.recent_skews.add(seconds);
+        self.clock.observe_fresh_skew(seconds);
         self.machines.seen(machine.as_str(), now, seconds);
     }
 
@@ -219,19 +203,19 @@ impl Metrics {
         self.machines.key_used(machine.as_str(), key, now);
     }
 
-    /// Takes away the series of the keys of a machine that has other keys now.
+    /// Removes the series of the keys of a machine whose keys have changed.
     pub fn machine_keys_changed(&self, machine: &MachineId) {
         self.machines.forget_keys(machine.as_str());
     }
 
-    /// Takes away the series of a machine that is not in the registry any more.
+    /// Removes the series of a machine that has left the registry.
     pub fn machine_removed(&self, machine: &MachineId) {
         self.machines.forget(machine.as_str());
     }
 
     /// The wall clock was set.
     pub fn clock_stepped(&self) {
-        self.clock_steps.inc();
+        self.clock.stepped();
     }
 
     /// Counts a request that carried a header only the gateway may set.
@@ -271,17 +255,48 @@ impl Metrics {
 
     /// So many nonces are remembered now.
     pub fn nonces(&self, count: u64) {
-        self.nonces.set(gauge_value(count));
+        self.replay.nonces(count);
     }
 
     /// Notes the time one question to the shared nonce store took.
     pub fn observe_replay_store(&self, took: Duration) {
-        self.replay_store.observe(took.as_secs_f64());
+        self.replay.observe_store(took);
     }
 
     /// Counts a request that the shared nonce store gave no answer about that counts.
     pub fn replay_store_error(&self) {
-        self.replay_store_errors.inc();
+        self.replay.store_error();
+    }
+
+    /// A registry of so many machines came into force at `unix_seconds`.
+    pub fn registry_loaded(&self, machines: usize, unix_seconds: u64) {
+        self.reloads.registry_loaded(machines, unix_seconds);
+    }
+
+    /// Counts a registry file that was not taken; the one before stays in force.
+    pub fn registry_not_loaded(&self, result: Reload) {
+        self.reloads.registry_not_loaded(result);
+    }
+
+    /// Counts an attempt to load the configuration again.
+    pub fn config_reload(&self, result: Reload) {
+        self.reloads.config_reload(result);
+    }
+
+    /// Counts an attempt to load changed TLS files.
+    pub fn tls_reload(&self, result: Reload) {
+        self.reloads.tls_reload(result);
+    }
+
+    /// Shows until when, in Unix seconds, a certificate is valid: of the listener at an address, or
+    /// of an upstream by its name.
+    pub fn certificate_expiry(&self, usage: CertificateUse, name: &str, until: u64) {
+        self.reloads.certificate_expiry(usage, name, until);
+    }
+
+    /// Counts a reload that takes too long.
+    pub fn reload_slow(&self, files: Files) {
+        self.reloads.reload_slow(files);
     }
 
     /// Counts a ban of a source.
@@ -289,14 +304,14 @@ impl Metrics {
         self.source_bans.inc();
     }
 
-    /// Counts what became of one audit record.
+    /// Counts one audit record by its result.
     pub fn audit_record(&self, result: AuditResult) {
         self.audit_records[result as usize].inc();
     }
 
     /// All metrics in the Prometheus text exposition format, version 0.0.4.
     pub fn render(&self) -> String {
-        self.clock_offset.set(self.recent_skews.median());
+        self.clock.show_offset();
         let mut text = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
             // Half a page would look like counters that were reset.
@@ -305,9 +320,4 @@ impl Metrics {
         }
         text
     }
-}
-
-/// Gauges are signed; no number here comes near the difference.
-fn gauge_value(count: impl TryInto<i64>) -> i64 {
-    count.try_into().unwrap_or(i64::MAX)
 }

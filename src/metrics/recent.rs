@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 /// The most recent numbers. Adding one is two atomic writes; readers pay for the rest. A reader
 /// may meet a slot that is about to be written: it then sees the number before, which was recent
 /// too.
-pub(super) struct Recent {
+pub(super) struct RecentNumbers {
     slots: [AtomicI64; SLOTS],
     added: AtomicUsize,
 }
@@ -14,9 +14,9 @@ pub(super) struct Recent {
 /// it follows a step of the gateway's clock within seconds.
 const SLOTS: usize = 128;
 
-impl Recent {
-    pub(super) fn new() -> Recent {
-        Recent {
+impl RecentNumbers {
+    pub(super) fn new() -> RecentNumbers {
+        RecentNumbers {
             slots: [const { AtomicI64::new(0) }; SLOTS],
             added: AtomicUsize::new(0),
         }
@@ -47,7 +47,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn median(numbers: impl IntoIterator<Item = i64>) -> i64 {
-        let recent = Recent::new();
+        let recent = RecentNumbers::new();
         numbers.into_iter().for_each(|number| recent.add(number));
         recent.median()
     }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn many_may_add_at_once() {
-        let recent = Recent::new();
+        let recent = RecentNumbers::new();
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| (0..1000).for_each(|_| recent.add(4)));

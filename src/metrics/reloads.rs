@@ -1,22 +1,20 @@
-//! What is read again while the gateway runs, and what came of it: the registry, the configuration,
-//! and the TLS files.
+//! Reloads of the registry, the configuration and the TLS files, by their results.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result};
 
-use super::declare::Declare;
-use super::{Metrics, gauge_value};
+use super::declare::{Declare, gauge_value};
 
-pub(super) struct Reloads {
-    registry: Results,
+pub(super) struct ReloadMetrics {
+    registry: ReloadCounters,
     machines: IntGauge,
     registry_last: IntGauge,
-    config: Results,
-    tls: Results,
+    config: ReloadCounters,
+    tls: ReloadCounters,
     slow: IntCounterVec,
     certificate_expiry: IntGaugeVec,
 }
 
-/// Whose certificate it is.
+/// The owner and use of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CertificateUse {
     /// A listener's own.
@@ -41,9 +39,9 @@ impl CertificateUse {
 }
 
 /// The counters of one kind of file.
-struct Results([IntCounter; Reload::ALL.len()]);
+struct ReloadCounters([IntCounter; Reload::ALL.len()]);
 
-/// What came of one attempt to load a file.
+/// The result of one attempt to load a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
     /// It is in force.
@@ -107,11 +105,11 @@ impl Files {
     }
 }
 
-impl Reloads {
-    pub(super) fn declare(declare: &Declare) -> Result<Reloads> {
-        let results = |name, help| -> Result<Results> {
+impl ReloadMetrics {
+    pub(super) fn declare(declare: &Declare) -> Result<ReloadMetrics> {
+        let results = |name, help| -> Result<ReloadCounters> {
             let counters = declare.counters(name, help, &["result"])?;
-            Ok(Results(Reload::ALL.map(|result| {
+            Ok(ReloadCounters(Reload::ALL.map(|result| {
                 counters.with_label_values(&[result.as_str()])
             })))
         };
@@ -123,7 +121,7 @@ impl Reloads {
         for files in Files::ALL {
             slow.with_label_values(&[files.as_str()]);
         }
-        Ok(Reloads {
+        Ok(ReloadMetrics {
             slow,
             certificate_expiry: declare.gauges(
                 "certificate_expiry_timestamp_seconds",
@@ -149,48 +147,46 @@ impl Reloads {
             )?,
         })
     }
-}
 
-impl Results {
-    fn count(&self, result: Reload) {
-        self.0[result as usize].inc();
-    }
-}
-
-impl Metrics {
     /// A registry of so many machines came into force at `unix_seconds`.
-    pub fn registry_loaded(&self, machines: usize, unix_seconds: u64) {
-        self.reloads.registry.count(Reload::Loaded);
-        self.reloads.machines.set(gauge_value(machines));
-        self.reloads.registry_last.set(gauge_value(unix_seconds));
+    pub(super) fn registry_loaded(&self, machines: usize, unix_seconds: u64) {
+        self.registry.count(Reload::Loaded);
+        self.machines.set(gauge_value(machines));
+        self.registry_last.set(gauge_value(unix_seconds));
     }
 
     /// A registry file was not taken; the one before stays in force.
-    pub fn registry_not_loaded(&self, result: Reload) {
-        self.reloads.registry.count(result);
+    pub(super) fn registry_not_loaded(&self, result: Reload) {
+        self.registry.count(result);
     }
 
     /// Counts an attempt to load the configuration again.
-    pub fn config_reload(&self, result: Reload) {
-        self.reloads.config.count(result);
+    pub(super) fn config_reload(&self, result: Reload) {
+        self.config.count(result);
     }
 
     /// Counts an attempt to load changed TLS files.
-    pub fn tls_reload(&self, result: Reload) {
-        self.reloads.tls.count(result);
+    pub(super) fn tls_reload(&self, result: Reload) {
+        self.tls.count(result);
     }
 
     /// Shows until when, in Unix seconds, a certificate is valid: of the listener at an address, or of an upstream by
     /// its name.
-    pub fn certificate_expiry(&self, usage: CertificateUse, name: &str, until: u64) {
-        let gauge = &self.reloads.certificate_expiry;
+    pub(super) fn certificate_expiry(&self, usage: CertificateUse, name: &str, until: u64) {
+        let gauge = &self.certificate_expiry;
         let label = [usage.as_str(), name];
         gauge.with_label_values(&label).set(gauge_value(until));
     }
 
     /// Counts a reload that takes too long.
-    pub fn reload_slow(&self, files: Files) {
+    pub(super) fn reload_slow(&self, files: Files) {
         let label = [files.as_str()];
-        self.reloads.slow.with_label_values(&label).inc();
+        self.slow.with_label_values(&label).inc();
+    }
+}
+
+impl ReloadCounters {
+    fn count(&self, result: Reload) {
+        self.0[result as usize].inc();
     }
 }

@@ -1,18 +1,17 @@
-//! The series of the servers behind. They come and go with the configuration that names them:
-//! a gauge that went on saying that a server is well which nobody asks any more would be a lie.
+//! The series of the backend servers. They come and go with the configuration that names them: a
+//! gauge must not go on showing a removed server as healthy.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::Metrics;
 use super::declare::Declare;
 
 const LABELS: [&str; 2] = ["upstream", "server"];
 
 /// The families, and which servers have series of them.
-pub(super) struct Servers(Arc<Families>);
+pub(super) struct ServerMetrics(Arc<Families>);
 
 struct Families {
     healthy: IntGaugeVec,
@@ -32,16 +31,9 @@ pub struct ServerSeries {
     connect_errors: IntCounter,
 }
 
-impl Metrics {
-    /// The series of one server of an upstream, both by their names in the configuration.
-    pub fn server(&self, upstream: &str, server: &str) -> Arc<ServerSeries> {
-        self.servers.series(upstream, server)
-    }
-}
-
-impl Servers {
-    pub(super) fn declare(declare: &Declare) -> prometheus::Result<Servers> {
-        Ok(Servers(Arc::new(Families {
+impl ServerMetrics {
+    pub(super) fn declare(declare: &Declare) -> prometheus::Result<ServerMetrics> {
+        Ok(ServerMetrics(Arc::new(Families {
             healthy: declare.gauges(
                 "upstream_healthy",
                 "Addresses of a server that requests are sent to: 0 while it is out.",
@@ -61,7 +53,7 @@ impl Servers {
         })))
     }
 
-    fn series(&self, upstream: &str, server: &str) -> Arc<ServerSeries> {
+    pub(super) fn series(&self, upstream: &str, server: &str) -> Arc<ServerSeries> {
         let families = &self.0;
         let labels = [upstream.to_owned(), server.to_owned()];
         let mut known = families.known();
@@ -137,9 +129,9 @@ impl std::fmt::Debug for ServerSeries {
 mod tests {
     use super::*;
 
-    fn servers() -> (Servers, prometheus::Registry) {
+    fn servers() -> (ServerMetrics, prometheus::Registry) {
         let declare = Declare::new();
-        let servers = Servers::declare(&declare).unwrap();
+        let servers = ServerMetrics::declare(&declare).unwrap();
         (servers, declare.into_registry())
     }
 

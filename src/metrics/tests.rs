@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::buckets::UPSTREAM_BUCKETS;
+use super::buckets::{SKEW_BUCKETS, UPSTREAM_BUCKETS};
 use super::*;
 
 /// The published names and types: dashboards and alerts depend on them.
@@ -199,7 +199,9 @@ fn every_refusal_code_has_its_series() {
 fn label_words_are_distinct() {
     let words = |all: Vec<&str>| all.len() == BTreeSet::from_iter(all).len();
     assert!(words(Outcome::ALL.map(Outcome::as_str).to_vec()));
-    assert!(words(Check::ALL.map(Check::as_str).to_vec()));
+    assert!(words(
+        CredentialCheck::ALL.map(CredentialCheck::as_str).to_vec()
+    ));
     assert!(words(Auth::ALL.map(Auth::as_str).to_vec()));
     assert!(words(AuditResult::ALL.map(AuditResult::as_str).to_vec()));
 }
@@ -207,7 +209,11 @@ fn label_words_are_distinct() {
 #[test]
 fn each_label_enum_lists_its_values_in_index_order() {
     assert!((0..).zip(Outcome::ALL).all(|(i, o)| o as usize == i));
-    assert!((0..).zip(Check::ALL).all(|(i, c)| c as usize == i));
+    assert!(
+        (0..)
+            .zip(CredentialCheck::ALL)
+            .all(|(i, c)| c as usize == i)
+    );
     assert!((0..).zip(Auth::ALL).all(|(i, a)| a as usize == i));
     assert!((0..).zip(AuditResult::ALL).all(|(i, r)| r as usize == i));
     assert!((0..).zip(Code::ALL).all(|(i, c)| c as usize == i));
@@ -284,7 +290,7 @@ fn a_credential_shows_whether_it_is_usable_and_what_look_ups_came_to() {
     let metrics = metrics();
     let credential = metrics.credential("upstream:secrets");
     credential.usable(true);
-    credential.checked(Check::Refused);
+    credential.checked(CredentialCheck::Refused);
     let page = Page::of(&metrics);
     let name = r#"credential="upstream:secrets""#;
     assert_eq!(page.value(&format!("credential_usable{{{name}}}")), 1.0);

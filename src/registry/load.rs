@@ -17,7 +17,7 @@ use super::values::describe;
 use super::{ById, Registry};
 use crate::auth::identity::{Machine, MachineKey};
 use crate::config::refused_yaml;
-use crate::file::{self, Fault};
+use crate::file::{self, FileFault};
 
 /// Largest registry file, in bytes: a third of a million machines with every field. While it is read, YAML takes
 /// some thirteen times its text in memory (measured), so this is also what keeps a wrong file name from
@@ -32,7 +32,7 @@ pub const MAX_FILE: u64 = 64 << 20;
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Mistakes> {
     file::read(path, MAX_FILE as usize).map_err(|fault| {
         let text = match fault {
-            Fault::TooLarge(_) => format!("the file {fault}; is it a registry?"),
+            FileFault::TooLarge(_) => format!("the file {fault}; is it a registry?"),
             _ => format!("the file {fault}"),
         };
         Mistakes::of_reading(path, text, fault.may_pass())

@@ -52,7 +52,7 @@ impl Mistakes {
         mistakes
     }
 
-    /// The file could not be read; `may_pass` as in [`crate::file::Fault::may_pass`].
+    /// The file could not be read; `may_pass` as in [`crate::file::FileFault::may_pass`].
     pub(super) fn of_reading(file: &Path, text: String, may_pass: bool) -> Mistakes {
         Mistakes {
             may_pass,

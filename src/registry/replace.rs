@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::MAX_FILE;
-use crate::file::{self, Fault};
+use crate::file::{self, FileFault};
 
 /// How long another editor is waited for, in steps of [`PATIENCE_STEP`]: an edit takes a second at most.
 const PATIENCE_STEPS: u32 = 100;
@@ -102,7 +102,7 @@ impl Held {
 /// is no longer there.
 fn try_lock(path: &Path) -> io::Result<Option<File>> {
     file::open(path).map_err(|fault| match fault {
-        Fault::Unreadable(error) => error,
+        FileFault::Unreadable(error) => error,
         _ => io::Error::new(io::ErrorKind::InvalidInput, fault.to_string()),
     })?;
     // For writing, because some network file systems lock no other.

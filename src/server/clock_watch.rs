@@ -1,33 +1,24 @@
-//! Looks at the clock from time to time, and says when it was set.
+//! Looks at the clock every second, and logs that it was set.
 
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use crate::clock::{Clock, LOOK_EVERY, Now, Steps};
+use crate::clock::{Clock, ClockSteps, LOOK_EVERY, Now};
 use crate::metrics::Metrics;
 
-/// What is looked at, and where steps are counted.
+/// The clock, and the metric that counts its steps.
 pub(super) struct ClockWatch {
     clock: Clock,
-    steps: Steps,
+    steps: ClockSteps,
     metrics: Arc<Metrics>,
-}
-
-/// Ends the watch when dropped.
-pub(super) struct Watching(JoinHandle<()>);
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl ClockWatch {
     pub(super) fn new(clock: Clock, metrics: Arc<Metrics>) -> ClockWatch {
-        let steps = Steps::new(clock.now());
+        let steps = ClockSteps::new(clock.now());
         ClockWatch {
             clock,
             steps,
@@ -35,8 +26,9 @@ impl ClockWatch {
         }
     }
 
-    pub(super) fn start(mut self) -> Watching {
-        Watching(tokio::spawn(async move {
+    /// Watches the clock until the handle is dropped.
+    pub(super) fn start(mut self) -> AbortOnDropHandle<()> {
+        AbortOnDropHandle::new(tokio::spawn(async move {
             let mut looks = interval(LOOK_EVERY);
             looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {

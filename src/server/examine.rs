@@ -1,4 +1,4 @@
-//! What a start would end with, found without starting: `check` and `serve` tell the same.
+//! The mistakes that a start would find, without a start: `check` and `serve` report the same.
 
 use super::listen::tls::Tls;
 use crate::audit::Sink;
@@ -6,14 +6,15 @@ use crate::config::{AuditSink, Config};
 use crate::file::open_to_writers;
 use crate::nonces::{JournaledNonces, SharedNonces};
 
-/// What there is to be said of the files and directories that a configuration names, the registry aside: one line each.
+/// The findings about the files and directories that a configuration names, except the registry:
+/// one line each.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// Mistakes in files.
     pub mistakes: Vec<String>,
-    /// What the system would refuse: a directory that is not there, or not writable. It may be there later.
+    /// Refusals of the system: a directory that is missing or not writable. It may be there later.
     pub refused: Vec<String>,
-    /// What is odd without being wrong.
+    /// Settings that are suspicious and not wrong.
     pub warnings: Vec<String>,
 }
 
@@ -24,8 +25,8 @@ impl Findings {
     }
 }
 
-/// Looks at what a start reads and writes, at `now` (Unix seconds), and makes nothing. Whether an address is free, and
-/// what standard output is, is not looked at: both are the running process's.
+/// Examines what a start reads and writes, at `now` (Unix seconds), and creates nothing. It checks
+/// neither whether an address is free nor what standard output is: a running gateway has both.
 pub fn examine(config: &Config, now: u64) -> Findings {
     let mut found = Findings::default();
     for path in [&config.file, &config.registry] {

@@ -1,5 +1,5 @@
-//! Says once a minute which routes let requests pass that nobody signed, and how many did: a state
-//! to get out of, and not to forget.
+//! Logs once a minute which routes let unsigned requests pass, and how many passed: a migration is
+//! not forgotten before it is over.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,19 +16,19 @@ use crate::gateway::Gateway;
 /// From one look to the next.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// The open routes as they were last seen.
+/// The migration routes, and the counts of the last look.
 pub(super) struct OpenRoutes {
     gateway: Arc<Gateway>,
     clock: Clock,
-    seen: Seen,
+    seen: PassedCounts,
 }
 
-/// How many requests had passed, by the name of the route.
+/// The requests that had passed at the last look, by the name of the route.
 #[derive(Default)]
-struct Seen(HashMap<String, u64>);
+struct PassedCounts(HashMap<String, u64>);
 
 /// A route that the configuration opens until a date.
-struct State<'r> {
+struct OpenRoute<'r> {
     route: &'r str,
     mode: &'static str,
     until: u64,
@@ -38,7 +38,7 @@ struct State<'r> {
 
 /// One line of the log.
 #[derive(Debug, PartialEq, Eq)]
-struct Line {
+struct RouteNotice {
     route: String,
     mode: &'static str,
     until: u64,
@@ -51,7 +51,7 @@ impl OpenRoutes {
         OpenRoutes {
             gateway,
             clock,
-            seen: Seen::default(),
+            seen: PassedCounts::default(),
         }
     }
 
@@ -67,9 +67,9 @@ impl OpenRoutes {
         }))
     }
 
-    fn look(&mut self) -> Vec<Line> {
+    fn look(&mut self) -> Vec<RouteNotice> {
         let plan = self.gateway.plan();
-        let states = plan.open_until().map(|(route, mode, until)| State {
+        let states = plan.open_until().map(|(route, mode, until)| OpenRoute {
             route: &route.path,
             mode,
             until,
@@ -79,9 +79,13 @@ impl OpenRoutes {
     }
 }
 
-impl Seen {
-    /// What there is to say of these routes at `now`, in Unix seconds, since the last look.
-    fn compare<'r>(&mut self, states: impl Iterator<Item = State<'r>>, now: u64) -> Vec<Line> {
+impl PassedCounts {
+    /// The notices about these routes at `now`, in Unix seconds.
+    fn compare<'r>(
+        &mut self,
+        states: impl Iterator<Item = OpenRoute<'r>>,
+        now: u64,
+    ) -> Vec<RouteNotice> {
         let mut seen = HashMap::new();
         let mut lines = Vec::new();
         for state in states {
@@ -94,7 +98,7 @@ impl Seen {
                 seen.insert(state.route.to_owned(), state.passed);
             }
             let since = before.unwrap_or(state.passed);
-            lines.push(Line {
+            lines.push(RouteNotice {
                 route: state.route.to_owned(),
                 mode: state.mode,
                 until: state.until,
@@ -106,8 +110,8 @@ impl Seen {
     }
 }
 
-fn say(line: &Line) {
-    let Line {
+fn say(line: &RouteNotice) {
+    let RouteNotice {
         route, mode, until, ..
     } = line;
     let until = instant::to_text(*until);
@@ -117,7 +121,7 @@ fn say(line: &Line) {
             mode,
             until,
             passed,
-            "the route lets requests pass that nobody signed; `passed` is how many in the last minute"
+            "the route lets unsigned requests pass; `passed` is how many in the last minute"
         ),
         None => info!(route, mode, until, "the route enforces from now on"),
     }
@@ -129,8 +133,8 @@ mod tests {
 
     const UNTIL: u64 = 1_800_000_000;
 
-    fn look(seen: &mut Seen, passed: u64, now: u64) -> Vec<Option<u64>> {
-        let state = State {
+    fn look(seen: &mut PassedCounts, passed: u64, now: u64) -> Vec<Option<u64>> {
+        let state = OpenRoute {
             route: "/v1",
             mode: "observe",
             until: UNTIL,
@@ -142,7 +146,7 @@ mod tests {
 
     #[test]
     fn each_look_says_how_many_passed_since_the_last() {
-        let mut seen = Seen::default();
+        let mut seen = PassedCounts::default();
         assert_eq!(look(&mut seen, 5, UNTIL - 180), [Some(0)]);
         assert_eq!(look(&mut seen, 12, UNTIL - 120), [Some(7)]);
         assert_eq!(look(&mut seen, 12, UNTIL - 60), [Some(0)]);
@@ -150,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_end_is_said_once() {
-        let mut seen = Seen::default();
+        let mut seen = PassedCounts::default();
         look(&mut seen, 5, UNTIL - 1);
         assert_eq!(look(&mut seen, 6, UNTIL), [None]);
         assert!(look(&mut seen, 6, UNTIL + 60).is_empty());
@@ -158,12 +162,12 @@ mod tests {
 
     #[test]
     fn of_a_date_that_was_past_at_the_start_nothing_is_said() {
-        assert!(look(&mut Seen::default(), 0, UNTIL).is_empty());
+        assert!(look(&mut PassedCounts::default(), 0, UNTIL).is_empty());
     }
 
     #[test]
     fn a_route_that_the_configuration_opens_no_more_is_forgotten() {
-        let mut seen = Seen::default();
+        let mut seen = PassedCounts::default();
         look(&mut seen, 5, UNTIL - 120);
         assert!(seen.compare(std::iter::empty(), UNTIL - 60).is_empty());
         assert_eq!(look(&mut seen, 9, UNTIL - 30), [Some(0)], "as if new");

@@ -5,8 +5,8 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-/// Resolves on the first SIGTERM, SIGQUIT or SIGINT. A second one ends the process at once, with
-/// exit code 1, for an operator who does not want to wait.
+/// Resolves on the first SIGTERM, SIGQUIT or SIGINT. A second signal ends the process at once, with
+/// exit code 1.
 ///
 /// # Errors
 ///

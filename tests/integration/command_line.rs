@@ -161,7 +161,7 @@ fn a_wrong_call_exits_64_and_help_exits_0_with_an_example() {
     assert_eq!(run(&[]).status.code(), Some(64));
     for command in [
         "serve", "check", "demo", "keygen", "machine", "sign", "health", "request", "agent",
-        "doctor",
+        "doctor", "explain", "reload", "audit", "report",
     ] {
         let output = run(&[command, "--help"]);
         assert!(output.status.success());
@@ -211,7 +211,7 @@ fn a_new_machine_reads_through_the_gateway_with_request_and_with_curl() {
         "add",
         "--registry",
         &machines,
-        "--id",
+        "--machine-id",
         "web-1",
         "--name",
         "web",
@@ -286,6 +286,70 @@ fn a_new_machine_reads_through_the_gateway_with_request_and_with_curl() {
 }
 
 #[test]
+fn sign_and_request_read_the_key_and_the_body_from_standard_input() {
+    let backend = Backend::start();
+    let process = Process::serve(&backend, "{ delay: 0s, grace: 5s }");
+    let folder = process.folder.path();
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (key, machines, body) = (path("key.pem"), path("machines.yaml"), path("body"));
+    let public = stdout(&run(&["keygen", "--out", &key])).trim().to_owned();
+    let new = ["--machine-id", "web-1", "--public-key", &public];
+    let added = run(&[&["machine", "add", "--registry", &machines], &new[..]].concat());
+    assert!(added.status.success(), "{}", stderr(&added));
+    fs::write(&body, "content").unwrap();
+    let url = format!("http://{}/v1/secret/a", process.address);
+    let with_input = |arguments: &[&str], input: &str| {
+        let input = fs::File::open(input).unwrap();
+        countersign(arguments).stdin(input).output().unwrap()
+    };
+    let request = ["request", "--machine-id", "web-1"];
+    let key_there = [&request[..], &["--key", "-", "GET", &url]].concat();
+    crate::support::gateway::wait_for("the new machine", || {
+        (with_input(&key_there, &key).status.success()).then_some(())
+    });
+    let body_there = [&request[..], &["--key", &key, "--data", "-", "POST", &url]].concat();
+    let posted = with_input(&body_there, &body);
+    assert!(posted.status.success(), "{}", stderr(&posted));
+    assert_eq!(backend.seen().last().unwrap().body, b"content");
+
+    let sign = ["sign", "--machine-id", "web-1", "--key"];
+    let signed = with_input(&[&sign[..], &["-", "GET", "/a"]].concat(), &key);
+    assert_eq!(stdout(&signed).lines().count(), 4, "{}", stderr(&signed));
+    // A body in place of the key is told, without its content.
+    let wrong = with_input(&[&sign[..], &["-", "GET", "/a"]].concat(), &body);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(
+        stderr(&wrong).starts_with("--key -: "),
+        "{}",
+        stderr(&wrong)
+    );
+    assert!(!stderr(&wrong).contains("content"), "{}", stderr(&wrong));
+    let both = with_input(
+        &[&sign[..], &["-", "--data", "-", "PUT", "/a"]].concat(),
+        &key,
+    );
+    assert_eq!(both.status.code(), Some(64), "{}", stderr(&both));
+}
+
+#[test]
+fn request_names_the_gateway_that_it_cannot_reach_and_the_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key.pem");
+    let key = key.to_str().unwrap();
+    assert!(run(&["keygen", "--out", key]).status.success());
+    let nobody = free_address();
+    let url = format!("http://{nobody}/a");
+    let output = run(&["request", "--key", key, "--machine-id", "m", "GET", &url]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!("cannot reach the gateway at http://{nobody}: connection refused");
+    assert!(
+        stderr(&output).starts_with(&expected),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn the_demo_tells_its_story_and_ends() {
     let output = run(&["demo", "--once"]);
     let text = stdout(&output);
@@ -356,6 +420,7 @@ fn check_explain_and_machine_read_the_configuration_that_is_there() {
     for (command, code) in [
         (&["check"][..], 0),
         (&["machine", "list"], 0),
+        (&["explain", "--machine-id", "machine-1", "GET", "/a"], 0),
         (&["explain", "--machine", "machine-1", "GET", "/a"], 0),
     ] {
         let output = countersign(command)

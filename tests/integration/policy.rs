@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign::config;
 use countersign::registry::Registry;
-use countersign::server::{Question, Verdict, explain};
+use countersign::server::{Prediction, Question, explain};
 
 use crate::support::backend::Backend;
 use crate::support::client::{Response, exchange};
@@ -388,24 +388,24 @@ fn explain_says_of_every_request_what_the_gateway_does_with_it() {
                 let response = exchange(gateway.address, raw(method, target, &lines, b""));
                 let what = format!("{} {method} {target}: {:?}", machine.id, told.verdict);
                 match told.verdict {
-                    Verdict::Passes | Verdict::PassesOpen => {
+                    Prediction::Passes | Prediction::PassesOpen => {
                         passed += 1;
                         assert_eq!(response.status, 200, "{what}");
                         let seen = backend.seen().pop().unwrap();
                         let is_named = !seen.all("x-machine-identity").is_empty();
-                        assert_eq!(is_named, told.verdict == Verdict::Passes, "{what}");
+                        assert_eq!(is_named, told.verdict == Prediction::Passes, "{what}");
                         let token = !seen.all("x-vault-token").is_empty();
                         let credential = told.policy.and_then(|policy| policy.credential);
                         assert_eq!(token, credential.is_some(), "{what}");
                     }
-                    Verdict::PassesObserved(refusal) => {
+                    Prediction::PassesObserved(refusal) => {
                         observed += 1;
                         assert_eq!(response.status, 200, "{what}");
                         let records = gateway.decisions("observed", observed);
                         let code = &records[observed - 1]["code"];
                         assert_eq!(code, refusal.code().as_str(), "{what}");
                     }
-                    Verdict::Refused(refusal) => {
+                    Prediction::Refused(refusal) => {
                         codes.insert(refusal.code());
                         let code = response.code();
                         assert_eq!(code, refusal.code().as_str(), "{what}");
@@ -478,7 +478,7 @@ fn explain_gives_a_refusal_as_json_and_ends_with_1() {
     let objection = &json["policy"]["objection"];
     assert_eq!(objection, "no rule of `allow` matches method and path");
     let told = String::from_utf8(output.stderr).unwrap();
-    let refused = "it would be refused: 403 not_permitted";
+    let refused = "the request would be refused: 403 not_permitted";
     assert!(told.contains(refused), "{told}");
 }
 

@@ -1,6 +1,7 @@
 //! The only place that reads clocks. Everything else is told the time, so that every rule about
 //! time can be tested at its exact edges.
 
+mod now;
 mod release;
 mod steps;
 
@@ -8,32 +9,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub use now::Now;
 pub use release::{BeforeRelease, check_after_release};
-pub use steps::{LOOK_EVERY, Step, Steps};
-
-/// One reading: what the calendar says, and how long the clock has been running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// Unix time in milliseconds. It may step either way when the machine's clock is set; zero
-    /// if that clock stands before 1970.
-    pub wall_ms: u64,
-    /// Time since the [`Clock`] was made. It never steps back.
-    pub mono: Duration,
-}
-
-impl Now {
-    /// Unix time in whole seconds, rounded down: the unit of `X-Timestamp`.
-    pub const fn unix_seconds(self) -> u64 {
-        self.wall_ms / 1000
-    }
-}
+pub use steps::{ClockStep, ClockSteps, LOOK_EVERY};
 
 /// A source of [`Now`]. Clones read the same clock and share its zero of `mono`.
 #[derive(Clone)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Clone)]
-enum Source {
+enum ClockSource {
     // An `Instant` on Linux is CLOCK_MONOTONIC, which stands still while the machine is suspended;
     // CLOCK_BOOTTIME would run on. Standing still errs on the safe side for replays (what is
     // remembered for a time is remembered longer).
@@ -48,7 +33,7 @@ impl Clock {
         reason = "this is the file that reads clocks"
     )]
     pub fn system() -> Clock {
-        Clock(Source::System {
+        Clock(ClockSource::System {
             start: Instant::now(),
         })
     }
@@ -60,7 +45,7 @@ impl Clock {
             wall_ms,
             mono: Duration::ZERO,
         }));
-        (Clock(Source::Manual(Arc::clone(&now))), Hands(now))
+        (Clock(ClockSource::Manual(Arc::clone(&now))), Hands(now))
     }
 
     /// Reads the clock.
@@ -70,11 +55,11 @@ impl Clock {
     )]
     pub fn now(&self) -> Now {
         match &self.0 {
-            Source::System { start } => Now {
+            ClockSource::System { start } => Now {
                 wall_ms: unix_ms(SystemTime::now()),
                 mono: start.elapsed(),
             },
-            Source::Manual(now) => *lock(now),
+            ClockSource::Manual(now) => *lock(now),
         }
     }
 }
@@ -82,8 +67,8 @@ impl Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Source::System { .. } => "Clock::system",
-            Source::Manual(_) => "Clock::manual",
+            ClockSource::System { .. } => "Clock::system",
+            ClockSource::Manual(_) => "Clock::manual",
         })
     }
 }

@@ -40,7 +40,7 @@ const CHUNK: u64 = 1 << 20;
 
 /// Why the content of a file is not to be had. Nothing of the content is in it.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum FileFault {
     /// The system refused.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
@@ -60,17 +60,20 @@ pub enum Fault {
     TooLarge(usize),
 }
 
-impl Fault {
+impl FileFault {
     /// Whether another attempt may succeed though nobody mends the file.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Fault::Unreadable(_) | Fault::Silent | Fault::Changing)
+        matches!(
+            self,
+            FileFault::Unreadable(_) | FileFault::Silent | FileFault::Changing
+        )
     }
 
     /// Whether there is no file, or none that this process may read: somebody took it away.
     pub fn is_gone(&self) -> bool {
         use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
         let gone = [NotFound, PermissionDenied, NotADirectory];
-        matches!(self, Fault::Unreadable(error) if gone.contains(&error.kind()))
+        matches!(self, FileFault::Unreadable(error) if gone.contains(&error.kind()))
     }
 
     /// The same with the path.
@@ -87,9 +90,9 @@ impl Fault {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unusable {
     text: String,
-    /// It could not be read: see [`Fault::may_pass`].
+    /// It could not be read: see [`FileFault::may_pass`].
     pub may_pass: bool,
-    /// See [`Fault::is_gone`].
+    /// See [`FileFault::is_gone`].
     pub is_gone: bool,
 }
 
@@ -132,8 +135,8 @@ pub fn path(text: &str, base: &Path) -> Result<PathBuf, String> {
 ///
 /// # Errors
 ///
-/// [`Fault`].
-pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Fault> {
+/// [`FileFault`].
+pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>, FileFault> {
     let file = path.to_owned();
     within(path, PATIENCE, move |progress| {
         let mut content = Vec::new();
@@ -146,8 +149,8 @@ pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Fault> {
 ///
 /// # Errors
 ///
-/// [`Fault`].
-pub fn read_secret(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Fault> {
+/// [`FileFault`].
+pub fn read_secret(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, FileFault> {
     read_secret_if(path, limit, |_| Ok(()))
 }
 
@@ -155,14 +158,14 @@ pub fn read_secret(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Faul
 ///
 /// # Errors
 ///
-/// [`Fault`], or what `accept` says.
+/// [`FileFault`], or what `accept` says.
 pub fn read_secret_if<E>(
     path: &Path,
     limit: usize,
     accept: impl FnOnce(&Metadata) -> Result<(), E> + Send + 'static,
 ) -> Result<Zeroizing<Vec<u8>>, E>
 where
-    E: From<Fault> + Send + 'static,
+    E: From<FileFault> + Send + 'static,
 {
     let file = path.to_owned();
     within(path, PATIENCE, move |progress| {
@@ -177,15 +180,15 @@ where
 ///
 /// # Errors
 ///
-/// [`Fault`].
-pub fn open(path: &Path) -> Result<File, Fault> {
+/// [`FileFault`].
+pub fn open(path: &Path) -> Result<File, FileFault> {
     // A look first: opening alone winds a tape back, or starts a watchdog.
-    regular(path.metadata().map_err(Fault::Unreadable)?.file_type())?;
+    regular(path.metadata().map_err(FileFault::Unreadable)?.file_type())?;
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(O_NONBLOCK | O_NOCTTY);
-    let file = reserve::open(|| options.open(path)).map_err(Fault::Unreadable)?;
+    let file = reserve::open(|| options.open(path)).map_err(FileFault::Unreadable)?;
     // Of what was opened, not of what stood under the name before.
-    regular(file.metadata().map_err(Fault::Unreadable)?.file_type())?;
+    regular(file.metadata().map_err(FileFault::Unreadable)?.file_type())?;
     Ok(file)
 }
 
@@ -217,12 +220,12 @@ pub fn open_to_writers(path: &Path) -> Option<u32> {
 fn mode(path: &Path) -> Option<u32> {
     let file = path.to_owned();
     let metadata = within(path, PATIENCE, move |_| {
-        file.metadata().map_err(Fault::Unreadable)
+        file.metadata().map_err(FileFault::Unreadable)
     });
     Some(metadata.ok()?.permissions().mode() & 0o7777)
 }
 
-fn regular(kind: FileType) -> Result<(), Fault> {
+fn regular(kind: FileType) -> Result<(), FileFault> {
     let name = match kind {
         it if it.is_file() => return Ok(()),
         it if it.is_dir() => "a directory",
@@ -230,7 +233,7 @@ fn regular(kind: FileType) -> Result<(), Fault> {
         it if it.is_socket() => "a socket",
         _ => "a device",
     };
-    Err(Fault::NotRegular(name))
+    Err(FileFault::NotRegular(name))
 }
 
 /// Reads on a thread of its own, because a thread that waits for a file system cannot be called back. It is given up
@@ -242,10 +245,10 @@ fn within<T, E>(
 ) -> Result<T, E>
 where
     T: Send + 'static,
-    E: From<Fault> + Send + 'static,
+    E: From<FileFault> + Send + 'static,
 {
     if given_up().contains(path) {
-        return Err(Fault::Silent.into());
+        return Err(FileFault::Silent.into());
     }
     let progress = Arc::new(AtomicU64::new(0));
     let (its_progress, its_path) = (Arc::clone(&progress), path.to_owned());
@@ -261,13 +264,13 @@ where
                 given_up.remove(&its_path);
             }
         })
-        .map_err(Fault::Unreadable)?;
+        .map_err(FileFault::Unreadable)?;
     for _ in 0..MOST_WAITS {
         let before = progress.load(Ordering::Relaxed);
         match told.recv_timeout(patience) {
             Ok(content) => return content,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Fault::Silent.into()),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(FileFault::Silent.into()),
         }
         if progress.load(Ordering::Relaxed) == before {
             break;
@@ -280,12 +283,12 @@ where
         Err(_) => {
             given_up.insert(path.to_owned());
             drop(told);
-            Err(Fault::Silent.into())
+            Err(FileFault::Silent.into())
         }
     }
 }
 
-fn fill<E: From<Fault>>(
+fn fill<E: From<FileFault>>(
     content: &mut Vec<u8>,
     path: &Path,
     limit: usize,
@@ -293,26 +296,26 @@ fn fill<E: From<Fault>>(
     progress: &AtomicU64,
 ) -> Result<(), E> {
     let file = open(path)?;
-    let before = file.metadata().map_err(Fault::Unreadable)?;
+    let before = file.metadata().map_err(FileFault::Unreadable)?;
     accept(&before)?;
     if before.len() > limit as u64 {
-        return Err(Fault::TooLarge(limit).into());
+        return Err(FileFault::TooLarge(limit).into());
     }
     // It may have grown since.
     let mut rest = (&file).take(limit as u64 + 1);
     loop {
         let read = (&mut rest).take(CHUNK).read_to_end(content);
-        match read.map_err(Fault::Unreadable)? {
+        match read.map_err(FileFault::Unreadable)? {
             0 => break,
             some => progress.fetch_add(some as u64, Ordering::Relaxed),
         };
     }
     if content.len() > limit {
-        return Err(Fault::TooLarge(limit).into());
+        return Err(FileFault::TooLarge(limit).into());
     }
-    let after = file.metadata().map_err(Fault::Unreadable)?;
+    let after = file.metadata().map_err(FileFault::Unreadable)?;
     if before.modified().ok() != after.modified().ok() || before.len() != after.len() {
-        return Err(Fault::Changing.into());
+        return Err(FileFault::Changing.into());
     }
     Ok(())
 }
@@ -395,7 +398,7 @@ mod tests {
         assert_eq!(fault(&file), "is larger than 16 bytes");
         assert!(!read(&file, 16).unwrap_err().may_pass());
         assert_eq!(
-            Fault::TooLarge(64 << 20).to_string(),
+            FileFault::TooLarge(64 << 20).to_string(),
             "is larger than 64 MiB"
         );
     }
@@ -406,7 +409,7 @@ mod tests {
         assert!(missing.may_pass() && missing.is_gone());
         let device = read(Path::new("/dev/zero"), 16).unwrap_err();
         assert!(!device.may_pass() && !device.is_gone());
-        let full = Fault::Unreadable(io::Error::from_raw_os_error(nix::libc::EMFILE));
+        let full = FileFault::Unreadable(io::Error::from_raw_os_error(nix::libc::EMFILE));
         assert!(full.may_pass() && !full.is_gone());
     }
 
@@ -415,8 +418,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "secret").unwrap();
-        let refused = read_secret_if(&file, 16, |_| Err(Fault::Changing));
-        assert!(matches!(refused, Err(Fault::Changing)));
+        let refused = read_secret_if(&file, 16, |_| Err(FileFault::Changing));
+        assert!(matches!(refused, Err(FileFault::Changing)));
     }
 
     #[test]
@@ -427,21 +430,23 @@ mod tests {
         let read = |answers: mpsc::Receiver<()>| {
             within(path, SHORT, move |_| {
                 let _ = answers.recv();
-                Ok::<_, Fault>("late")
+                Ok::<_, FileFault>("late")
             })
         };
         let fault = read(answers).unwrap_err();
-        assert!(matches!(fault, Fault::Silent) && fault.may_pass());
+        assert!(matches!(fault, FileFault::Silent) && fault.may_pass());
         // No second thread is left waiting.
-        let again = within(path, SHORT, |_| Ok::<_, Fault>("never asked"));
-        assert!(matches!(again, Err(Fault::Silent)));
+        let again = within(path, SHORT, |_| Ok::<_, FileFault>("never asked"));
+        assert!(matches!(again, Err(FileFault::Silent)));
         drop(answer);
         for _ in 0..1000 {
             if given_up().contains(path) {
                 thread::sleep(Duration::from_millis(5));
             }
         }
-        let now = within(path, Duration::from_secs(20), |_| Ok::<_, Fault>("in time"));
+        let now = within(path, Duration::from_secs(20), |_| {
+            Ok::<_, FileFault>("in time")
+        });
         assert_eq!(now.unwrap(), "in time");
     }
 
@@ -452,7 +457,7 @@ mod tests {
                 thread::sleep(Duration::from_millis(80));
                 progress.fetch_add(1, Ordering::Relaxed);
             }
-            Ok::<_, Fault>("all of it")
+            Ok::<_, FileFault>("all of it")
         });
         assert_eq!(read.unwrap(), "all of it");
     }

@@ -6,7 +6,7 @@ use countersign_core::target::Target;
 use http::uri::Authority;
 
 use crate::address;
-use crate::header_names;
+use crate::gateway_headers;
 use crate::quoted::quoted;
 
 /// Where a gateway is: `https://host[:port][/prefix]`.
@@ -51,7 +51,7 @@ impl GatewayUrl {
         };
         let (name, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let prefix = prefix.trim_end_matches('/');
-        header_names::host(name)?;
+        gateway_headers::host(name)?;
         let prefix_is_a_path = prefix.is_empty()
             || Target::parse(prefix.as_bytes()).is_ok_and(|target| target.query().is_none());
         if !prefix_is_a_path {

@@ -5,10 +5,11 @@
 //! - [`mod@file`]: opens the files that a configuration or a command names, and no other module does;
 //! - [`watch`]: tells when one of several files may have changed;
 //! - [`clock`]: reads clocks, and no other module does;
-//! - [`quoted`], [`address`], [`header_names`]: text that a person wrote, checked and repeated in messages;
+//! - [`quoted`], [`address`], [`gateway_headers`]: text that a person wrote, checked and repeated in messages;
 //! - [`gateway_url`], [`settings`]: the checked options of a machine and of the agent;
 //! - [`signing`]: a machine's key, and the four headers of a request;
 //! - [`agent`]: a proxy beside a machine that signs for clients that cannot;
+//! - [`http_client`]: one request with its answer, for commands that wait for it;
 //! - [`doctor`]: finds out what keeps a machine's requests from passing.
 //!
 //! The grammar, the message and the refusals are those of [`countersign_core`], which the gateway
@@ -20,8 +21,9 @@ pub mod agent;
 pub mod clock;
 pub mod doctor;
 pub mod file;
+pub mod gateway_headers;
 pub mod gateway_url;
-pub mod header_names;
+pub mod http_client;
 pub mod quoted;
 pub mod settings;
 pub mod signing;

@@ -8,7 +8,7 @@ use countersign_core::target::QueryPolicy;
 use http::HeaderName;
 
 use crate::gateway_url::GatewayUrl;
-use crate::{address, file, header_names};
+use crate::{address, file, gateway_headers};
 
 /// The agent's settings without a mistake.
 #[derive(Clone, Debug)]
@@ -126,7 +126,7 @@ impl AgentSettings {
     ///
     /// What is wrong with it.
     pub fn parse_host(text: &str) -> Result<String, String> {
-        header_names::host(text).map(|_| text.to_ascii_lowercase())
+        gateway_headers::host(text).map(|_| text.to_ascii_lowercase())
     }
 
     /// Parses the name of a header that may cross besides the usual ones. What names the client to a
@@ -136,10 +136,10 @@ impl AgentSettings {
     ///
     /// Why it may not.
     pub fn parse_forward_header(text: &str) -> Result<HeaderName, String> {
-        let name = header_names::settable(text)?;
+        let name = gateway_headers::settable(text)?;
         match CREDENTIALS
             .iter()
-            .any(|own| header_names::is_same(&name, own))
+            .any(|own| gateway_headers::is_same(&name, own))
         {
             true => Err(format!(
                 "{name} is a client's credential, which the agent takes away; the signature stands \

@@ -1,122 +1,114 @@
-//! Tells when one of several files may have changed, however that was done: written in place, replaced by a rename,
-//! deleted and made again, or reached by another symlink (Kubernetes swaps `..data`).
+//! Watches files by `stat`, twice a second, and tells when one of them may have changed: written in
+//! place, replaced by a rename, deleted and made again, or reached by another symlink (Kubernetes
+//! swaps `..data`).
 //!
-//! What is watched are directories, because a rename changes a directory and not the file that was there. The
-//! kernel's messages only wake the thread early: on network file systems there are none, so the files'
-//! states are also compared every few seconds.
+//! Polling is the one way that works on every file system: network file systems send no change
+//! messages. A `stat` costs microseconds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+/// Time between two looks at the files. A revocation counts within two seconds of the write: this,
+/// [`MAX_QUIETS`] times [`QUIET`], and the reading.
+const POLL: Duration = Duration::from_millis(500);
 
-/// How often the files are looked at without a message: the longest a revocation can go unnoticed. A `stat` costs
-/// microseconds.
-const POLL: Duration = Duration::from_secs(1);
-
-/// How long the file must be silent before a change is announced, so that a writer can finish. It also keeps a
-/// busy directory from costing more than ten looks a second.
+/// How long the files must be unchanged before a change is told, so that a writer can finish. It
+/// also exceeds the resolution of file times (4 ms on Linux): a second write in the same tick as
+/// the first one is over by then, and cannot hide behind an equal time.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// After this many times [`QUIET`] a change is announced in spite of noise: somebody who writes without end must
+/// After this many times [`QUIET`] a change is told although writing goes on: an endless writer must
 /// not keep a revocation away.
 const MAX_QUIETS: u32 = 10;
 
-/// When to try again to read a file that could not be read, though nothing about it seems to change: a descriptor is
-/// free again, a disk answers again. Well within the two seconds in which a change should count.
+/// Longest wait for a file system to answer `stat` before the other files go on without it.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// When to read a file again that could not be read, although its state does not change: a
+/// descriptor is free again, a disk answers again. Well within the two seconds in which a change
+/// should count.
 pub const RETRY: Duration = Duration::from_millis(500);
 
-/// Most symlinks followed, as many as Linux follows.
-const MAX_LINKS: usize = 40;
-
-/// What a directory tells of. Not that a file is being written: a log beside the files would tell of each of its
-/// lines, and each message wakes this thread. That a writer is done is told by its closing; one that keeps its
-/// file open is found by the poll.
-const MESSAGES: WatchMask = WatchMask::CLOSE_WRITE
-    .union(WatchMask::CREATE)
-    .union(WatchMask::DELETE)
-    .union(WatchMask::MOVE)
-    .union(WatchMask::ATTRIB)
-    .union(WatchMask::DELETE_SELF)
-    .union(WatchMask::MOVE_SELF);
-
-/// A running watch. Dropping it ends its thread, after the call that is under way, and does not
-/// wait for that: a call that hangs on a stuck disk must not hold up a shutdown.
+/// A running watch. Dropping it ends its thread after the call that is in progress, without waiting
+/// for that: a call that hangs on a stuck disk must not hold up a shutdown.
 #[must_use = "dropping it ends the watch"]
 pub struct Watch {
-    /// Its other end is the thread's, which sees it closed.
-    _lifeline: UnixStream,
+    /// The thread holds the other end, and ends when it is closed.
+    _lifeline: Sender<()>,
     looks: Arc<AtomicU64>,
 }
 
 impl Watch {
-    /// How often it has looked at its files so far: about once a second. One that does not go on waits for a file
-    /// system, or in a call.
+    /// Counts the looks at the files so far: about two a second. The count stands still while a call
+    /// hangs.
     pub fn looks(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.looks)
     }
 }
 
-/// Watches files from one thread of its own and calls `on_change` there, one call at a time: once at the start, and
-/// whenever one of them may have changed. A call may be for nothing, so it should compare what it finds. It says when
-/// to call again though nothing seems to have changed; `None`: not before something does.
+/// Watches files from a thread of its own and calls `on_change` there, one call at a time: once at
+/// the start, and whenever one of them may have changed. A call may be for nothing, so it should
+/// compare what it finds. It returns when to call again although nothing changes; `None`: not before
+/// something does.
 ///
-/// `files` names them; it is asked again after each call, because what a file says may name others.
+/// `files` lists them; it is asked again before each look, because the content of a file may name
+/// others. A file whose file system does not answer delays no other file.
 ///
 /// # Errors
 ///
-/// The thread cannot be started. That the kernel sends no messages is no error: then there is the poll.
+/// A thread cannot be started.
 pub fn watch(
     files: impl Fn() -> Vec<PathBuf> + Send + 'static,
     on_change: impl FnMut() -> Option<Duration> + Send + 'static,
 ) -> io::Result<Watch> {
-    start(files, POLL, true, on_change)
+    start(files, POLL, FileState::of, on_change)
 }
 
 fn start(
     files: impl Fn() -> Vec<PathBuf> + Send + 'static,
     interval: Duration,
-    messages: bool,
+    stat: fn(&Path) -> FileState,
     mut on_change: impl FnMut() -> Option<Duration> + Send + 'static,
 ) -> io::Result<Watch> {
-    let list = move || -> BTreeSet<PathBuf> { files().into_iter().map(absolute).collect() };
-    let (lifeline, end) = UnixStream::pair()?;
-    let mut directories = Directories::new(messages);
-    let mut files = list();
-    directories.follow(&files);
-    let mut seen = Stamp::of_all(&files);
+    let (lifeline, end) = channel();
+    let goes_on = move |pause| end.recv_timeout(pause) == Err(RecvTimeoutError::Timeout);
+    let mut observer = Observer::start(stat)?;
     let looks = Arc::new(AtomicU64::new(0));
     let looked = Arc::clone(&looks);
     thread::Builder::new()
         .name("file-watch".into())
         .spawn(move || {
-            // What was written before the watch began is read once, too.
-            let mut again = Some(Duration::ZERO);
-            while let Some(mut named) = directories.settle(&end, again.unwrap_or(interval)) {
+            // Unlike every state that is found: so the first look is a change.
+            let mut told = None;
+            let mut retry: Option<Duration> = None;
+            loop {
+                let mut found = observer.look(files());
                 looked.fetch_add(1, Ordering::Relaxed);
-                loop {
-                    directories.follow(&files);
-                    // Before the call: what is written while a file is being read differs from this, and counts.
-                    let now = Stamp::of_all(&files);
-                    if named || again.is_some() || now != seen {
-                        seen = now;
-                        again = on_change();
+                if retry == Some(Duration::ZERO) || told.as_ref() != Some(&found) {
+                    for _ in 0..MAX_QUIETS {
+                        if !goes_on(QUIET) {
+                            return;
+                        }
+                        let before = std::mem::replace(&mut found, observer.look(files()));
+                        if found == before {
+                            break;
+                        }
                     }
-                    let next = list();
-                    if next == files {
-                        break;
-                    }
-                    // The new ones were read before they were watched.
-                    (files, named) = (next, true);
+                    // Before the call: a write while a file is being read differs from this.
+                    told = Some(found);
+                    retry = on_change();
+                }
+                let pause = retry.map_or(interval, |left| left.min(interval));
+                retry = retry.map(|left| left.saturating_sub(pause));
+                if !goes_on(pause) {
+                    return;
                 }
             }
         })?;
@@ -126,179 +118,97 @@ fn start(
     })
 }
 
-/// The last thing that went wrong, so that attempts that are repeated say it once.
-#[derive(Debug, Default)]
-pub struct Complaint(Mutex<Option<String>>);
-
-impl Complaint {
-    /// Whether this is another one than the last time.
-    pub fn is_new(&self, text: &str) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = last.as_deref() != Some(text);
-        *last = Some(text.to_owned());
-        is_new
-    }
-
-    /// All is well; whether it was not before.
-    pub fn is_over(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.take().is_some()
-    }
+/// Asks for the states of files on threads of its own, because `stat` hangs where a file system does
+/// not answer. A file that hangs keeps its thread and its last state until it answers. There are
+/// never more threads than one for each such file and one for all others.
+struct Observer {
+    stat: fn(&Path) -> FileState,
+    requests: Sender<PathBuf>,
+    /// For the threads, of which each request reaches one.
+    queue: Arc<Mutex<Receiver<PathBuf>>>,
+    answers: (Sender<FileAnswer>, Receiver<FileAnswer>),
+    threads: usize,
+    /// Files that were asked for and have not answered yet.
+    pending: BTreeSet<PathBuf>,
+    states: BTreeMap<PathBuf, FileState>,
 }
 
-fn absolute(file: PathBuf) -> PathBuf {
-    std::path::absolute(&file).unwrap_or(file)
-}
+type FileAnswer = (PathBuf, FileState);
 
-/// The directories whose changes can change what the files' paths lead to.
-struct Directories {
-    /// Without it there is the poll alone.
-    inotify: Option<Inotify>,
-    /// By their real path, with device and inode: a directory made again under its old name is another one.
-    armed: BTreeMap<PathBuf, ((u64, u64), WatchDescriptor)>,
-    /// The files, and the links on the way to them.
-    names: BTreeSet<PathBuf>,
-}
-
-/// What the kernel has told of.
-#[derive(Clone, Copy, Debug, Default)]
-struct Told {
-    /// Something in one of the directories.
-    any: bool,
-    /// Something by the name of one of the files, or of a link on the way to it.
-    named: bool,
-}
-
-impl Directories {
-    fn new(messages: bool) -> Directories {
-        let inotify = messages.then(Inotify::init).and_then(|made| {
-            made.inspect_err(|error| {
-                tracing::warn!(%error, "no file change messages; the files are polled");
-            })
-            .ok()
-        });
-        Directories {
-            inotify,
-            armed: BTreeMap::new(),
-            names: BTreeSet::new(),
-        }
-    }
-
-    /// Waits for a message, no longer than `interval`, and then lets the writer finish. Whether messages named a
-    /// file; `None` where the watch is over.
-    fn settle(&mut self, end: &UnixStream, interval: Duration) -> Option<bool> {
-        let told = self.wait(end, interval)?;
-        let mut named = told.named;
-        if told.any {
-            for _ in 0..MAX_QUIETS {
-                // All of it: a message a microsecond must not mean a look a microsecond.
-                thread::sleep(QUIET);
-                let again = self.wait(end, Duration::ZERO)?.named;
-                named |= again;
-                if !again {
-                    break;
-                }
-            }
-        }
-        Some(named)
-    }
-
-    /// What is told within `patience`; `None` where the watch is over.
-    fn wait(&mut self, end: &UnixStream, patience: Duration) -> Option<Told> {
-        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-        let is_over = {
-            let mut polled = vec![PollFd::new(end.as_fd(), PollFlags::POLLIN)];
-            let messages = self.inotify.as_ref().map(AsFd::as_fd);
-            polled.extend(messages.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-            // An interruption is a wait that was short.
-            let _ = poll(&mut polled, patience);
-            polled[0].any().unwrap_or(false)
+impl Observer {
+    fn start(stat: fn(&Path) -> FileState) -> io::Result<Observer> {
+        let (requests, queue) = channel();
+        let mut observer = Observer {
+            stat,
+            requests,
+            queue: Arc::new(Mutex::new(queue)),
+            answers: channel(),
+            threads: 0,
+            pending: BTreeSet::new(),
+            states: BTreeMap::new(),
         };
-        (!is_over).then(|| self.read())
+        observer.add_thread()?;
+        Ok(observer)
     }
 
-    /// Takes all messages that are there.
-    fn read(&mut self) -> Told {
-        let mut told = Told::default();
-        let Some(inotify) = &mut self.inotify else {
-            return told;
-        };
-        let mut buffer = [0; 4096];
-        // Fails where no message is left.
-        while let Ok(events) = inotify.read_events(&mut buffer) {
-            for event in events {
-                told.any = true;
-                let of = self.armed.iter().find(|(_, (_, wd))| *wd == event.wd);
-                told.named |= match (of, event.name) {
-                    (Some((directory, _)), Some(name)) => {
-                        self.names.contains(&directory.join(name))
+    /// One for each pending file, and one that is free.
+    fn add_threads(&mut self) -> io::Result<()> {
+        while self.threads <= self.pending.len() {
+            self.add_thread()?;
+        }
+        Ok(())
+    }
+
+    /// The thread ends with the observer, or when the call that it hangs in does.
+    fn add_thread(&mut self) -> io::Result<()> {
+        let (stat, queue, answers) = (self.stat, Arc::clone(&self.queue), self.answers.0.clone());
+        thread::Builder::new()
+            .name("file-stat".into())
+            .spawn(move || {
+                loop {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(file) = next else { return };
+                    let state = stat(&file);
+                    if answers.send((file, state)).is_err() {
+                        return;
                     }
-                    _ => event.mask.contains(EventMask::Q_OVERFLOW),
-                };
-            }
-        }
-        told
+                }
+            })?;
+        self.threads += 1;
+        Ok(())
     }
 
-    /// Watches the directories on the way to the files as they lead now, and no others.
-    fn follow(&mut self, files: &BTreeSet<PathBuf>) {
-        let Some(inotify) = &self.inotify else {
-            return;
-        };
-        self.names = files.iter().flat_map(|file| real_names(file)).collect();
-        let wanted: BTreeMap<PathBuf, (u64, u64)> = self
-            .names
-            .iter()
-            .filter_map(|name| name.parent())
-            .filter_map(|directory| {
-                let metadata = directory.metadata().ok()?;
-                Some((directory.to_owned(), (metadata.dev(), metadata.ino())))
-            })
-            .collect();
-
-        self.armed.retain(|directory, (identity, descriptor)| {
-            let keep = wanted.get(directory) == Some(identity);
-            if !keep {
-                // It fails for a directory that is gone, and then there is nothing left to end.
-                let _ = inotify.watches().remove(descriptor.clone());
-            }
-            keep
-        });
-        for (directory, identity) in wanted {
-            // What cannot be watched is left to the poll, and tried again then.
-            if !self.armed.contains_key(&directory)
-                && let Ok(descriptor) = inotify.watches().add(&directory, MESSAGES)
-            {
-                self.armed.insert(directory, (identity, descriptor));
+    /// The states of these files; of one that does not answer the last one, if it ever did.
+    fn look(&mut self, files: Vec<PathBuf>) -> BTreeMap<PathBuf, FileState> {
+        let hanging = self.pending.len();
+        for file in &files {
+            if self.pending.insert(file.clone()) {
+                // The queue lives as long as this.
+                let _ = self.requests.send(file.clone());
             }
         }
+        while self.pending.len() > hanging {
+            if let Ok((file, state)) = self.answers.1.recv_timeout(PATIENCE) {
+                self.pending.remove(&file);
+                self.states.insert(file, state);
+                continue;
+            }
+            // Those that have a thread to themselves by now and are silent, hang.
+            if self.threads > self.pending.len() || self.add_threads().is_err() {
+                break;
+            }
+        }
+        let listed: BTreeSet<PathBuf> = files.into_iter().collect();
+        self.states.retain(|file, _| listed.contains(file));
+        self.states.clone()
     }
 }
 
-/// The file and every file-level symlink on the way to what it is, each in its real directory.
-fn real_names(file: &Path) -> BTreeSet<PathBuf> {
-    let mut names = BTreeSet::new();
-    let mut next = Some(file.to_owned());
-    while let Some(path) = next.take()
-        && names.len() < MAX_LINKS
-    {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            break;
-        };
-        let Ok(directory) = parent.canonicalize() else {
-            break;
-        };
-        next = path.read_link().ok().map(|target| directory.join(target));
-        names.insert(directory.join(name));
-    }
-    names
-}
-
-/// What tells one state of a file from another without reading it.
+/// Tells one state of a file from another without reading it: of the file that its symlinks lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stamp {
+enum FileState {
     Missing,
-    File {
+    Present {
         device: u64,
         inode: u64,
         length: u64,
@@ -308,22 +218,38 @@ enum Stamp {
     },
 }
 
-impl Stamp {
-    fn of_all(files: &BTreeSet<PathBuf>) -> Vec<Stamp> {
-        files.iter().map(|file| Stamp::of(file)).collect()
-    }
-
-    fn of(file: &Path) -> Stamp {
+impl FileState {
+    fn of(file: &Path) -> FileState {
         let Ok(metadata) = file.metadata() else {
-            return Stamp::Missing;
+            return FileState::Missing;
         };
-        Stamp::File {
+        FileState::Present {
             device: metadata.dev(),
             inode: metadata.ino(),
             length: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+}
+
+/// The last error of attempts that are repeated, so that the log has it once.
+#[derive(Debug, Default)]
+pub struct Complaint(Mutex<Option<String>>);
+
+impl Complaint {
+    /// Notes an error; whether it differs from the last one.
+    pub fn is_new(&self, text: &str) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = last.as_deref() != Some(text);
+        *last = Some(text.to_owned());
+        is_new
+    }
+
+    /// Notes a success; whether it ends an error.
+    pub fn is_over(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.take().is_some()
     }
 }
 

@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use super::headers::{SigningHeaders, Timestamp};
+use super::headers::SigningHeaders;
 use super::identity::{Machine, PublicKey};
-use super::message::{BodyHash, Message, Unhashed};
+use super::message::{BodyHash, Message, Timestamp, Unhashed};
 use super::method::Method;
 use super::refusal::Refusal;
 use super::replay::{Claim, NonceStore, Window};

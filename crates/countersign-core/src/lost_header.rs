@@ -6,7 +6,7 @@
 //! something else, or protect less, refuses it: the secret that was to be wrapped would come in the
 //! clear, the compressed body would be stored as it is, a write would land in another namespace.
 
-use super::headers::is_same;
+use super::header_name::is_same;
 
 /// A client header that does not cross, as far as it is told from others. A closed set: its names are
 /// the label of a metric.

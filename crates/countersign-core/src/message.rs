@@ -9,7 +9,6 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use super::headers::{Nonce, Timestamp};
 use super::method::Method;
 use super::target::SignedTarget;
 
@@ -36,6 +35,15 @@ pub struct BodyHash {
     digest: [u8; 32],
     len: u64,
 }
+
+/// The second in which a request was signed, in Unix seconds: `[1-9][0-9]{9,10}`, so that every
+/// value has one spelling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(u64);
+
+/// What makes a machine's request unique: `[A-Za-z0-9+/=_-]{16,128}`, compared as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nonce<'a>(&'a str);
 
 impl Unhashed {
     /// Joins the fields that are known before the body has been read.
@@ -151,6 +159,41 @@ impl BodyHash {
     }
 }
 
+impl Timestamp {
+    /// Parses the header's bytes; `None` for anything outside the grammar.
+    pub fn parse(value: &[u8]) -> Option<Timestamp> {
+        let well_formed = matches!(value.len(), 10 | 11)
+            && value[0] != b'0'
+            && value.iter().all(u8::is_ascii_digit);
+        // Eleven digits fit a u64 nine orders of magnitude over.
+        well_formed.then(|| Timestamp(value.iter().fold(0, |n, d| n * 10 + u64::from(d - b'0'))))
+    }
+
+    /// Unix seconds.
+    pub fn unix_seconds(self) -> u64 {
+        self.0
+    }
+}
+
+impl<'a> Nonce<'a> {
+    /// Parses the header's bytes; `None` for anything outside the grammar.
+    pub fn parse(value: &'a [u8]) -> Option<Nonce<'a>> {
+        let well_formed = (16..=128).contains(&value.len())
+            && value.iter().all(|b| {
+                b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'_' | b'-')
+            });
+        if !well_formed {
+            return None;
+        }
+        std::str::from_utf8(value).ok().map(Nonce)
+    }
+
+    /// The nonce as sent.
+    pub fn as_str(&self) -> &'a str {
+        self.0
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
@@ -187,6 +230,50 @@ mod tests {
             *BodyHash::EMPTY.as_bytes(),
             <[u8; 32]>::from(Sha256::digest(b""))
         );
+    }
+
+    #[test]
+    fn timestamps_have_one_spelling() {
+        for value in [
+            &b"+1700000000"[..],
+            b"01700000000",
+            b" 1700000000",
+            b"1700000000 ",
+            b"1700000000000",
+            b"170000000",
+            b"1.70000000",
+            b"-170000000",
+            b"170000000a",
+            b"99999999999999999999999",
+            b"",
+            "\u{661}700000000".as_bytes(),
+        ] {
+            assert_eq!(Timestamp::parse(value), None, "{value:?}");
+        }
+        assert_eq!(
+            Timestamp::parse(b"1000000000"),
+            Some(Timestamp(1_000_000_000))
+        );
+        assert_eq!(
+            Timestamp::parse(b"99999999999"),
+            Some(Timestamp(99_999_999_999))
+        );
+    }
+
+    #[test]
+    fn nonces_keep_their_alphabet_and_length() {
+        let of = |n: usize| "a".repeat(n);
+        assert!(Nonce::parse(of(15).as_bytes()).is_none());
+        assert!(Nonce::parse(of(16).as_bytes()).is_some());
+        assert!(Nonce::parse(of(128).as_bytes()).is_some());
+        assert!(Nonce::parse(of(129).as_bytes()).is_none());
+        for value in [
+            &b"aaaaaaaaaaaaaaa:"[..],
+            b"aaaaaaaaaaaaaaa ",
+            b"aaaaaaaaaaaaaaa.",
+        ] {
+            assert!(Nonce::parse(value).is_none());
+        }
     }
 
     fn fields() -> impl Strategy<Value = (String, String, String, String, [u8; 32])> {
@@ -232,6 +319,27 @@ mod tests {
             prop_assert_eq!(message.target(), target);
             prop_assert_eq!(message.nonce(), nonce);
             prop_assert_eq!(message.timestamp().unix_seconds().to_string(), timestamp);
+        }
+
+        #[test]
+        fn a_timestamp_that_parses_prints_back(value in proptest::collection::vec(any::<u8>(), 9..13)) {
+            if let Some(timestamp) = Timestamp::parse(&value) {
+                prop_assert_eq!(timestamp.unix_seconds().to_string().into_bytes(), value);
+            }
+        }
+
+        #[test]
+        fn every_number_in_range_parses(seconds in 1_000_000_000u64..=99_999_999_999) {
+            let text = seconds.to_string();
+            prop_assert_eq!(Timestamp::parse(text.as_bytes()), Some(Timestamp(seconds)));
+        }
+
+        #[test]
+        fn a_nonce_that_parses_prints_back_and_holds_no_colon(value in proptest::collection::vec(any::<u8>(), 0..140)) {
+            if let Some(nonce) = Nonce::parse(&value) {
+                prop_assert_eq!(nonce.as_str().as_bytes(), &value[..]);
+                prop_assert!(!nonce.as_str().contains(':'));
+            }
         }
     }
 }

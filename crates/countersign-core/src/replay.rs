@@ -10,8 +10,8 @@
 
 use sha2::{Digest, Sha256};
 
-use super::headers::Timestamp;
 use super::identity::PublicKey;
+use super::message::Timestamp;
 use super::refusal::Refusal;
 
 /// How far a timestamp may lie from the gateway's clock, both bounds inclusive.

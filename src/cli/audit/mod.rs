@@ -5,7 +5,7 @@ mod verify;
 
 use std::io::Write;
 
-use super::Failure;
+use super::command_error::CommandError;
 
 /// Verify an audit log, or show its records
 #[derive(Debug, clap::Args)]
@@ -13,7 +13,7 @@ use super::Failure;
     subcommand_required = true,
     after_help = "Example:
   countersign audit verify --audit audit.jsonl --registry machines.yaml --gateway-key \"$KEY\"
-  countersign audit show --audit 'audit.jsonl*' --machine web-1 --since 7d"
+  countersign audit show --audit 'audit.jsonl*' --machine-id web-1 --since 7d"
 )]
 pub(super) struct AuditArgs {
     #[command(subcommand)]
@@ -30,8 +30,12 @@ enum AuditCommand {
 ///
 /// # Errors
 ///
-/// [`Failure::Operation`]: a file cannot be read, or the log has faults.
-pub(super) fn run(args: &AuditArgs, now: u64, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+/// [`CommandError::Operation`]: a file cannot be read, or the log has faults.
+pub(super) fn run(
+    args: &AuditArgs,
+    now: u64,
+    out: &mut (dyn Write + Send),
+) -> Result<(), CommandError> {
     match &args.action {
         AuditCommand::Verify(args) => verify::run(args, out),
         AuditCommand::Show(args) => show::run(args, now, out),

@@ -10,7 +10,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::audit::reader::{MAX_LINE, Record, RecordText, next_line};
-use crate::cli::Failure;
+use crate::cli::command_error::CommandError;
 use crate::cli::logs::{self, LogArgs, LogFile};
 use crate::cli::since::{Since, since};
 use crate::cli::terminal::{printed, visible};
@@ -19,13 +19,13 @@ use crate::cli::terminal::{printed, visible};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  countersign audit show --audit 'audit.jsonl*' --machine web-1 --decision refused --since 7d
+  countersign audit show --audit 'audit.jsonl*' --machine-id web-1 --decision refused --since 7d
   countersign audit show --audit audit.jsonl --follow --json | jq .")]
 pub(super) struct ShowArgs {
     #[command(flatten)]
     audit: LogArgs,
     /// Show records of this machine, also unproved claims to be it
-    #[arg(long, value_name = "ID")]
+    #[arg(long = "machine-id", alias = "machine", value_name = "ID")]
     machine: Option<String>,
     /// Show records of paths with this prefix
     #[arg(long, value_name = "PREFIX")]
@@ -67,9 +67,9 @@ struct RecordFilter<'a> {
 ///
 /// # Errors
 ///
-/// [`Failure::Operation`]: a file cannot be read, or nothing can be printed. [`Failure::Usage`]: the
+/// [`CommandError::Operation`]: a file cannot be read, or nothing can be printed. [`CommandError::Usage`]: the
 /// followed file cannot grow.
-pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), CommandError> {
     let wanted = args.wanted(now);
     let mut files = args.audit.open()?;
     let followed = match args.follow {
@@ -87,16 +87,20 @@ pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), 
 }
 
 /// Prints the records of a file, and then those that are added, without end.
-fn follow(wanted: &RecordFilter<'_>, log: &LogFile, out: &mut dyn Write) -> Result<(), Failure> {
+fn follow(
+    wanted: &RecordFilter<'_>,
+    log: &LogFile,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
     let (Some(path), Some(_)) = (&log.path, log.size) else {
         let text = format!(
             "--follow: {} cannot grow: it is standard input or compressed. Follow the file that the gateway writes",
             log.name
         );
-        return Err(Failure::Usage(text));
+        return Err(CommandError::Usage(text));
     };
     let name = &*log.name;
-    let failed = |error| Failure::Operation(format!("{name}: {error}"));
+    let failed = |error| CommandError::Operation(format!("{name}: {error}"));
     let mut file = open(path)?;
     loop {
         print_added(wanted, &mut file, out, name)?;
@@ -113,8 +117,8 @@ fn follow(wanted: &RecordFilter<'_>, log: &LogFile, out: &mut dyn Write) -> Resu
     }
 }
 
-fn open(path: &Path) -> Result<BufReader<File>, Failure> {
-    let failed = |error| Failure::Operation(format!("{}: {error}", path.display()));
+fn open(path: &Path) -> Result<BufReader<File>, CommandError> {
+    let failed = |error| CommandError::Operation(format!("{}: {error}", path.display()));
     Ok(BufReader::new(logs::open(path).map_err(failed)?))
 }
 
@@ -124,11 +128,11 @@ fn print_added(
     file: &mut BufReader<File>,
     out: &mut dyn Write,
     name: &str,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let left = print_all(wanted, file, out, name)?;
     let back = i64::try_from(left).unwrap_or(0);
     let moved = file.seek(SeekFrom::Current(-back));
-    moved.map_err(|error| Failure::Operation(format!("{name}: {error}")))?;
+    moved.map_err(|error| CommandError::Operation(format!("{name}: {error}")))?;
     Ok(())
 }
 
@@ -138,11 +142,11 @@ fn print_all(
     file: &mut impl BufRead,
     out: &mut dyn Write,
     name: &str,
-) -> Result<usize, Failure> {
+) -> Result<usize, CommandError> {
     loop {
         let mut line = Vec::new();
-        let read =
-            next_line(file, &mut line).map_err(|error| Failure::Operation(error.to_string()))?;
+        let read = next_line(file, &mut line)
+            .map_err(|error| CommandError::Operation(error.to_string()))?;
         if read as u64 == MAX_LINE {
             // No record is so long. The rest of the line is no record either.
             let _ = writeln!(

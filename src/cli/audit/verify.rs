@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::audit::chain::{ChainHead, InvalidChainHead};
 use crate::audit::checkpoint::Domain;
 use crate::audit::verify::{LogFinding, Verification, VerifyOptions, verify};
-use crate::cli::Failure;
+use crate::cli::command_error::CommandError;
 use crate::cli::logs::LogArgs;
 use crate::cli::terminal::printed;
 use crate::registry::{Registry, key_format};
@@ -83,9 +83,9 @@ fn hash(text: &str) -> Result<Hash, String> {
 
 /// # Errors
 ///
-/// [`Failure::Operation`]: the log has faults, or a file cannot be read. [`Failure::Configuration`]: a
+/// [`CommandError::Operation`]: the log has faults, or a file cannot be read. [`CommandError::Configuration`]: a
 /// registry has mistakes.
-pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let files = args.audit.open()?;
     // Progress needs the sizes of all files.
     let size: Option<u64> = files.iter().map(|file| file.size).sum();
@@ -114,7 +114,7 @@ pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), Failure>
         }
     };
     let verdict = verify(files, believed, report, |read| progress.at(read))
-        .map_err(|error| Failure::Operation(error.to_string()))?;
+        .map_err(|error| CommandError::Operation(error.to_string()))?;
     progress.done();
     let text = match args.json {
         true => as_json(&findings, count, &verdict),
@@ -123,8 +123,10 @@ pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), Failure>
     printed(out.write_all(text.as_bytes()))?;
     match count {
         0 => Ok(()),
-        1 => Err(Failure::Operation("the log has 1 fault".into())),
-        _ => Err(Failure::Operation(format!("the log has {count} faults"))),
+        1 => Err(CommandError::Operation("the log has 1 fault".into())),
+        _ => Err(CommandError::Operation(format!(
+            "the log has {count} faults"
+        ))),
     }
 }
 
@@ -137,11 +139,11 @@ struct KeyOwners {
 
 /// Reads the registries. A removed machine had its keys until its removal. If two registries give a key
 /// different ends, the later named one counts.
-fn owners(registries: &[PathBuf]) -> Result<KeyOwners, Failure> {
+fn owners(registries: &[PathBuf]) -> Result<KeyOwners, CommandError> {
     let mut owners = KeyOwners::default();
     for path in registries {
         let registry = Registry::load(path, None)
-            .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
+            .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
         for machine in registry.machines() {
             for key in &machine.keys {
                 let end = key.validity.not_after();

@@ -1,45 +1,47 @@
-//! `countersign demo`: a backend, the gateway and a machine in one process, and a walk through
-//! what the gateway does.
+//! `countersign demo`: a backend, the gateway and a machine in one process, and a tour of the
+//! gateway's decisions.
 
 mod backend;
 mod stage;
 
 use std::io::{self, Write};
 
-use super::Failure;
-use super::serve::runtime;
+use super::command_error::CommandError;
+use super::process::runtime;
 use crate::clock::Clock;
 use crate::config::{self, Environment};
-use crate::server::{Server, signals};
-use crate::signing::Headers;
+use crate::server::{GatewayServer, signals};
 
-use self::stage::{Answer, Stage};
+use self::stage::{DemoAnswer, Stage};
 
-/// Show what the gateway does: a backend, the gateway and one machine in one process
+/// Run a demo: a backend, the gateway and one machine in one process
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  countersign demo            stays up until Ctrl-C, with commands to try by hand
-  countersign demo --once     shows the steps and exits")]
+  countersign demo            show the steps, and stay up until Ctrl-C to try commands by hand
+  countersign demo --once     show the steps and exit")]
 pub(super) struct DemoArgs {
     /// Exit after the last step
     #[arg(long)]
     once: bool,
 }
 
-/// Runs the demo and tells it to `out`.
+/// Runs the demo and prints its steps.
 ///
 /// # Errors
 ///
-/// A step that did not end as the story says, and what the system refused.
-pub(super) fn run(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+/// A step ended unlike the demo says; the system refused something.
+pub(super) fn run(
+    args: &DemoArgs,
+    environment: &Environment,
+    out: &mut (dyn Write + Send),
+) -> Result<(), CommandError> {
     let stage = Stage::set()?;
     let clock = Clock::system();
-    let environment = Environment::of_process(clock.now().unix_seconds());
-    let loaded = config::load(&stage.configuration(), &environment)
-        .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
+    let loaded = config::load(&stage.configuration(), environment)
+        .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
     let runtime = runtime(0)?;
-    let server = runtime.block_on(Server::bind(loaded.config, clock))?;
+    let server = runtime.block_on(GatewayServer::bind(loaded.config, clock))?;
     let gateway = format!("http://{}", server.addresses()[0]);
     let admin = format!("http://{}", server.admin_address());
 
@@ -64,8 +66,13 @@ pub(super) fn run(args: &DemoArgs, out: &mut (dyn Write + Send)) -> Result<(), F
     told
 }
 
-/// The steps. Each checks what it shows, so that the demo cannot tell a story that is not true.
-fn tell(stage: &Stage, gateway: &str, admin: &str, out: &mut dyn Write) -> Result<(), Failure> {
+/// The steps. Each checks its own result, so that the demo cannot show anything untrue.
+fn tell(
+    stage: &Stage,
+    gateway: &str,
+    admin: &str,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
     const SECRET: &str = "/v1/secret/sk_database";
     stage.wait_until_ready(admin)?;
     let before = stage.metrics(admin)?;
@@ -85,16 +92,14 @@ fn tell(stage: &Stage, gateway: &str, admin: &str, out: &mut dyn Write) -> Resul
     )?;
     say(
         out,
-        &format!(
-            "   the audit record that it caused, written before the backend was asked:\n   {record}\n\n"
-        ),
+        &format!("   its audit record, written before the backend was asked:\n   {record}\n\n"),
     )?;
 
     let replayed = stage.get(gateway, SECRET, Some(&signed))?;
     step(
         out,
-        "2. The same request again, byte for byte",
-        "Whoever captured it holds a request that already happened: its nonce is spent.",
+        "2. A replay: the same request again, byte for byte",
+        "A captured request is of no use: its nonce has been used, so the gateway refuses it.",
         &replayed,
         401,
     )?;
@@ -104,7 +109,7 @@ fn tell(stage: &Stage, gateway: &str, admin: &str, out: &mut dyn Write) -> Resul
     step(
         out,
         "3. A fresh signature, moved to another path",
-        "The signature covers the path. The refusal does not tell what exists.",
+        "The signature covers the path. The refusal does not reveal which paths exist.",
         &tampered,
         401,
     )?;
@@ -113,7 +118,7 @@ fn tell(stage: &Stage, gateway: &str, admin: &str, out: &mut dyn Write) -> Resul
     step(
         out,
         "4. A request without a signature",
-        "Nothing goes to the backend, not even a connection.",
+        "The gateway refuses it and does not even connect to the backend.",
         &unsigned,
         401,
     )?;
@@ -122,13 +127,13 @@ fn tell(stage: &Stage, gateway: &str, admin: &str, out: &mut dyn Write) -> Resul
     let stripped = stage.get(gateway, &format!("{SECRET}?redirect=evil"), Some(&signed))?;
     step(
         out,
-        "5. A signed path with a query glued on",
-        "The query was not signed, so it does not cross; the read itself is served.",
+        "5. A query appended to a signed path",
+        "The signature does not cover the query, so the gateway drops it and serves the read.",
         &stripped,
         200,
     )?;
 
-    // Counted when the answer has been sent, which its reader may outrun.
+    // The gateway counts a request after it has sent the answer; its reader may be faster.
     let after = stage.wait_for_metric(
         admin,
         "countersign_requests_total{auth=\"signature\",outcome=\"forwarded\",route=\"/\"} 2",
@@ -178,9 +183,9 @@ fn step(
     out: &mut dyn Write,
     title: &str,
     words: &str,
-    answer: &Answer,
+    answer: &DemoAnswer,
     expected: u16,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let words = words.replace('\n', "\n   ");
     say(
         out,
@@ -192,8 +197,8 @@ fn step(
     if answer.status == expected {
         Ok(())
     } else {
-        Err(Failure::Operation(format!(
-            "the demo expected status {expected} here, and got {}",
+        Err(CommandError::Operation(format!(
+            "the demo expected status {expected} in this step and got {}",
             answer.status
         )))
     }
@@ -208,7 +213,10 @@ fn commands_to_try(
     let key = stage.key();
     let (key, machine) = (key.display(), stage::MACHINE);
     let registry = stage.registry();
-    writeln!(out, "It stays up until Ctrl-C. In another terminal:\n")?;
+    writeln!(
+        out,
+        "The demo stays up until Ctrl-C. Try in another terminal:\n"
+    )?;
     writeln!(
         out,
         "  countersign request --key {key} --machine-id {machine} GET {gateway}/v1/secrets"
@@ -228,13 +236,10 @@ fn commands_to_try(
     out.flush()
 }
 
-fn say(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
+fn say(out: &mut dyn Write, text: &str) -> Result<(), CommandError> {
     out.write_all(text.as_bytes()).map_err(broken)
 }
 
-fn broken(error: io::Error) -> Failure {
-    Failure::Operation(error.to_string())
+fn broken(error: io::Error) -> CommandError {
+    CommandError::Operation(error.to_string())
 }
-
-/// What a signed request carries.
-type Signed = Headers;

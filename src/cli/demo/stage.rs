@@ -1,4 +1,4 @@
-//! The demo's props: a folder with a key, a registry and a configuration as a user would write
+//! The parts of the demo: a folder with a key, a registry and a configuration as a user would write
 //! them, the backend, and a client.
 
 use std::fs;
@@ -8,14 +8,19 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePrivateKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use http::{Request, Response, request};
 
-use super::{Signed, backend};
-use crate::cli::Failure;
+use super::backend;
+use crate::agent::connect::Connector;
+use crate::cli::command_error::CommandError;
 use crate::clock::Clock;
-use crate::signing::Signer;
+use crate::config::GatewayUrl;
+use crate::http_client::{self, ExchangeLimits};
+use crate::signing::{Headers, Signer};
 
 /// The demo's one machine.
 pub(super) const MACHINE: &str = "demo-machine";
@@ -25,23 +30,27 @@ pub(super) struct Stage {
     folder: PathBuf,
     backend: SocketAddr,
     signer: Signer,
-    client: ureq::Agent,
     clock: Clock,
 }
 
-/// What the gateway answered.
-pub(super) struct Answer {
+/// An answer of the gateway.
+pub(super) struct DemoAnswer {
     pub(super) status: u16,
     pub(super) body: String,
     request_id: String,
 }
 
-/// Longest wait for an answer, for readiness, and for a record.
+/// Longest wait for readiness and for a metric.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+const LIMITS: ExchangeLimits = ExchangeLimits {
+    time: PATIENCE,
+    answer: 16 * 1024 * 1024,
+};
 
 impl Stage {
     /// Makes the folder, writes the files, and starts the backend.
-    pub(super) fn set() -> Result<Stage, Failure> {
+    pub(super) fn set() -> Result<Stage, CommandError> {
         let secret: [u8; 32] = random()?;
         let token = format!("demo-token-{}", hex(&random::<8>()?));
         let folder =
@@ -51,21 +60,16 @@ impl Stage {
         let key = SigningKey::from_bytes(&secret);
         let pem = key
             .to_pkcs8_pem(LineEnding::LF)
-            .map_err(|_| Failure::Operation("cannot encode the key".into()))?;
+            .map_err(|_| CommandError::Operation("the demo's key cannot be encoded".into()))?;
         let public = STANDARD.encode(key.verifying_key().as_bytes());
-        let backend = backend::start(token.clone())
-            .map_err(|e| Failure::Operation(format!("the demo backend does not start: {e}")))?;
+        let backend = backend::start(token.clone()).map_err(|e| {
+            CommandError::Operation(format!("the demo's backend does not start: {e}"))
+        })?;
 
         let stage = Stage {
             folder,
             backend,
             signer: Signer::new(MACHINE, key)?,
-            client: ureq::Agent::config_builder()
-                .http_status_as_error(false)
-                .timeout_global(Some(PATIENCE))
-                .proxy(None)
-                .build()
-                .into(),
             clock: Clock::system(),
         };
         stage.write("key.pem", &pem)?;
@@ -112,7 +116,7 @@ impl Stage {
     }
 
     /// Signs a GET of `path`.
-    pub(super) fn sign(&self, path: &str) -> Result<Signed, Failure> {
+    pub(super) fn sign(&self, path: &str) -> Result<Headers, CommandError> {
         let now = self.clock.now().unix_seconds();
         Ok(self.signer.sign_text("GET", path, b"", now)?)
     }
@@ -122,65 +126,61 @@ impl Stage {
         &self,
         gateway: &str,
         target: &str,
-        signed: Option<&Signed>,
-    ) -> Result<Answer, Failure> {
-        let mut request = self.client.get(format!("{gateway}{target}"));
+        signed: Option<&Headers>,
+    ) -> Result<DemoAnswer, CommandError> {
+        let mut request = Request::get(target);
         for (header, value) in signed.into_iter().flatten() {
             request = request.header(header.name(), value);
         }
-        let mut answer = request.call().map_err(no_answer)?;
-        let request_id = answer
-            .headers()
-            .get("x-request-id")
-            .and_then(|id| id.to_str().ok())
-            .unwrap_or_default()
-            .to_owned();
-        Ok(Answer {
+        let answer = ask(gateway, request)?;
+        let request_id = answer.headers().get("x-request-id");
+        let request_id = request_id.and_then(|id| id.to_str().ok());
+        Ok(DemoAnswer {
             status: answer.status().as_u16(),
-            body: answer.body_mut().read_to_string().map_err(no_answer)?,
-            request_id,
+            request_id: request_id.unwrap_or_default().to_owned(),
+            body: String::from_utf8_lossy(answer.body()).into_owned(),
         })
     }
 
     /// The audit record of an accepted request.
-    pub(super) fn record_of(&self, answer: &Answer) -> Result<String, Failure> {
+    pub(super) fn record_of(&self, answer: &DemoAnswer) -> Result<String, CommandError> {
         let path = self.audit();
         let log = fs::read_to_string(&path).map_err(|e| failed(&path, &e))?;
         log.lines()
             .find(|line| line.contains(&answer.request_id) && line.contains("\"accepted\""))
             .map(str::to_owned)
-            .ok_or_else(|| Failure::Operation("the request has no audit record".into()))
+            .ok_or_else(|| CommandError::Operation("the demo's request has no audit record".into()))
     }
 
     /// Waits for `/readyz`: in its first second a gateway refuses what an earlier one may have
     /// accepted.
-    pub(super) fn wait_until_ready(&self, admin: &str) -> Result<(), Failure> {
+    pub(super) fn wait_until_ready(&self, admin: &str) -> Result<(), CommandError> {
         let deadline = self.clock.now().mono + PATIENCE;
         while self.clock.now().mono < deadline {
-            let probe = self.client.get(format!("{admin}/readyz")).call();
+            let probe = ask(admin, Request::get("/readyz"));
             if probe.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Err(Failure::Operation(
-            "the gateway did not become ready".into(),
+        Err(CommandError::Operation(
+            "the demo's gateway did not become ready within 10 s".into(),
         ))
     }
 
     /// The lines of `/metrics`.
-    pub(super) fn metrics(&self, admin: &str) -> Result<Vec<String>, Failure> {
-        let text = self
-            .client
-            .get(format!("{admin}/metrics"))
-            .call()
-            .and_then(|mut answer| answer.body_mut().read_to_string())
-            .map_err(no_answer)?;
+    pub(super) fn metrics(&self, admin: &str) -> Result<Vec<String>, CommandError> {
+        let answer = ask(admin, Request::get("/metrics"))?;
+        let text = String::from_utf8_lossy(answer.body());
         Ok(text.lines().map(str::to_owned).collect())
     }
 
     /// The lines of `/metrics`, once `line` is one of them.
-    pub(super) fn wait_for_metric(&self, admin: &str, line: &str) -> Result<Vec<String>, Failure> {
+    pub(super) fn wait_for_metric(
+        &self,
+        admin: &str,
+        line: &str,
+    ) -> Result<Vec<String>, CommandError> {
         let deadline = self.clock.now().mono + PATIENCE;
         loop {
             let lines = self.metrics(admin)?;
@@ -188,15 +188,15 @@ impl Stage {
                 return Ok(lines);
             }
             if self.clock.now().mono > deadline {
-                return Err(Failure::Operation(format!(
-                    "the metrics never showed: {line}"
+                return Err(CommandError::Operation(format!(
+                    "the demo's metrics do not show within 10 s: {line}"
                 )));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    fn write(&self, name: &str, content: &str) -> Result<(), Failure> {
+    fn write(&self, name: &str, content: &str) -> Result<(), CommandError> {
         let path = self.folder.join(name);
         fs::write(&path, content).map_err(|e| failed(&path, &e))
     }
@@ -214,10 +214,10 @@ fn make_private_folder(path: &Path) -> std::io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Failure> {
+fn random<const N: usize>() -> Result<[u8; N], CommandError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
-        .map_err(|e| Failure::Operation(format!("no random bytes from the system: {e}")))?;
+        .map_err(|e| CommandError::Operation(format!("the system gives no random numbers: {e}")))?;
     Ok(bytes)
 }
 
@@ -225,10 +225,16 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::Operation(format!("{}: {error}", path.display()))
+fn failed(path: &Path, error: &std::io::Error) -> CommandError {
+    CommandError::Operation(format!("{}: {error}", path.display()))
 }
 
-fn no_answer(error: ureq::Error) -> Failure {
-    Failure::Operation(format!("no answer: {error}"))
+fn ask(server: &str, request: request::Builder) -> Result<Response<Bytes>, CommandError> {
+    let failed = |cause| CommandError::Operation(format!("no answer from {server}: {cause}"));
+    let gateway = GatewayUrl::parse(server).map_err(failed)?;
+    let connector = Connector::new(gateway, None).map_err(failed)?;
+    let request = request
+        .body(Bytes::new())
+        .map_err(|e| failed(e.to_string()))?;
+    http_client::send(&connector, request, LIMITS).map_err(|e| failed(e.cause()))
 }

@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cli::Failure;
+use crate::cli::command_error::CommandError;
 
 /// Most files that a pattern may match: years of rotation. A pattern with more is a mistake.
 const MOST_FILES: usize = 10_000;
 
 /// The files of a path: itself, or those that match the pattern in its file name.
-pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let failed = |text: String| Failure::Operation(format!("{}: {text}", path.display()));
+pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, CommandError> {
+    let failed = |text: String| CommandError::Operation(format!("{}: {text}", path.display()));
     let is_pattern = |text: &Path| text.to_string_lossy().contains(['*', '?']);
     // A file whose name looks like a pattern is still that file.
     if !is_pattern(path) || path.exists() {

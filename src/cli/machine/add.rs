@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Open;
+use super::registry_edit::RegistryEdit;
 use crate::auth::identity::{Machine, MachineId, PublicKey};
 use crate::auth::policy::rate::Rate;
 use crate::auth::policy::rule::Rule;
 use crate::auth::policy::{List, network};
-use crate::cli::Failure;
+use crate::cli::command_error::CommandError;
 use crate::config::instant;
 use crate::file;
 use crate::registry::edit::{self, NewMachine};
@@ -19,30 +19,30 @@ use crate::registry::{Terms, combine, key_format};
 #[command(after_help = "Example:
   countersign machine add --registry machines.yaml --name web-1 --vault vault_prod \\
       --public-key \"$(countersign keygen --out key.pem)\" --allow 'read /v1/secret/data/web/**'
-  countersign machine add --registry machines.yaml --id ci.eu-1 --public-key @ci.pub")]
+  countersign machine add --registry machines.yaml --machine-id ci.eu-1 --public-key @ci.pub")]
 pub(in crate::cli) struct AddArgs {
-    /// What it sends as X-Machine-Id; a random UUID if not given
-    #[arg(long)]
+    /// The id under which the registry knows the machine; default: a random UUID
+    #[arg(long = "machine-id", alias = "id", value_name = "ID")]
     pub id: Option<String>,
-    /// X-Machine-Name to the backend
+    /// The machine's name, sent to the backend as X-Machine-Name
     #[arg(long)]
     pub name: Option<String>,
-    /// X-Machine-Vault to the backend
+    /// The machine's vault, sent to the backend as X-Machine-Vault
     #[arg(long)]
     pub vault: Option<String>,
-    /// X-Machine-Owner to the backend
+    /// The machine's owner, sent to the backend as X-Machine-Owner
     #[arg(long)]
     pub owner: Option<String>,
-    /// The credential its requests carry, by its name in the configuration
+    /// The backend credential of its requests, by its name in the configuration
     #[arg(long, value_name = "NAME")]
     pub credential: Option<String>,
-    /// Not to act before this instant (RFC 3339) or date
+    /// Refuse the machine before this time (RFC 3339, or a date)
     #[arg(long, value_name = "WHEN")]
     pub not_before: Option<String>,
-    /// Not to act from this instant (RFC 3339) or date on
+    /// Refuse the machine from this time on (RFC 3339, or a date)
     #[arg(long, value_name = "WHEN")]
     pub expires: Option<String>,
-    /// Its public key: base64, PEM, or "ssh-ed25519 .."; or @ and a file with one. Up to four times
+    /// A public key: base64, PEM, or "ssh-ed25519 ..", or @FILE. Repeat it for up to four keys
     #[arg(
         long = "public-key",
         value_name = "KEY|@FILE",
@@ -50,25 +50,27 @@ pub(in crate::cli) struct AddArgs {
         allow_hyphen_values = true
     )]
     pub public_keys: Vec<String>,
-    /// A group it is in, by its name in the registry. Several if given again
+    /// A group of the machine, by its name in the registry. Repeat it for several
     #[arg(long = "group", value_name = "NAME")]
     pub groups: Vec<String>,
-    /// A rule of what it may do: nothing else passes then. Several if given again
+    /// A rule that permits requests; all others are refused. Repeat it for several
     #[arg(long, value_name = "RULE")]
     pub allow: Vec<String>,
-    /// A network that it may ask from, and from no other. Several if given again
+    /// A network that the machine may connect from. Repeat it for several
     #[arg(long = "cidr", value_name = "NETWORK")]
     pub cidrs: Vec<String>,
-    /// Requests that it may make a minute
+    /// The rate limit of the machine, in requests a minute
     #[arg(long, value_name = "REQUESTS")]
     pub per_minute: Option<u64>,
 }
 
-/// Adds it; its id.
-pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, Failure> {
+/// Adds the machine and gives its id.
+pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandError> {
     let id = match &args.id {
         Some(text) => MachineId::parse(text).ok_or_else(|| {
-            Failure::Usage("--id: an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -".into())
+            CommandError::Usage(
+                "--machine-id: an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -".into(),
+            )
         })?,
         None => random_id()?,
     };
@@ -76,16 +78,18 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, Failure>
         .public_keys
         .iter()
         .map(|text| public_key("--public-key", text))
-        .collect::<Result<Vec<PublicKey>, Failure>>()?;
+        .collect::<Result<Vec<PublicKey>, CommandError>>()?;
     let not_before = instant("--not-before", args.not_before.as_deref())?;
     let expires = instant("--expires", args.expires.as_deref())?;
 
     let terms = terms(args)?;
 
-    let open = Open::new(registry)?;
-    let refuse = |why: String| Failure::Operation(format!("{}: {why}", registry.display()));
+    let open = RegistryEdit::new(registry)?;
+    let refuse = |why: String| CommandError::Operation(format!("{}: {why}", registry.display()));
     if open.before.find(id.as_str()).is_some() {
-        return Err(refuse(format!("there is a machine {id} already")));
+        return Err(refuse(format!(
+            "there is a machine {id} already. Name another id with --machine-id"
+        )));
     }
     if let Some(gone) = open.before.removed().iter().find(|gone| gone.id == id) {
         return Err(refuse(format!(
@@ -101,7 +105,7 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, Failure>
             .map(|group| &group.terms)
             .ok_or_else(|| refuse(format!("there is no group {name:?}; add it under `groups`")))
     });
-    let groups = groups.collect::<Result<Vec<&Terms>, Failure>>()?;
+    let groups = groups.collect::<Result<Vec<&Terms>, CommandError>>()?;
     let policy = combine(&terms, &groups).map(Arc::new);
     let bytes: Vec<[u8; 32]> = keys.iter().map(|key| *key.as_bytes()).collect();
     let text = edit::add(
@@ -137,12 +141,12 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, Failure>
     Ok(id)
 }
 
-/// What it may do by itself, as far as that was given.
-fn terms(args: &AddArgs) -> Result<Terms, Failure> {
+/// The policy of the machine itself, without its groups.
+fn terms(args: &AddArgs) -> Result<Terms, CommandError> {
     let rate = |count| {
         Rate::new(count).ok_or_else(|| {
             let range = format!("it must be between 1 and {}", Rate::MAX);
-            Failure::Usage(format!("--per-minute: {range}"))
+            CommandError::Usage(format!("--per-minute: {range}"))
         })
     };
     Ok(Terms {
@@ -160,17 +164,17 @@ fn list<T>(
     option: &str,
     texts: &[String],
     parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<Option<Arc<List<T>>>, Failure> {
+) -> Result<Option<Arc<List<T>>>, CommandError> {
     let items = texts.iter().map(|text| parse(text));
     let items: Box<[T]> = (items.collect::<Result<_, _>>())
-        .map_err(|error| Failure::Usage(format!("{option}: {error}")))?;
+        .map_err(|error| CommandError::Usage(format!("{option}: {error}")))?;
     Ok((!items.is_empty()).then(|| Arc::new(List { group: None, items })))
 }
 
-/// The key that an option holds, itself or in a file.
-pub(super) fn public_key(option: &str, argument: &str) -> Result<PublicKey, Failure> {
+/// The public key that an option holds, or that the file holds which it names.
+pub(super) fn public_key(option: &str, argument: &str) -> Result<PublicKey, CommandError> {
     // Not the argument itself: it may be a private key, pasted by mistake.
-    let refuse = |why: String| Failure::Usage(format!("{option}: {why}"));
+    let refuse = |why: String| CommandError::Usage(format!("{option}: {why}"));
     let bytes = match argument.strip_prefix('@') {
         None => key_format::parse(argument),
         Some(file) => {
@@ -187,11 +191,11 @@ fn read_key_file(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| format!("{} is not text", path.display()))
 }
 
-pub(super) fn instant(option: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
+pub(super) fn instant(option: &str, text: Option<&str>) -> Result<Option<u64>, CommandError> {
     let Some(text) = text else { return Ok(None) };
     match instant::to_unix_seconds(text) {
         Some(seconds) => Ok(Some(seconds)),
-        None => Err(Failure::Usage(format!(
+        None => Err(CommandError::Usage(format!(
             "{option}: it must be {}",
             instant::EXPECTED
         ))),
@@ -199,10 +203,11 @@ pub(super) fn instant(option: &str, text: Option<&str>) -> Result<Option<u64>, F
 }
 
 /// A random UUID (RFC 9562, section 5.4).
-fn random_id() -> Result<MachineId, Failure> {
+fn random_id() -> Result<MachineId, CommandError> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Failure::Operation(format!("no random numbers to be had: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| {
+        CommandError::Operation(format!("the system gives no random numbers: {error}"))
+    })?;
     let mut number = u128::from_be_bytes(bytes);
     number = number & !(0xf << 76) | (4 << 76);
     number = number & !(0b11 << 62) | (0b10 << 62);
@@ -215,5 +220,5 @@ fn random_id() -> Result<MachineId, Failure> {
         &hex[20..],
     ];
     MachineId::parse(&groups.join("-"))
-        .ok_or_else(|| Failure::Operation("the random id is not an id".into()))
+        .ok_or_else(|| CommandError::Operation("the random id is not an id".into()))
 }

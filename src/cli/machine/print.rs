@@ -10,7 +10,7 @@ use crate::auth::policy::{List, Policy};
 use crate::config::instant;
 use crate::registry::key_format;
 
-/// What a program gets of a machine; names as in the registry and in the audit records.
+/// A machine as JSON, with the names of the registry and of the audit records.
 #[derive(Serialize)]
 struct Json<'m> {
     id: &'m str,
@@ -163,7 +163,7 @@ fn listed<T: Display>(name: &str, lists: Option<&[Arc<List<T>>]>) -> Vec<[String
     items.collect()
 }
 
-/// What a policy speaks of, in few words.
+/// A policy in few words.
 fn terms(policy: &Policy) -> String {
     let words = [
         policy.allow.is_some().then_some("allow"),

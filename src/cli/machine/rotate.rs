@@ -4,31 +4,32 @@ use std::io::Write;
 use std::path::Path;
 
 use super::add::{instant, public_key};
-use super::{Open, say};
+use super::registry_edit::RegistryEdit;
 use crate::auth::identity::{Machine, MachineKey};
 use crate::auth::validity::Validity;
-use crate::cli::Failure;
+use crate::cli::command_error::CommandError;
+use crate::cli::terminal::say;
 use crate::config::instant;
 use crate::registry::edit::{self, NewKey};
 
-/// The key to add, and what becomes of the others.
+/// The key to add, and the end of the others.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   countersign machine rotate --registry machines.yaml web-1 --new-key @new.pub --overlap 7d
 
-Both keys are good during the overlap: move the machine over, and look at
-countersign_machine_key_last_used_timestamp_seconds, or at `machine.key` in the audit log, to see
-which one it uses. From its end on, requests signed with an old key get 403 machine_expired.")]
+All keys are good during the overlap: move the machine to the new one in that time. The metric
+countersign_machine_key_last_used_timestamp_seconds, and `machine.key` in the audit log, show the key
+that it uses. After the overlap, requests signed with an old key get 403 machine_expired.")]
 pub(in crate::cli) struct RotateArgs {
-    /// Its id
+    /// The id of the machine
     pub id: String,
-    /// Its new public key: base64, PEM, or "ssh-ed25519 .."; or @ and a file with one
+    /// The new public key: base64, PEM, or "ssh-ed25519 ..", or @FILE
     #[arg(long, value_name = "KEY|@FILE", allow_hyphen_values = true)]
     pub new_key: String,
-    /// How long the keys that it has stay good: a number and d, h, m or s. Those that end before do so
+    /// How long the present keys stay good, such as 7d or 12h; a key that ends earlier still does
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = overlap)]
     pub overlap: u64,
-    /// The new key is not good before this instant (RFC 3339) or date
+    /// Refuse the new key before this time (RFC 3339, or a date)
     #[arg(long, value_name = "WHEN")]
     pub not_before: Option<String>,
 }
@@ -59,13 +60,13 @@ pub(super) fn rotate(
     registry: &Path,
     now: u64,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let new = public_key("--new-key", &args.new_key)?;
     let not_before = instant("--not-before", args.not_before.as_deref())?;
-    let open = Open::new(registry)?;
+    let open = RegistryEdit::new(registry)?;
     let machine = open.machine(&args.id)?;
     let refuse =
-        |why: &str| Failure::Operation(format!("{}: {} {why}", registry.display(), args.id));
+        |why: &str| CommandError::Operation(format!("{}: {} {why}", registry.display(), args.id));
     if machine.keys.iter().any(|key| key.public == new) {
         return Err(refuse("has this key already"));
     }

@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 
 use super::*;
 use crate::auth::validity::Validity;
-use crate::registry::key_format;
+use crate::registry::{Change, Registry, key_format};
 
 const FILE: &str = "\
 # The fleet. Ask ops before you touch it.
@@ -65,9 +65,9 @@ impl Fixture {
         Registry::load(&self.path(), None).unwrap()
     }
 
-    fn run(&self, arguments: &[&str]) -> Result<String, Failure> {
+    fn run(&self, arguments: &[&str]) -> Result<String, CommandError> {
         let arguments = ["machine"].iter().chain(arguments);
-        let cli = Cli::try_parse_from(arguments).map_err(|e| Failure::Usage(e.to_string()))?;
+        let cli = Cli::try_parse_from(arguments).map_err(|e| CommandError::Usage(e.to_string()))?;
         let mut out = Vec::new();
         run(&cli.args, &self.path(), NOW, &mut out)?;
         Ok(String::from_utf8(out).unwrap())
@@ -209,7 +209,7 @@ fn add_takes_a_pem_block_as_an_argument() {
 #[test]
 fn add_refuses_what_is_no_id() {
     let arguments = ["add", "--id", "a b", "--public-key", &key(3)];
-    Fixture::new(FILE).refuses(&arguments, "--id: an id is 1 to 128");
+    Fixture::new(FILE).refuses(&arguments, "--machine-id: an id is 1 to 128");
 }
 
 #[test]

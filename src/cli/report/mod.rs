@@ -6,7 +6,7 @@ mod text;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::Failure;
+use super::command_error::CommandError;
 use super::logs::LogArgs;
 use super::since::{Since, since};
 use super::terminal::printed;
@@ -57,14 +57,14 @@ struct RouteMode {
 ///
 /// # Errors
 ///
-/// [`Failure::Operation`]: a file cannot be read, or nothing can be printed.
-/// [`Failure::Configuration`]: the configuration or the registry has mistakes.
+/// [`CommandError::Operation`]: a file cannot be read, or nothing can be printed.
+/// [`CommandError::Configuration`]: the configuration or the registry has mistakes.
 pub(super) fn run(
     args: &ReportArgs,
     environment: &Environment,
     now: u64,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let since = args.since.map(|since| since.at(now).unix_timestamp());
     let since = since.map(|since| u64::try_from(since).unwrap_or(0));
     let mut tally = Tally::new(since, args.segments.into());
@@ -74,7 +74,7 @@ pub(super) fn run(
     };
     if let Some(file) = args.registry.as_ref().or(registry.as_ref()) {
         let registry = Registry::load(file, None)
-            .map_err(|mistakes| Failure::Configuration(mistakes.to_string()))?;
+            .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
         let enabled = registry.machines().filter(|machine| machine.enabled);
         tally.expect_machines(enabled.map(|machine| &machine.id));
     }
@@ -83,7 +83,8 @@ pub(super) fn run(
     }
     for mut log in args.audit.open()? {
         let name = log.name.clone();
-        (tally.read(&name, &mut log)).map_err(|error| Failure::Operation(error.to_string()))?;
+        (tally.read(&name, &mut log))
+            .map_err(|error| CommandError::Operation(error.to_string()))?;
     }
     let report = tally.finish();
     let text = match args.json {
@@ -99,7 +100,7 @@ fn configured(
     file: &Path,
     environment: &Environment,
     now: u64,
-) -> Result<(Option<PathBuf>, Vec<RouteMode>), Failure> {
+) -> Result<(Option<PathBuf>, Vec<RouteMode>), CommandError> {
     match config::load(file, environment) {
         Ok(loaded) => {
             let asks = |route: &Route| RouteMode {
@@ -116,7 +117,7 @@ fn configured(
             );
             Ok((mistakes.registry, Vec::new()))
         }
-        Err(mistakes) => Err(Failure::Configuration(mistakes.to_string())),
+        Err(mistakes) => Err(CommandError::Configuration(mistakes.to_string())),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::config::headers::is_same;
 /// Where Vault's clients put their token.
 const VAULT_TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 
-/// What a head holds of bearer credentials.
+/// The bearer credentials of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bearer<'a> {
     None,
@@ -20,8 +20,8 @@ pub(crate) enum Bearer<'a> {
 impl<'a> Bearer<'a> {
     /// Looks in `Authorization: Bearer` (RFC 6750, section 2.1), in `X-Vault-Token`, and in the
     /// headers that `is_own` knows: those in which the gateway itself sends a credential. It fails
-    /// towards `None`: what is not known to be a credential is none. An alias of such a name is none,
-    /// and does not cross ([`is_alias`]).
+    /// towards `None`: what is not known to be a credential is none. An alias of such a name is
+    /// none, and is not forwarded ([`is_alias`]).
     pub(crate) fn of(headers: &'a HeaderMap, is_own: impl Fn(&HeaderName) -> bool) -> Bearer<'a> {
         let mut found = Bearer::None;
         for (name, value) in headers {
@@ -53,16 +53,16 @@ impl<'a> Bearer<'a> {
     }
 }
 
-/// Whether a backend that folds names would find a bearer credential under this one, where the record
-/// names none, or another.
+/// Whether a backend that folds names would find a bearer credential under this one, where the
+/// record names none, or another.
 pub(crate) fn is_alias(name: &HeaderName) -> bool {
     let known = [AUTHORIZATION, VAULT_TOKEN];
     !known.contains(name) && known.iter().any(|own| is_same(own, name))
 }
 
-/// Whether there is any word of a signature: one of the four headers, in any spelling ([`is_same`]),
-/// whatever its value. Such a request is verified or refused, and never taken for one that
-/// knows no better.
+/// Whether there is any word of a signature: one of the four headers, in any spelling
+/// ([`is_same`]), and with any value. Such a request is verified or refused, and never passes as an
+/// unsigned one.
 pub(crate) fn speaks_of_a_signature(headers: &HeaderMap) -> bool {
     let mut own = SigningHeader::ALL.iter();
     own.any(|own| headers.keys().any(|name| is_same(name, own.name())))

@@ -1,9 +1,9 @@
-//! What would become of a request, without one: asked of the same functions that decide, in the same
-//! order, so that the answer cannot be another.
+//! Explanations: the decision about a request that was not sent, by the same functions that decide,
+//! in the same order.
 //!
-//! It is taken for granted that the request is well formed and well signed by a key of the machine, if it
-//! is signed at all, that its time is right and its nonce fresh, and that nothing of the machine's
-//! rate is used up. Neither the framing nor the backend is asked about.
+//! It is taken for granted that the request is well formed and well signed by a key of the machine,
+//! if it is signed at all, that its time is right and its nonce fresh, and that nothing of the
+//! machine's rate is used up. Neither the framing nor the backend is asked about.
 
 use core::net::IpAddr;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::gateway::decide::policy::{
     CREDENTIAL_PATHS, Circumstances, Permitted, closed_path, judge_machine,
 };
 use crate::gateway::decide::quotas::Quotas;
-use crate::gateway::decide::route_match::Asked;
+use crate::gateway::decide::route_match::RouteMatch;
 use crate::gateway::upstream::credentials::{Choice, Credentials};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 
-/// A request that somebody asks about.
+/// The request to explain.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'q> {
     /// The id of the machine.
@@ -36,68 +36,68 @@ pub struct Question<'q> {
     pub at: u64,
 }
 
-/// What would become of it, and why.
+/// The decision, and the facts that it rests on.
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    /// What would become of it.
-    pub verdict: Verdict,
+    /// The decision.
+    pub verdict: Prediction,
     /// The route, where one has the path.
     pub route: Option<RouteFacts>,
-    /// What the registry says of the machine, where it knows it.
+    /// The machine, where the registry has it.
     pub machine: Option<MachineFacts>,
-    /// What its policy and the gateway's say; `None` where they are not asked.
+    /// The policies of the machine and the gateway; `None` where they are not asked.
     pub policy: Option<PolicyFacts>,
     /// Why there is no route, where there is none.
     pub no_route: Option<&'static str>,
-    /// Why the policies are not asked, where they are not.
+    /// Why the policies are not matched, where they are not.
     pub no_policy: Option<&'static str>,
 }
 
-/// What would become of a request.
+/// The decision about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Prediction {
     /// It goes to the backend as the machine's.
     Passes,
-    /// It goes to the backend as nobody's: the route is open, and asks for no signature.
+    /// It goes to the backend without an identity: the route is open, and asks for no signature.
     PassesOpen,
-    /// It goes to the backend as the client sent it, because the route only observes: else it would be
-    /// refused with this.
+    /// It goes to the backend as the client sent it, because the route only observes: else it would
+    /// be refused with this.
     PassesObserved(Refusal),
     /// The backend hears nothing of it.
     Refused(Refusal),
 }
 
-impl Verdict {
+impl Prediction {
     /// Whether it gets to the backend.
     pub fn passes(&self) -> bool {
-        !matches!(self, Verdict::Refused(_))
+        !matches!(self, Prediction::Refused(_))
     }
 
     /// The code of the refusal, if it is one.
     pub fn code(&self) -> Option<Code> {
         match self {
-            Verdict::Refused(refusal) => Some(refusal.code()),
+            Prediction::Refused(refusal) => Some(refusal.code()),
             _ => None,
         }
     }
 }
 
-/// What the configuration says of the route.
+/// The route, by the configuration.
 #[derive(Clone, Debug)]
 pub struct RouteFacts {
     /// Its path prefix.
     pub path: String,
-    /// Where it sends its requests.
+    /// The name of its upstream.
     pub upstream: String,
-    /// What it asks for at that time.
+    /// The authentication that it asks for at that time.
     pub gate: Gate,
-    /// What becomes of a query.
+    /// Whether a query is signed, stripped or refused.
     pub query: QueryPolicy,
-    /// What a client has to sign as the path; `None` where the query is refused.
+    /// The path that a client has to sign; `None` where the query is refused.
     pub signed: Option<String>,
 }
 
-/// What the registry says of the machine.
+/// The machine, by the registry.
 #[derive(Clone, Debug)]
 pub struct MachineFacts {
     /// Whether it may act at that time, with any of its keys.
@@ -108,10 +108,11 @@ pub struct MachineFacts {
     pub per_minute: Option<u32>,
 }
 
-/// What the policies say.
+/// The policies' part of the decision.
 #[derive(Clone, Debug)]
 pub struct PolicyFacts {
-    /// The rule that allows it, with its group, or what stands against it; `Ok(None)` without rules.
+    /// The rule that allows it, with its group, or what stands against it; `Ok(None)` without
+    /// rules.
     pub rule: Result<Option<String>, String>,
     /// The network that it comes from, likewise, where rules and networks let it pass.
     pub network: Option<String>,
@@ -125,7 +126,7 @@ pub struct PolicyFacts {
     pub is_closed: bool,
 }
 
-/// Says what would become of a request.
+/// Explains a request.
 ///
 /// # Errors
 ///
@@ -137,12 +138,12 @@ pub fn explain(
 ) -> prometheus::Result<Explanation> {
     let credentials = Credentials::new(config, &Metrics::new("", "")?);
     let parsed = Target::parse(question.target.as_bytes());
-    let asked = Asked::of(&config.routes, question.method, question.target.as_bytes());
+    let matched = RouteMatch::find(&config.routes, question.method, question.target.as_bytes());
     let index = (parsed.as_ref().ok()).and_then(|target| config.routes.find(target.path()));
     let route = index.map(|index| &config.routes[index]);
     let machine = registry.find(question.machine);
     let gate = route.map(|route| route.mode.at(question.at));
-    let no_policy = match (&asked, &machine) {
+    let no_policy = match (&matched, &machine) {
         (_, None) => Some("the machine is not in the registry"),
         (Err(_), _) if route.is_some() => Some("the route does not take the method"),
         (Err(_), _) => Some("no route takes the request"),
@@ -150,7 +151,7 @@ pub fn explain(
         (Ok(_), Some(_)) => None,
     };
     let mut explanation = Explanation {
-        verdict: Verdict::Passes,
+        verdict: Prediction::Passes,
         route: route.zip(parsed.as_ref().ok()).and_then(|(route, target)| {
             let signed = target.behind(&route.strip_prefix)?.under(route.query);
             Some(RouteFacts {
@@ -164,19 +165,19 @@ pub fn explain(
         no_route: match (&parsed, route) {
             (_, Some(_)) => None,
             (Ok(_), None) => Some("none has this path"),
-            (Err(_), None) => Some("not asked: the target is outside the grammar"),
+            (Err(_), None) => Some("not matched: the target is outside the grammar"),
         },
         machine: machine.map(|machine| machine_facts(machine, question.at)),
         policy: None,
         no_policy,
     };
-    let judged = asked.and_then(|asked| {
-        let route = &config.routes[asked.route];
+    let judged = matched.and_then(|matched| {
+        let route = &config.routes[matched.route];
         let upstream = &config.upstreams[route.upstream];
-        let signed = asked.target.under(route.query);
+        let signed = matched.target.under(route.query);
         let choose = |machine| credentials.choose(machine, route.upstream, &upstream.name);
         if let Some(machine) = machine.filter(|_| no_policy.is_none()) {
-            let path = asked.target.path();
+            let path = matched.target.path();
             let facts = policy_facts(machine, route, path, choose(machine), question);
             explanation.policy = Some(facts);
         }
@@ -191,17 +192,17 @@ pub fn explain(
             now: Duration::ZERO,
             quotas: &Quotas::new(),
         };
-        let (method, target) = (asked.method.as_str(), signed.to_string());
+        let (method, target) = (matched.method.as_str(), signed.to_string());
         let choice = choose(machine);
         Permitted::judge(machine, method, &target, route, choice, circumstances).map(drop)
     });
     explanation.verdict = match judged {
-        Ok(()) if gate == Some(Gate::Nothing) => Verdict::PassesOpen,
-        Ok(()) => Verdict::Passes,
+        Ok(()) if gate == Some(Gate::Nothing) => Prediction::PassesOpen,
+        Ok(()) => Prediction::Passes,
         Err(refusal) if gate == Some(Gate::Observed) && refusal.judges_the_caller() => {
-            Verdict::PassesObserved(refusal)
+            Prediction::PassesObserved(refusal)
         }
-        Err(refusal) => Verdict::Refused(refusal),
+        Err(refusal) => Prediction::Refused(refusal),
     };
     Ok(explanation)
 }
@@ -258,7 +259,7 @@ fn policy_facts(
         network,
         credential_missing: matches!(choice, Choice::Missing),
         credential: match choice {
-            Choice::Carry(injection) => Some(injection.held.name().to_owned()),
+            Choice::Carry(injection) => Some(injection.credential.name().to_owned()),
             Choice::Missing => machine.credential.as_deref().map(str::to_owned),
             Choice::Nothing => None,
         },

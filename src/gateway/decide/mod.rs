@@ -1,12 +1,17 @@
 //! The decision: every check between a request that has been read and one that may pass.
 
 pub(crate) mod bearer;
+pub(crate) mod decided_request;
 pub(crate) mod decider;
 pub(crate) mod explain;
+pub(crate) mod forwarded_headers;
+mod head_checks;
 pub(crate) mod open;
 pub(crate) mod plan;
+pub(crate) mod plan_in_force;
 pub(crate) mod policy;
-pub(crate) mod quotas;
-pub(crate) mod route_match;
-pub(crate) mod throttle;
+mod quotas;
+pub(crate) mod rejection;
+mod route_match;
+mod throttle;
 pub(crate) mod unsigned;

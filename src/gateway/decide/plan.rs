@@ -1,5 +1,5 @@
-//! What requests are judged by: a configuration, with what is made of it. A reload puts another
-//! one in its place.
+//! The plan that requests are judged by: a configuration with its pools, credentials and counters.
+//! A reload replaces it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,8 +9,10 @@ use http::HeaderName;
 use crate::auth::identity::Machine;
 use crate::auth::replay::Window;
 use crate::config::{Config, Limits, Route, Upstream};
-use crate::gateway::upstream::credentials::{Choice, Credentials, Held};
-use crate::gateway::upstream::pool::{Pool, Pools, Site};
+use crate::gateway::upstream::credentials::state::CredentialState;
+use crate::gateway::upstream::credentials::{Choice, Credentials};
+use crate::gateway::upstream::pool::context::PoolContext;
+use crate::gateway::upstream::pool::{Pool, Pools};
 use crate::metrics::{RouteCounts, UpstreamTimes};
 
 /// One configuration as requests meet it. It never changes; a request takes the one in force when
@@ -28,14 +30,18 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Makes one, with series for all its routes and upstreams. What the one before knows of a
-    /// server that is here too is kept.
-    pub(crate) fn new(config: Config, site: &Site, before: Option<&Plan>) -> Plan {
-        let metrics = &*site.metrics;
+    /// Makes a plan, with series for all its routes and upstreams. Servers that the plan before has
+    /// too keep their health.
+    pub(crate) fn new(config: Config, pool_context: &PoolContext, before: Option<&Plan>) -> Plan {
+        let metrics = &*pool_context.metrics;
         let routes = config.routes.iter();
         Plan {
             window: window(&config),
-            pools: Pools::new(&config.upstreams, site, before.map(|plan| &plan.pools)),
+            pools: Pools::new(
+                &config.upstreams,
+                pool_context,
+                before.map(|plan| &plan.pools),
+            ),
             credentials: Credentials::new(&config, metrics),
             route_counts: routes.map(|route| metrics.route(&route.path)).collect(),
             no_route: metrics.no_route(),
@@ -75,8 +81,8 @@ impl Plan {
         (self.credentials).choose(machine, self.route(route).upstream, name)
     }
 
-    /// Whether a client's own credential may stand in a header of this name: it is exactly that of one
-    /// of the gateway's.
+    /// Whether a client's own credential may stand in a header of this name: it is exactly that of
+    /// one of the gateway's.
     pub(crate) fn takes_credential(&self, name: &HeaderName) -> bool {
         self.credentials.is_own(name)
     }
@@ -91,14 +97,16 @@ impl Plan {
         self.credentials.has(name)
     }
 
-    /// What of the backends is out of service, in words: servers, names, credentials.
+    /// The parts of the backends that are out of service, in words: servers, names, credentials.
     pub(crate) fn out_of_service(&self) -> Vec<String> {
-        let unusable = self.credentials().filter(|held| !held.is_usable());
-        let unusable = unusable.map(|held| {
-            let from = held.file().unwrap_or(Path::new("its source"));
+        let unusable = self
+            .credentials()
+            .filter(|credential| !credential.is_usable());
+        let unusable = unusable.map(|credential| {
+            let from = credential.file().unwrap_or(Path::new("its source"));
             format!(
                 "credential {}: no secret in {}",
-                held.name(),
+                credential.name(),
                 from.display()
             )
         });
@@ -110,7 +118,7 @@ impl Plan {
     }
 
     /// All credentials, to be read again.
-    pub(crate) fn credentials(&self) -> impl Iterator<Item = &Arc<Held>> {
+    pub(crate) fn credentials(&self) -> impl Iterator<Item = &Arc<CredentialState>> {
         self.credentials.iter()
     }
 
@@ -119,15 +127,15 @@ impl Plan {
         &self.upstream_times[self.route(route).upstream]
     }
 
-    /// The routes that let requests pass that nobody signed until a date, with what that is called
-    /// and the date, in Unix seconds.
+    /// The migration routes, which let unsigned requests pass until a date: each with the name of
+    /// its mode and the date, in Unix seconds.
     pub(crate) fn open_until(&self) -> impl Iterator<Item = (&Route, &'static str, u64)> {
         let open = |route: &'_ Route| route.mode.open_until();
         (self.config.routes.iter())
             .filter_map(move |route| open(route).map(|(until, mode)| (route, mode, until)))
     }
 
-    /// How many requests have passed so far that nobody signed, by the name of the route.
+    /// The number of unsigned requests that have passed so far, by the name of the route.
     pub(crate) fn unsigned(&self, route: &str) -> u64 {
         let routes = self.config.routes.iter();
         let counts = routes.zip(&self.route_counts);

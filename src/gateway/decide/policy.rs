@@ -1,4 +1,4 @@
-//! What an admitted request may not do all the same.
+//! The policies of the machine and the gateway, for an admitted request.
 
 use core::net::IpAddr;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use crate::auth::refusal::Refusal;
 use crate::auth::target::behind;
 use crate::config::Route;
 use crate::gateway::decide::quotas::Quotas;
-use crate::gateway::upstream::credentials::{Choice, Injection};
+use crate::gateway::upstream::credentials::Choice;
+use crate::gateway::upstream::credentials::state::Injection;
 
 /// An admitted request that the policy lets through, with the credential it carries.
 #[derive(Debug)]
@@ -29,23 +30,24 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) client: Option<IpAddr>,
     /// On the monotonic clock.
     pub(crate) now: Duration,
-    /// What machines have used of their rates.
+    /// The rate limits of the machines.
     pub(crate) quotas: &'a Quotas,
 }
 
 impl Permitted {
-    /// Checks the policy: that of the machine, and that of the gateway, by which paths at which a Vault-like
-    /// backend hands out the credential that the request carries, or mints another from it, are closed
-    /// unless the operator wrote a route that lies inside them.
+    /// Checks the policy: that of the machine, and that of the gateway, by which paths at which a
+    /// Vault-like backend hands out the credential that the request carries, or mints another from
+    /// it, are closed unless the operator wrote a route that lies inside them.
     ///
-    /// The machine's rate comes last. It must come behind the nonce, or whoever captured one request of a
-    /// machine could use up its quota by sending that again and again; and behind the rest, so that
-    /// a request which may never pass hears so, and not that it should try again.
+    /// The machine's rate comes last. It must come after the nonce, or one captured request could
+    /// use up the quota of its machine when it is replayed. It comes after the rest, so that a
+    /// request which may never pass is told so, and not to try again.
     ///
     /// # Errors
     ///
-    /// [`Refusal::NotPermitted`]; [`Refusal::PathClosed`]; [`Refusal::UpstreamCredential`] where the credential cannot be
-    /// had (there is no going on without it); [`Refusal::Throttled`] beyond the rate.
+    /// [`Refusal::NotPermitted`]; [`Refusal::PathClosed`]; [`Refusal::UpstreamCredential`] where
+    /// the credential cannot be had (there is no going on without it); [`Refusal::Throttled`]
+    /// beyond the rate.
     pub(crate) fn check(
         admitted: Admitted,
         route: &Route,
@@ -97,7 +99,7 @@ impl Permitted {
         self.injection.as_ref()
     }
 
-    /// What was signed, and by whom.
+    /// The signed message and its machine.
     pub(crate) fn signed(&self) -> &Signed {
         self.admitted.signed()
     }
@@ -108,8 +110,8 @@ impl Permitted {
     }
 }
 
-/// Whether a machine may ask for this, by its own policy; `None` where it has none. What a target has
-/// behind `?` does not count.
+/// Whether a machine may make the request, by its own policy; `None` where it has none. The query of
+/// the target does not count.
 pub(crate) fn judge_machine<'m>(
     machine: &'m Machine,
     method: &str,
@@ -123,8 +125,8 @@ pub(crate) fn judge_machine<'m>(
     policy.judge(method, path, client).map(Some)
 }
 
-/// Which of the closed paths this target lies in, where a request that carries a credential may not go
-/// there on this route.
+/// Which of the closed paths this target lies in, where a request that carries a credential may not
+/// go there on this route.
 pub(crate) fn closed_path(target: &str, route: &Route) -> Option<&'static str> {
     let is_shut = |closed: &&str| lies_in(target, closed) && !lies_in(route.inner_path(), closed);
     CREDENTIAL_PATHS.into_iter().find(is_shut)

@@ -1,9 +1,9 @@
-//! What each machine has used of its rate. Time is an argument, and a reload of the registry changes
-//! nothing here: a machine goes on where it stood.
+//! Rate limits: the requests that each machine has made of its rate. Time is an argument. A reload
+//! of the registry changes nothing here: a machine goes on where it stood.
 //!
-//! There is an entry for each machine that has a rate and made a request in the last minute, and for at
-//! most as many again that did not: of machines of the registry, whose requests have verified, so
-//! nobody else can fill it. Forty bytes and the id's each.
+//! There is an entry for each machine that has a rate and made a request in the last minute, and
+//! for at most as many again that did not: of machines of the registry, whose requests have
+//! verified, so nobody else can fill it. Forty bytes and the id's each.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -21,12 +21,12 @@ const WORTH_A_SWEEP: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Quotas {
-    shards: [Mutex<Shard>; SHARDS],
+    shards: [Mutex<QuotaShard>; SHARDS],
     hasher: RandomState,
 }
 
 #[derive(Debug)]
-struct Shard {
+struct QuotaShard {
     meters: HashMap<MachineId, Meter>,
     /// At so many entries the idle ones go; then that is set to twice what is left, so that the
     /// search costs each new entry no more than its insertion.
@@ -37,7 +37,7 @@ impl Quotas {
     pub(crate) fn new() -> Quotas {
         Quotas {
             shards: std::array::from_fn(|_| {
-                Mutex::new(Shard {
+                Mutex::new(QuotaShard {
                     meters: HashMap::new(),
                     sweep_at: WORTH_A_SWEEP,
                 })
@@ -53,7 +53,7 @@ impl Quotas {
     /// Beyond the rate: the seconds after which there is room again.
     pub(crate) fn take(&self, machine: &MachineId, rate: Rate, now: Duration) -> Result<(), u32> {
         let index = self.hasher.hash_one(machine) % SHARDS as u64;
-        // What a panic could leave half done here is a count.
+        // After a panic the worst is a wrong count.
         let mut shard =
             (self.shards[index as usize].lock()).unwrap_or_else(PoisonError::into_inner);
         if let Some(meter) = shard.meters.get_mut(machine.as_str()) {

@@ -1,13 +1,13 @@
 //! The throttle: a source that fails again and again is turned away for a while, before anything
 //! of its requests is verified.
 //!
-//! A source is a client's address, never what a request claims to be: whoever names a machine
-//! cannot lock it out. Behind one address there may be honest machines beside the one that fails
-//! (a NAT, a load balancer that nobody declared), so a machine that has verified from there lately
-//! goes on being verified there.
+//! A source is a client's address, never the machine that a request names: naming a machine cannot
+//! lock it out. Behind one address there may be honest machines beside the one that fails (a NAT,
+//! an undeclared load balancer), so a machine that has verified from there lately goes on being
+//! verified.
 //!
 //! It fails open: an address that is not known, or whose entry had to make room, is not throttled.
-//! What is let through has still to verify.
+//! Its requests still have to verify.
 
 mod bucket;
 mod generations;
@@ -17,23 +17,14 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pingora::http::RequestHeader;
 use tracing::warn;
 
-use self::bucket::{Bucket, Verdict};
+use self::bucket::{Bucket, FailureEffect};
 use self::generations::Generations;
-use crate::auth::headers::SigningHeader;
 use crate::auth::refusal::{Code, Refusal};
-use crate::clock::Now;
 use crate::config::ThrottleSettings;
-use crate::gateway::Gateway;
-use crate::gateway::decide::plan::Plan;
-use crate::gateway::receive::origin::{Source, SourceKey};
+use crate::gateway::receive::origin::SourceKey;
 use crate::metrics::Metrics;
-
-/// Most sources with an entry, and most pairs of source and machine; a generation of each. Beyond
-/// it the ones not heard of for longest make room.
-const GENERATION: usize = 4096;
 
 /// So many parts, each with a lock of its own: requests of different sources seldom meet.
 const SHARDS: usize = 16;
@@ -46,39 +37,16 @@ const RENEWED: Duration = Duration::from_secs(60);
 
 /// The failures of all sources. Its memory is bounded: some megabytes.
 pub(crate) struct Throttle {
-    shards: [Mutex<Shard>; SHARDS],
+    shards: [Mutex<ThrottleShard>; SHARDS],
     hasher: RandomState,
     metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
-struct Shard {
+struct ThrottleShard {
     failing: Generations<SourceKey, Bucket>,
     /// When a machine verified from a source, by a keyed hash of its id, on the monotonic clock.
     familiar: Generations<(SourceKey, u64), Duration>,
-}
-
-impl Gateway {
-    /// Turns away a source that has failed too often.
-    ///
-    /// # Errors
-    ///
-    /// As [`Throttle::check`].
-    pub(crate) fn throttle_source(
-        &self,
-        plan: &Plan,
-        head: &RequestHeader,
-        source: Source,
-        arrival: Now,
-    ) -> Result<(), Refusal> {
-        let claimed = head.headers.get(SigningHeader::MachineId.name());
-        self.throttle.check(
-            source.client,
-            claimed.map(|value| value.as_bytes()),
-            arrival.mono,
-            &plan.config.throttle,
-        )
-    }
 }
 
 impl Throttle {
@@ -135,8 +103,8 @@ impl Throttle {
         }
     }
 
-    /// Notes a refusal, where it is one that only somebody who tries things would get many of:
-    /// a signature that is not good, or a request that was sent before. A clock that is off, or a
+    /// Notes a refusal of a kind that only an attacker gets many of: a bad signature, or a replayed
+    /// request. A clock that is off, or a
     /// header that is missing, is a mistake and not an attempt.
     pub(crate) fn refused(
         &self,
@@ -152,7 +120,7 @@ impl Throttle {
             return;
         }
         let source = SourceKey::of(address);
-        let verdict = {
+        let effect = {
             let mut shard = self.shard(source);
             let full = || Bucket::full(now, settings);
             shard
@@ -160,7 +128,7 @@ impl Throttle {
                 .get_or_insert(source, full)
                 .fail(now, settings)
         };
-        if verdict == Verdict::Banned {
+        if effect == FailureEffect::Banned {
             self.metrics.source_banned();
             warn!(
                 source = %source,
@@ -171,9 +139,9 @@ impl Throttle {
         }
     }
 
-    fn shard(&self, source: SourceKey) -> MutexGuard<'_, Shard> {
+    fn shard(&self, source: SourceKey) -> MutexGuard<'_, ThrottleShard> {
         let index = self.hasher.hash_one(source) % SHARDS as u64;
-        // What a panic could leave half done here is a count.
+        // After a panic the worst is a wrong count.
         (self.shards[index as usize])
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

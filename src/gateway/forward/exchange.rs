@@ -1,42 +1,47 @@
-//! A verified request and its answer, on one connection to a server.
+//! The exchange of an authorized request and its response, on one connection to a server.
 
 use std::sync::Arc;
 
 use futures::FutureExt;
 use http::{Method, StatusCode};
 use pingora::Result;
+use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::HttpTask;
 use tokio::task::coop::unconstrained;
 use tracing::warn;
 
+use super::client::Client;
+use super::failure::ForwardFailure;
+use super::response::{self, UnfitResponse};
+use super::upstream_request::{self, ForwardedHeaders};
 use crate::auth::refusal::Refusal;
 use crate::config::headers::OBSERVED;
-use crate::gateway::decide::unsigned::Grounds;
-use crate::gateway::forward::client::Client;
-use crate::gateway::forward::forwarder::{Failure, Forward, Passage, Permit};
-use crate::gateway::forward::response::{self, Unfit};
-use crate::gateway::forward::upstream_request::{self, Crossing};
+use crate::gateway::decide::unsigned::PassReason;
 use crate::gateway::receive::body::Body;
-use crate::gateway::upstream::credentials::Place;
-use crate::gateway::upstream::pool::{Connection, Exchanged, Server};
+use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
+use crate::gateway::upstream::credentials::check::CheckTarget;
+use crate::gateway::upstream::pool::connection::Connection;
+use crate::gateway::upstream::pool::reuse::FinishedExchange;
+use crate::gateway::upstream::pool::server::UpstreamServer;
 
-/// Pieces of an answer that are passed on at once, where they are there at once: the head and the
-/// body of a small one are.
+/// Most pieces of a response that are passed on at once, where they have arrived: the head and the
+/// body of a small one have.
 const PIECES: usize = 4;
 
-/// Interim answers (RFC 9110, section 15.2) before the final one. They do not cross.
+/// Most interim responses (RFC 9110, section 15.2) before the final one. They are not passed on.
 const MOST_INTERIM: usize = 32;
 
-/// Sends one request, and passes its answer on.
-pub(crate) struct Exchange<'a> {
-    pub(crate) forward: &'a Forward,
-    pub(crate) passage: &'a Passage,
-    pub(crate) server: &'a Arc<Server>,
+/// Sends one request, and passes its response on.
+pub(super) struct Exchange<'a> {
+    pub(super) request: &'a AuthorizedRequest,
+    pub(super) server: &'a Arc<UpstreamServer>,
+    /// For the question whether the backend accepts the credential.
+    pub(super) lookups: &'a Arc<Connector>,
 }
 
-/// What came of an exchange whose answer the client has.
-struct Answered {
+/// The end of an exchange whose response the client has.
+struct ResponseEnd {
     status: StatusCode,
     /// It began before the request was sent.
     early: bool,
@@ -45,27 +50,29 @@ struct Answered {
 }
 
 impl Exchange<'_> {
-    /// Runs it to the end of the answer: the request is sent and the answer is passed on at the
-    /// same time. Gives back what is known of the connection then. Of the verified `body` is all that
-    /// ever crosses; it is let go when it has been sent.
+    /// Runs the exchange to the end of the response: the request is sent and the response is passed
+    /// on at the same time. Returns the facts about the connection. Only the verified `body` is
+    /// sent, and it is released when it has been sent.
     ///
     /// # Errors
     ///
-    /// [`Failure`]. Some of the request may have been sent, and some of the answer passed on.
-    pub(crate) async fn run(
+    /// [`ForwardFailure`]. Part of the request may have been sent, and part of the response passed
+    /// on.
+    pub(super) async fn run(
         &self,
         connection: &mut Connection,
         client: &mut Client,
         body: Body,
-    ) -> Result<Exchanged, Failure> {
-        let request = (self.request(client.head(), body.bytes().len())).map_err(Failure::unsent)?;
+    ) -> Result<FinishedExchange, ForwardFailure> {
+        let request = (self.upstream_request(client.head(), body.bytes().len()))
+            .map_err(ForwardFailure::unsent)?;
         let was_head = request.method == Method::HEAD;
         let had_body = !body.bytes().is_empty();
         let queued = connection.queue(request, body.bytes()).await;
-        queued.map_err(|error| Failure::unsent(error.into_up()))?;
+        queued.map_err(|error| ForwardFailure::unsent(error.into_up()))?;
         let answered = self.pass_answer(connection, client, body).await?;
         self.send_the_rest(connection, &answered).await;
-        Ok(Exchanged {
+        Ok(FinishedExchange {
             sent_whole: connection.stream.is_sent(),
             answered_early: answered.early,
             answered_whole: answered.whole,
@@ -76,15 +83,15 @@ impl Exchange<'_> {
         })
     }
 
-    /// Sends what is left of a request that was answered well before it was sent: a server may answer
-    /// first and go on reading (RFC 9112, section 9.3). After an error nobody waits for the rest.
-    async fn send_the_rest(&self, connection: &Connection, answered: &Answered) {
+    /// Sends the rest of a request whose response came before the request was sent: a server may
+    /// answer first and go on reading (RFC 9112, section 9.3). After an error the rest is not sent.
+    async fn send_the_rest(&self, connection: &Connection, answered: &ResponseEnd) {
         let is_error = answered.status.is_client_error() || answered.status.is_server_error();
         let stream = &connection.stream;
         if !answered.whole || is_error || stream.is_sent() {
             return;
         }
-        let limit = self.passage.plan.upstream(self.passage.route).write_timeout;
+        let limit = self.request.plan.upstream(self.request.route).write_timeout;
         tokio::select! {
             biased;
             () = stream.end_of_sending() => {}
@@ -92,52 +99,52 @@ impl Exchange<'_> {
         }
         if !stream.is_sent() {
             warn!(
-                request_id = %self.passage.provenance.id,
+                request_id = %self.request.provenance.id,
                 status = answered.status.as_u16(),
                 "the backend answered before it had taken the request, and did not take the rest"
             );
         }
     }
 
-    /// What crosses, built anew.
-    fn request(&self, client: &RequestHeader, body_len: usize) -> Result<RequestHeader> {
-        let Passage { plan, route, .. } = self.passage;
-        let crossing = Crossing {
+    /// Builds the upstream request.
+    fn upstream_request(&self, client: &RequestHeader, body_len: usize) -> Result<RequestHeader> {
+        let AuthorizedRequest { plan, route, .. } = self.request;
+        let forwarded = ForwardedHeaders {
             client,
-            provenance: &self.passage.provenance,
+            provenance: &self.request.provenance,
             body_len,
             route: plan.route(*route),
             host: &self.server.host,
         };
         let upstream = plan.upstream(*route);
         let identity = &plan.config.identity_header;
-        match &self.passage.permit {
-            Permit::Signed(recorded) => {
-                upstream_request::request(recorded, crossing, upstream, identity)
+        match &self.request.pass {
+            RecordedPass::Signed(signed) => {
+                upstream_request::signed(signed, forwarded, upstream, identity)
             }
-            Permit::Open(open) => upstream_request::open_request(open, crossing),
-            Permit::Unsigned(unsigned) => {
-                upstream_request::unsigned_request(unsigned, crossing, plan)
+            RecordedPass::Open(open) => upstream_request::open(open, forwarded),
+            RecordedPass::Unsigned(unsigned) => {
+                upstream_request::unsigned(unsigned, forwarded, plan)
             }
         }
     }
 
-    /// Sends the request, reads the answer and passes it on, until the client has all of it.
+    /// Sends the request, reads the response and passes it on, until the client has all of it.
     async fn pass_answer(
         &self,
         connection: &mut Connection,
         client: &mut Client,
         body: Body,
-    ) -> Result<Answered, Failure> {
+    ) -> Result<ResponseEnd, ForwardFailure> {
         let mut unsent = Some(body);
         let Connection {
             session, stream, ..
         } = connection;
-        let upstream = self.passage.plan.upstream(self.passage.route);
-        let route = self.passage.plan.route(self.passage.route);
+        let upstream = self.request.plan.upstream(self.request.route);
+        let route = self.request.plan.route(self.request.route);
         let read_timeout = route.read_timeout.unwrap_or(upstream.read_timeout);
         let mut interim = 0;
-        let mut answered = Answered {
+        let mut answered = ResponseEnd {
             status: StatusCode::OK,
             early: false,
             whole: false,
@@ -146,18 +153,18 @@ impl Exchange<'_> {
             let first = tokio::select! {
                 biased;
                 first = session.read_response_task() => first,
-                gone = client.gone() => return Err(Failure::sent(gone)),
+                gone = client.gone() => return Err(ForwardFailure::sent(gone)),
                 sending = stream.stalled(upstream.write_timeout, read_timeout) => {
-                    return Err(Failure::stalled(sending));
+                    return Err(ForwardFailure::stalled(sending));
                 }
             };
             if unsent.is_some() && stream.is_sent() {
-                // With its share of the budget: the answer may take as long as it likes.
+                // With its share of the budget: the response may take long.
                 unsent = None;
             }
             let mut pieces = Vec::with_capacity(PIECES);
             let mut next = Some(first);
-            // What is there already goes out together; a failure ends it.
+            // Pieces that have arrived go out together; a failure ends them.
             while let Some(piece) = next.take() {
                 let piece = match piece {
                     Ok(HttpTask::Header(mut head, end)) => {
@@ -183,7 +190,7 @@ impl Exchange<'_> {
                 let is_last = piece.is_end() || matches!(piece, HttpTask::Failed(_));
                 pieces.push(piece);
                 if !is_last && pieces.len() < PIECES {
-                    // Not within the budget of the task, or it would seem not to be there.
+                    // Not within the task's budget, or it would seem not to have arrived.
                     next = unconstrained(session.read_response_task()).now_or_never();
                 }
             }
@@ -194,21 +201,22 @@ impl Exchange<'_> {
                 passed = client.pass_on(pieces) => passed,
                 never = stream.keep_sending() => match never {},
             };
-            if passed.map_err(Failure::sent)? {
+            if passed.map_err(ForwardFailure::sent)? {
                 return Ok(answered);
             }
         }
     }
 
-    /// Makes the head of an answer what crosses of it; `false` for an interim one, which does not.
+    /// Prepares the head of a response for the client; `false` for an interim one, which is
+    /// dropped.
     async fn check_head(
         &self,
         head: &mut ResponseHeader,
         raw: &[u8],
         client: &Client,
         end: bool,
-    ) -> Result<bool, Failure> {
-        let (plan, id) = (&self.passage.plan, self.passage.provenance.id);
+    ) -> Result<bool, ForwardFailure> {
+        let (plan, id) = (&self.request.plan, self.request.provenance.id);
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(false);
         }
@@ -217,51 +225,51 @@ impl Exchange<'_> {
         if self.refuses_the_gateway(head.status).await {
             warn!(request_id = %id, status, "the backend refuses the credential");
             let what = "the backend refuses the gateway's credential";
-            return Err(Failure::verdict(Refusal::UpstreamCredential, what));
+            return Err(ForwardFailure::replaced(Refusal::UpstreamCredential, what));
         }
         let was_head = client.head().method == Method::HEAD;
-        match response::response(head, raw, was_head, end, id, plan) {
+        match response::prepare(head, raw, was_head, end, id, plan) {
             Ok(None) => {
-                self.say_if_observed(head).map_err(Failure::sent)?;
+                self.say_if_observed(head).map_err(ForwardFailure::sent)?;
                 Ok(true)
             }
             Ok(Some(unfit)) => {
                 let what = match unfit {
-                    Unfit::Framing => "the backend's answer has ambiguous framing",
-                    Unfit::Status => "the backend's answer has a status outside 200 to 599",
-                    Unfit::Upgrade => "the backend switched protocols",
-                    Unfit::Redirect => "the backend answered with a redirect",
+                    UnfitResponse::Framing => "the backend's answer has ambiguous framing",
+                    UnfitResponse::Status => "the backend's answer has a status outside 200 to 599",
+                    UnfitResponse::Upgrade => "the backend switched protocols",
+                    UnfitResponse::Redirect => "the backend answered with a redirect",
                 };
                 Err(self.unfit(Some(status), what))
             }
-            Err(error) => Err(Failure::sent(error)),
+            Err(error) => Err(ForwardFailure::sent(error)),
         }
     }
 
-    /// Says that the request passed only because its route observes, and what enforcing would say: a
-    /// client that signs cannot tell otherwise.
+    /// Adds the code with which an enforcing route would have refused the request: a signing client
+    /// cannot find out otherwise.
     fn say_if_observed(&self, head: &mut ResponseHeader) -> Result<()> {
-        if let Permit::Unsigned(unsigned) = &self.passage.permit
-            && let Grounds::Observed { code, .. } = unsigned.grounds()
+        if let RecordedPass::Unsigned(unsigned) = &self.request.pass
+            && let PassReason::Observed { code, .. } = unsigned.reason()
         {
             head.insert_header(OBSERVED, code.as_str())?;
         }
         Ok(())
     }
 
-    /// The answer cannot be passed on.
-    fn unfit(&self, status: Option<u16>, what: &'static str) -> Failure {
-        warn!(request_id = %self.passage.provenance.id, status, "{what}");
-        Failure::verdict(Refusal::UpstreamError, what)
+    /// The failure for a response that cannot be passed on.
+    fn unfit(&self, status: Option<u16>, what: &'static str) -> ForwardFailure {
+        warn!(request_id = %self.request.provenance.id, status, "{what}");
+        ForwardFailure::replaced(Refusal::UpstreamError, what)
     }
 
-    /// Whether an answer with this status refuses the gateway's credential, and so is no answer for
-    /// the client.
+    /// Whether a response with this status refuses the gateway's credential, and so is not for the
+    /// client.
     async fn refuses_the_gateway(&self, status: StatusCode) -> bool {
-        let Permit::Signed(recorded) = &self.passage.permit else {
+        let RecordedPass::Signed(recorded) = &self.request.pass else {
             return false;
         };
-        let upstream = self.passage.plan.upstream(self.passage.route);
+        let upstream = self.request.plan.upstream(self.request.route);
         let (Some(injection), Some(path)) = (recorded.injection(), &upstream.check) else {
             return false;
         };
@@ -271,12 +279,12 @@ impl Exchange<'_> {
             }
             return false;
         }
-        let place = Place {
-            connector: self.forward.lookups(),
+        let target = CheckTarget {
+            connector: Arc::clone(self.lookups),
             peer: self.server.peer(),
             host: self.server.host.clone(),
             path: path.clone(),
         };
-        injection.is_refused(place).await
+        injection.is_refused(target).await
     }
 }

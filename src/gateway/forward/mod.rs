@@ -1,7 +1,8 @@
-//! The backend's side: an authorized request goes to a server, and the answer comes back.
+//! Forwarding: an authorized request goes to a server of its upstream, and the response comes back.
 
 pub(crate) mod client;
-pub(crate) mod exchange;
+mod exchange;
+mod failure;
 pub(crate) mod forwarder;
-pub(crate) mod response;
-pub(crate) mod upstream_request;
+mod response;
+mod upstream_request;

@@ -1,4 +1,4 @@
-//! What crosses back to the client: the backend's answer, less what only the gateway may say.
+//! The response to the client: the backend's, without the headers that only the gateway may set.
 
 use http::header::{self, HeaderName};
 use http::{StatusCode, Version};
@@ -6,51 +6,52 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 
 use crate::config::headers::{REQUEST_ID, is_same, reserved};
+use crate::gateway::decide::forwarded_headers::is_identity_name;
 use crate::gateway::decide::plan::Plan;
-use crate::gateway::forward::upstream_request::is_identity_name;
 use crate::gateway::receive::request_id::RequestId;
 
-/// Why a backend's response does not cross.
+/// Why a backend's response is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unfit {
-    /// Its length has two readings, or a coding that is not `chunked` alone.
+pub(super) enum UnfitResponse {
+    /// Its framing is ambiguous, or has a coding that is not `chunked` alone.
     Framing,
-    /// A final status outside 200 to 599: nobody knows what it means, nor whether a body follows.
+    /// A final status outside 200 to 599: its meaning is undefined, and so is whether a body
+    /// follows.
     Status,
     /// `101 Switching Protocols`: nothing asked for one.
     Upgrade,
-    /// A redirect, which some clients would follow with the same four headers, to anywhere.
+    /// A redirect: some clients would follow it anywhere with the same four signing headers.
     Redirect,
 }
 
-/// Takes out of a backend's response what only the gateway may say, and marks it as not to be
-/// stored: the signing headers are not `Authorization`, so a shared cache in front would feel
-/// free to keep a secret. `raw` is its head as sent, `was_head` says that the request was a HEAD,
-/// and `ended` that no body follows.
+/// Removes the headers that only the gateway may set from a backend's response, and marks the
+/// response as not to be stored: the signing headers are not `Authorization`, so a shared cache in
+/// front would be free to store a secret. `raw` is its head as sent, `was_head` says that the
+/// request was a HEAD, and `ended` that no body follows.
 ///
 /// # Errors
 ///
-/// `Ok(Some(_))` for a response that may not cross; Pingora's error for a header that cannot be
-/// built.
-pub(crate) fn response(
+/// `Ok(Some(_))` for a response that must not be passed on; Pingora's error for a header that
+/// cannot be built.
+pub(super) fn prepare(
     out: &mut ResponseHeader,
     raw: &[u8],
     was_head: bool,
     ended: bool,
     id: RequestId,
     plan: &Plan,
-) -> Result<Option<Unfit>> {
+) -> Result<Option<UnfitResponse>> {
     if out.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Some(Unfit::Upgrade));
+        return Ok(Some(UnfitResponse::Upgrade));
     }
     if !(200..=599).contains(&out.status.as_u16()) {
-        return Ok(Some(Unfit::Status));
+        return Ok(Some(UnfitResponse::Status));
     }
     if out.status.is_redirection() && out.status != StatusCode::NOT_MODIFIED {
-        return Ok(Some(Unfit::Redirect));
+        return Ok(Some(UnfitResponse::Redirect));
     }
     if !frame_once(out, raw, was_head)? {
-        return Ok(Some(Unfit::Framing));
+        return Ok(Some(UnfitResponse::Framing));
     }
     // The status line is the gateway's own: the reason phrase is free text of the backend's, and
     // the version is that of another connection.
@@ -151,8 +152,8 @@ fn is_plain_number(value: &[u8]) -> bool {
     digits && (value == b"0" || (1..=most).contains(&value.len()) && value[0] != b'0')
 }
 
-/// Names a backend has no business to send through: the gateway's own, those that speak about a
-/// connection which is not the client's, and those that send the client elsewhere.
+/// Names that are removed from a backend's response: the gateway's own, those about a connection
+/// that is not the client's, and those that send the client elsewhere.
 fn is_reserved_in_response(name: &HeaderName, identity: &HeaderName) -> bool {
     // These frame the response, and Pingora makes them anew where that is needed.
     let framing = [

@@ -1,202 +1,46 @@
-//! What crosses to the backend: a request built anew, from what was verified and what the
-//! gateway knows, and never a copy of the client's with things taken out.
-
-use std::net::IpAddr;
+//! The request to the upstream: built anew from what was verified and what the gateway knows. It is
+//! never a copy of the client's request with some headers removed.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr, Result};
 
-use crate::audit::DroppedHeaders;
-use crate::auth::lost_header::LostHeader;
-use crate::auth::refusal::Refusal;
 use crate::config::headers::{
-    ALLOWED, IDENTITY, MACHINE_KEY, MACHINE_NAME, MACHINE_OWNER, MACHINE_VAULT, REQUEST_ID,
-    is_same, reserved,
+    MACHINE_KEY, MACHINE_NAME, MACHINE_OWNER, MACHINE_VAULT, REQUEST_ID, is_same, reserved,
 };
 use crate::config::{Route, Upstream};
 use crate::gateway::decide::bearer;
-use crate::gateway::decide::open::OpenRecorded;
+use crate::gateway::decide::decided_request::Provenance;
+use crate::gateway::decide::forwarded_headers::{forwarded, is_forwarded, is_identity_name};
 use crate::gateway::decide::plan::Plan;
-use crate::gateway::decide::unsigned::UnsignedRecorded;
-use crate::gateway::receive::request_id::RequestId;
-use crate::gateway::record::authorized::Recorded;
-use crate::gateway::upstream::credentials::Injection;
-use crate::metrics::Metrics;
-
-/// What the gateway itself knows about a request, for the headers that it vouches for.
-#[derive(Debug)]
-pub(crate) struct Provenance {
-    pub(crate) id: RequestId,
-    pub(crate) client_ip: Option<IpAddr>,
-    /// `http` or `https`, as the client spoke it.
-    pub(crate) scheme: &'static str,
-    /// The host the client asked for.
-    pub(crate) host: HeaderValue,
-}
+use crate::gateway::record::authorized::{RecordedOpen, RecordedSigned, RecordedUnsigned};
+use crate::gateway::upstream::credentials::state::Injection;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Crossing headers of which there is one or none (RFC 9110, section 5.3): of two, one program
-/// takes the first and another the last.
-const SINGLE: [HeaderName; 3] = [
-    header::CONTENT_TYPE,
-    header::USER_AGENT,
-    HeaderName::from_static("traceparent"),
-];
-
-/// Most dropped headers that are named. Clients send a handful besides those that cross; of more,
-/// the record tells that there were more, and they are counted as others.
-const NAMED: usize = 16;
-
-/// The client's headers that do not cross, and that the gateway does not write anew.
-#[derive(Debug, Default)]
-pub(crate) struct Dropped {
-    names: Vec<HeaderName>,
-    /// How many there were beyond [`NAMED`].
-    unnamed: usize,
-    refusing: Option<LostHeader>,
-}
-
-impl Dropped {
-    /// Refuses a request that without one of them would mean something else.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::HeaderNotForwarded`] with the first of those.
-    pub(crate) fn check(&self) -> Result<(), Refusal> {
-        (self.refusing).map_or(Ok(()), |lost| Err(Refusal::HeaderNotForwarded(lost)))
-    }
-
-    /// For the record.
-    pub(crate) fn names(&self) -> DroppedHeaders<'_> {
-        DroppedHeaders {
-            names: &self.names,
-            and_more: self.unnamed > 0,
-        }
-    }
-
-    pub(crate) fn count(&self, metrics: &Metrics) {
-        for name in &self.names {
-            metrics.header_dropped(LostHeader::of(name.as_str()), 1);
-        }
-        if self.unnamed > 0 {
-            metrics.header_dropped(LostHeader::of(""), self.unnamed);
-        }
-    }
-
-    fn add(&mut self, name: &HeaderName) {
-        if self.names.last() == Some(name) {
-            return; // lines of one name come one after the other
-        }
-        match self.names.len() < NAMED {
-            true => self.names.push(name.clone()),
-            false => self.unnamed += 1,
-        }
-    }
-}
-
-/// Refuses a request whose crossing headers hold more than visible ASCII, spaces and tabs, or are
-/// repeated where they may not be; tells which headers do not cross. `set` are those that the upstream
-/// sets itself: of one that it sets to the very value that the client sent, nothing is lost.
-///
-/// # Errors
-///
-/// 400: what two programs may read in two ways does not cross.
-pub(crate) fn check_crossing(
-    headers: &HeaderMap,
-    route: &Route,
-    set: &[(HeaderName, HeaderValue)],
-) -> Result<Dropped, Refusal> {
-    let is_repeated = |name| headers.get_all(name).iter().count() > 1;
-    // Where there are as many names as lines none is.
-    if headers.len() != headers.keys_len() && SINGLE.iter().any(is_repeated) {
-        return Err(Refusal::BadRequest(
-            "a header that is sent once was sent twice",
-        ));
-    }
-    let mut dropped = Dropped::default();
-    for (name, value) in headers {
-        if crosses(name, route) {
-            visible(value)?;
-        } else if reserved(name.as_str()).is_none() {
-            let lost = LostHeader::of(name.as_str());
-            let is_set = |(own, fixed): &(HeaderName, HeaderValue)| own == name && fixed == value;
-            if lost.refuses() && dropped.refusing.is_none() && !set.iter().any(is_set) {
-                dropped.refusing = Some(lost);
-            }
-            dropped.add(name);
-        }
-    }
-    Ok(dropped)
-}
-
-/// Refuses header values that hold more than visible ASCII, spaces and tabs, in a request that crosses
-/// with the client's own headers.
-///
-/// # Errors
-///
-/// 400.
-pub(crate) fn check_values(headers: &HeaderMap) -> Result<(), Refusal> {
-    headers.values().try_for_each(visible)
-}
-
-fn visible(value: &HeaderValue) -> Result<(), Refusal> {
-    let is_visible = |b: &u8| matches!(b, 0x20..=0x7e | b'\t');
-    match value.as_bytes().iter().all(is_visible) {
-        true => Ok(()),
-        false => Err(Refusal::BadRequest(
-            "a header value holds bytes outside visible ASCII",
-        )),
-    }
-}
-
-/// The header lines of the client's that cross.
-fn crossing<'a>(
-    headers: &'a HeaderMap,
-    route: &'a Route,
-) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
-    headers.iter().filter(|(name, _)| crosses(name, route))
-}
-
-/// Whether a client's header of this name crosses.
-fn crosses(name: &HeaderName, route: &Route) -> bool {
-    ALLOWED.contains(name) || route.forward_headers.contains(name)
-}
-
-/// Whether the client tried to name an identity itself, in any spelling that a backend could read as
-/// one ([`is_same`]). Such a header never crosses; this is for the count.
-pub(crate) fn names_an_identity(headers: &HeaderMap, identity: &HeaderName) -> bool {
-    headers.keys().any(|name| is_identity_name(name, identity))
-}
-
-pub(crate) fn is_identity_name(name: &HeaderName, identity: &HeaderName) -> bool {
-    is_same(name, identity) || IDENTITY.iter().any(|own| is_same(name, own))
-}
-
-/// Builds the request of a machine for the backend.
+/// Builds the upstream request of a machine.
 ///
 /// # Errors
 ///
 /// Pingora's, for a header that cannot be built; the request is then not sent.
-pub(crate) fn request(
-    recorded: &Recorded,
-    crossing: Crossing<'_>,
+pub(super) fn signed(
+    recorded: &RecordedSigned,
+    forwarded: ForwardedHeaders<'_>,
     upstream: &Upstream,
     identity: &HeaderName,
 ) -> Result<RequestHeader> {
-    let mut headers = crossing.headers()?;
+    let mut headers = forwarded.headers()?;
     for (name, value) in &upstream.set_headers {
         headers.insert(name, value.clone());
     }
-    if let Some(Injection { held, value }) = recorded.injection() {
-        headers.insert(held.header(), HeaderValue::clone(value));
+    if let Some(Injection { credential, value }) = recorded.injection() {
+        headers.insert(credential.header(), HeaderValue::clone(value));
     }
 
-    // Last, so that nothing above can have the last word on who this is.
+    // The identity comes last, so that no header above can replace it.
     let signed = recorded.signed();
     let machine = signed.machine();
     headers.insert(identity, value(machine.id.as_str())?);
@@ -215,51 +59,51 @@ pub(crate) fn request(
     head(message.method(), message.target(), headers)
 }
 
-/// Builds the request of nobody in particular, on an open route: what may cross, and no word on
-/// who it is from. Neither an identity nor a credential is within its reach.
+/// Builds the upstream request of an open route. It names no sender: neither an identity nor a
+/// credential is within its reach.
 ///
 /// # Errors
 ///
-/// As [`request`].
-pub(crate) fn open_request(open: &OpenRecorded, crossing: Crossing<'_>) -> Result<RequestHeader> {
-    head(open.method(), open.target(), crossing.headers()?)
+/// As [`signed`].
+pub(super) fn open(open: &RecordedOpen, forwarded: ForwardedHeaders<'_>) -> Result<RequestHeader> {
+    head(open.method(), open.target(), forwarded.headers()?)
 }
 
-/// Builds the request of somebody who did not sign, on a route that still lets it pass: what the
-/// client sent, its own credential among it, less every name by which the gateway says something, and
-/// less every alias of a credential's header, which the record does not name.
-/// Neither an identity nor a credential of the gateway is within its reach.
+/// Builds the upstream request of a migration route: the client's headers, its own credential among
+/// them. Removed are the headers that only the gateway sets, and every alias of a credential's
+/// header, because the record does not name that credential. Neither an identity nor a credential
+/// of the gateway is within its reach.
 ///
 /// # Errors
 ///
-/// As [`request`].
-pub(crate) fn unsigned_request(
-    unsigned: &UnsignedRecorded,
-    crossing: Crossing<'_>,
+/// As [`signed`].
+pub(super) fn unsigned(
+    unsigned: &RecordedUnsigned,
+    forwarded: ForwardedHeaders<'_>,
     plan: &Plan,
 ) -> Result<RequestHeader> {
-    let upstream = &plan.config.upstreams[crossing.route.upstream];
+    let upstream = &plan.config.upstreams[forwarded.route.upstream];
     let identity = &plan.config.identity_header;
-    let mut headers = crossing.headers()?;
-    for (name, value) in &crossing.client.headers {
+    let mut headers = forwarded.headers()?;
+    for (name, value) in &forwarded.client.headers {
         let is_cookie = *name == header::COOKIE;
-        let is_held_back = is_the_gateways(name, upstream, identity)
+        let is_removed = is_the_gateways(name, upstream, identity)
             || bearer::is_alias(name)
             || (plan.owns_header(name) && !plan.takes_credential(name));
-        if !crosses(name, crossing.route) && !is_cookie && !is_held_back {
+        if !is_forwarded(name, forwarded.route) && !is_cookie && !is_removed {
             append(&mut headers, name, value)?;
         }
     }
     if !headers.contains_key(header::COOKIE)
-        && let Some(cookie) = cookie(&crossing.client.headers)
+        && let Some(cookie) = cookie(&forwarded.client.headers)
     {
         headers.insert(header::COOKIE, cookie);
     }
     head(unsigned.method(), unsigned.target(), headers)
 }
 
-/// All cookies on one line: HTTP/2 clients send them on several (RFC 9113, section 8.2.3), which
-/// HTTP/1 does not know.
+/// All cookies on one line: HTTP/2 clients send them on several (RFC 9113, section 8.2.3), HTTP/1
+/// allows one.
 fn cookie(headers: &HeaderMap) -> Option<HeaderValue> {
     let lines = headers.get_all(header::COOKIE).iter();
     let lines: Vec<&[u8]> = lines.map(HeaderValue::as_bytes).collect();
@@ -269,7 +113,7 @@ fn cookie(headers: &HeaderMap) -> Option<HeaderValue> {
     }
 }
 
-/// Whether only the gateway sets a header of this name on the way to the upstream, or makes it anew.
+/// Whether only the gateway sets a header of this name in the upstream request.
 fn is_the_gateways(name: &HeaderName, upstream: &Upstream, identity: &HeaderName) -> bool {
     let mut set = upstream.set_headers.iter();
     reserved(name.as_str()).is_some()
@@ -277,22 +121,22 @@ fn is_the_gateways(name: &HeaderName, upstream: &Upstream, identity: &HeaderName
         || set.any(|(set, _)| is_same(set, name))
 }
 
-/// What crosses of any request, besides its method and its target.
+/// The headers that every upstream request has.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Crossing<'a> {
-    pub(crate) client: &'a RequestHeader,
-    pub(crate) provenance: &'a Provenance,
-    pub(crate) body_len: usize,
-    pub(crate) route: &'a Route,
-    /// The `Host` that the server is told.
-    pub(crate) host: &'a HeaderValue,
+pub(super) struct ForwardedHeaders<'a> {
+    pub(super) client: &'a RequestHeader,
+    pub(super) provenance: &'a Provenance,
+    pub(super) body_len: usize,
+    pub(super) route: &'a Route,
+    /// The `Host` that is sent to the server.
+    pub(super) host: &'a HeaderValue,
 }
 
-impl Crossing<'_> {
+impl ForwardedHeaders<'_> {
     fn headers(&self) -> Result<HeaderMap> {
         let mut headers = HeaderMap::with_capacity(24);
         headers.insert(header::HOST, self.host.clone());
-        for (name, value) in crossing(&self.client.headers, self.route) {
+        for (name, value) in forwarded(&self.client.headers, self.route) {
             append(&mut headers, name, value)?;
         }
         if self.body_len > 0 || wants_length(&self.client.method) {
@@ -310,8 +154,8 @@ impl Crossing<'_> {
     }
 }
 
-/// The head of a request in HTTP/1.1. It is put together here and not by [`RequestHeader`]'s own
-/// methods: those keep each name twice, for the sake of its case.
+/// The head of an HTTP/1.1 request. [`RequestHeader`]'s own methods are not used, because they
+/// store each name twice, to keep its case.
 fn head(method: &str, target: &str, headers: HeaderMap) -> Result<RequestHeader> {
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = Method::from_bytes(method.as_bytes())

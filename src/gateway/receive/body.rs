@@ -1,50 +1,49 @@
-//! The request body: read whole, under a limit, a deadline and a budget that all requests share,
-//! before anything is decided.
+//! The request body: read whole, under a limit, a deadline and a memory budget that all requests
+//! share, before the request is decided.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderName;
 use pingora::ErrorType;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::refusal::Refusal;
-use crate::gateway::decide::plan::Plan;
-use crate::gateway::forward::upstream_request;
 use crate::gateway::receive::framing::{self, Trailers};
 use crate::gateway::receive::request_stream::RequestStream;
 use crate::metrics::Metrics;
 
-/// A whole body, and the share of the budget that it holds until it is dropped.
+/// A whole body, with its share of the budget, given back when it is dropped.
 pub(crate) struct Body {
     bytes: Bytes,
     _share: Option<Share>,
 }
 
 /// The bytes that all requests together may hold in memory as bodies.
-pub(crate) struct Budget {
+pub(crate) struct BodyBudget {
     bytes: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
-/// Part of a [`Budget`], given back when dropped.
+/// Part of a [`BodyBudget`], given back when dropped.
 struct Share {
     permit: OwnedSemaphorePermit,
     metrics: Arc<Metrics>,
 }
 
-impl Budget {
-    pub(crate) fn new(bytes: usize, metrics: Arc<Metrics>) -> Budget {
-        Budget {
+impl BodyBudget {
+    pub(crate) fn new(bytes: usize, metrics: Arc<Metrics>) -> BodyBudget {
+        BodyBudget {
             bytes: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
             metrics,
         }
     }
 
-    /// Takes what is there or nothing: a request that waited for room would hold what it has
-    /// while it waits.
+    /// Takes the bytes at once or not at all: a waiting request would keep its share while it
+    /// waits.
     fn take(&self, bytes: usize) -> Result<Share, Refusal> {
         let count = u32::try_from(bytes).map_err(|_| Refusal::Overloaded)?;
         let permit = Arc::clone(&self.bytes)
@@ -86,7 +85,7 @@ impl Body {
         session: &mut ServerSession,
         limit: u64,
         deadline: Duration,
-        budget: &Budget,
+        budget: &BodyBudget,
     ) -> Result<Body, Refusal> {
         if session.is_body_empty() {
             return Ok(Body {
@@ -104,20 +103,21 @@ impl Body {
     }
 }
 
-/// Judges the trailers behind a body that was read to its end.
+/// Judges the trailers behind a body that was read to its end. `is_trusted` tells the names that
+/// only the gateway writes.
 ///
 /// # Errors
 ///
 /// 400; see [`framing::check_trailers`].
-pub(crate) fn check_trailers(session: &ServerSession, plan: &Plan) -> Result<(), Refusal> {
+pub(crate) fn check_trailers(
+    session: &ServerSession,
+    is_trusted: impl Fn(&HeaderName) -> bool,
+) -> Result<(), Refusal> {
     let extensions = &session.req_header().extensions;
     let of_http2 = || extensions.get::<Trailers>()?.get().cloned();
     match RequestStream::trailers(session).or_else(of_http2) {
         None => Ok(()),
-        Some(trailers) => framing::check_trailers(&trailers, |name| {
-            upstream_request::is_identity_name(name, &plan.config.identity_header)
-                || plan.owns_header(name)
-        }),
+        Some(trailers) => framing::check_trailers(&trailers, is_trusted),
     }
 }
 
@@ -145,7 +145,7 @@ fn broken(error: &pingora::Error) -> Refusal {
 async fn read_all(
     session: &mut ServerSession,
     limit: u64,
-    budget: &Budget,
+    budget: &BodyBudget,
 ) -> Result<Body, Refusal> {
     let mut share: Option<Share> = None;
     let mut first: Option<Bytes> = None;

@@ -24,7 +24,7 @@ const LONG: &str = "the chunk extensions or trailers are too long";
 /// The framing of one chunked body, as far as it has been read.
 #[derive(Debug)]
 pub(crate) struct Chunks {
-    step: Step,
+    step: ChunkStep,
     /// The size of the chunk, as far as its digits have come.
     size: u64,
     digits: u8,
@@ -38,9 +38,9 @@ pub(crate) struct Chunks {
     trailers: HeaderMap,
 }
 
-/// What the next byte is.
+/// The meaning of the next byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum ChunkStep {
     Size,
     Extension,
     HeadLf,
@@ -59,7 +59,7 @@ enum Step {
 impl Chunks {
     pub(crate) fn new() -> Chunks {
         Chunks {
-            step: Step::Size,
+            step: ChunkStep::Size,
             size: 0,
             digits: 0,
             head: 0,
@@ -72,16 +72,16 @@ impl Chunks {
 
     /// Whether the body has been read to its end.
     pub(crate) fn is_done(&self) -> bool {
-        self.step == Step::Done
+        self.step == ChunkStep::Done
     }
 
-    /// The trailer fields read so far. They are judged and never cross.
+    /// The trailer fields read so far. They are checked and never forwarded.
     pub(crate) fn trailers(&self) -> &HeaderMap {
         &self.trailers
     }
 
-    /// Reads the next bytes; how many of them belong to the body. Fewer than there are means that the
-    /// body ends within them. However the input is split, the verdict is the same.
+    /// Reads the next bytes; how many of them belong to the body. Fewer than there are means that
+    /// the body ends within them. However the input is split, the verdict is the same.
     ///
     /// # Errors
     ///
@@ -89,18 +89,18 @@ impl Chunks {
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
         let mut at = 0;
         while at < bytes.len() {
-            if let Step::Data(left) = self.step {
+            if let ChunkStep::Data(left) = self.step {
                 let here = usize::try_from(left)
                     .unwrap_or(usize::MAX)
                     .min(bytes.len() - at);
                 at += here;
                 self.step = match left - here as u64 {
-                    0 => Step::DataCr,
-                    left => Step::Data(left),
+                    0 => ChunkStep::DataCr,
+                    left => ChunkStep::Data(left),
                 };
                 continue;
             }
-            if self.step == Step::Done {
+            if self.step == ChunkStep::Done {
                 break;
             }
             self.step = self.next(bytes[at])?;
@@ -109,40 +109,40 @@ impl Chunks {
         Ok(at)
     }
 
-    fn next(&mut self, byte: u8) -> Result<Step, &'static str> {
+    fn next(&mut self, byte: u8) -> Result<ChunkStep, &'static str> {
         match (self.step, byte) {
-            (Step::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if self.digits < DIGITS => {
+            (ChunkStep::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if self.digits < DIGITS => {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
                 self.size = self.size << 4 | u64::from(digit);
                 self.digits += 1;
                 self.count_head()?;
-                Ok(Step::Size)
+                Ok(ChunkStep::Size)
             }
-            (Step::Size, b'\r') if self.digits > 0 => Ok(Step::HeadLf),
-            (Step::Size, b';') if self.digits > 0 => Ok(Step::Extension),
-            (Step::Extension, b'\r') => Ok(Step::HeadLf),
-            (Step::Extension, b' '..=b'~') => {
+            (ChunkStep::Size, b'\r') if self.digits > 0 => Ok(ChunkStep::HeadLf),
+            (ChunkStep::Size, b';') if self.digits > 0 => Ok(ChunkStep::Extension),
+            (ChunkStep::Extension, b'\r') => Ok(ChunkStep::HeadLf),
+            (ChunkStep::Extension, b' '..=b'~') => {
                 self.count_head()?;
-                Ok(Step::Extension)
+                Ok(ChunkStep::Extension)
             }
-            (Step::HeadLf, b'\n') => Ok(self.end_head()),
-            (Step::DataCr, b'\r') => Ok(Step::DataLf),
-            (Step::DataLf, b'\n') => Ok(Step::Size),
-            (Step::TrailerStart, b'\r') => Ok(Step::EndLf),
-            (Step::Trailer, b'\r') => Ok(Step::TrailerLf),
-            (Step::TrailerStart | Step::Trailer, b'\t' | b' '..=b'~') => {
+            (ChunkStep::HeadLf, b'\n') => Ok(self.end_head()),
+            (ChunkStep::DataCr, b'\r') => Ok(ChunkStep::DataLf),
+            (ChunkStep::DataLf, b'\n') => Ok(ChunkStep::Size),
+            (ChunkStep::TrailerStart, b'\r') => Ok(ChunkStep::EndLf),
+            (ChunkStep::Trailer, b'\r') => Ok(ChunkStep::TrailerLf),
+            (ChunkStep::TrailerStart | ChunkStep::Trailer, b'\t' | b' '..=b'~') => {
                 self.trailer_bytes += 1;
                 if self.trailer_bytes > TRAILER_BYTES {
                     return Err(LONG);
                 }
                 self.line.push(byte);
-                Ok(Step::Trailer)
+                Ok(ChunkStep::Trailer)
             }
-            (Step::TrailerLf, b'\n') => {
+            (ChunkStep::TrailerLf, b'\n') => {
                 self.end_trailer()?;
-                Ok(Step::TrailerStart)
+                Ok(ChunkStep::TrailerStart)
             }
-            (Step::EndLf, b'\n') => Ok(Step::Done),
+            (ChunkStep::EndLf, b'\n') => Ok(ChunkStep::Done),
             _ => Err(MALFORMED),
         }
     }
@@ -155,19 +155,19 @@ impl Chunks {
         }
     }
 
-    fn end_head(&mut self) -> Step {
+    fn end_head(&mut self) -> ChunkStep {
         let free = self.size.saturating_mul(2).saturating_add(16);
         self.spare = (self.spare + self.head).saturating_sub(free);
         let size = self.size;
         (self.size, self.digits, self.head) = (0, 0, 0);
         match size {
-            0 => Step::TrailerStart,
-            size => Step::Data(size),
+            0 => ChunkStep::TrailerStart,
+            size => ChunkStep::Data(size),
         }
     }
 
-    /// Takes the line as a field (RFC 9112, section 5): a token, a colon without a space before it, and
-    /// a value.
+    /// Takes the line as a field (RFC 9112, section 5): a token, a colon without a space before it,
+    /// and a value.
     fn end_trailer(&mut self) -> Result<(), &'static str> {
         let line = std::mem::take(&mut self.line);
         let colon = line.iter().position(|&b| b == b':').ok_or(MALFORMED)?;

@@ -8,9 +8,9 @@ use crate::config::TrustedProxies;
 /// The client's address: the one nearest to us that no trusted proxy has.
 ///
 /// `from` is where the connection comes from, `forwarded` the values of all `X-Forwarded-For` lines
-/// in order. Each proxy adds, at the end, whom it was spoken to by; so the list is read from its end,
-/// and each address is believed only because a trusted proxy vouched for it. What is no address ends
-/// the walk.
+/// in order. Each proxy adds, at the end, whom it was spoken to by; so the list is read from its
+/// end, and each address is believed only because a trusted proxy vouched for it. An element that
+/// is no address ends the search.
 ///
 /// It fails towards us: in doubt the answer is an address nearer to the gateway than the client's,
 /// never one that a client has made up.

@@ -1,9 +1,9 @@
 //! The head of an HTTP/1 request, read before Pingora's parser gets to see it.
 //!
-//! It serves three ends. An idle connection and a slow head are told apart: the wait for the first
-//! byte has a deadline of its own. The request line is known as it was sent: the parser rewrites a
-//! target that it finds illegal, and drops a `#fragment` without a word. And the parser gets the head
-//! and nothing behind it, so that the body stays where it is judged.
+//! It has three purposes. The wait for the first byte has a deadline of its own, so that an idle
+//! connection and a slow head differ. The request line is known as it was sent: the parser rewrites
+//! an illegal target, and drops a `#fragment` silently. The parser gets the head and no more, so
+//! that the body is checked before Pingora reads it.
 
 use bytes::{Buf, BytesMut};
 use memchr::{memchr, memchr_iter};
@@ -16,7 +16,7 @@ use crate::config::HEADER_BYTES;
 use crate::gateway::receive::framing::{self, Framing};
 use crate::gateway::receive::request_stream::RequestStream;
 
-/// What was read of a request before it was parsed.
+/// The request line and the length of the head, before the head is parsed.
 #[derive(Debug)]
 pub(crate) struct FirstLine {
     /// The request line, without its line end.
@@ -27,7 +27,7 @@ pub(crate) struct FirstLine {
 
 /// Why there is no head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoHead {
+pub(crate) enum HeadError {
     /// The client closed within it.
     Gone,
     /// It has no end within the bytes that a head may have.
@@ -36,8 +36,8 @@ pub(crate) enum NoHead {
 
 impl FirstLine {
     /// Waits for the first byte of a request; `false` when the client closes instead. An empty line
-    /// before the request line is skipped, once (RFC 9112, section 2.2), and does not begin it: some
-    /// clients send one behind a body.
+    /// before the request line is skipped, once (RFC 9112, section 2.2), and does not begin it:
+    /// some clients send one behind a body.
     pub(crate) async fn wait(stream: &mut RequestStream) -> bool {
         let mut may_be_blank = true;
         loop {
@@ -63,8 +63,10 @@ impl FirstLine {
     ///
     /// # Errors
     ///
-    /// [`NoHead`].
-    pub(crate) async fn read(stream: &mut RequestStream) -> Result<(FirstLine, BytesMut), NoHead> {
+    /// [`HeadError`].
+    pub(crate) async fn read(
+        stream: &mut RequestStream,
+    ) -> Result<(FirstLine, BytesMut), HeadError> {
         let (mut line_end, mut seen) = (None, 0);
         loop {
             let ahead = stream.ahead();
@@ -91,17 +93,17 @@ impl FirstLine {
                 }
             }
             if ahead.len() > HEADER_BYTES {
-                return Err(NoHead::TooLarge);
+                return Err(HeadError::TooLarge);
             }
             seen = ahead.len();
             if !stream.read_ahead().await {
-                return Err(NoHead::Gone);
+                return Err(HeadError::Gone);
             }
         }
     }
 
-    /// Judges what the parser made of the head, and bounds the body by it: nothing behind the body is
-    /// this request's.
+    /// Judges what the parser made of the head, and bounds the body by it: nothing behind the body
+    /// is this request's.
     ///
     /// # Errors
     ///
@@ -144,9 +146,9 @@ impl FirstLine {
     }
 }
 
-/// The length up to and with the empty line, looked for from the line feed at or behind `from`. Line
-/// ends are taken as the parser takes them, with or without a carriage return; it is `framing` that
-/// refuses bare ones.
+/// The length up to and with the empty line, looked for from the line feed at or behind `from`.
+/// Line ends are taken as the parser takes them, with or without a carriage return; it is `framing`
+/// that refuses bare ones.
 fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let ends = memchr_iter(b'\n', &bytes[from..]).map(|at| from + at + 1);
     ends.into_iter().find_map(|line| match &bytes[line..] {
@@ -196,7 +198,7 @@ mod tests {
     }
 
     /// What is read of these bytes, in pieces of `size`: the line, the head, and what is left.
-    async fn read(bytes: &[u8], size: usize) -> Result<(String, String, String), NoHead> {
+    async fn read(bytes: &[u8], size: usize) -> Result<(String, String, String), HeadError> {
         let (mut client, server) = tokio::io::duplex(size);
         let sent = bytes.to_vec();
         let writer = tokio::spawn(async move {
@@ -206,13 +208,13 @@ mod tests {
         });
         let mut stream = RequestStream::next_request(Box::new(server)).unwrap();
         if !FirstLine::wait(&mut stream).await {
-            return Err(NoHead::Gone);
+            return Err(HeadError::Gone);
         }
-        // Whoever waits for more than this waits for ever.
+        // A read that waits for more bytes waits for ever.
         let soon = std::time::Duration::from_millis(100);
         let read = tokio::time::timeout(soon, FirstLine::read(&mut stream)).await;
         writer.abort();
-        let (line, head) = read.unwrap_or(Err(NoHead::Gone))?;
+        let (line, head) = read.unwrap_or(Err(HeadError::Gone))?;
         assert_eq!(line.head_len, head.len());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok((text(&line.line), text(&head), text(stream.ahead())))
@@ -274,7 +276,7 @@ mod tests {
     async fn a_head_without_end_is_too_large() {
         let padding = "a".repeat(2 * HEADER_BYTES);
         for bytes in [padding.clone(), format!("GET / HTTP/1.1\r\nA: {padding}")] {
-            assert_eq!(read(bytes.as_bytes(), 4096).await, Err(NoHead::TooLarge));
+            assert_eq!(read(bytes.as_bytes(), 4096).await, Err(HeadError::TooLarge));
         }
     }
 

@@ -1,9 +1,9 @@
-//! The first check: a request that could be read two ways is refused before anything is read
-//! from it.
+//! The first check: ambiguous framing (request smuggling) is refused before anything else is read
+//! from the request.
 //!
 //! Pingora's parser is lenient where old clients are: bare line feeds, both lengths at once, a
-//! `#fragment`, an illegal target. What it forgave is found here, in the raw header block and in
-//! the request line as it was sent.
+//! `#fragment`, an illegal target. Such faults are found here, in the raw header block and in the
+//! request line as it was sent.
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,7 +17,7 @@ use crate::auth::refusal::Refusal;
 use crate::auth::target::TargetError;
 use crate::config::headers::reserved;
 
-/// What the framing says about the request, once it has one reading.
+/// The unambiguous framing of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Framing {
     /// The declared length of the body, in bytes; `None` for a chunked body and for an HTTP/2
@@ -143,8 +143,8 @@ pub(crate) fn check_h2(head: &RequestHeader, max_bytes: usize) -> Result<Framing
     })
 }
 
-/// The trailers of an HTTP/2 request, which come last and lie beside its head for that. They are
-/// judged, and never cross.
+/// The trailers of an HTTP/2 request. They arrive after the head, so they are stored beside it.
+/// They are checked, and never forwarded.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trailers(Arc<OnceLock<HeaderMap>>);
 
@@ -191,7 +191,7 @@ pub(crate) fn host_of(head: &RequestHeader) -> Option<&str> {
     }
 }
 
-/// What a header map holds under one name.
+/// The header lines of one name.
 pub(crate) fn lines(headers: &HeaderMap, name: HeaderName) -> Occurrence<'_> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {

@@ -1,4 +1,4 @@
-//! Where connections and requests come from, as far as it is known or believed.
+//! The sources of connections and requests.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,18 +9,18 @@ use pingora::protocols::http::ServerSession;
 use crate::config::TrustedProxies;
 use crate::gateway::receive::client_address;
 
-/// Where a connection comes from.
+/// The source of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// The other end.
     pub(crate) peer: IpAddr,
-    /// Whom the other end speaks for, by its PROXY line.
+    /// The client behind the other end, by its PROXY line.
     pub(crate) proxied: Option<IpAddr>,
 }
 
-/// Where a request comes from.
+/// The source of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Source {
+pub(crate) struct RequestSource {
     /// The other end of the connection.
     pub(crate) peer: Option<IpAddr>,
     /// The client, by the word of trusted proxies; else the other end.
@@ -55,10 +55,10 @@ impl fmt::Display for SourceKey {
     }
 }
 
-impl Source {
+impl RequestSource {
     /// Of a request whose head could not be read: by the connection alone.
-    pub(crate) fn of_connection(origin: Option<Origin>) -> Source {
-        Source {
+    pub(crate) fn of_connection(origin: Option<Origin>) -> RequestSource {
+        RequestSource {
             peer: origin.map(|origin| origin.peer),
             client: origin.map(|origin| origin.proxied.unwrap_or(origin.peer)),
             scheme: "http",
@@ -70,17 +70,17 @@ impl Source {
         origin: Option<Origin>,
         session: &ServerSession,
         trusted: &TrustedProxies,
-    ) -> Source {
-        let connection = Source::of_connection(origin);
+    ) -> RequestSource {
+        let connection = RequestSource::of_connection(origin);
         let spoken = spoken(session);
         let Some(from) = connection.client else {
-            return Source {
+            return RequestSource {
                 scheme: spoken,
                 ..connection
             };
         };
         let headers = &session.req_header().headers;
-        Source {
+        RequestSource {
             peer: connection.peer,
             client: Some(client_address::client(
                 from,

@@ -1,4 +1,4 @@
-//! The name of one request in headers, records and replies.
+//! The id of one request, in headers, records and responses.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};

@@ -1,9 +1,9 @@
 //! The bytes of one HTTP/1 connection, cut into requests: Pingora's session reads a head, then that
-//! request's body and not a byte further. What a client sends early, a pipelined request or the
-//! beginning of one, waits here for its turn.
+//! request's body and not a byte further. Bytes that a client sends early, a pipelined request or
+//! the beginning of one, wait here for their turn.
 //!
-//! So the body is judged in its raw form, before Pingora's lenient reader sees it, and a client that
-//! goes away is noticed whatever it had sent before.
+//! So the body is checked in its raw form, before Pingora's lenient reader sees it, and a client
+//! that leaves is noticed also where it has sent more.
 
 use std::io;
 use std::pin::Pin;
@@ -37,11 +37,11 @@ pub(crate) struct RequestStream {
     /// Bytes that were read and not yet handed on.
     ahead: BytesMut,
     /// Behind a lock, since a session lends its stream out for reading alone.
-    body: Mutex<Body>,
+    body: Mutex<BodyFraming>,
 }
 
-/// What is to be read of the request in hand.
-enum Body {
+/// The bytes that are still to be read of the current request.
+enum BodyFraming {
     /// Everything that comes: no head has been judged yet.
     Unknown,
     /// So many bytes more; at 0 the request is at its end.
@@ -56,7 +56,7 @@ impl RequestStream {
     /// be, and ends the connection.
     pub(crate) fn next_request(stream: Stream) -> Option<Box<RequestStream>> {
         let mut this = RequestStream::of(stream)?;
-        *this.body_mut() = Body::Unknown;
+        *this.body_mut() = BodyFraming::Unknown;
         Some(this)
     }
 
@@ -67,12 +67,12 @@ impl RequestStream {
             false => Some(Box::new(RequestStream {
                 inner: stream,
                 ahead: BytesMut::new(),
-                body: Mutex::new(Body::Unknown),
+                body: Mutex::new(BodyFraming::Unknown),
             })),
         }
     }
 
-    /// The connection without any notion of requests. What was read ahead is gone.
+    /// The connection without any notion of requests. Bytes that were read ahead are lost.
     pub(crate) fn into_connection(stream: Stream) -> Option<Stream> {
         RequestStream::of(stream).map(|this| this.inner)
     }
@@ -89,16 +89,16 @@ impl RequestStream {
             return false;
         };
         *this.body() = match length {
-            Some(length) => Body::Sized(length),
-            None => Body::Chunked(Box::new(Chunks::new())),
+            Some(length) => BodyFraming::Sized(length),
+            None => BodyFraming::Chunked(Box::new(Chunks::new())),
         };
         true
     }
 
-    /// What was wrong with the body, once that ended it.
+    /// The mistake in the body, where that ended it.
     pub(crate) fn fault(session: &ServerSession) -> Option<&'static str> {
         match &*RequestStream::in_session(session)?.body() {
-            Body::Malformed(why) => Some(why),
+            BodyFraming::Malformed(why) => Some(why),
             _ => None,
         }
     }
@@ -106,14 +106,14 @@ impl RequestStream {
     /// The trailers of a chunked body that was read to its end.
     pub(crate) fn trailers(session: &ServerSession) -> Option<HeaderMap> {
         match &*RequestStream::in_session(session)?.body() {
-            Body::Chunked(chunks) if !chunks.trailers().is_empty() => {
+            BodyFraming::Chunked(chunks) if !chunks.trailers().is_empty() => {
                 Some(chunks.trailers().clone())
             }
             _ => None,
         }
     }
 
-    /// What has been read ahead.
+    /// The bytes that were read ahead.
     pub(crate) fn ahead(&mut self) -> &mut BytesMut {
         &mut self.ahead
     }
@@ -124,11 +124,11 @@ impl RequestStream {
         matches!(self.inner.read_buf(&mut self.ahead).await, Ok(count) if count > 0)
     }
 
-    fn body(&self) -> MutexGuard<'_, Body> {
+    fn body(&self) -> MutexGuard<'_, BodyFraming> {
         self.body.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn body_mut(&mut self) -> &mut Body {
+    fn body_mut(&mut self) -> &mut BodyFraming {
         self.body.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -181,25 +181,25 @@ impl AsyncRead for RequestStream {
         let this = &mut *self;
         let start = buf.filled().len();
         match this.body_mut() {
-            Body::Unknown => this.poll_some(cx, buf, usize::MAX),
-            Body::Malformed(why) => Poll::Ready(Err(malformed(why))),
-            Body::Sized(0) => this.poll_end(cx),
-            Body::Sized(left) => {
+            BodyFraming::Unknown => this.poll_some(cx, buf, usize::MAX),
+            BodyFraming::Malformed(why) => Poll::Ready(Err(malformed(why))),
+            BodyFraming::Sized(0) => this.poll_end(cx),
+            BodyFraming::Sized(left) => {
                 let left = *left;
                 ready!(this.poll_some(cx, buf, usize::try_from(left).unwrap_or(usize::MAX)))?;
                 let count = (buf.filled().len() - start) as u64;
-                *this.body_mut() = Body::Sized(left.saturating_sub(count));
+                *this.body_mut() = BodyFraming::Sized(left.saturating_sub(count));
                 Poll::Ready(Ok(()))
             }
-            Body::Chunked(chunks) if chunks.is_done() => this.poll_end(cx),
-            Body::Chunked(_) => {
+            BodyFraming::Chunked(chunks) if chunks.is_done() => this.poll_end(cx),
+            BodyFraming::Chunked(_) => {
                 ready!(this.poll_some(cx, buf, usize::MAX))?;
-                let Body::Chunked(chunks) = this.body_mut() else {
+                let BodyFraming::Chunked(chunks) = this.body_mut() else {
                     return Poll::Ready(Ok(()));
                 };
                 match chunks.read(&buf.filled()[start..]) {
                     Ok(count) => {
-                        // The rest is the next request's, and before whatever else was read ahead.
+                        // The rest is the next request's, and stands before other bytes read ahead.
                         let rest = &buf.filled()[start + count..];
                         if !rest.is_empty() {
                             let mut ahead = BytesMut::with_capacity(rest.len() + this.ahead.len());
@@ -211,7 +211,7 @@ impl AsyncRead for RequestStream {
                         Poll::Ready(Ok(()))
                     }
                     Err(why) => {
-                        *this.body_mut() = Body::Malformed(why);
+                        *this.body_mut() = BodyFraming::Malformed(why);
                         buf.set_filled(start);
                         Poll::Ready(Err(malformed(why)))
                     }
@@ -255,7 +255,7 @@ impl AsyncWrite for RequestStream {
     }
 }
 
-/// What it holds is the client's own.
+/// Without the bytes, which are the client's.
 impl std::fmt::Debug for RequestStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RequestStream").finish_non_exhaustive()
@@ -326,7 +326,7 @@ mod tests {
     use super::*;
 
     /// A stream for a request with this body, and its other end, on which these bytes were sent.
-    async fn stream(body: Body, bytes: &[u8]) -> (Box<RequestStream>, DuplexStream) {
+    async fn stream(body: BodyFraming, bytes: &[u8]) -> (Box<RequestStream>, DuplexStream) {
         let (mut client, server) = tokio::io::duplex(64 * 1024);
         client.write_all(bytes).await.unwrap();
         let mut stream = RequestStream::next_request(Box::new(server)).unwrap();
@@ -334,8 +334,8 @@ mod tests {
         (stream, client)
     }
 
-    fn chunked() -> Body {
-        Body::Chunked(Box::new(Chunks::new()))
+    fn chunked() -> BodyFraming {
+        BodyFraming::Chunked(Box::new(Chunks::new()))
     }
 
     async fn read(stream: &mut RequestStream) -> io::Result<Vec<u8>> {
@@ -354,7 +354,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_read_to_its_end_and_the_rest_waits_for_its_turn() {
         for (body, bytes) in [
-            (Body::Sized(3), &b"abcGET /"[..]),
+            (BodyFraming::Sized(3), &b"abcGET /"[..]),
             (chunked(), b"3\r\nabc\r\n0\r\n\r\nGET /"),
         ] {
             let (mut stream, _client) = stream(body, bytes).await;
@@ -368,7 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_read_ahead_keeps_its_order() {
-        let (mut stream, mut client) = stream(Body::Sized(0), b"one").await;
+        let (mut stream, mut client) = stream(BodyFraming::Sized(0), b"one").await;
         assert!(waits(&mut stream).await);
         client.write_all(b"two").await.unwrap();
         assert!(waits(&mut stream).await);
@@ -381,7 +381,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_closes_is_noticed_whatever_it_sent_before() {
         for bytes in [&b""[..], b"G", b"\r\n", b"GET / HTTP/1.1\r\n\r\n"] {
-            let (mut stream, client) = stream(Body::Sized(0), bytes).await;
+            let (mut stream, client) = stream(BodyFraming::Sized(0), bytes).await;
             assert!(waits(&mut stream).await);
             drop(client);
             assert_eq!(read(&mut stream).await.unwrap(), b"");
@@ -390,7 +390,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_than_a_bound_is_read_ahead() {
-        let (mut stream, _client) = stream(Body::Sized(0), &[b'a'; 60_000]).await;
+        let (mut stream, _client) = stream(BodyFraming::Sized(0), &[b'a'; 60_000]).await;
         assert!(waits(&mut stream).await);
         assert!(stream.ahead.len() < AHEAD + 512);
     }

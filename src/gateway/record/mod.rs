@@ -1,4 +1,5 @@
-//! The record: a request may be forwarded only once its decision has been written down.
+//! The record: a request may be forwarded only once its decision has been written to the audit log.
 
 pub(crate) mod authorized;
-pub(crate) mod decision_record;
+pub(crate) mod outcome;
+pub(crate) mod recorder;

@@ -1,8 +1,7 @@
-//! The admin listener: metrics, the two probes, and the order to reload.
+//! The admin listener: metrics, liveness and readiness probes, and the order to reload.
 
 pub(crate) mod order;
-pub(crate) mod readiness;
-pub(crate) mod waiting;
+mod pending;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -18,35 +17,38 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 
-use self::readiness::Readiness;
-use self::waiting::Waiting;
-use super::listen::accept::{Door, Serve};
-use super::reload::Reloading;
-use crate::gateway::{Origin, ResetOnClose};
+use self::pending::PendingConnections;
+use super::listen::accept::{ListenerOptions, Serve};
+use super::reload::Reloader;
+use super::replay_cache::ReplayCache;
+use crate::gateway::{Gateway, Origin, ResetOnClose};
 use crate::metrics::{self, Metrics};
 
 /// The application of the admin listener.
 pub(crate) struct Admin {
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) readiness: Arc<Readiness>,
-    pub(crate) reloading: Arc<Reloading>,
+    gateway: Arc<Gateway>,
+    reloader: Arc<Reloader>,
+    replay: Arc<ReplayCache>,
+    metrics: Arc<Metrics>,
     /// Names of the gateway, in lower case, besides this machine's own.
-    pub(crate) hosts: Vec<String>,
-    /// Brings the gauges that are only looked at up to date.
-    pub(crate) refresh: Box<dyn Fn(&Metrics) + Send + Sync>,
-    /// The connections that have sent no request, or not all of it.
-    pub(crate) waiting: Arc<Waiting>,
-    /// One permit for each answer that is no probe's: such an answer is long, and its reader may be
-    /// slow.
-    pub(crate) answers: Semaphore,
+    hosts: Vec<String>,
+    /// The connections without a complete request.
+    pending: Arc<PendingConnections>,
+    /// One permit for each response other than a probe's: such a response is long, and its reader
+    /// may be slow.
+    responses: Semaphore,
 }
 
-/// Most connections without a request. Of more than that the oldest is closed, so that nobody can keep
-/// a probe out by connecting.
-pub(crate) const MOST_WAITING: usize = 64;
+/// Most connections without a request. Of more than that the oldest is closed, so that no client
+/// can keep a probe out by connecting.
+const MOST_PENDING: usize = 64;
 
-/// Most answers at once, probes' aside: scrapers are few.
-pub(crate) const MOST_ANSWERS: usize = 64;
+/// Most responses at once, probes' aside: scrapers are few.
+const MOST_RESPONSES: usize = 64;
+
+/// Most connections at once: pending ones, those with a response, and room for probes and for
+/// connections that are just being closed.
+pub(crate) const MOST_CONNECTIONS: usize = 4 * (MOST_PENDING + MOST_RESPONSES);
 
 /// Longest time for the head of a connection's first request: probes send it at once.
 const FIRST_HEAD: Duration = Duration::from_secs(5);
@@ -58,15 +60,16 @@ const IDLE: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Most parts that `/readyz` names.
-const MOST_TOLD: usize = 20;
+const MOST_NAMED: usize = 20;
+
 /// Longest wait for a client to take a piece of its answer.
 const WRITE: Duration = Duration::from_secs(10);
 
 /// Left on a connection that has carried a request.
-struct Reused;
+struct CarriedRequest;
 
 impl Serve for Admin {
-    fn serving(self: &Arc<Self>, _: Origin, _: ResetOnClose, _: &Door) -> Arc<Self> {
+    fn serving(self: &Arc<Self>, _: Origin, _: ResetOnClose, _: &ListenerOptions) -> Arc<Self> {
         Arc::clone(self)
     }
 
@@ -75,29 +78,49 @@ impl Serve for Admin {
     }
 }
 
-struct Answer {
+struct AdminResponse {
     status: StatusCode,
     content_type: &'static str,
     body: String,
 }
 
 impl Admin {
-    fn answer(&self, method: &Method, path: &str) -> Answer {
+    pub(crate) fn new(
+        gateway: Arc<Gateway>,
+        reloader: Arc<Reloader>,
+        replay: Arc<ReplayCache>,
+        metrics: Arc<Metrics>,
+        hosts: Vec<String>,
+    ) -> Admin {
+        Admin {
+            gateway,
+            reloader,
+            replay,
+            metrics,
+            hosts,
+            pending: PendingConnections::new(MOST_PENDING),
+            responses: Semaphore::new(MOST_RESPONSES),
+        }
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> AdminResponse {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
         }
         match path {
             "/livez" => text(StatusCode::OK, "alive"),
-            "/readyz" => match self.readiness.check() {
-                Ok(()) => text(StatusCode::OK, &self.with_what_is_out("ready")),
+            "/readyz" => match self.gateway.readiness().check() {
+                Ok(()) => text(StatusCode::OK, &self.with_parts_out_of_service("ready")),
                 Err(why) => text(
                     StatusCode::SERVICE_UNAVAILABLE,
-                    &self.with_what_is_out(&why),
+                    &self.with_parts_out_of_service(&why),
                 ),
             },
             "/metrics" => {
-                (self.refresh)(&self.metrics);
-                Answer {
+                if let Some(live) = self.replay.live() {
+                    self.metrics.nonces(live);
+                }
+                AdminResponse {
                     status: StatusCode::OK,
                     content_type: metrics::CONTENT_TYPE,
                     body: self.metrics.render(),
@@ -107,14 +130,14 @@ impl Admin {
         }
     }
 
-    /// The answer's first line, and one for each part behind the gateway that is out of service. Such
-    /// a part does not make the gateway unready: it would be so at every other gateway too.
-    fn with_what_is_out(&self, first: &str) -> String {
-        let out = self.reloading.gateway.plan().out_of_service();
-        let more = out.len().saturating_sub(MOST_TOLD);
+    /// The first line, and a line for each backend part that is out of service. Such a part does
+    /// not make the gateway unready: it is out of service for every other gateway too.
+    fn with_parts_out_of_service(&self, first: &str) -> String {
+        let out = self.gateway.plan().out_of_service();
+        let more = out.len().saturating_sub(MOST_NAMED);
         let told = out
             .iter()
-            .take(MOST_TOLD)
+            .take(MOST_NAMED)
             .map(|part| format!("out of service: {part}"));
         let more = (more > 0).then(|| format!("and {more} more"));
         let lines: Vec<String> = [first.to_owned()]
@@ -125,15 +148,15 @@ impl Admin {
         lines.join("\n")
     }
 
-    async fn reload(&self, session: &ServerSession) -> Answer {
+    async fn reload(&self, session: &ServerSession) -> AdminResponse {
         let head = session.req_header();
         let peer = session.client_addr().and_then(|peer| peer.as_inet());
         let losses = match order::read(&head.method, &head.headers, peer.map(|peer| peer.ip())) {
             Ok(losses) => losses,
             Err(why) => return text(StatusCode::FORBIDDEN, why),
         };
-        let reloading = Arc::clone(&self.reloading);
-        let outcome = tokio::task::spawn_blocking(move || reloading.on_order(losses)).await;
+        let reloader = Arc::clone(&self.reloader);
+        let outcome = tokio::task::spawn_blocking(move || reloader.on_order(losses)).await;
         match outcome {
             Ok(outcome) if outcome.is_good => text(StatusCode::OK, &outcome.lines.join("\n")),
             Ok(outcome) => text(StatusCode::UNPROCESSABLE_ENTITY, &outcome.lines.join("\n")),
@@ -141,9 +164,9 @@ impl Admin {
         }
     }
 
-    /// The answer to a request of this head. Probes are answered under any name and at any time; under
-    /// a name that is not the gateway's they learn one line, and not what is behind it.
-    async fn answer_to(&self, session: &ServerSession) -> Answer {
+    /// The response to the request. Probes are answered under any Host and at any time; under a
+    /// Host that is not the gateway's they get the first line only.
+    async fn answer_to(&self, session: &ServerSession) -> AdminResponse {
         let head = session.req_header();
         let path = head.uri.path();
         let is_own = is_own_host(&head.headers, &self.hosts);
@@ -171,13 +194,13 @@ impl Admin {
         session.set_write_timeout(Some(WRITE));
         let reused = session.take_connection_user_context().is_some();
         let limit = if reused { IDLE } else { FIRST_HEAD };
-        let turn = self.waiting.enter();
+        let pending = self.pending.enter();
         let read = tokio::select! {
-            biased; // a request that is there is answered, however many wait
+            biased; // a request that has arrived is answered, however many wait
             read = tokio::time::timeout(limit, session.read_request()) => read,
-            () = turn.is_over() => return Ok(false),
+            () = pending.gave_way() => return Ok(false),
         };
-        drop(turn);
+        drop(pending);
         match read {
             Ok(Ok(true)) => {}
             Ok(Err(error)) if *error.etype() == ErrorType::InvalidHTTPHeader => {
@@ -189,7 +212,7 @@ impl Admin {
             _ => return Ok(false),
         }
         let is_probe = matches!(session.req_header().uri.path(), "/livez" | "/readyz");
-        let permit = self.answers.try_acquire();
+        let permit = self.responses.try_acquire();
         let answer = match is_probe || permit.is_ok() {
             true => self.answer_to(session).await,
             false => text(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once"),
@@ -204,7 +227,7 @@ impl Admin {
 
     async fn send(
         session: &mut ServerSession,
-        answer: Answer,
+        answer: AdminResponse,
         is_head: bool,
     ) -> pingora::Result<()> {
         let mut header = ResponseHeader::build(answer.status, Some(4))?;
@@ -218,8 +241,8 @@ impl Admin {
 }
 
 /// Whether `Host` is there once and is this machine's own name, an address, or one of `hosts`, with
-/// any port. A page in a browser whose name was made to resolve to this machine (DNS rebinding) sends
-/// its own. It fails closed: whatever is missing or odd is refused.
+/// any port. A page in a browser whose name was made to resolve to this machine (DNS rebinding)
+/// sends its own. It fails closed: a Host that is missing or malformed is refused.
 fn is_own_host(headers: &HeaderMap, hosts: &[String]) -> bool {
     let mut values = headers.get_all(HOST).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
@@ -242,8 +265,8 @@ fn is_own_host(headers: &HeaderMap, hosts: &[String]) -> bool {
     name == "localhost" || name.parse::<Ipv4Addr>().is_ok() || hosts.iter().any(|host| host == name)
 }
 
-fn text(status: StatusCode, words: &str) -> Answer {
-    Answer {
+fn text(status: StatusCode, words: &str) -> AdminResponse {
+    AdminResponse {
         status,
         content_type: "text/plain; charset=utf-8",
         body: format!("{words}\n"),
@@ -262,7 +285,7 @@ impl HttpServerApp for Admin {
                 return None;
             }
             let mut settings = HttpPersistentSettings::for_session(&session);
-            settings.set_user_context(Box::new(Reused));
+            settings.set_user_context(Box::new(CarriedRequest));
             let stream = session.finish().await.ok().flatten()?;
             Some(ReusedHttpStream::from_reusable_stream(stream, settings))
         };

@@ -1,9 +1,10 @@
-//! The order to reload, as it comes to the admin listener.
+//! The order to reload, a request to the admin listener.
 //!
-//! That listener answers whoever reaches it, so an order is taken only from this machine, and from
-//! a program that means it: a page in a browser here can send a POST anywhere, but not with a
-//! header of its own making unless it is asked first (Fetch, section 3.2), which nobody answers;
-//! and a name that was pointed at this machine for the purpose is not taken as the `Host`.
+//! That listener answers every client that reaches it, so an order is accepted only from this
+//! machine, and only from a program that means it. A page in a browser here can send a POST
+//! anywhere, but a header of its own needs a preflight request (Fetch, section 3.2), which the
+//! gateway does not grant. A `Host` that is a name is not accepted, because a name can be made to
+//! resolve to this machine.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,14 +15,14 @@ use crate::registry::Losses;
 /// The path of an order.
 pub(crate) const PATH: &str = "/reload";
 
-/// Says that a program means it: `yes`, or `force`.
+/// The header that shows that a program means it: `yes`, or `force`.
 pub(crate) const HEADER: &str = "X-Countersign-Reload";
 
 /// Reads an order.
 ///
 /// # Errors
 ///
-/// Why it is not taken, in a few words.
+/// Why it is not accepted, in a few words.
 pub(crate) fn read(
     method: &Method,
     headers: &HeaderMap,

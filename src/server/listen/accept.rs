@@ -1,5 +1,5 @@
-//! Accepting connections: our own loop, not Pingora's, which panics where it cannot bind, knows
-//! no limit, and cannot be stopped without a sleep.
+//! Accepting connections. Pingora's own loop panics where it cannot bind, has no limit of
+//! connections, and cannot be stopped without a sleep.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::client_stream::ClientStream;
-use super::sources::{Place, Sources};
+use super::connection_limits::ConnectionLimits;
+use super::sources::{SourceSlot, Sources};
 use super::tls::Tls;
 use super::{http2, proxy_line};
 use crate::auth::refusal::Code;
@@ -23,34 +24,44 @@ use crate::config::TrustedProxies;
 use crate::gateway::{Edge, Origin, ResetOnClose};
 use crate::metrics::Metrics;
 
-/// One bound address, with what happens to a connection before the application gets it.
-pub(crate) struct Listener {
+/// A bound socket, with what happens to a connection before the application gets it.
+pub(crate) struct BoundListener {
     pub(crate) socket: TcpListener,
-    pub(crate) door: Arc<Door>,
+    pub(crate) options: Arc<ListenerOptions>,
 }
 
-/// What happens at a listener.
+/// The options of a listener.
 #[derive(Default)]
-pub(crate) struct Door {
+pub(crate) struct ListenerOptions {
     pub(crate) tls: Option<Arc<Tls>>,
-    /// A PROXY line comes first, of one of these; everybody else is turned away.
+    /// The proxies whose connections begin with a PROXY line; others are closed.
     pub(crate) proxies: Option<TrustedProxies>,
     /// The path of the health check.
     pub(crate) health: Option<Arc<str>>,
 }
 
-/// An application that may want to know whom it serves.
+/// An application of a listener, made for each connection.
 pub(crate) trait Serve: HttpServerApp + Send + Sync + Sized + 'static {
     /// The application for one connection.
-    fn serving(self: &Arc<Self>, origin: Origin, reset: ResetOnClose, door: &Door) -> Arc<Self>;
+    fn serving(
+        self: &Arc<Self>,
+        origin: Origin,
+        reset: ResetOnClose,
+        options: &ListenerOptions,
+    ) -> Arc<Self>;
 
     /// Longest wait for a client to take some of what is written to it.
     fn write_timeout(&self) -> Duration;
 }
 
 impl Serve for Edge {
-    fn serving(self: &Arc<Self>, origin: Origin, reset: ResetOnClose, door: &Door) -> Arc<Self> {
-        Edge::serving(self, origin, reset, door.health.clone())
+    fn serving(
+        self: &Arc<Self>,
+        origin: Origin,
+        reset: ResetOnClose,
+        options: &ListenerOptions,
+    ) -> Arc<Self> {
+        Edge::serving(self, origin, reset, options.health.clone())
     }
 
     fn write_timeout(&self) -> Duration {
@@ -58,7 +69,7 @@ impl Serve for Edge {
     }
 }
 
-/// What all doors of one application share.
+/// The loop that accepts the connections of one application, over all its listeners.
 pub(crate) struct AcceptLoop<A> {
     pub(crate) app: Arc<A>,
     /// Where connections are counted; the admin listener's are not.
@@ -72,26 +83,43 @@ pub(crate) struct AcceptLoop<A> {
     pub(crate) full: AtomicBool,
     /// Connections closed because of their PROXY line, or the lack of one.
     pub(crate) turned_away: AtomicU64,
-    /// Longest time for a TLS handshake, and again for HTTP/2's preface.
-    pub(crate) handshake: Duration,
-    /// Longest time that an HTTP/2 connection may be idle.
-    pub(crate) idle: Duration,
-    /// Told to every connection when it should end after the request in hand.
+    pub(crate) limits: ConnectionLimits,
+    /// Turns true when every connection should end after its current request.
     pub(crate) shutdown: ShutdownWatch,
     /// Every connection's task.
     pub(crate) tasks: TaskTracker,
 }
 
-/// How long the loop rests when the system gives no connection (no descriptors left, say):
-/// without a rest it would spin, and fill the log.
+/// Pause after the system refused a connection (no descriptors left, say): without it the loop
+/// would spin, and fill the log.
 const REST: Duration = Duration::from_millis(100);
 
-/// Of so many connections that are turned away the log names one.
+/// The log names one connection of so many that are turned away.
 const COMPLAIN_EVERY: u64 = 1000;
 
 impl<A: Serve> AcceptLoop<A> {
+    /// A loop for `connections` at once. It counts neither its connections nor their sources.
+    pub(crate) fn new(
+        app: Arc<A>,
+        connections: usize,
+        limits: ConnectionLimits,
+        shutdown: ShutdownWatch,
+    ) -> AcceptLoop<A> {
+        AcceptLoop {
+            app,
+            metrics: None,
+            permits: Arc::new(Semaphore::new(connections)),
+            sources: None,
+            full: AtomicBool::new(false),
+            turned_away: AtomicU64::new(0),
+            limits,
+            shutdown,
+            tasks: TaskTracker::new(),
+        }
+    }
+
     /// Accepts until `shutdown` turns true.
-    pub(crate) async fn run(self: Arc<Self>, listener: Listener) {
+    pub(crate) async fn run(self: Arc<Self>, listener: BoundListener) {
         let mut shutdown = self.shutdown.clone();
         loop {
             let accepted = tokio::select! {
@@ -99,7 +127,7 @@ impl<A: Serve> AcceptLoop<A> {
                 _ = shutdown.wait_for(|&stop| stop) => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.receive(stream, peer, &listener.door),
+                Ok((stream, peer)) => self.receive(stream, peer, &listener.options),
                 Err(error) => {
                     warn!(%error, "cannot accept a connection; resting for 100 ms");
                     tokio::time::sleep(REST).await;
@@ -108,7 +136,12 @@ impl<A: Serve> AcceptLoop<A> {
         }
     }
 
-    fn receive(self: &Arc<Self>, mut stream: TcpStream, peer: SocketAddr, door: &Arc<Door>) {
+    fn receive(
+        self: &Arc<Self>,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        options: &Arc<ListenerOptions>,
+    ) {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             if !self.full.swap(true, Ordering::Relaxed) {
                 warn!(%peer, "the limit of connections is reached; further ones are closed at once");
@@ -119,26 +152,26 @@ impl<A: Serve> AcceptLoop<A> {
             return;
         };
         self.full.store(false, Ordering::Relaxed);
-        let (this, door) = (Arc::clone(self), Arc::clone(door));
+        let (this, options) = (Arc::clone(self), Arc::clone(options));
         self.tasks.spawn(async move {
             let _permit = permit;
-            let _counted = this.metrics.as_ref().map(Counted::new);
-            let Some(origin) = this.origin(&mut stream, peer, &door).await else {
+            let _counted = this.metrics.as_ref().map(OpenConnection::new);
+            let Some(origin) = this.origin(&mut stream, peer, &options).await else {
                 return;
             };
-            let Ok(_place) = this.place(origin) else {
+            let Ok(_slot) = this.take_slot(origin) else {
                 return;
             };
             let reset = ResetOnClose::default();
-            let app = this.app.serving(origin, reset.clone(), &door);
+            let app = this.app.serving(origin, reset.clone(), &options);
             let plain = ClientStream::new(stream, peer, app.write_timeout(), reset);
-            let stream: Stream = match &door.tls {
+            let stream: Stream = match &options.tls {
                 None => Box::new(plain),
                 Some(tls) => {
                     let acceptor = tls.acceptor();
                     let mut stop = this.shutdown.clone();
                     let shaken = tokio::select! {
-                        shaken = tokio::time::timeout(this.handshake, acceptor.tls_handshake(plain)) => shaken,
+                        shaken = tokio::time::timeout(this.limits.handshake, acceptor.tls_handshake(plain)) => shaken,
                         _ = stop.wait_for(|&stop| stop) => return,
                     };
                     match shaken {
@@ -152,13 +185,7 @@ impl<A: Serve> AcceptLoop<A> {
                 }
             };
             if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
-                let terms = http2::Terms {
-                    preface: this.handshake,
-                    idle: this.idle,
-                    shutdown: &this.shutdown,
-                    tasks: &this.tasks,
-                };
-                http2::serve(&app, stream, terms).await;
+                http2::serve(&app, stream, this.limits, &this.shutdown, &this.tasks).await;
             } else {
                 // Pingora's loop over the requests of an HTTP/1 connection.
                 app.process_new(stream, &this.shutdown).await;
@@ -166,16 +193,16 @@ impl<A: Serve> AcceptLoop<A> {
         });
     }
 
-    /// Where a connection comes from; `None` for one that is turned away, because it does not begin
+    /// The source of a connection; `None` for one that is turned away, because it does not begin
     /// with the PROXY line of a trusted proxy where it must.
     async fn origin(
         &self,
         stream: &mut TcpStream,
         peer: SocketAddr,
-        door: &Door,
+        options: &ListenerOptions,
     ) -> Option<Origin> {
         let peer = peer.ip().to_canonical();
-        let Some(trusted) = &door.proxies else {
+        let Some(trusted) = &options.proxies else {
             return Some(Origin {
                 peer,
                 proxied: None,
@@ -187,13 +214,13 @@ impl<A: Serve> AcceptLoop<A> {
         }
         let mut stop = self.shutdown.clone();
         let read = tokio::select! {
-            read = proxy_line::read(stream, self.handshake) => read,
+            read = proxy_line::read(stream, self.limits.handshake) => read,
             _ = stop.wait_for(|&stop| stop) => return None,
         };
         match read {
             Ok(proxied) => Some(Origin { peer, proxied }),
-            // A load balancer that only looks whether somebody is there.
-            Err(proxy_line::Bad::Gone) => None,
+            // A load balancer's TCP health check.
+            Err(proxy_line::ProxyLineError::Gone) => None,
             Err(bad) => {
                 self.turn_away(peer, &bad.to_string());
                 None
@@ -201,12 +228,13 @@ impl<A: Serve> AcceptLoop<A> {
         }
     }
 
-    /// The connection's place among those of its source; `None` where those are not counted.
+    /// Counts the connection among those of its source; `None` where those are not counted.
     ///
     /// # Errors
     ///
-    /// The source has as many as one may have; it is told as little as where all are taken.
-    fn place(&self, origin: Origin) -> Result<Option<Place>, ()> {
+    /// The source has as many as one may have. The connection is closed without a word, as where
+    /// the limit of all connections is reached.
+    fn take_slot(&self, origin: Origin) -> Result<Option<SourceSlot>, ()> {
         let Some((sources, trusted)) = &self.sources else {
             return Ok(None);
         };
@@ -215,16 +243,16 @@ impl<A: Serve> AcceptLoop<A> {
             None if trusted.contains(origin.peer) => return Ok(None),
             None => origin.peer,
         };
-        let place = sources.enter(address);
-        if place.is_none()
+        let slot = sources.enter(address);
+        if slot.is_none()
             && let Some(metrics) = &self.metrics
         {
             metrics.refused(Code::Overloaded);
         }
-        place.map(Some).ok_or(())
+        slot.map(Some).ok_or(())
     }
 
-    /// Counts a connection that cannot be what it should be, and says so now and then.
+    /// Counts a connection without a valid PROXY line, and logs some of them.
     fn turn_away(&self, peer: IpAddr, why: &str) {
         if let Some(metrics) = &self.metrics {
             metrics.refused(Code::BadRequest);
@@ -239,17 +267,17 @@ impl<A: Serve> AcceptLoop<A> {
     }
 }
 
-/// One connection in the gauge, for as long as it lives, however it ends.
-struct Counted(Arc<Metrics>);
+/// One connection in the gauge, for as long as it lives.
+struct OpenConnection(Arc<Metrics>);
 
-impl Counted {
-    fn new(metrics: &Arc<Metrics>) -> Counted {
+impl OpenConnection {
+    fn new(metrics: &Arc<Metrics>) -> OpenConnection {
         metrics.connection_opened();
-        Counted(Arc::clone(metrics))
+        OpenConnection(Arc::clone(metrics))
     }
 }
 
-impl Drop for Counted {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.connection_closed();
     }

@@ -1,6 +1,6 @@
 //! A client's connection as Pingora gets it: with the addresses that its own listener would note,
-//! and a buffer for what is written, so that the head and the body of a small answer go out together.
-//! Pingora's stream has such a buffer, and gives it to nobody but its own listener.
+//! and a buffer for what is written, so that the head and the body of a small answer go out
+//! together. Pingora's stream has such a buffer only for its own listener.
 
 use std::future::Future;
 use std::io;
@@ -28,16 +28,16 @@ use crate::gateway::ResetOnClose;
 /// writes pass through.
 const BUFFER: usize = 1460;
 
-/// Bytes that the kernel may hold for a client, twice that with its own bookkeeping. It takes more only
-/// when a third of them have gone: a client seems to take nothing for as long as it takes to read
-/// that. It is enough for 5 MB/s to a client 100 ms away.
+/// Bytes that the kernel may hold for a client, twice that with its own bookkeeping. It takes more
+/// only when a third of them have gone: a client seems to take nothing for as long as it takes to
+/// read that. It is enough for 5 MB/s to a client 100 ms away.
 const SEND_BUFFER: usize = 512 * 1024;
 
-/// A connection from a client. What is written must be flushed; Pingora does so at the end of each
-/// answer, and earlier where an answer is not of known length.
+/// A connection from a client. Writes must be flushed; Pingora does so at the end of each response,
+/// and earlier where a response has no known length.
 ///
-/// A write fails when the client takes nothing of it for the write time-out, whatever is being
-/// written: Pingora itself bounds the writing of bodies, and not that of heads.
+/// A write fails when the client takes nothing of it for the write time-out. Pingora itself bounds
+/// the writing of bodies, and not that of heads.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
     io: BufWriter<TcpStream>,
@@ -104,8 +104,8 @@ impl AsyncRead for ClientStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Whoever waits for the client has nothing more to write for now: the head of an answer must
-        // not wait for its body.
+        // A task that reads has nothing more to write for now: the head of a response must not wait
+        // for its body.
         if !self.io.buffer().is_empty()
             && let Poll::Ready(Err(error)) = self.as_mut().poll_flush(cx)
         {
@@ -152,7 +152,7 @@ impl AsyncWrite for ClientStream {
 #[async_trait]
 impl Shutdown for ClientStream {
     async fn shutdown(&mut self) {
-        // What is in the buffer goes first. A client that is gone needs no farewell.
+        // The buffer is flushed first. An error does not matter: the client has gone.
         let _ = AsyncWriteExt::shutdown(self).await;
     }
 }

@@ -1,5 +1,5 @@
-//! How many descriptors the process may have: each connection takes one, and another while its
-//! request is with the backend. A process that has none left cannot even log why, nor read that a machine was
+//! The limit of file descriptors: each connection takes one, and another while its request is with
+//! the backend. A process without free descriptors can neither log nor read that a machine was
 //! disabled.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -7,11 +7,12 @@ use tracing::{info, warn};
 
 use crate::file;
 
-/// Besides those of connections: files, the connections of checks, scrapes, the nonce store.
+/// Descriptors besides those of connections: files, health checks, scrapes, the replay cache.
 const OTHERS: u64 = 256;
 
-/// Raises the soft limit as far as the system lets it, and keeps some in reserve for reading files. How many client
-/// connections there may be: `connections`, or as many as leave room for everything else.
+/// Raises the soft limit as far as the system allows, and keeps some descriptors in reserve for
+/// reading files. Returns the most client connections: `connections`, or as many as leave room for
+/// the rest.
 pub(crate) fn provide(connections: usize) -> usize {
     file::keep_in_reserve();
     let needed = 2 * connections as u64 + OTHERS;
@@ -46,7 +47,7 @@ pub(crate) fn provide(connections: usize) -> usize {
     room.min(connections)
 }
 
-/// The connections for which so many descriptors are enough. Of very few, half are left for everything else.
+/// The connections for which so many descriptors suffice. Of very few, half are left for the rest.
 fn room(limit: u64) -> usize {
     let others = OTHERS.min(limit / 2);
     usize::try_from((limit - others) / 2)

@@ -3,7 +3,6 @@
 //! itself.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
@@ -13,23 +12,18 @@ use pingora::server::ShutdownWatch;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
+use super::connection_limits::ConnectionLimits;
 use super::http2_stream::Http2Stream;
-
-/// What a connection is served with.
-pub(crate) struct Terms<'a> {
-    /// Longest wait for the preface.
-    pub(crate) preface: Duration,
-    /// Longest time without a stream.
-    pub(crate) idle: Duration,
-    pub(crate) shutdown: &'a ShutdownWatch,
-    /// Where the streams' tasks are kept track of.
-    pub(crate) tasks: &'a TaskTracker,
-}
 
 /// Serves the connection until it ends, each stream in a task of its own. A shutdown lets the
 /// streams that are open finish (GOAWAY, RFC 9113, section 6.8).
-pub(crate) async fn serve<A>(app: &Arc<A>, stream: Stream, terms: Terms<'_>)
-where
+pub(super) async fn serve<A>(
+    app: &Arc<A>,
+    stream: Stream,
+    limits: ConnectionLimits,
+    shutdown: &ShutdownWatch,
+    tasks: &TaskTracker,
+) where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let digest = Arc::new(Digest {
@@ -38,9 +32,9 @@ where
         proxy_digest: stream.get_proxy_digest(),
         socket_digest: stream.get_socket_digest(),
     });
-    let mut stop = terms.shutdown.clone();
+    let mut stop = shutdown.clone();
     let connection = tokio::select! {
-        made = tokio::time::timeout(terms.preface, handshake(stream, app.h2_options())) => made,
+        made = tokio::time::timeout(limits.handshake, handshake(stream, app.h2_options())) => made,
         _ = stop.wait_for(|&stop| stop) => return,
     };
     let Ok(Ok(mut connection)) = connection else {
@@ -48,29 +42,29 @@ where
     };
 
     let mut streams = JoinSet::new();
-    let mut leaving = false;
+    let mut draining = false;
     loop {
         tokio::select! {
             biased;
-            _ = stop.wait_for(|&stop| stop), if !leaving => {
+            _ = stop.wait_for(|&stop| stop), if !draining => {
                 connection.graceful_shutdown();
-                leaving = true;
+                draining = true;
             }
             accepted = connection.accept() => {
                 let Some(Ok((request, respond))) = accepted else {
                     break;
                 };
-                let (app, shutdown) = (Arc::clone(app), terms.shutdown.clone());
+                let (app, shutdown) = (Arc::clone(app), shutdown.clone());
                 let stream = Http2Stream::new(request, respond, Arc::clone(&digest));
-                streams.spawn(terms.tasks.track_future(async move {
+                streams.spawn(tasks.track_future(async move {
                     let session = ServerSession::new_custom(Box::new(stream));
                     app.process_new_http(session, &shutdown).await;
                 }));
             }
             Some(_) = streams.join_next() => {}
-            () = tokio::time::sleep(terms.idle), if streams.is_empty() => break,
+            () = tokio::time::sleep(limits.idle), if streams.is_empty() => break,
         }
     }
-    // What was forwarded is still accounted for, though nobody will hear the answer.
+    // Requests that were forwarded still get their response record, though no client is left.
     streams.detach_all();
 }

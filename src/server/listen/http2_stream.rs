@@ -1,11 +1,11 @@
-//! One HTTP/2 request, as the gateway gets it. Pingora's own session answers a malformed head itself,
-//! with a bare 400 or a reset, and never shows trailers; this one shows the gateway all of it, to be
-//! refused like any request.
+//! One HTTP/2 request, as the gateway gets it. Pingora's own session answers a malformed head
+//! itself, with a bare 400 or a reset, and never shows trailers; this one shows the gateway all of
+//! it, to be refused like any request.
 //!
-//! The `h2` crate still answers for itself, by a reset of the stream (PROTOCOL_ERROR) or an end of the
-//! connection: pseudo-headers that are missing, doubled, misplaced or no part of a URI, names in upper
-//! case, and fields of HTTP/1 connections (RFC 9113, sections 8.2 and 8.3). Pseudo-headers in trailers
-//! it drops in silence.
+//! The `h2` crate still answers for itself, by a reset of the stream (PROTOCOL_ERROR) or an end of
+//! the connection: pseudo-headers that are missing, doubled, misplaced or no part of a URI, names
+//! in upper case, and fields of HTTP/1 connections (RFC 9113, sections 8.2 and 8.3). Pseudo-headers
+//! in trailers it drops in silence.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub(crate) struct Http2Stream {
     connection: Arc<Digest>,
 }
 
-/// What `Session` asks of protocols with messages beside the body. HTTP/2 has none here.
+/// `Session` asks for messages beside the body, which some protocols have. HTTP/2 has none here.
 type Messages = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
 impl Http2Stream {
@@ -140,7 +140,8 @@ impl Http2Stream {
         }
     }
 
-    /// The next piece of the body. Reading it opens the windows of the stream and the connection again.
+    /// The next piece of the body. Reading it opens the windows of the stream and the connection
+    /// again.
     async fn next_piece(&mut self) -> Result<Option<Bytes>> {
         let fail = "while reading a request body";
         if let Some(piece) = self.body.data().await {

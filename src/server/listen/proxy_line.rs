@@ -1,5 +1,5 @@
-//! The PROXY protocol, versions 1 and 2 (HAProxy's `proxy-protocol.txt`): before anything else a
-//! proxy says whom it speaks for.
+//! The PROXY protocol, versions 1 and 2 (HAProxy's `proxy-protocol.txt`): the first bytes of a
+//! connection name the client behind the proxy.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use ppp::{v1, v2};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Why a connection does not begin as it should.
+/// Why a connection does not begin with a valid PROXY line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Bad {
+pub(crate) enum ProxyLineError {
     #[error("it closed, or nothing came in time")]
     Gone,
     #[error("it does not begin with a PROXY line")]
-    NotOne,
+    Missing,
     #[error("its PROXY line is malformed, or too long")]
     Malformed,
 }
@@ -32,18 +32,18 @@ const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 ///
 /// # Errors
 ///
-/// [`Bad`]; the connection is then of no use. Whoever connected may be anybody: whether the line
+/// [`ProxyLineError`]; the connection is then closed. The other end may be any client: whether the line
 /// is believed is the caller's affair.
 pub(crate) async fn read(
     stream: &mut (impl AsyncRead + Unpin),
     deadline: Duration,
-) -> Result<Option<IpAddr>, Bad> {
+) -> Result<Option<IpAddr>, ProxyLineError> {
     let read = tokio::time::timeout(deadline, read_all(stream)).await;
-    parse(&read.unwrap_or(Err(Bad::Gone))?)
+    parse(&read.unwrap_or(Err(ProxyLineError::Gone))?)
 }
 
-async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Bad> {
-    let gone = |_| Bad::Gone;
+async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, ProxyLineError> {
+    let gone = |_| ProxyLineError::Gone;
     // Both are at least this long.
     let mut line = vec![0; SIGNATURE.len()];
     stream.read_exact(&mut line).await.map_err(gone)?;
@@ -53,7 +53,7 @@ async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Bad>
         line.extend_from_slice(&rest);
         let length = usize::from(u16::from_be_bytes([rest[2], rest[3]]));
         if length > LONGEST_BLOCK {
-            return Err(Bad::Malformed);
+            return Err(ProxyLineError::Malformed);
         }
         let start = line.len();
         line.resize(start + length, 0);
@@ -61,19 +61,19 @@ async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Bad>
         return Ok(line);
     }
     if !line.starts_with(b"PROXY ") {
-        return Err(Bad::NotOne);
+        return Err(ProxyLineError::Missing);
     }
-    // One by one: the byte behind the line belongs to somebody else.
+    // Byte by byte: the bytes behind the line belong to the request.
     while !line.ends_with(b"\r\n") {
         if line.len() >= LONGEST_LINE {
-            return Err(Bad::Malformed);
+            return Err(ProxyLineError::Malformed);
         }
         line.push(stream.read_u8().await.map_err(gone)?);
     }
     Ok(line)
 }
 
-fn parse(line: &[u8]) -> Result<Option<IpAddr>, Bad> {
+fn parse(line: &[u8]) -> Result<Option<IpAddr>, ProxyLineError> {
     let address = match line.starts_with(&SIGNATURE) {
         true => parse_v2(line)?,
         false => parse_v1(line)?,
@@ -81,18 +81,17 @@ fn parse(line: &[u8]) -> Result<Option<IpAddr>, Bad> {
     Ok(address.map(|address| address.to_canonical()))
 }
 
-/// The parser takes ports as `u16` does, with a sign; nobody writes them so, and another reader
-/// might stop there.
-fn parse_v1(line: &[u8]) -> Result<Option<IpAddr>, Bad> {
-    let header = v1::Header::try_from(line).map_err(|_| Bad::Malformed)?;
+/// The parser accepts a sign before a port. No proxy writes one, and another reader might stop there.
+fn parse_v1(line: &[u8]) -> Result<Option<IpAddr>, ProxyLineError> {
+    let header = v1::Header::try_from(line).map_err(|_| ProxyLineError::Malformed)?;
     let (address, ports): (IpAddr, _) = match header.addresses {
-        // What a proxy adds to it is not for reading (section 2.1), but it is text.
+        // The rest is not for reading (section 2.1), but it is text.
         v1::Addresses::Unknown => {
             let is_text = |b: &u8| matches!(b, b' '..=b'~');
             let text = line.strip_suffix(b"\r\n").unwrap_or(line);
             return match text.iter().all(is_text) {
                 true => Ok(None),
-                false => Err(Bad::Malformed),
+                false => Err(ProxyLineError::Malformed),
             };
         }
         v1::Addresses::Tcp4(ip) => (
@@ -107,17 +106,17 @@ fn parse_v1(line: &[u8]) -> Result<Option<IpAddr>, Bad> {
     let written = format!(" {} {}\r\n", ports[0], ports[1]);
     match line.ends_with(written.as_bytes()) {
         true => Ok(Some(address)),
-        false => Err(Bad::Malformed),
+        false => Err(ProxyLineError::Malformed),
     }
 }
 
 /// Type of the checksum among what is added to version 2 (section 2.2.4).
 const CRC32C: u8 = 0x03;
 
-fn parse_v2(line: &[u8]) -> Result<Option<IpAddr>, Bad> {
-    let header = v2::Header::try_from(line).map_err(|_| Bad::Malformed)?;
+fn parse_v2(line: &[u8]) -> Result<Option<IpAddr>, ProxyLineError> {
+    let header = v2::Header::try_from(line).map_err(|_| ProxyLineError::Malformed)?;
     if header.command == v2::Command::Local {
-        // The rest is to be discarded unread, whatever it is (section 2.2).
+        // The rest is to be discarded unread (section 2.2).
         return Ok(None);
     }
     // A stream, of a family that has a name: the other pairs must be dropped (section 2.2).
@@ -126,7 +125,7 @@ fn parse_v2(line: &[u8]) -> Result<Option<IpAddr>, Bad> {
         (v2::Addresses::IPv4(ip), v2::Protocol::Stream) => Some(ip.source_address.into()),
         (v2::Addresses::IPv6(ip), v2::Protocol::Stream) => Some(ip.source_address.into()),
         (v2::Addresses::Unix(_), v2::Protocol::Stream) => None,
-        _ => return Err(Bad::Malformed),
+        _ => return Err(ProxyLineError::Malformed),
     };
     let added = line.len() - header.tlv_bytes().len();
     check_added(line, added)?;
@@ -135,19 +134,19 @@ fn parse_v2(line: &[u8]) -> Result<Option<IpAddr>, Bad> {
 
 /// Walks what stands behind the addresses, from `at` on: each a type, a length and a value, none of
 /// which runs over the end; and one checksum at most, which is right (section 2.2.4).
-fn check_added(line: &[u8], mut at: usize) -> Result<(), Bad> {
+fn check_added(line: &[u8], mut at: usize) -> Result<(), ProxyLineError> {
     let mut checksum = None;
     while at < line.len() {
         let &[kind, high, low, ..] = &line[at..] else {
-            return Err(Bad::Malformed);
+            return Err(ProxyLineError::Malformed);
         };
         let value = at + 3;
         let end = value + usize::from(u16::from_be_bytes([high, low]));
-        let bytes = line.get(value..end).ok_or(Bad::Malformed)?;
+        let bytes = line.get(value..end).ok_or(ProxyLineError::Malformed)?;
         if kind == CRC32C {
-            let sum: [u8; 4] = bytes.try_into().map_err(|_| Bad::Malformed)?;
+            let sum: [u8; 4] = bytes.try_into().map_err(|_| ProxyLineError::Malformed)?;
             if checksum.replace((value, u32::from_be_bytes(sum))).is_some() {
-                return Err(Bad::Malformed);
+                return Err(ProxyLineError::Malformed);
             }
         }
         at = end;
@@ -158,7 +157,7 @@ fn check_added(line: &[u8], mut at: usize) -> Result<(), Bad> {
             let parts = [&line[..value], &[0; 4], &line[value + 4..]];
             match crc32c(parts.concat()) == sum {
                 true => Ok(()),
-                false => Err(Bad::Malformed),
+                false => Err(ProxyLineError::Malformed),
             }
         }
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! How many connections each source has open.
+//! The limit of connections for each source.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::gateway::SourceKey;
 
-/// The connections of all sources. It has an entry for a source with a connection, so the limit of
-/// all connections bounds it.
+/// The open connections of all sources. Only a source with a connection has an entry, so the limit
+/// of all connections bounds the map.
 #[derive(Debug)]
 pub(crate) struct Sources {
     open: Mutex<HashMap<SourceKey, usize>>,
@@ -17,7 +17,7 @@ pub(crate) struct Sources {
 
 /// One connection of a source, for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct SourceSlot {
     sources: Arc<Sources>,
     source: SourceKey,
 }
@@ -30,8 +30,8 @@ impl Sources {
         })
     }
 
-    /// A place for one more connection; `None` where the source has as many as one may have.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    /// A slot for one more connection; `None` where the source has as many as the limit.
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<SourceSlot> {
         let source = SourceKey::of(address);
         let mut open = self.open();
         let count = open.entry(source).or_default();
@@ -39,7 +39,7 @@ impl Sources {
             return None;
         }
         *count += 1;
-        Some(Place {
+        Some(SourceSlot {
             sources: Arc::clone(self),
             source,
         })
@@ -50,7 +50,7 @@ impl Sources {
     }
 }
 
-impl Drop for Place {
+impl Drop for SourceSlot {
     fn drop(&mut self) {
         if let Entry::Occupied(mut entry) = self.sources.open().entry(self.source) {
             *entry.get_mut() -= 1;

@@ -2,7 +2,7 @@
 //! anyone could replay. Its files are read again while the gateway runs.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use pingora::listeners::tls::Acceptor;
@@ -22,19 +22,18 @@ use crate::metrics::{CertificateUse, Metrics};
 /// Largest PEM file, in bytes: a bundle of all authorities of the web has a quarter of it.
 const MAX_FILE: usize = 1 << 20;
 
-/// The TLS of one listener: the last files that were good. A handshake takes what is there when it
-/// begins; connections that are open go on with what they began with.
+/// The TLS of one listener: the last files that were good. A handshake takes what is in force when
+/// it begins; open connections keep what they began with.
 pub(crate) struct Tls {
     /// The listener's address, as metrics name it.
     listener: String,
     files: TlsFiles,
-    acceptor: ArcSwap<Acceptor>,
-    /// What the files held when they were last good.
-    known: Mutex<Known>,
+    loaded: ArcSwap<LoadedFiles>,
 }
 
 /// The files as they were last good.
-struct Known {
+struct LoadedFiles {
+    acceptor: Arc<Acceptor>,
     digest: [u8; 32],
     certificate: Option<Validity>,
     /// Of the authorities for clients.
@@ -46,23 +45,22 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// What is wrong with which file; nothing of the key's content.
+    /// The file and its mistake, without the content of the key.
     pub(crate) fn load(listener: &str, files: &TlsFiles) -> Result<Tls, Unusable> {
         let contents = Contents::read(files)?;
         Ok(Tls {
             listener: listener.to_owned(),
-            acceptor: ArcSwap::from_pointee(contents.acceptor(files)?),
+            loaded: ArcSwap::from_pointee(contents.load(files)?),
             files: files.clone(),
-            known: Mutex::new(contents.known()),
         })
     }
 
-    /// Shows until when the certificates are valid.
+    /// Shows in the metrics when the certificates expire.
     pub(crate) fn show(&self, metrics: &Metrics) {
-        let known = self.known();
+        let loaded = self.loaded.load();
         for (usage, validity) in [
-            (CertificateUse::Listener, known.certificate),
-            (CertificateUse::ListenerClientCa, known.client_ca),
+            (CertificateUse::Listener, loaded.certificate),
+            (CertificateUse::ListenerClientCa, loaded.client_ca),
         ] {
             if let Some(validity) = validity {
                 metrics.certificate_expiry(usage, &self.listener, validity.until);
@@ -70,11 +68,11 @@ impl Tls {
         }
     }
 
-    /// What is to be said of the certificates at `now` (Unix seconds): one line each.
+    /// The warnings about the certificates at `now` (Unix seconds), one line each.
     pub(crate) fn warnings(&self, now: u64) -> Vec<String> {
-        let known = self.known();
-        let client_ca = self.files.client_ca.as_ref().zip(known.client_ca);
-        (known
+        let loaded = self.loaded.load();
+        let client_ca = self.files.client_ca.as_ref().zip(loaded.client_ca);
+        (loaded
             .certificate
             .map(|validity| (&self.files.cert, validity))
             .into_iter())
@@ -86,9 +84,9 @@ impl Tls {
         .collect()
     }
 
-    /// What a handshake that begins now is made with.
+    /// The acceptor for a handshake that begins now.
     pub(crate) fn acceptor(&self) -> Arc<Acceptor> {
-        self.acceptor.load_full()
+        Arc::clone(&self.loaded.load().acceptor)
     }
 
     /// The files that it is read from.
@@ -104,32 +102,24 @@ impl Tls {
             .map(|path| &**path)
     }
 
-    /// Reads the files again, and puts them in force if they are good; `false` if they are as they
-    /// were.
+    /// Reads the files again, and puts them in force if they are good; `false` if they have not
+    /// changed. The caller sees to it that no two reloads run at once.
     ///
     /// # Errors
     ///
-    /// What is wrong with which file. What was in force stays.
+    /// The file and its mistake. The files that were in force stay.
     pub(crate) fn reload(&self) -> Result<bool, Unusable> {
-        // Held to the end: two at once could put the older one in force.
-        let mut known = self.known();
         let contents = Contents::read(&self.files)?;
-        let now = contents.known();
-        if now.digest == known.digest {
+        if contents.digest() == self.loaded.load().digest {
             return Ok(false);
         }
-        self.acceptor
-            .store(Arc::new(contents.acceptor(&self.files)?));
-        *known = now;
+        self.loaded.store(Arc::new(contents.load(&self.files)?));
         Ok(true)
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What the files of a listener hold, each read once: what is compared is what is put in force.
+/// The contents of a listener's files, each read once: the bytes that are compared are put in
+/// force.
 struct Contents {
     cert: Zeroizing<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
@@ -147,18 +137,19 @@ impl Contents {
         })
     }
 
-    fn known(&self) -> Known {
+    fn load(&self, files: &TlsFiles) -> Result<LoadedFiles, Unusable> {
         let parsed = |pem: &[u8]| -> Vec<CertificateDer<'static>> {
             CertificateDer::pem_slice_iter(pem)
                 .filter_map(Result::ok)
                 .collect()
         };
         let client_ca = self.client_ca.as_deref();
-        Known {
+        Ok(LoadedFiles {
+            acceptor: Arc::new(self.acceptor(files)?),
             digest: self.digest(),
             certificate: Validity::of_chain(&parsed(&self.cert)),
             client_ca: client_ca.and_then(|pem| Validity::of_authorities(&parsed(pem))),
-        }
+        })
     }
 
     fn digest(&self) -> [u8; 32] {
@@ -223,8 +214,8 @@ fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     }
 }
 
-/// Lets in only who has a certificate of these authorities. It fails closed: without one there is
-/// no connection.
+/// Accepts only clients with a certificate of these authorities. It fails closed: without one there
+/// is no connection.
 fn clients(
     file: &Path,
     pem: &[u8],

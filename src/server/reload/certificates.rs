@@ -2,13 +2,14 @@
 
 use tracing::warn;
 
-use super::{Reloading, Told, Why, Wrong};
+use super::parts::ReloadedParts;
+use super::result::{FileMistakes, ReloadResult, Trigger};
 use crate::metrics::Reload;
 
-impl Reloading {
+impl ReloadedParts {
     /// Reads the TLS files of the listeners again.
-    pub(super) fn tls(&self, why: Why) -> Told {
-        let (mut loaded, mut wrong) = (0, Wrong::default());
+    pub(super) fn tls(&self, trigger: Trigger) -> ReloadResult {
+        let (mut loaded, mut mistakes) = (0, FileMistakes::default());
         for tls in &self.tls {
             match tls.reload() {
                 Ok(false) => {}
@@ -22,16 +23,16 @@ impl Reloading {
                 }
                 Err(error) => {
                     self.metrics.tls_reload(Reload::failed(error.may_pass));
-                    wrong.add(
+                    mistakes.add(
                         format!("a listener keeps its last good certificate: {error}"),
                         error.may_pass,
                     );
                 }
             }
         }
-        wrong.conclude()?;
+        mistakes.conclude()?;
         Ok(match loaded {
-            0 if self.tls.is_empty() || !why.is_asked() => None,
+            0 if self.tls.is_empty() || !trigger.is_asked() => None,
             0 => Some("the certificates are as they were".to_owned()),
             _ => Some(format!(
                 "certificates of {loaded} listeners were loaded; new connections get them"

@@ -1,38 +1,30 @@
 //! The configuration, and the credentials that it names, read again.
 
-use std::path::{Path, PathBuf};
-
 use tracing::{info, warn};
 
-use super::{Failed, Reloading, Told, Why, Wrong};
+use super::parts::ReloadedParts;
+use super::result::{FileMistakes, ReloadFailure, ReloadResult, Trigger};
 use crate::config::{self, Environment, Mistakes};
 use crate::metrics::Reload;
 
-impl Reloading {
-    /// The files that credentials are read from.
-    pub(super) fn credential_files(&self) -> Vec<PathBuf> {
-        let plan = self.gateway.plan();
-        let files = plan.credentials().filter_map(|held| held.file());
-        files.map(Path::to_owned).collect()
-    }
-
-    /// Reads the configuration again, and puts in force what a running gateway can take over of it.
-    /// Where somebody asked, one that did not change is put in force once more: the names of its
+impl ReloadedParts {
+    /// Reads the configuration again, and puts in force the settings that a running gateway can
+    /// change. On an operator's order an unchanged one is put in force once more: the names of its
     /// servers may have other addresses now.
-    pub(super) fn configuration(&self, why: Why) -> Told {
+    pub(super) fn configuration(&self, trigger: Trigger) -> ReloadResult {
         let running = self.gateway.plan();
         let rejected = |mistakes: Mistakes| {
             let may_pass = mistakes.may_pass;
             self.metrics.config_reload(Reload::failed(may_pass));
             let text = "the configuration was not loaded; the last good one stays in force";
-            Failed {
+            ReloadFailure {
                 text: format!("{text}\n{mistakes}"),
                 may_pass,
             }
         };
         let file = &running.config().file;
         let text = config::text_of(file).map_err(rejected)?;
-        if !why.is_asked() && config::digest(&text) == running.config().digest {
+        if !trigger.is_asked() && config::digest(&text) == running.config().digest {
             return Ok(None);
         }
         let environment = Environment::of_process(self.clock.now().unix_seconds());
@@ -54,31 +46,31 @@ impl Reloading {
     }
 
     /// Reads the files of the credentials again. One that is missing or bad is not sent any more.
-    pub(super) fn credentials(&self) -> Told {
-        let (mut changed, mut wrong) = (Vec::new(), Wrong::default());
-        for held in self.gateway.plan().credentials() {
-            match held.read_again() {
+    pub(super) fn credentials(&self) -> ReloadResult {
+        let (mut changed, mut mistakes) = (Vec::new(), FileMistakes::default());
+        for credential in self.gateway.plan().credentials() {
+            match credential.read_again() {
                 Ok(false) => {}
-                Ok(true) => changed.push(held.name().to_owned()),
+                Ok(true) => changed.push(credential.name().to_owned()),
                 Err(error) => {
                     let (name, consequence) = (
-                        held.name(),
-                        match held.is_usable() {
+                        credential.name(),
+                        match credential.is_usable() {
                             true => "the last good one stays in force",
                             false => "requests that carry it get 503 upstream_credential",
                         },
                     );
-                    wrong.add(
+                    mistakes.add(
                         format!("credential {name}: {error}; {consequence}"),
                         error.may_pass,
                     );
                 }
             }
         }
-        if !wrong.lines.is_empty() && !changed.is_empty() {
+        if !mistakes.lines.is_empty() && !changed.is_empty() {
             info!("credentials were loaded: {}", changed.join(", "));
         }
-        wrong.conclude()?;
+        mistakes.conclude()?;
         Ok((!changed.is_empty())
             .then(|| format!("credentials were loaded: {}", changed.join(", "))))
     }

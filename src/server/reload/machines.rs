@@ -2,27 +2,28 @@
 
 use tracing::warn;
 
-use super::{Failed, Reloading, Told, Why};
+use super::parts::ReloadedParts;
+use super::result::{ReloadFailure, ReloadResult, Trigger};
 use crate::audit::RegistryRecord;
 use crate::metrics::Reload;
 use crate::registry::{Change, Losses};
 
-impl Reloading {
+impl ReloadedParts {
     /// Reads the registry again and puts it in force.
-    pub(super) fn registry(&self, why: Why, losses: Losses) -> Told {
+    pub(super) fn registry(&self, trigger: Trigger, losses: Losses) -> ReloadResult {
         let known = self.registry.current().digest();
         let change = self.registry.reload(losses).map_err(|mistakes| {
             let may_pass = mistakes.may_pass();
             self.metrics.registry_not_loaded(Reload::failed(may_pass));
             let text = "the registry was not loaded; the last good one stays in force";
-            Failed {
+            ReloadFailure {
                 text: format!("{text}\n{mistakes}"),
                 may_pass,
             }
         })?;
         if change.digest == known {
             // An attempt that was made counts; a record of it would say that something changed.
-            if why == Why::Start {
+            if trigger == Trigger::Start {
                 return Ok(None);
             }
             let now = self.clock.now().unix_seconds();
@@ -42,8 +43,8 @@ impl Reloading {
         )))
     }
 
-    /// Says which credentials machines name that are not configured.
-    pub(crate) fn warn_of_missing_credentials(&self) {
+    /// Logs the credentials that machines name and the configuration lacks.
+    pub(super) fn warn_of_missing_credentials(&self) {
         let (registry, plan) = (self.registry.current(), self.gateway.plan());
         for credential in registry.credentials() {
             if !plan.has_credential(credential) {
@@ -56,8 +57,8 @@ impl Reloading {
         }
     }
 
-    /// Puts a registry that has come into force on record.
-    pub(crate) fn report(&self, change: &Change) {
+    /// Records that a registry has come into force.
+    pub(super) fn report(&self, change: &Change) {
         let now = self.clock.now();
         self.metrics
             .registry_loaded(change.machines, now.unix_seconds());

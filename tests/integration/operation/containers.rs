@@ -357,12 +357,8 @@ fn the_policies_select_the_pods_and_open_their_ports() {
 #[test]
 fn the_documented_container_is_that_of_the_dockerfile() {
     let text = text_of("docs/running.md");
-    let start = text.find("    docker run ").unwrap();
-    let command: String = text[start..]
-        .split("\n    docker exec")
-        .next()
-        .unwrap()
-        .into();
+    let start = text.find("\ndocker run ").unwrap();
+    let command: String = text[start..].split("\ndocker exec").next().unwrap().into();
     for part in [
         &format!("--user {UID}:{UID}"),
         "-v /srv/countersign:/etc/countersign:ro",

@@ -1,7 +1,6 @@
 //! What ships beside the binary, to run it: that it agrees with the binary, and with itself.
 
 mod containers;
-mod documents;
 mod monitoring;
 mod systemd;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use countersign::auth::replay::NonceStore;
 use countersign::clock::{Clock, Hands};
 use countersign::config::{self, Environment, Resolve};
-use countersign::server::Server;
+use countersign::server::GatewayServer;
 use serde_json::Value;
 
 use super::backend::Backend;
@@ -138,8 +138,10 @@ impl Gateway {
                 let loaded = config::load(&config, &environment)
                     .unwrap_or_else(|mistakes| panic!("{mistakes}"));
                 let server = match nonces {
-                    None => Server::bind(loaded.config, its_clock).await,
-                    Some(store) => Server::bind_with_nonces(loaded.config, its_clock, store).await,
+                    None => GatewayServer::bind(loaded.config, its_clock).await,
+                    Some(store) => {
+                        GatewayServer::bind_with_nonces(loaded.config, its_clock, store).await
+                    }
                 }
                 .unwrap_or_else(|error| panic!("{error}"));
                 bound

@@ -30,7 +30,7 @@ pub(super) type AnswerBody = BoxBody<Bytes, std::io::Error>;
 /// Why the agent itself refuses a request, or cannot get an answer to it. Each is a fixed word, as
 /// the gateway's are; where the gateway has the same case, it is the same word.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum AgentFault {
     /// `Host` is none of the agent's names.
     ForbiddenHost,
     /// A web page has sent it.
@@ -65,25 +65,25 @@ pub(super) enum Fault {
     NotHttp(String),
 }
 
-impl Fault {
+impl AgentFault {
     /// Status and code.
     fn status_and_code(&self) -> (u16, &'static str) {
         match self {
-            Fault::ForbiddenHost => (403, "forbidden_host"),
-            Fault::ForbiddenOrigin => (403, "forbidden_origin"),
-            Fault::BadTarget(_) => (400, "bad_target"),
-            Fault::HeaderNotForwarded(_) => (400, "header_not_forwarded"),
-            Fault::QueryNotAllowed => (400, "query_not_allowed"),
-            Fault::MethodNotAllowed => (405, "method_not_allowed"),
-            Fault::BodyTooLarge(_) => (413, "body_too_large"),
-            Fault::RequestTimeout => (408, "request_timeout"),
-            Fault::BadRequest => (400, "bad_request"),
-            Fault::Overloaded => (503, "overloaded"),
-            Fault::NotReady => (503, "not_ready"),
-            Fault::CannotSign => (503, "cannot_sign"),
-            Fault::Unreachable(_) => (502, "gateway_unreachable"),
-            Fault::NoAnswerInTime => (504, "gateway_timeout"),
-            Fault::BrokenOff | Fault::NotHttp(_) => (502, "gateway_error"),
+            AgentFault::ForbiddenHost => (403, "forbidden_host"),
+            AgentFault::ForbiddenOrigin => (403, "forbidden_origin"),
+            AgentFault::BadTarget(_) => (400, "bad_target"),
+            AgentFault::HeaderNotForwarded(_) => (400, "header_not_forwarded"),
+            AgentFault::QueryNotAllowed => (400, "query_not_allowed"),
+            AgentFault::MethodNotAllowed => (405, "method_not_allowed"),
+            AgentFault::BodyTooLarge(_) => (413, "body_too_large"),
+            AgentFault::RequestTimeout => (408, "request_timeout"),
+            AgentFault::BadRequest => (400, "bad_request"),
+            AgentFault::Overloaded => (503, "overloaded"),
+            AgentFault::NotReady => (503, "not_ready"),
+            AgentFault::CannotSign => (503, "cannot_sign"),
+            AgentFault::Unreachable(_) => (502, "gateway_unreachable"),
+            AgentFault::NoAnswerInTime => (504, "gateway_timeout"),
+            AgentFault::BrokenOff | AgentFault::NotHttp(_) => (502, "gateway_error"),
         }
     }
 
@@ -94,58 +94,58 @@ impl Fault {
 
     fn text(&self) -> String {
         match self {
-            Fault::ForbiddenHost => "The agent is not called by this Host: use localhost or 127.0.0.1 \
+            AgentFault::ForbiddenHost => "The agent is not called by this Host: use localhost or 127.0.0.1 \
                  with its port, or start it with --host NAME."
                 .into(),
-            Fault::ForbiddenOrigin => {
+            AgentFault::ForbiddenOrigin => {
                 "The agent takes no requests from web pages (Origin, Sec-Fetch-Site).".into()
             }
-            Fault::HeaderNotForwarded(lost) => lost.text("by the agent (--forward-header)"),
-            Fault::BadTarget(why) => format!(
+            AgentFault::HeaderNotForwarded(lost) => lost.text("by the agent (--forward-header)"),
+            AgentFault::BadTarget(why) => format!(
                 "The request target cannot be signed, since the gateway would refuse it: {why}."
             ),
-            Fault::QueryNotAllowed => {
+            AgentFault::QueryNotAllowed => {
                 "The agent was told that the gateway's route takes no query: send the path without '?'."
                     .into()
             }
-            Fault::MethodNotAllowed => "The method is not one that a gateway takes.".into(),
-            Fault::BodyTooLarge(limit) => {
+            AgentFault::MethodNotAllowed => "The method is not one that a gateway takes.".into(),
+            AgentFault::BodyTooLarge(limit) => {
                 format!("The request body is larger than the {limit} bytes that the agent takes.")
             }
-            Fault::RequestTimeout => "The request body was not complete in time.".into(),
-            Fault::BadRequest => "The request body broke off, or is framed wrongly.".into(),
-            Fault::Overloaded => {
+            AgentFault::RequestTimeout => "The request body was not complete in time.".into(),
+            AgentFault::BadRequest => "The request body broke off, or is framed wrongly.".into(),
+            AgentFault::Overloaded => {
                 "The agent holds as many bytes of request bodies as it may: try again.".into()
             }
-            Fault::NotReady => "The agent is stopping: try again.".into(),
-            Fault::CannotSign => {
+            AgentFault::NotReady => "The agent is stopping: try again.".into(),
+            AgentFault::CannotSign => {
                 "The agent cannot sign: this machine's clock is not set, or the system gives no random bytes."
                     .into()
             }
-            Fault::Unreachable(why) => format!("The gateway cannot be reached: {why}."),
-            Fault::NoAnswerInTime => {
+            AgentFault::Unreachable(why) => format!("The gateway cannot be reached: {why}."),
+            AgentFault::NoAnswerInTime => {
                 "The gateway did not answer in time. Whether the request was carried out is not known."
                     .into()
             }
-            Fault::BrokenOff => {
+            AgentFault::BrokenOff => {
                 "The connection to the gateway broke after the request was sent. Whether it was carried out is not known."
                     .into()
             }
-            Fault::NotHttp(why) => format!("The gateway gave no answer: {why}."),
+            AgentFault::NotHttp(why) => format!("The gateway gave no answer: {why}."),
         }
     }
 
     /// The answer to the client.
     pub(super) fn answer(&self) -> Response<AnswerBody> {
         #[derive(serde::Serialize)]
-        struct Reply<'a> {
+        struct AgentReply<'a> {
             error: &'a str,
             errors: [&'a str; 1],
             code: &'a str,
         }
         let (status, code) = self.status_and_code();
         let text = self.text();
-        let reply = Reply {
+        let reply = AgentReply {
             error: &text,
             errors: [&text],
             code,
@@ -159,7 +159,7 @@ impl Fault {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         // Whose refusal it is: the gateway's have a request id in place of this.
         headers.insert(SERVER, HeaderValue::from_static("countersign-agent"));
-        if *self == Fault::MethodNotAllowed
+        if *self == AgentFault::MethodNotAllowed
             && let Ok(allow) = HeaderValue::from_str(&METHODS.join(", "))
         {
             headers.insert(ALLOW, allow);
@@ -292,7 +292,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_has_the_form_of_the_gateways() {
-        let answer = Fault::BadTarget(TargetError::EmptySegment).answer();
+        let answer = AgentFault::BadTarget(TargetError::EmptySegment).answer();
         assert_eq!(answer.status(), 400);
         assert_eq!(answer.headers()[CACHE_CONTROL], "no-store");
         let body = answer.into_body().collect().await.unwrap().to_bytes();
@@ -305,12 +305,12 @@ mod tests {
     #[test]
     fn faults_of_the_way_to_the_gateway_are_5xx_which_clients_may_try_again() {
         for fault in [
-            Fault::Unreachable(String::new()),
-            Fault::NoAnswerInTime,
-            Fault::BrokenOff,
-            Fault::Overloaded,
-            Fault::NotReady,
-            Fault::CannotSign,
+            AgentFault::Unreachable(String::new()),
+            AgentFault::NoAnswerInTime,
+            AgentFault::BrokenOff,
+            AgentFault::Overloaded,
+            AgentFault::NotReady,
+            AgentFault::CannotSign,
         ] {
             assert!(fault.answer().status().is_server_error(), "{fault:?}");
         }

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::answer::Fault;
+use super::answer::AgentFault;
 
 /// Longest time for a whole body.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ const DISCARD_BYTES: usize = 32 << 20;
 const STALL: Duration = Duration::from_secs(2);
 
 /// A body and its share of the budget, which returns when this is dropped.
-pub(super) struct Held {
+pub(super) struct BufferedBody {
     pub(super) bytes: Bytes,
     _share: Option<OwnedSemaphorePermit>,
 }
@@ -31,35 +31,39 @@ pub(super) struct Held {
 ///
 /// # Errors
 ///
-/// [`Fault::BodyTooLarge`], [`Fault::Overloaded`] (nobody waits for the budget: a client that waits
-/// holds its connection), [`Fault::RequestTimeout`], [`Fault::BadRequest`].
+/// [`AgentFault::BodyTooLarge`], [`AgentFault::Overloaded`] (nobody waits for the budget: a client that waits
+/// holds its connection), [`AgentFault::RequestTimeout`], [`AgentFault::BadRequest`].
 pub(super) async fn read(
     body: &mut Incoming,
     limit: u64,
     budget: &Arc<Semaphore>,
-) -> Result<Held, Fault> {
+) -> Result<BufferedBody, AgentFault> {
     match tokio::time::timeout(DEADLINE, collect(body, limit, budget)).await {
         Ok(read) => read,
-        Err(_) => Err(Fault::RequestTimeout),
+        Err(_) => Err(AgentFault::RequestTimeout),
     }
 }
 
-async fn collect(body: &mut Incoming, limit: u64, budget: &Arc<Semaphore>) -> Result<Held, Fault> {
+async fn collect(
+    body: &mut Incoming,
+    limit: u64,
+    budget: &Arc<Semaphore>,
+) -> Result<BufferedBody, AgentFault> {
     // What is declared is taken from the budget at once, so that bodies do not starve each other
     // half read.
     let declared = body.size_hint().exact().unwrap_or(0);
     if declared > limit {
-        return Err(Fault::BodyTooLarge(limit));
+        return Err(AgentFault::BodyTooLarge(limit));
     }
     let mut share = reserve(budget, declared)?;
     let mut read = BytesMut::with_capacity(usize::try_from(declared).unwrap_or(0));
     while let Some(frame) = body.frame().await {
-        let Ok(piece) = frame.map_err(|_| Fault::BadRequest)?.into_data() else {
+        let Ok(piece) = frame.map_err(|_| AgentFault::BadRequest)?.into_data() else {
             continue; // trailers, which never cross
         };
         let length = (read.len() + piece.len()) as u64;
         if length > limit {
-            return Err(Fault::BodyTooLarge(limit));
+            return Err(AgentFault::BodyTooLarge(limit));
         }
         let reserved = share.as_ref().map_or(0, |it| it.num_permits() as u64);
         if length > reserved {
@@ -72,7 +76,7 @@ async fn collect(body: &mut Incoming, limit: u64, budget: &Arc<Semaphore>) -> Re
         }
         read.extend_from_slice(&piece);
     }
-    Ok(Held {
+    Ok(BufferedBody {
         bytes: read.freeze(),
         _share: share,
     })
@@ -96,13 +100,16 @@ pub(super) fn discard(mut body: Incoming) {
     }));
 }
 
-fn reserve(budget: &Arc<Semaphore>, bytes: u64) -> Result<Option<OwnedSemaphorePermit>, Fault> {
+fn reserve(
+    budget: &Arc<Semaphore>,
+    bytes: u64,
+) -> Result<Option<OwnedSemaphorePermit>, AgentFault> {
     if bytes == 0 {
         return Ok(None);
     }
-    let bytes = u32::try_from(bytes).map_err(|_| Fault::Overloaded)?;
+    let bytes = u32::try_from(bytes).map_err(|_| AgentFault::Overloaded)?;
     match Arc::clone(budget).try_acquire_many_owned(bytes) {
         Ok(share) => Ok(Some(share)),
-        Err(_) => Err(Fault::Overloaded),
+        Err(_) => Err(AgentFault::Overloaded),
     }
 }

@@ -9,21 +9,21 @@ use bytes::Bytes;
 use http::header::HeaderMap;
 use http::request::Parts;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use super::answer::{AnswerBody, Fault, Streaming, alive, broken_off, strip_connection, whole};
-use super::body::{self, Held};
+use super::answer::{AgentFault, AnswerBody, alive};
+use super::body::{self, BufferedBody};
+use super::gateway_answer::GatewayAnswer;
 use super::guard::Guard;
-use super::key::Keys;
-use super::notice::{self, Notices, Reach};
-use super::outgoing::{self, Crossing};
-use super::pool::{Lease, NoAnswer, Pool};
+use super::key::AgentKeys;
+use super::notice::{self, GatewayReachability, Notices};
+use super::outgoing::{self, ForwardedHeaderNames};
+use super::pool::{AgentPool, NoAnswer};
 use super::refused::{self, Refused};
-use super::retry::{Outcome, Patience};
-use super::skew::{MOST, Skew, Verdict};
+use super::retry::{RetryOutcome, RetryPolicy};
+use super::skew::{ClockCorrection, MOST, Skew};
 use super::tls_fault;
 use crate::clock::Clock;
 use crate::signing::{Unsignable, any_method, parse_target};
@@ -34,26 +34,23 @@ use countersign_core::target::QueryPolicy;
 /// be no backend's.
 const HEALTH: &str = "/;health";
 
-/// Longest wait for the body of a refusal, which is looked into before it is passed on.
-const REFUSAL: Duration = Duration::from_secs(10);
-
 /// Bodies from here on are hashed on a thread of their own: milliseconds in which others would wait.
 const LARGE: usize = 256 * 1024;
 
 /// What requests share.
-pub(super) struct Exchange {
+pub(super) struct AgentExchange {
     pub(super) guard: Guard,
-    pub(super) keys: Arc<Keys>,
+    pub(super) keys: Arc<AgentKeys>,
     pub(super) skew: Skew,
-    pub(super) pool: Pool,
+    pub(super) pool: AgentPool,
     pub(super) clock: Clock,
-    pub(super) crossing: Crossing,
+    pub(super) crossing: ForwardedHeaderNames,
     pub(super) query: QueryPolicy,
     pub(super) budget: Arc<Semaphore>,
     pub(super) max_body: u64,
     pub(super) answer_timeout: Duration,
-    pub(super) patience: Patience,
-    pub(super) reach: Reach,
+    pub(super) patience: RetryPolicy,
+    pub(super) reach: GatewayReachability,
     /// The faults that do not show in the client's answer.
     pub(super) notices: Notices,
 }
@@ -65,21 +62,11 @@ struct Outgoing {
     signed: String,
     sent: String,
     kept: HeaderMap,
-    body: Held,
+    body: BufferedBody,
     hash: BodyHash,
 }
 
-/// What came back: the answer, and what was found in it where it was looked into.
-enum Answer {
-    /// The gateway itself says so.
-    Refused(Response<AnswerBody>, Refused),
-    /// 429 of somebody else.
-    TooMany(Response<AnswerBody>),
-    /// Anything else.
-    Streaming(Response<AnswerBody>),
-}
-
-impl Exchange {
+impl AgentExchange {
     /// Answers a request. Never fails: what goes wrong is an answer too.
     pub(super) async fn answer(
         &self,
@@ -104,18 +91,22 @@ impl Exchange {
         }
     }
 
-    async fn judge(&self, head: Parts, body: &mut Incoming) -> Result<Response<AnswerBody>, Fault> {
+    async fn judge(
+        &self,
+        head: Parts,
+        body: &mut Incoming,
+    ) -> Result<Response<AnswerBody>, AgentFault> {
         self.guard.admit(&head)?;
         let target = head.uri.to_string();
         if target == HEALTH {
             return Ok(alive());
         }
         let room = [head.method.as_str().to_owned()];
-        any_method(head.method.as_str(), &room).map_err(|_| Fault::MethodNotAllowed)?;
+        any_method(head.method.as_str(), &room).map_err(|_| AgentFault::MethodNotAllowed)?;
         let signed = match parse_target(target.as_bytes(), self.query) {
             Ok(signed) => signed.to_string(),
-            Err(Unsignable::Target(why)) => return Err(Fault::BadTarget(why)),
-            Err(_) => return Err(Fault::QueryNotAllowed),
+            Err(Unsignable::Target(why)) => return Err(AgentFault::BadTarget(why)),
+            Err(_) => return Err(AgentFault::QueryNotAllowed),
         };
         let kept = self.crossing.of(&head.headers)?;
         if self.query == QueryPolicy::Strip && head.uri.query().is_some() {
@@ -136,7 +127,7 @@ impl Exchange {
 
     /// Tries until there is an answer that stands. The share of the body in the budget is held until
     /// the answer has begun: then nothing is sent again.
-    async fn deliver(&self, outgoing: &Outgoing) -> Result<Response<AnswerBody>, Fault> {
+    async fn deliver(&self, outgoing: &Outgoing) -> Result<Response<AnswerBody>, AgentFault> {
         let began = self.now();
         let mut corrected = false;
         for tries in 1.. {
@@ -144,16 +135,16 @@ impl Exchange {
             let spent = self.now().saturating_sub(began);
             let pause = |outcome| self.patience.pause(outcome, tries, spent, chance());
             let (pause, why) = match tried {
-                Err(NoAnswerYet::Fault(fault)) => return Err(fault),
-                Err(NoAnswerYet::Unsent(fault)) => match pause(Outcome::Unsent) {
+                Err(NoAnswerYet::AgentFault(fault)) => return Err(fault),
+                Err(NoAnswerYet::Unsent(fault)) => match pause(RetryOutcome::Unsent) {
                     Some(pause) => (pause, fault.code().to_owned()),
                     None => return Err(fault),
                 },
-                Ok(Answer::Streaming(answer)) => {
+                Ok(GatewayAnswer::Streaming(answer)) => {
                     (self.notices).passed_unsigned(self.now(), &answer, &outgoing.signed);
                     return Ok(answer);
                 }
-                Ok(Answer::Refused(answer, refused)) if refused.code == "clock_skew" => {
+                Ok(GatewayAnswer::Refused(answer, refused)) if refused.code == "clock_skew" => {
                     // Once: a gateway that is not content with its own time will not be.
                     if corrected || !self.hear(&refused) {
                         return Ok(answer);
@@ -161,15 +152,19 @@ impl Exchange {
                     corrected = true;
                     (Duration::ZERO, refused.code)
                 }
-                Ok(Answer::Refused(answer, refused)) => match pause(Outcome::Refused(&refused)) {
-                    Some(pause) => (pause, refused.code),
-                    None => {
-                        notice::refused(&refused.code, &outgoing.signed);
-                        return Ok(answer);
+                Ok(GatewayAnswer::Refused(answer, refused)) => {
+                    match pause(RetryOutcome::Refused(&refused)) {
+                        Some(pause) => (pause, refused.code),
+                        None => {
+                            notice::refused(&refused.code, &outgoing.signed);
+                            return Ok(answer);
+                        }
                     }
-                },
-                Ok(Answer::TooMany(answer)) => {
-                    match pause(Outcome::TooMany(refused::retry_after(answer.headers()))) {
+                }
+                Ok(GatewayAnswer::TooMany(answer)) => {
+                    match pause(RetryOutcome::TooMany(refused::retry_after(
+                        answer.headers(),
+                    ))) {
                         Some(pause) => (pause, "429".to_owned()),
                         None => return Ok(answer),
                     }
@@ -183,28 +178,30 @@ impl Exchange {
             );
             tokio::time::sleep(pause).await;
         }
-        Err(Fault::NotReady)
+        Err(AgentFault::NotReady)
     }
 
-    async fn try_once(&self, outgoing: &Outgoing) -> Result<Answer, NoAnswerYet> {
+    async fn try_once(&self, outgoing: &Outgoing) -> Result<GatewayAnswer, NoAnswerYet> {
         let request = self.signed(outgoing)?;
         let head = outgoing.method == Method::HEAD;
         match self.pool.send(request, self.answer_timeout).await {
             Ok((answer, lease)) => {
                 self.reach.reached();
-                Ok(look(answer, lease, head).await)
+                Ok(GatewayAnswer::read(answer, lease, head).await)
             }
             Err(NoAnswer::Unsent(why)) => {
                 self.reach
                     .lost(self.now(), &self.pool.connector().gateway, &why);
-                Err(NoAnswerYet::Unsent(Fault::Unreachable(why.to_string())))
+                Err(NoAnswerYet::Unsent(AgentFault::Unreachable(
+                    why.to_string(),
+                )))
             }
             Err(NoAnswer::BrokenOff(why))
                 if why.is_parse() && !self.pool.connector().gateway.tls =>
             {
                 let text = tls_fault::not_http(&self.pool.connector().gateway.authority);
                 warn!("what came back is no answer: {text}");
-                Err(NoAnswerYet::Fault(Fault::NotHttp(text)))
+                Err(NoAnswerYet::AgentFault(AgentFault::NotHttp(text)))
             }
             Err(NoAnswer::BrokenOff(why)) => {
                 let gateway = &self.pool.connector().gateway;
@@ -215,23 +212,26 @@ impl Exchange {
                 warn!(
                     "the connection to the gateway broke after a request was sent, which is not sent again: {why}"
                 );
-                Err(NoAnswerYet::Fault(Fault::BrokenOff))
+                Err(NoAnswerYet::AgentFault(AgentFault::BrokenOff))
             }
             Err(NoAnswer::Late) => {
                 self.notices.late(self.now(), self.answer_timeout);
-                Err(NoAnswerYet::Fault(Fault::NoAnswerInTime))
+                Err(NoAnswerYet::AgentFault(AgentFault::NoAnswerInTime))
             }
         }
     }
 
     /// The request for one try, signed now.
-    fn signed(&self, outgoing: &Outgoing) -> Result<Request<http_body_util::Full<Bytes>>, Fault> {
+    fn signed(
+        &self,
+        outgoing: &Outgoing,
+    ) -> Result<Request<http_body_util::Full<Bytes>>, AgentFault> {
         let Outgoing { method, signed, .. } = outgoing;
         let now = self.skew.correct(self.clock.now().unix_seconds());
         let room = [method.as_str().to_owned()];
         let refused = |why: Unsignable| {
             warn!("cannot sign: {why}");
-            Fault::CannotSign
+            AgentFault::CannotSign
         };
         let token = any_method(method.as_str(), &room).map_err(refused)?;
         // What was parsed parses again; under this policy it is taken as it stands.
@@ -250,7 +250,7 @@ impl Exchange {
             &headers,
             body,
         )
-        .map_err(|_| Fault::BadRequest)
+        .map_err(|_| AgentFault::BadRequest)
     }
 
     fn now(&self) -> Duration {
@@ -263,21 +263,21 @@ impl Exchange {
             return false;
         };
         match self.skew.hear(server_time, self.clock.now().unix_seconds()) {
-            Verdict::Corrected(offset) => {
+            ClockCorrection::Corrected(offset) => {
                 warn!(
                     offset_seconds = offset,
                     "this machine's clock is not the gateway's: signing by the gateway's time; set the clock"
                 );
                 true
             }
-            Verdict::NotBelieved => {
+            ClockCorrection::NotBelieved => {
                 warn!(
                     "the gateway says that this machine's clock is wrong, over a connection that \
                      anybody could speak on: not believed; set the clock, or use https://"
                 );
                 false
             }
-            Verdict::TooFar(offset) => {
+            ClockCorrection::TooFar(offset) => {
                 warn!(
                     offset_seconds = offset,
                     "the gateway's clock is further off than the {} hours that are corrected: set the clock",
@@ -292,55 +292,24 @@ impl Exchange {
 /// Why one try has no answer.
 enum NoAnswerYet {
     /// Not a byte went out.
-    Unsent(Fault),
+    Unsent(AgentFault),
     /// This is the end of it.
-    Fault(Fault),
+    AgentFault(AgentFault),
 }
 
-impl From<Fault> for NoAnswerYet {
-    fn from(fault: Fault) -> NoAnswerYet {
-        NoAnswerYet::Fault(fault)
+impl From<AgentFault> for NoAnswerYet {
+    fn from(fault: AgentFault) -> NoAnswerYet {
+        NoAnswerYet::AgentFault(fault)
     }
 }
 
-/// Reads what may be a refusal of the gateway's; anything else streams.
-async fn look(answer: Response<Incoming>, lease: Lease, to_head: bool) -> Answer {
-    let (mut head, body) = answer.into_parts();
-    strip_connection(&mut head.headers);
-    let small = body
-        .size_hint()
-        .upper()
-        .is_some_and(|it| it <= refused::MOST_BYTES);
-    let refusal = refused::may_be(head.status.as_u16(), &head.headers);
-    let worth_reading = !to_head && small && (refusal || head.status == 429);
-    if !worth_reading {
-        let body = Streaming::new(body, lease).boxed();
-        return Answer::Streaming(Response::from_parts(head, body));
-    }
-    let limited = Limited::new(
-        Streaming::new(body, lease),
-        usize::try_from(refused::MOST_BYTES).unwrap_or(usize::MAX),
-    );
-    let bytes = match tokio::time::timeout(REFUSAL, limited.collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        // A part of it must not pass for the whole.
-        _ => return Answer::Streaming(Response::from_parts(head, broken_off())),
-    };
-    let refused = refused::parse(&head.headers, &bytes);
-    let answer = Response::from_parts(head, whole(bytes));
-    match refused {
-        Some(refused) => Answer::Refused(answer, refused),
-        None if answer.status() == 429 => Answer::TooMany(answer),
-        None => Answer::Streaming(answer),
-    }
-}
-
-async fn hash(body: &Bytes) -> Result<BodyHash, Fault> {
+async fn hash(body: &Bytes) -> Result<BodyHash, AgentFault> {
     if body.len() < LARGE {
         return Ok(BodyHash::of(body));
     }
     let body = body.clone();
-    (tokio::task::spawn_blocking(move || BodyHash::of(&body)).await).map_err(|_| Fault::NotReady)
+    (tokio::task::spawn_blocking(move || BodyHash::of(&body)).await)
+        .map_err(|_| AgentFault::NotReady)
 }
 
 /// Between 0 and 1; it spreads, and is no secret.

@@ -4,7 +4,7 @@
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 
-use super::answer::Fault;
+use super::answer::AgentFault;
 use crate::settings::Listen;
 
 /// Names that are always this host, whatever a resolver says of others.
@@ -49,7 +49,7 @@ impl Guard {
     /// - `Origin` and `Sec-Fetch-Site` are sent by browsers alone, and pages cannot leave them out (they
     ///   are forbidden header names of the Fetch standard). Preflights have them too. `Sec-Fetch-Mode`
     ///   tells nothing: Node's `fetch` sends it with every request.
-    pub(super) fn admit(&self, request: &Parts) -> Result<(), Fault> {
+    pub(super) fn admit(&self, request: &Parts) -> Result<(), AgentFault> {
         let mut hosts = request.headers.get_all(HOST).iter();
         let host = hosts.next().and_then(|value| value.to_str().ok());
         let known = host.is_some_and(|host| {
@@ -57,7 +57,7 @@ impl Guard {
             self.hosts.contains(&host)
         });
         if !known || hosts.next().is_some() {
-            return Err(Fault::ForbiddenHost);
+            return Err(AgentFault::ForbiddenHost);
         }
         let from_a_page = |name: &http::HeaderName| {
             let name = name.as_str();
@@ -66,7 +66,7 @@ impl Guard {
                 || name.starts_with("access-control-request-")
         };
         match request.headers.keys().any(from_a_page) {
-            true => Err(Fault::ForbiddenOrigin),
+            true => Err(AgentFault::ForbiddenOrigin),
             false => Ok(()),
         }
     }
@@ -83,7 +83,7 @@ mod tests {
         Guard::new(Some(8200), &listen, &more)
     }
 
-    fn verdict(guard: &Guard, headers: &[(&str, &str)]) -> Result<(), Fault> {
+    fn verdict(guard: &Guard, headers: &[(&str, &str)]) -> Result<(), AgentFault> {
         let mut request = http::Request::builder();
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -116,15 +116,15 @@ mod tests {
             "localhost:8200, evil",
         ] {
             let found = verdict(&tcp(&[]), &[("host", host)]);
-            assert_eq!(found, Err(Fault::ForbiddenHost), "{host}");
+            assert_eq!(found, Err(AgentFault::ForbiddenHost), "{host}");
         }
     }
 
     #[test]
     fn no_host_and_two_hosts_are_refused() {
-        assert_eq!(verdict(&tcp(&[]), &[]), Err(Fault::ForbiddenHost));
+        assert_eq!(verdict(&tcp(&[]), &[]), Err(AgentFault::ForbiddenHost));
         let twice = [("host", "localhost:8200"), ("host", "localhost:8200")];
-        assert_eq!(verdict(&tcp(&[]), &twice), Err(Fault::ForbiddenHost));
+        assert_eq!(verdict(&tcp(&[]), &twice), Err(AgentFault::ForbiddenHost));
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(verdict(&guard, &[("host", "localhost")]), Ok(()));
         assert_eq!(
             verdict(&guard, &[("host", "evil")]),
-            Err(Fault::ForbiddenHost)
+            Err(AgentFault::ForbiddenHost)
         );
     }
 
@@ -167,7 +167,7 @@ mod tests {
             ("access-control-request-method", "GET"),
         ] {
             let found = verdict(&tcp(&[]), &[("host", "localhost:8200"), (name, value)]);
-            assert_eq!(found, Err(Fault::ForbiddenOrigin), "{name}: {value}");
+            assert_eq!(found, Err(AgentFault::ForbiddenOrigin), "{name}: {value}");
         }
     }
 }

@@ -14,19 +14,19 @@ use crate::watch::{Complaint, RETRY, Watch, watch};
 use countersign_core::identity::PublicKey;
 
 /// The last key that was good.
-pub(super) struct Keys {
+pub(super) struct AgentKeys {
     who: Who,
     current: ArcSwap<Signer>,
     complaint: Complaint,
 }
 
-impl Keys {
+impl AgentKeys {
     /// Reads the key, and the identity where there is one; with the gateway that is meant.
     ///
     /// # Errors
     ///
     /// What is wrong, with the file; nothing of its content.
-    pub(super) fn load(settings: &AgentSettings) -> Result<(Keys, GatewayUrl), String> {
+    pub(super) fn load(settings: &AgentSettings) -> Result<(AgentKeys, GatewayUrl), String> {
         let (signer, api_url) = read(&settings.who)?;
         let gateway = match (&settings.gateway, api_url) {
             (Some(gateway), _) => gateway.clone(),
@@ -38,7 +38,7 @@ impl Keys {
         if let Some(text) = settings.plain_refusal(&gateway) {
             return Err(text);
         }
-        let keys = Keys {
+        let keys = AgentKeys {
             who: settings.who.clone(),
             current: ArcSwap::from_pointee(signer),
             complaint: Complaint::default(),
@@ -85,7 +85,7 @@ impl Keys {
 /// # Errors
 ///
 /// That the watch cannot be started.
-pub(super) fn reload_on_change(keys: &Arc<Keys>) -> std::io::Result<Watch> {
+pub(super) fn reload_on_change(keys: &Arc<AgentKeys>) -> std::io::Result<Watch> {
     let (files, reloaded) = (Arc::clone(keys), Arc::clone(keys));
     watch(move || files.files(), move || reloaded.reload())
 }

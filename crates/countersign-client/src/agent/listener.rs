@@ -19,22 +19,22 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::exchange::Exchange;
-use super::stall::Impatient;
+use super::exchange::AgentExchange;
+use super::stall::StallTimeout;
 use crate::settings::Listen;
 
 /// Longest time for the head of a request, and for which an idle connection stays open.
 const HEAD: Duration = Duration::from_secs(60);
 
 /// Largest head of a request, as the gateway has it.
-const MAX_HEAD: usize = crate::header_names::HEADER_BYTES;
+const MAX_HEAD: usize = crate::gateway_headers::HEADER_BYTES;
 
 /// The pause after the system refused to accept a connection: it has no descriptors left, and would
 /// refuse at once again.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// An address that is taken.
-pub(super) enum Listener {
+pub(super) enum AgentListener {
     Tcp(TcpListener, SocketAddr),
     Unix(UnixListener, Socket),
 }
@@ -45,19 +45,19 @@ pub(super) struct Socket {
     inode: u64,
 }
 
-impl Listener {
+impl AgentListener {
     /// Takes the address.
     ///
     /// # Errors
     ///
     /// Why it cannot be had.
-    pub(super) async fn bind(listen: &Listen) -> Result<Listener, String> {
+    pub(super) async fn bind(listen: &Listen) -> Result<AgentListener, String> {
         match listen {
             Listen::Tcp(address) => {
                 let fail = |error: io::Error| format!("cannot listen on {address}: {error}");
                 let listener = TcpListener::bind(address).await.map_err(fail)?;
                 let bound = listener.local_addr().map_err(fail)?;
-                Ok(Listener::Tcp(listener, bound))
+                Ok(AgentListener::Tcp(listener, bound))
             }
             Listen::Unix(path) => {
                 let fail =
@@ -68,15 +68,15 @@ impl Listener {
                 let listener = bind_private(path).map_err(fail)?;
                 let inode = fs::symlink_metadata(path).map_err(fail)?.ino();
                 let path = path.clone();
-                Ok(Listener::Unix(listener, Socket { path, inode }))
+                Ok(AgentListener::Unix(listener, Socket { path, inode }))
             }
         }
     }
 
     pub(super) fn address(&self) -> Option<SocketAddr> {
         match self {
-            Listener::Tcp(_, address) => Some(*address),
-            Listener::Unix(..) => None,
+            AgentListener::Tcp(_, address) => Some(*address),
+            AgentListener::Unix(..) => None,
         }
     }
 
@@ -87,7 +87,7 @@ impl Listener {
     /// Serves until `stop`, then lets requests in flight finish within `grace`.
     pub(super) async fn serve(
         self,
-        exchange: Arc<Exchange>,
+        exchange: Arc<AgentExchange>,
         connections: usize,
         grace: Duration,
         stop: impl Future<Output = ()>,
@@ -133,12 +133,12 @@ impl Listener {
 
     async fn accept(&self) -> io::Result<Box<dyn Stream>> {
         Ok(match self {
-            Listener::Tcp(listener, _) => {
+            AgentListener::Tcp(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 Box::new(stream)
             }
-            Listener::Unix(listener, _) => Box::new(listener.accept().await?.0),
+            AgentListener::Unix(listener, _) => Box::new(listener.accept().await?.0),
         })
     }
 }
@@ -147,7 +147,11 @@ impl Listener {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn converse(stream: Box<dyn Stream>, exchange: Arc<Exchange>, stopping: CancellationToken) {
+async fn converse(
+    stream: Box<dyn Stream>,
+    exchange: Arc<AgentExchange>,
+    stopping: CancellationToken,
+) {
     let service = service_fn(move |request| {
         let exchange = Arc::clone(&exchange);
         async move { exchange.answer(request).await }
@@ -156,7 +160,7 @@ async fn converse(stream: Box<dyn Stream>, exchange: Arc<Exchange>, stopping: Ca
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_header_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(Impatient::new(stream)), service);
+        .serve_connection(TokioIo::new(StallTimeout::new(stream)), service);
     tokio::pin!(connection);
     let served = tokio::select! {
         served = &mut connection => served,
@@ -210,11 +214,11 @@ impl Drop for Socket {
     }
 }
 
-impl fmt::Display for Listener {
+impl fmt::Display for AgentListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Listener::Tcp(_, address) => write!(f, "http://{address}"),
-            Listener::Unix(_, socket) => write!(f, "unix:{}", socket.path.display()),
+            AgentListener::Tcp(_, address) => write!(f, "http://{address}"),
+            AgentListener::Unix(_, socket) => write!(f, "unix:{}", socket.path.display()),
         }
     }
 }
@@ -228,7 +232,9 @@ mod tests {
     async fn a_socket_is_its_owners_alone_and_goes_with_its_listener() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent.sock");
-        let listener = Listener::bind(&Listen::Unix(path.clone())).await.unwrap();
+        let listener = AgentListener::bind(&Listen::Unix(path.clone()))
+            .await
+            .unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -242,9 +248,9 @@ mod tests {
         let path = folder.path().join("agent.sock");
         let listen = Listen::Unix(path.clone());
         let abandoned = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        assert!(Listener::bind(&listen).await.is_err());
+        assert!(AgentListener::bind(&listen).await.is_err());
         drop(abandoned);
-        assert!(Listener::bind(&listen).await.is_ok());
+        assert!(AgentListener::bind(&listen).await.is_ok());
     }
 
     #[tokio::test]
@@ -252,7 +258,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("precious");
         fs::write(&path, "x").unwrap();
-        assert!(Listener::bind(&Listen::Unix(path.clone())).await.is_err());
+        assert!(
+            AgentListener::bind(&Listen::Unix(path.clone()))
+                .await
+                .is_err()
+        );
         assert_eq!(fs::read(&path).unwrap(), b"x");
     }
 }

@@ -22,6 +22,7 @@ mod answer_first;
 mod body;
 pub mod connect;
 mod exchange;
+mod gateway_answer;
 mod guard;
 mod key;
 mod listener;
@@ -44,27 +45,27 @@ use crate::clock::Clock;
 use crate::file;
 use crate::settings::{AgentSettings, Listen};
 use connect::Connector;
-use exchange::Exchange;
+use exchange::AgentExchange;
 use guard::Guard;
-use key::Keys;
-use listener::Listener;
-use notice::{Notices, Reach};
-use outgoing::Crossing;
-use pool::Pool;
-use retry::Patience;
+use key::AgentKeys;
+use listener::AgentListener;
+use notice::{GatewayReachability, Notices};
+use outgoing::ForwardedHeaderNames;
+use pool::AgentPool;
+use retry::RetryPolicy;
 use skew::Skew;
 
 /// A proxy that listens and does not serve yet.
 pub struct Agent {
-    listener: Listener,
-    exchange: Arc<Exchange>,
+    listener: AgentListener,
+    exchange: Arc<AgentExchange>,
     settings: AgentSettings,
     _watch: Option<crate::watch::Watch>,
 }
 
-/// Why it does not start.
+/// Why the agent does not start.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StartError {
+pub enum AgentStartError {
     /// The settings, or a file that they name, are wrong; one line for each mistake.
     #[error("{0}")]
     Configuration(String),
@@ -79,14 +80,14 @@ impl Agent {
     /// # Errors
     ///
     /// What is wrong with the files, or why the address cannot be had.
-    pub async fn bind(settings: AgentSettings, clock: Clock) -> Result<Agent, StartError> {
-        let (keys, gateway) = Keys::load(&settings).map_err(StartError::Configuration)?;
+    pub async fn bind(settings: AgentSettings, clock: Clock) -> Result<Agent, AgentStartError> {
+        let (keys, gateway) = AgentKeys::load(&settings).map_err(AgentStartError::Configuration)?;
         let skew = Skew::new(gateway.is_confidential());
-        let connector =
-            Connector::new(gateway, settings.ca.as_deref()).map_err(StartError::Configuration)?;
-        let listener = Listener::bind(&settings.listen)
+        let connector = Connector::new(gateway, settings.ca.as_deref())
+            .map_err(AgentStartError::Configuration)?;
+        let listener = AgentListener::bind(&settings.listen)
             .await
-            .map_err(StartError::System)?;
+            .map_err(AgentStartError::System)?;
         let keys = Arc::new(keys);
         // A key that was replaced is read also while clients have every other descriptor.
         file::keep_in_reserve();
@@ -94,21 +95,21 @@ impl Agent {
             .inspect_err(|error| warn!("the key is not read again when it changes: {error}"))
             .ok();
         let guard = Guard::new(listener.port(), &settings.listen, &settings.hosts);
-        let exchange = Exchange {
+        let exchange = AgentExchange {
             guard,
             keys,
             skew,
-            pool: Pool::new(connector, clock.clone()),
+            pool: AgentPool::new(connector, clock.clone()),
             clock,
-            crossing: Crossing::new(&settings.forward_headers),
+            crossing: ForwardedHeaderNames::new(&settings.forward_headers),
             query: settings.query,
             budget: Arc::new(Semaphore::new(
                 usize::try_from(settings.body_budget).unwrap_or(usize::MAX >> 3),
             )),
             max_body: settings.max_body,
             answer_timeout: settings.answer_timeout,
-            patience: Patience::new(settings.retry_for),
-            reach: Reach::default(),
+            patience: RetryPolicy::new(settings.retry_for),
+            reach: GatewayReachability::default(),
             notices: Notices::default(),
         };
         Ok(Agent {

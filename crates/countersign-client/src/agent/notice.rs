@@ -8,25 +8,25 @@ use http::Response;
 use tracing::{debug, info, warn};
 
 use super::connect::NoConnection;
+use crate::gateway_headers::OBSERVED;
 use crate::gateway_url::GatewayUrl;
-use crate::header_names::OBSERVED;
 
 /// Shortest time between two lines about the same thing.
 const BETWEEN: Duration = Duration::from_secs(30);
 
 /// Something that is told at once, and then at most once in [`BETWEEN`], with how often it happened.
 #[derive(Default)]
-pub(super) struct Seldom(Mutex<Told>);
+pub(super) struct NoticeLimiter(Mutex<NoticeState>);
 
 #[derive(Default)]
-struct Told {
+struct NoticeState {
     /// On the monotonic clock.
     at: Option<Duration>,
     /// How often it happened since.
     since: u64,
 }
 
-impl Seldom {
+impl NoticeLimiter {
     /// It happened: calls `tell`, with how often since the last line, where one is due.
     pub(super) fn tell(&self, now: Duration, tell: impl FnOnce(u64)) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,9 +43,9 @@ impl Seldom {
 /// Faults that do not show in the client's answer, or not for what they are.
 #[derive(Default)]
 pub(super) struct Notices {
-    query_dropped: Seldom,
-    passed_unsigned: Seldom,
-    late: Seldom,
+    query_dropped: NoticeLimiter,
+    passed_unsigned: NoticeLimiter,
+    late: NoticeLimiter,
 }
 
 impl Notices {
@@ -109,12 +109,12 @@ pub(super) fn refused(code: &str, signed: &str) {
 
 /// Whether the gateway can be reached, for the log.
 #[derive(Default)]
-pub(super) struct Reach {
+pub(super) struct GatewayReachability {
     is_lost: AtomicBool,
-    told: Seldom,
+    told: NoticeLimiter,
 }
 
-impl Reach {
+impl GatewayReachability {
     /// No connection could be made.
     pub(super) fn lost(&self, now: Duration, gateway: &GatewayUrl, why: &NoConnection) {
         self.is_lost.store(true, Ordering::Relaxed);
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_first_time_is_told_and_then_how_often_it_happened_in_half_a_minute() {
-        let seldom = Seldom::default();
+        let seldom = NoticeLimiter::default();
         let told = |seconds| {
             let mut told = None;
             seldom.tell(Duration::from_secs(seconds), |times| told = Some(times));

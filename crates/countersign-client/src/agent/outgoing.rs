@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Full;
 
-use super::answer::Fault;
-use crate::header_names::ALLOWED;
+use super::answer::AgentFault;
+use crate::gateway_headers::ALLOWED;
 use crate::signing::Headers;
 use countersign_core::lost_header::LostHeader;
 
@@ -20,12 +20,12 @@ const OF_VAULT_CLIENTS: [HeaderName; 2] = [
 ];
 
 /// The headers that cross.
-pub(super) struct Crossing(HashSet<HeaderName>);
+pub(super) struct ForwardedHeaderNames(HashSet<HeaderName>);
 
-impl Crossing {
-    pub(super) fn new(more: &[HeaderName]) -> Crossing {
+impl ForwardedHeaderNames {
+    pub(super) fn new(more: &[HeaderName]) -> ForwardedHeaderNames {
         let usual = ALLOWED.into_iter().chain(OF_VAULT_CLIENTS);
-        Crossing(usual.chain(more.iter().cloned()).collect())
+        ForwardedHeaderNames(usual.chain(more.iter().cloned()).collect())
     }
 
     /// The headers of a client's that cross. Reserved names and the signing headers are in no list,
@@ -33,9 +33,9 @@ impl Crossing {
     ///
     /// # Errors
     ///
-    /// [`Fault::HeaderNotForwarded`] for one that does not, and without which the request would mean
+    /// [`AgentFault::HeaderNotForwarded`] for one that does not, and without which the request would mean
     /// something else.
-    pub(super) fn of(&self, sent: &HeaderMap) -> Result<HeaderMap, Fault> {
+    pub(super) fn of(&self, sent: &HeaderMap) -> Result<HeaderMap, AgentFault> {
         let mut kept = HeaderMap::new();
         for (name, value) in sent {
             if self.0.contains(name) {
@@ -44,7 +44,7 @@ impl Crossing {
             }
             let lost = LostHeader::of(name.as_str());
             if lost.refuses() {
-                return Err(Fault::HeaderNotForwarded(lost));
+                return Err(AgentFault::HeaderNotForwarded(lost));
             }
         }
         Ok(kept)
@@ -94,7 +94,7 @@ mod tests {
             let name: HeaderName = name.parse().unwrap();
             headers.append(name, HeaderValue::from_static("x"));
         }
-        let crossed = Crossing::new(more).of(&headers).unwrap();
+        let crossed = ForwardedHeaderNames::new(more).of(&headers).unwrap();
         crossed.keys().map(ToString::to_string).collect()
     }
 
@@ -158,9 +158,9 @@ mod tests {
             let name = HeaderName::from_static(name);
             let sent = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("a"))]);
             let lost = LostHeader::of(name.as_str());
-            let refused = Crossing::new(&[]).of(&sent);
-            assert_eq!(refused, Err(Fault::HeaderNotForwarded(lost)), "{name}");
-            assert_eq!(Crossing::new(&[name]).of(&sent), Ok(sent));
+            let refused = ForwardedHeaderNames::new(&[]).of(&sent);
+            assert_eq!(refused, Err(AgentFault::HeaderNotForwarded(lost)), "{name}");
+            assert_eq!(ForwardedHeaderNames::new(&[name]).of(&sent), Ok(sent));
         }
     }
 

@@ -19,13 +19,13 @@ const MOST_IDLE: usize = 64;
 const IDLE: Duration = Duration::from_secs(30);
 
 /// The connections of one agent.
-pub(super) struct Pool {
+pub(super) struct AgentPool {
     connector: Connector,
     clock: Clock,
-    idle: Arc<Mutex<Vec<Idle>>>,
+    idle: Arc<Mutex<Vec<IdleConnection>>>,
 }
 
-struct Idle {
+struct IdleConnection {
     sender: Sender,
     since: Duration,
 }
@@ -34,7 +34,7 @@ struct Idle {
 pub(super) struct Lease {
     sender: Sender,
     clock: Clock,
-    idle: Arc<Mutex<Vec<Idle>>>,
+    idle: Arc<Mutex<Vec<IdleConnection>>>,
 }
 
 /// Why there is no answer.
@@ -48,9 +48,9 @@ pub(super) enum NoAnswer {
     Late,
 }
 
-impl Pool {
-    pub(super) fn new(connector: Connector, clock: Clock) -> Pool {
-        Pool {
+impl AgentPool {
+    pub(super) fn new(connector: Connector, clock: Clock) -> AgentPool {
+        AgentPool {
             connector,
             clock,
             idle: Arc::default(),
@@ -118,7 +118,7 @@ impl Lease {
         let since = self.clock.now().mono;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MOST_IDLE && !self.sender.is_closed() {
-            idle.push(Idle {
+            idle.push(IdleConnection {
                 sender: self.sender,
                 since,
             });

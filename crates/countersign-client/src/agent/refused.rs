@@ -3,7 +3,7 @@
 use http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
-use crate::header_names::REQUEST_ID;
+use crate::gateway_headers::REQUEST_ID;
 
 /// Largest body that is looked into: refusals have some hundred bytes.
 pub const MOST_BYTES: u64 = 64 * 1024;
@@ -21,7 +21,7 @@ pub struct Refused {
 }
 
 #[derive(Deserialize)]
-struct Body {
+struct RefusalBody {
     code: String,
     request_id: String,
     server_time: Option<u64>,
@@ -38,7 +38,7 @@ pub fn may_be(status: u16, headers: &HeaderMap) -> bool {
 /// The refusal, if it is one. A backend's answer does not pass for one by accident: the body has to
 /// name the request id that the gateway wrote into the head, where no backend's own crosses.
 pub fn parse(headers: &HeaderMap, body: &[u8]) -> Option<Refused> {
-    let content: Body = serde_json::from_slice(body).ok()?;
+    let content: RefusalBody = serde_json::from_slice(body).ok()?;
     let id = headers.get(REQUEST_ID)?;
     (id == content.request_id.as_str()).then(|| Refused {
         code: content.code,

@@ -16,13 +16,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long one request is tried.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct RetryPolicy {
     total: Duration,
 }
 
 /// How one try ended, where there is any question of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome<'a> {
+pub(super) enum RetryOutcome<'a> {
     /// No connection was made: nothing was sent.
     Unsent,
     /// The gateway itself refused it, before the backend heard of it.
@@ -31,27 +31,27 @@ pub(super) enum Outcome<'a> {
     TooMany(Option<u64>),
 }
 
-impl Patience {
-    pub(super) fn new(total: Duration) -> Patience {
-        Patience { total }
+impl RetryPolicy {
+    pub(super) fn new(total: Duration) -> RetryPolicy {
+        RetryPolicy { total }
     }
 
     /// The pause before another try, or `None` where this outcome is the last. `tries` have been
     /// made, `spent` has passed since the first began; `chance` is between 0 and 1 and keeps clients
     /// that were refused together from coming back together.
     ///
-    /// Whatever may have reached the backend is not an [`Outcome`] at all, and so never tried again.
+    /// Whatever may have reached the backend is not an [`RetryOutcome`] at all, and so never tried again.
     pub(super) fn pause(
         &self,
-        outcome: Outcome<'_>,
+        outcome: RetryOutcome<'_>,
         tries: u32,
         spent: Duration,
         chance: f64,
     ) -> Option<Duration> {
         let asked = match outcome {
-            Outcome::Unsent => None,
-            Outcome::TooMany(retry_after) => retry_after,
-            Outcome::Refused(refused) => match refused.code.as_str() {
+            RetryOutcome::Unsent => None,
+            RetryOutcome::TooMany(retry_after) => retry_after,
+            RetryOutcome::Refused(refused) => match refused.code.as_str() {
                 "replay_unavailable" | "not_ready" | "throttled" => refused.retry_after,
                 _ => return None,
             },
@@ -73,8 +73,8 @@ mod tests {
 
     const NONE: Duration = Duration::ZERO;
 
-    fn patience() -> Patience {
-        Patience::new(Duration::from_secs(20))
+    fn patience() -> RetryPolicy {
+        RetryPolicy::new(Duration::from_secs(20))
     }
 
     fn refused(code: &str, retry_after: Option<u64>) -> Refused {
@@ -89,13 +89,17 @@ mod tests {
     fn what_passes_by_itself_is_tried_again() {
         for code in ["replay_unavailable", "not_ready", "throttled"] {
             let refused = refused(code, None);
-            let pause = patience().pause(Outcome::Refused(&refused), 1, NONE, 1.0);
+            let pause = patience().pause(RetryOutcome::Refused(&refused), 1, NONE, 1.0);
             assert_eq!(pause, Some(FIRST_PAUSE), "{code}");
         }
-        assert!(patience().pause(Outcome::Unsent, 1, NONE, 0.5).is_some());
         assert!(
             patience()
-                .pause(Outcome::TooMany(None), 1, NONE, 0.5)
+                .pause(RetryOutcome::Unsent, 1, NONE, 0.5)
+                .is_some()
+        );
+        assert!(
+            patience()
+                .pause(RetryOutcome::TooMany(None), 1, NONE, 0.5)
                 .is_some()
         );
     }
@@ -105,7 +109,7 @@ mod tests {
         for code in countersign_core::refusal::Code::ALL.map(|code| code.as_str()) {
             if !matches!(code, "replay_unavailable" | "not_ready" | "throttled") {
                 let refused = refused(code, Some(1));
-                let pause = patience().pause(Outcome::Refused(&refused), 1, NONE, 0.5);
+                let pause = patience().pause(RetryOutcome::Refused(&refused), 1, NONE, 0.5);
                 assert_eq!(pause, None, "{code}");
             }
         }
@@ -113,7 +117,7 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_bound_and_vary_by_half() {
-        let pause = |tries, chance| patience().pause(Outcome::Unsent, tries, NONE, chance);
+        let pause = |tries, chance| patience().pause(RetryOutcome::Unsent, tries, NONE, chance);
         assert_eq!(pause(2, 1.0), Some(2 * FIRST_PAUSE));
         assert_eq!(pause(2, 0.0), Some(FIRST_PAUSE));
         assert_eq!(pause(7, 1.0), Some(LONGEST_PAUSE));
@@ -123,7 +127,7 @@ mod tests {
     fn retry_after_is_honoured_within_the_patience() {
         let asked = |seconds| {
             let refused = refused("replay_unavailable", Some(seconds));
-            patience().pause(Outcome::Refused(&refused), 1, NONE, 1.0)
+            patience().pause(RetryOutcome::Refused(&refused), 1, NONE, 1.0)
         };
         assert_eq!(asked(15), Some(Duration::from_secs(15)));
         assert_eq!(asked(0), Some(FIRST_PAUSE));
@@ -134,9 +138,9 @@ mod tests {
     #[test]
     fn tries_and_time_end() {
         let nearly = Duration::from_millis(19_950);
-        assert_eq!(patience().pause(Outcome::Unsent, 1, nearly, 1.0), None);
+        assert_eq!(patience().pause(RetryOutcome::Unsent, 1, nearly, 1.0), None);
         assert_eq!(
-            patience().pause(Outcome::Unsent, MOST_TRIES, NONE, 1.0),
+            patience().pause(RetryOutcome::Unsent, MOST_TRIES, NONE, 1.0),
             None
         );
     }

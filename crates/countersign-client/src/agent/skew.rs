@@ -24,7 +24,7 @@ pub(super) struct Skew {
 
 /// What became of a gateway's word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ClockCorrection {
     /// The clock is corrected by so many seconds from now on.
     Corrected(i64),
     /// Somebody on the way could have said it.
@@ -48,16 +48,16 @@ impl Skew {
 
     /// Takes the gateway's time where the machine's clock says `now`. It fails closed: what is not
     /// believed changes nothing.
-    pub(super) fn hear(&self, server_time: u64, now: u64) -> Verdict {
+    pub(super) fn hear(&self, server_time: u64, now: u64) -> ClockCorrection {
         let offset = offset(server_time, now);
         if !self.believes {
-            return Verdict::NotBelieved;
+            return ClockCorrection::NotBelieved;
         }
         if offset.abs() > MOST {
-            return Verdict::TooFar(offset);
+            return ClockCorrection::TooFar(offset);
         }
         self.offset.store(offset, Ordering::Relaxed);
-        Verdict::Corrected(offset)
+        ClockCorrection::Corrected(offset)
     }
 }
 
@@ -76,9 +76,9 @@ mod tests {
     #[test]
     fn the_gateways_time_is_signed_by_and_goes_on_with_the_machines_clock() {
         let skew = Skew::new(true);
-        assert_eq!(skew.hear(NOW + 600, NOW), Verdict::Corrected(600));
+        assert_eq!(skew.hear(NOW + 600, NOW), ClockCorrection::Corrected(600));
         assert_eq!(skew.correct(NOW + 7), NOW + 607);
-        assert_eq!(skew.hear(NOW - 600, NOW), Verdict::Corrected(-600));
+        assert_eq!(skew.hear(NOW - 600, NOW), ClockCorrection::Corrected(-600));
         assert_eq!(skew.correct(NOW), NOW - 600);
     }
 
@@ -86,14 +86,17 @@ mod tests {
     fn a_clock_that_is_set_right_later_is_corrected_back() {
         let skew = Skew::new(true);
         skew.hear(NOW + 600, NOW);
-        assert_eq!(skew.hear(NOW + 600, NOW + 600), Verdict::Corrected(0));
+        assert_eq!(
+            skew.hear(NOW + 600, NOW + 600),
+            ClockCorrection::Corrected(0)
+        );
         assert_eq!(skew.correct(NOW + 600), NOW + 600);
     }
 
     #[test]
     fn a_word_that_somebody_on_the_way_could_have_said_changes_nothing() {
         let skew = Skew::new(false);
-        assert_eq!(skew.hear(NOW + 600, NOW), Verdict::NotBelieved);
+        assert_eq!(skew.hear(NOW + 600, NOW), ClockCorrection::NotBelieved);
         assert_eq!(skew.correct(NOW), NOW);
     }
 
@@ -101,10 +104,16 @@ mod tests {
     fn the_bound_is_inclusive_and_beyond_it_nothing_changes() {
         let day = MOST.unsigned_abs();
         let skew = Skew::new(true);
-        assert_eq!(skew.hear(NOW + day + 1, NOW), Verdict::TooFar(MOST + 1));
-        assert_eq!(skew.hear(NOW - day - 1, NOW), Verdict::TooFar(-MOST - 1));
-        assert_eq!(skew.hear(u64::MAX, 0), Verdict::TooFar(i64::MAX));
+        assert_eq!(
+            skew.hear(NOW + day + 1, NOW),
+            ClockCorrection::TooFar(MOST + 1)
+        );
+        assert_eq!(
+            skew.hear(NOW - day - 1, NOW),
+            ClockCorrection::TooFar(-MOST - 1)
+        );
+        assert_eq!(skew.hear(u64::MAX, 0), ClockCorrection::TooFar(i64::MAX));
         assert_eq!(skew.correct(NOW), NOW);
-        assert_eq!(skew.hear(NOW + day, NOW), Verdict::Corrected(MOST));
+        assert_eq!(skew.hear(NOW + day, NOW), ClockCorrection::Corrected(MOST));
     }
 }

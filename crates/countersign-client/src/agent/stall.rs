@@ -12,14 +12,14 @@ use tokio::time::Sleep;
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// The connection, and how long it has been waiting.
-pub(super) struct Impatient<T> {
+pub(super) struct StallTimeout<T> {
     inner: T,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T> Impatient<T> {
-    pub(super) fn new(inner: T) -> Impatient<T> {
-        Impatient {
+impl<T> StallTimeout<T> {
+    pub(super) fn new(inner: T) -> StallTimeout<T> {
+        StallTimeout {
             inner,
             waiting: None,
         }
@@ -42,7 +42,7 @@ impl<T> Impatient<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Impatient<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for StallTimeout<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -52,7 +52,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Impatient<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Impatient<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for StallTimeout<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -82,13 +82,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_loses_its_connection() {
         let (ours, _theirs) = tokio::io::duplex(8);
-        let written = Impatient::new(ours).write_all(&[0; 64]).await;
+        let written = StallTimeout::new(ours).write_all(&[0; 64]).await;
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
     async fn one_that_takes_its_answer_keeps_it() {
         let (ours, _theirs) = tokio::io::duplex(64);
-        assert!(Impatient::new(ours).write_all(&[0; 64]).await.is_ok());
+        assert!(StallTimeout::new(ours).write_all(&[0; 64]).await.is_ok());
     }
 }

@@ -4,7 +4,7 @@
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::Now;
+use super::now::Now;
 
 /// Unix seconds of 2026-01-01T00:00:00Z. No later than the date of this version. At a release it
 /// is set to the date in the changelog; a test compares the two.

@@ -6,11 +6,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Now;
+use super::now::Now;
 
 /// Compares the wall clock with the monotonic one, from look to look.
 #[derive(Clone, Copy, Debug)]
-pub struct Steps {
+pub struct ClockSteps {
     last: Now,
 }
 
@@ -21,32 +21,32 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// slews by half a millisecond a second. Machines are allowed minutes.
 const STEP: u64 = 2_000;
 
-impl Steps {
+impl ClockSteps {
     /// Starts at a first reading.
-    pub fn new(first: Now) -> Steps {
-        Steps { last: first }
+    pub fn new(first: Now) -> ClockSteps {
+        ClockSteps { last: first }
     }
 
     /// The step between the look before and this one, if there was one: the wall clock moved by
     /// over two seconds more, or less, than the monotonic one.
-    pub fn look(&mut self, now: Now) -> Option<Step> {
+    pub fn look(&mut self, now: Now) -> Option<ClockStep> {
         let last = std::mem::replace(&mut self.last, now);
         let passed = now.mono.saturating_sub(last.mono).as_millis();
         let expected = i128::from(last.wall_ms) + i128::try_from(passed).unwrap_or(i128::MAX / 2);
         let by = i128::from(now.wall_ms) - expected;
         let by = i64::try_from(by).unwrap_or(if by < 0 { i64::MIN } else { i64::MAX });
-        (by.unsigned_abs() > STEP).then_some(Step { by_ms: by })
+        (by.unsigned_abs() > STEP).then_some(ClockStep { by_ms: by })
     }
 }
 
 /// A step of the wall clock. Prints as a sentence for the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct ClockStep {
     /// Milliseconds; negative where the clock was set back.
     pub by_ms: i64,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for ClockStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.by_ms.unsigned_abs();
         let (seconds, tenths) = (ms / 1000, ms % 1000 / 100);
@@ -76,9 +76,9 @@ mod tests {
 
     const START: u64 = 1_800_000_000_000;
 
-    fn steps() -> (Steps, Clock, Hands) {
+    fn steps() -> (ClockSteps, Clock, Hands) {
         let (clock, hands) = Clock::manual(START);
-        (Steps::new(clock.now()), clock, hands)
+        (ClockSteps::new(clock.now()), clock, hands)
     }
 
     fn seconds(n: u64) -> Duration {
@@ -99,7 +99,7 @@ mod tests {
         let (mut steps, clock, hands) = steps();
         hands.advance(seconds(1));
         hands.set(START - 9_000);
-        assert_eq!(steps.look(clock.now()), Some(Step { by_ms: -10_000 }));
+        assert_eq!(steps.look(clock.now()), Some(ClockStep { by_ms: -10_000 }));
     }
 
     #[test]
@@ -107,7 +107,7 @@ mod tests {
         let (mut steps, clock, hands) = steps();
         hands.advance(seconds(1));
         hands.set(START + 11_000);
-        assert_eq!(steps.look(clock.now()), Some(Step { by_ms: 10_000 }));
+        assert_eq!(steps.look(clock.now()), Some(ClockStep { by_ms: 10_000 }));
     }
 
     #[test]
@@ -124,9 +124,9 @@ mod tests {
     fn forward_and_back_are_two_steps() {
         let (mut steps, clock, hands) = steps();
         hands.set(START + 60_000);
-        assert_eq!(steps.look(clock.now()), Some(Step { by_ms: 60_000 }));
+        assert_eq!(steps.look(clock.now()), Some(ClockStep { by_ms: 60_000 }));
         hands.set(START);
-        assert_eq!(steps.look(clock.now()), Some(Step { by_ms: -60_000 }));
+        assert_eq!(steps.look(clock.now()), Some(ClockStep { by_ms: -60_000 }));
     }
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
             for (to, by_ms) in [(START + off, off as i64), (START - off, -(off as i64))] {
                 let (mut steps, clock, hands) = steps();
                 hands.set(to);
-                let step = seen.then_some(Step { by_ms });
+                let step = seen.then_some(ClockStep { by_ms });
                 assert_eq!(steps.look(clock.now()), step);
             }
         }
@@ -156,7 +156,10 @@ mod tests {
         let (mut steps, clock, hands) = steps();
         // CLOCK_MONOTONIC stands still meanwhile.
         hands.set(START + 3_600_000);
-        assert_eq!(steps.look(clock.now()), Some(Step { by_ms: 3_600_000 }));
+        assert_eq!(
+            steps.look(clock.now()),
+            Some(ClockStep { by_ms: 3_600_000 })
+        );
     }
 
     #[test]
@@ -164,14 +167,14 @@ mod tests {
         let (mut steps, clock, hands) = steps();
         hands.set(0);
         let by_ms = -i64::try_from(START).unwrap_or(0);
-        assert_eq!(steps.look(clock.now()), Some(Step { by_ms }));
+        assert_eq!(steps.look(clock.now()), Some(ClockStep { by_ms }));
     }
 
     #[test]
     fn the_ends_of_time_do_not_overflow() {
         let (mut steps, clock, hands) = steps();
         hands.set(u64::MAX);
-        assert_eq!(steps.look(clock.now()), Some(Step { by_ms: i64::MAX }));
+        assert_eq!(steps.look(clock.now()), Some(ClockStep { by_ms: i64::MAX }));
         hands.set(0);
         hands.advance(Duration::MAX);
         assert_eq!(
@@ -182,9 +185,9 @@ mod tests {
 
     #[test]
     fn the_operator_reads_which_way_how_far_and_what_to_do() {
-        let back = Step { by_ms: -12_340 }.to_string();
+        let back = ClockStep { by_ms: -12_340 }.to_string();
         assert!(back.contains("set back by 12.3 s") && back.contains("chronyc"));
-        let ahead = Step { by_ms: 2_050 }.to_string();
+        let ahead = ClockStep { by_ms: 2_050 }.to_string();
         assert!(ahead.contains("ahead by 2.0 s") && ahead.contains("suspended"));
         assert!(ahead.contains("timedatectl") && ahead.contains("clock_skew"));
     }

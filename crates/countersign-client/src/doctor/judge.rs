@@ -1,27 +1,27 @@
 //! What an answer tells. Pure.
 
 use super::probe::Probe;
-use super::report::{Check, Finding, Verdict};
+use super::report::{Check, CheckResult, CheckStatus};
 
 /// What the first signed request shows, on a route that asks for a signature.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     /// The gateway found the signature good, so that more can be asked.
-    Verified(Vec<Finding>),
+    Verified(Vec<CheckResult>),
     /// It did not come to that.
-    NotVerified(Vec<Finding>),
+    NotVerified(Vec<CheckResult>),
 }
 
-fn ok(check: Check, text: impl Into<String>) -> Finding {
-    Finding::new(check, Verdict::Ok, text)
+fn ok(check: Check, text: impl Into<String>) -> CheckResult {
+    CheckResult::new(check, CheckStatus::Ok, text)
 }
 
-fn fail(check: Check, text: impl Into<String>) -> Finding {
-    Finding::new(check, Verdict::Fail, text)
+fn fail(check: Check, text: impl Into<String>) -> CheckResult {
+    CheckResult::new(check, CheckStatus::Fail, text)
 }
 
-fn skipped(check: Check, text: impl Into<String>) -> Finding {
-    Finding::new(check, Verdict::Skipped, text)
+fn skipped(check: Check, text: impl Into<String>) -> CheckResult {
+    CheckResult::new(check, CheckStatus::Skipped, text)
 }
 
 /// Judges the answer to a signed GET of `path`, by the machine `id` with the key `public`.
@@ -164,7 +164,7 @@ pub(super) fn passes(unsigned: &Probe) -> bool {
 
 /// What is left of the findings where unsigned requests pass as well: an observed route forwards what
 /// does not verify without a word about it, and an open one does not look.
-pub(super) fn untold(findings: Vec<Finding>, path: &str) -> Vec<Finding> {
+pub(super) fn untold(findings: Vec<CheckResult>, path: &str) -> Vec<CheckResult> {
     let rest = findings
         .into_iter()
         .filter(|it| it.check != Check::Registry);
@@ -173,7 +173,7 @@ pub(super) fn untold(findings: Vec<Finding>, path: &str) -> Vec<Finding> {
          answer tells whether the signature verifies; name a path of a route that enforces with --path, or \
          look for the machine in `countersign report` at the gateway"
     );
-    let mut left: Vec<Finding> = rest.collect();
+    let mut left: Vec<CheckResult> = rest.collect();
     left.push(skipped(Check::Registry, text));
     for check in [Check::Path, Check::Replay] {
         left.push(skipped(check, "cannot be told on such a route"));
@@ -182,7 +182,7 @@ pub(super) fn untold(findings: Vec<Finding>, path: &str) -> Vec<Finding> {
 }
 
 /// Judges the answer to a path that proxies like to change, where a plain one passed.
-pub(super) fn fragile(probe: &Probe, path: &str) -> Finding {
+pub(super) fn fragile(probe: &Probe, path: &str) -> CheckResult {
     match probe.code() {
         Some(code @ ("bad_signature" | "bad_target" | "bad_request" | "no_route")) => fail(
             Check::Path,
@@ -203,7 +203,7 @@ pub(super) fn fragile(probe: &Probe, path: &str) -> Finding {
 }
 
 /// Judges the answer to a request that was sent before.
-pub(super) fn again(probe: &Probe) -> Finding {
+pub(super) fn again(probe: &Probe) -> CheckResult {
     match probe.code() {
         Some("replayed") => ok(Check::Replay, "the same request does not pass twice"),
         Some(code @ ("clock_skew" | "throttled" | "replay_unavailable" | "not_ready")) => skipped(
@@ -239,7 +239,9 @@ mod tests {
 
     fn failed(judgement: Judgement) -> Vec<Check> {
         let (Judgement::Verified(findings) | Judgement::NotVerified(findings)) = judgement;
-        let failed = findings.into_iter().filter(|it| it.result == Verdict::Fail);
+        let failed = findings
+            .into_iter()
+            .filter(|it| it.result == CheckStatus::Fail);
         failed.map(|it| it.check).collect()
     }
 
@@ -317,7 +319,7 @@ mod tests {
             unreachable!("it was answered")
         };
         let left = untold(findings, "/a");
-        let told = |it: &Finding| (it.result == Verdict::Ok).then_some(it.check);
+        let told = |it: &CheckResult| (it.result == CheckStatus::Ok).then_some(it.check);
         let told: Vec<Check> = left.iter().filter_map(told).collect();
         assert_eq!(told, [Check::Gateway, Check::Backend]);
         assert_eq!(left.len(), 5);
@@ -332,11 +334,14 @@ mod tests {
 
     #[test]
     fn only_a_refusal_as_replayed_shows_that_a_request_passes_once() {
-        assert_eq!(again(&answer(401, Some("replayed"))).result, Verdict::Ok);
-        assert_eq!(again(&answer(200, None)).result, Verdict::Fail);
+        assert_eq!(
+            again(&answer(401, Some("replayed"))).result,
+            CheckStatus::Ok
+        );
+        assert_eq!(again(&answer(200, None)).result, CheckStatus::Fail);
         assert_eq!(
             again(&answer(503, Some("not_ready"))).result,
-            Verdict::Skipped
+            CheckStatus::Skipped
         );
     }
 }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use ed25519_dalek::SigningKey;
 
-pub use report::{Check, Finding, Report, Verdict};
+pub use report::{Check, CheckResult, CheckStatus, Report};
 
 use crate::agent::connect::Connector;
 use crate::agent::skew;

@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc2822;
 
 use crate::agent::connect::Connector;
 use crate::agent::refused::{self, MOST_BYTES, Refused};
-use crate::header_names::REQUEST_ID;
+use crate::gateway_headers::REQUEST_ID;
 use crate::signing::Headers;
 
 /// Longest wait for an answer.

@@ -33,7 +33,7 @@ pub enum Check {
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum CheckStatus {
     /// As it should be.
     Ok,
     /// Wrong; the text says what and what to do.
@@ -44,11 +44,11 @@ pub enum Verdict {
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct CheckResult {
     /// What was checked.
     pub check: Check,
     /// How it ended.
-    pub result: Verdict,
+    pub result: CheckStatus,
     /// What was found, and what to do about it. Nothing secret.
     pub text: String,
 }
@@ -56,12 +56,12 @@ pub struct Finding {
 /// All of them. A check that is in no line was not come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    findings: Vec<Finding>,
+    findings: Vec<CheckResult>,
 }
 
-impl Finding {
-    pub(super) fn new(check: Check, result: Verdict, text: impl Into<String>) -> Finding {
-        Finding {
+impl CheckResult {
+    pub(super) fn new(check: Check, result: CheckStatus, text: impl Into<String>) -> CheckResult {
+        CheckResult {
             check,
             result,
             text: text.into(),
@@ -103,19 +103,21 @@ impl Check {
 
 impl Report {
     pub(super) fn ok(&mut self, check: Check, text: impl Into<String>) {
-        self.findings.push(Finding::new(check, Verdict::Ok, text));
+        self.findings
+            .push(CheckResult::new(check, CheckStatus::Ok, text));
     }
 
     pub(super) fn fail(&mut self, check: Check, text: impl Into<String>) {
-        self.findings.push(Finding::new(check, Verdict::Fail, text));
+        self.findings
+            .push(CheckResult::new(check, CheckStatus::Fail, text));
     }
 
     pub(super) fn skip(&mut self, check: Check, text: impl Into<String>) {
-        let skipped = Finding::new(check, Verdict::Skipped, text);
+        let skipped = CheckResult::new(check, CheckStatus::Skipped, text);
         self.findings.push(skipped);
     }
 
-    pub(super) fn extend(&mut self, findings: Vec<Finding>) {
+    pub(super) fn extend(&mut self, findings: Vec<CheckResult>) {
         self.findings.extend(findings);
     }
 
@@ -126,24 +128,24 @@ impl Report {
             let Some(first) = of_it.next() else {
                 return false;
             };
-            first.result != Verdict::Fail && of_it.all(|it| it.result != Verdict::Fail)
+            first.result != CheckStatus::Fail && of_it.all(|it| it.result != CheckStatus::Fail)
         };
         Check::ALL.iter().all(ok)
             && (self.findings.iter()).all(|it| {
-                it.result != Verdict::Skipped || matches!(it.check, Check::Tls | Check::Clock)
+                it.result != CheckStatus::Skipped || matches!(it.check, Check::Tls | Check::Clock)
             })
     }
 
     /// One line for each check, in order; what was not come to is skipped.
-    pub fn lines(&self) -> Vec<Finding> {
-        let of = |check: Check| -> Vec<Finding> {
+    pub fn lines(&self) -> Vec<CheckResult> {
+        let of = |check: Check| -> Vec<CheckResult> {
             let found = self.findings.iter().filter(|it| it.check == check);
-            let found: Vec<Finding> = found.cloned().collect();
+            let found: Vec<CheckResult> = found.cloned().collect();
             match found.is_empty() {
                 false => found,
                 true => {
                     let text = "cannot be told before what is wrong above is mended";
-                    vec![Finding::new(check, Verdict::Skipped, text)]
+                    vec![CheckResult::new(check, CheckStatus::Skipped, text)]
                 }
             }
         };
@@ -155,9 +157,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in self.lines() {
             let verdict = match line.result {
-                Verdict::Ok => "ok",
-                Verdict::Fail => "FAIL",
-                Verdict::Skipped => "skipped",
+                CheckStatus::Ok => "ok",
+                CheckStatus::Fail => "FAIL",
+                CheckStatus::Skipped => "skipped",
             };
             writeln!(f, "{verdict:<8} {:<11} {}", line.check.as_str(), line.text)?;
         }

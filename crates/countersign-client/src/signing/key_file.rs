@@ -1,13 +1,14 @@
 //! The file that holds a machine's private key.
 
 use std::fs::Metadata;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
+use zeroize::Zeroizing;
 
-use crate::file::{self, Fault};
+use crate::file::{self, FileFault};
 use countersign_core::private_key::{self, NotAKey};
 
 /// The largest key file that is read, in bytes: a PEM key is some hundred.
@@ -21,7 +22,7 @@ pub enum KeyFault {
     Missing,
     /// The file cannot be read, or is none.
     #[error("{0}")]
-    Unusable(Fault),
+    Unusable(FileFault),
     /// Others than its owner may read or write it.
     #[error("is open to others than its owner (mode {0:04o}): chmod 600")]
     Open(u32),
@@ -30,10 +31,10 @@ pub enum KeyFault {
     NotAKey(#[from] NotAKey),
 }
 
-impl From<Fault> for KeyFault {
-    fn from(fault: Fault) -> KeyFault {
+impl From<FileFault> for KeyFault {
+    fn from(fault: FileFault) -> KeyFault {
         match fault {
-            Fault::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => {
+            FileFault::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => {
                 KeyFault::Missing
             }
             _ => KeyFault::Unusable(fault),
@@ -53,6 +54,22 @@ pub fn read_private(path: &Path) -> Result<SigningKey, KeyFault> {
         mode => Err(KeyFault::Open(mode)),
     };
     let text = file::read_secret_if(path, MAX_FILE, private)?;
+    Ok(private_key::parse(&text)?)
+}
+
+/// Reads the same from a stream, such as standard input.
+///
+/// # Errors
+///
+/// What is wrong with it; any doubt refuses.
+pub fn read_from(stream: &mut impl Read) -> Result<SigningKey, KeyFault> {
+    // Room for all of it at once: growing would leave copies behind that nobody wipes.
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));
+    (stream.take(MAX_FILE as u64 + 1).read_to_end(&mut text))
+        .map_err(|error| KeyFault::Unusable(FileFault::Unreadable(error)))?;
+    if text.len() > MAX_FILE {
+        return Err(KeyFault::Unusable(FileFault::TooLarge(MAX_FILE)));
+    }
     Ok(private_key::parse(&text)?)
 }
 

@@ -11,8 +11,7 @@ use countersign_core::headers::{Nonce, SigningHeader, Timestamp};
 use countersign_core::identity::MachineId;
 use countersign_core::message::{BodyHash, Unhashed};
 use countersign_core::method::{Method, may_be_added};
-use countersign_core::refusal::Refusal;
-use countersign_core::target::{QueryPolicy, SignedTarget, Target, TargetError};
+use countersign_core::target::{QueryNotAllowed, QueryPolicy, SignedTarget, Target, TargetError};
 
 /// Signs requests as one machine. (It has no `Debug`: it holds the key.)
 pub struct Signer {
@@ -138,11 +137,7 @@ pub fn any_method<'a>(method: &'a str, room: &[String]) -> Result<Method<'a>, Un
 ///
 /// The rule that the target breaks.
 pub fn parse_target(raw: &[u8], policy: QueryPolicy) -> Result<SignedTarget<'_>, Unsignable> {
-    match Target::parse(raw)?.under(policy) {
-        Ok(signed) => Ok(signed),
-        Err(Refusal::BadTarget(why)) => Err(why.into()),
-        Err(_) => Err(Unsignable::Query),
-    }
+    (Target::parse(raw)?.under(policy)).map_err(|QueryNotAllowed| Unsignable::Query)
 }
 
 /// Sixteen bytes from the operating system, in base64.

@@ -4,8 +4,8 @@ use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
 
-/// A poll that never comes within a test, so that only messages can wake.
-const NEVER: Duration = Duration::from_secs(3600);
+/// Time between two looks: short, so that the tests are.
+const OFTEN: Duration = Duration::from_millis(20);
 
 /// Longer than any of the delays, on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,15 +21,15 @@ struct Watched {
 
 impl Watched {
     /// Watches `m.yaml` in a directory that `prepare` has filled.
-    fn new(poll: Duration, messages: bool, prepare: impl FnOnce(&Path)) -> Watched {
+    fn new(prepare: impl FnOnce(&Path)) -> Watched {
         let directory = tempfile::tempdir().unwrap();
         prepare(directory.path());
         let (call, calls) = channel();
         let file = directory.path().join("m.yaml");
         let watch = start(
             move || vec![file.clone()],
-            poll,
-            messages,
+            OFTEN,
+            FileState::of,
             move || {
                 let _ = call.send(());
                 None
@@ -45,8 +45,8 @@ impl Watched {
         watched
     }
 
-    fn by_messages() -> Watched {
-        Self::new(NEVER, true, |directory| {
+    fn one_file() -> Watched {
+        Self::new(|directory| {
             fs::write(directory.join("m.yaml"), "one").unwrap();
         })
     }
@@ -69,14 +69,14 @@ impl Watched {
 
 #[test]
 fn a_write_in_place_is_told() {
-    let watched = Watched::by_messages();
+    let watched = Watched::one_file();
     fs::write(watched.path("m.yaml"), "two").unwrap();
     watched.expect_call();
 }
 
 #[test]
 fn a_rename_over_the_file_is_told() {
-    let watched = Watched::by_messages();
+    let watched = Watched::one_file();
     fs::write(watched.path("new"), "two").unwrap();
     fs::rename(watched.path("new"), watched.path("m.yaml")).unwrap();
     watched.expect_call();
@@ -84,7 +84,7 @@ fn a_rename_over_the_file_is_told() {
 
 #[test]
 fn every_rename_is_told_not_only_the_first() {
-    let watched = Watched::by_messages();
+    let watched = Watched::one_file();
     for text in ["two", "three", "four"] {
         fs::write(watched.path("new"), text).unwrap();
         fs::rename(watched.path("new"), watched.path("m.yaml")).unwrap();
@@ -94,7 +94,7 @@ fn every_rename_is_told_not_only_the_first() {
 
 #[test]
 fn deletion_is_told_and_so_is_making_it_again() {
-    let watched = Watched::by_messages();
+    let watched = Watched::one_file();
     fs::remove_file(watched.path("m.yaml")).unwrap();
     watched.expect_call();
     fs::write(watched.path("m.yaml"), "two").unwrap();
@@ -103,7 +103,7 @@ fn deletion_is_told_and_so_is_making_it_again() {
 
 #[test]
 fn a_swapped_directory_link_is_told_as_kubernetes_does_it() {
-    let watched = Watched::new(NEVER, true, |directory| {
+    let watched = Watched::new(|directory| {
         fs::create_dir(directory.join("..1")).unwrap();
         fs::write(directory.join("..1/m.yaml"), "one").unwrap();
         symlink("..1", directory.join("..data")).unwrap();
@@ -124,7 +124,7 @@ fn a_write_behind_a_link_to_another_directory_is_told() {
     let elsewhere = tempfile::tempdir().unwrap();
     let real = elsewhere.path().join("real.yaml");
     fs::write(&real, "one").unwrap();
-    let watched = Watched::new(NEVER, true, |directory| {
+    let watched = Watched::new(|directory| {
         symlink(&real, directory.join("m.yaml")).unwrap();
     });
     fs::write(&real, "two").unwrap();
@@ -136,7 +136,7 @@ fn after_a_link_is_turned_the_new_target_is_watched() {
     let elsewhere = tempfile::tempdir().unwrap();
     let real = elsewhere.path().join("real.yaml");
     fs::write(&real, "other").unwrap();
-    let watched = Watched::by_messages();
+    let watched = Watched::one_file();
     symlink(&real, watched.path("link")).unwrap();
     fs::rename(watched.path("link"), watched.path("m.yaml")).unwrap();
     watched.expect_call();
@@ -146,14 +146,14 @@ fn after_a_link_is_turned_the_new_target_is_watched() {
 
 #[test]
 fn a_file_that_is_not_there_yet_is_told_when_it_comes() {
-    let watched = Watched::new(NEVER, true, |_| {});
+    let watched = Watched::new(|_| {});
     fs::write(watched.path("m.yaml"), "one").unwrap();
     watched.expect_call();
 }
 
 #[test]
 fn other_files_in_the_directory_and_mere_reading_are_not_told() {
-    let watched = Watched::by_messages();
+    let watched = Watched::one_file();
     fs::write(watched.path("other"), "x").unwrap();
     fs::read(watched.path("m.yaml")).unwrap();
     watched.expect_silence();
@@ -161,7 +161,7 @@ fn other_files_in_the_directory_and_mere_reading_are_not_told() {
 
 #[test]
 fn many_writes_in_a_row_are_few_calls() {
-    let watched = Watched::by_messages();
+    let watched = Watched::one_file();
     for round in 0..50 {
         fs::write(watched.path("m.yaml"), format!("{round}")).unwrap();
     }
@@ -171,17 +171,7 @@ fn many_writes_in_a_row_are_few_calls() {
 }
 
 #[test]
-fn without_messages_the_poll_finds_a_change() {
-    let watched = Watched::new(Duration::from_millis(50), false, |directory| {
-        fs::write(directory.join("m.yaml"), "one").unwrap();
-    });
-    watched.expect_silence();
-    fs::write(watched.path("m.yaml"), "two!").unwrap();
-    watched.expect_call();
-}
-
-#[test]
-fn the_poll_finds_a_directory_that_was_made_again() {
+fn a_directory_that_was_made_again_is_told() {
     let outer = tempfile::tempdir().unwrap();
     let directory = outer.path().join("conf");
     fs::create_dir(&directory).unwrap();
@@ -191,8 +181,8 @@ fn the_poll_finds_a_directory_that_was_made_again() {
     let watched = file.clone();
     let _watch = start(
         move || vec![watched.clone()],
-        Duration::from_millis(50),
-        true,
+        OFTEN,
+        FileState::of,
         move || {
             let _ = call.send(());
             None
@@ -212,7 +202,7 @@ fn a_dropped_watch_tells_nothing_more() {
         directory,
         calls,
         watch,
-    } = Watched::by_messages();
+    } = Watched::one_file();
     drop(watch);
     fs::write(directory.path().join("m.yaml"), "two").unwrap();
     assert!(calls.recv_timeout(PATIENCE).is_err());
@@ -230,8 +220,8 @@ fn one_watch_tells_of_each_of_its_files_also_in_several_directories() {
     let watched = files.to_vec();
     let _watch = start(
         move || watched.clone(),
-        NEVER,
-        true,
+        OFTEN,
+        FileState::of,
         move || {
             let _ = call.send(());
             None
@@ -257,7 +247,7 @@ fn a_file_that_another_one_names_is_watched_from_then_on() {
         let named = (!names.is_empty()).then(|| named.clone());
         [list.clone()].into_iter().chain(named).collect()
     };
-    let _watch = start(files, NEVER, true, move || {
+    let _watch = start(files, OFTEN, FileState::of, move || {
         let _ = call.send(());
         None
     });
@@ -280,8 +270,8 @@ fn a_call_that_asks_for_another_gets_it_though_nothing_changes() {
     let watched = file.clone();
     let _watch = start(
         move || vec![watched.clone()],
-        NEVER,
-        true,
+        OFTEN,
+        FileState::of,
         move || {
             let _ = call.send(());
             attempts += 1;
@@ -311,8 +301,8 @@ fn the_looks_go_on_while_nothing_happens_and_stop_while_a_call_hangs() {
     let (watched, there) = (file.clone(), file.clone());
     let watch = start(
         move || vec![watched.clone()],
-        Duration::from_millis(10),
-        true,
+        OFTEN,
+        FileState::of,
         move || {
             if there.exists() {
                 let _ = hangs.recv();
@@ -333,7 +323,7 @@ fn the_looks_go_on_while_nothing_happens_and_stop_while_a_call_hangs() {
     let before = looks();
     wait_for(&|| looks() > before + 3);
     fs::write(&file, "one").unwrap();
-    // Ten intervals without a look: it hangs.
+    // Five intervals without a look: it hangs.
     wait_for(&|| {
         let before = looks();
         thread::sleep(Duration::from_millis(100));
@@ -342,4 +332,65 @@ fn the_looks_go_on_while_nothing_happens_and_stop_while_a_call_hangs() {
     drop(hang);
     let before = looks();
     wait_for(&|| looks() > before);
+}
+
+/// A file system that does not answer for one file until another one is there.
+fn stat_that_hangs(file: &Path) -> FileState {
+    if file.ends_with("hangs") {
+        let release = file.with_file_name("release");
+        while !release.exists() {
+            thread::sleep(OFTEN);
+        }
+    }
+    FileState::of(file)
+}
+
+fn release(directory: &Path) {
+    for name in ["release", "sub/release"] {
+        fs::write(directory.join(name), "").unwrap();
+    }
+}
+
+#[test]
+fn a_file_whose_file_system_does_not_answer_delays_no_other_and_counts_when_it_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let files = ["hangs", "sub/hangs", "z"].map(at);
+    fs::create_dir(at("sub")).unwrap();
+    for file in &files {
+        fs::write(file, "one").unwrap();
+    }
+    let (call, calls) = channel();
+    let watched = files.to_vec();
+    let _watch = start(
+        move || watched.clone(),
+        OFTEN,
+        stat_that_hangs,
+        move || {
+            let _ = call.send(());
+            None
+        },
+    );
+    calls.recv_timeout(PATIENCE).expect("the call at the start");
+    for text in ["two", "three"] {
+        fs::write(&files[2], text).unwrap();
+        calls.recv_timeout(PATIENCE).expect("a call");
+    }
+    assert!(calls.recv_timeout(SILENCE).is_err(), "hanging is no change");
+    release(directory.path());
+    calls.recv_timeout(PATIENCE).expect("a call");
+}
+
+#[test]
+fn threads_are_added_for_files_that_hang_and_not_at_each_look() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let files = || ["hangs", "sub/hangs", "a", "b", "c"].map(at).to_vec();
+    fs::create_dir(at("sub")).unwrap();
+    let mut observer = Observer::start(stat_that_hangs).unwrap();
+    for _ in 0..3 {
+        assert_eq!(observer.look(files()).len(), 3);
+        assert!(observer.threads <= files().len() + 1);
+    }
+    release(directory.path());
 }

@@ -17,9 +17,9 @@ pub(super) struct Bucket {
     banned_until: Option<Duration>,
 }
 
-/// What a failure has led to.
+/// The effect of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum FailureEffect {
     /// Nothing yet, or nothing new.
     Noted,
     /// A ban has begun.
@@ -44,11 +44,11 @@ impl Bucket {
     }
 
     /// A request of the source has failed. While it is banned that changes nothing: a ban is not
-    /// made longer by attempts, or machines behind the same address would be locked out for as
-    /// long as somebody else keeps trying.
-    pub(super) fn fail(&mut self, now: Duration, settings: &ThrottleSettings) -> Verdict {
+    /// made longer by attempts, or an attacker who keeps trying would lock out the machines behind
+    /// the same address.
+    pub(super) fn fail(&mut self, now: Duration, settings: &ThrottleSettings) -> FailureEffect {
         if self.banned_for(now).is_some() {
-            return Verdict::Noted;
+            return FailureEffect::Noted;
         }
         let millis = now.saturating_sub(self.refilled).as_millis();
         let gained = u64::try_from(millis)
@@ -59,11 +59,11 @@ impl Bucket {
         match self.parts.checked_sub(PARTS) {
             Some(left) => {
                 self.parts = left;
-                Verdict::Noted
+                FailureEffect::Noted
             }
             None => {
                 self.banned_until = Some(now + settings.ban);
-                Verdict::Banned
+                FailureEffect::Banned
             }
         }
     }
@@ -86,9 +86,9 @@ mod tests {
     fn banned_at_once() -> Bucket {
         let mut bucket = Bucket::full(S, &SETTINGS);
         for _ in 0..10 {
-            assert_eq!(bucket.fail(S, &SETTINGS), Verdict::Noted);
+            assert_eq!(bucket.fail(S, &SETTINGS), FailureEffect::Noted);
         }
-        assert_eq!(bucket.fail(S, &SETTINGS), Verdict::Banned);
+        assert_eq!(bucket.fail(S, &SETTINGS), FailureEffect::Banned);
         bucket
     }
 
@@ -101,7 +101,11 @@ mod tests {
     fn failures_at_the_permitted_pace_never_lead_to_a_ban() {
         let mut bucket = Bucket::full(S, &SETTINGS);
         for n in 0..1000 {
-            assert_eq!(bucket.fail(n * 6 * S, &SETTINGS), Verdict::Noted, "{n}");
+            assert_eq!(
+                bucket.fail(n * 6 * S, &SETTINGS),
+                FailureEffect::Noted,
+                "{n}"
+            );
         }
     }
 
@@ -109,14 +113,14 @@ mod tests {
     fn failures_a_little_faster_do() {
         let mut bucket = Bucket::full(S, &SETTINGS);
         let mut all = (0..1000).map(|n| bucket.fail(n * 5 * S, &SETTINGS));
-        assert!(all.any(|verdict| verdict == Verdict::Banned));
+        assert!(all.any(|verdict| verdict == FailureEffect::Banned));
     }
 
     #[test]
     fn attempts_do_not_make_a_ban_longer() {
         let mut bucket = banned_at_once();
         for n in 1..=60 {
-            assert_eq!(bucket.fail(n * S, &SETTINGS), Verdict::Noted);
+            assert_eq!(bucket.fail(n * S, &SETTINGS), FailureEffect::Noted);
         }
         assert_eq!(bucket.banned_for(60 * S), Some(S));
         assert_eq!(bucket.banned_for(61 * S), None);
@@ -126,7 +130,7 @@ mod tests {
     fn after_a_ban_there_is_room_for_as_many_as_the_time_has_given_back() {
         let mut bucket = banned_at_once();
         let verdicts: Vec<_> = (0..11).map(|_| bucket.fail(61 * S, &SETTINGS)).collect();
-        assert_eq!(verdicts[9..], [Verdict::Noted, Verdict::Banned]);
+        assert_eq!(verdicts[9..], [FailureEffect::Noted, FailureEffect::Banned]);
     }
 
     #[test]
@@ -137,6 +141,6 @@ mod tests {
         };
         let mut bucket = Bucket::full(Duration::ZERO, &settings);
         let late = Duration::from_secs(u64::MAX / 2);
-        assert_eq!(bucket.fail(late, &settings), Verdict::Noted);
+        assert_eq!(bucket.fail(late, &settings), FailureEffect::Noted);
     }
 }

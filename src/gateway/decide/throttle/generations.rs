@@ -1,10 +1,13 @@
-//! A map that is bounded without a clock and without a search: two generations. What is asked for
-//! moves to the young one; when that is full, the old one goes, with all that nobody asked for.
+//! A map of two generations, bounded without a clock and without a search. An entry that is used
+//! moves to the young generation. When that is full, the old generation goes, with its unused
+//! entries.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::GENERATION;
+/// Most entries of a generation: sources, or pairs of source and machine. Beyond it the ones not
+/// heard of for longest make room.
+const GENERATION: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Generations<K, V> {
@@ -22,12 +25,12 @@ impl<K, V> Default for Generations<K, V> {
 }
 
 impl<K: Copy + Eq + Hash, V: Copy> Generations<K, V> {
-    /// What is known under a key. It keeps its place.
+    /// The value of a key, which stays in its generation.
     pub(super) fn get(&self, key: &K) -> Option<&V> {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 
-    /// What is known under a key, or else what is made for it. It is young again.
+    /// The value of a key, or else a new one. It moves to the young generation.
     pub(super) fn get_or_insert(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         if self.young.len() >= GENERATION && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);

@@ -44,18 +44,18 @@ impl Fixture {
         self.folder.path().join(name)
     }
 
-    fn held(&self, name: &str) -> &Arc<Held> {
+    fn state(&self, name: &str) -> &Arc<CredentialState> {
         (self.credentials.iter())
-            .find(|held| held.name() == name)
+            .find(|credential| credential.name() == name)
             .unwrap()
     }
 
     /// What a machine with this credential carries to an upstream: header and value.
     fn carried(&self, credential: Option<&str>, upstream: usize) -> Option<(String, String)> {
         match self.choose(credential, upstream) {
-            Choice::Carry(Injection { held, value }) => {
+            Choice::Carry(Injection { credential, value }) => {
                 let value = value.to_str().unwrap().to_owned();
-                Some((held.header().to_string(), value))
+                Some((credential.header().to_string(), value))
             }
             Choice::Nothing => None,
             Choice::Missing => panic!("missing"),
@@ -132,10 +132,10 @@ fn every_header_of_a_credential_is_reserved_in_every_spelling_and_no_other() {
 #[test]
 fn a_file_that_changed_is_another_credential_from_then_on() {
     let fixture = Fixture::new();
-    assert_eq!(fixture.held("upstream:first").read_again(), Ok(false));
+    assert_eq!(fixture.state("upstream:first").read_again(), Ok(false));
     fs::write(fixture.file("own"), "rotated").unwrap();
     assert_eq!(fixture.carried(None, 0), own());
-    assert_eq!(fixture.held("upstream:first").read_again(), Ok(true));
+    assert_eq!(fixture.state("upstream:first").read_again(), Ok(true));
     assert_eq!(fixture.carried(None, 0).unwrap().1, "rotated");
 }
 
@@ -147,12 +147,16 @@ fn a_file_that_is_gone_empty_or_odd_takes_the_credential_away_until_it_is_good_a
             None => fs::remove_file(fixture.file("a")).unwrap(),
             Some(text) => fs::write(fixture.file("a"), text).unwrap(),
         }
-        let error = fixture.held("team-a").read_again().unwrap_err().to_string();
+        let error = fixture
+            .state("team-a")
+            .read_again()
+            .unwrap_err()
+            .to_string();
         assert!(!error.contains("two"), "{error}");
         assert!(matches!(fixture.choose(Some("team-a"), 0), Choice::Missing));
         assert!(!fixture.is_usable("team-a") && fixture.is_usable("only-first"));
         fs::write(fixture.file("a"), "back").unwrap();
-        assert_eq!(fixture.held("team-a").read_again(), Ok(true));
+        assert_eq!(fixture.state("team-a").read_again(), Ok(true));
         assert_eq!(fixture.carried(Some("team-a"), 0).unwrap().1, "Bearer back");
         assert!(fixture.is_usable("team-a"));
     }

@@ -1,4 +1,4 @@
-//! A connection to a server, in the hands of one request.
+//! A connection to a server, while one request uses it.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -9,21 +9,20 @@ use pingora::connectors::TransportConnector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::v1::client::HttpSession;
 
-use super::idle::Owner;
-use super::reuse::{Exchanged, Reuse};
-use super::server::Server;
+use super::idle::ConnectionOwner;
+use super::reuse::{FinishedExchange, Reuse};
+use super::server::UpstreamServer;
 use super::stream::UpstreamStream;
 
-/// Makes connections. Which of them wait for another request is the servers' matter, see
-/// [`idle`](super::idle).
+/// Makes connections. Each server keeps its idle ones, see [`idle`](super::idle).
 static CONNECTOR: LazyLock<TransportConnector> = LazyLock::new(|| TransportConnector::new(None));
 
 pub(crate) struct Connection {
     pub(crate) session: HttpSession,
     pub(crate) stream: UpstreamStream,
-    /// Whose requests it carries; `None`: it carries this one only.
-    owner: Option<Owner>,
-    /// What it was made under.
+    /// The owner of its requests; `None`: it carries this request only.
+    owner: Option<ConnectionOwner>,
+    /// The generation of the TLS settings that it was made with.
     settings: u64,
 }
 
@@ -34,8 +33,8 @@ impl Connection {
     ///
     /// Pingora's, where none can be made. Nothing has been sent then.
     pub(crate) async fn to(
-        server: &Server,
-        owner: Option<Owner>,
+        server: &UpstreamServer,
+        owner: Option<ConnectionOwner>,
         now: Duration,
     ) -> Result<Connection> {
         let peer = server.peer();
@@ -74,7 +73,12 @@ impl Connection {
     }
 
     /// Leaves it with the server for another request of its owner, or closes it.
-    pub(crate) async fn put_away(self, server: &Server, exchanged: &Exchanged, now: Duration) {
+    pub(crate) async fn put_away(
+        self,
+        server: &UpstreamServer,
+        exchanged: &FinishedExchange,
+        now: Duration,
+    ) {
         let reuse = exchanged.reuse();
         let Connection {
             session,

@@ -1,9 +1,9 @@
-//! Idle connections to one server: those that wait for another request.
+//! Idle connections to one server, kept for another request.
 //!
 //! Pingora's own pool watches each of them with a task, which every request wakes twice and spawns
 //! once, and shares them among all. Here they are looked at when one is wanted, and once a second;
-//! and each serves the requests of one owner only. A backend that sends more than its answer can so
-//! confuse nobody but the machine that asked.
+//! and each serves the requests of one owner only. A backend that sends more than its response can
+//! so confuse only the machine that asked.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -32,22 +32,22 @@ const TRUSTED_AFTER: u32 = 16;
 /// suspect: some announce in this way that they close an idle connection.
 const LATE: Duration = Duration::from_secs(1);
 
-/// The only one whose requests a connection may carry.
+/// The owner of a connection: only its requests may use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Owner {
+pub(crate) enum ConnectionOwner {
     /// The machine with this public key.
     Machine([u8; 32]),
     /// The holder of a bearer token.
     Token(TokenHash),
-    /// Callers of open routes, of which nothing is known.
+    /// The unknown clients of open routes.
     Open,
-    /// Everybody: the upstream says `reuse: shared`.
+    /// All clients: the upstream says `reuse: shared`.
     Everybody,
 }
 
 /// The idle connections.
 pub(super) struct Idle {
-    kept: Mutex<Kept>,
+    queues: Mutex<IdleQueues>,
     /// How long one may wait.
     timeout: Duration,
     /// The server's, for the log.
@@ -59,13 +59,13 @@ pub(super) struct Idle {
 }
 
 #[derive(Default)]
-struct Kept {
+struct IdleQueues {
     /// Of each owner, the one that has waited longest first.
-    of: HashMap<Owner, VecDeque<Waiting>>,
+    of: HashMap<ConnectionOwner, VecDeque<IdleConnection>>,
     count: usize,
 }
 
-struct Waiting {
+struct IdleConnection {
     stream: UpstreamStream,
     /// Under which settings it was made: it is not used under others.
     settings: u64,
@@ -80,7 +80,7 @@ struct Waiting {
 impl Idle {
     pub(super) fn new(timeout: Duration, address: SocketAddr) -> Idle {
         Idle {
-            kept: Mutex::default(),
+            queues: Mutex::default(),
             timeout,
             address,
             quiet: AtomicU32::new(0),
@@ -92,12 +92,12 @@ impl Idle {
     /// use.
     pub(super) fn take(
         &self,
-        owner: Owner,
+        owner: ConnectionOwner,
         settings: u64,
         now: Duration,
     ) -> Option<UpstreamStream> {
-        let mut kept = self.kept();
-        let Kept { of, count } = &mut *kept;
+        let mut queues = self.queues();
+        let IdleQueues { of, count } = &mut *queues;
         let queue = of.get_mut(&owner)?;
         let mut found = None;
         let mut at = queue.len();
@@ -122,7 +122,7 @@ impl Idle {
     pub(super) fn keep(
         &self,
         stream: UpstreamStream,
-        owner: Owner,
+        owner: ConnectionOwner,
         settings: u64,
         since: Duration,
         reuse: Reuse,
@@ -133,7 +133,7 @@ impl Idle {
             Reuse::AtOnce if !is_probation => Duration::ZERO,
             Reuse::AtOnce | Reuse::AfterRest => REST,
         };
-        let mut waiting = Waiting {
+        let mut waiting = IdleConnection {
             stream,
             settings,
             since,
@@ -143,23 +143,25 @@ impl Idle {
         if !self.is_fit(&mut waiting, since) {
             return;
         }
-        let mut kept = self.kept();
-        kept.of.entry(owner).or_default().push_back(waiting);
-        kept.count += 1;
-        let oldest = (kept.count > MOST).then(|| kept.take_oldest()).flatten();
-        drop(kept);
+        let mut queues = self.queues();
+        queues.of.entry(owner).or_default().push_back(waiting);
+        queues.count += 1;
+        let oldest = (queues.count > MOST)
+            .then(|| queues.take_oldest())
+            .flatten();
+        drop(queues);
         // Closed outside the lock.
         drop(oldest);
     }
 
     /// Closes what is not fit for use any more.
     pub(super) fn sweep(&self, now: Duration) {
-        let mut kept = self.kept();
-        kept.of.retain(|_, queue| {
+        let mut queues = self.queues();
+        queues.of.retain(|_, queue| {
             queue.retain_mut(|waiting| self.is_fit(waiting, now));
             !queue.is_empty()
         });
-        kept.count = kept.of.values().map(VecDeque::len).sum();
+        queues.count = queues.of.values().map(VecDeque::len).sum();
     }
 
     /// Whether connections of this server may do without a rest: enough of them were watched
@@ -170,7 +172,7 @@ impl Idle {
 
     /// Whether a connection has not waited too long, and the server has neither closed it nor sent
     /// anything unsolicited, as far as that has been noticed.
-    fn is_fit(&self, waiting: &mut Waiting, now: Duration) -> bool {
+    fn is_fit(&self, waiting: &mut IdleConnection, now: Duration) -> bool {
         let waited = now.saturating_sub(waiting.since);
         if waited >= self.timeout {
             return false;
@@ -205,16 +207,16 @@ impl Idle {
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queues(&self) -> MutexGuard<'_, IdleQueues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
+impl IdleQueues {
     /// Takes out the connection that has waited longest. The search goes over all owners; it is
     /// made only where another connection was just opened, which costs more.
-    fn take_oldest(&mut self) -> Option<Waiting> {
-        let since = |queue: &VecDeque<Waiting>| queue.front().map(|waiting| waiting.since);
+    fn take_oldest(&mut self) -> Option<IdleConnection> {
+        let since = |queue: &VecDeque<IdleConnection>| queue.front().map(|waiting| waiting.since);
         let (owner, _) = (self.of.iter()).min_by_key(|(_, queue)| since(queue))?;
         let owner = *owner;
         let queue = self.of.get_mut(&owner)?;
@@ -229,7 +231,7 @@ impl Kept {
 
 impl fmt::Debug for Idle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Idle({})", self.kept().count)
+        write!(f, "Idle({})", self.queues().count)
     }
 }
 

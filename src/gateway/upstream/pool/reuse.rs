@@ -2,9 +2,9 @@
 
 use http::StatusCode;
 
-/// What is known of a connection when the answer on it has ended.
+/// The facts about a connection after the response on it has ended.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Exchanged {
+pub(crate) struct FinishedExchange {
     /// The server's end took every byte of the request.
     pub(crate) sent_whole: bool,
     /// The final answer began before that.
@@ -20,7 +20,7 @@ pub(crate) struct Exchanged {
     pub(crate) status: StatusCode,
 }
 
-/// What becomes of the connection.
+/// Whether the connection may carry another request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reuse {
     /// It is closed.
@@ -31,7 +31,7 @@ pub(crate) enum Reuse {
     AfterRest,
 }
 
-impl Exchanged {
+impl FinishedExchange {
     /// Whether the connection may be used again. Any doubt closes it: to make another connection
     /// costs time, and an answer that belongs to another request costs a secret.
     pub(crate) fn reuse(&self) -> Reuse {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     /// A GET and its answer, as they should be.
-    const GOOD: Exchanged = Exchanged {
+    const GOOD: FinishedExchange = FinishedExchange {
         sent_whole: true,
         answered_early: false,
         answered_whole: true,
@@ -73,8 +73,8 @@ mod tests {
     #[test]
     fn each_fact_alone_decides_as_the_table_says() {
         use Reuse::{AfterRest, AtOnce, Never};
-        let with = |status| Exchanged { status, ..GOOD };
-        let body = |status| Exchanged {
+        let with = |status| FinishedExchange { status, ..GOOD };
+        let body = |status| FinishedExchange {
             had_body: true,
             status,
             ..GOOD
@@ -82,12 +82,12 @@ mod tests {
         #[rustfmt::skip]
         let table = [
             ("a whole answer", GOOD, AtOnce),
-            ("a request that was not sent whole", Exchanged { sent_whole: false, ..GOOD }, Never),
-            ("an answer before the request was sent", Exchanged { answered_early: true, ..GOOD }, Never),
-            ("an answer that broke off", Exchanged { answered_whole: false, ..GOOD }, Never),
-            ("a server that closes", Exchanged { keep_alive: false, ..GOOD }, Never),
-            ("HEAD", Exchanged { was_head: true, ..GOOD }, AfterRest),
-            ("HEAD with an error", Exchanged { was_head: true, ..with(StatusCode::NOT_FOUND) }, AfterRest),
+            ("a request that was not sent whole", FinishedExchange { sent_whole: false, ..GOOD }, Never),
+            ("an answer before the request was sent", FinishedExchange { answered_early: true, ..GOOD }, Never),
+            ("an answer that broke off", FinishedExchange { answered_whole: false, ..GOOD }, Never),
+            ("a server that closes", FinishedExchange { keep_alive: false, ..GOOD }, Never),
+            ("HEAD", FinishedExchange { was_head: true, ..GOOD }, AfterRest),
+            ("HEAD with an error", FinishedExchange { was_head: true, ..with(StatusCode::NOT_FOUND) }, AfterRest),
             ("204", with(StatusCode::NO_CONTENT), AfterRest),
             ("304", with(StatusCode::NOT_MODIFIED), AfterRest),
             ("205, which has framing", with(StatusCode::RESET_CONTENT), AtOnce),
@@ -108,17 +108,17 @@ mod tests {
     fn a_rest_mends_no_reason_to_close() {
         for was_head in [false, true] {
             for broken in [
-                Exchanged {
+                FinishedExchange {
                     sent_whole: false,
                     was_head,
                     ..GOOD
                 },
-                Exchanged {
+                FinishedExchange {
                     answered_whole: false,
                     was_head,
                     ..GOOD
                 },
-                Exchanged {
+                FinishedExchange {
                     keep_alive: false,
                     was_head,
                     ..GOOD

@@ -1,4 +1,4 @@
-//! One address of one server: how it is connected to, and what is known of it.
+//! One address of one server: how it is connected to, and its health.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,15 +11,15 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::idle::Idle;
-use super::standing::{Change, Fitness, Standing};
+use super::server_health::{Fitness, HealthChange, ServerHealth};
 use super::tls::UpstreamTls;
 use crate::config::{self, Health, Upstream};
 use crate::metrics::{Metrics, ServerSeries};
 
 /// One address of an upstream's server, ready to be connected to.
 #[derive(Debug)]
-pub(crate) struct Server {
-    /// The `Host` it is told.
+pub(crate) struct UpstreamServer {
+    /// The `Host` that is sent to it.
     pub(crate) host: HeaderValue,
     pub(super) weight: u32,
     /// Every time-out is set: Pingora's own defaults are none.
@@ -29,47 +29,47 @@ pub(crate) struct Server {
     longest: Duration,
     /// Connections to it that wait for another request.
     pub(super) idle: Idle,
-    pub(super) known: Arc<Known>,
+    pub(super) state: Arc<ServerState>,
     /// Has the name looked up that the address came from.
     renew: Arc<Notify>,
 }
 
-/// What is known of an address; it outlives a configuration whose successor names it too.
+/// The health of an address. It outlives a configuration whose successor names the address too.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct ServerState {
     upstream: String,
     server: String,
     address: SocketAddr,
-    standing: Mutex<Standing>,
+    health: Mutex<ServerHealth>,
     series: Arc<ServerSeries>,
 }
 
-impl Server {
+impl UpstreamServer {
     pub(super) fn new(
         upstream: &Upstream,
         server: &config::Server,
         tls: Option<&Arc<UpstreamTls>>,
-        known: Arc<Known>,
+        state: Arc<ServerState>,
         renew: Arc<Notify>,
-    ) -> Server {
-        Server {
+    ) -> UpstreamServer {
+        UpstreamServer {
             host: server.host.clone(),
             weight: server.weight,
             peer: Arc::new(peer(
-                known.address,
+                state.address,
                 upstream,
                 server.certified_name.as_deref(),
             )),
             tls: tls.cloned(),
             longest: upstream.connect_timeout + upstream.read_timeout,
-            idle: Idle::new(upstream.idle_timeout, known.address),
-            known,
+            idle: Idle::new(upstream.idle_timeout, state.address),
+            state,
             renew,
         }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.known.address
+        self.state.address
     }
 
     /// How a connection to it is made.
@@ -78,47 +78,47 @@ impl Server {
             return Arc::clone(&self.peer);
         };
         let mut peer = HttpPeer::clone(&self.peer);
-        tls.dress(&mut peer);
+        tls.apply_to(&mut peer);
         Arc::new(peer)
     }
 
     pub(super) fn fitness(&self, now: Duration) -> Fitness {
-        self.known.standing().fitness(now)
+        self.state.health().fitness(now)
     }
 
-    /// Whether requests are sent to it as a matter of course.
+    /// Whether it gets requests in turn.
     pub(super) fn in_service(&self) -> bool {
-        self.known.standing().in_service()
+        self.state.health().in_service()
     }
 
     /// A request is about to be sent to it.
     pub(super) fn chosen(&self, now: Duration) {
-        self.known.standing().chosen(now, self.longest);
+        self.state.health().chosen(now, self.longest);
     }
 
     /// It has answered a request.
     pub(crate) fn answered(&self) {
-        let change = self.known.standing().answered();
-        self.known.note(change, "it answered a request");
+        let change = self.state.health().answered();
+        self.state.note(change, "it answered a request");
     }
 
     /// It took no connection, at `now` on the monotonic clock; or no TLS handshake.
     pub(crate) fn refused_connection(&self, now: Duration) {
-        self.known.series.connect_error();
+        self.state.series.connect_error();
         self.renew.notify_one();
-        let change = self.known.standing().failed(now);
-        self.known.note(change, "it takes no connections");
+        let change = self.state.health().failed(now);
+        self.state.note(change, "it takes no connections");
     }
 
     /// It has not answered a request in time.
     pub(crate) fn timed_out(&self, now: Duration) {
-        let change = self.known.standing().failed(now);
-        self.known.note(change, "it does not answer in time");
+        let change = self.state.health().failed(now);
+        self.state.note(change, "it does not answer in time");
     }
 
-    /// A health check of it has ended, well or with the reason given.
+    /// A health check of it has succeeded, or has failed for the reason given.
     pub(super) fn checked(&self, result: Result<(), String>, now: Duration, health: &Health) {
-        let change = self.known.standing().checked(result.is_ok(), now, health);
+        let change = self.state.health().checked(result.is_ok(), now, health);
         let why = match &result {
             Ok(()) => "its health check succeeds",
             Err(why) => {
@@ -126,24 +126,24 @@ impl Server {
                 why
             }
         };
-        self.known.note(change, why);
+        self.state.note(change, why);
     }
 }
 
-impl Known {
+impl ServerState {
     pub(super) fn new(
         upstream: &str,
         server: &str,
         address: SocketAddr,
         metrics: &Metrics,
-    ) -> Arc<Known> {
+    ) -> Arc<ServerState> {
         let series = metrics.server(upstream, server);
         series.in_service();
-        Arc::new(Known {
+        Arc::new(ServerState {
             upstream: upstream.to_owned(),
             server: server.to_owned(),
             address,
-            standing: Mutex::default(),
+            health: Mutex::default(),
             series,
         })
     }
@@ -159,27 +159,27 @@ impl Known {
 
     /// It is not checked any more.
     pub(super) fn unchecked(&self) {
-        let change = self.standing().unchecked();
+        let change = self.health().unchecked();
         self.note(change, "it has no health check any more");
     }
 
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn health(&self) -> MutexGuard<'_, ServerHealth> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, change: Option<Change>, why: &str) {
-        let Known {
+    fn note(&self, change: Option<HealthChange>, why: &str) {
+        let ServerState {
             upstream, server, ..
         } = self;
         let address = &self.address;
         match change {
             None => {}
-            Some(Change::Out) => {
+            Some(HealthChange::Out) => {
                 self.series.ejected();
                 self.series.out_of_service();
                 warn!(%upstream, %server, %address, why, "a server is out of service");
             }
-            Some(Change::Back) => {
+            Some(HealthChange::Back) => {
                 self.series.in_service();
                 info!(%upstream, %server, %address, why, "a server is back in service");
             }
@@ -187,9 +187,9 @@ impl Known {
     }
 }
 
-impl Drop for Known {
+impl Drop for ServerState {
     fn drop(&mut self) {
-        if self.standing().in_service() {
+        if self.health().in_service() {
             self.series.out_of_service();
         }
     }
@@ -217,6 +217,6 @@ fn peer(address: SocketAddr, upstream: &Upstream, certified_name: Option<&str>) 
 
 /// Bytes that the kernel may hold of a request, twice that with its own bookkeeping. It says that a
 /// server has taken something only when a third of them have gone, so that a slow one would seem to
-/// stand still for as long as it takes to read megabytes. It is enough for 25 MB/s to a server 20 ms
-/// away.
+/// stand still for as long as it takes to read megabytes. It is enough for 25 MB/s to a server 20
+/// ms away.
 const SEND_BUFFER: u32 = 512 * 1024;

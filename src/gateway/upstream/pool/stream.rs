@@ -30,11 +30,11 @@ use tokio::task::coop::unconstrained;
 const COPIED_BODY: usize = 8 * 1024;
 
 /// One connection to a server. Clones are handles to the same connection: Pingora's session holds
-/// one, and whoever queues the request another.
+/// one, and the request's task another.
 #[derive(Clone)]
-pub(crate) struct UpstreamStream(Arc<Mutex<State>>);
+pub(crate) struct UpstreamStream(Arc<Mutex<StreamState>>);
 
-struct State {
+struct StreamState {
     stream: Stream,
     /// Of the socket beneath, where there is one.
     descriptor: Option<RawFd>,
@@ -51,7 +51,7 @@ struct State {
     moved: u64,
 }
 
-/// What an idle connection shows.
+/// The state of an idle connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Silence {
     /// The server has sent nothing and keeps the connection open.
@@ -65,7 +65,7 @@ pub(super) enum Silence {
 impl UpstreamStream {
     pub(super) fn new(stream: Stream) -> UpstreamStream {
         let descriptor = stream.get_socket_digest().map(|_| stream.id());
-        UpstreamStream(Arc::new(Mutex::new(State {
+        UpstreamStream(Arc::new(Mutex::new(StreamState {
             descriptor,
             is_tls: stream.get_ssl_digest().is_some(),
             stream,
@@ -133,7 +133,7 @@ impl UpstreamStream {
         }
     }
 
-    /// What the server has done while no request was under way.
+    /// The state of the connection while no request uses it.
     pub(super) fn silence(&self) -> Silence {
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
@@ -152,14 +152,14 @@ impl UpstreamStream {
         (state.moved, !state.broken && state.has_more())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, StreamState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// What has arrived at the socket itself. The runtime learns of it a moment later, under load
-    /// many milliseconds, and until then says that there is nothing to read.
+impl StreamState {
+    /// The state by the socket itself. The runtime learns of arrived bytes a moment later, under
+    /// load many milliseconds, and until then reports nothing to read.
     fn silence_of_socket(&self) -> Silence {
         let Some(descriptor) = self.descriptor else {
             return Silence::Quiet;
@@ -230,7 +230,7 @@ impl AsyncRead for UpstreamStream {
     }
 }
 
-/// What the session writes is queued. Reading the answer sends it.
+/// Bytes that the session writes are queued. Reading the response sends them.
 impl AsyncWrite for UpstreamStream {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -436,7 +436,7 @@ mod tests {
         let ours = UpstreamStream::new(connector.new_stream(&peer).await.unwrap());
         let (mut server, _) = listener.accept().unwrap();
         assert_eq!(ours.silence(), Silence::Quiet);
-        // Nothing is awaited from here on, so that nobody asks the system what has arrived.
+        // Nothing is awaited from here on, so that the runtime does not learn what has arrived.
         server.write_all(b"late").unwrap();
         assert_eq!(ours.silence(), Silence::Unsolicited);
         assert_eq!(ours.silence(), Silence::Unsolicited);

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::*;
+use crate::clock::Clock;
 use crate::config::{self, Environment, Resolve};
+use crate::metrics::Metrics;
 
 const S: Duration = Duration::from_secs(1);
 
@@ -53,11 +55,11 @@ fn upstreams_in(lines: &str, environment: Environment) -> Vec<Upstream> {
     config.config.upstreams
 }
 
-fn site() -> Site {
-    Site {
+fn context() -> PoolContext {
+    PoolContext {
         metrics: Arc::new(Metrics::new("", "").unwrap()),
         clock: Clock::manual(0).0,
-        runtime: Handle::current(),
+        runtime: tokio::runtime::Handle::current(),
     }
 }
 
@@ -70,15 +72,15 @@ fn three() -> Vec<Upstream> {
 
 /// The port of the server that a request is sent to first.
 fn first(pool: &Pool, now: Duration) -> u16 {
-    port(&pool.step(&mut Walk::default(), now).unwrap())
+    port(&pool.next_server(&mut Attempts::default(), now).unwrap())
 }
 
-fn port(server: &Server) -> u16 {
+fn port(server: &UpstreamServer) -> u16 {
     server.peer()._address.as_inet().unwrap().port()
 }
 
 fn fail(pool: &Pool, port: u16, now: Duration) {
-    let listed = pool.roster.current();
+    let listed = pool.servers.current();
     for server in listed
         .servers
         .iter()
@@ -90,12 +92,12 @@ fn fail(pool: &Pool, port: u16, now: Duration) {
 
 #[tokio::test]
 async fn a_walk_meets_each_server_once() {
-    let pools = Pools::new(&three(), &site(), None);
-    let (pool, mut walk) = (pools.of(0), Walk::default());
+    let pools = Pools::new(&three(), &context(), None);
+    let (pool, mut attempts) = (pools.of(0), Attempts::default());
     let mut met = Vec::new();
-    while let Some(server) = pool.step(&mut walk, S) {
+    while let Some(server) = pool.next_server(&mut attempts, S) {
         met.push(port(&server));
-        assert_eq!(pool.has_more(&walk), met.len() < 3);
+        assert_eq!(pool.has_more(&attempts), met.len() < 3);
     }
     met.sort_unstable();
     assert_eq!(met, [1, 2, 3]);
@@ -105,26 +107,26 @@ async fn a_walk_meets_each_server_once() {
 async fn servers_get_requests_by_their_weights() {
     let heavy =
         "  a: { servers: [{ url: 'http://127.0.0.1:1', weight: 3 }, 'http://127.0.0.1:2'] }";
-    let pools = Pools::new(&upstreams(heavy), &site(), None);
+    let pools = Pools::new(&upstreams(heavy), &context(), None);
     let met: Vec<_> = (0..8).map(|_| first(pools.of(0), S)).collect();
     assert_eq!(met, [1, 1, 2, 1, 1, 1, 2, 1]);
 }
 
 #[tokio::test]
 async fn a_server_that_is_out_is_asked_last() {
-    let pools = Pools::new(&three(), &site(), None);
+    let pools = Pools::new(&three(), &context(), None);
     let pool = pools.of(0);
     fail(pool, 2, S);
     for _ in 0..6 {
-        let mut walk = Walk::default();
-        let met = [(); 3].map(|()| port(&pool.step(&mut walk, S).unwrap()));
+        let mut attempts = Attempts::default();
+        let met = [(); 3].map(|()| port(&pool.next_server(&mut attempts, S).unwrap()));
         assert_eq!(met[2], 2);
     }
 }
 
 #[tokio::test]
 async fn where_all_are_out_all_are_tried() {
-    let pools = Pools::new(&three(), &site(), None);
+    let pools = Pools::new(&three(), &context(), None);
     let pool = pools.of(0);
     (1..=3).for_each(|port| fail(pool, port, S));
     let mut met: Vec<_> = (0..3).map(|_| first(pool, S)).collect();
@@ -134,19 +136,19 @@ async fn where_all_are_out_all_are_tried() {
 
 #[tokio::test]
 async fn a_server_whose_hold_is_over_gets_one_request_until_it_has_answered_it() {
-    let pools = Pools::new(&three(), &site(), None);
+    let pools = Pools::new(&three(), &context(), None);
     let pool = pools.of(0);
     fail(pool, 2, S);
     let met: Vec<_> = (0..9).map(|_| first(pool, 3 * S)).collect();
     assert_eq!(met.iter().filter(|&&port| port == 2).count(), 1, "{met:?}");
-    pool.roster.current().servers[1].answered();
+    pool.servers.current().servers[1].answered();
     let met: Vec<_> = (0..9).map(|_| first(pool, 3 * S)).collect();
     assert_eq!(met.iter().filter(|&&port| port == 2).count(), 3, "{met:?}");
 }
 
 #[tokio::test]
 async fn what_is_known_of_a_server_survives_a_reload_that_keeps_it() {
-    let site = site();
+    let site = context();
     let old = Pools::new(&three(), &site, None);
     fail(old.of(0), 2, S);
     let kept =
@@ -168,7 +170,7 @@ async fn what_is_known_of_a_server_survives_a_reload_that_keeps_it() {
 
 #[tokio::test]
 async fn the_same_address_in_another_upstream_is_another_server() {
-    let site = site();
+    let site = context();
     let old = Pools::new(&three(), &site, None);
     fail(old.of(0), 1, S);
     let two = "  b: { servers: ['http://127.0.0.1:1', 'http://127.0.0.1:2'] }\n  \
@@ -179,7 +181,7 @@ async fn the_same_address_in_another_upstream_is_another_server() {
 
 /// The ports of the servers that there are, in their order.
 fn ports(pool: &Pool) -> Vec<u16> {
-    pool.roster
+    pool.servers
         .current()
         .servers
         .iter()
@@ -201,7 +203,7 @@ async fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 #[tokio::test(start_paused = true)]
 async fn a_name_that_does_not_resolve_yet_gets_no_requests_and_then_does() {
     let lines = "  a: { servers: ['http://late:1', 'http://127.0.0.1:2'] }";
-    let site = site();
+    let site = context();
     let pools = Pools::new(&named_upstreams(lines), &site, None);
     assert_eq!(ports(pools.of(0)), [2]);
     assert_eq!(
@@ -223,17 +225,17 @@ async fn a_name_that_does_not_resolve_yet_gets_no_requests_and_then_does() {
 #[tokio::test(start_paused = true)]
 async fn where_no_name_resolves_there_is_no_server_and_a_request_has_them_looked_up() {
     let lines = "  a: { servers: ['http://nobody:1'] }";
-    let pools = Pools::new(&named_upstreams(lines), &site(), None);
+    let pools = Pools::new(&named_upstreams(lines), &context(), None);
     let pool = pools.of(0);
-    let mut walk = Walk::default();
-    assert!(pool.step(&mut walk, S).is_none());
-    assert!(!pool.has_more(&walk));
+    let mut attempts = Attempts::default();
+    assert!(pool.next_server(&mut attempts, S).is_none());
+    assert!(!pool.has_more(&attempts));
     lead("nobody:1", &[7]);
     wait_until("it is there", || first_port(pool) == Some(7)).await;
 }
 
 fn first_port(pool: &Pool) -> Option<u16> {
-    pool.step(&mut Walk::default(), S)
+    pool.next_server(&mut Attempts::default(), S)
         .map(|server| port(&server))
 }
 
@@ -241,12 +243,12 @@ fn first_port(pool: &Pool) -> Option<u16> {
 async fn a_name_that_moves_is_followed_within_30_s_by_itself() {
     lead("moves:1", &[1, 2]);
     let lines = "  a: { servers: ['http://moves:1'] }";
-    let pools = Pools::new(&named_upstreams(lines), &site(), None);
-    let before = pools.of(0).roster.current();
+    let pools = Pools::new(&named_upstreams(lines), &context(), None);
+    let before = pools.of(0).servers.current();
     lead("moves:1", &[2, 3]);
     tokio::time::sleep(25 * S).await;
     wait_until("it has moved", || ports(pools.of(0)) == [2, 3]).await;
-    let after = pools.of(0).roster.current();
+    let after = pools.of(0).servers.current();
     assert!(
         Arc::ptr_eq(&before.servers[1], &after.servers[0]),
         "the address that stayed keeps its connections"
@@ -257,10 +259,13 @@ async fn a_name_that_moves_is_followed_within_30_s_by_itself() {
 async fn a_connection_that_fails_has_the_name_looked_up_at_once() {
     lead("dies:1", &[1]);
     let lines = "  a: { servers: ['http://dies:1'] }";
-    let pools = Pools::new(&named_upstreams(lines), &site(), None);
+    let pools = Pools::new(&named_upstreams(lines), &context(), None);
     tokio::time::sleep(S / 10).await;
     lead("dies:1", &[2]);
-    let server = pools.of(0).step(&mut Walk::default(), S).unwrap();
+    let server = pools
+        .of(0)
+        .next_server(&mut Attempts::default(), S)
+        .unwrap();
     server.refused_connection(S);
     // By itself it would be looked up after 20 s.
     for _ in 0..20 {
@@ -273,14 +278,14 @@ async fn a_connection_that_fails_has_the_name_looked_up_at_once() {
 async fn a_name_that_does_not_resolve_any_more_keeps_its_addresses() {
     lead("flaps:1", &[1]);
     let lines = "  a: { servers: ['http://flaps:1'] }";
-    let pools = Pools::new(&named_upstreams(lines), &site(), None);
+    let pools = Pools::new(&named_upstreams(lines), &context(), None);
     lead("flaps:1", &[]);
     for _ in 0..60 {
         tokio::time::sleep(S).await;
     }
     assert_eq!(ports(pools.of(0)), [1]);
     // Neither does a reload take them away.
-    let again = Pools::new(&named_upstreams(lines), &site(), Some(&pools));
+    let again = Pools::new(&named_upstreams(lines), &context(), Some(&pools));
     assert_eq!(ports(again.of(0)), [1]);
 }
 
@@ -288,18 +293,18 @@ async fn a_name_that_does_not_resolve_any_more_keeps_its_addresses() {
 async fn an_address_that_a_name_has_twice_is_one_server() {
     lead("twice:1", &[1, 2, 1]);
     let lines = "  a: { servers: ['http://twice:1'] }";
-    let pools = Pools::new(&named_upstreams(lines), &site(), None);
+    let pools = Pools::new(&named_upstreams(lines), &context(), None);
     assert_eq!(ports(pools.of(0)), [1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn lookups_end_with_the_pool() {
     let lines = "  a: { servers: ['http://ends:1'] }";
-    let pools = Pools::new(&named_upstreams(lines), &site(), None);
-    let roster = Arc::downgrade(&pools.of(0).roster);
+    let pools = Pools::new(&named_upstreams(lines), &context(), None);
+    let servers = Arc::downgrade(&pools.of(0).servers);
     tokio::time::sleep(3 * S).await;
     drop(pools);
-    wait_until("it is gone", || roster.upgrade().is_none()).await;
+    wait_until("it is gone", || servers.upgrade().is_none()).await;
 }
 
 #[tokio::test]
@@ -308,7 +313,7 @@ async fn health_checks_end_with_the_pool() {
     let address = listener.local_addr().unwrap();
     let lines =
         format!("  a: {{ servers: ['http://{address}'], health: {{ path: /, interval: 100ms }} }}");
-    let pools = Pools::new(&upstreams(&lines), &site(), None);
+    let pools = Pools::new(&upstreams(&lines), &context(), None);
     drop(listener.accept().await.unwrap());
     drop(listener.accept().await.unwrap());
     drop(pools);
@@ -316,45 +321,4 @@ async fn health_checks_end_with_the_pool() {
     let _ = tokio::time::timeout(S / 2, listener.accept()).await;
     let more = tokio::time::timeout(S / 2, listener.accept()).await;
     assert!(more.is_err(), "a check after the pool was dropped");
-}
-
-#[test]
-fn the_reason_of_a_tls_failure_is_in_the_words_of_rustls() {
-    let context = "TLS connect() failed:  TLSHandshakeFailure context: tls connect error \
-                   cause: invalid peer certificate: UnknownIssuer, SNI: vault.internal";
-    let error = Error::explain(ErrorType::TLSHandshakeFailure, context);
-    assert_eq!(
-        reason(&error),
-        "TLSHandshakeFailure: invalid peer certificate: UnknownIssuer"
-    );
-}
-
-#[test]
-fn the_names_of_common_mix_ups_come_with_what_to_do() {
-    for (name, hint) in [
-        (
-            "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",
-            "CA:FALSE",
-        ),
-        (
-            "received corrupt message of type InvalidContentType",
-            "write http://",
-        ),
-    ] {
-        let text = reason(&Error::explain(ErrorType::TLSHandshakeFailure, name));
-        assert!(text.contains(hint), "{text}");
-    }
-}
-
-#[test]
-fn a_reason_has_no_controls_and_a_bound_and_no_other_context_is_told() {
-    let context = "not valid for \n\u{1b}[31m".repeat(99);
-    let text = reason(&Error::explain(ErrorType::TLSHandshakeFailure, context));
-    assert!(
-        text.starts_with("TLSHandshakeFailure: not valid for [31mnot"),
-        "{text}"
-    );
-    assert!(text.chars().count() < LONGEST_REASON + 50);
-    let other = Error::explain(ErrorType::ReadError, "what the peer said");
-    assert_eq!(reason(&other), "ReadError");
 }

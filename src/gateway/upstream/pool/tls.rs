@@ -1,4 +1,4 @@
-//! What a TLS connection to an upstream is made with, read again when its files change.
+//! The TLS settings of an upstream, read again when their files change.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,37 +21,37 @@ use crate::watch::{Complaint, RETRY, Watch, watch};
 #[derive(Debug)]
 pub(super) struct UpstreamTls {
     files: ClientTls,
-    dress: ArcSwap<Dress>,
+    current: ArcSwap<PeerTls>,
     known: Mutex<Arc<TlsMaterial>>,
 }
 
 /// The material in the form that Pingora takes.
 #[derive(Debug)]
-struct Dress {
+struct PeerTls {
     ca: Option<Arc<CaType>>,
     identity: Option<Arc<CertKey>>,
     /// Pingora's key of the connections that may be used again does not cover the authorities, and
     /// of a client certificate the serial number alone. This does: a connection that was made
-    /// with one dress is not used in another.
+    /// with one value of it is not used with another.
     generation: u64,
 }
 
 impl UpstreamTls {
     pub(super) fn new(files: &ClientTls) -> UpstreamTls {
         UpstreamTls {
-            dress: ArcSwap::from_pointee(Dress::of(&files.material)),
+            current: ArcSwap::from_pointee(PeerTls::of(&files.material)),
             known: Mutex::new(Arc::clone(&files.material)),
             files: files.clone(),
         }
     }
 
-    /// Sets what verifies the server, and what shows it who the gateway is. Where no authorities
-    /// are named Pingora takes the system's, as they were when it was started.
-    pub(super) fn dress(&self, peer: &mut HttpPeer) {
-        let dress = self.dress.load();
-        peer.options.ca = dress.ca.clone();
-        peer.client_cert_key = dress.identity.clone();
-        peer.group_key = dress.generation;
+    /// Sets the authorities that verify the server, and the gateway's client certificate. Where no
+    /// authorities are named Pingora takes the system's, as they were at the start.
+    pub(super) fn apply_to(&self, peer: &mut HttpPeer) {
+        let tls = self.current.load();
+        peer.options.ca = tls.ca.clone();
+        peer.client_cert_key = tls.identity.clone();
+        peer.group_key = tls.generation;
     }
 
     /// Reads the files again from now on whenever they change, for as long as the watch lives.
@@ -122,18 +122,18 @@ impl UpstreamTls {
         if material == **known {
             return Ok(false);
         }
-        self.dress.store(Arc::new(Dress::of(&material)));
+        self.current.store(Arc::new(PeerTls::of(&material)));
         *known = Arc::new(material);
         Ok(true)
     }
 }
 
-impl Dress {
-    fn of(material: &TlsMaterial) -> Dress {
+impl PeerTls {
+    fn of(material: &TlsMaterial) -> PeerTls {
         static GENERATIONS: AtomicU64 = AtomicU64::new(1);
         let der = |certificate: &CertificateDer<'_>| certificate.to_vec();
         let roots = &material.roots;
-        // Parsing would panic; whoever made the material has seen that it does not.
+        // Parsing panics on a bad certificate; loading the material has refused such.
         let ca = roots
             .iter()
             .map(|root| WrappedX509::new(der(root), parse_x509));
@@ -141,7 +141,7 @@ impl Dress {
             let chain = chain.iter().map(der).collect();
             Arc::new(CertKey::new(chain, key.secret_der().to_vec()))
         });
-        Dress {
+        PeerTls {
             ca: (!roots.is_empty()).then(|| ca.collect()),
             identity,
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// What comes of these bytes, and what is left of them.
-fn read_of(bytes: &[u8]) -> (Result<Option<IpAddr>, Bad>, Vec<u8>) {
+fn read_of(bytes: &[u8]) -> (Result<Option<IpAddr>, ProxyLineError>, Vec<u8>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -26,7 +26,7 @@ fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
 
 const FOUR: [u8; 12] = [192, 0, 2, 9, 10, 0, 0, 1, 0x10, 0, 0, 80];
 
-fn named(text: &str) -> Result<Option<IpAddr>, Bad> {
+fn named(text: &str) -> Result<Option<IpAddr>, ProxyLineError> {
     Ok(Some(text.parse().unwrap()))
 }
 
@@ -73,19 +73,26 @@ fn a_health_check_of_the_proxy_itself_names_none() {
 
 #[test]
 fn what_is_no_proxy_line_is_told_from_a_bad_one() {
-    assert_eq!(read_of(b"GET / HTTP/1.1\r\n").0, Err(Bad::NotOne));
+    assert_eq!(
+        read_of(b"GET / HTTP/1.1\r\n").0,
+        Err(ProxyLineError::Missing)
+    );
     assert_eq!(
         read_of(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00").0,
-        Err(Bad::NotOne)
+        Err(ProxyLineError::Missing)
     );
-    assert_eq!(read_of(b"PROXY").0, Err(Bad::Gone));
+    assert_eq!(read_of(b"PROXY").0, Err(ProxyLineError::Gone));
     for bad in [
         "PROXY TCP4 192.0.2.9 10.0.0.1 4711\r\n",
         "PROXY TCP4 192.0.2.999 10.0.0.1 4711 80\r\n",
         "PROXY TCP4  192.0.2.9 10.0.0.1 4711 80\r\n",
         "PROXY UDP4 192.0.2.9 10.0.0.1 4711 80\r\n",
     ] {
-        assert_eq!(read_of(bad.as_bytes()).0, Err(Bad::Malformed), "{bad}");
+        assert_eq!(
+            read_of(bad.as_bytes()).0,
+            Err(ProxyLineError::Malformed),
+            "{bad}"
+        );
     }
 }
 
@@ -93,16 +100,22 @@ fn what_is_no_proxy_line_is_told_from_a_bad_one() {
 fn neither_version_is_read_for_ever() {
     let long = format!("PROXY TCP4 {}\r\n", "1".repeat(200));
     let (read, left) = read_of(long.as_bytes());
-    assert_eq!(read, Err(Bad::Malformed));
+    assert_eq!(read, Err(ProxyLineError::Malformed));
     assert_eq!(left.len(), long.len() - LONGEST_LINE);
     let huge = v2(1, 0x11, &[0; LONGEST_BLOCK + 1]);
-    assert_eq!(read_of(&huge).0, Err(Bad::Malformed));
+    assert_eq!(read_of(&huge).0, Err(ProxyLineError::Malformed));
 }
 
 #[test]
 fn a_version_2_block_that_is_too_short_for_its_addresses_is_malformed() {
-    assert_eq!(read_of(&v2(1, 0x11, &FOUR[..11])).0, Err(Bad::Malformed));
-    assert_eq!(read_of(&v2(7, 0x11, &FOUR)).0, Err(Bad::Malformed));
+    assert_eq!(
+        read_of(&v2(1, 0x11, &FOUR[..11])).0,
+        Err(ProxyLineError::Malformed)
+    );
+    assert_eq!(
+        read_of(&v2(7, 0x11, &FOUR)).0,
+        Err(ProxyLineError::Malformed)
+    );
 }
 
 #[test]
@@ -132,7 +145,11 @@ fn ports_of_version_1_have_one_spelling() {
         "\u{ff11} 80",
     ] {
         let line = format!("PROXY TCP4 192.0.2.9 10.0.0.1 {ports}\r\n");
-        assert_eq!(read_of(line.as_bytes()).0, Err(Bad::Malformed), "{line}");
+        assert_eq!(
+            read_of(line.as_bytes()).0,
+            Err(ProxyLineError::Malformed),
+            "{line}"
+        );
     }
 }
 
@@ -157,7 +174,11 @@ fn addresses_of_version_1_have_one_reading() {
         "TCP5 10.0.0.1 10.0.0.1",
     ] {
         let line = format!("PROXY {addresses} 1 2\r\n");
-        assert_eq!(read_of(line.as_bytes()).0, Err(Bad::Malformed), "{line}");
+        assert_eq!(
+            read_of(line.as_bytes()).0,
+            Err(ProxyLineError::Malformed),
+            "{line}"
+        );
     }
 }
 
@@ -175,7 +196,12 @@ fn a_line_of_version_1_is_text_with_one_end() {
         b"PROXY TCP4\t10.0.0.1 10.0.0.1 1 2\r\n",
     ] {
         let read = read_of(line).0;
-        assert_eq!(read, Err(Bad::Malformed), "{}", line.escape_ascii());
+        assert_eq!(
+            read,
+            Err(ProxyLineError::Malformed),
+            "{}",
+            line.escape_ascii()
+        );
     }
 }
 
@@ -197,16 +223,23 @@ fn version_2_names_a_stream_of_a_known_family_or_is_refused() {
     let known = [0x00, 0x11, 0x21, 0x31];
     for family in (0..=255).filter(|family| !known.contains(family)) {
         let read = read_of(&v2(1, family, &[0; 216])).0;
-        assert_eq!(read, Err(Bad::Malformed), "{family:#x}");
+        assert_eq!(read, Err(ProxyLineError::Malformed), "{family:#x}");
     }
     for command in 2..16 {
-        assert_eq!(read_of(&v2(command, 0x11, &FOUR)).0, Err(Bad::Malformed));
+        assert_eq!(
+            read_of(&v2(command, 0x11, &FOUR)).0,
+            Err(ProxyLineError::Malformed)
+        );
     }
     // Another version.
     for version in [0x01, 0x11, 0x31, 0xf1] {
         let mut bytes = v2(1, 0x11, &FOUR);
         bytes[12] = version;
-        assert_eq!(read_of(&bytes).0, Err(Bad::Malformed), "{version:#x}");
+        assert_eq!(
+            read_of(&bytes).0,
+            Err(ProxyLineError::Malformed),
+            "{version:#x}"
+        );
     }
 }
 
@@ -243,7 +276,7 @@ fn what_is_added_to_version_2_fills_its_block_exactly() {
         let block = [&FOUR[..], bad].concat();
         assert_eq!(
             read_of(&v2(1, 0x11, &block)).0,
-            Err(Bad::Malformed),
+            Err(ProxyLineError::Malformed),
             "{bad:?}"
         );
     }
@@ -261,14 +294,22 @@ fn a_checksum_is_right_or_the_line_is_refused() {
     for byte in (13..good.len()).filter(|byte| ![14, 15, at - 3].contains(byte)) {
         let mut changed = good.clone();
         changed[byte] ^= 1;
-        assert_eq!(read_of(&changed).0, Err(Bad::Malformed), "byte {byte}");
+        assert_eq!(
+            read_of(&changed).0,
+            Err(ProxyLineError::Malformed),
+            "byte {byte}"
+        );
     }
     for length in [0, 3, 5, 8] {
         let added = with(&[(CRC32C, &vec![0; length])]);
-        assert_eq!(read_of(&added).0, Err(Bad::Malformed), "{length}");
+        assert_eq!(
+            read_of(&added).0,
+            Err(ProxyLineError::Malformed),
+            "{length}"
+        );
     }
     let twice = with(&[(CRC32C, &[0; 4]), (CRC32C, &[0; 4])]);
-    assert_eq!(read_of(&twice).0, Err(Bad::Malformed));
+    assert_eq!(read_of(&twice).0, Err(ProxyLineError::Malformed));
 }
 
 #[test]

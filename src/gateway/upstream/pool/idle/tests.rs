@@ -8,8 +8,8 @@ use super::*;
 
 const SETTINGS: u64 = 1;
 const TIMEOUT: Duration = Duration::from_secs(60);
-const ALICE: Owner = Owner::Machine([1; 32]);
-const BOB: Owner = Owner::Machine([2; 32]);
+const ALICE: ConnectionOwner = ConnectionOwner::Machine([1; 32]);
+const BOB: ConnectionOwner = ConnectionOwner::Machine([2; 32]);
 
 fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -26,7 +26,7 @@ fn trusted() -> Idle {
     idle
 }
 
-fn keep_as(idle: &Idle, owner: Owner, since: Duration, reuse: Reuse) -> DuplexStream {
+fn keep_as(idle: &Idle, owner: ConnectionOwner, since: Duration, reuse: Reuse) -> DuplexStream {
     let (ours, theirs) = duplex(64);
     let stream = UpstreamStream::new(Box::new(ours));
     idle.keep(stream, owner, SETTINGS, since, reuse);
@@ -39,9 +39,9 @@ fn keep(idle: &Idle, seconds: u64) -> DuplexStream {
 }
 
 fn count(idle: &Idle) -> usize {
-    let kept = idle.kept();
-    let counted: usize = kept.of.values().map(VecDeque::len).sum();
-    assert_eq!(kept.count, counted);
+    let queues = idle.queues();
+    let counted: usize = queues.of.values().map(VecDeque::len).sum();
+    assert_eq!(queues.count, counted);
     counted
 }
 
@@ -70,7 +70,12 @@ async fn the_one_that_has_waited_least_comes_first_and_each_once() {
 #[tokio::test]
 async fn a_connection_serves_its_owner_and_nobody_else() {
     let idle = trusted();
-    let owners = [ALICE, BOB, Owner::Open, Owner::Everybody];
+    let owners = [
+        ALICE,
+        BOB,
+        ConnectionOwner::Open,
+        ConnectionOwner::Everybody,
+    ];
     for owner in owners {
         let _server = keep_as(&idle, owner, at(1), Reuse::AtOnce);
         for other in owners {

@@ -1,0 +1,49 @@
+//! The machines of a registry file, as far as `check` reports them.
+
+use std::path::Path;
+
+use crate::auth::identity::Machine;
+use crate::clock::Clock;
+use crate::registry::Registry;
+
+/// A registry in a summary.
+#[derive(Debug, Default)]
+pub(super) struct RegistrySummary {
+    pub count: usize,
+    /// The credentials that the machines name, each once.
+    pub credentials: Vec<String>,
+    /// The machines all of whose keys have expired.
+    pub ended: Vec<String>,
+}
+
+/// Reads a registry file.
+///
+/// # Errors
+///
+/// One line for each of its mistakes.
+pub(super) fn check_registry(file: &Path) -> Result<RegistrySummary, Vec<String>> {
+    let now = Clock::system().now().unix_seconds();
+    let is_past = |end: Option<u64>| end.is_some_and(|end| end < now);
+    let has_ended = |machine: &Machine| {
+        machine
+            .keys
+            .iter()
+            .all(|key| is_past(key.validity.not_after()))
+    };
+    match Registry::load(file, None) {
+        Ok(registry) => Ok(RegistrySummary {
+            count: registry.len(),
+            credentials: registry
+                .credentials()
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+            ended: registry
+                .machines()
+                .filter(|machine| has_ended(machine))
+                .map(|machine| machine.id.to_string())
+                .collect(),
+        }),
+        Err(mistakes) => Err(mistakes.to_string().lines().map(str::to_owned).collect()),
+    }
+}

@@ -1,0 +1,246 @@
+//! The checks of a head, before the body is read: framing, target, route, headers, throttle,
+//! signing headers, time, machine. They are cheap, and none of them needs a signature to be
+//! verified.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::{HOST, HeaderName, HeaderValue};
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+
+use crate::audit::TokenNames;
+use crate::auth::decision::{Attempt, Attributed};
+use crate::auth::headers::{SigningHeader, SigningHeaders};
+use crate::auth::refusal::Refusal;
+use crate::clock::Now;
+use crate::config::{Gate, HEADER_BYTES, Route};
+use crate::gateway::decide::bearer::{self, Bearer};
+use crate::gateway::decide::decided_request::Provenance;
+use crate::gateway::decide::forwarded_headers::{self, Dropped};
+use crate::gateway::decide::open::OpenRequest;
+use crate::gateway::decide::plan::Plan;
+use crate::gateway::decide::route_match::RouteMatch;
+use crate::gateway::decide::throttle::Throttle;
+use crate::gateway::decide::unsigned::{PassReason, UnsignedRequest};
+use crate::gateway::receive::first_line::FirstLine;
+use crate::gateway::receive::framing::{self, Framing};
+use crate::gateway::receive::origin::RequestSource;
+use crate::gateway::receive::request_id::RequestId;
+use crate::metrics::Metrics;
+use crate::registry::RegistryStore;
+
+/// The checks, with what they ask.
+pub(super) struct HeadChecks {
+    pub(super) registry: Arc<RegistryStore>,
+    pub(super) throttle: Throttle,
+    pub(super) token_names: Arc<TokenNames>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// A head that has passed them.
+pub(super) struct CheckedHead {
+    pub(super) caller: Caller,
+    /// The index of the route.
+    pub(super) route: usize,
+    pub(super) framing: Framing,
+    pub(super) provenance: Provenance,
+    pub(super) query_stripped: bool,
+    pub(super) dropped: Dropped,
+}
+
+/// The sender, as far as the head tells.
+pub(super) enum Caller {
+    /// A machine, if the signature is its own. On an observed route, with the request as it passes
+    /// if the signature is not.
+    Attributed(Attributed, Option<UnsignedRequest>),
+    /// Unknown: the route is open.
+    Anyone(OpenRequest),
+    /// Unsigned, on a route that lets such requests pass.
+    Unsigned(UnsignedRequest, PassReason),
+}
+
+/// A head on the route that takes it.
+struct RoutedHead<'a> {
+    plan: &'a Plan,
+    matched: RouteMatch<'a>,
+    route: &'a Route,
+    gate: Gate,
+    headers: &'a HeaderMap,
+    source: RequestSource,
+    arrival: Now,
+    dropped: &'a Dropped,
+}
+
+impl HeadChecks {
+    /// Checks a head. A request that needs no signature is checked for its framing and its route
+    /// only.
+    ///
+    /// # Errors
+    ///
+    /// The first check that refused.
+    pub(super) fn check(
+        &self,
+        plan: &Plan,
+        session: &ServerSession,
+        line: Option<&FirstLine>,
+        source: RequestSource,
+        id: RequestId,
+        arrival: Now,
+    ) -> Result<CheckedHead, Refusal> {
+        let head = session.req_header();
+        let framing = match line {
+            Some(line) => line.check(session)?,
+            None => framing::check_h2(head, HEADER_BYTES)?,
+        };
+        let identity = &plan.config.identity_header;
+        if forwarded_headers::names_an_identity(&head.headers, identity) {
+            self.metrics.spoofed_identity();
+        }
+        let host = served_host(head, &plan.config.hosts)?;
+        let (method, routes) = (head.method.as_str(), &plan.config.routes);
+        let matched = RouteMatch::find(routes, method, head.raw_path())?;
+        let route = plan.route(matched.route);
+        let gate = route.mode.at(arrival.unix_seconds());
+        let set = match gate {
+            Gate::Nothing => &[][..],
+            _ => &plan.upstream(matched.route).set_headers,
+        };
+        let dropped = forwarded_headers::check(&head.headers, route, set)?;
+        let routed = RoutedHead {
+            plan,
+            matched,
+            route,
+            gate,
+            headers: &head.headers,
+            source,
+            arrival,
+            dropped: &dropped,
+        };
+        let (caller, query_stripped) = self.caller(&routed)?;
+        if matches!(caller, Caller::Unsigned(..)) {
+            forwarded_headers::check_values(&head.headers)?;
+        }
+        Ok(CheckedHead {
+            caller,
+            route: matched.route,
+            framing,
+            provenance: Provenance {
+                id,
+                client_ip: source.client,
+                scheme: source.scheme,
+                host,
+            },
+            query_stripped,
+            dropped,
+        })
+    }
+
+    /// The sender by the rules of the route, and whether the query is stripped.
+    fn caller(&self, head: &RoutedHead<'_>) -> Result<(Caller, bool), Refusal> {
+        match head.gate {
+            Gate::Nothing => head.open(),
+            Gate::SignatureOrBearer if !bearer::speaks_of_a_signature(head.headers) => {
+                match head.bearer() {
+                    Bearer::Several => {
+                        Err(Refusal::BadRequest("it holds different bearer credentials"))
+                    }
+                    found @ Bearer::One(_) => {
+                        let request = self.unsigned(head, found);
+                        Ok((Caller::Unsigned(request, PassReason::Bearer), false))
+                    }
+                    Bearer::None => self.signed(head),
+                }
+            }
+            Gate::Signature | Gate::SignatureOrBearer => self.signed(head),
+            Gate::Observed => self.observed(head),
+        }
+    }
+
+    /// Nothing but a signature passes.
+    fn signed(&self, head: &RoutedHead<'_>) -> Result<(Caller, bool), Refusal> {
+        let (attributed, query_stripped) = self.attribute(head)?;
+        Ok((Caller::Attributed(attributed, None), query_stripped))
+    }
+
+    /// The request passes with any signature or none, and the record tells what was wrong.
+    fn observed(&self, head: &RoutedHead<'_>) -> Result<(Caller, bool), Refusal> {
+        match self.attribute(head) {
+            Ok((attributed, query_stripped)) => {
+                let otherwise = self.unsigned(head, head.bearer());
+                let caller = Caller::Attributed(attributed, Some(otherwise));
+                Ok((caller, query_stripped))
+            }
+            Err(refusal) if refusal.judges_the_caller() => {
+                let reason = PassReason::observed(&refusal.into());
+                let request = self.unsigned(head, head.bearer());
+                Ok((Caller::Unsigned(request, reason), false))
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// The machine that the signing headers name, and whether the query is stripped.
+    fn attribute(&self, head: &RoutedHead<'_>) -> Result<(Attributed, bool), Refusal> {
+        let signed = head.matched.target.under(head.route.query)?;
+        let query_stripped = signed.query_stripped();
+        // Observed routes have no throttle: a failing request passes anyway, so an attacker gains
+        // nothing there, and a client that shares an address with one must not be turned away.
+        if head.gate != Gate::Observed {
+            head.dropped.check()?;
+            self.throttle_source(head)?;
+        }
+        let headers = SigningHeaders::parse(|header| {
+            framing::lines(head.headers, HeaderName::from_static(header.name()))
+        })?;
+        let attributed = Attempt::new(head.matched.method, signed, headers)
+            .check_time(head.arrival.unix_seconds(), &head.plan.window)?
+            .look_up(|machine| self.registry.find(machine));
+        // On an observed route the record had better tell what is wrong with the signature.
+        head.dropped.check()?;
+        Ok((attributed, query_stripped))
+    }
+
+    /// Turns away a source that has failed too often.
+    fn throttle_source(&self, head: &RoutedHead<'_>) -> Result<(), Refusal> {
+        let claimed = head.headers.get(SigningHeader::MachineId.name());
+        self.throttle.check(
+            head.source.client,
+            claimed.map(|value| value.as_bytes()),
+            head.arrival.mono,
+            &head.plan.config.throttle,
+        )
+    }
+
+    fn unsigned(&self, head: &RoutedHead<'_>, bearer: Bearer<'_>) -> UnsignedRequest {
+        let token = bearer.token().map(|token| self.token_names.of(token));
+        UnsignedRequest::new(head.matched.method, head.matched.target, token)
+    }
+}
+
+impl RoutedHead<'_> {
+    fn open(&self) -> Result<(Caller, bool), Refusal> {
+        self.dropped.check()?;
+        let target = self.matched.target.under(self.route.query)?;
+        let query_stripped = target.query_stripped();
+        let request = OpenRequest::new(self.matched.method, target);
+        Ok((Caller::Anyone(request), query_stripped))
+    }
+
+    /// The bearer credential that the client sent.
+    fn bearer(&self) -> Bearer<'_> {
+        Bearer::of(self.headers, |name| self.plan.takes_credential(name))
+    }
+}
+
+/// The host asked for, where every host is served or this one is named.
+fn served_host(head: &RequestHeader, hosts: &[String]) -> Result<HeaderValue, Refusal> {
+    let host = framing::host_of(head).unwrap_or_default();
+    if !hosts.is_empty() && !hosts.iter().any(|served| served.eq_ignore_ascii_case(host)) {
+        return Err(Refusal::BadRequest("this host is not served here"));
+    }
+    match (head.uri.authority(), head.headers.get(HOST)) {
+        (None, Some(value)) => Ok(value.clone()),
+        _ => HeaderValue::from_str(host).map_err(|_| Refusal::BadRequest("Host is malformed")),
+    }
+}

@@ -1,0 +1,60 @@
+//! The plan in force, which a reload replaces.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::audit::TokenNames;
+use crate::config::Config;
+use crate::gateway::decide::plan::Plan;
+use crate::gateway::upstream::pool::context::PoolContext;
+
+/// The plan that requests are judged by from now on.
+pub(crate) struct PlanInForce {
+    plan: ArcSwap<Plan>,
+    context: PoolContext,
+    token_names: Arc<TokenNames>,
+}
+
+impl PlanInForce {
+    /// Puts the first configuration in force. Where upstreams have health checks, those begin.
+    pub(crate) fn new(
+        config: Config,
+        context: PoolContext,
+        token_names: Arc<TokenNames>,
+    ) -> PlanInForce {
+        let this = PlanInForce {
+            plan: ArcSwap::from_pointee(Plan::new(config, &context, None)),
+            context,
+            token_names,
+        };
+        this.show_migration_routes(&this.current());
+        this
+    }
+
+    /// The plan for a request that begins now. The caller keeps what it got: two calls may return
+    /// two plans.
+    pub(crate) fn current(&self) -> Arc<Plan> {
+        self.plan.load_full()
+    }
+
+    /// Puts another configuration in force, for requests that begin from now on.
+    pub(crate) fn replace(&self, config: Config) {
+        let plan = Arc::new(Plan::new(config, &self.context, Some(&self.current())));
+        self.show_migration_routes(&plan);
+        self.plan.store(plan);
+    }
+
+    /// Shows in the metrics which routes let unsigned requests pass, and prepares the key that
+    /// names their tokens.
+    fn show_migration_routes(&self, plan: &Plan) {
+        let open = || {
+            plan.open_until()
+                .map(|(route, mode, until)| (&*route.path, mode, until))
+        };
+        self.context.metrics.open_until(open());
+        if open().next().is_some() {
+            self.token_names.prepare();
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The outcome of a forwarded request: the response record, and the counts.
+
+use std::time::Duration;
+
+use crate::audit::ResponseRecord;
+use crate::auth::refusal::Code;
+use crate::gateway::decide::unsigned::PassReason;
+use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
+use crate::gateway::record::recorder::Recorder;
+use crate::metrics::{Auth, Outcome};
+
+/// How a forwarded request ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestOutcome {
+    /// The status that the client got; `None` where it had gone before.
+    pub(crate) status: Option<u16>,
+    /// Bytes of body sent to the client.
+    pub(crate) bytes: u64,
+    pub(crate) upstream_took: Duration,
+    /// The response broke off, or never came.
+    pub(crate) failed: bool,
+    /// The code that the client got instead of the backend's response.
+    pub(crate) refusal: Option<Code>,
+}
+
+impl RequestOutcome {
+    /// The outcome of a request whose forwarding panicked: nothing but the failure is known.
+    pub(crate) const PANICKED: RequestOutcome = RequestOutcome {
+        status: None,
+        bytes: 0,
+        upstream_took: Duration::ZERO,
+        failed: true,
+        refusal: None,
+    };
+
+    /// Writes the response record, and counts the request.
+    pub(crate) fn record(&self, recorder: &Recorder, request: &AuthorizedRequest) {
+        let plan = &request.plan;
+        (plan.upstream_times(request.route)).observe(self.upstream_took);
+        let (outcome, auth) = match &request.pass {
+            RecordedPass::Signed(_) => (Outcome::Forwarded, Auth::Signature),
+            RecordedPass::Open(_) => (Outcome::Forwarded, Auth::None),
+            RecordedPass::Unsigned(unsigned) => match unsigned.reason() {
+                PassReason::Bearer => (Outcome::Forwarded, unsigned.auth()),
+                PassReason::Observed { .. } => (Outcome::Observed, unsigned.auth()),
+            },
+        };
+        let outcome = if self.failed {
+            Outcome::Failed
+        } else {
+            outcome
+        };
+        plan.counts(Some(request.route)).request(outcome, auth);
+        if let Some(code) = self.refusal {
+            recorder.metrics.refused(code);
+        }
+        recorder.audit.response(&ResponseRecord {
+            wall_ms: recorder.clock.now().wall_ms,
+            request_id: request.provenance.id.as_str(),
+            status: self.status,
+            upstream_ms: u64::try_from(self.upstream_took.as_millis()).ok(),
+            bytes: self.bytes,
+        });
+    }
+}

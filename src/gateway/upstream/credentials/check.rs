@@ -1,0 +1,256 @@
+//! The credential check: when the backend refuses a request that carried a credential, the gateway
+//! asks the backend whether it still accepts that credential. A client that gets 401 or 403 gives
+//! up for good, so it must not get the backend's refusal of the gateway.
+//!
+//! An answer counts for a refusal only if the inquiry began after the refusal: one that began
+//! before it may tell of a credential that has been revoked in between. There is one inquiry at a
+//! time for a credential. Refusals that arrive during one wait for the next, and share that.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::header::HOST;
+use http::{HeaderValue, StatusCode};
+use pingora::Result;
+use pingora::connectors::http::Connector;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::client::HttpSession;
+use pingora::upstreams::peer::HttpPeer;
+use tracing::{info, warn};
+
+use super::state::{CheckResult, Injection};
+use crate::metrics::CredentialCheck;
+
+/// Longest wait for the answer, connecting included. A client is waiting.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Interim answers (RFC 9110, section 15.2) before the final one.
+const MOST_INTERIM: usize = 32;
+
+/// The server that is asked.
+#[derive(Clone)]
+pub(crate) struct CheckTarget {
+    pub(crate) connector: Arc<Connector>,
+    /// The server that refused the request.
+    pub(crate) peer: Arc<HttpPeer>,
+    pub(crate) host: HeaderValue,
+    pub(crate) path: String,
+}
+
+impl Injection {
+    /// Whether the backend refused the credential, and not the request. In doubt it refused the
+    /// credential: the client then tries again, where a refusal of the request would make it give
+    /// up.
+    pub(crate) async fn is_refused(&self, target: CheckTarget) -> bool {
+        let before = self.credential.acceptance.begun.load(Ordering::SeqCst);
+        let this = self.clone();
+        // A task of its own: a client that goes away must not end the question for the others.
+        let asked = tokio::spawn(async move {
+            this.ask_or_share(before, async |this: &Injection| {
+                let asked = tokio::time::timeout(DEADLINE, look_up(&target, this)).await;
+                asked.ok().and_then(Result::ok)
+            })
+            .await
+        });
+        !matches!(asked.await, Ok(CredentialCheck::Accepted))
+    }
+
+    /// The backend has accepted it.
+    pub(crate) async fn worked(&self) {
+        let acceptance = &self.credential.acceptance;
+        // While an inquiry is under way, that tells.
+        if acceptance.in_doubt.load(Ordering::Relaxed)
+            && let Ok(mut last) = acceptance.last.try_lock()
+            && last.take_if(|last| last.value == self.value).is_some()
+        {
+            self.settle(true);
+        }
+    }
+
+    /// The answer of an inquiry that came behind the first `before`: another refusal's, or one's
+    /// own.
+    async fn ask_or_share(
+        &self,
+        before: u64,
+        ask: impl AsyncFnOnce(&Injection) -> Option<StatusCode>,
+    ) -> CredentialCheck {
+        let acceptance = &self.credential.acceptance;
+        let mut last = acceptance.last.lock().await;
+        let known = (last.as_ref()).filter(|last| last.value == self.value);
+        if let Some(known) = known
+            && known.inquiry > before
+        {
+            return known.came_to;
+        }
+        let known = known.map(|known| known.came_to);
+        let inquiry = acceptance.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let status = ask(self).await;
+        let came_to = status.map_or(CredentialCheck::Unknown, judge);
+        *last = Some(CheckResult {
+            value: Arc::clone(&self.value),
+            inquiry,
+            came_to,
+        });
+        self.credential.counts.checked(came_to);
+        if known != Some(came_to) {
+            self.tell(came_to, status.map(|status| status.as_u16()));
+            self.settle(came_to == CredentialCheck::Accepted);
+        }
+        came_to
+    }
+
+    fn tell(&self, came_to: CredentialCheck, status: Option<u16>) {
+        let credential = self.credential.name();
+        match came_to {
+            CredentialCheck::Accepted => info!(
+                credential,
+                "the backend refused a request and takes the credential: it is the backend's policy"
+            ),
+            CredentialCheck::Refused => warn!(
+                credential,
+                status,
+                "the backend refuses the credential: requests that it refuses with it get 503 \
+                 upstream_credential until there is another one or the backend takes it again"
+            ),
+            CredentialCheck::Unknown => warn!(
+                credential,
+                status,
+                "the backend refused a request, and its answer at the upstream's `check` does not tell \
+                 whether it takes the credential: such requests get 503 upstream_credential"
+            ),
+        }
+    }
+
+    fn settle(&self, stands: bool) {
+        let in_doubt = &self.credential.acceptance.in_doubt;
+        if in_doubt.swap(!stands, Ordering::Relaxed) && stands {
+            info!(
+                credential = self.credential.name(),
+                "the backend takes it again"
+            );
+        }
+        self.credential.counts.usable(stands);
+    }
+}
+
+/// The result that a status means. A redirect, a 404 or a server error means nothing.
+fn judge(status: StatusCode) -> CredentialCheck {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CredentialCheck::Refused,
+        status if status.is_success() => CredentialCheck::Accepted,
+        _ => CredentialCheck::Unknown,
+    }
+}
+
+/// Asks on a connection of its own, which is closed without reading the body of the response.
+async fn look_up(target: &CheckTarget, injection: &Injection) -> Result<StatusCode> {
+    let (mut session, _) = target.connector.get_http_session(&*target.peer).await?;
+    let mut request = RequestHeader::build("GET", target.path.as_bytes(), Some(4))?;
+    request.insert_header(HOST, target.host.clone())?;
+    let value = HeaderValue::clone(&injection.value);
+    request.insert_header(injection.credential.header().clone(), value)?;
+    session.write_request_header(Box::new(request)).await?;
+    session.finish_request_body().await?;
+    let mut status = None;
+    for _ in 0..=MOST_INTERIM {
+        session.read_response_header().await?;
+        status = session.response_header().map(|response| response.status);
+        if !status.is_some_and(|status| status.is_informational()) {
+            break;
+        }
+    }
+    if let HttpSession::H1(mut session) = session {
+        session.shutdown().await;
+    }
+    Ok(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn injection() -> Injection {
+        let credential = crate::config::Credential {
+            name: "c".into(),
+            header: http::header::AUTHORIZATION,
+            value: Some(HeaderValue::from_static("secret")),
+            prefix: String::new(),
+            file: None,
+            upstreams: Vec::new(),
+        };
+        let metrics = crate::metrics::Metrics::new("", "").unwrap();
+        let credential = Arc::new(super::super::state::CredentialState::new(
+            credential, &metrics,
+        ));
+        let value = credential.value.load_full().unwrap();
+        Injection { credential, value }
+    }
+
+    fn begun(injection: &Injection) -> u64 {
+        injection.credential.acceptance.begun.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_only_if_its_inquiry_began_after_the_refusal() {
+        let injection = injection();
+        let took = |status| async move |_: &Injection| Some(status);
+        let first = begun(&injection);
+        let came_to = injection.ask_or_share(first, took(StatusCode::OK)).await;
+        assert_eq!(came_to, CredentialCheck::Accepted);
+        // A refusal that came before that inquiry began shares its answer.
+        let came_to = injection.ask_or_share(first, took(StatusCode::FORBIDDEN));
+        assert_eq!(came_to.await, CredentialCheck::Accepted);
+        // One that came after it, however soon, asks again.
+        let second = begun(&injection);
+        let came_to = injection.ask_or_share(second, took(StatusCode::FORBIDDEN));
+        assert_eq!(came_to.await, CredentialCheck::Refused);
+        assert_eq!(begun(&injection), 2);
+    }
+
+    #[tokio::test]
+    async fn refusals_during_an_inquiry_share_the_next_one() {
+        let injection = injection();
+        let (release, held_back) = tokio::sync::oneshot::channel::<()>();
+        let early = {
+            let injection = injection.clone();
+            let before = begun(&injection);
+            tokio::spawn(async move {
+                let answer = async |_: &Injection| {
+                    let _ = held_back.await;
+                    Some(StatusCode::OK)
+                };
+                injection.ask_or_share(before, answer).await
+            })
+        };
+        while begun(&injection) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let late: Vec<_> = (0..10)
+            .map(|_| {
+                let (injection, before) = (injection.clone(), begun(&injection));
+                tokio::spawn(async move {
+                    let answer = async |_: &Injection| Some(StatusCode::FORBIDDEN);
+                    injection.ask_or_share(before, answer).await
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        release.send(()).unwrap();
+        assert_eq!(early.await.unwrap(), CredentialCheck::Accepted);
+        for one in late {
+            assert_eq!(one.await.unwrap(), CredentialCheck::Refused);
+        }
+        assert_eq!(begun(&injection), 2);
+    }
+
+    #[test]
+    fn only_success_vouches_and_only_401_and_403_refuse() {
+        let judged = |status| judge(StatusCode::from_u16(status).unwrap_or_default());
+        assert_eq!([200, 204].map(judged), [CredentialCheck::Accepted; 2]);
+        assert_eq!([401, 403].map(judged), [CredentialCheck::Refused; 2]);
+        let others = [302, 400, 404, 429, 500, 503].map(judged);
+        assert_eq!(others, [CredentialCheck::Unknown; 6]);
+    }
+}

@@ -1,0 +1,18 @@
+//! The context that all pools of a gateway share.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+
+/// The metrics, the clock and the runtime of the pools.
+#[derive(Clone)]
+pub(crate) struct PoolContext {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+    /// Where health checks run. Handed in, because a reload may come from a thread that is not of
+    /// the runtime.
+    pub(crate) runtime: Handle,
+}

@@ -1,0 +1,229 @@
+//! The gateway as a server: everything is opened and bound first, then served until a shutdown.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info};
+
+use super::admin::{Admin, MOST_CONNECTIONS};
+use super::audit_log;
+use super::clock_watch::ClockWatch;
+use super::listen::accept::{AcceptLoop, BoundListener};
+use super::listen::bind::{self, BoundListeners};
+use super::listen::connection_limits::ConnectionLimits;
+use super::listen::descriptors;
+use super::listen::sources::Sources;
+use super::open_routes::OpenRoutes;
+use super::reload::Reloader;
+use super::replay_cache::ReplayCache;
+use super::start_error::StartError;
+use crate::audit::AuditLog;
+use crate::auth::replay::NonceStore;
+use crate::clock::Clock;
+use crate::config::{Config, Shutdown, TrustedProxies};
+use crate::gateway::{Edge, Gateway, Parts};
+use crate::metrics::{Metrics, curve25519_backend};
+use crate::registry::RegistryStore;
+
+/// A gateway whose listeners are bound and which has not begun to accept.
+pub struct GatewayServer {
+    bound: BoundListeners,
+    gateway: Arc<Gateway>,
+    admin: Arc<Admin>,
+    reloader: Arc<Reloader>,
+    replay: Arc<ReplayCache>,
+    audit: Arc<AuditLog>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    /// Most connections of the data listeners.
+    connections: usize,
+    sources: Arc<Sources>,
+    trusted: TrustedProxies,
+    limits: ConnectionLimits,
+    shutdown: Shutdown,
+}
+
+/// Longest wait at the end for records that are still queued.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Longest wait for refusals to reach the clients whose requests did not arrive in the grace
+/// period.
+const LAST_REFUSALS: Duration = Duration::from_millis(500);
+
+impl GatewayServer {
+    /// Opens the replay cache, the registry and the audit log, and binds every listener.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]. No request has been served.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
+    pub async fn bind(config: Config, clock: Clock) -> Result<GatewayServer, StartError> {
+        let metrics = metrics()?;
+        let replay = ReplayCache::open(&config, &clock, &metrics)?;
+        GatewayServer::assemble(config, clock, metrics, replay)
+    }
+
+    /// Like [`GatewayServer::bind`], with another replay cache.
+    ///
+    /// # Errors
+    ///
+    /// As [`GatewayServer::bind`].
+    pub async fn bind_with_nonces(
+        config: Config,
+        clock: Clock,
+        nonces: Arc<dyn NonceStore>,
+    ) -> Result<GatewayServer, StartError> {
+        GatewayServer::assemble(config, clock, metrics()?, ReplayCache::Other(nonces))
+    }
+
+    fn assemble(
+        config: Config,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        replay: ReplayCache,
+    ) -> Result<GatewayServer, StartError> {
+        let replay = Arc::new(replay);
+        let (registry, first) = RegistryStore::open(&config.registry)
+            .map_err(|mistakes| StartError::Configuration(mistakes.to_string()))?;
+        let registry = Arc::new(registry);
+        let audit = Arc::new(audit_log::open(&config.audit, &clock, &metrics)?);
+
+        // All files first: a bad one must not leave another listener bound.
+        let tls = bind::load_tls(&config, &metrics)?;
+        let bound = bind::bind_all(&config, &tls)?;
+
+        let connections = descriptors::provide(config.limits.connections);
+        let sources = Sources::new(config.limits.connections_per_source);
+        let trusted = config.trusted_proxies.clone();
+        let admin_hosts = config.admin_hosts.clone();
+        let limits = ConnectionLimits {
+            handshake: config.limits.header_timeout,
+            idle: config.limits.keepalive,
+        };
+        let shutdown = config.shutdown.clone();
+        let gateway = Gateway::new(Parts {
+            token_names: audit_log::token_names(&config),
+            config,
+            registry: Arc::clone(&registry),
+            nonces: replay.store(),
+            audit: Arc::clone(&audit),
+            metrics: Arc::clone(&metrics),
+            clock: clock.clone(),
+        });
+        let reloader = Arc::new(Reloader::new(
+            Arc::clone(&gateway),
+            registry,
+            Arc::clone(&metrics),
+            Arc::clone(&audit),
+            clock.clone(),
+            tls.into_iter().flatten().collect(),
+        ));
+        reloader.report_start(&first);
+        Ok(GatewayServer {
+            bound,
+            admin: Arc::new(Admin::new(
+                Arc::clone(&gateway),
+                Arc::clone(&reloader),
+                Arc::clone(&replay),
+                Arc::clone(&metrics),
+                admin_hosts,
+            )),
+            gateway,
+            reloader,
+            replay,
+            audit,
+            metrics,
+            clock,
+            connections,
+            sources,
+            trusted,
+            limits,
+            shutdown,
+        })
+    }
+
+    /// The addresses of the data listeners, with the ports that the system chose for port 0.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.bound.addresses
+    }
+
+    /// The address of the admin listener.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.bound.admin_address
+    }
+
+    /// Serves until `stop` resolves, then shuts down in order: not ready, the configured delay, no
+    /// more connections, in-flight requests finish within the grace period. An idle gateway returns
+    /// as soon as the delay is over.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        // Before the first answer: a SIGHUP may follow readiness, and without a handler it kills.
+        let watching = (
+            self.reloader.start(),
+            ClockWatch::new(self.clock.clone(), Arc::clone(&self.metrics)).start(),
+            OpenRoutes::new(Arc::clone(&self.gateway), self.clock.clone()).start(),
+        );
+        let (stop_serving, shutdown) = watch::channel(false);
+        let (stop_admin, admin_shutdown) = watch::channel(false);
+        let tasks = TaskTracker::new();
+
+        let edge = Arc::new(Edge::new(Arc::clone(&self.gateway)));
+        let data = Arc::new(AcceptLoop {
+            metrics: Some(self.metrics),
+            sources: Some((self.sources, self.trusted)),
+            tasks: tasks.clone(),
+            ..AcceptLoop::new(edge, self.connections, self.limits, shutdown)
+        });
+        for listener in self.bound.listeners {
+            tokio::spawn(Arc::clone(&data).run(listener));
+        }
+        let admin = Arc::new(AcceptLoop::new(
+            self.admin,
+            MOST_CONNECTIONS,
+            self.limits,
+            admin_shutdown,
+        ));
+        tokio::spawn(admin.run(BoundListener {
+            socket: self.bound.admin,
+            options: Arc::default(),
+        }));
+        for address in &self.bound.addresses {
+            info!(%address, "accepting requests");
+        }
+        info!(address = %self.bound.admin_address, "accepting probes and scrapes");
+
+        stop.await;
+        info!(delay = ?self.shutdown.delay, "shutting down: no longer ready");
+        let draining = self.gateway.draining();
+        draining.begin();
+        tokio::time::sleep(self.shutdown.delay).await;
+        info!(grace = ?self.shutdown.grace, "no longer accepting; in-flight requests finish");
+        let _ = stop_serving.send(true);
+        tasks.close();
+        match tokio::time::timeout(self.shutdown.grace, tasks.wait()).await {
+            Ok(()) => info!("every request has finished"),
+            Err(_) => {
+                info!(left = tasks.len(), "the grace period is over");
+                draining.end_grace();
+                let _ = tokio::time::timeout(LAST_REFUSALS, tasks.wait()).await;
+            }
+        }
+        let _ = stop_admin.send(true);
+        self.replay.close();
+        if let Err(error) = self.audit.close(AUDIT_PATIENCE) {
+            error!(%error, "audit records may be missing");
+        }
+        drop(watching);
+    }
+}
+
+fn metrics() -> Result<Arc<Metrics>, StartError> {
+    Metrics::new(env!("CARGO_PKG_VERSION"), curve25519_backend())
+        .map(Arc::new)
+        .map_err(|error| StartError::System(error.to_string()))
+}

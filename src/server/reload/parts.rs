@@ -1,0 +1,52 @@
+//! The parts of a running gateway that a reload touches.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::audit::AuditLog;
+use crate::clock::Clock;
+use crate::gateway::Gateway;
+use crate::metrics::{Files, Metrics};
+use crate::registry::RegistryStore;
+use crate::server::listen::tls::Tls;
+
+/// The parts that a reload replaces. Each kind of files has a method, in a file of its own.
+pub(super) struct ReloadedParts {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) registry: Arc<RegistryStore>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) audit: Arc<AuditLog>,
+    pub(super) clock: Clock,
+    pub(super) tls: Vec<Arc<Tls>>,
+}
+
+impl ReloadedParts {
+    /// The files of a kind.
+    pub(super) fn files(&self, files: Files) -> Vec<PathBuf> {
+        match files {
+            Files::Registry => vec![self.registry.file().to_owned()],
+            Files::Configuration => vec![self.gateway.plan().config().file.clone()],
+            Files::Credentials => {
+                let plan = self.gateway.plan();
+                let files = plan
+                    .credentials()
+                    .filter_map(|credential| credential.file());
+                files.map(Path::to_owned).collect()
+            }
+            Files::Tls => {
+                let tls = self.tls.iter().flat_map(|tls| tls.files());
+                tls.map(Path::to_owned).collect()
+            }
+        }
+    }
+}
+
+/// The name of a kind of files in the log.
+pub(super) fn name_of(files: Files) -> &'static str {
+    match files {
+        Files::Registry => "the registry",
+        Files::Configuration => "the configuration",
+        Files::Credentials => "the files of the credentials",
+        Files::Tls => "the certificates",
+    }
+}

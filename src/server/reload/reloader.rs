@@ -1,0 +1,256 @@
+//! When files are read again, on which thread, and for how long anything waits for that.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{error, info, warn};
+
+use super::lock::ReloadLocks;
+use super::parts::{ReloadedParts, name_of};
+use super::result::{ReloadFailure, ReloadOutcome, ReloadResult, Trigger};
+use crate::audit::AuditLog;
+use crate::clock::Clock;
+use crate::gateway::Gateway;
+use crate::metrics::{Files, Metrics};
+use crate::registry::{Change, Losses, RegistryStore};
+use crate::server::listen::tls::Tls;
+use crate::watch::{RETRY, Watch, watch};
+
+/// A reload that takes longer is an error: a revocation in the file counts that much later. A
+/// hundred thousand new keys take less.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// A watch that has not looked for so long is stuck: it looks every second, and a reload ends after
+/// ten.
+const STILL: Duration = Duration::from_secs(11);
+
+/// How soon a configuration with a mistake is read again, though the file has not changed: the
+/// mistake may lie in another file that it names, or in a server's name that does not resolve.
+const REREAD: Duration = Duration::from_secs(5);
+
+/// Reads files again.
+pub(crate) struct Reloader {
+    parts: ReloadedParts,
+    locks: ReloadLocks,
+}
+
+/// Reloading goes on for as long as this lives.
+pub(crate) struct ReloadTasks {
+    _files: Vec<Watch>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Reloader {
+    pub(crate) fn new(
+        gateway: Arc<Gateway>,
+        registry: Arc<RegistryStore>,
+        metrics: Arc<Metrics>,
+        audit: Arc<AuditLog>,
+        clock: Clock,
+        tls: Vec<Arc<Tls>>,
+    ) -> Reloader {
+        Reloader {
+            parts: ReloadedParts {
+                gateway,
+                registry,
+                metrics,
+                audit,
+                clock,
+                tls,
+            },
+            locks: ReloadLocks::default(),
+        }
+    }
+
+    /// Puts the registry of the start on record, and names the credentials that it lacks.
+    pub(crate) fn report_start(&self, first: &Change) {
+        self.parts.report(first);
+        self.parts.warn_of_missing_credentials();
+    }
+
+    /// Starts to watch the files and to listen for signals. Where one of these fails, the rest
+    /// still works, and the log says so.
+    pub(crate) fn start(self: &Arc<Self>) -> ReloadTasks {
+        let watched = Files::ALL.map(|files| self.watched(files));
+        let heard = |task: io::Result<_>| {
+            task.inspect_err(|error| error!(%error, "cannot listen for a signal"))
+                .ok()
+        };
+        let signals = [self.on_hangup(), self.on_user_signal()];
+        let looks = Files::ALL.into_iter().zip(&watched);
+        let looks = looks.filter_map(|(files, watch)| Some((files, watch.as_ref()?.looks())));
+        let stillness = self.on_stillness(looks.collect());
+        ReloadTasks {
+            _tasks: (signals.into_iter().filter_map(heard))
+                .chain([stillness])
+                .collect(),
+            _files: watched.into_iter().flatten().collect(),
+        }
+    }
+
+    /// Logs that a watch is stuck: its file system does not even tell what a file is.
+    fn on_stillness(
+        self: &Arc<Self>,
+        watches: Vec<(Files, Arc<AtomicU64>)>,
+    ) -> AbortOnDropHandle<()> {
+        let this = Arc::clone(self);
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut before = vec![None; watches.len()];
+            loop {
+                tokio::time::sleep(STILL).await;
+                for ((files, looks), before) in watches.iter().zip(&mut before) {
+                    let now = Some(looks.load(Ordering::Relaxed));
+                    if *before == now {
+                        this.slow(*files);
+                    }
+                    *before = now;
+                }
+            }
+        }))
+    }
+
+    /// Reads everything again on an order to the admin listener. It blocks, for seconds with a
+    /// hundred thousand new keys.
+    pub(crate) fn on_order(self: &Arc<Self>, losses: Losses) -> ReloadOutcome {
+        self.everything(Trigger::Order, losses)
+    }
+
+    /// The registry comes first: a revocation waits for nothing else.
+    fn everything(self: &Arc<Self>, trigger: Trigger, losses: Losses) -> ReloadOutcome {
+        let results = Files::ALL.map(|files| self.reload(files, trigger, losses));
+        ReloadOutcome {
+            is_good: results.iter().all(Result::is_ok),
+            lines: (results.into_iter())
+                .filter_map(|result| result.unwrap_or_else(|failure| Some(failure.text)))
+                .collect(),
+        }
+    }
+
+    fn watched(self: &Arc<Self>, files: Files) -> Option<Watch> {
+        let (this, listed) = (Arc::clone(self), Arc::clone(self));
+        let mut trigger = Trigger::Start;
+        let read = move || {
+            let result = this.reload(files, trigger, Losses::Few);
+            trigger = Trigger::Change;
+            match result {
+                Err(failure) if failure.may_pass => Some(RETRY),
+                Err(_) if files == Files::Configuration => Some(REREAD),
+                _ => None,
+            }
+        };
+        watch(move || listed.parts.files(files), read)
+            .inspect_err(|error| error!(%error, "cannot watch files; use SIGHUP"))
+            .ok()
+    }
+
+    /// Reads one kind of files again, on a thread of its own: the caller waits no longer than twice
+    /// [`SLOW`] for a disk that does not answer. The thread goes on, and logs its result.
+    fn reload(self: &Arc<Self>, files: Files, trigger: Trigger, losses: Losses) -> ReloadResult {
+        let Some(guard) = self.locks.take(files, SLOW) else {
+            return Err(self.slow(files));
+        };
+        let (sender, receiver) = mpsc::channel();
+        let this = Arc::clone(self);
+        let started = thread::Builder::new().name("reload".into()).spawn(move || {
+            let result = match files {
+                Files::Registry => this.parts.registry(trigger, losses),
+                Files::Configuration => this.parts.configuration(trigger),
+                Files::Credentials => this.parts.credentials(),
+                Files::Tls => this.parts.tls(trigger),
+            };
+            this.log(files, trigger, &result);
+            drop(guard);
+            let is_replaced = files == Files::Configuration && matches!(result, Ok(Some(_)));
+            let _ = sender.send(result);
+            if is_replaced {
+                // The secrets of a new configuration are those of when its reading began. One that
+                // was replaced or withdrawn since then must not come back.
+                let _ = this.reload(Files::Credentials, trigger, Losses::Few);
+            }
+        });
+        if let Err(error) = started {
+            let failure = ReloadFailure {
+                text: format!("{} cannot be read again: {error}", name_of(files)),
+                may_pass: true,
+            };
+            warn!(why = trigger.as_str(), "{}", failure.text);
+            return Err(failure);
+        }
+        match receiver.recv_timeout(SLOW) {
+            Ok(result) => result,
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(self.slow(files)),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(ReloadFailure {
+                text: format!(
+                    "{} cannot be read again: the reload ended in a bug",
+                    name_of(files)
+                ),
+                may_pass: false,
+            }),
+        }
+    }
+
+    fn slow(&self, files: Files) -> ReloadFailure {
+        self.parts.metrics.reload_slow(files);
+        let text = format!(
+            "reading {} takes longer than {} s; what was read before stays in force until it is done. \
+             Does the file system answer?",
+            name_of(files),
+            SLOW.as_secs()
+        );
+        error!("{text}");
+        ReloadFailure {
+            text,
+            may_pass: true,
+        }
+    }
+
+    /// Logs the result of an attempt; of one that is repeated by itself only what is new.
+    fn log(&self, files: Files, trigger: Trigger, result: &ReloadResult) {
+        let complaint = self.locks.complaint(files);
+        match result {
+            Ok(text) => {
+                if complaint.is_over() && text.is_none() {
+                    info!("{} can be read again, and is in force", name_of(files));
+                }
+                if let Some(text) = text {
+                    info!(why = trigger.as_str(), "{text}");
+                }
+            }
+            Err(ReloadFailure { text, .. }) if complaint.is_new(text) || trigger.is_asked() => {
+                for line in text.lines() {
+                    warn!(why = trigger.as_str(), "{line}");
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn on_hangup(self: &Arc<Self>) -> io::Result<AbortOnDropHandle<()>> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let this = Arc::clone(self);
+        Ok(AbortOnDropHandle::new(tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                let this = Arc::clone(&this);
+                // Key checks take a while, and must not hold up requests.
+                let reload = move || this.everything(Trigger::Hangup, Losses::Few);
+                let _ = tokio::task::spawn_blocking(reload).await;
+            }
+        })))
+    }
+
+    fn on_user_signal(&self) -> io::Result<AbortOnDropHandle<()>> {
+        let mut rotated = signal(SignalKind::user_defined1())?;
+        let audit = Arc::clone(&self.parts.audit);
+        Ok(AbortOnDropHandle::new(tokio::spawn(async move {
+            while rotated.recv().await.is_some() {
+                info!("SIGUSR1: opening the audit files again");
+                audit.reopen();
+            }
+        })))
+    }
+}
