@@ -57,7 +57,7 @@ fn nonce(n: u32) -> String {
     format!("{n:024}")
 }
 
-/// SignatureFacts before anything is measured.
+/// Signed before anything is measured.
 fn signatures() -> Arc<[[u8; 64]]> {
     let (key, hash) = (key(), "e3".repeat(32));
     let sign = |n| {
@@ -67,7 +67,7 @@ fn signatures() -> Arc<[[u8; 64]]> {
     (0..RECORDS).map(sign).collect()
 }
 
-/// A log in which everybody waits for the file, as requests do.
+/// A log in which every task waits for the file, as requests do.
 fn write(file: &Path, signatures: &Arc<[[u8; 64]]>) {
     let metrics = Arc::new(Metrics::new("bench", "bench").unwrap());
     let checkpoints = Checkpoints {

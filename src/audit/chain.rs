@@ -1,9 +1,9 @@
 //! The chain of hashes that holds the lines of a log together.
 //!
 //! Every line ends in its number and its hash: SHA-256 over the hash of the line before, 32 bytes
-//! (zeros before the first), and the line's own bytes up to the field that holds the hash. Whoever
-//! changes, drops, adds or moves a line changes the hash of every later one. That alone stops
-//! nobody who writes all of them anew; a [checkpoint](super::checkpoint) does.
+//! (zeros before the first), and the line's own bytes up to the field that holds the hash. A line
+//! that is changed, dropped, added or moved changes the hash of every later line. An attacker who
+//! writes all later lines anew is stopped by a [checkpoint](super::checkpoint) only.
 
 use std::fmt;
 use std::io::Write;
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::hex::Hex;
 
-/// Where a chain stands: the number of its last line, from 1, and that line's hash. Printed as
+/// The head of a chain: the number of its last line, from 1, and the hash of that line. Printed as
 /// `number:hash`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainHead {
@@ -28,14 +28,13 @@ const END: &[u8] = b"\"}";
 const HEX: usize = 64;
 
 impl ChainHead {
-    /// Where a new chain starts.
+    /// The head before the first line.
     pub const START: ChainHead = ChainHead {
         seq: 0,
         hash: [0; 32],
     };
 
-    /// Ends a line, `{..}` and a line feed, with its number and its hash, and gives the head after
-    /// it.
+    /// Appends number and hash to a line, `{..}` and a line feed, and gives the head after it.
     pub(super) fn link(self, line: &mut Vec<u8>) -> ChainHead {
         let seq = self.seq + 1;
         line.truncate(line.len().saturating_sub(b"}\n".len()));
@@ -62,8 +61,8 @@ impl ChainHead {
     }
 }
 
-/// Takes a line without its line feed apart: its bytes up to the hash, and the number and hash that
-/// it claims. `None` where it does not end in them.
+/// Splits a line without its line feed: its bytes up to the hash, and the number and hash that it
+/// claims. `None` where it does not end in them.
 pub fn claimed(line: &[u8]) -> Option<(&[u8], ChainHead)> {
     let (body, tail) = line.split_at_checked(line.len().checked_sub(tail_len())?)?;
     let hash = tail.strip_prefix(FIELD)?.strip_suffix(END)?;
@@ -102,7 +101,7 @@ impl fmt::Display for ChainHead {
     }
 }
 
-/// What is not `number:hash`.
+/// A text is not `number:hash`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not the head of a log: a number, ':' and 64 hexadecimal digits in lower case")]
 pub struct InvalidChainHead;

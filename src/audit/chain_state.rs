@@ -1,5 +1,5 @@
-//! What the writer adds to the lines of others: their numbers and hashes, and lines of its own,
-//! which say where the chain begins or goes on, where it was signed, and what was left out.
+//! The chain of one stream: the writer gives each line its number and hash, and adds lines of its
+//! own where the chain begins or continues, is signed, or has left refusals out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::clock::Now;
 /// How often the chain is signed.
 #[derive(Clone)]
 pub struct Checkpoints {
-    /// With what; without it, never.
+    /// The signer. `None`: no checkpoints.
     pub signer: Option<Arc<CheckpointSigner>>,
-    /// After so many records,
+    /// A checkpoint after so many records,
     pub records: u64,
     /// and after so long, where there were any.
     pub interval: Duration,
@@ -28,7 +28,7 @@ pub struct Checkpoints {
 /// The state of one stream of lines.
 pub(super) struct ChainState {
     head: ChainHead,
-    /// What the next line has to say before any other.
+    /// The event that the next line has to record first.
     opening: Option<OpeningEvent>,
     checkpoints: Checkpoints,
     domain: Domain,
@@ -36,15 +36,15 @@ pub(super) struct ChainState {
     unsigned: u64,
     /// When the first of them was written, on the monotonic clock.
     unsigned_since: Duration,
-    /// What strangers' refusals were left out.
-    flood: Option<Arc<RefusalLimiter>>,
+    /// Counts the refusals that were left out.
+    limiter: Option<Arc<RefusalLimiter>>,
 }
 
-/// What a book is opened with.
+/// The options of a chain.
 pub(super) struct ChainOptions {
     pub(super) checkpoints: Checkpoints,
     /// The bound on the refusals that go into this stream.
-    pub(super) flood: Option<Arc<RefusalLimiter>>,
+    pub(super) limiter: Option<Arc<RefusalLimiter>>,
     pub(super) domain: Domain,
 }
 
@@ -56,7 +56,7 @@ struct OpeningEvent {
 }
 
 impl ChainState {
-    /// `found` is what the sink held already.
+    /// Continues the chain that the sink holds, or begins one.
     pub(super) fn open(found: &Found, opening: ChainOptions) -> ChainState {
         let event = match found.head {
             Some(_) => "restart",
@@ -72,12 +72,12 @@ impl ChainState {
             domain: opening.domain,
             unsigned: 0,
             unsigned_since: Duration::ZERO,
-            flood: opening.flood,
+            limiter: opening.limiter,
         }
     }
 
-    /// Makes the batch ready to be written: adds the lines of its own and links them all. The chain
-    /// goes on from a line only once [`ChainState::written`] has heard of it.
+    /// Makes the batch ready to be written: adds the chain's own lines and links them all. The head
+    /// moves only with [`ChainState::written`].
     pub(super) fn complete(
         &mut self,
         batch: &mut Vec<QueuedLine>,
@@ -97,8 +97,8 @@ impl ChainState {
         {
             batch.insert(0, line);
         }
-        if let Some(flood) = &self.flood
-            && let Some(summary) = flood.summary(now, closing)
+        if let Some(limiter) = &self.limiter
+            && let Some(summary) = limiter.summary(now, closing)
         {
             batch.extend(QueuedLine::of(LineKind::Summary, &summary));
         }
@@ -163,4 +163,33 @@ struct OpeningLine {
     after: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     torn: Option<bool>,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::audit::line::encode;
+
+    #[test]
+    fn the_first_line_of_a_chain_and_one_after_a_torn_line_read_as_published() {
+        let line = |event, torn| OpeningLine {
+            ts: RecordTime::of(1_750_000_000_123),
+            decision: "log",
+            event,
+            after: ChainHead::START.to_string(),
+            torn,
+        };
+        let text = |line: &OpeningLine| String::from_utf8(encode(line, 0).unwrap()).unwrap();
+        let begin = concat!(
+            r#"{"ts":"2025-06-15T15:06:40.123Z","decision":"log","event":"begin","#,
+            r#""after":"0:0000000000000000000000000000000000000000000000000000000000000000"}"#,
+            "\n"
+        );
+        assert_eq!(text(&line("begin", None)), begin);
+        let torn = begin
+            .replace("\"begin\"", "\"restart\"")
+            .replace("00\"}", "00\",\"torn\":true}");
+        assert_eq!(text(&line("restart", Some(true))), torn);
+    }
 }

@@ -1,6 +1,5 @@
-//! Checkpoints: now and then a line in which the gateway signs, with a key of its own, where the
-//! chain stands. Whoever holds the key's public half can tell a log from one that somebody without
-//! the private half has written anew.
+//! Checkpoints: lines in which the gateway signs the head of the chain with its own key. With the
+//! public key, a log can be told from one that was written anew without the private key.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,13 +10,13 @@ use super::chain::ChainHead;
 use super::line::Base64;
 use super::record_time::RecordTime;
 
-/// Which stream of lines is signed: a checkpoint of one must not pass for one of the other.
+/// The stream that a checkpoint signs. A checkpoint of one stream never verifies for the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Domain {
-    /// The trail: every accepted request is in it.
+    /// The trail, with every accepted request.
     #[default]
     Trail,
-    /// The refusals that strangers cause, where they have a file of their own.
+    /// The file of refusals before authentication.
     Refusals,
 }
 
@@ -44,7 +43,7 @@ impl CheckpointSigner {
     }
 }
 
-/// Where the chain stood, signed.
+/// A signed head of the chain.
 #[derive(Serialize)]
 pub(super) struct Checkpoint {
     ts: RecordTime,
@@ -54,7 +53,8 @@ pub(super) struct Checkpoint {
     signature: Base64<[u8; 64]>,
 }
 
-/// Whether `signature`, in base64, is one of `key` over a checkpoint. Anything odd is none.
+/// Whether `signature`, in base64, is by `key` over a checkpoint. Fails closed: an odd input is
+/// `false`.
 pub fn verifies(key: &VerifyingKey, domain: Domain, head: &str, ts: &str, signature: &str) -> bool {
     let signature =
         (STANDARD.decode(signature).ok()).and_then(|bytes| Signature::from_slice(&bytes).ok());
@@ -64,7 +64,7 @@ pub fn verifies(key: &VerifyingKey, domain: Domain, head: &str, ts: &str, signat
     })
 }
 
-/// What is signed. Its beginning keeps it from being anything else that the key might sign.
+/// The signed message. Its prefix separates it from anything else that the key might sign.
 fn message(domain: Domain, head: &str, ts: &str) -> String {
     let name = match domain {
         Domain::Trail => "audit",
@@ -77,6 +77,7 @@ fn message(domain: Domain, head: &str, ts: &str) -> String {
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
+    use crate::audit::line::encode;
     use crate::audit::testing::read_back;
 
     fn signed() -> (VerifyingKey, serde_json::Value) {
@@ -106,6 +107,24 @@ mod tests {
         assert!(good(&key, &line));
         let named = STANDARD.decode(line["gateway_key"].as_str().unwrap());
         assert_eq!(named.unwrap(), key.as_bytes());
+    }
+
+    #[test]
+    fn a_checkpoint_reads_as_published() {
+        let head = ChainHead {
+            seq: 12,
+            hash: [0xab; 32],
+        };
+        let signer = CheckpointSigner::new(SigningKey::from_bytes(&[7; 32]));
+        let line = encode(&signer.sign(Domain::Trail, head, 1_750_000_000_123), 0).unwrap();
+        let expected = concat!(
+            r#"{"ts":"2025-06-15T15:06:40.123Z","decision":"checkpoint","#,
+            r#""head":"12:abababababababababababababababababababababababababababababababab","#,
+            r#""gateway_key":"6kpsY+KcUgq+9VB7Ey7F+ZVHdq6+vnuSQh7qaRRG0iw=","#,
+            r#""signature":"PXo1uQ2VHCcc4NGZZcgirLEiilssxFBhRajfXLgxH1HryRoElp8ws8BxmqIqkkrlGq+FuJZb/3Qgym6iaxgbBA=="}"#,
+            "\n"
+        );
+        assert_eq!(String::from_utf8(line).unwrap(), expected);
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! Why a record was not written.
+//! The errors of writing a record.
 
 use std::io;
 use std::time::Duration;
 
-/// Why a record was not written. The request that it tells of must not be forwarded.
+/// A record was not written. Its request must not be forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuditError {
-    /// Too many records wait already.
+    /// The queue is full.
     #[error("too many audit records are waiting to be written")]
     Full,
-    /// It was not written in time. It may be written yet, if the writer had begun.
+    /// The deadline has passed. The record may still be written, if the writer had begun.
     #[error("the audit record was not written within {} ms", .0.as_millis())]
     Late(Duration),
     /// The operating system refused the write.

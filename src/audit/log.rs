@@ -1,4 +1,4 @@
-//! The audit log as the rest of the gateway sees it.
+//! The audit log, as the gateway uses it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,8 @@ use super::stream::{AuditStream, Submitted};
 use crate::clock::Clock;
 use crate::metrics::{AuditResult, Metrics};
 
-/// Proof that the record of an accepted request has been handed to the operating system: nothing
-/// else makes one, and nothing is forwarded without one.
+/// Proof that the record of an accepted request has been handed to the operating system. Only that
+/// makes one, and no request is forwarded without one.
 #[derive(Debug)]
 #[must_use = "a request is forwarded against its receipt"]
 pub struct Receipt(());
@@ -31,8 +31,8 @@ pub struct Receipt(());
 pub struct AuditLog {
     trail: AuditStream,
     /// Refusals before a signature has verified; `None`: they go into the trail.
-    strangers: Option<AuditStream>,
-    flood: Arc<RefusalLimiter>,
+    unauthenticated: Option<AuditStream>,
+    limiter: Arc<RefusalLimiter>,
     /// The bound on refusals after a signature has verified.
     signed: Arc<RefusalLimiter>,
     metrics: Arc<Metrics>,
@@ -40,9 +40,9 @@ pub struct AuditLog {
     deadline: Duration,
 }
 
-/// Where the records go that strangers cause.
+/// The sink of refusals before authentication, and their limit.
 pub struct UnauthenticatedSink {
-    /// A sink of their own; `None`: the trail.
+    /// Their own sink. `None`: the trail.
     pub sink: Option<Sink>,
     /// Most of them recorded in a second.
     pub per_second: u32,
@@ -56,36 +56,36 @@ impl AuditLog {
     /// If the operating system has no thread to give.
     pub fn start(
         sink: Sink,
-        strangers: UnauthenticatedSink,
+        unauthenticated: UnauthenticatedSink,
         checkpoints: Checkpoints,
         deadline: Duration,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> io::Result<AuditLog> {
-        let flood = Arc::new(RefusalLimiter::new(strangers.per_second));
-        // Whoever has a key, if it is a disabled machine's, must not fill the trail's disk either.
-        let signed = match strangers.sink {
-            Some(_) => Arc::new(RefusalLimiter::new(strangers.per_second)),
-            None => Arc::clone(&flood),
+        let limiter = Arc::new(RefusalLimiter::new(unauthenticated.per_second));
+        // A machine, even a disabled one, must not fill the disk of the trail either.
+        let signed = match unauthenticated.sink {
+            Some(_) => Arc::new(RefusalLimiter::new(unauthenticated.per_second)),
+            None => Arc::clone(&limiter),
         };
-        let start = |sink, flood: &Arc<RefusalLimiter>, domain| {
+        let start = |sink, limiter: &Arc<RefusalLimiter>, domain| {
             AuditStream::start(
                 sink,
                 checkpoints.clone(),
-                Some(Arc::clone(flood)),
+                Some(Arc::clone(limiter)),
                 domain,
                 clock.clone(),
                 Arc::clone(&metrics),
             )
         };
-        let own = strangers.sink;
+        let own = unauthenticated.sink;
         Ok(AuditLog {
             trail: start(sink, &signed, Domain::Trail)?,
-            strangers: own
-                .map(|sink| start(sink, &flood, Domain::Refusals))
+            unauthenticated: own
+                .map(|sink| start(sink, &limiter, Domain::Refusals))
                 .transpose()?,
             signed,
-            flood,
+            limiter,
             metrics,
             clock,
             deadline,
@@ -95,20 +95,19 @@ impl AuditLog {
     /// Records that a request is accepted, and waits until the record has been handed to the
     /// operating system. Must be called within a tokio runtime that has its timer.
     ///
-    /// Fails closed: without a [`Receipt`] nothing is forwarded. If the writer is already at the
-    /// record when the deadline passes, or when the caller drops the future, the record may
-    /// still appear; the refusal recorded after it with the same request id then tells that it
-    /// was not forwarded.
+    /// Fails closed: without a [`Receipt`] nothing is forwarded. If the writer has begun the record
+    /// when the deadline passes, or when the caller drops the future, the record may still appear.
+    /// The refusal after it with the same request id then shows that the request was not forwarded.
     ///
     /// # Errors
     ///
-    /// Every [`AuditError`]. What became of the record is counted.
+    /// Every [`AuditError`]. The result is counted.
     pub async fn accepted(&self, record: &AcceptedRecord<'_>) -> Result<Receipt, AuditError> {
         self.acknowledged(LineKind::Accepted, record).await
     }
 
-    /// Does the same for a request on an open route. Anybody can cause those, so they find room in
-    /// half of the queue only.
+    /// Does the same for a request on an open route. Such requests are not authenticated, so they
+    /// get half of the queue only.
     ///
     /// # Errors
     ///
@@ -117,7 +116,7 @@ impl AuditLog {
         self.acknowledged(LineKind::Open, record).await
     }
 
-    /// Does the same for a request that nobody signed, on a route that still lets it pass.
+    /// Does the same for a request without a valid signature, on a migration route.
     ///
     /// # Errors
     ///
@@ -148,40 +147,40 @@ impl AuditLog {
         }
     }
 
-    /// Records a refusal. Never waits; left out, and counted, when the queue is half full, or when
-    /// there are too many.
+    /// Records a refusal. Never waits. The record is left out, and counted, when the queue is half
+    /// full or the limit of the second is reached.
     pub fn refused(&self, record: &RefusedRecord<'_>) {
-        let (flood, stream) = match record.evidence {
+        let (limiter, stream) = match record.evidence {
             RefusalEvidence::Signed(_) => (&self.signed, &self.trail),
             RefusalEvidence::Claimed(_) => {
-                let stream = self.strangers.as_ref().unwrap_or(&self.trail);
-                (&self.flood, stream)
+                let stream = self.unauthenticated.as_ref().unwrap_or(&self.trail);
+                (&self.limiter, stream)
             }
         };
-        if !flood.admits(record.code, self.clock.now()) {
+        if !limiter.admits(record.code, self.clock.now()) {
             self.metrics.audit_record(AuditResult::Dropped);
             return;
         }
         stream.note(LineKind::Refused, record);
     }
 
-    /// Records how an accepted request ended. Never waits; left out, and counted, when the queue
-    /// is half full.
+    /// Records the response to an accepted request. Never waits. The record is left out, and
+    /// counted, when the queue is half full.
     pub fn response(&self, record: &ResponseRecord<'_>) {
         self.trail.note(LineKind::Response, record);
     }
 
-    /// Records that a registry came into force. Never waits; left out, and counted, only when
-    /// the queue is full.
+    /// Records that a registry was loaded. Never waits. The record is left out, and counted, only
+    /// when the queue is full.
     pub fn registry_loaded(&self, record: &RegistryRecord<'_>) {
         self.trail.note(LineKind::Registry, record);
     }
 
-    /// Opens files that were moved away, now; without being asked it does so within a second.
+    /// Opens files that were moved away, now; otherwise that happens within a second.
     pub fn reopen(&self) {
         self.trail.look();
-        if let Some(strangers) = &self.strangers {
-            strangers.look();
+        if let Some(unauthenticated) = &self.unauthenticated {
+            unauthenticated.look();
         }
     }
 
@@ -192,15 +191,16 @@ impl AuditLog {
         self.trail.healthy(self.deadline)
     }
 
-    /// Takes no more records, writes those that wait, and ends the threads. Blocks for at most
+    /// Refuses further records, writes the queued ones, and ends the threads. Blocks for at most
     /// twice `patience`; a thread stuck in a write is left behind.
     ///
     /// # Errors
     ///
     /// [`AuditError::Late`] if records may be missing: those that still waited are counted.
     pub fn close(&self, patience: Duration) -> Result<(), AuditError> {
-        let strangers = (self.strangers.as_ref()).map_or(Ok(()), |stream| stream.close(patience));
-        self.trail.close(patience).and(strangers)
+        let unauthenticated =
+            (self.unauthenticated.as_ref()).map_or(Ok(()), |stream| stream.close(patience));
+        self.trail.close(patience).and(unauthenticated)
     }
 }
 

@@ -1,16 +1,22 @@
-//! The audit log: one JSON object a line, written before what it tells of may happen.
+//! The audit log: one JSON object a line. The record of a request is written before the request is
+//! forwarded.
 //!
 //! A request is forwarded only against a [`Receipt`], which exists only when its record has been
-//! handed to the operating system. Refusals and responses are recorded as well as can be: they
-//! never make anybody wait, and never take the room that accepted requests need, so that a flood
-//! of strangers cannot stop the service by way of its log. What is left out is counted.
+//! handed to the operating system. Refusals and responses are recorded on a best effort. They never
+//! make a request wait, and never take the room that accepted requests need, so that a flood of
+//! unauthenticated requests cannot stop the service by way of its log. Lost records are counted.
 //!
-//! Records go through a bounded queue to whoever writes to the file or pipe ([`Sink`]), one at a time.
-//! To a pipe that is a thread of its own: a reader that stopped blocks it and nothing else. To a file
-//! it is, where the runtime has threads to spare, the first request that finds nobody at it, which
-//! writes for those that come meanwhile too: to hand a record to another thread and to be woken again
-//! costs more than to write it. Should the disk be stuck, that blocks one worker of the runtime;
-//! everybody else gives up at the deadline, and once a write has been slow the thread takes over.
+//! Records go through a bounded queue to one writer of the file or pipe ([`Sink`]). A pipe has a
+//! writer thread, so that a reader that stops blocks nothing else. A file is written by the first
+//! request that finds the writer free, which also writes the records that arrive meanwhile: handing
+//! a record to another thread and waking up again costs more than the write. A stuck disk blocks
+//! one worker of the runtime. The other requests fail at the deadline, and after a slow write the
+//! thread takes over.
+//!
+//! Writing: `record` and `untrusted` say what a record holds, `fields` and `line` encode it,
+//! `queue` keeps it, `writer_election` finds a writer, `chain_state` numbers and signs, `sink`
+//! writes. Reading: [`reader`] parses a line, [`verify`] checks the chain and the signatures,
+//! [`report`] counts.
 
 pub mod chain;
 mod chain_state;

@@ -7,22 +7,23 @@ use std::time::Duration;
 use super::error::AuditError;
 use super::queued_line::QueuedLine;
 
-/// Bytes the writer takes at once, the size of a Linux pipe: one write serves everybody who
-/// waits, yet none waits for megabytes of others behind a slow reader.
+/// Bytes the writer takes at once, the size of a Linux pipe. One write serves all that wait, and no
+/// request waits for megabytes of others behind a slow reader.
 pub(super) const BATCH: usize = 64 * 1024;
 
-/// How long lines that nobody waits for are kept back for company: a request's own record wakes the
-/// writer, and to wake it once more for the line about the response costs more than to write that.
+/// How long lines without a waiting request stay in the queue to be written together. The record of
+/// a request wakes the writer; waking it once more for the response line costs more than writing
+/// that.
 const LINGER: Duration = Duration::from_millis(20);
 
-/// What the writer is woken for.
+/// The reason why the writer wakes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Wake {
     /// The batch holds at least one item.
     Batch,
-    /// Nothing came for as long as the writer wanted to wait.
+    /// No line arrived in the time that the writer waits.
     Idle,
-    /// Nothing is left and nothing will come.
+    /// The queue is closed and empty.
     Closed,
 }
 
@@ -39,23 +40,23 @@ struct QueueState {
     closed: bool,
     woken: bool,
     writer_gone: bool,
-    /// Items that requests wait for.
+    /// Lines that requests wait for.
     urgent: usize,
     writer: WriterWait,
-    /// Whoever puts an urgent item in looks after it.
+    /// A request that queues an urgent line also sees to it that it is written.
     served: bool,
 }
 
-/// What the writer waits for, so that it is only woken for that: waking costs a system call, and
-/// often a switch of threads.
+/// The event that the writer waits for. It is woken for nothing else: waking costs a system call,
+/// and often a switch of threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum WriterWait {
     /// It is at work, or has been woken.
     #[default]
     Not,
-    /// Something urgent, or a full batch.
+    /// An urgent line, or a full batch.
     ForPressing,
-    /// Anything at all.
+    /// Any line.
     ForAnything,
 }
 
@@ -154,7 +155,7 @@ impl Queue {
         }
     }
 
-    /// Does the same, and puts `own` behind them, which so need not go through the queue.
+    /// Does the same, and puts `own` behind them, without queueing it.
     ///
     /// # Errors
     ///
@@ -171,13 +172,13 @@ impl Queue {
         Ok(())
     }
 
-    /// Whether there is anything that a request waits for.
+    /// Whether a request waits for a queued line.
     pub(super) fn has_urgent(&self) -> bool {
         self.lock().urgent > 0
     }
 
-    /// From now on whoever puts in an item that it waits for takes it out too, so that the writer
-    /// need not be woken for it; or does so no more.
+    /// Sets whether a request that queues an urgent line also takes it out again, so that the
+    /// thread need not be woken for it.
     pub(super) fn serve(&self, served: bool) {
         let mut state = self.lock();
         state.served = served;
@@ -187,13 +188,13 @@ impl Queue {
         }
     }
 
-    /// Lets nothing more in. What waits can still be taken out.
+    /// Refuses further lines. Queued lines can still be taken out.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// Has the writer look after its sink, also where nothing waits.
+    /// Wakes the writer to check its sink, even if the queue is empty.
     pub(super) fn wake(&self) {
         self.lock().woken = true;
         self.changed.notify_all();
@@ -204,8 +205,8 @@ impl Queue {
         !self.lock().closed
     }
 
-    /// Empties a queue that nobody will read any more.
-    #[must_use = "what was lost is counted"]
+    /// Closes and empties a queue whose writer is gone.
+    #[must_use = "lost lines are counted"]
     pub(super) fn abandon(&self) -> VecDeque<QueuedLine> {
         let mut state = self.lock();
         state.closed = true;
@@ -213,7 +214,7 @@ impl Queue {
         std::mem::take(&mut state.items)
     }
 
-    /// The writer says that it has ended.
+    /// Notes that the writer has ended.
     pub(super) fn writer_gone(&self) {
         self.lock().writer_gone = true;
         self.changed.notify_all();
@@ -242,7 +243,7 @@ impl Queue {
 
 #[cfg(test)]
 impl Queue {
-    /// What the writer does, with nobody between the two.
+    /// Waits and takes in one step.
     pub(super) fn next(&self, batch: &mut Vec<QueuedLine>, patience: Duration) -> Wake {
         self.wait_for_items(patience);
         self.take(batch)

@@ -10,28 +10,28 @@ use super::error::AuditError;
 use super::line::{USUAL_DECISION, encode};
 use crate::metrics::AuditResult;
 
-/// Bytes of lines that may wait: some ten thousand records of usual size, a second of the fastest
-/// gateway measured, and little memory. Beyond it records fail and their requests are refused.
+/// Most bytes of queued lines: some ten thousand usual records, a second of the fastest gateway
+/// measured, and little memory. Beyond it records fail and their requests are refused.
 pub(super) const CAPACITY: usize = 8 * 1024 * 1024;
 
-/// The part of [`CAPACITY`] open to records that nothing depends on: half, so that however many
-/// of them come, accepted requests find the other half free.
+/// The part of [`CAPACITY`] for records that no request depends on: half, so that any number of
+/// them leaves the other half to accepted requests.
 pub(super) const CAPACITY_FOR_NOTES: usize = CAPACITY / 2;
 
-/// What a line tells, which decides how much of the queue it may use and how a loss is counted.
+/// The kind of a line, which decides how much of the queue it may use and how a loss is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineKind {
     Accepted,
-    /// Let through on an open route: strangers cause it, and wait for it.
+    /// Accepted without authentication, on an open or a migration route. The request waits for it.
     Open,
     Refused,
     Response,
     Registry,
-    /// The writer's own: where the chain begins or goes on,
+    /// The writer's own: the chain begins or continues.
     Opening,
-    /// where it was signed,
+    /// The writer's own: the head of the chain, signed.
     Checkpoint,
-    /// and what was left out.
+    /// The writer's own: the numbers of refusals that were left out.
     Summary,
 }
 
@@ -59,7 +59,7 @@ impl LineKind {
         matches!(self, LineKind::Accepted | LineKind::Open)
     }
 
-    /// Whether somebody else asked for it, and it counts.
+    /// Whether its result is counted: the writer's own lines are not.
     pub(super) const fn is_counted(self) -> bool {
         !matches!(
             self,
@@ -67,7 +67,7 @@ impl LineKind {
         )
     }
 
-    /// How to count one that found no room in the queue.
+    /// The count for a line that found no room in the queue.
     pub(super) const fn left_out(self) -> AuditResult {
         match self {
             LineKind::Accepted | LineKind::Open => AuditResult::Failed,
@@ -76,7 +76,7 @@ impl LineKind {
         }
     }
 
-    /// How to count one that was queued and not written.
+    /// The count for a line that was queued and not written.
     pub(super) const fn not_written(self) -> AuditResult {
         match self {
             LineKind::Response => AuditResult::ResponseLost,
@@ -85,10 +85,10 @@ impl LineKind {
     }
 }
 
-/// How a record fared.
+/// The result of writing a record.
 pub(super) type WriteResult = Result<(), AuditError>;
 
-/// Tells the request that waits for a record how the write went.
+/// Sends the result to the request that waits for it.
 pub(super) type Ack = oneshot::Sender<WriteResult>;
 
 /// A line on its way to the writer.
@@ -97,7 +97,7 @@ pub(super) struct QueuedLine {
     pub(super) line: Vec<u8>,
     pub(super) kind: LineKind,
     pub(super) ack: Option<Ack>,
-    /// Where the chain stands after it, once it is linked.
+    /// The head of the chain after it, once it is linked.
     pub(super) head: ChainHead,
 }
 
@@ -113,7 +113,7 @@ impl QueuedLine {
         Ok(QueuedLine::new(kind, line))
     }
 
-    /// A line that nobody waits for yet.
+    /// A line without a waiting request.
     pub(super) const fn new(kind: LineKind, line: Vec<u8>) -> QueuedLine {
         QueuedLine {
             line,

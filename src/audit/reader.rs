@@ -1,4 +1,5 @@
-//! Reading a log back, for every command that does: lines of bounded length, and the record in each.
+//! Reading a log back, for every command that does: lines of bounded length, and the record in
+//! each.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Longest line read, in bytes. A registry record with a thousand machines has some 300 KB. A longer
-/// line comes in pieces, of which only the last ends in a line feed.
+/// Longest line read, in bytes. A registry record with a thousand machines has some 300 KB. A
+/// longer line comes in pieces, of which only the last ends in a line feed.
 pub const MAX_LINE: u64 = 4 * 1024 * 1024;
 
-/// Reads the next line into `line`, with its line feed if it has one, and gives its length in bytes;
-/// zero at the end.
+/// Reads the next line into `line`, with its line feed if it has one, and gives its length in
+/// bytes; zero at the end.
 ///
 /// # Errors
 ///
@@ -25,7 +26,8 @@ pub fn next_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usiz
     file.take(MAX_LINE).read_until(b'\n', line)
 }
 
-/// A record of any kind, with the fields that a command uses. Only its decision is sure to be there.
+/// A record of any kind, with the fields that a command uses. Only its decision is sure to be
+/// there.
 #[derive(Debug, Deserialize)]
 #[allow(missing_docs, reason = "the fields have the names of the log format")]
 pub struct Record<'a> {
@@ -84,9 +86,9 @@ pub struct RecordedKeys<'a> {
 }
 
 impl Record<'_> {
-    /// Reads the record of a line. `None` for what is no record: no JSON object, without a decision,
-    /// or with a field of another type or one that is there twice. Other fields are skipped, because
-    /// a newer gateway may write more.
+    /// Reads the record of a line. `None` for what is no record: no JSON object, without a
+    /// decision, or with a field of another type or one that is there twice. Other fields are
+    /// skipped, because a newer gateway may write more.
     pub fn parse(line: &[u8]) -> Option<Record<'_>> {
         serde_json::from_slice(line).ok()
     }

@@ -1,5 +1,5 @@
-//! The records, in two shapes: here what is known when, so that no record can claim more than was
-//! checked; in `wire` the flat order of fields in the line.
+//! The records as the gateway makes them: typed by what has been checked, so that no record can
+//! claim more. `fields` puts them into the flat order of a line.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use super::untrusted::{ClaimedMachine, ClaimedNonce, DroppedHeaders, PathOnly, S
 use crate::auth::identity::{Machine, MachineId, PublicKey};
 use crate::auth::refusal::Code;
 
-/// What is known of any request, whether or not it is believed.
+/// The facts of any request, authenticated or not.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestFacts<'a> {
     /// When it was decided, in Unix milliseconds.
     pub wall_ms: u64,
     /// The gateway's own id for it, also in the response.
     pub request_id: &'a str,
-    /// Where it came from, as trusted proxies report it.
+    /// The address of the client, as trusted proxies report it.
     pub client_ip: Option<IpAddr>,
     /// The other end of the connection.
     pub peer_ip: Option<IpAddr>,
@@ -26,37 +26,36 @@ pub struct RequestFacts<'a> {
     pub method: SentMethod<'a>,
     /// The path as sent.
     pub path: PathOnly<'a>,
-    /// What is done with its query, if it has one.
+    /// The handling of its query, if it has one.
     pub query: Option<Query>,
     /// The route it matched.
     pub route: Option<&'a str>,
-    /// The client's headers that do not cross, or the one that it is refused for.
+    /// The client's headers that are not forwarded, or the one that it is refused for.
     pub dropped: DroppedHeaders<'a>,
 }
 
-/// What is done with the query of a request.
+/// The handling of the query of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Query {
     /// It is dropped, and never recorded.
     Stripped,
-    /// It is signed and crosses to the backend; `signed_path` shows it.
+    /// It is signed and forwarded; `signed_path` shows it.
     Signed,
-    /// Nobody signed it, and it crosses as the client sent it. It is never recorded.
+    /// It is forwarded unsigned, as the client sent it, and never recorded.
     Forwarded,
 }
 
-/// What a signature that verified proves.
+/// The facts that a verified signature proves.
 #[derive(Clone, Copy, Debug)]
 pub struct SignatureFacts<'a> {
-    /// Who signed.
+    /// The machine that signed.
     pub machine: &'a Machine,
-    /// The one of its keys that fits.
+    /// The key that verified the signature.
     pub key: &'a PublicKey,
-    /// The path exactly as signed. What follows a `?` is recorded only on routes that sign the
-    /// query.
+    /// The path exactly as signed. Its query is recorded only on routes that sign the query.
     pub path: &'a str,
-    /// `X-RecordTime`, in Unix seconds.
+    /// `X-Timestamp`, in Unix seconds.
     pub timestamp: u64,
     /// `X-Nonce`.
     pub nonce: &'a str,
@@ -64,15 +63,14 @@ pub struct SignatureFacts<'a> {
     pub body: BodyDigest<'a>,
 }
 
-/// What a request says of itself and nothing has proved: as much of it as was read before the
-/// refusal.
+/// The unproved claims of a request, as far as they were read before the refusal.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClaimedFacts<'a> {
     /// `X-Machine-Id` as sent.
     pub machine: Option<ClaimedMachine<'a>>,
-    /// Whether the registry knows it, where the signature was found wrong.
+    /// Whether the registry has this machine, where the signature did not verify.
     pub machine_known: Option<bool>,
-    /// `X-RecordTime`, if it keeps its grammar.
+    /// `X-Timestamp`, if it keeps its grammar.
     pub timestamp: Option<u64>,
     /// `X-Nonce` as sent.
     pub nonce: Option<ClaimedNonce<'a>>,
@@ -94,14 +92,13 @@ pub struct BodyDigest<'a> {
 pub struct AcceptedRecord<'a> {
     /// The request.
     pub request: RequestFacts<'a>,
-    /// What its signature proves.
+    /// The facts that its signature proves.
     pub signed: SignatureFacts<'a>,
-    /// The signature: with the public key and the fields above, anyone can verify the record.
+    /// The signature. With the public key and the fields above, anyone can verify the record.
     pub signature: &'a [u8; 64],
 }
 
-/// A request on an open route, that will be forwarded once this is written: nobody has proved
-/// anything.
+/// An unauthenticated request on an open route, which will be forwarded once this is written.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenRecord<'a> {
     /// The request.
@@ -110,8 +107,8 @@ pub struct OpenRecord<'a> {
     pub body: BodyDigest<'a>,
 }
 
-/// A request that nobody signed, or not well, and that will be forwarded once this is written, as
-/// the client sent it: its route still lets such requests pass.
+/// A request without a valid signature on a migration route, which will be forwarded as the client
+/// sent it once this is written.
 #[derive(Clone, Copy, Debug)]
 pub struct UnsignedRecord<'a> {
     /// The request.
@@ -120,7 +117,7 @@ pub struct UnsignedRecord<'a> {
     pub body: BodyDigest<'a>,
     /// The bearer credential that it carries, by its keyed hash.
     pub token: Option<TokenHash>,
-    /// Where the route is observed: why enforcing would have refused it, and what it says of itself.
+    /// On an observed route: the code that `enforce` would have refused it with, and its claims.
     pub observed: Option<(Code, ClaimedFacts<'a>)>,
 }
 
@@ -129,18 +126,18 @@ pub struct UnsignedRecord<'a> {
 pub struct RefusedRecord<'a> {
     /// The request.
     pub request: RequestFacts<'a>,
-    /// Why.
+    /// The reason.
     pub code: Code,
-    /// What is known of who asked.
+    /// The identity of the client, as far as it is known.
     pub evidence: RefusalEvidence<'a>,
 }
 
-/// What is known of who sent a refused request.
+/// The identity of the client of a refused request, as far as it is known.
 #[derive(Clone, Copy, Debug)]
 pub enum RefusalEvidence<'a> {
-    /// RefusedRecord before a signature verified.
+    /// Refused before a signature verified.
     Claimed(ClaimedFacts<'a>),
-    /// RefusedRecord although the signature verified.
+    /// Refused although the signature verified.
     Signed(SignatureFacts<'a>),
 }
 
@@ -159,7 +156,7 @@ pub struct ResponseRecord<'a> {
     pub bytes: u64,
 }
 
-/// A machine registry came into force, at the start or later.
+/// A machine registry was loaded, at the start or later.
 #[derive(Clone, Copy, Debug)]
 pub struct RegistryRecord<'a> {
     /// When, in Unix milliseconds.
@@ -168,15 +165,15 @@ pub struct RegistryRecord<'a> {
     pub digest: &'a [u8; 32],
     /// How many machines it names.
     pub machines: usize,
-    /// Machines that the one before did not have; at the start, all.
+    /// Machines that the registry before did not have. At the start: all.
     pub added: &'a [MachineId],
-    /// Machines that only the one before had.
+    /// Machines that only the registry before had.
     pub removed: &'a [MachineId],
-    /// Machines of both whose keys differ.
+    /// Machines of both registries whose keys differ.
     pub keys_changed: &'a [MachineId],
-    /// Machines of both with the same keys, in which something else differs: switched off or on,
+    /// Machines of both registries with the same keys and another difference: disabled or enabled,
     /// another name or date.
     pub changed: &'a [MachineId],
-    /// The added machines and those with other keys, with the keys that are theirs from now on.
+    /// The added machines and those with other keys, with their keys from now on.
     pub keys: &'a [Arc<Machine>],
 }

@@ -1,4 +1,4 @@
-//! The bound on records that strangers cause: so many a second, and the rest as numbers.
+//! The refusal limiter: so many refusals a second are recorded, the others are counted by code.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use super::record_time::RecordTime;
 use crate::auth::refusal::Code;
 use crate::clock::Now;
 
-/// Counts the refusals of strangers, and lets so many of each second be recorded.
+/// Lets so many refusals of each second be recorded, and counts the others.
 pub(super) struct RefusalLimiter {
     per_second: u32,
     state: Mutex<LimiterState>,
@@ -35,7 +35,7 @@ pub(super) struct Summary {
     left_out: BTreeMap<&'static str, u64>,
 }
 
-/// Least time between two summaries. A flood costs six lines a minute beyond its share.
+/// Least time between two summaries. A flood of refusals costs six lines a minute beyond its limit.
 const SUMMARY: Duration = Duration::from_secs(10);
 
 impl RefusalLimiter {
@@ -62,7 +62,7 @@ impl RefusalLimiter {
         false
     }
 
-    /// What was left out since the last summary, if it is time for one, or the log is `closing`.
+    /// The refusals left out since the last summary, if one is due or the log is `closing`.
     pub(super) fn summary(&self, now: Now, closing: bool) -> Option<Summary> {
         let mut state = self.lock();
         let since = state.since?;
@@ -91,6 +91,7 @@ impl RefusalLimiter {
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
+    use crate::audit::line::encode;
     use crate::audit::testing::read_back;
 
     fn at(ms: u64) -> Now {
@@ -100,42 +101,56 @@ mod tests {
         }
     }
 
-    fn shown(flood: &RefusalLimiter, now: Now, closing: bool) -> Option<serde_json::Value> {
-        flood.summary(now, closing).as_ref().map(read_back)
+    fn shown(limiter: &RefusalLimiter, now: Now, closing: bool) -> Option<serde_json::Value> {
+        limiter.summary(now, closing).as_ref().map(read_back)
     }
 
     #[test]
     fn so_many_a_second_are_recorded_and_no_more() {
-        let flood = RefusalLimiter::new(3);
-        let admitted = |ms| flood.admits(Code::BadSignature, at(ms));
+        let limiter = RefusalLimiter::new(3);
+        let admitted = |ms| limiter.admits(Code::BadSignature, at(ms));
         let of = |second: u64| (0..100).filter(|n| admitted(second * 1000 + n)).count();
         assert_eq!([of(0), of(1), of(7)], [3, 3, 3]);
     }
 
     #[test]
     fn what_is_left_out_is_told_by_code_after_a_while_and_once() {
-        let flood = RefusalLimiter::new(1);
+        let limiter = RefusalLimiter::new(1);
         for (ms, code) in [
             (0, Code::BadSignature),
             (500, Code::BadSignature),
             (600, Code::NoRoute),
         ] {
-            flood.admits(code, at(ms));
+            limiter.admits(code, at(ms));
         }
-        assert_eq!(shown(&flood, at(10_499), false), None);
-        let line = shown(&flood, at(10_500), false).unwrap();
+        assert_eq!(shown(&limiter, at(10_499), false), None);
+        let line = shown(&limiter, at(10_500), false).unwrap();
         let left_out = serde_json::json!({"bad_signature": 1, "no_route": 1});
         assert_eq!(line["left_out"], left_out);
         assert_eq!(line["since"], "2025-06-15T15:06:40.500Z");
-        assert_eq!(shown(&flood, at(99_000), false), None);
+        assert_eq!(shown(&limiter, at(99_000), false), None);
+    }
+
+    #[test]
+    fn a_summary_reads_as_published() {
+        let limiter = RefusalLimiter::new(0);
+        limiter.admits(Code::NoRoute, at(0));
+        limiter.admits(Code::BadSignature, at(1));
+        let line = encode(&limiter.summary(at(2), true).unwrap(), 0).unwrap();
+        let expected = concat!(
+            r#"{"ts":"2025-06-15T15:06:40.002Z","decision":"summary","#,
+            r#""since":"2025-06-15T15:06:40.000Z","left_out":{"bad_signature":1,"no_route":1}}"#,
+            "\n"
+        );
+        assert_eq!(String::from_utf8(line).unwrap(), expected);
     }
 
     #[test]
     fn a_log_that_is_closed_tells_it_at_once() {
-        let flood = RefusalLimiter::new(1);
-        flood.admits(Code::NoRoute, at(0));
-        assert_eq!(shown(&flood, at(1), true), None);
-        flood.admits(Code::NoRoute, at(2));
-        assert!(shown(&flood, at(3), true).is_some());
+        let limiter = RefusalLimiter::new(1);
+        limiter.admits(Code::NoRoute, at(0));
+        assert_eq!(shown(&limiter, at(1), true), None);
+        limiter.admits(Code::NoRoute, at(2));
+        assert!(shown(&limiter, at(3), true).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Where lines go: a file that is followed when it is moved away, or standard output.
+//! The sink of lines: a file that is reopened when it is moved away, or standard output.
 
 mod file;
 mod rotation;
@@ -15,25 +15,25 @@ pub use self::rotation::Bounds;
 use super::chain::ChainHead;
 use super::tail;
 
-/// Pause before a descriptor that somebody set to non-blocking is tried again.
+/// Pause before a non-blocking descriptor is tried again.
 const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// Where the audit log goes.
+/// The destination of the audit log.
 pub struct Sink {
     name: String,
     out: Box<dyn Write + Send>,
     file: Option<Followed>,
     /// The last line may lack its end: a line feed goes first.
     mid_line: bool,
-    /// What the file held when it was first opened.
+    /// The content of the file when it was first opened.
     found: Found,
-    /// It is a regular file: a write ends in the system's memory, and waits for nobody who reads.
+    /// It is a regular file: a write ends in the page cache, and waits for no reader.
     is_file: bool,
     /// Holds the lock on the file: two processes that wrote to it would break each other's chain.
     lock: Option<File>,
 }
 
-/// A file known by its path, and which one it was when it was opened.
+/// A file known by its path, with its identity when it was opened.
 struct Followed {
     path: PathBuf,
     opened: FileId,
@@ -44,16 +44,16 @@ struct Followed {
     born: u64,
 }
 
-/// What a sink held before this process wrote to it.
+/// The content of a sink before this process wrote to it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Found {
-    /// Where its chain stands.
+    /// The head of its chain.
     pub(super) head: Option<ChainHead>,
     /// Its last line lacks its end.
     pub(super) torn: bool,
 }
 
-/// What a look at the sink before a write has brought about.
+/// The result of checking the sink before a write.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Prepared {
     /// The next line is the first in its file, or follows lines of others.
@@ -80,10 +80,11 @@ impl Sink {
     pub fn stdout() -> io::Result<Sink> {
         // A copy of the descriptor: `io::Stdout` would keep what a failed write left over.
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        // A descriptor that was closed at the start is the null device by now: the language's runtime opens it.
+        // A descriptor that was closed at the start is the null device now: the Rust runtime opens
+        // it.
         if file::swallows(&out.metadata()?) {
             let why = "standard output is closed, or is the null device: every record would be lost. Name a file with \
-                       audit.file, or give the process a standard output that somebody reads";
+                       audit.file, or connect standard output to a reader";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         Ok(Sink::over("standard output", Box::new(out)))
@@ -95,7 +96,7 @@ impl Sink {
     ///
     /// # Errors
     ///
-    /// What the operating system says, with the path.
+    /// The error of the operating system, with the path.
     pub fn file(path: &Path, bounds: Bounds) -> io::Result<Sink> {
         let file = open(path)?;
         Ok(Sink {
@@ -118,11 +119,12 @@ impl Sink {
         })
     }
 
-    /// Whether [`Sink::file`] can be had for this path, without opening it for good or making anything.
+    /// Whether [`Sink::file`] can be had for this path, without opening it for good or making
+    /// anything.
     ///
     /// # Errors
     ///
-    /// Why not, with the path.
+    /// The reason why not, with the path.
     pub fn check(path: &Path) -> io::Result<()> {
         file::check(path)
     }
@@ -146,7 +148,7 @@ impl Sink {
     ///
     /// # Errors
     ///
-    /// Whatever the system refuses.
+    /// The error of the operating system.
     pub(super) fn claim(&mut self) -> io::Result<bool> {
         if self.file.is_none() {
             return Ok(true);
@@ -171,7 +173,7 @@ impl Sink {
         Ok(true)
     }
 
-    /// What the file held when it was first opened; nothing for what cannot be read back.
+    /// The content of the file when it was first opened; nothing for a pipe.
     pub(super) fn found(&self) -> &Found {
         &self.found
     }
@@ -181,7 +183,7 @@ impl Sink {
         self.is_file
     }
 
-    /// What to call it in a message.
+    /// Its name for messages.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -191,16 +193,16 @@ impl Sink {
     ///
     /// # Errors
     ///
-    /// Whatever the system refuses.
+    /// The error of the operating system.
     pub(super) fn prepare(&mut self, wall_ms: u64) -> io::Result<Prepared> {
-        // First: what is not there any more cannot be put aside.
+        // First: a file that is gone cannot be put aside.
         let mut reopened = self.follow()?;
         if self.put_aside(wall_ms)? {
             reopened |= self.follow()?;
         }
         let torn = std::mem::take(&mut self.mid_line);
         if torn {
-            // A line that lacked nothing but its end must not become whole: its number is given out
+            // A line that lacked only its line feed must not become whole: its number is used
             // again.
             write_fully(&mut self.out, b" \n").map_err(|torn| {
                 self.mid_line = true;
@@ -227,8 +229,8 @@ impl Sink {
         outcome
     }
 
-    /// Opens the path anew if another file, or none, is there now: whoever writes on into a
-    /// deleted file only seems to keep a log. Whether it did.
+    /// Opens the path anew if another file, or none, is there now: writes to a deleted file would
+    /// be lost. Whether it did.
     fn follow(&mut self) -> io::Result<bool> {
         let Some(file) = &mut self.file else {
             return Ok(false);

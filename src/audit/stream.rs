@@ -1,4 +1,4 @@
-//! One stream of lines: a bounded queue, and who empties it into a sink.
+//! One stream of lines: a bounded queue, and the writer that empties it into a sink.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,22 +24,22 @@ use crate::metrics::Metrics;
 
 pub(super) struct AuditStream {
     pub(super) queue: Arc<Queue>,
-    desk: WriterElection,
+    election: WriterElection,
     health: Arc<WriterHealth>,
     metrics: Arc<Metrics>,
     clock: Clock,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A record that is written, or will be told of.
+/// A submitted record: written, or queued with a channel for its result.
 pub(super) enum Submitted {
     Here,
     Elsewhere(oneshot::Receiver<WriteResult>),
 }
 
 impl AuditStream {
-    /// Starts the thread that writes to `sink`. `flood` is the bound on strangers' records, where
-    /// this is the stream that they go to.
+    /// Starts the thread that writes to `sink`. `limiter` is the limiter of the refusals in this
+    /// stream.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl AuditStream {
     pub(super) fn start(
         sink: Sink,
         checkpoints: Checkpoints,
-        flood: Option<Arc<RefusalLimiter>>,
+        limiter: Option<Arc<RefusalLimiter>>,
         domain: Domain,
         clock: Clock,
         metrics: Arc<Metrics>,
@@ -56,10 +56,10 @@ impl AuditStream {
         let health = Arc::new(WriterHealth::default());
         let opening = ChainOptions {
             checkpoints,
-            flood,
+            limiter,
             domain,
         };
-        let desk = WriterElection::new(Writer::new(
+        let election = WriterElection::new(Writer::new(
             Arc::clone(&queue),
             sink,
             Arc::clone(&health),
@@ -67,13 +67,13 @@ impl AuditStream {
             clock.clone(),
             has_threads_to_spare(),
         ));
-        let (own, waiting, counts) = (desk.clone(), Arc::clone(&queue), Arc::clone(&metrics));
+        let (own, waiting, counts) = (election.clone(), Arc::clone(&queue), Arc::clone(&metrics));
         let thread = thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || own.run(&waiting, &counts, opening))?;
         Ok(AuditStream {
             queue,
-            desk,
+            election,
             health,
             metrics,
             clock,
@@ -81,16 +81,16 @@ impl AuditStream {
         })
     }
 
-    /// Queues a record that nobody waits for. What finds no room is counted.
+    /// Queues a record without waiting for it. A record that finds no room is counted.
     pub(super) fn note(&self, kind: LineKind, record: &impl Serialize) {
-        // Counted there; whom it concerns is not told.
+        // The error is counted, and there is no request to tell.
         let _ = self
             .encoded(kind, record)
             .and_then(|line| self.counted(kind, self.queue.push(line)));
     }
 
-    /// Writes a record, here if nobody is at it and it takes no time, and else by way of the queue;
-    /// see [`WriterElection`]. What becomes of it is counted.
+    /// Writes a record in this thread if the writer is free, and otherwise through the queue; see
+    /// [`WriterElection`]. The result is counted.
     ///
     /// # Errors
     ///
@@ -101,14 +101,14 @@ impl AuditStream {
         record: &impl Serialize,
     ) -> Result<Submitted, AuditError> {
         let own = self.encoded(kind, record)?;
-        let mut queued = match self.desk.write(own, &self.queue) {
+        let mut queued = match self.election.write(own, &self.queue) {
             Ok(outcome) => return self.counted(kind, outcome).map(|()| Submitted::Here),
             Err(queued) => queued,
         };
         let (ack, written) = oneshot::channel();
         queued.ack = Some(ack);
         self.counted(kind, self.queue.push(queued))?;
-        self.desk.write_queued(&self.queue);
+        self.election.write_queued(&self.queue);
         Ok(Submitted::Elsewhere(written))
     }
 
@@ -117,7 +117,7 @@ impl AuditStream {
         QueuedLine::of(kind, record).inspect_err(|_| self.metrics.audit_record(kind.left_out()))
     }
 
-    /// Counts a record that the queue did not let in; others have been.
+    /// Counts a record that the queue refused. Other failures have been counted.
     fn counted(&self, kind: LineKind, outcome: WriteResult) -> WriteResult {
         if let Err(AuditError::Full | AuditError::Closed) = outcome {
             self.metrics.audit_record(kind.left_out());
@@ -125,7 +125,7 @@ impl AuditStream {
         outcome
     }
 
-    /// Has the sink looked after at once: a file that was moved away is opened anew.
+    /// Checks the sink at once: a file that was moved away is opened anew.
     pub(super) fn look(&self) {
         self.queue.wake();
     }
@@ -135,7 +135,7 @@ impl AuditStream {
         self.queue.is_open() && self.health.is_good(self.clock.now().mono, patience)
     }
 
-    /// Takes no more records, writes those that wait, and ends the thread. Blocks for at most
+    /// Refuses further records, writes the queued ones, and ends the thread. Blocks for at most
     /// `patience`; a thread stuck in a write is left behind.
     ///
     /// # Errors
@@ -161,7 +161,7 @@ impl AuditStream {
     }
 }
 
-/// Whether this is a runtime that goes on while one of its threads waits for a disk.
+/// Whether the runtime goes on while one of its threads waits for a disk.
 fn has_threads_to_spare() -> bool {
     Handle::try_current().is_ok_and(|runtime| runtime.metrics().num_workers() > 1)
 }

@@ -1,4 +1,4 @@
-//! The end of a log that another process has left.
+//! The end of an existing log, from which its chain continues.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -10,7 +10,7 @@ use nix::libc::O_NONBLOCK;
 use super::chain::{self, ChainHead};
 use crate::file::with_reserve;
 
-/// The part of a file in which its last line is looked for, in bytes: several times the longest
+/// Bytes at the end of a file that are searched for its last line: several times the longest
 /// record, that of a registry.
 const TAIL: u64 = 4 * 1024 * 1024;
 
@@ -27,17 +27,17 @@ pub(super) fn ends_a_line(path: &Path) -> bool {
     last().is_ok_and(|byte| byte == b'\n')
 }
 
-/// Where the chain of the file stands: at its last whole line that has a number and a hash. `None`
+/// The head of the chain in the file: its last whole line that has a number and a hash. `None`
 /// where there is none, or where it is not a file.
 ///
 /// # Errors
 ///
-/// It cannot be read: going on would begin a new chain.
+/// It cannot be read: the chain could not be continued.
 pub(super) fn head(path: &Path) -> io::Result<Option<ChainHead>> {
     let mut file = match open(path) {
         Err(error) => {
             let text = format!(
-                "{}: {error}; the chain goes on from its end",
+                "{}: {error}; the chain continues from its end",
                 path.display()
             );
             return Err(io::Error::new(error.kind(), text));
@@ -56,7 +56,7 @@ pub(super) fn head(path: &Path) -> io::Result<Option<ChainHead>> {
     Ok(lines.find_map(|line| Some(chain::claimed(line)?.1)))
 }
 
-/// Without waiting, should a pipe stand under the name by now.
+/// Does not wait, even if the path is a pipe by now.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(O_NONBLOCK);

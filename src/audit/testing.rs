@@ -1,4 +1,4 @@
-//! What the tests of this module share: a sink under their control, a place for files, and
+//! Helpers of the tests: a sink under their control, a place for files, and
 //! records to write.
 
 use std::collections::VecDeque;
@@ -30,7 +30,7 @@ struct TapeState {
     waiting: bool,
 }
 
-/// What the next write does; without a step it takes everything.
+/// The next write; without a step it takes everything.
 pub(super) enum TapeStep {
     Take(usize),
     Fail(io::ErrorKind),
@@ -70,7 +70,7 @@ impl Tape {
         assert!(!timeout.timed_out(), "nothing was written");
     }
 
-    /// What each call of `write` was given and took, in order.
+    /// The bytes that each call of `write` took, in order.
     pub(super) fn writes(&self) -> Vec<String> {
         let state = self.0.0.lock().unwrap();
         let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).unwrap();

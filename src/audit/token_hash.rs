@@ -1,4 +1,4 @@
-//! Bearer tokens in records: by a name that tells two tokens apart and tells neither.
+//! Keyed hashes that name bearer tokens in records, without revealing them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::hex::Hex;
 use super::token_key::{TokenKey, fresh, kept};
 
 /// The name of a bearer token: the first 16 bytes of its HMAC-SHA-256 (RFC 2104), in hexadecimal.
-/// Without the key nobody can tell whether a token that they have, or guess, is meant.
+/// Without the key, a known or guessed token cannot be matched with a record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenHash([u8; 16]);
 
@@ -35,16 +35,16 @@ impl fmt::Debug for TokenHash {
     }
 }
 
-/// Gives bearer tokens their names. The key is read, or made, when it is first needed: most
-/// gateways let no bearer token pass, and need none.
+/// Names bearer tokens. The key is read, or made, when it is first needed: most gateways let no
+/// bearer token pass.
 pub struct TokenNames {
     file: Option<PathBuf>,
     key: OnceLock<TokenKey>,
 }
 
 impl TokenNames {
-    /// Names by the key in `file`, which is made if it is missing; without one by a key that is
-    /// forgotten when the process ends, so that a token has another name after it.
+    /// Names by the key in `file`, which is made if it is missing. Without a file the key is lost
+    /// when the process ends, and a token has another name after it.
     pub fn new(file: Option<PathBuf>) -> TokenNames {
         TokenNames {
             file,
@@ -52,9 +52,9 @@ impl TokenNames {
         }
     }
 
-    /// Reads or makes the key, which may block, before a request has to wait for it. Where that
-    /// fails the log says so, and a key that is forgotten takes its place: the records then tell
-    /// less, and no request is lost.
+    /// Reads or makes the key, which may block, before a request has to wait for it. Fails open:
+    /// the service log reports a failure, and a temporary key takes its place. Tokens then have
+    /// other names after a restart, and no request is lost.
     pub fn prepare(&self) {
         self.key();
     }

@@ -12,8 +12,8 @@ use crate::file::{self, FileFault};
 
 pub(super) type TokenKey = Zeroizing<[u8; 32]>;
 
-/// A new key. Where the system has no random bytes, names are those of a fixed key: they still tell
-/// tokens apart, and a weak one could be guessed from them.
+/// A new key. Without random bytes from the system it is a fixed key: the names still tell tokens
+/// apart, but a weak token could be guessed from its name.
 pub(super) fn fresh() -> TokenKey {
     let mut key = Zeroizing::new([0; 32]);
     if let Err(error) = getrandom::fill(&mut *key) {
@@ -22,9 +22,9 @@ pub(super) fn fresh() -> TokenKey {
     key
 }
 
-/// The key in `path`, 64 hexadecimal digits; made there, for this user alone, if there is none. It is
-/// put in place whole, so that a start that is killed meanwhile leaves no part of one. An empty file is
-/// none: that is what a start left which was killed before it was done so.
+/// The key in `path`, 64 hexadecimal digits. A missing key is made there, readable for this user
+/// alone, and renamed into place, so that a killed start leaves no part of a key. An empty file
+/// counts as missing: earlier versions could leave one.
 pub(super) fn kept(path: &Path) -> io::Result<TokenKey> {
     let text = match file::read_secret(path, 128) {
         Ok(text) => text,

@@ -1,5 +1,4 @@
-//! What a client sent and nobody has checked, on its way into a record: capped in length, without
-//! its query, and not able to be anything else.
+//! Unchecked text of a client in a record: capped in length, and a path always without its query.
 
 use std::fmt;
 
@@ -15,9 +14,9 @@ pub type ClaimedMachine<'a> = Capped<'a, 128>;
 /// The nonce as sent, at most 128 bytes of it, the length of the longest valid one.
 pub type ClaimedNonce<'a> = Capped<'a, 128>;
 
-/// At most `MAX` bytes of what a client sent. In the record, bytes that are not UTF-8 become
-/// U+FFFD, and what was cut off becomes one U+2026 (an ellipsis), so that the beginning of a long
-/// value never passes for the whole of a short one.
+/// At most `MAX` bytes of a client's text. In the record, bytes that are not UTF-8 become U+FFFD,
+/// and one U+2026 (an ellipsis) marks a cut, so that the beginning of a long value never passes for
+/// a short one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Capped<'a, const MAX: usize> {
     bytes: &'a [u8],
@@ -33,7 +32,7 @@ impl<'a, const MAX: usize> Capped<'a, MAX> {
         }
     }
 
-    /// What stands for the rest.
+    /// The mark of a cut.
     const fn ellipsis(self) -> &'static str {
         if self.cut { "\u{2026}" } else { "" }
     }
@@ -58,8 +57,8 @@ impl<const MAX: usize> Serialize for Capped<'_, MAX> {
     }
 }
 
-/// Names of headers that a client sent and that did not cross: at most 64 bytes of each, and never a
-/// value. How many there are is bounded by whoever makes it.
+/// Names of headers that a client sent and that were not forwarded: at most 64 bytes of each, and
+/// never a value. The caller bounds their number.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DroppedHeaders<'a> {
     /// The names.

@@ -3,11 +3,11 @@
 use std::io;
 use std::time::Duration;
 
-/// The least time between two messages that writing fails: a failure a request would fill the
-/// other log as well.
+/// The least time between two messages that writing fails: one for each request would fill the
+/// service log.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Says in the service log that writing fails, and that it works again.
+/// Reports in the service log that writing fails, and that it works again.
 #[derive(Debug, Default)]
 pub(super) struct WriteFailures {
     failing: bool,

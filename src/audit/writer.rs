@@ -1,4 +1,5 @@
-//! What moves lines from the queue to the sink; the [desk](super::writer_election) says in whose hands.
+//! The writer, which moves lines from the queue to the sink. The
+//! [election](super::writer_election) decides which thread uses it.
 
 use std::sync::Arc;
 use std::thread;
@@ -14,11 +15,11 @@ use super::writer_health::WriterHealth;
 use crate::clock::{Clock, Now};
 use crate::metrics::{AuditResult, Metrics};
 
-/// A write that took so long was held up by its disk. Requests write a few kilobytes to a file in
-/// memory, which takes microseconds.
+/// A write that takes longer has waited for its disk. Requests write a few kilobytes into the page
+/// cache, which takes microseconds.
 const SLOW: Duration = Duration::from_millis(20);
 
-/// For how long after such a write requests leave writing to the thread.
+/// How long requests leave writing to the thread after a slow write.
 pub(super) const WARINESS: Duration = Duration::from_secs(10);
 
 /// Moves lines from the queue to the sink.
@@ -29,9 +30,9 @@ pub(super) struct Writer {
     metrics: Arc<Metrics>,
     clock: Clock,
     complaints: WriteFailures,
-    /// `None` until the sink is this process's own.
-    book: Option<ChainState>,
-    /// The lines in hand, and room to put them together.
+    /// `None` until this process has locked the sink.
+    chain: Option<ChainState>,
+    /// The lines being written, and a buffer for their bytes.
     batch: Vec<QueuedLine>,
     lines: Vec<u8>,
     pace: Pace,
@@ -39,14 +40,14 @@ pub(super) struct Writer {
 
 /// Whether requests may write.
 enum Pace {
-    /// Never: a write to this sink may wait for somebody, or there is no thread to spare.
+    /// Never: a write to this sink may wait for a reader, or there is no thread to spare.
     Thread,
     Requests,
     /// Not before then, on the monotonic clock.
     Wary(Duration),
 }
 
-/// How often a sink that another process has is asked for.
+/// How often a sink that another process has locked is tried.
 const CLAIM: Duration = Duration::from_millis(200);
 
 impl Writer {
@@ -71,15 +72,15 @@ impl Writer {
             metrics,
             clock,
             complaints: WriteFailures::default(),
-            book: None,
+            chain: None,
             batch: Vec::new(),
             lines: Vec::new(),
             pace,
         }
     }
 
-    /// Waits until no other process writes to the sink, and opens the book where that one left it;
-    /// `false` if the log was closed first.
+    /// Waits until no other process writes to the sink, and continues its chain. `false` if the log
+    /// was closed first.
     pub(super) fn claim(&mut self, opening: ChainOptions) -> bool {
         let mut told = false;
         loop {
@@ -90,7 +91,7 @@ impl Writer {
                     "another process writes this audit file: waiting, and accepting nothing, until it ends"
                 ),
                 Ok(false) => {}
-                // Whatever it is, writing will meet it again, and say so.
+                // The first write will fail with the same error, and report it.
                 Err(_) => break,
             }
             told = true;
@@ -101,15 +102,15 @@ impl Writer {
             thread::sleep(CLAIM);
         }
         self.health.set_failing(false);
-        self.book = Some(ChainState::open(self.sink.found(), opening));
+        self.chain = Some(ChainState::open(self.sink.found(), opening));
         true
     }
 
     pub(super) fn is_for_requests(&self) -> bool {
-        self.book.is_some() && matches!(self.pace, Pace::Requests)
+        self.chain.is_some() && matches!(self.pace, Pace::Requests)
     }
 
-    /// Writes what waits, at most a batch.
+    /// Writes queued lines, at most a batch.
     pub(super) fn work(&mut self) -> Wake {
         let mut batch = std::mem::take(&mut self.batch);
         let wake = self.queue.take(&mut batch);
@@ -117,11 +118,12 @@ impl Writer {
         wake
     }
 
-    /// Writes what waits, at most a batch, and `own` after it, and tells how that fared.
+    /// Writes queued lines, at most a batch, and `own` after them. Gives the result for `own`.
     ///
     /// # Errors
     ///
-    /// Every [`AuditError`] but [`AuditError::Late`]. Only a [`AuditError::Write`] has been counted.
+    /// Every [`AuditError`] but [`AuditError::Late`]. Only a [`AuditError::Write`] has been
+    /// counted.
     pub(super) fn work_on(&mut self, own: QueuedLine) -> WriteResult {
         let mut batch = std::mem::take(&mut self.batch);
         match self.queue.take_before(own, &mut batch) {
@@ -133,10 +135,10 @@ impl Writer {
         }
     }
 
-    /// Writes a batch and tells everybody in it how their lines fared; also whoever is at it, if one
-    /// of them is theirs.
+    /// Writes a batch and reports the result to every request in it, and to the caller if one of
+    /// the lines is its own.
     fn put_down(&mut self, mut batch: Vec<QueuedLine>, closing: bool) -> WriteResult {
-        // Whoever gave up waiting has refused the request: its record would be a lie.
+        // A request that gave up waiting was refused: its record would be false.
         batch.retain(|item| {
             let wanted = item.ack.as_ref().is_none_or(|ack| !ack.is_closed());
             if !wanted {
@@ -153,14 +155,14 @@ impl Writer {
         own
     }
 
-    /// Writes the batch, with what the book adds to it.
+    /// Writes the batch, with the lines that the chain adds to it.
     fn write(&mut self, batch: &mut Vec<QueuedLine>, now: Now, closing: bool) -> Result<(), Torn> {
         self.health.write_begins(now.mono);
         self.lines.clear();
         let outcome = match self.sink.prepare(now.wall_ms) {
             Ok(prepared) => {
-                if let Some(book) = &mut self.book {
-                    book.complete(batch, prepared, now, closing);
+                if let Some(chain) = &mut self.chain {
+                    chain.complete(batch, prepared, now, closing);
                 }
                 for item in &*batch {
                     self.lines.extend_from_slice(&item.line);
@@ -174,8 +176,8 @@ impl Writer {
         outcome
     }
 
-    /// Leaves writing to the thread for a while after a write that took long, and gives it back to
-    /// the requests.
+    /// Leaves writing to the thread for a while after a slow write, and then gives it back to the
+    /// requests.
     fn keep_pace(&mut self, began: Duration, ended: Duration) {
         let is_slow = ended.saturating_sub(began) >= SLOW;
         match self.pace {
@@ -192,9 +194,9 @@ impl Writer {
         }
     }
 
-    /// Tells everybody in the batch how its own line fared: lines that were taken whole before a
-    /// failure are written. Gives how the one fared that a request waits for without being told: it
-    /// is at it itself. Fails closed: where there is none, nothing counts as written.
+    /// Reports the result of each line to its request. Lines that were taken whole before a failure
+    /// are written. Gives the result of the caller's own line, which has no channel. Fails closed:
+    /// without such a line nothing counts as written.
     fn settle(
         &mut self,
         batch: &mut Vec<QueuedLine>,
@@ -214,8 +216,8 @@ impl Writer {
         for item in batch.drain(..) {
             end += item.line.len();
             let result = if end <= written { Ok(()) } else { result };
-            if let (Ok(()), Some(book)) = (result, &mut self.book) {
-                book.written(&item, now);
+            if let (Ok(()), Some(chain)) = (result, &mut self.chain) {
+                chain.written(&item, now);
             }
             if item.kind.is_counted() {
                 lost += u64::from(result.is_err());
@@ -226,7 +228,7 @@ impl Writer {
             }
             match item.ack {
                 Some(ack) => {
-                    // An error means that nobody waits any more.
+                    // An error means that the request no longer waits.
                     let _ = ack.send(result);
                 }
                 None if item.kind.is_urgent() => own = result,

@@ -1,4 +1,4 @@
-//! Who writes: one at a time, the stream's thread, or a request that has found nobody at it.
+//! Writer election: one writer at a time, the thread of the stream or a request that finds it free.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -9,15 +9,15 @@ use super::queued_line::{QueuedLine, WriteResult};
 use super::writer::Writer;
 use crate::metrics::Metrics;
 
-/// While nothing comes, the sink is looked after this often: a file that vanished is made again,
-/// and a failing sink is tried, because a gateway that is not ready gets no requests whose
-/// records could show that the disk has room again.
+/// While no line arrives, the sink is checked this often: a file that vanished is made again, and a
+/// failing sink is tried. A gateway that is not ready gets no requests whose records could show
+/// that the disk has room again.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Batches that a request writes for others, after its own, before the thread takes over.
 const FAVOURS: usize = 2;
 
-/// The writer, and who has it. `None` once the log is closed.
+/// The writer, behind the lock that elects its user. `None` once the log is closed.
 #[derive(Clone)]
 pub(super) struct WriterElection(Arc<Mutex<Option<Writer>>>);
 
@@ -26,49 +26,48 @@ impl WriterElection {
         WriterElection(Arc::new(Mutex::new(Some(writer))))
     }
 
-    /// What the thread does: everything, where requests do not write; else what they leave, and
-    /// what is to be done while there are none. Until the queue is closed and empty.
+    /// Runs the thread, until the queue is closed and empty. It writes all lines where requests do
+    /// not write; otherwise the lines that they leave, and it looks after an idle sink.
     pub(super) fn run(&self, queue: &Arc<Queue>, metrics: &Arc<Metrics>, opening: ChainOptions) {
-        let _farewell = Farewell {
+        let _closer = QueueCloser {
             queue: Arc::clone(queue),
             metrics: Arc::clone(metrics),
         };
-        if let Ok(mut desk) = self.0.lock()
-            && !desk.as_mut().is_some_and(|writer| writer.claim(opening))
+        if let Ok(mut writer) = self.0.lock()
+            && !writer.as_mut().is_some_and(|writer| writer.claim(opening))
         {
-            *desk = None;
+            *writer = None;
             return;
         }
         loop {
             queue.wait_for_items(IDLE);
-            // Poisoned: a request has panicked over the sink, whose state nobody knows.
-            let Ok(mut desk) = self.0.lock() else {
+            // Poisoned: a request has panicked in a write, and the state of the sink is unknown.
+            let Ok(mut writer) = self.0.lock() else {
                 return;
             };
-            match desk.as_mut().map(Writer::work) {
+            match writer.as_mut().map(Writer::work) {
                 Some(Wake::Batch | Wake::Idle) => {}
                 Some(Wake::Closed) | None => {
-                    // With it goes the lock on the file.
-                    *desk = None;
+                    // This also releases the lock on the file.
+                    *writer = None;
                     return;
                 }
             }
         }
     }
 
-    /// What a request does first with its record: it writes, if nobody is at it. This waits for the
-    /// disk only, and not for one that has been slow of late; where it is stuck, it holds up the one
-    /// thread.
+    /// Writes the record of a request now, if the writer is free. This waits for the disk alone,
+    /// and not after a slow write; a stuck disk holds up this one thread.
     ///
     /// # Errors
     ///
-    /// The record, untouched, if it has to go through the queue.
+    /// The record, unchanged, if it has to go through the queue.
     pub(super) fn write(&self, own: QueuedLine, queue: &Queue) -> Result<WriteResult, QueuedLine> {
         let outcome = {
-            let Some(mut desk) = self.try_lock() else {
+            let Some(mut writer) = self.try_lock() else {
                 return Err(own);
             };
-            match for_requests(&mut desk) {
+            match for_requests(&mut writer) {
                 Some(writer) => writer.work_on(own),
                 None => return Err(own),
             }
@@ -77,24 +76,24 @@ impl WriterElection {
         Ok(outcome)
     }
 
-    /// What a request does that has had to put its record into the queue: it tries again, for whoever
-    /// was at it may not have seen that.
+    /// Tries again after the record went into the queue: the writer of that moment may not have
+    /// seen it.
     pub(super) fn write_queued(&self, queue: &Queue) {
         self.help(queue, 1 + FAVOURS);
     }
 
-    /// Writes up to so many batches while there is something in the queue that requests wait for and
-    /// nobody at it. Whoever is looks into the queue again before it goes: somebody may have come
-    /// while it was at it, and gone to wait.
+    /// Writes up to so many batches, while requests wait for lines in the queue and the writer is
+    /// free. Each writer looks into the queue again before it leaves: a request may have queued its
+    /// line meanwhile.
     fn help(&self, queue: &Queue, batches: usize) {
         for _ in 0..batches {
             if !queue.has_urgent() {
                 return;
             }
-            let Some(mut desk) = self.try_lock() else {
+            let Some(mut writer) = self.try_lock() else {
                 return;
             };
-            let Some(writer) = for_requests(&mut desk) else {
+            let Some(writer) = for_requests(&mut writer) else {
                 return;
             };
             writer.work();
@@ -105,24 +104,24 @@ impl WriterElection {
     }
 
     fn try_lock(&self) -> Option<MutexGuard<'_, Option<Writer>>> {
-        // Poisoned or taken: somebody else's matter.
+        // Poisoned or taken: the thread deals with it.
         self.0.try_lock().ok()
     }
 }
 
-/// The writer, if it is there for requests.
-fn for_requests(desk: &mut Option<Writer>) -> Option<&mut Writer> {
-    desk.as_mut().filter(|writer| writer.is_for_requests())
+/// The writer, if requests may use it.
+fn for_requests(writer: &mut Option<Writer>) -> Option<&mut Writer> {
+    writer.as_mut().filter(|writer| writer.is_for_requests())
 }
 
-/// The thread's last word.
-struct Farewell {
+/// Closes the queue when the thread ends.
+struct QueueCloser {
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
 }
 
-impl Drop for Farewell {
-    /// Also when the thread panics: nobody may wait for a writer that is gone.
+impl Drop for QueueCloser {
+    /// Also when the thread panics: no request may wait for a writer that is gone.
     fn drop(&mut self) {
         for item in self.queue.abandon() {
             self.metrics.audit_record(item.kind.not_written());

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How the writer fares, for whoever asks whether the gateway is ready.
+/// The state of the writer, for the readiness of the gateway.
 #[derive(Debug, Default)]
 pub(super) struct WriterHealth {
     failing: AtomicBool,

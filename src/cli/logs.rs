@@ -1,4 +1,4 @@
-//! The files of an audit log, as every command takes them that reads one.
+//! The files of an audit log, for every command that reads one.
 
 mod packed;
 mod pattern;
@@ -17,20 +17,21 @@ use crate::file;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LogArgs {
-    /// Files of the audit log, rotated and .gz ones too, in any order; a pattern in quotes
-    /// ('audit.jsonl*'); - is standard input
+    /// Read these files of the audit log, in any order, rotated and .gz ones too; a quoted pattern
+    /// ('audit.jsonl*'); - for standard input
     #[arg(long = "audit", alias = "log", value_name = "FILE", required = true, num_args = 1..)]
     files: Vec<PathBuf>,
 }
 
-/// Lines at the beginning of a file among which its place in the chain is looked for: the first one
-/// may have been cut off by a crash.
+/// Lines at the beginning of a file that are searched for its place in the chain: a crash may have
+/// cut off the first one.
 const FIRST_LINES: usize = 64;
 
 const CAPACITY: usize = 256 * 1024;
 
 impl LogArgs {
-    /// The files in the order in which they were written, each once. They are opened as they are read.
+    /// The files in the order in which they were written, each once. They are opened as they are
+    /// read.
     ///
     /// # Errors
     ///
@@ -55,11 +56,11 @@ impl LogArgs {
 
 /// One file of a log, or standard input. Reads as its text, unpacked where it is packed.
 pub(super) struct LogFile {
-    /// How messages call it.
+    /// Its name in messages.
     pub(super) name: String,
     /// The file; `None` for standard input.
     pub(super) path: Option<PathBuf>,
-    /// Its size in bytes, where that is also the size of its text.
+    /// Its size in bytes, unless it is compressed.
     pub(super) size: Option<u64>,
     /// Device and inode; `None` for standard input.
     id: Option<(u64, u64)>,
@@ -67,7 +68,7 @@ pub(super) struct LogFile {
     text: LogReader,
 }
 
-/// Where a file stands in its chain, by its first record.
+/// The place of a file in its chain, by its first record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ChainPosition {
     seq: u64,
@@ -100,7 +101,7 @@ impl LogFile {
         Ok(log)
     }
 
-    /// Finds the place in the chain. A file is closed again; of standard input nothing is lost.
+    /// Finds the place in the chain. A file is closed again; standard input keeps its lines.
     fn look_at_the_beginning(&mut self) -> io::Result<()> {
         let Some(path) = &self.path else {
             let (mut text, _) = unpacked(io::stdin().lock())?;
@@ -120,7 +121,7 @@ impl LogFile {
 
     fn named(&self, error: io::Error) -> io::Error {
         let why = match error.kind() {
-            io::ErrorKind::UnexpectedEof => "is packed, and its end is missing".to_owned(),
+            io::ErrorKind::UnexpectedEof => "is compressed, and its end is missing".to_owned(),
             _ => error.to_string(),
         };
         io::Error::new(error.kind(), format!("{}: {why}", self.name))
@@ -157,7 +158,7 @@ impl BufRead for LogFile {
             Ok(Some(text)) => text.fill_buf().map(<[u8]>::is_empty),
             Err(error) => Err(error),
         };
-        // At its end a file is closed: a log may have more of them than there are descriptors.
+        // A file is closed at its end: a log may have more files than the process has descriptors.
         if ended.map_err(|error| self.named(error))? {
             self.text = LogReader::Ended;
         }
@@ -178,12 +179,12 @@ impl BufRead for LogFile {
 ///
 /// # Errors
 ///
-/// What is wrong with it: it is not there, or is no regular file.
+/// It is missing, unreadable, or no regular file.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     file::open(path).map_err(io::Error::other)
 }
 
-/// The place in the chain of the first line that has one. `lines` takes what was read.
+/// The place in the chain of the first line that has one. The lines read are added to `lines`.
 fn first(text: &mut Box<dyn BufRead>, lines: &mut Vec<u8>) -> io::Result<Option<ChainPosition>> {
     let mut line = Vec::new();
     for _ in 0..FIRST_LINES {
@@ -201,8 +202,8 @@ fn first(text: &mut Box<dyn BufRead>, lines: &mut Vec<u8>) -> io::Result<Option<
     Ok(None)
 }
 
-/// Puts the files of one chain in its order. Files of several, of which more than one is the first, go by
-/// the time of their first record; files without a record stay last.
+/// Sorts the files of one chain by its order. Files of several chains go by the time of their first
+/// record. Files without a record come last.
 fn sort(logs: &mut [LogFile]) {
     let begins = |log: &&LogFile| log.first.as_ref().is_some_and(|first| first.seq == 1);
     let is_one_chain = logs.iter().filter(begins).count() <= 1;
@@ -306,7 +307,7 @@ mod tests {
             .map(|mut logs| text(&mut logs[0]).unwrap_err().to_string())
             .unwrap_or_else(|failure| failure.to_string());
         assert!(
-            error.contains("cut.gz: is packed, and its end is missing"),
+            error.contains("cut.gz: is compressed, and its end is missing"),
             "{error}"
         );
     }
@@ -324,7 +325,9 @@ mod tests {
         let mut log = opened(&[file]).unwrap().remove(0);
         let error = io::copy(&mut log, &mut io::sink()).unwrap_err();
         assert!(
-            error.to_string().contains("bomb.gz: unpacks to more than"),
+            error
+                .to_string()
+                .contains("bomb.gz: decompresses to more than"),
             "{error}"
         );
     }
@@ -336,7 +339,7 @@ mod tests {
         for (path, says) in [
             (at("none*"), "no file matches"),
             (at("none"), "No such file"),
-            (at("*/audit.jsonl"), "in the file name alone"),
+            (at("*/audit.jsonl"), "only in the file name"),
             (at(""), "not a regular file"),
         ] {
             let failure = opened(&[path]).err().unwrap().to_string();

@@ -1,11 +1,11 @@
-//! A moment as people give it to a command: itself, or how long ago it is.
+//! Times on the command line: a date, or how long ago.
 
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use crate::config::instant;
 
-/// A moment, or one so long before the command is run.
+/// A time, absolute or relative to now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Since {
     Moment(OffsetDateTime),
@@ -14,7 +14,7 @@ pub(super) enum Since {
 }
 
 impl Since {
-    /// The moment, where it is `now` (Unix seconds). What lies before 1970 is 1970.
+    /// The time, at `now` (Unix seconds). A time before 1970 is 1970.
     pub(super) fn at(self, now: u64) -> OffsetDateTime {
         match self {
             Since::Moment(at) => at,
@@ -30,7 +30,7 @@ impl Since {
 ///
 /// # Errors
 ///
-/// That it is none of these.
+/// The text is none of these.
 pub(super) fn since(text: &str) -> Result<Since, String> {
     let date = instant::to_unix_seconds(text)
         .and_then(|at| OffsetDateTime::from_unix_timestamp(i64::try_from(at).ok()?).ok());
@@ -38,7 +38,7 @@ pub(super) fn since(text: &str) -> Result<Since, String> {
         return Ok(Since::Moment(at));
     }
     ago(text).map(Since::Ago).ok_or_else(|| {
-        "is neither a moment (2027-01-31T08:00:00Z, 2027-01-31) nor a time such as 7d, 12h or 30m"
+        "is neither a time (2027-01-31T08:00:00Z, 2027-01-31) nor a period such as 7d, 12h or 30m"
             .to_owned()
     })
 }

@@ -14,6 +14,13 @@ fn line(record: &impl Serialize) -> String {
     String::from_utf8(encode(record, 0).unwrap()).unwrap()
 }
 
+fn body() -> BodyDigest<'static> {
+    BodyDigest {
+        sha256: &[0xab; 32],
+        bytes: 12,
+    }
+}
+
 #[test]
 fn an_accepted_record_reads_as_published() {
     let machine = machine();
@@ -42,6 +49,87 @@ fn a_refusal_before_anything_was_read_says_only_what_is_known() {
         "\n"
     );
     assert_eq!(line(&refused("r1")), expected);
+}
+
+#[test]
+fn an_open_record_reads_as_published() {
+    let record = OpenRecord {
+        request: request("r1"),
+        body: body(),
+    };
+    let expected = concat!(
+        r#"{"ts":"2025-06-15T15:06:40.123Z","request_id":"r1","decision":"accepted","auth":"none","#,
+        r#""client_ip":"192.0.2.7","peer_ip":"127.0.0.1","method":"GET","path":"/v1/secret/a","#,
+        r#""route":"/v1","#,
+        r#""body_sha256":"abababababababababababababababababababababababababababababababab","#,
+        r#""body_bytes":12}"#,
+        "\n"
+    );
+    assert_eq!(line(&record), expected);
+}
+
+#[test]
+fn an_observed_record_with_all_that_a_client_can_make_up_reads_as_published() {
+    let names = ["x-b", "a`b"].map(|name| name.parse().unwrap());
+    let mut request = request("r1");
+    request.client_ip = Some("2001:db8::1".parse().unwrap());
+    request.method = SentMethod::of(b"GET\"\\\x7f\t");
+    request.path = PathOnly::of("/\u{e9}\u{1f511}\u{202e}\u{9b}31m".as_bytes());
+    request.query = Some(Query::Forwarded);
+    request.dropped = DroppedHeaders {
+        names: &names,
+        and_more: true,
+    };
+    let claim = ClaimedFacts {
+        machine: Some(ClaimedMachine::of(&[b'm'; 129])),
+        machine_known: Some(true),
+        timestamp: Some(u64::MAX),
+        nonce: Some(ClaimedNonce::of(b"n\xff\r\n\0")),
+        body: None,
+    };
+    let record = UnsignedRecord {
+        request,
+        body: body(),
+        token: None,
+        observed: Some((Code::ClockSkew, claim)),
+    };
+    let expected = [
+        r#"{"ts":"2025-06-15T15:06:40.123Z","request_id":"r1","decision":"observed","auth":"none","#,
+        r#""code":"clock_skew","claimed_machine":""#,
+        &"m".repeat(128),
+        r#"\u2026","machine_known":true,"client_ip":"2001:db8::1","peer_ip":"127.0.0.1","#,
+        r#""method":"GET\"\\\u007f\t","path":"/\u00e9\ud83d\udd11\u202e\u009b31m","#,
+        r#""query":"forwarded","route":"/v1","dropped_headers":["x-b","a`b","\u2026"],"#,
+        r#""timestamp":18446744073709551615,"nonce":"n\ufffd\r\n\u0000","#,
+        r#""body_sha256":"abababababababababababababababababababababababababababababababab","#,
+        r#""body_bytes":12}"#,
+        "\n",
+    ];
+    assert_eq!(line(&record), expected.concat());
+}
+
+#[test]
+fn a_registry_record_reads_as_published() {
+    let ids = ["a", "b"].map(|id| MachineId::parse(id).unwrap());
+    let record = RegistryRecord {
+        wall_ms: 0,
+        digest: &[1; 32],
+        machines: 7,
+        added: &ids,
+        removed: &[],
+        keys_changed: &[],
+        changed: &ids[1..],
+        keys: &[Arc::new(machine())],
+    };
+    let expected = concat!(
+        r#"{"ts":"1970-01-01T00:00:00.000Z","decision":"registry","#,
+        r#""digest":"0101010101010101010101010101010101010101010101010101010101010101","#,
+        r#""machines":7,"added":{"count":2,"ids":["a","b"]},"removed":{"count":0,"ids":[]},"#,
+        r#""keys_changed":{"count":0,"ids":[]},"changed":{"count":1,"ids":["b"]},"#,
+        r#""keys":[{"id":"m-1","public_keys":["11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]}]}"#,
+        "\n"
+    );
+    assert_eq!(line(&record), expected);
 }
 
 #[test]
@@ -274,10 +362,7 @@ fn unsigned(
     request.query = Some(Query::Forwarded);
     read_back(&UnsignedRecord {
         request,
-        body: BodyDigest {
-            sha256: &[0xab; 32],
-            bytes: 12,
-        },
+        body: body(),
         token,
         observed,
     })

@@ -191,7 +191,7 @@ fn an_abandoned_queue_is_closed_and_empty() {
     assert_eq!(next(&queue), (Wake::Closed, vec![]));
 }
 
-/// What a writer that would wait for an hour is woken for by `action`, within seconds.
+/// The reason for which `action` wakes a writer that would wait for an hour, within seconds.
 fn woken_by(action: impl FnOnce(&Queue)) -> Wake {
     let queue = Arc::new(Queue::default());
     let (tell, told) = mpsc::channel();

@@ -1,11 +1,11 @@
-//! Counts by keys that strangers can make up: up to so many keys, and the rest as one number.
+//! Bounded counts: clients choose the keys, so a bounded number of them is kept.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Values by at most `most` keys. Keys that come when it is full are counted together, so that the
-/// sum is right whatever came.
+/// Values of at most `most` keys. Further keys are counted together, so that the sum is always
+/// right.
 #[derive(Debug)]
 pub(super) struct Bounded<K, V> {
     most: usize,
@@ -45,7 +45,7 @@ impl<K: Hash + Eq, V: Default> Bounded<K, V> {
         self.values.get_mut(place?)
     }
 
-    /// Makes room for a key and puts it in, whatever else comes.
+    /// Reserves room for a key and adds it.
     pub(super) fn expect(&mut self, key: K) -> &mut V {
         let place = match self.places.get(&key) {
             Some(place) => *place,
@@ -64,7 +64,7 @@ impl<K: Hash + Eq, V: Default> Bounded<K, V> {
         place
     }
 
-    /// Keys with their values, in the order in which they came, and how much was left out.
+    /// Keys with their values, in the order in which they came, and the count of the others.
     pub(super) fn into_parts(self) -> (Vec<(K, V)>, u64) {
         let mut keys: Vec<(K, usize)> = self.places.into_iter().collect();
         keys.sort_unstable_by_key(|(_, place)| *place);
@@ -117,7 +117,7 @@ impl<T: PartialEq> Few<T> {
     }
 }
 
-/// At most `most` bytes of a text, whole characters; what was cut off becomes one ellipsis.
+/// At most `most` bytes of a text, in whole characters; one ellipsis marks a cut.
 pub(super) fn capped(text: &str, most: usize) -> String {
     match text.len() <= most {
         true => text.to_owned(),

@@ -1,23 +1,23 @@
-//! One line, as far as the report goes into it.
+//! One line, reduced to the facts that the report counts.
 
 use std::net::IpAddr;
 
 use crate::audit::reader::{Record, RecordText};
 use crate::auth::refusal::Code;
 
-/// What a line tells.
+/// The content of a line.
 #[derive(Debug)]
 pub(super) enum ReportEntry<'a> {
     /// A request was decided.
     Decision(Decision<'a>),
-    /// A forwarded request was answered, with this status unless the client was gone.
+    /// The response to a forwarded request, with its status unless the client was gone.
     Response {
         request_id: RecordText<'a>,
         status: Option<u16>,
     },
-    /// So many refusals were not written down, up to this moment (Unix seconds).
+    /// So many refusals were left out of the log, up to this time (Unix seconds).
     LeftOut { at: Option<u64>, count: u64 },
-    /// Nothing that the report needs.
+    /// A record that the report does not use.
     Other,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Decision<'a> {
     pub(super) address: Option<IpAddr>,
 }
 
-/// How a request was authenticated, and what came of it.
+/// The kind of a decision, by decision and authentication.
 #[derive(Debug)]
 pub(super) enum DecisionKind<'a> {
     /// Accepted: this machine signed it.
@@ -57,8 +57,8 @@ pub(super) enum DecisionKind<'a> {
 /// The name of a bearer token in records.
 pub(super) type TokenId = [u8; 16];
 
-/// Reads a line. `None` for what no gateway of this version writes: it is then counted as unread,
-/// and never as a request of any kind.
+/// Reads a line. `None` for a line that no gateway of this version writes: it is counted as unread,
+/// and never as a request.
 pub(super) fn entry(line: &[u8]) -> Option<ReportEntry<'_>> {
     let record = Record::parse(line)?;
     match &*record.decision {

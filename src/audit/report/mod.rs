@@ -1,9 +1,10 @@
-//! UnsignedClient has moved from bearer credentials to signatures, by the audit log: who signs, who does not,
-//! and what would happen if a route enforced.
+//! The migration report: which machines sign, which clients still send bearer tokens, and which
+//! requests a route would refuse if it enforced signatures, by the audit log.
 //!
-//! The log is read as a stream and trusted in nothing: a line that no gateway writes is counted and
-//! left out, and of what strangers can make up (tokens, addresses, paths, ids) so much is kept and the
-//! rest counted. The numbers of a route, and so its [`MigrationStatus`], are exact whatever else is left out.
+//! The log is read as a stream and not trusted. A line that no gateway writes is counted and left
+//! out. Of values that clients choose (tokens, addresses, paths, ids) a bounded number is kept, and
+//! the requests of the others are counted together. The numbers of a route, and so its
+//! [`MigrationStatus`], are always exact.
 
 mod bounded;
 mod entry;

@@ -1,20 +1,20 @@
-//! Which answer belongs to which request: the two are lines of their own, some way apart.
+//! Pending responses: the response to a request is a later line of its own.
 
 use std::collections::{HashMap, VecDeque};
 
-/// Forwarded requests whose answer has not been read yet.
+/// Forwarded requests whose response has not been read yet.
 #[derive(Debug, Default)]
 pub(super) struct PendingResponses<T> {
     waiting: HashMap<String, T>,
     order: VecDeque<String>,
 }
 
-/// Most requests that wait. A gateway has no more in flight than connections and streams; of more,
-/// or of those that were never answered, the oldest is given up, and counts as not answered.
+/// Most pending requests. A gateway has no more in flight than connections and streams. Beyond, the
+/// oldest is given up and counts as not answered.
 const MOST: usize = 65_536;
 
-/// Longest request id, in bytes; the gateway's own have half of that. With a longer one a request
-/// counts as not answered.
+/// Longest request id, in bytes; those of the gateway have half of that. A request with a longer
+/// one counts as not answered.
 const LONGEST_ID: usize = 64;
 
 impl<T> PendingResponses<T> {
@@ -31,7 +31,7 @@ impl<T> PendingResponses<T> {
         self.waiting.insert(request_id.to_owned(), what);
     }
 
-    /// What was asked under this id, once.
+    /// The request of this id, once.
     pub(super) fn answer(&mut self, request_id: &str) -> Option<T> {
         self.waiting.remove(request_id)
     }

@@ -1,4 +1,4 @@
-//! A route, and what ending its observation, or its bearer credentials, would do.
+//! The requests of a route, and whether the route can enforce signatures.
 
 use super::usage::{CodeCounts, Occurrences, Usage};
 
@@ -11,37 +11,36 @@ pub struct RouteUse {
     pub bearer: Usage,
     /// Forwarded because the route is observed; enforcing would have refused them.
     pub observed: Usage,
-    /// Why it would have.
+    /// The codes it would have refused them with.
     pub observed_codes: CodeCounts,
-    /// Of the observed ones, those that carried a bearer credential.
+    /// Observed requests with a bearer credential.
     pub observed_with_token: u64,
     /// Forwarded on an open route.
     pub open: Occurrences,
     /// Refused.
     pub refused: Occurrences,
-    /// Why.
+    /// The codes.
     pub refused_codes: CodeCounts,
 }
 
-/// Whether a route can enforce signatures now, by what was seen of it.
+/// Whether a route can enforce signatures, by its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrationStatus {
-    /// It is an open route, which asks nobody for anything.
+    /// It is an open route, without authentication.
     Open,
-    /// Nothing passed that says whether anybody would be refused.
+    /// No request passed that shows whether any would be refused.
     Silent,
-    /// All that passed was signed.
+    /// All requests that passed were signed.
     Clear,
-    /// What passed unsigned, the backend refused each time: a credential that is no good.
+    /// The backend refused every unsigned request that passed: their credentials are invalid.
     Failing,
     /// Requests pass that would be refused.
     NotYet,
 }
 
 impl RouteUse {
-    /// It errs towards [`MigrationStatus::NotYet`]: a request whose answer is not on record counts as one
-    /// that somebody needs, and so does one that passed while the route was open, if it was not
-    /// always.
+    /// It errs towards [`MigrationStatus::NotYet`]: a request without a recorded response counts as
+    /// served. So does a request that passed while the route was open, unless the route always was.
     pub fn verdict(&self) -> MigrationStatus {
         let tried = [&self.bearer, &self.observed];
         let open = self.open.requests;

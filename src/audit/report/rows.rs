@@ -7,20 +7,20 @@ use super::route::RouteUse;
 use super::usage::{Occurrences, Usage};
 use crate::auth::refusal::Code;
 
-/// What a log has come to.
+/// The migration report of a log.
 #[derive(Debug)]
 pub struct MigrationReport {
     /// Lines read, empty ones apart.
     pub lines: u64,
     /// Lines that could not be read, or that no gateway of this version writes.
     pub unread: u64,
-    /// The first of them: its file, and its number there.
+    /// The first unread line: its file, and its number there.
     pub first_unread: Option<(String, u64)>,
     /// Requests before the period, which are counted nowhere else.
     pub earlier: u64,
     /// All requests of the period.
     pub seen: Occurrences,
-    /// Refusals that the log itself has left out, by its summaries.
+    /// Refusals that the gateway left out of the log, by its summaries.
     pub refusals_left_out: u64,
     /// Refused requests without a route.
     pub no_route: Occurrences,
@@ -30,24 +30,24 @@ pub struct MigrationReport {
     pub routes_left_out: u64,
     /// Bearer tokens, those with the most requests first.
     pub tokens: Ranking<TokenUse>,
-    /// Where unsigned requests came from.
+    /// Client addresses of unsigned requests.
     pub addresses: Ranking<AddressUse>,
-    /// What unsigned requests asked for.
+    /// Path prefixes of unsigned requests.
     pub paths: Ranking<PathUse>,
-    /// Whom observed routes would have refused.
+    /// Clients that observed routes would have refused.
     pub would_refuse: Ranking<WouldRefuse>,
-    /// UnsignedClient signs.
+    /// Machines that sign.
     pub machines: Ranking<MachineUse>,
-    /// Machines of the registry that signed nothing that was accepted, in the order of their ids.
+    /// Machines of the registry without an accepted signature, in the order of their ids.
     pub never_signed: Vec<String>,
 }
 
-/// A list that is bounded.
+/// A bounded list.
 #[derive(Debug)]
 pub struct Ranking<T> {
-    /// What was kept, the most frequent first.
+    /// The rows, the most frequent first.
     pub rows: Vec<T>,
-    /// Requests of what was not kept.
+    /// Requests of the rows that were not kept.
     pub left_out: u64,
 }
 
@@ -58,18 +58,18 @@ pub struct TokenUse {
     pub hash: String,
     /// Its requests.
     pub usage: Usage,
-    /// Where they came from.
+    /// Their client addresses.
     pub addresses: Few<IpAddr>,
-    /// What they asked for.
+    /// Their path prefixes.
     pub paths: Few<String>,
-    /// On which routes.
+    /// Their routes.
     pub routes: Few<String>,
 }
 
 /// An address that sends unsigned requests.
 #[derive(Debug)]
 pub struct AddressUse {
-    /// The client's, by the word of trusted proxies.
+    /// The client address, as trusted proxies report it.
     pub address: IpAddr,
     /// Its unsigned requests.
     pub usage: Usage,
@@ -80,31 +80,31 @@ pub struct AddressUse {
 /// A path prefix that unsigned requests ask for.
 #[derive(Debug)]
 pub struct PathUse {
-    /// The first segments of the path, and `/*` where there were more.
+    /// The first segments of the path, and `/*` for further ones.
     pub prefix: String,
     /// The unsigned requests for it.
     pub usage: Usage,
 }
 
-/// Somebody whom an observed route would have refused.
+/// A client that an observed route would have refused.
 #[derive(Debug)]
 pub struct WouldRefuse {
-    /// Why.
+    /// The reason.
     pub code: Code,
-    /// UnsignedClient.
+    /// The client.
     pub who: UnsignedClient,
-    /// How often.
+    /// The number of requests, and when.
     pub seen: Occurrences,
 }
 
-/// As much as is known of who sent an unsigned request.
+/// The identity of the client of an unsigned request, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum UnsignedClient {
-    /// UnsignedClient it said it was. Nothing has proved it.
+    /// The machine that it claimed to be, without proof.
     Claimed(String),
-    /// Where it came from.
+    /// Its address.
     Address(IpAddr),
-    /// Nothing.
+    /// Unknown.
     Unknown,
 }
 
@@ -117,6 +117,6 @@ pub struct MachineUse {
     pub signed: Occurrences,
     /// Its requests that were refused although the signature verified.
     pub refused: Occurrences,
-    /// Whether the registry that was given has it; `None` without one.
+    /// Whether the given registry has it; `None` without a registry.
     pub registered: Option<bool>,
 }

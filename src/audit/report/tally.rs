@@ -18,9 +18,9 @@ use crate::auth::refusal::Code;
 /// Most routes kept. A configuration has a few dozen.
 const ROUTES: usize = 1_000;
 
-/// Most tokens, addresses, and machines outside the registry kept, some 10 MB of each. Requests of
-/// more are counted together.
-const PEOPLE: usize = 50_000;
+/// Most tokens, addresses, and machines outside the registry, some 10 MB of each. Requests of
+/// others are counted together.
+const CLIENTS: usize = 50_000;
 
 /// Most path prefixes kept.
 const PATHS: usize = 10_000;
@@ -28,7 +28,7 @@ const PATHS: usize = 10_000;
 /// Longest path prefix and route kept, in bytes; of longer ones the beginning.
 const LONGEST_PATH: usize = 256;
 
-/// A report in the making.
+/// Counts a log into a report.
 #[derive(Debug)]
 pub struct Tally {
     since: Option<u64>,
@@ -71,7 +71,7 @@ struct MachineTally {
     refused: Occurrences,
 }
 
-/// Whose count an answer goes to.
+/// The counts that a response belongs to.
 #[derive(Debug, Default)]
 struct AwaitedResponse {
     observed: bool,
@@ -82,7 +82,8 @@ struct AwaitedResponse {
 }
 
 impl Tally {
-    /// Counts requests from `since` (Unix seconds) on, and paths by their first `segments` segments.
+    /// Counts requests from `since` (Unix seconds) on, and paths by their first `segments`
+    /// segments.
     pub fn new(since: Option<u64>, segments: usize) -> Tally {
         Tally {
             since,
@@ -96,16 +97,16 @@ impl Tally {
             no_route: Occurrences::default(),
             has_registry: false,
             routes: Bounded::of(ROUTES),
-            tokens: Bounded::of(PEOPLE),
-            addresses: Bounded::of(PEOPLE),
+            tokens: Bounded::of(CLIENTS),
+            addresses: Bounded::of(CLIENTS),
             paths: Bounded::of(PATHS),
-            would_refuse: Bounded::of(PEOPLE),
-            machines: Bounded::of(PEOPLE),
+            would_refuse: Bounded::of(CLIENTS),
+            machines: Bounded::of(CLIENTS),
             answers: PendingResponses::default(),
         }
     }
 
-    /// Names the machines that should have signed.
+    /// Adds the machines of the registry, which should have signed.
     pub fn expect_machines<'m>(&mut self, ids: impl IntoIterator<Item = &'m MachineId>) {
         self.has_registry = true;
         for id in ids {
@@ -113,13 +114,14 @@ impl Tally {
         }
     }
 
-    /// Names a route that is to be in the report, whether or not anything was asked there.
+    /// Adds a route to the report, even if it has no requests.
     pub fn expect_route(&mut self, path: &str) {
         self.routes.expect(capped(path, LONGEST_PATH));
     }
 
-    /// Reads one file of a log to its end; `name` is what a person calls it. An answer is found only
-    /// after its request, so the oldest file comes first; otherwise requests count as not answered.
+    /// Reads one file of a log to its end; `name` is its name in messages. A response is matched
+    /// only after its request, so the oldest file comes first. Otherwise requests count as not
+    /// answered.
     ///
     /// # Errors
     ///
@@ -128,7 +130,7 @@ impl Tally {
         let (mut line, mut number, mut inside) = (Vec::new(), 0, false);
         while next_line(file, &mut line)? > 0 {
             let ends = line.ends_with(b"\n");
-            // The pieces of an overlong line are one line, of which none is read.
+            // The pieces of an overlong line count as one unread line.
             let begins = !std::mem::replace(&mut inside, !ends && line.len() as u64 == MAX_LINE);
             if !begins {
                 continue;
@@ -238,7 +240,7 @@ impl Tally {
         }
     }
 
-    /// Notes who sent a request that enforcing would have refused, and for what.
+    /// Counts a request that `enforce` would have refused by its token, address and path.
     fn unsigned(
         &mut self,
         decision: &Decision<'_>,

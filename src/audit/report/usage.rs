@@ -1,13 +1,13 @@
-//! How often, from when to when, and with what success.
+//! Counts of requests: how many, from when to when, and how many were served.
 
 use crate::auth::refusal::Code;
 
-/// Requests, and when.
+/// A number of requests, and when they were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Occurrences {
-    /// How many.
+    /// The number.
     pub requests: u64,
-    /// The first and the last, in Unix seconds. Files may come in any order.
+    /// The times of the first and the last, in Unix seconds.
     pub span: Option<(u64, u64)>,
 }
 
@@ -19,14 +19,14 @@ impl Occurrences {
     }
 }
 
-/// Requests that were forwarded, and how the backend took them.
+/// Forwarded requests, and how many the backend served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// The requests.
     pub seen: Occurrences,
-    /// Those whose answer is on record.
+    /// Requests with a recorded response.
     pub answered: u64,
-    /// Those that were answered with a status below 400: the credential is good.
+    /// Requests with a status below 400: their credential is valid.
     pub served: u64,
 }
 
@@ -36,13 +36,13 @@ impl Usage {
         self.served = self.served.saturating_add(u64::from(served));
     }
 
-    /// Whether all were answered, and none well: ending this takes nothing from anybody.
+    /// Whether all were answered and none was served: refusing them breaks no client.
     pub fn is_in_vain(&self) -> bool {
         self.served == 0 && self.answered >= self.seen.requests
     }
 }
 
-/// How often each code.
+/// A count for each code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeCounts([u64; Code::ALL.len()]);
 
@@ -58,7 +58,7 @@ impl CodeCounts {
         *count = count.saturating_add(1);
     }
 
-    /// Those that came up, the most frequent first.
+    /// The codes with a count, the most frequent first.
     pub fn list(&self) -> Vec<(Code, u64)> {
         let counts = Code::ALL.into_iter().zip(self.0);
         let mut list: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();

@@ -1,4 +1,4 @@
-//! A file of the log on the disk: opened, locked, told from others.
+//! A file of the log on disk: opening, locking, identity.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
@@ -13,7 +13,7 @@ use nix::unistd::{AccessFlags, eaccess};
 use crate::audit::tail;
 use crate::file::{with_reserve, writable_directory};
 
-/// Owner reads and writes, the group reads (log shippers do), nobody else: records name machines
+/// Owner reads and writes, the group reads (log shippers do), and no other: records name machines
 /// and paths.
 pub(super) const MODE: u32 = 0o640;
 
@@ -28,7 +28,7 @@ pub(super) fn is_locked(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
-        // A file system without locks: there is nothing to be had, and the log must go on.
+        // A file system without locks: the log must go on without one.
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
     }
@@ -53,11 +53,11 @@ pub(super) fn open(path: &Path) -> io::Result<Opened> {
     options.append(true).create(true).mode(MODE);
     options.custom_flags(O_NONBLOCK | O_NOCTTY);
     let file = with_reserve(|| options.open(path)).map_err(with_path)?;
-    // Of what was opened, not of what stood under the name before.
+    // The metadata of the opened file, not of the path before.
     let metadata = file.metadata().map_err(with_path)?;
     lasting(&metadata).map_err(with_path)?;
     let mid_line = metadata.is_file() && metadata.len() > 0 && !tail::ends_a_line(path);
-    // Where the file system does not tell its birth, it is as old as its last change.
+    // Without a time of birth from the file system, the last change counts.
     let born = metadata.created().or_else(|_| metadata.modified());
     Ok(Opened {
         id: id(&metadata),
@@ -69,7 +69,7 @@ pub(super) fn open(path: &Path) -> io::Result<Opened> {
     })
 }
 
-/// Whether [`open`] would succeed; nothing is made.
+/// Whether [`open`] would succeed. Makes nothing.
 pub(super) fn check(path: &Path) -> io::Result<()> {
     let with_path = |error| with_path(path, error);
     match fs::metadata(path) {
@@ -106,15 +106,14 @@ fn lasting(found: &Metadata) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, why))
 }
 
-/// Whether what is written there is lost, without a word: the null device and its like.
+/// Whether writes there are lost silently, as with the null device.
 pub(super) fn swallows(found: &Metadata) -> bool {
     /// Of the devices of memory: null, zero, random, full and so on. A terminal has another.
     const MEMORY: u64 = 1;
     found.file_type().is_char_device() && major(found.rdev()) == MEMORY && !is_full_device(found)
 }
 
-/// The device that is always full. It loses nothing, since it takes nothing: with it one can see what a full disk
-/// does.
+/// The device that is always full. It takes nothing, so it loses nothing: it simulates a full disk.
 fn is_full_device(found: &Metadata) -> bool {
     let number = found.rdev();
     found.file_type().is_char_device() && (major(number), minor(number)) == (1, 7)

@@ -28,7 +28,7 @@ impl Bounds {
 }
 
 /// Renames a file, under a number above all that are there: a later file must not come before an
-/// earlier one. Succeeds also where somebody else was faster.
+/// earlier one. Succeeds also where another process was faster.
 pub(super) fn put_aside(path: &Path, bounds: Bounds) -> io::Result<()> {
     let number = match bounds.keep_one {
         true => 1,

@@ -1,4 +1,4 @@
-//! What can be wrong with a log.
+//! The faults of a log.
 
 use std::fmt;
 
@@ -11,18 +11,18 @@ pub struct LogFinding {
     pub file: String,
     /// The line in it, from 1.
     pub line: u64,
-    /// What is wrong.
+    /// The fault.
     pub fault: AuditFault,
 }
 
-/// What can be wrong with a log, or with one line of it.
+/// A fault of a log, or of one line of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuditFault {
     /// It has no number and hash, and is not a line that a crash cut off.
-    #[error("this is no line of a log: it does not end in a number and a hash")]
+    #[error("not a line of an audit log: it does not end in a number and a hash")]
     NotALine,
-    /// Its hash is not that of its content behind the line before.
-    #[error("altered: the hash is not that of this line behind the one before")]
+    /// Its hash does not match its content and the line before.
+    #[error("altered: the hash does not match this line and the one before")]
     Altered,
     /// Records are gone.
     #[error("missing: {} between this line and the one before", numbers(*.from, *.to))]
@@ -32,49 +32,49 @@ pub enum AuditFault {
         /// and the last.
         to: u64,
     },
-    /// It stands in another place than it was written in.
-    #[error("reordered: record {0} stands in another place than it was written in")]
+    /// It is in another place than it was written in.
+    #[error("reordered: record {0} is not in the place where it was written")]
     Reordered(u64),
-    /// It is there twice.
-    #[error("doubled: record {0} is there already")]
+    /// It occurs twice.
+    #[error("doubled: record {0} occurs twice")]
     Doubled(u64),
     /// The first line is not the first record.
     #[error(
-        "the beginning is cut off: the first record here is {0}. If it is in an older file, name \
-         that file first, or the hash of its last line with --continues"
+        "the beginning is cut off: the first record here is {0}. If an older file has the others, \
+         add it to --audit, or give the hash of its last line with --continues"
     )]
     BeginningCutOff(u64),
     /// The first line does not continue what it should.
-    #[error("does not continue the log that it should: another hash stands before it")]
+    #[error("does not continue the log that --continues names: the hash before it is another")]
     ContinuesAnother,
     /// A new chain begins.
     #[error(
-        "a new chain begins in the middle: the log before it was taken away, or is another \
-         gateway's. If the gateway writes to standard output, --restarts accepts it"
+        "a new chain begins in the middle: the log before it was removed, or is another gateway's. \
+         If the gateway logs to standard output, add --restarts"
     )]
     BeginsAnew,
-    /// A checkpoint of somebody else.
-    #[error("foreign: the checkpoint is signed with {0}, which is not the gateway's key")]
+    /// A checkpoint with another key.
+    #[error("foreign: the checkpoint is signed with {0}, which is not the key of --gateway-key")]
     ForeignKey(String),
     /// A checkpoint that does not verify.
-    #[error("forged: the signature of the checkpoint does not verify")]
+    #[error("forged: the signature of the checkpoint is invalid")]
     CheckpointForged,
     /// The chain is not the one that was signed.
     #[error(
-        "rewritten: the gateway has signed {signed} here, and the chain stands at {found}; \
-         something before this line, and after the last good checkpoint, was changed"
+        "rewritten: the gateway signed head {signed} here, but the chain has {found}. A line between \
+         the last valid checkpoint and this one was changed"
     )]
     Rewritten {
-        /// What the checkpoint says.
+        /// The head in the checkpoint.
         signed: String,
-        /// What the lines come to.
+        /// The head by the lines.
         found: ChainHead,
     },
     /// The machine's signature does not verify.
-    #[error("the signature of machine {0} does not verify: the request was not signed like this")]
+    #[error("invalid signature of machine {0}: it did not sign this request")]
     ClientSignature(String),
     /// The key does not belong to the machine.
-    #[error("unknown key: {key} does not belong to machine {machine}, by the registry or this log")]
+    #[error("unknown key: machine {machine} has no key {key}, by the registry and this log")]
     UnknownKey {
         /// The machine named.
         machine: String,
@@ -82,7 +82,7 @@ pub enum AuditFault {
         key: String,
     },
     /// The key was no longer the machine's.
-    #[error("after its end: key {key} of machine {machine} was good until {end}, by the registry")]
+    #[error("after its end: key {key} of machine {machine} was valid until {end}, by the registry")]
     AfterEnd {
         /// The machine named.
         machine: String,
@@ -92,13 +92,13 @@ pub enum AuditFault {
         end: String,
     },
     /// One signed request was accepted twice.
-    #[error("replayed: the very request that machine {0} signed here was accepted before")]
+    #[error("replayed: this signed request of machine {0} was accepted before")]
     Replayed(String),
-    /// An accepted record lacks what its signature is over.
-    #[error("incomplete: an accepted request without {0}")]
+    /// An accepted record lacks a part of its signed message.
+    #[error("incomplete: the record of an accepted request has no {0}")]
     Incomplete(&'static str),
     /// The end is gone.
-    #[error("the end is cut off: {wanted} was the head once, and the log ends at {found}")]
+    #[error("the end is cut off: {wanted} was the head earlier, but the log ends at {found}")]
     EndCutOff {
         /// The head that was asked for,
         wanted: ChainHead,
@@ -107,11 +107,12 @@ pub enum AuditFault {
     },
     /// The head that was asked for is not in it, though its number is.
     #[error(
-        "rewritten: {0} was the head once, and is not in these files: another record has its number, or it is in an older file"
+        "rewritten: {0} was the head earlier, but these files have another record of that number, or \
+         it is in an older file"
     )]
     AnotherHead(ChainHead),
     /// Nothing was signed.
-    #[error("there is no checkpoint that the given gateway key has signed")]
+    #[error("no checkpoint is signed with the key of --gateway-key")]
     NoCheckpoint,
 }
 
@@ -123,7 +124,7 @@ fn numbers(from: u64, to: u64) -> String {
 }
 
 impl AuditFault {
-    /// One word for programs.
+    /// The word for programs.
     pub fn word(&self) -> &'static str {
         match self {
             AuditFault::NotALine => "not_a_line",

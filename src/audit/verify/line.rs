@@ -1,4 +1,4 @@
-//! One line by itself: its place in the chain, and what it proves.
+//! One line by itself: its place in the chain, and the signature in it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use super::super::chain::{self, ChainHead};
 use super::super::checkpoint::{self, Domain};
 use crate::audit::reader::{Record, RecordText, RecordedKeys, RecordedMachine};
 
-/// What a line is by itself.
+/// A line, examined by itself.
 pub(super) struct ExaminedLine<'a> {
     /// Nothing but a line feed.
     pub(super) is_empty: bool,
@@ -18,26 +18,26 @@ pub(super) struct ExaminedLine<'a> {
     pub(super) content: RecordContent,
 }
 
-/// What its record says, as far as the check goes into it.
+/// The content of its record that the verification uses.
 pub(super) enum RecordContent {
     Accepted(Result<VerifiedRequest, ProofFault>),
     Checkpoint(CheckpointClaim),
-    /// Where the chain begins or goes on.
+    /// The chain begins or continues.
     Log {
         torn: bool,
     },
-    /// Keys that belong to machines from here on.
+    /// The keys of machines from here on.
     Registry(Vec<(String, Vec<[u8; 32]>)>),
     Other,
 }
 
-/// A request whose signature verifies under this key.
+/// A request with a valid signature by this key.
 pub(super) struct VerifiedRequest {
     pub(super) machine: String,
     pub(super) key: [u8; 32],
     /// When it was recorded, in Unix seconds.
     pub(super) recorded: Option<u64>,
-    /// What may be there once: a hash of the key and of all that was signed.
+    /// A hash of the key and the signed message, which may occur once.
     pub(super) digest: [u8; 16],
 }
 
@@ -50,25 +50,25 @@ pub(super) struct CheckpointClaim {
     /// `number:hash`, as it was signed.
     pub(super) head: String,
     pub(super) gateway_key: String,
-    /// Signed by the key that the check believes in.
+    /// Signed by the trusted key of the gateway.
     pub(super) verifies: bool,
     /// Names that key.
     pub(super) names_the_key: bool,
 }
 
-/// Looks at a line; `gateway_key` is the key that checkpoints should be signed with.
+/// Examines a line. `gateway_key` is the key that signs checkpoints.
 pub(super) fn examine<'a>(
     line: &'a [u8],
     gateway_key: Option<&VerifyingKey>,
     domain: Domain,
 ) -> ExaminedLine<'a> {
-    // What does not end in a line feed was cut off, whatever it says.
+    // A line without a line feed was cut off.
     let whole = line.strip_suffix(b"\n");
     let claimed = whole.and_then(chain::claimed);
     let record = claimed.and_then(|_| Record::parse(line));
     ExaminedLine {
         is_empty: line == b"\n",
-        // A line that is no JSON was not written by a gateway, whatever it ends in.
+        // A line that is no record was not written by a gateway, even if it ends in a hash.
         claimed: record.as_ref().and(claimed),
         content: record.map_or(RecordContent::Other, |record| {
             content(record, gateway_key, domain)
@@ -82,8 +82,8 @@ fn content(
     domain: Domain,
 ) -> RecordContent {
     match &*record.decision {
-        // On an open route anybody may ask, and where bearer credentials still pass, whoever has
-        // one. Such a record names no machine, and so proves nothing about one.
+        // Accepted without a signature, on an open or a migration route. Such a record names no
+        // machine, so there is nothing to prove.
         "accepted"
             if matches!(record.auth.as_deref(), Some("none" | "bearer"))
                 && record.machine.is_none() =>

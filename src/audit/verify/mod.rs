@@ -1,9 +1,10 @@
-//! Reading a log back: whether it is what was written, and whether every request in it was signed
-//! by the machine that it names. It trusts neither the gateway nor whoever kept the log: what it
-//! believes is the gateway's public key, and who owns which key.
+//! Verification of a log: whether it is unchanged since it was written, and whether the machine
+//! that each accepted request names has signed it. Neither the gateway nor the keeper of the log is
+//! trusted: the public key of the gateway is, and the registry of the machines' keys.
 //!
-//! `line` looks at each line by itself, on all cores; `sequence` puts the lines in order and finds
-//! where they do not go together; [`AuditFault`] is what there is to find.
+//! `line` examines each line by itself, on all cores. `sequence` checks the chain from line to
+//! line.
+//! [`AuditFault`] lists the faults.
 
 mod fault;
 mod line;
@@ -24,11 +25,11 @@ use super::reader::next_line;
 /// Lines examined at once: enough for all cores, and seven megabytes of usual ones.
 const BLOCK: usize = 8192;
 
-/// Bytes of them, whatever they are.
+/// Bytes of lines examined at once.
 const BLOCK_BYTES: usize = 16 * 1024 * 1024;
 
-/// Reads files one after another, as one log, and reports every fault in order. `progress` hears
-/// how many bytes have been read.
+/// Reads files one after another, as one log, and reports every fault in order. `progress` is
+/// called with the number of bytes read.
 ///
 /// # Errors
 ///

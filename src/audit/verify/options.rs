@@ -1,4 +1,4 @@
-//! What a log is verified against, and what has come of it.
+//! The options of a verification, and its result.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,10 +7,10 @@ use ed25519_dalek::VerifyingKey;
 use crate::audit::chain::ChainHead;
 use crate::audit::checkpoint::Domain;
 
-/// What a log is held against.
+/// The keys and heads that a log is verified against.
 #[derive(Default)]
 pub struct VerifyOptions {
-    /// Who owns which keys.
+    /// The keys of each machine, by its id.
     pub keys: HashMap<String, HashSet<[u8; 32]>>,
     /// The last second (Unix) of keys that have one, or whose machine was removed then.
     pub ends: HashMap<[u8; 32], u64>,
@@ -20,16 +20,18 @@ pub struct VerifyOptions {
     pub continues: Option<[u8; 32]>,
     /// A head that was seen earlier and must still be in the log.
     pub head: Option<ChainHead>,
-    /// Whether registry records in the log are believed. Whoever can write the log behind its last
-    /// checkpoint, or has the gateway's private key, can put one in.
+    /// Whether registry records in the log are trusted. They can be forged after the last
+    /// checkpoint by anyone who can write the log, and anywhere with the private key of the
+    /// gateway.
     pub trusts_log: bool,
-    /// Which stream of the gateway's it is.
+    /// The stream that the log is of.
     pub domain: Domain,
-    /// The chain may begin anew: a gateway that logs to standard output does so at each start.
+    /// The chain may begin again, as it does at each start of a gateway that logs to standard
+    /// output.
     pub restarts: bool,
 }
 
-/// What a check has come to.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verification {
     /// Lines read, empty ones apart.
@@ -38,10 +40,10 @@ pub struct Verification {
     pub accepted: u64,
     /// Checkpoints that verified.
     pub checkpoints: u64,
-    /// Records behind the last of them, in each chain: nothing but the chain holds those.
+    /// Records after the last checkpoint of each chain: only the chain protects them.
     pub unsigned: u64,
-    /// Lines that a crash or a full disk cut off, as the gateway has noted in the line after.
+    /// Lines that a crash or a full disk cut off, as the gateway noted in the line after.
     pub torn: u64,
-    /// Where the chain ends.
+    /// The head at the end of the chain.
     pub head: Option<ChainHead>,
 }

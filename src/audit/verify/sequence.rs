@@ -1,4 +1,4 @@
-//! The lines in their order: where they do not go together, and what became of them.
+//! The lines in their order: the chain, its checkpoints, and the owners of the keys.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -11,43 +11,43 @@ use super::line::{CheckpointClaim, ExaminedLine, ProofFault, RecordContent, Veri
 use super::options::{Verification, VerifyOptions};
 use crate::config::instant;
 
-/// Goes along a log, from line to line and from file to file.
+/// Checks a log from line to line and from file to file.
 pub(super) struct SequenceCheck {
     believed: VerifyOptions,
     verdict: Verification,
-    /// Where the chain stands by the last line.
+    /// The head after the last line.
     at: Option<ChainHead>,
-    /// The last lines, so that one that is there twice is told from one out of place.
+    /// The last lines, which tell a doubled line from a moved one.
     recent: HashMap<u64, ChainHead>,
     /// Their numbers, the oldest first.
     order: VecDeque<u64>,
-    /// Lines that stood too early: those that belong before them come after.
+    /// Lines that came too early: those before them follow.
     early: HashMap<u64, ChainHead>,
-    /// Lines without a place in the chain, of which the next one may say that they were cut off.
+    /// Lines without a place in the chain. The next record may explain that they were cut off.
     loose: Vec<LogFinding>,
     /// The accepted requests, by a hash of each: sixteen bytes and their place, so some fifty
     /// megabytes for a million.
     digests: HashSet<[u8; 16]>,
-    /// Checkpoints of the chain that the last line is of.
+    /// Checkpoints of the current chain.
     signed: u64,
-    /// Records behind the last checkpoints of the chains before it.
+    /// Records after the last checkpoints of earlier chains.
     left_unsigned: u64,
-    /// Whether the head that was asked for was met.
+    /// Whether the wanted head was found.
     met: bool,
-    /// Where the last line was.
+    /// The place of the last line.
     place: (String, u64),
 }
 
-/// How far a line may have been moved, or doubled, and still be called so; beyond it, it is
+/// How many lines a line may be moved or doubled by and still be reported as such. Beyond, it is
 /// missing in one place and unexpected in another.
 const REACH: usize = 4096;
 
 /// Most lines without a place that are kept until the next line with one.
 const MOST_LOOSE: usize = 1000;
 
-/// How long after the end of its key a request may be recorded, in seconds. It is judged when it arrives,
-/// and recorded when its body is there, an hour later at most; and a gateway takes a moment to hear
-/// that a machine was removed.
+/// How long after the end of its key a request may be recorded, in seconds. Its key is checked when
+/// it arrives, and it is recorded when its body is complete, an hour later at most. A gateway also
+/// takes a moment to load a registry without the machine.
 const LATE: u64 = 3600 + 60;
 
 impl SequenceCheck {
@@ -68,7 +68,7 @@ impl SequenceCheck {
         }
     }
 
-    /// Goes on with the lines of `file` after the first `before`.
+    /// Checks the lines of `file` after the first `before`.
     pub(super) fn follow(
         &mut self,
         file: &str,
@@ -103,7 +103,7 @@ impl SequenceCheck {
         }
     }
 
-    /// Keeps the last lines, whatever numbers they claim.
+    /// Keeps the last lines, by the numbers that they claim.
     fn remember(&mut self, line: ChainHead) {
         if self.recent.insert(line.seq, line).is_none() {
             self.order.push_back(line.seq);
@@ -115,7 +115,7 @@ impl SequenceCheck {
         }
     }
 
-    /// What can be said when nothing follows.
+    /// Reports the faults that show only at the end.
     pub(super) fn end(mut self, report: &mut impl FnMut(LogFinding)) -> Verification {
         self.loose.drain(..).for_each(&mut *report);
         let found = self.at.unwrap_or(ChainHead::START);
@@ -131,8 +131,8 @@ impl SequenceCheck {
         self.verdict
     }
 
-    /// Lines that were cut off are no fault where the gateway has said so in the line after them.
-    /// There may be several: it can be cut off again while it says so.
+    /// Lines that were cut off are no fault if the gateway noted it in the next line. There may be
+    /// several, because that line can be cut off too.
     fn settle_loose(&mut self, next: &RecordContent, report: &mut impl FnMut(LogFinding)) {
         match next {
             RecordContent::Log { torn: true } => {
@@ -143,7 +143,7 @@ impl SequenceCheck {
         }
     }
 
-    /// A chain of which nothing is signed is anybody's.
+    /// A chain without a checkpoint proves nothing.
     fn end_chain(&mut self, report: &mut impl FnMut(LogFinding)) {
         if self.believed.gateway_key.is_some() && self.signed == 0 {
             report(self.finding(AuditFault::NoCheckpoint));
@@ -151,7 +151,7 @@ impl SequenceCheck {
         self.signed = 0;
     }
 
-    /// Puts a line behind the one before it; `false` if it has no place there.
+    /// Checks a line against the one before it; `false` if it has no place there.
     fn link(
         &mut self,
         body: &[u8],
@@ -211,7 +211,7 @@ impl SequenceCheck {
         true
     }
 
-    /// Whether the first line is one.
+    /// Checks the first line.
     fn begin(&self, body: &[u8], claimed: ChainHead) -> Option<AuditFault> {
         match self.believed.continues {
             Some(hash) => {
@@ -271,7 +271,7 @@ impl SequenceCheck {
         }
     }
 
-    /// A key counts until its end, and not longer.
+    /// A key is valid until its end.
     fn ended(&self, proof: &VerifiedRequest) -> Option<AuditFault> {
         let end = *self.believed.ends.get(&proof.key)?;
         match proof.recorded {

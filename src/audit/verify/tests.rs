@@ -73,7 +73,7 @@ impl Log {
         self.push(&read_back(&line));
     }
 
-    /// As somebody does who has no key and knows the format: all hashes made anew.
+    /// All hashes made anew, as an attacker without the key can do it.
     fn rewritten(self) -> Log {
         let mut log = Log::empty();
         for line in self.lines {
@@ -302,7 +302,8 @@ fn a_request_that_another_machine_signed_has_an_unknown_key() {
     assert_eq!(first(&log), Some((2, "unknown_key")));
 }
 
-/// What is found in a log of one request recorded at this time, of a key that was good until the second 1,000,000.
+/// The faults of a log of one request recorded at this time, of a key that was good until the
+/// second 1,000,000.
 fn after(ts: Option<&str>) -> Vec<(u64, &'static str)> {
     let mut record = accepted(1, &machine_key());
     match ts {

@@ -1,4 +1,4 @@
-//! Who writes, and what becomes of the others meanwhile.
+//! Tests of the election: which thread writes, and how the others fare meanwhile.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::{self, Write};

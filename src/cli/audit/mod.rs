@@ -1,4 +1,4 @@
-//! `countersign audit`: reads audit logs back.
+//! `countersign audit`: verifies and shows audit logs.
 
 mod show;
 mod verify;
@@ -7,7 +7,7 @@ use std::io::Write;
 
 use super::command_error::CommandError;
 
-/// Verify an audit log, or show its records.
+/// Verify an audit log, or show its records
 #[derive(Debug, clap::Args)]
 #[command(
     subcommand_required = true,
@@ -17,11 +17,11 @@ use super::command_error::CommandError;
 )]
 pub(super) struct AuditArgs {
     #[command(subcommand)]
-    action: Action,
+    action: AuditCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum AuditCommand {
     Verify(verify::VerifyArgs),
     Show(show::ShowArgs),
 }
@@ -30,14 +30,14 @@ enum Action {
 ///
 /// # Errors
 ///
-/// [`CommandError::Operation`]: a file cannot be read, or the log is not what it should be.
+/// [`CommandError::Operation`]: a file cannot be read, or the log has faults.
 pub(super) fn run(
     args: &AuditArgs,
     now: u64,
     out: &mut (dyn Write + Send),
 ) -> Result<(), CommandError> {
     match &args.action {
-        Action::Verify(args) => verify::run(args, out),
-        Action::Show(args) => show::run(args, now, out),
+        AuditCommand::Verify(args) => verify::run(args, out),
+        AuditCommand::Show(args) => show::run(args, now, out),
     }
 }

@@ -1,4 +1,4 @@
-//! `countersign audit show`: what is in a log.
+//! `countersign audit show`: the records of a log.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
@@ -24,39 +24,39 @@ Example:
 pub(super) struct ShowArgs {
     #[command(flatten)]
     audit: LogArgs,
-    /// Only records of this machine, also those that only claim to be
+    /// Show records of this machine, also unproved claims to be it
     #[arg(long = "machine-id", alias = "machine", value_name = "ID")]
     machine: Option<String>,
-    /// Only paths that begin so
+    /// Show records of paths with this prefix
     #[arg(long, value_name = "PREFIX")]
     path: Option<String>,
-    /// Only this decision: accepted, refused, observed, response, registry, log, checkpoint, summary
+    /// Show this decision: accepted, refused, observed, response, registry, log, checkpoint, summary
     #[arg(long, value_name = "WORD")]
     decision: Option<String>,
-    /// Only what was proved so: signature, bearer, none
+    /// Show records of this authentication: signature, bearer, none
     #[arg(long, value_name = "WORD")]
     auth: Option<String>,
-    /// Only this bearer token, by its `token_hash`
+    /// Show records of this bearer token, by its `token_hash`
     #[arg(long, value_name = "HASH")]
     token: Option<String>,
-    /// Only from this moment on (2027-01-31T08:00:00Z, 2027-01-31), or of the last 7d, 12h, 30m
+    /// Show records from this time on: 2027-01-31T08:00:00Z, 2027-01-31, or 7d, 12h, 30m ago
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<Since>,
-    /// Only before this moment, or what is older than 7d, 12h, 30m
+    /// Show records before this time: a date, or 7d, 12h, 30m ago
     #[arg(long, value_name = "TIME", value_parser = since)]
     until: Option<Since>,
-    /// Print the lines as they are
+    /// Print the lines unchanged, as JSON
     #[arg(long)]
     json: bool,
-    /// Go on as the last file grows, or is replaced, until interrupted
+    /// Follow the last file as it grows or is replaced, until interrupted
     #[arg(long)]
     follow: bool,
 }
 
-/// How often a file that is followed is looked at.
+/// How often a followed file is checked.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// The records that are asked for.
+/// The filter of the options.
 struct RecordFilter<'a> {
     args: &'a ShowArgs,
     since: Option<OffsetDateTime>,
@@ -67,8 +67,8 @@ struct RecordFilter<'a> {
 ///
 /// # Errors
 ///
-/// [`CommandError::Operation`]: a file cannot be read, or nothing can be printed; [`CommandError::Usage`]: it does not
-/// grow.
+/// [`CommandError::Operation`]: a file cannot be read, or nothing can be printed. [`CommandError::Usage`]: the
+/// followed file cannot grow.
 pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), CommandError> {
     let wanted = args.wanted(now);
     let mut files = args.audit.open()?;
@@ -86,7 +86,7 @@ pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), 
     }
 }
 
-/// Prints what is there and what is added, for ever.
+/// Prints the records of a file, and then those that are added, without end.
 fn follow(
     wanted: &RecordFilter<'_>,
     log: &LogFile,
@@ -94,7 +94,7 @@ fn follow(
 ) -> Result<(), CommandError> {
     let (Some(path), Some(_)) = (&log.path, log.size) else {
         let text = format!(
-            "--follow: {} does not grow; name the current file last",
+            "--follow: {} cannot grow: it is standard input or compressed. Follow the file that the gateway writes",
             log.name
         );
         return Err(CommandError::Usage(text));
@@ -110,7 +110,7 @@ fn follow(
         let id = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
         let held = file.get_ref().metadata().map_err(failed)?;
         if there.is_some_and(|there| id(&there) != id(&held)) {
-            // What came into the old one before it was put aside.
+            // Lines that came into the old file before it was put aside.
             print_added(wanted, &mut file, out, name)?;
             file = open(path)?;
         }
@@ -122,7 +122,7 @@ fn open(path: &Path) -> Result<BufReader<File>, CommandError> {
     Ok(BufReader::new(logs::open(path).map_err(failed)?))
 }
 
-/// Prints the whole lines that are there. What is left of the last one is read again.
+/// Prints the whole lines that are there. The rest, an unfinished line, is read again.
 fn print_added(
     wanted: &RecordFilter<'_>,
     file: &mut BufReader<File>,
@@ -136,7 +136,7 @@ fn print_added(
     Ok(())
 }
 
-/// Prints the whole lines that are there, and gives the length of what is left of the last one.
+/// Prints the whole lines that are there, and gives the length of an unfinished last line.
 fn print_all(
     wanted: &RecordFilter<'_>,
     file: &mut impl BufRead,
@@ -148,7 +148,7 @@ fn print_all(
         let read = next_line(file, &mut line)
             .map_err(|error| CommandError::Operation(error.to_string()))?;
         if read as u64 == MAX_LINE {
-            // No record is so long. What is left of it is not shown either, being no JSON.
+            // No record is so long. The rest of the line is no record either.
             let _ = writeln!(
                 std::io::stderr(),
                 "{name}: a line of more than 4 MiB is left out"

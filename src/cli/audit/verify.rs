@@ -1,4 +1,4 @@
-//! `countersign audit verify`: whether a log is what a gateway wrote.
+//! `countersign audit verify`: checks that a log is unchanged since a gateway wrote it.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, IsTerminal, Write};
@@ -22,35 +22,33 @@ Example:
   countersign audit verify --audit 'audit.jsonl*' --registry machines.yaml \\
       --gateway-key MCowBQYDK2VwAyEA... --head \"$(cat head.txt)\"
 
-Ends with 0 if nothing is wrong, and with 1 otherwise; then it names every fault, the first one
-first. The last line is the head of the log: keep it where the log is not, and give it to the next
-run with --head, so that an end that was cut off is found. The log itself is trusted in nothing but
-which keys its registry records give to which machine, from their place on; with --registry-only it
-is not trusted in that either.")]
+Exits with 0 if the log has no fault, and with 1 otherwise. Faults are listed in the order of the log.
+The last line is the head of the log. Keep it in another place, and give it to the next run with --head
+to find an end that was cut off. The registry records in the log are trusted: they say which keys each
+machine has from their place on. With --registry-only they are not trusted.")]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
     audit: LogArgs,
-    /// A registry: which keys belong to which machine, until when where it says so. Older ones may be named
-    /// too, before it
+    /// Take the keys of the machines, and their ends, from this registry; name older registries before
+    /// it
     #[arg(long = "registry", value_name = "FILE")]
     registries: Vec<PathBuf>,
-    /// Believe those registries alone, and no registry record of the log
+    /// Trust only these registries, and no registry record of the log
     #[arg(long, requires = "registries")]
     registry_only: bool,
-    /// It is the file of refusals, which has checkpoints of its own kind
+    /// Verify the file of refusals, which has checkpoints of its own kind
     #[arg(long)]
     refusals: bool,
-    /// The gateway's public key, as keygen printed it; without it no checkpoint is checked
+    /// Check the checkpoints with this public key of the gateway, as keygen printed it
     #[arg(long, value_name = "KEY", value_parser = key)]
     gateway_key: Option<VerifyingKey>,
-    /// The head that an earlier run printed, with or without the word; it must still be there
+    /// Require this head, as an earlier run printed it, to be in the log
     #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
     head: Option<ChainHead>,
-    /// The record before the first one here: its hash, or the head that an earlier run printed
+    /// Continue after the record with this hash, or after the head that an earlier run printed
     #[arg(long, value_name = "HASH", value_parser = hash)]
     continues: Option<Hash>,
-    /// Accept that the chain begins anew, as it does at each start of a gateway that logs to
-    /// standard output
+    /// Accept chains that begin again, as at each start of a gateway that logs to standard output
     #[arg(long)]
     restarts: bool,
     /// Print JSON
@@ -60,7 +58,7 @@ pub(super) struct VerifyArgs {
 
 type Hash = [u8; 32];
 
-/// Most faults that are named; more are only counted.
+/// Most faults that are listed. Further ones are counted.
 const NAMED: usize = 100;
 
 fn key(text: &str) -> Result<VerifyingKey, String> {
@@ -68,7 +66,7 @@ fn key(text: &str) -> Result<VerifyingKey, String> {
     VerifyingKey::from_bytes(&bytes).map_err(|_| "is not an Ed25519 public key".to_owned())
 }
 
-/// Takes the whole line that is printed at the end, too.
+/// Takes the whole last line of the output, too.
 fn head(text: &str) -> Result<ChainHead, String> {
     let text = text.trim();
     let text = text.strip_prefix("head ").unwrap_or(text);
@@ -78,17 +76,18 @@ fn head(text: &str) -> Result<ChainHead, String> {
 
 fn hash(text: &str) -> Result<Hash, String> {
     let found = head(text).or_else(|_| head(&format!("1:{}", text.trim())));
-    let found = found.map_err(|_| "is neither 64 hexadecimal digits nor the head of a log")?;
+    let found =
+        found.map_err(|_| "is neither 64 hexadecimal digits nor a head such as 28:8c8c...")?;
     Ok(found.hash)
 }
 
 /// # Errors
 ///
-/// [`CommandError::Operation`]: something is wrong with the log, or a file cannot be read;
-/// [`CommandError::Configuration`]: a registry has mistakes.
+/// [`CommandError::Operation`]: the log has faults, or a file cannot be read. [`CommandError::Configuration`]: a
+/// registry has mistakes.
 pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let files = args.audit.open()?;
-    // How far it is can be told where all sizes are known.
+    // Progress needs the sizes of all files.
     let size: Option<u64> = files.iter().map(|file| file.size).sum();
     let files = files.into_iter().map(|file| (file.name.clone(), file));
     let KeyOwners { keys, ends } = owners(&args.registries)?;
@@ -124,20 +123,22 @@ pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), CommandE
     printed(out.write_all(text.as_bytes()))?;
     match count {
         0 => Ok(()),
-        1 => Err(CommandError::Operation("there is a fault".into())),
-        _ => Err(CommandError::Operation(format!("there are {count} faults"))),
+        1 => Err(CommandError::Operation("the log has 1 fault".into())),
+        _ => Err(CommandError::Operation(format!(
+            "the log has {count} faults"
+        ))),
     }
 }
 
-/// Which keys belong to which machine, and until when, as far as there is an end.
+/// The keys of each machine, and the ends of keys that have one.
 #[derive(Default)]
 struct KeyOwners {
     keys: HashMap<String, HashSet<Hash>>,
     ends: HashMap<Hash, u64>,
 }
 
-/// What the registries say, machines that were removed among it: those had their keys until then. Of
-/// two that give a key different ends, the later named counts.
+/// Reads the registries. A removed machine had its keys until its removal. If two registries give a key
+/// different ends, the later named one counts.
 fn owners(registries: &[PathBuf]) -> Result<KeyOwners, CommandError> {
     let mut owners = KeyOwners::default();
     for path in registries {
@@ -186,12 +187,13 @@ fn as_text(findings: &[LogFinding], count: usize, verdict: &Verification, signed
     } = verdict;
     text += &format!("{lines} records, {accepted} accepted requests, {checkpoints} checkpoints\n");
     if *torn > 0 {
-        text += &format!("{torn} lines were cut off by a crash or a full disk, as the log says\n");
+        text +=
+            &format!("{torn} lines were cut off by a crash or a full disk, as the gateway noted\n");
     }
     match signed {
         true => text += &format!("{unsigned} records since the last checkpoint\n"),
         false => {
-            text += "checkpoints were not checked: name the gateway's key with --gateway-key\n"
+            text += "checkpoints were not checked: add --gateway-key with the public key of the gateway\n"
         }
     }
     if let Some(head) = head {
@@ -223,7 +225,7 @@ fn as_json(findings: &[LogFinding], count: usize, verdict: &Verification) -> Str
     format!("{value}\n")
 }
 
-/// How far it is, on a terminal, for a person who waits.
+/// A progress bar on a terminal.
 struct Progress {
     size: u64,
     shown: Option<u64>,

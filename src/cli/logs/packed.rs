@@ -1,4 +1,4 @@
-//! Files that are packed with gzip, read as a stream.
+//! Files that are compressed with gzip, read as a stream.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
@@ -6,13 +6,13 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::CAPACITY;
 
-/// How much a packed file may unpack to: so many times its size, and some. Every record ends in a hash,
-/// 32 bytes that no packing makes smaller, so an audit log stays far below this; a file that was made
-/// to keep a command busy does not.
+/// Most that a compressed file may decompress to: so many times its size, and some. Every record
+/// ends in a hash, 32 bytes that do not compress, so an audit log stays far below. A decompression
+/// bomb does not.
 const MOST_RATIO: u64 = 200;
 const FIRST_BYTES: u64 = 64 << 20;
 
-/// The text of a file, and whether it was packed: gzip is known by its first two bytes.
+/// The text of a file, and whether it was compressed: gzip has two magic bytes.
 pub(super) fn unpacked(mut file: impl BufRead + 'static) -> io::Result<(Box<dyn BufRead>, bool)> {
     let mut magic = Vec::new();
     file.by_ref().take(2).read_to_end(&mut magic)?;
@@ -31,7 +31,7 @@ pub(super) fn unpacked(mut file: impl BufRead + 'static) -> io::Result<(Box<dyn 
     })
 }
 
-/// Counts what is read of a packed file.
+/// Counts the bytes read of a compressed file.
 struct CountingReader<R> {
     file: R,
     count: u64,
@@ -56,7 +56,7 @@ impl<R: BufRead> BufRead for CountingReader<R> {
     }
 }
 
-/// Unpacks, up to a bound.
+/// Decompresses, up to a bound.
 struct BoundedUnpacker<R> {
     decoder: MultiGzDecoder<CountingReader<R>>,
     count: u64,
@@ -69,7 +69,7 @@ impl<R: BufRead> Read for BoundedUnpacker<R> {
         let most = FIRST_BYTES + self.decoder.get_ref().count * MOST_RATIO;
         if self.count > most {
             let text =
-                format!("unpacks to more than {MOST_RATIO} times its size: no audit log does");
+                format!("decompresses to more than {MOST_RATIO} times its size: no audit log does");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         Ok(count)

@@ -1,14 +1,14 @@
-//! Patterns in the names of files, where no shell has resolved them.
+//! Patterns in file names, for when no shell expands them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::cli::command_error::CommandError;
 
-/// Most files that a pattern may match: years of rotation. With more the pattern is a mistake.
+/// Most files that a pattern may match: years of rotation. A pattern with more is a mistake.
 const MOST_FILES: usize = 10_000;
 
-/// The files that a path means: itself, or those that match the pattern in its file name.
+/// The files of a path: itself, or those that match the pattern in its file name.
 pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, CommandError> {
     let failed = |text: String| CommandError::Operation(format!("{}: {text}", path.display()));
     let is_pattern = |text: &Path| text.to_string_lossy().contains(['*', '?']);
@@ -18,7 +18,9 @@ pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, CommandError> {
     }
     let folder = match path.parent() {
         Some(folder) if is_pattern(folder) => {
-            return Err(failed("a pattern may stand in the file name alone".into()));
+            return Err(failed(
+                "a pattern is allowed only in the file name, not in a directory".into(),
+            ));
         }
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
         Some(folder) => folder,
@@ -37,20 +39,20 @@ pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, CommandError> {
         }
     }
     if found.is_empty() {
-        return Err(failed("no file matches".into()));
+        return Err(failed("no file matches this pattern".into()));
     }
     found.sort();
     Ok(found)
 }
 
-/// Whether a name matches a pattern, as a shell has it: `*` is any bytes, `?` is any one, and a name that
-/// begins with a dot is meant by no pattern.
+/// Whether a name matches a pattern by the rules of a shell: `*` is any bytes, `?` is any one byte,
+/// and no pattern matches a leading dot.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     if name.first() == Some(&b'.') && pattern.first() != Some(&b'.') {
         return false;
     }
     let (mut p, mut n) = (0, 0);
-    // Where the last star is, and what it has been taken to stand for so far.
+    // The place of the last star, and the end of the bytes that it matches so far.
     let mut star = None;
     while n < name.len() {
         match pattern.get(p) {

@@ -8,7 +8,7 @@ use crate::audit::report::{
 };
 use crate::config::instant;
 
-/// One object: all that is known, also what the text cuts off.
+/// One object with everything, also the rows that the text cuts off.
 pub(super) fn of(report: &MigrationReport, since: Option<u64>, asks: &[RouteMode]) -> Value {
     let unread = report.first_unread.as_ref();
     json!({

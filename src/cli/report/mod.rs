@@ -1,4 +1,4 @@
-//! `countersign report`: how far the move from bearer credentials to signatures has come.
+//! `countersign report`: the progress of the migration from bearer credentials to signatures.
 
 mod json;
 mod text;
@@ -14,31 +14,31 @@ use crate::audit::report::Tally;
 use crate::config::{self, Environment, Mode, Route, instant};
 use crate::registry::Registry;
 
-/// Report who signs, who still sends bearer tokens, and whom enforcing would refuse
+/// Report which machines sign, which clients send bearer tokens, and which requests enforcing refuses
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
   countersign report --audit 'audit.jsonl*' --config countersign.yaml --since 7d
   ssh gateway cat audit.jsonl | countersign report --audit - --registry machines.yaml --json
 
-Each route ends in a verdict: whether it can stop observing, or taking bearer tokens, without a loss to
-anybody who was seen. The report believes the files; countersign audit verify checks them.")]
+Each route has a verdict: whether it can enforce signatures without breaking a client in the log. The
+report trusts the files; check them with countersign audit verify.")]
 pub(super) struct ReportArgs {
     #[command(flatten)]
     audit: LogArgs,
-    /// The registry: names its enabled machines that have not signed
+    /// List the enabled machines of this registry that have not signed
     #[arg(long, value_name = "FILE")]
     registry: Option<PathBuf>,
-    /// The configuration: its registry, and what its routes ask for now
+    /// Take the registry and the modes of the routes from this configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Only requests from this moment on (2027-01-31T08:00:00Z, 2027-01-31), or of the last 7d, 12h, 30m
+    /// Count requests from this time on: 2027-01-31T08:00:00Z, 2027-01-31, or 7d, 12h, 30m ago
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<Since>,
-    /// How many segments of a path tell two apart
+    /// Group paths by this number of segments
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
     segments: u8,
-    /// Most rows of each table; JSON has them all
+    /// Print at most this number of rows of each table; JSON has all
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
     /// Print JSON
@@ -46,7 +46,7 @@ pub(super) struct ReportArgs {
     json: bool,
 }
 
-/// A route of the configuration, and what it asks for.
+/// A route of the configuration, and its mode.
 struct RouteMode {
     path: String,
     /// `enforce`, or the mode that ends, and when.
@@ -57,7 +57,7 @@ struct RouteMode {
 ///
 /// # Errors
 ///
-/// [`CommandError::Operation`]: a file cannot be read, or nothing can be printed;
+/// [`CommandError::Operation`]: a file cannot be read, or nothing can be printed.
 /// [`CommandError::Configuration`]: the configuration or the registry has mistakes.
 pub(super) fn run(
     args: &ReportArgs,
@@ -94,8 +94,8 @@ pub(super) fn run(
     printed(out.write_all(text.as_bytes()))
 }
 
-/// The registry of a configuration, and what its routes ask for. Where it has mistakes, which is also so
-/// where the gateway's credentials cannot be read here, its registry is still worth something.
+/// The registry of a configuration, and the modes of its routes. A configuration with mistakes still
+/// gives its registry: on this machine the credentials of the gateway may be unreadable.
 fn configured(
     file: &Path,
     environment: &Environment,
@@ -116,14 +116,14 @@ fn configured(
             };
             let _ = writeln!(
                 io::stderr(),
-                "what the routes ask for now is left out of the report:\n{mistakes}"
+                "the modes of the routes are left out of the report, because the configuration has mistakes:\n{mistakes}"
             );
             Ok((Some(registry), Vec::new()))
         }
     }
 }
 
-/// What a route asks for at `now`, in the words of the configuration.
+/// The mode of a route at `now`, in the words of the configuration.
 fn asked_at(mode: Mode, now: u64) -> String {
     match (mode, mode.open_until()) {
         (Mode::Open, _) => "open".to_owned(),

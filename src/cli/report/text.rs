@@ -10,7 +10,7 @@ use crate::audit::report::{
 use crate::cli::terminal::visible;
 use crate::config::instant;
 
-/// The whole text. What strangers may have written is escaped.
+/// The whole text. Values that clients chose are escaped.
 pub(super) fn of(
     report: &MigrationReport,
     since: Option<u64>,
@@ -29,7 +29,7 @@ pub(super) fn of(
     }
     if report.routes_left_out > 0 {
         line(&format!(
-            "\n{} requests are of routes beyond those above: too many for a report",
+            "\n{} requests are of further routes: too many for a report",
             report.routes_left_out
         ));
     }
@@ -51,21 +51,21 @@ fn head(report: &MigrationReport, since: Option<u64>, line: &mut dyn FnMut(&str)
     }
     if let Some(since) = since {
         line(&format!(
-            "since {}; {} requests before it are left out",
+            "since {}; {} earlier requests are left out",
             instant::to_text(since),
             report.earlier
         ));
     }
     if let Some((file, number)) = &report.first_unread {
         line(&format!(
-            "CAUTION: lines that could not be read, and count nowhere: {}, the first one {}:{number}",
+            "CAUTION: unreadable lines, which are not counted: {}, the first one {}:{number}",
             report.unread,
             visible(file)
         ));
     }
     if report.refusals_left_out > 0 {
         line(&format!(
-            "{} more refusals of strangers are known by their number alone",
+            "{} more refusals were left out of the log, by its summaries",
             report.refusals_left_out
         ));
     }
@@ -124,12 +124,12 @@ fn of_route(
 fn verdict(route: &RouteUse) -> String {
     let unsigned = route.unsigned();
     match route.verdict() {
-        MigrationStatus::Open => "an open route: it asks nobody for a signature".to_owned(),
-        MigrationStatus::Silent => "nothing was seen that tells whether it can enforce".to_owned(),
+        MigrationStatus::Open => "an open route: requests need no signature".to_owned(),
+        MigrationStatus::Silent => "unknown: no request shows whether it can enforce".to_owned(),
         MigrationStatus::Clear => "it can enforce: all that passed was signed".to_owned(),
-        MigrationStatus::Failing => format!(
-            "it can enforce: of what was not signed, {unsigned} in all, the backend refused everything"
-        ),
+        MigrationStatus::Failing => {
+            format!("it can enforce: the backend refused all unsigned requests, {unsigned} of them")
+        }
         MigrationStatus::NotYet => format!(
             "not yet: {unsigned} passed that enforcing would have refused, the last one {}",
             route
@@ -174,14 +174,14 @@ fn tables(report: &MigrationReport, top: usize, line: &mut dyn FnMut(&str)) {
         line,
     );
     rows(
-        "whom observed routes would have refused",
+        "clients that observed routes would have refused",
         &report.would_refuse,
         top,
         |row| {
             let who = match &row.who {
-                UnsignedClient::Claimed(id) => format!("says it is {}", visible(id)),
+                UnsignedClient::Claimed(id) => format!("claims to be {}", visible(id)),
                 UnsignedClient::Address(address) => address.to_string(),
-                UnsignedClient::Unknown => "from nowhere known".to_owned(),
+                UnsignedClient::Unknown => "unknown client".to_owned(),
             };
             let seen = format!("{:>9}  {}", row.seen.requests, span(&row.seen));
             format!("{:<16}  {who:<32}  {seen}", row.code.as_str())
@@ -239,7 +239,7 @@ fn rows<T>(
     more(table.rows.len(), top, line);
     if table.left_out > 0 {
         line(&format!(
-            "  and {} requests of others, too many to be told apart",
+            "  and {} requests of others, too many to list",
             table.left_out
         ));
     }

@@ -1,4 +1,4 @@
-//! From counts by place to a report by name.
+//! Turns the counts of a tally into a report with names.
 
 use super::super::entry::TokenId;
 use super::super::rows::{
@@ -8,7 +8,7 @@ use super::super::usage::Occurrences;
 use super::Tally;
 
 impl Tally {
-    /// What it has come to.
+    /// The finished report.
     pub fn finish(self) -> MigrationReport {
         let (mut routes, routes_left_out) = self.routes.into_parts();
         let (paths, paths_left_out) = self.paths.into_parts();
@@ -69,7 +69,7 @@ impl Tally {
     }
 }
 
-/// The rows with the most requests first, and of as many the latest.
+/// The rows with the most requests first, and among equals the latest.
 fn table<T>(
     rows: impl Iterator<Item = T>,
     left_out: u64,
