@@ -9,7 +9,7 @@ use super::process::runtime;
 use super::terminal::say;
 use crate::clock::Clock;
 use crate::config::GatewayUrl;
-use crate::doctor::{self, Subject};
+use crate::doctor::{self, CheckResult, CheckStatus, Subject};
 
 /// Find out why this machine's requests do not pass
 #[derive(Debug, clap::Args)]
@@ -61,6 +61,46 @@ pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<(), CommandE
     say(out, &text)?;
     match report.is_well() {
         true => Ok(()),
-        false => Err(CommandError::Operation("not all is well".into())),
+        false => Err(CommandError::Operation(summary(&report.lines()))),
+    }
+}
+
+/// The number of checks that do not pass.
+fn summary(lines: &[CheckResult]) -> String {
+    let count = |status| lines.iter().filter(|line| line.result == status).count();
+    let failed = match count(CheckStatus::Fail) {
+        1 => "1 check failed".to_owned(),
+        number => format!("{number} checks failed"),
+    };
+    match count(CheckStatus::Skipped) {
+        0 => failed,
+        skipped => format!("{failed}, {skipped} skipped"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Check;
+
+    #[test]
+    fn a_summary_counts_the_checks_that_fail_and_those_that_are_skipped() {
+        let line = |result| CheckResult {
+            check: Check::Key,
+            result,
+            text: String::new(),
+        };
+        use CheckStatus::{Fail, Ok, Skipped};
+        for (statuses, expected) in [
+            (vec![Fail], "1 check failed"),
+            (
+                vec![Ok, Fail, Skipped, Skipped],
+                "1 check failed, 2 skipped",
+            ),
+            (vec![Fail, Fail, Ok, Skipped], "2 checks failed, 1 skipped"),
+        ] {
+            let lines: Vec<CheckResult> = statuses.into_iter().map(line).collect();
+            assert_eq!(summary(&lines), expected);
+        }
     }
 }
