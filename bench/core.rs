@@ -151,7 +151,7 @@ fn claim(bencher: Bencher<'_, '_>) {
         all: u64::MAX,
         per_machine: u32::MAX,
     };
-    let store = MemoryNonces::new(WINDOW, quotas, clock);
+    let store = MemoryNonces::new(WINDOW, quotas, clock).unwrap();
     let public = machine().keys[0].public;
     let stamp = Timestamp::parse((NOW + 1).to_string().as_bytes()).unwrap();
     let next = std::sync::atomic::AtomicU64::new(0);

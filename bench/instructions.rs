@@ -218,7 +218,7 @@ fn claim() {
         all: u64::MAX,
         per_machine: u32::MAX,
     };
-    let store = MemoryNonces::new(WINDOW, quotas, clock);
+    let store = MemoryNonces::new(WINDOW, quotas, clock).unwrap();
     let public = machine().keys[0].public;
     let stamp = Timestamp::parse((NOW + 1).to_string().as_bytes()).unwrap();
     let nonces: Vec<String> = (0..=TIMES).map(|n| format!("{n:020}")).collect();

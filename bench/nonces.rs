@@ -1,4 +1,5 @@
-//! Five million live nonces: what they take of memory, and how long a claim takes among them.
+//! A million live nonces: what they take of memory, how long a claim takes among them, and how long
+//! while they expire at once.
 //!
 //!     make bench-nonces
 #![allow(
@@ -29,13 +30,17 @@ use tokio::runtime::{Builder, Runtime};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Live nonces at which claims are timed.
-const LEVELS: [u64; 4] = [1_000, 100_000, 1_000_000, 5_000_000];
+const LEVELS: [u64; 3] = [1_000, 100_000, 1_000_000];
 const TIMED: u64 = 100_000;
 const MACHINES: u16 = 1000;
 const WINDOW: Window = Window {
     past: 300,
     future: 300,
 };
+/// Its nonces expire 62 seconds after they were claimed.
+const SHORT: Window = Window { past: 1, future: 1 };
+/// Claims a second while a million nonces expire.
+const RATE: u64 = 2_000;
 const QUOTAS: NonceQuotas = NonceQuotas {
     all: u64::MAX,
     per_machine: u32::MAX,
@@ -47,9 +52,10 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["memory"] => memory(),
         ["journal", folder] => journal(Path::new(folder)),
+        ["expiry"] => expiry(),
         _ => {
             println!(
-                "store   live nonces  bytes each  claim p50, p99, p99.9, max       two at once p50, p99, max"
+                "store   live nonces  bytes each  claim p50, p99, p99.9, max       two at once p50, p99, max   four at once"
             );
             let itself = || Command::new(std::env::current_exe().unwrap());
             assert!(itself().arg("memory").status().unwrap().success());
@@ -57,6 +63,7 @@ fn main() {
             // It ends as killed.
             let _ = itself().arg("journal").arg(folder.path()).status().unwrap();
             start_again(folder.path());
+            assert!(itself().arg("expiry").status().unwrap().success());
         }
     }
 }
@@ -64,7 +71,7 @@ fn main() {
 fn memory() {
     let machines = machines();
     let before = resident();
-    let memory = MemoryNonces::new(WINDOW, QUOTAS, Clock::system());
+    let memory = MemoryNonces::new(WINDOW, QUOTAS, Clock::system()).unwrap();
     // Its first second is refused.
     thread::sleep(Duration::from_millis(1100));
     levels("memory", &memory, &machines, before);
@@ -87,7 +94,45 @@ fn start_again(folder: &Path) {
     let took = start.elapsed().as_secs_f64();
     let (live, files) = (journal.live(), files / 1_000_000);
     println!("a start after kill -9 knows {live} nonces, {files} MB of files, in {took:.1} s");
-    assert!(live >= LEVELS[3]);
+    assert!(live >= LEVELS[2]);
+}
+
+/// Claims, at a steady rate, while a million nonces that were claimed within seconds expire.
+fn expiry() {
+    let machines = machines();
+    let memory = MemoryNonces::new(SHORT, QUOTAS, Clock::system()).unwrap();
+    thread::sleep(Duration::from_millis(1100));
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    let next = AtomicU64::new(0);
+    let start = Instant::now();
+    while next.load(Ordering::Relaxed) < LEVELS[2] {
+        spend(&memory, &runtime, || claim(&machines, &next));
+    }
+    let (filled, full) = (start.elapsed(), memory.live());
+    thread::sleep(Duration::from_secs(60).saturating_sub(filled));
+    let (mut took, mut first, mut last) = (Vec::new(), None, start);
+    while first.is_none() || memory.live() > LEVELS[2] / 10 {
+        let due = Instant::now() + Duration::from_micros(1_000_000 / RATE);
+        took.push(spend(&memory, &runtime, || claim(&machines, &next)));
+        last = Instant::now();
+        if first.is_none() && memory.live() < full {
+            first = Some(last);
+        }
+        thread::sleep(due.saturating_duration_since(last));
+    }
+    took.sort_unstable();
+    let at = |of: usize| took[(took.len() * of / 1000).min(took.len() - 1)].as_secs_f64() * 1e6;
+    println!(
+        "a million claimed within {:.1} s expire within {:.1} s; {} claims meanwhile: p50 {:.2} us, p99 {:.1}, \
+         p99.9 {:.1}, max {:.0}",
+        filled.as_secs_f64(),
+        last.duration_since(first.unwrap_or(last)).as_secs_f64(),
+        took.len(),
+        at(500),
+        at(990),
+        at(999),
+        at(1000),
+    );
 }
 
 fn open(folder: &Path) -> JournaledNonces {
@@ -121,12 +166,13 @@ fn levels(name: &str, store: &dyn NonceStore, machines: &[PublicKey], before: u6
         let bytes = resident().saturating_sub(before) / level;
         let alone = timed(store, machines, &next, 1);
         let together = timed(store, machines, &next, 2);
+        let four = timed(store, machines, &next, 4);
         let at = |sorted: &[Duration], of: usize| {
             let index = (sorted.len() * of / 1000).min(sorted.len() - 1);
             sorted[index].as_nanos() as f64 / 1000.0
         };
         println!(
-            "{name:<7} {level:>11}  {bytes:>10}  {:>6.2} us, {:.1}, {:.1}, {:<10.0} {:>6.2} us, {:.1}, {:.0}",
+            "{name:<7} {level:>11}  {bytes:>10}  {:>6.2} us, {:.1}, {:.1}, {:<10.0} {:>6.2} us, {:.1}, {:<8.0}  {:>6.2} us, {:.1}, {:.0}",
             at(&alone, 500),
             at(&alone, 990),
             at(&alone, 999),
@@ -134,6 +180,9 @@ fn levels(name: &str, store: &dyn NonceStore, machines: &[PublicKey], before: u6
             at(&together, 500),
             at(&together, 990),
             at(&together, 1000),
+            at(&four, 500),
+            at(&four, 990),
+            at(&four, 1000),
         );
     }
 }

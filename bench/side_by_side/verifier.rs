@@ -58,7 +58,7 @@ pub(crate) fn serve(address: SocketAddr) {
             expires: None,
             policy: None,
         }),
-        nonces: MemoryNonces::new(WINDOW, quotas, clock.clone()),
+        nonces: MemoryNonces::new(WINDOW, quotas, clock.clone()).unwrap(),
         clock,
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()

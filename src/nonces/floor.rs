@@ -1,79 +1,101 @@
-//! The floor: the timestamp at and below which nothing is accepted any more; and above it, all
-//! that was accepted.
+//! The floor: the timestamp at and below which nothing is accepted any more.
 //!
-//! It follows what was accepted and is about to be forgotten, by the monotonic clock. A wall clock
-//! that steps back therefore reopens nothing.
+//! It follows what was accepted and is about to expire in the [replay cache](super::replay_cache),
+//! by the monotonic clock. A wall clock that steps back therefore reopens nothing. A ring of coarse
+//! buckets holds the greatest timestamp that was claimed in each; before the cache may forget
+//! anything of a bucket, the floor rises to that timestamp.
 //!
-//! The wall clock has a say in one thing, and only to the good of honest machines: where it has
+//! The wall clock has a say in one thing, and only to the good of honest machines. Where it has
 //! been set back since a claim was accepted, the claim's timestamp may still lie in the window, or
-//! ahead of it. A floor that rose to it would shut out whoever has the right time, so the claim is
-//! remembered for another while instead. Whatever the wall clock says, a claim is either
-//! remembered or at or below the floor.
-//!
-//! What is due to be forgotten is so one claim at a time, whenever somebody comes by. Late does no
-//! harm: until its turn it is remembered, as before.
+//! ahead of it. A floor that rose to it would shut out every machine that has the right time.
+//! Such entries begin their time to live anew instead, which takes three steps:
+//! [`Floor::begin_renewal`], a scan of the cache, [`Floor::end_renewal`]. Where the scan comes too
+//! late, the floor rises after all.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::spent::Spent;
 use crate::auth::headers::Timestamp;
-use crate::auth::replay::{Claim, Owner};
 
-/// The floor, and the claims above it.
+/// The floor, and the ring of buckets that raises it.
 #[derive(Debug)]
 pub(super) struct Floor {
     level: u64,
-    /// Seconds for which a claim is remembered at least.
-    keep: u32,
-    spent: Spent,
-    live_of: Owners,
+    /// Age at which a bucket raises the floor to what has left the window.
+    due: Duration,
+    /// Age at which it raises the floor to everything.
+    limit: Duration,
+    /// Oldest first; starts are distinct multiples of [`BUCKET`].
+    buckets: VecDeque<Bucket>,
 }
 
+#[derive(Debug)]
+struct Bucket {
+    /// No claim that the bucket covers was inserted earlier.
+    start: Duration,
+    /// At or above the timestamp of each of them.
+    greatest: u64,
+}
+
+/// The bucket that covers a claim between its two looks at the floor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cover(Duration);
+
+/// A renewal under way.
+#[derive(Debug)]
+pub(super) struct Renewal {
+    /// Entries that are stamped after it are to be renewed.
+    pub(super) above: u64,
+    /// The start of the bucket that covers them from now on.
+    into: Duration,
+    /// The start of the oldest bucket when the renewal began.
+    oldest: Duration,
+}
+
+/// Width of a bucket. Ten seconds make some seventy buckets for the default window; a wider one
+/// would only hold the floor back for longer.
+const BUCKET: Duration = Duration::from_secs(10);
+
+/// How long before the cache may forget an entry the floor has passed it in any case. Both go by
+/// the same monotonic clock; this is for what no argument has thought of.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// Time for a renewal, which takes a second, between a bucket's [due](Floor::due) age and its
+/// limit.
+const RENEWAL: Duration = Duration::from_secs(30);
+
 impl Floor {
-    /// How much longer than the window a nonce is remembered, so that, unless the wall clock was
-    /// set back, it has left the window when its turn comes.
+    /// How much longer than the window a nonce has to be remembered. It holds a bucket's width, the
+    /// margin and the time for a renewal. So what is due has left the window, unless the wall clock
+    /// was set back, and the floor stays out of the window of honest machines.
     pub(super) const SLACK: Duration = Duration::from_secs(60);
 
-    /// A floor at `level` (Unix seconds) that remembers a claim for `retention` at least. At
-    /// `u32::MAX` seconds and more of it nothing is forgotten.
-    pub(super) fn new(level: u64, retention: Duration) -> Floor {
+    /// A floor at `level` (Unix seconds), for a cache that forgets an entry no sooner than
+    /// `time_to_live` after its insertion.
+    pub(super) fn new(level: u64, time_to_live: Duration) -> Floor {
+        let limit = time_to_live.saturating_sub(MARGIN);
         Floor {
             level,
-            keep: seconds(retention),
-            spent: Spent::new(),
-            live_of: Owners::new(),
+            due: limit.saturating_sub(RENEWAL),
+            limit,
+            buckets: VecDeque::new(),
         }
     }
 
-    /// Forgets claims that have been remembered for long enough at `now` (monotonic), at most
-    /// `steps` of them, and raises the floor to each before. Tells whether more may be due.
+    /// Raises the floor to everything that the cache may forget soon after `now` (monotonic). It
+    /// must come before each look at the floor: only then does the look count.
     ///
-    /// What is stamped at or below `passed` has left the window, by the wall clock of this moment;
-    /// a claim that has not is remembered anew.
-    pub(super) fn advance(&mut self, now: Duration, passed: u64, steps: u32) -> bool {
-        let now = seconds(now);
-        for _ in 0..steps {
-            let Some((claim, since)) = self.spent.oldest() else {
-                return false;
-            };
-            if now.saturating_sub(since) < self.keep {
-                return false;
+    /// What is stamped at or below `passed` has left the window, by the wall clock of this moment.
+    pub(super) fn advance(&mut self, now: Duration, passed: u64) {
+        while let Some(oldest) = self.buckets.front() {
+            let age = now.saturating_sub(oldest.start);
+            let harmless = oldest.greatest <= passed.max(self.level);
+            if age < self.due || (age < self.limit && !harmless) {
+                return;
             }
-            let stamp = claim.timestamp.unix_seconds();
-            if stamp > passed && stamp > self.level {
-                // It has just left room for itself. Were it not so, the floor would be the answer.
-                self.spent.forget_oldest();
-                if !self.spent.push(claim, now) {
-                    self.level = stamp;
-                }
-                continue;
-            }
-            self.level = self.level.max(stamp);
-            self.spent.forget_oldest();
-            self.live_of.less(claim.owner);
+            self.level = self.level.max(oldest.greatest);
+            self.buckets.pop_front();
         }
-        true
     }
 
     /// The floor itself, in Unix seconds.
@@ -86,88 +108,72 @@ impl Floor {
         timestamp.unix_seconds() > self.level
     }
 
-    /// Remembers a claim from `now` on; `false`, and the claim must not succeed, if its nonce is
-    /// remembered already, if it is not above the floor, or if there are more than can be counted.
-    #[must_use = "a claim that was not inserted must not succeed"]
-    pub(super) fn insert(&mut self, now: Duration, claim: Claim) -> bool {
-        let inserted = self.admits(claim.timestamp) && self.spent.insert(claim, seconds(now));
-        if inserted {
-            self.live_of.more(claim.owner);
+    /// Makes sure that the floor passes `timestamp` before an entry that is inserted from `now` on
+    /// can be forgotten. It must come before the insertion.
+    pub(super) fn cover(&mut self, now: Duration, timestamp: u64) -> Cover {
+        let bucket = self.bucket(now);
+        bucket.greatest = bucket.greatest.max(timestamp);
+        Cover(bucket.start)
+    }
+
+    /// Whether `cover` still covers `timestamp`. It does not if the claim slept for so long that its
+    /// bucket has ended, or that a renewal went by which may have missed its entry.
+    pub(super) fn covers(&self, cover: Cover, timestamp: Timestamp) -> bool {
+        // Nearly always the newest.
+        let mut buckets = self.buckets.iter().rev();
+        let bucket = buckets.find(|bucket| bucket.start == cover.0);
+        bucket.is_some_and(|bucket| bucket.greatest >= timestamp.unix_seconds())
+    }
+
+    /// Begins to renew the entries that are due at `now` and have not left the window by the wall
+    /// clock, as `passed` tells; nothing if there are none.
+    #[must_use = "entries that are not renewed raise the floor when their limit comes"]
+    pub(super) fn begin_renewal(&mut self, now: Duration, passed: u64) -> Option<Renewal> {
+        self.advance(now, passed);
+        let oldest = self.buckets.front().map(|oldest| oldest.start)?;
+        if now.saturating_sub(oldest) < self.due {
+            return None;
         }
-        inserted
+        // First the cover, then the scan: an entry that is renewed from now on, or inserted after
+        // the scan has gone by, lies in this bucket or a later one.
+        let greatest = self.greatest();
+        let Cover(into) = self.cover(now, greatest);
+        Some(Renewal {
+            above: passed.max(self.level),
+            into,
+            oldest,
+        })
     }
 
-    /// Remembers what was accepted before, whatever else is remembered.
-    ///
-    /// A nonce may come twice, under two timestamps, if the first was forgotten in between. Both
-    /// are kept: if it were the first alone, the floor would not pass the second in time.
-    pub(super) fn restore(&mut self, now: Duration, claim: Claim) {
-        if self.spent.push(claim, seconds(now)) {
-            self.live_of.more(claim.owner);
-        } else {
-            self.level = self.level.max(claim.timestamp.unix_seconds());
+    /// Ends a renewal at `now`, when the scan has renewed what it had to. If an entry may have
+    /// expired under the scan, the floor rises to all that was ever covered instead.
+    pub(super) fn end_renewal(&mut self, renewal: &Renewal, now: Duration) {
+        if now.saturating_sub(renewal.oldest) >= self.limit {
+            self.level = self.level.max(self.greatest());
+            return;
         }
-    }
-
-    /// How many claims are remembered.
-    pub(super) fn live(&self) -> u64 {
-        u64::from(self.spent.len())
-    }
-
-    /// Whether there is room for no more, whatever the quotas.
-    pub(super) fn is_full(&self) -> bool {
-        self.spent.is_full()
-    }
-
-    /// How many of them are `owner`'s.
-    pub(super) fn live_of(&self, owner: Owner) -> u32 {
-        self.live_of.of(owner)
-    }
-}
-
-/// Whole seconds. An end after 136 years only keeps what is remembered then.
-fn seconds(time: Duration) -> u32 {
-    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
-}
-
-/// How many claims of each owner are remembered, in parts, so that none of them is large when it
-/// has to grow. An owner without any takes no room.
-#[derive(Debug)]
-struct Owners(Box<[HashMap<Owner, u32>]>);
-
-const PARTS: usize = 256;
-
-impl Owners {
-    fn new() -> Owners {
-        Owners(vec![HashMap::new(); PARTS].into())
-    }
-
-    fn part(&mut self, owner: Owner) -> &mut HashMap<Owner, u32> {
-        &mut self.0[part(owner)]
-    }
-
-    fn of(&self, owner: Owner) -> u32 {
-        self.0[part(owner)].get(&owner).copied().unwrap_or(0)
-    }
-
-    fn more(&mut self, owner: Owner) {
-        *self.part(owner).entry(owner).or_default() += 1;
-    }
-
-    fn less(&mut self, owner: Owner) {
-        let part = self.part(owner);
-        if let Some(live) = part.get_mut(&owner) {
-            *live -= 1;
-            if *live == 0 {
-                part.remove(&owner);
+        for bucket in &mut self.buckets {
+            if bucket.start < renewal.into {
+                bucket.greatest = bucket.greatest.min(renewal.above);
             }
         }
     }
-}
 
-/// By the first byte of the public key.
-fn part(owner: Owner) -> usize {
-    (owner.number() % PARTS as u64) as usize
+    fn greatest(&self) -> u64 {
+        let greatest = self.buckets.iter().map(|bucket| bucket.greatest);
+        greatest.max().unwrap_or(0)
+    }
+
+    fn bucket(&mut self, now: Duration) -> &mut Bucket {
+        let start = Duration::from_secs(now.as_secs() - now.as_secs() % BUCKET.as_secs());
+        // A reading that is older than the newest bucket goes into that one: the insertion that it
+        // announces still lies after the bucket's start.
+        if (self.buckets.back()).is_none_or(|newest| newest.start < start) {
+            self.buckets.push_back(Bucket { start, greatest: 0 });
+        }
+        let newest = self.buckets.len() - 1;
+        &mut self.buckets[newest]
+    }
 }
 
 #[cfg(test)]

@@ -1,56 +1,40 @@
 //! Nonces in memory: exact within one process, from its start to its end.
 
-use std::hint;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::io;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use super::floor::Floor;
+use super::quota::NonceQuotas;
+use super::replay_cache::ReplayCache;
 use crate::auth::replay::{Claim, ClaimError, NonceStore, Window};
 use crate::clock::{Clock, Now};
 
 /// A [`NonceStore`] in memory. It forgets nothing early and evicts nothing: a full store refuses.
 ///
-/// A claim is one critical section, from the look at the clock to the insertion. Nothing in it
-/// takes longer the more nonces there are.
+/// A claim looks at the floor, inserts its nonce into the replay cache, and looks at the floor
+/// again. It may sleep for any time in between.
 #[derive(Debug)]
 pub struct MemoryNonces {
+    local: Arc<LocalNonces>,
+    /// Ends the timer's thread when it is dropped.
+    _timer: SyncSender<()>,
+}
+
+/// What requests and the timer share.
+#[derive(Debug)]
+struct LocalNonces {
+    cache: ReplayCache,
     floor: Mutex<Floor>,
-    quotas: NonceQuotas,
     /// The window's `past`, in seconds.
     past: u64,
     clock: Clock,
 }
 
-/// How many live nonces there may be.
-#[derive(Clone, Copy, Debug)]
-pub struct NonceQuotas {
-    /// Of all machines together; beyond it, [`ClaimError::Unavailable`].
-    pub all: u64,
-    /// Of one machine; beyond it, [`ClaimError::OverQuota`].
-    pub per_machine: u32,
-}
-
-/// Nonces that a claim forgets, at most, if they are due: more than it adds, so that what is due
-/// comes to an end under load, and few enough not to be noticed.
-const BY_A_CLAIM: u32 = 4;
-
-/// Nonces that a look forgets in one go, while others wait: some ten microseconds.
-const IN_ONE_GO: u32 = 64;
-
-/// How often it does that, at most: some ten milliseconds of its own time. What is left over
-/// waits for the next.
-const GOES: u32 = 1024;
-
-/// How often the lock is tried, and for how long it is left alone in between, before the thread
-/// goes to sleep for it: some microseconds, where to be woken takes some tens. Whoever has the lock
-/// needs half of one, unless it was interrupted.
-const TRIES: u32 = 64;
-const SPINS: u32 = 8;
-
-/// Seconds a client is told to wait when there is no room. What came one retention ago makes some,
-/// second by second.
-const RETRY_WHEN_FULL: u32 = 10;
+/// How often the timer removes what has expired: so late, at most, expired nonces count.
+const TIMER: Duration = Duration::from_secs(1);
 
 /// Seconds a client is told to wait for the gateway to be restarted.
 const RETRY_WHEN_BROKEN: u32 = 60;
@@ -65,111 +49,137 @@ impl MemoryNonces {
     /// Whatever is stamped with the current second or an earlier one is refused: an earlier
     /// process may have accepted it. What remains open across a restart is a request stamped
     /// ahead of the gateway's clock at that moment.
-    pub fn new(window: Window, quotas: NonceQuotas, clock: Clock) -> MemoryNonces {
+    ///
+    /// # Errors
+    ///
+    /// The system starts no thread for the timer.
+    pub fn new(window: Window, quotas: NonceQuotas, clock: Clock) -> io::Result<MemoryNonces> {
         let floor = clock.now().unix_seconds();
         MemoryNonces::above(floor, window, quotas, clock)
     }
 
     /// An empty store with its floor at `level`, in Unix seconds.
+    ///
+    /// # Errors
+    ///
+    /// The system starts no thread for the timer.
     pub(super) fn above(
         level: u64,
         window: Window,
         quotas: NonceQuotas,
         clock: Clock,
-    ) -> MemoryNonces {
-        let retention = Duration::from_secs(window.past + window.future) + Floor::SLACK;
-        MemoryNonces {
-            floor: Mutex::new(Floor::new(level, retention)),
-            quotas,
+    ) -> io::Result<MemoryNonces> {
+        let local = Arc::new(LocalNonces::above(level, window, quotas, clock));
+        let (timer, dropped) = sync_channel(0);
+        let maintained = Arc::clone(&local);
+        thread::Builder::new()
+            .name("replay-cache".into())
+            .spawn(move || {
+                while dropped.recv_timeout(TIMER) == Err(RecvTimeoutError::Timeout) {
+                    maintained.maintain();
+                }
+            })?;
+        Ok(MemoryNonces {
+            local,
+            _timer: timer,
+        })
+    }
+
+    /// Remembers what an earlier process accepted, whatever the quotas. Nobody may claim anything
+    /// before this has returned.
+    pub(super) fn restore(&self, claims: Vec<Claim>) {
+        self.local.restore(claims);
+    }
+
+    /// The floor, in Unix seconds.
+    pub(super) fn level(&self) -> u64 {
+        self.local.advanced().0.level()
+    }
+
+    /// How many nonces are remembered.
+    pub fn live(&self) -> u64 {
+        self.local.cache.live()
+    }
+
+    pub(super) fn claim_now(&self, claim: Claim) -> Result<(), ClaimError> {
+        self.local.claim(&claim)
+    }
+}
+
+impl LocalNonces {
+    fn above(level: u64, window: Window, quotas: NonceQuotas, clock: Clock) -> LocalNonces {
+        let time_to_live = Duration::from_secs(window.past + window.future) + Floor::SLACK;
+        LocalNonces {
+            cache: ReplayCache::new(time_to_live, quotas),
+            floor: Mutex::new(Floor::new(level, time_to_live)),
             past: window.past,
             clock,
         }
     }
 
-    /// Remembers what an earlier process accepted, whatever the quotas. Nobody may claim anything
-    /// before this has returned.
-    pub(super) fn restore(&self, claims: &[Claim]) {
-        let mut floor = self.lock();
-        let now = self.clock.now().mono;
-        for claim in claims {
-            floor.restore(now, *claim);
-        }
-    }
-
-    /// The floor, in Unix seconds.
-    pub(super) fn level(&self) -> u64 {
-        self.settle();
-        self.lock().level()
-    }
-
-    /// How many nonces are remembered.
-    pub fn live(&self) -> u64 {
-        self.settle();
-        self.lock().live()
-    }
-
-    /// Forgets what is due, in goes between which others have their turn.
-    fn settle(&self) {
-        for _ in 0..GOES {
-            let more = self.advanced(IN_ONE_GO).2;
-            if !more {
-                return;
-            }
-            thread::yield_now();
-        }
-    }
-
-    /// The floor as of this instant, the instant, and whether more is due: the clock is read under
-    /// the lock, after any pause of this task.
-    fn advanced(&self, steps: u32) -> (MutexGuard<'_, Floor>, Now, bool) {
-        let mut floor = self.lock();
-        let now = self.clock.now();
-        let passed = now.unix_seconds().saturating_sub(self.past + 1);
-        let more = !self.floor.is_poisoned() && floor.advance(now.mono, passed, steps);
-        (floor, now, more)
-    }
-
-    /// After a panic no claim passes any more (see `try_claim`), and the floor is not too low.
-    fn lock(&self) -> MutexGuard<'_, Floor> {
-        for _ in 0..TRIES {
-            match self.floor.try_lock() {
-                Ok(floor) => return floor,
-                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => (0..SPINS).for_each(|_| hint::spin_loop()),
-            }
-        }
-        self.floor.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn claim_now(&self, claim: Claim) -> Result<(), ClaimError> {
-        match self.try_claim(claim) {
-            // There may be room that only has to be made.
-            Err((FULL | OVER_QUOTA, true)) => {
-                self.settle();
-                self.try_claim(claim).map_err(|(error, _)| error)
-            }
-            tried => tried.map_err(|(error, _)| error),
-        }
-    }
-
-    /// With an error goes whether more nonces are due to be forgotten.
-    fn try_claim(&self, claim: Claim) -> Result<(), (ClaimError, bool)> {
-        let (mut floor, now, more) = self.advanced(BY_A_CLAIM);
-        let refused = if self.floor.is_poisoned() {
-            // A bug; what it left behind may lack a nonce.
-            BROKEN
-        } else if !floor.admits(claim.timestamp) {
-            below(floor.level(), now)
-        } else if floor.live() >= self.quotas.all || floor.is_full() {
-            FULL
-        } else if floor.live_of(claim.owner) >= self.quotas.per_machine {
-            OVER_QUOTA
-        } else if !floor.insert(now.mono, claim) {
-            ClaimError::Replayed
-        } else {
-            return Ok(());
+    fn claim(&self, claim: &Claim) -> Result<(), ClaimError> {
+        let stamp = claim.timestamp.unix_seconds();
+        let cover = {
+            let (mut floor, now) = self.admitting(claim)?;
+            floor.cover(now.mono, stamp)
         };
-        Err((refused, more))
+        self.cache.insert(claim)?;
+        let (floor, _) = self.admitting(claim)?;
+        match floor.covers(cover, claim.timestamp) {
+            true => Ok(()),
+            false => Err(INTERRUPTED),
+        }
+    }
+
+    /// A look at the floor, which lies below `claim`.
+    fn admitting(&self, claim: &Claim) -> Result<(MutexGuard<'_, Floor>, Now), ClaimError> {
+        let (floor, now) = self.advanced();
+        if self.floor.is_poisoned() {
+            // A bug; the floor that it left behind may be too low.
+            return Err(BROKEN);
+        }
+        match floor.admits(claim.timestamp) {
+            true => Ok((floor, now)),
+            false => Err(below(floor.level(), now)),
+        }
+    }
+
+    /// The floor as of this instant, and the instant: the clock is read under the lock, after any
+    /// pause of this task.
+    fn advanced(&self) -> (MutexGuard<'_, Floor>, Now) {
+        // After a panic no claim passes any more.
+        let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        floor.advance(now.mono, self.passed(now));
+        (floor, now)
+    }
+
+    /// The greatest timestamp that has left the window, by the wall clock.
+    fn passed(&self, now: Now) -> u64 {
+        now.unix_seconds().saturating_sub(self.past + 1)
+    }
+
+    fn restore(&self, claims: Vec<Claim>) {
+        let stamps = claims.iter().map(|claim| claim.timestamp.unix_seconds());
+        if let Some(greatest) = stamps.max() {
+            let (mut floor, now) = self.advanced();
+            floor.cover(now.mono, greatest);
+        }
+        self.cache.restore(claims);
+    }
+
+    /// Removes what has expired. After the wall clock was set back, keeps what may still come.
+    fn maintain(&self) {
+        self.cache.run_pending_tasks();
+        let renewal = {
+            let (mut floor, now) = self.advanced();
+            floor.begin_renewal(now.mono, self.passed(now))
+        };
+        if let Some(renewal) = renewal {
+            self.cache.renew(renewal.above);
+            let (mut floor, now) = self.advanced();
+            floor.end_renewal(&renewal, now.mono);
+        }
     }
 }
 
@@ -181,17 +191,12 @@ fn below(level: u64, now: Now) -> ClaimError {
     }
 }
 
-const FULL: ClaimError = ClaimError::Unavailable {
-    retry_after: RETRY_WHEN_FULL,
-};
-
 const BROKEN: ClaimError = ClaimError::Unavailable {
     retry_after: RETRY_WHEN_BROKEN,
 };
 
-const OVER_QUOTA: ClaimError = ClaimError::OverQuota {
-    retry_after: RETRY_WHEN_FULL,
-};
+/// The claim slept for longer than its cover lasts. Nothing is wrong with the next one.
+const INTERRUPTED: ClaimError = ClaimError::Unavailable { retry_after: 1 };
 
 #[async_trait::async_trait]
 impl NonceStore for MemoryNonces {
@@ -201,10 +206,10 @@ impl NonceStore for MemoryNonces {
 
     fn ready(&self) -> Result<(), String> {
         let level = self.level();
-        if self.floor.is_poisoned() {
+        if self.local.floor.is_poisoned() {
             return Err("the nonces in memory are damaged by a bug; restart the gateway".into());
         }
-        if self.clock.now().unix_seconds() > level {
+        if self.local.clock.now().unix_seconds() > level {
             return Ok(());
         }
         Err(format!(

@@ -4,9 +4,11 @@
 mod floor;
 mod journal;
 mod memory;
+mod quota;
+mod replay_cache;
 mod shared;
-mod spent;
 
 pub use journal::JournaledNonces;
-pub use memory::{MemoryNonces, NonceQuotas};
+pub use memory::MemoryNonces;
+pub use quota::NonceQuotas;
 pub use shared::SharedNonces;

@@ -55,8 +55,13 @@ impl ReplayCache {
                 "replay.state_dir is none: a restart empties the replay cache. Requests stamped before \
                  it are refused; requests stamped ahead of this clock could be replayed"
             );
-            let nonces = MemoryNonces::new(window, quotas, clock.clone());
-            Ok(ReplayCache::Memory(Arc::new(nonces)))
+            MemoryNonces::new(window, quotas, clock.clone())
+                .map(|nonces| ReplayCache::Memory(Arc::new(nonces)))
+                .map_err(|error| {
+                    StartError::System(format!(
+                        "cannot start the thread that maintains the replay cache: {error}"
+                    ))
+                })
         }
     }
 

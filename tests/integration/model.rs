@@ -9,14 +9,14 @@
 //! 4. `t > L` still holds after the insertion;
 //! 5. that is durable, where durability is configured.
 //!
-//! In one process 1, 3 and 4 are one critical section. An entry may be forgotten only once `L >= t`. So a second acceptance is impossible: either the
+//! An entry may be forgotten only once `L >= t`. So a second acceptance is impossible: either the
 //! entry is still in `S`, and 3 fails, or it was forgotten, and 1 or 4 fails.
 //!
 //! Each file below is one place where that could go wrong, small enough to be searched whole:
 //!
 //! | model | what it adds | clauses |
 //! |---|---|---|
-//! | [`memory`] | copies at once, a stepping wall clock, forgetting one by one | 1, 3, 4, forgetting |
+//! | [`memory`] | copies at once, claims that sleep, a stepping wall clock, a cache that forgets by itself | 1, 3, 4, forgetting |
 //! | [`restart`] | first starts cut off, kill -9, power loss, lost files; the journal and the reservation | 5 |
 //! | [`shared`] | a second gateway, one shared store, clocks that differ | 3 and 5 across gateways |
 //!

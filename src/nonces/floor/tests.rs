@@ -1,227 +1,317 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::collections::HashMap;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::auth::identity::PublicKey;
 
-const RETENTION: Duration = Duration::from_secs(660);
+const TIME_TO_LIVE: Duration = Duration::from_secs(660);
 const START: u64 = 1_700_000_000;
 /// By the wall clock, everything has left the window: it has not been set back.
 const LATER: u64 = u64::MAX;
-const ALL: u32 = u32::MAX;
+/// Seconds after which a bucket is due, and after which it raises the floor in any case.
+const DUE: u64 = 620;
+const LIMIT: u64 = 650;
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::parse(seconds.to_string().as_bytes()).unwrap()
-}
-
-fn claim(machine: u8, n: u64, t: u64) -> Claim {
-    let signing = ed25519_dalek::SigningKey::from_bytes(&[machine; 32]);
-    let key = PublicKey::from_bytes(signing.verifying_key().as_bytes()).unwrap();
-    Claim::new(&key, &n.to_string(), at(t))
 }
 
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// All that is due at this moment is forgotten.
-fn look(floor: &mut Floor, now: u64, passed: u64) {
-    assert!(!floor.advance(secs(now), passed, ALL));
+/// The floor with a cache beside it that forgets an entry the very moment it may.
+struct Gateway {
+    floor: Floor,
+    /// When each nonce was inserted or renewed, and its timestamp.
+    cache: HashMap<u64, (u64, u64)>,
+    /// Seconds of the monotonic clock.
+    now: u64,
+    /// What has left the window.
+    passed: u64,
 }
 
-/// A claim in the same nonce is refused as a replay: it is remembered.
-fn remembers(floor: &mut Floor, now: u64, claim: Claim) -> bool {
-    floor.admits(claim.timestamp) && !floor.insert(secs(now), claim)
+/// A claim between its steps, and a renewal between its own.
+#[derive(Clone, Copy)]
+struct Pending {
+    nonce: u64,
+    stamp: u64,
+    cover: Cover,
+    inserted: bool,
+}
+
+impl Gateway {
+    fn new(level: u64) -> Gateway {
+        Gateway {
+            floor: Floor::new(level, TIME_TO_LIVE),
+            cache: HashMap::new(),
+            now: 0,
+            passed: LATER,
+        }
+    }
+
+    fn to(&mut self, now: u64, passed: u64) {
+        (self.now, self.passed) = (now, passed);
+        let alive = |inserted: u64| now < inserted + TIME_TO_LIVE.as_secs();
+        self.cache.retain(|_, (inserted, _)| alive(*inserted));
+    }
+
+    fn admits(&mut self, stamp: u64) -> bool {
+        self.floor.advance(secs(self.now), self.passed);
+        self.floor.admits(at(stamp))
+    }
+
+    fn look(&mut self, nonce: u64, stamp: u64) -> Option<Pending> {
+        self.admits(stamp).then(|| Pending {
+            nonce,
+            stamp,
+            cover: self.floor.cover(secs(self.now), stamp),
+            inserted: false,
+        })
+    }
+
+    fn insert(&mut self, claim: Pending) -> Option<Pending> {
+        let inserted = !self.cache.contains_key(&claim.nonce);
+        inserted.then(|| {
+            self.cache.insert(claim.nonce, (self.now, claim.stamp));
+            Pending { inserted, ..claim }
+        })
+    }
+
+    fn look_again(&mut self, claim: Pending) -> bool {
+        self.admits(claim.stamp) && self.floor.covers(claim.cover, at(claim.stamp))
+    }
+
+    /// All of a claim at once.
+    fn accepts(&mut self, nonce: u64, stamp: u64) -> bool {
+        let looked = self.look(nonce, stamp);
+        let inserted = looked.and_then(|claim| self.insert(claim));
+        inserted.is_some_and(|claim| self.look_again(claim))
+    }
+
+    /// Refused as a replay: it is remembered, and not below the floor.
+    fn remembers(&mut self, nonce: u64, stamp: u64) -> bool {
+        self.admits(stamp) && self.cache.contains_key(&nonce)
+    }
+
+    fn begin_renewal(&mut self) -> Option<Renewal> {
+        self.floor.begin_renewal(secs(self.now), self.passed)
+    }
+
+    fn scan(&mut self, renewal: &Renewal, nonce: u64) {
+        let now = self.now;
+        if let Some(entry) = self.cache.get_mut(&nonce)
+            && entry.1 > renewal.above
+        {
+            entry.0 = now;
+        }
+    }
+
+    fn end_renewal(&mut self, renewal: &Renewal) {
+        self.floor.end_renewal(renewal, secs(self.now));
+        self.floor.advance(secs(self.now), self.passed);
+    }
+
+    /// A round of the timer.
+    fn renew(&mut self) -> bool {
+        let Some(renewal) = self.begin_renewal() else {
+            return false;
+        };
+        for nonce in self.cache.keys().copied().collect::<Vec<_>>() {
+            self.scan(&renewal, nonce);
+        }
+        self.end_renewal(&renewal);
+        true
+    }
 }
 
 #[test]
 fn what_was_stamped_at_or_before_the_start_is_below_the_floor() {
-    let mut floor = Floor::new(START, RETENTION);
+    let mut gateway = Gateway::new(START);
     for t in [START - 1, START] {
-        assert!(!floor.admits(at(t)) && !floor.insert(secs(0), claim(1, 1, t)));
+        assert!(!gateway.admits(t) && !gateway.accepts(1, t));
     }
-    assert!(floor.insert(secs(0), claim(1, 1, START + 1)));
+    assert!(gateway.accepts(1, START + 1));
 }
 
 #[test]
-fn a_claim_is_remembered_for_the_retention_and_the_floor_takes_its_place() {
-    let mut floor = Floor::new(0, RETENTION);
-    assert!(floor.insert(secs(9), claim(1, 1, START)));
-    look(&mut floor, 668, LATER);
-    assert!(remembers(&mut floor, 668, claim(1, 1, START)));
-    look(&mut floor, 669, LATER);
-    assert!(!floor.admits(at(START)) && floor.admits(at(START + 1)));
-    assert_eq!(floor.live(), 0);
+fn a_claim_is_remembered_until_the_floor_takes_its_place() {
+    let mut gateway = Gateway::new(0);
+    gateway.to(9, LATER);
+    assert!(gateway.accepts(1, START));
+    gateway.to(DUE - 1, LATER);
+    assert!(gateway.remembers(1, START));
+    gateway.to(DUE, LATER);
+    assert!(!gateway.admits(START) && gateway.admits(START + 1));
+    assert!(gateway.cache.contains_key(&1), "the floor rose before");
+}
+
+#[test]
+fn the_floor_rises_to_everything_before_the_time_to_live_is_over() {
+    const { assert!(LIMIT < TIME_TO_LIVE.as_secs()) };
+    let mut gateway = Gateway::new(0);
+    assert!(gateway.accepts(1, START));
+    // Nothing has left the window, and nobody renews.
+    gateway.to(LIMIT - 1, 0);
+    assert!(gateway.remembers(1, START));
+    gateway.to(LIMIT, 0);
+    assert!(!gateway.admits(START) && gateway.cache.contains_key(&1));
 }
 
 #[test]
 fn the_floor_never_falls() {
-    let mut floor = Floor::new(0, RETENTION);
-    assert!(floor.insert(secs(0), claim(1, 1, START + 500)));
-    assert!(floor.insert(secs(1), claim(1, 2, START)));
-    look(&mut floor, 10_000, LATER);
-    assert_eq!(floor.level(), START + 500);
-}
-
-#[test]
-fn what_is_due_is_forgotten_in_steps_and_remembered_until_its_turn_comes() {
-    let mut floor = Floor::new(0, RETENTION);
-    let claims: Vec<Claim> = (0..1000).map(|n| claim(1, n, START + n)).collect();
-    for claim in &claims {
-        assert!(floor.insert(secs(0), *claim));
-    }
-    for turn in 1..=100 {
-        assert!(floor.advance(secs(5000), LATER, 10), "turn {turn}");
-        assert_eq!(floor.live(), 1000 - turn * 10);
-        assert_eq!(floor.level(), START + turn * 10 - 1);
-        let (gone, left) = claims.split_at(turn as usize * 10);
-        for claim in [gone.first(), gone.last()].into_iter().flatten() {
-            assert!(!floor.admits(claim.timestamp));
-        }
-        for claim in [left.first(), left.last()].into_iter().flatten() {
-            assert!(remembers(&mut floor, 5000, *claim));
-        }
-    }
-    assert!(!floor.advance(secs(5000), LATER, 10));
+    let mut gateway = Gateway::new(0);
+    assert!(gateway.accepts(1, START + 500));
+    gateway.to(10, LATER);
+    assert!(gateway.accepts(2, START));
+    gateway.to(10_000, LATER);
+    assert!(!gateway.admits(START));
+    assert_eq!(gateway.floor.level(), START + 500);
 }
 
 #[test]
 fn what_came_last_does_not_wait_for_less_because_much_is_due() {
-    let mut floor = Floor::new(0, RETENTION);
-    for n in 0..100 {
-        assert!(floor.insert(secs(0), claim(1, n, START)));
+    let mut gateway = Gateway::new(0);
+    assert!(gateway.accepts(1, START));
+    gateway.to(5000, LATER);
+    assert!(gateway.accepts(2, START + 1));
+    assert!(gateway.remembers(2, START + 1));
+    gateway.to(5000 + DUE - 1, LATER);
+    assert!(gateway.remembers(2, START + 1));
+}
+
+#[test]
+fn a_claim_that_sleeps_for_longer_than_its_bucket_lives_is_refused() {
+    for sleep in [DUE, LIMIT, 10_000] {
+        let mut gateway = Gateway::new(0);
+        let looked = gateway.look(1, START + 100).unwrap();
+        // The bucket ends, and the floor does not reach the claim: nothing else is due.
+        gateway.to(sleep, LATER);
+        let claim = gateway.insert(looked).unwrap();
+        assert!(!gateway.look_again(claim), "after {sleep} s");
     }
-    assert!(floor.insert(secs(5000), claim(1, 100, START)));
-    look(&mut floor, 5000, LATER);
-    assert_eq!(floor.live(), 1);
 }
 
 #[test]
 fn a_wall_clock_that_jumps_ahead_and_returns_does_not_raise_it_at_once() {
-    let mut floor = Floor::new(START, RETENTION);
-    assert!(floor.insert(secs(5), claim(1, 1, START + 1_000_000)));
-    look(&mut floor, 6, START - 300);
-    assert!(floor.admits(at(START + 6)));
+    let mut gateway = Gateway::new(START);
+    gateway.to(5, START + 1_000_000 - 301);
+    assert!(gateway.accepts(1, START + 1_000_000));
+    gateway.to(6, START - 300);
+    assert!(gateway.admits(START + 6));
 }
 
 #[test]
 fn what_a_clock_that_was_ahead_let_in_is_remembered_until_it_has_left_the_window() {
-    let mut floor = Floor::new(START, RETENTION);
-    let (early, honest) = (claim(1, 1, START + 3600), claim(1, 2, START + 5));
-    assert!(floor.insert(secs(5), early) && floor.insert(secs(5), honest));
-    for now in [665, 1325, 1985] {
+    let mut gateway = Gateway::new(START);
+    let (early, honest) = (START + 3600, START + 5);
+    gateway.to(5, START);
+    assert!(gateway.accepts(1, early) && gateway.accepts(2, honest));
+    for now in [625, 1250, 1875] {
         let passed = START + now - 301;
-        look(&mut floor, now, passed);
-        assert!(remembers(&mut floor, now, early));
-        assert!(floor.admits(at(passed + 1)), "honest machines are let in");
-        assert!(!floor.admits(honest.timestamp), "what is forgotten is not");
+        gateway.to(now, passed);
+        assert!(gateway.renew(), "at {now}");
+        assert!(gateway.remembers(1, early));
+        assert!(gateway.admits(passed + 1), "honest machines are let in");
+        assert!(!gateway.admits(honest), "what is forgotten is not");
+        assert!(!gateway.renew(), "once is enough");
     }
-    look(&mut floor, 3950, START + 3649);
-    assert!(!floor.admits(early.timestamp));
-    assert_eq!((floor.live(), floor.live_of(early.owner)), (0, 0));
+    gateway.to(1875 + LIMIT, START + 3649);
+    assert!(!gateway.admits(early));
 }
 
 #[test]
-fn what_is_remembered_anew_is_so_in_steps_too_and_counts_once() {
-    let mut floor = Floor::new(START, RETENTION);
-    for n in 0..1000 {
-        assert!(floor.insert(secs(0), claim(1, n, START + 3600 + n)));
-    }
-    let owner = claim(1, 0, START).owner;
-    for _ in 0..100 {
-        assert!(floor.advance(secs(660), START, 10));
-        assert_eq!((floor.live(), floor.live_of(owner)), (1000, 1000));
-    }
-    assert!(
-        !floor.advance(secs(660), START, 10),
-        "each has had its turn"
-    );
-    for n in [0, 499, 999] {
-        assert!(remembers(&mut floor, 660, claim(1, n, START + 3600 + n)));
-    }
-    assert!(!floor.advance(secs(1319), START, 10), "for all of another");
-    assert!(floor.advance(secs(1320), START, 10));
+fn a_renewal_that_comes_too_late_raises_the_floor_to_everything() {
+    let mut gateway = Gateway::new(START);
+    assert!(gateway.accepts(1, START + 3600));
+    gateway.to(DUE, START);
+    assert!(gateway.accepts(2, START + 5000));
+    let renewal = gateway.begin_renewal().unwrap();
+    gateway.to(LIMIT, START);
+    gateway.end_renewal(&renewal);
+    assert_eq!(gateway.floor.level(), START + 5000);
 }
 
 #[test]
-fn a_nonce_that_an_earlier_process_accepted_under_two_timestamps_is_remembered_for_the_later() {
-    for stamps in [[START + 1, START + 200], [START + 200, START + 1]] {
-        let mut floor = Floor::new(START, RETENTION);
-        for stamp in stamps {
-            floor.restore(secs(0), claim(1, 1, stamp));
-        }
-        assert!(floor.advance(secs(660), LATER, 1));
-        for stamp in stamps {
-            let again = claim(1, 1, stamp);
-            assert!(!floor.insert(secs(660), again));
-        }
-    }
+fn a_claim_whose_entry_a_renewal_may_have_missed_is_refused() {
+    let mut gateway = Gateway::new(START);
+    assert!(gateway.accepts(1, START + 3600));
+    let looked = gateway.look(2, START + 3600).unwrap();
+    gateway.to(DUE, START);
+    assert!(gateway.renew());
+    let claim = gateway.insert(looked).unwrap();
+    assert!(!gateway.look_again(claim));
 }
 
 #[test]
-fn each_owners_claims_are_counted_apart_until_they_are_forgotten() {
-    let mut floor = Floor::new(0, RETENTION);
-    let (one, two) = (claim(1, 1, START), claim(2, 1, START));
-    for (now, claim) in [(0, one), (15, claim(1, 2, START)), (15, two)] {
-        assert!(floor.insert(secs(now), claim));
-    }
-    let live = |floor: &Floor| (floor.live_of(one.owner), floor.live_of(two.owner));
-    assert_eq!((floor.live(), live(&floor)), (3, (2, 1)));
-    look(&mut floor, 660, LATER);
-    assert_eq!((floor.live(), live(&floor)), (2, (1, 1)));
-    look(&mut floor, 2000, LATER);
-    assert_eq!((floor.live(), live(&floor)), (0, (0, 0)));
-    assert!(floor.live_of.0.iter().all(HashMap::is_empty));
-}
-
-#[test]
-fn a_replay_is_not_counted() {
-    let mut floor = Floor::new(0, RETENTION);
-    let claim = claim(1, 1, START);
-    assert!(floor.insert(secs(0), claim));
-    assert!(!floor.insert(secs(0), claim));
-    assert_eq!((floor.live(), floor.live_of(claim.owner)), (1, 1));
-}
-
-#[test]
-fn a_retention_or_a_time_too_long_to_be_counted_forgets_nothing() {
+fn a_time_to_live_without_an_end_forgets_nothing() {
     let mut floor = Floor::new(0, Duration::MAX);
-    let claim = claim(1, 1, START);
-    assert!(floor.insert(secs(0), claim));
-    look(&mut floor, u64::from(u32::MAX) - 1, LATER);
-    assert!(remembers(&mut floor, 0, claim));
-    let mut floor = Floor::new(0, RETENTION);
-    assert!(floor.insert(Duration::MAX, claim));
-    look(&mut floor, u64::MAX, LATER);
-    assert!(remembers(&mut floor, 0, claim));
+    let cover = floor.cover(secs(0), START);
+    floor.advance(secs(u64::from(u32::MAX)), LATER);
+    assert!(floor.admits(at(START)) && floor.covers(cover, at(START)));
+}
+
+#[test]
+fn a_monotonic_time_at_its_end_does_not_overflow() {
+    let mut floor = Floor::new(0, TIME_TO_LIVE);
+    let cover = floor.cover(Duration::MAX, START);
+    floor.advance(Duration::MAX, LATER);
+    assert!(floor.covers(cover, at(START)));
 }
 
 proptest! {
-    /// A wall clock that jumps at will, looks that forget a few, and requests that are repeated at
-    /// will: no (nonce, timestamp) passes twice.
+    /// A wall clock that jumps at will, claims and renewals that sleep between their steps, and
+    /// requests that are repeated at will: no (nonce, timestamp) passes twice.
     #[test]
     fn nothing_passes_twice_whatever_the_wall_clock_does(
         steps in proptest::collection::vec(
-            (0u64..400, 0u8..6, -1000i64..1000, -3000i64..3000, 0u32..3), 1..400,
+            (0u64..300, 0u8..6, -1000i64..1000, -3000i64..3000, 0u8..8), 1..400,
         )
     ) {
-        let mut floor = Floor::new(START, RETENTION);
+        let mut gateway = Gateway::new(START);
+        let mut asked: Vec<(u64, u64)> = Vec::new();
         let mut accepted: Vec<(u64, u64)> = Vec::new();
+        let mut pending: Vec<Pending> = Vec::new();
+        let mut renewal: Option<Renewal> = None;
         let mut now = 0;
-        for (pause, nonce, skew, off, forgets) in steps {
-            now += pause;
+        for (pause, nonce, skew, off, step) in steps {
+            // Half of the steps follow at once.
+            now += if off % 2 == 0 { 0 } else { pause };
+            gateway.to(now, (START + now - 301).saturating_add_signed(off));
             let t = (START + now).saturating_add_signed(skew);
-            // Half of the steps repeat an earlier request.
-            let (nonce, t) = match accepted.get(usize::from(nonce)) {
+            // Half of the claims repeat an earlier request.
+            let (nonce, t) = match asked.get(usize::from(nonce)) {
                 Some(earlier) if skew % 2 == 0 => *earlier,
                 _ => (u64::from(nonce), t),
             };
-            let passed = (START + now - 301).saturating_add_signed(off);
-            let _ = floor.advance(secs(now), passed, forgets);
-            if floor.insert(secs(now), claim(1, nonce, t)) {
-                prop_assert!(!accepted.contains(&(nonce, t)), "passed twice");
-                accepted.push((nonce, t));
+            let next = usize::try_from(pause).unwrap() % pending.len().max(1);
+            match (step, &renewal) {
+                (0..3, _) => {
+                    asked.push((nonce, t));
+                    pending.extend(gateway.look(nonce, t));
+                }
+                (3..6, _) if next < pending.len() => {
+                    let claim = pending.swap_remove(next);
+                    if !claim.inserted {
+                        pending.extend(gateway.insert(claim));
+                    } else if gateway.look_again(claim) {
+                        let request = (claim.nonce, claim.stamp);
+                        prop_assert!(!accepted.contains(&request), "passed twice");
+                        accepted.push(request);
+                    }
+                }
+                (6, None) => renewal = gateway.begin_renewal(),
+                (_, Some(under_way)) => {
+                    // All that is there, when the scan goes by.
+                    for nonce in gateway.cache.keys().copied().collect::<Vec<_>>() {
+                        gateway.scan(under_way, nonce);
+                    }
+                    gateway.end_renewal(under_way);
+                    renewal = None;
+                }
+                _ => {}
             }
         }
     }
@@ -231,36 +321,37 @@ proptest! {
         pauses in proptest::collection::vec(0u64..120, 1..200), skew in -300i64..=300
     ) {
         // Window of 300 s both ways, and a wall clock that keeps time.
-        let mut floor = Floor::new(START - 300, RETENTION);
+        let mut gateway = Gateway::new(START - 300);
         let mut now = 0;
-        for (n, pause) in pauses.into_iter().enumerate() {
+        for (n, pause) in (0..).zip(pauses) {
             now += pause;
             let wall = START + now;
-            let t = at((wall + 1).saturating_add_signed(skew));
-            look(&mut floor, now, wall - 301);
-            prop_assert!(floor.admits(t));
-            prop_assert!(floor.insert(secs(now), claim(1, n as u64, wall + 300)));
+            gateway.to(now, wall - 301);
+            prop_assert!(gateway.admits((wall + 1).saturating_add_signed(skew)));
+            prop_assert!(!gateway.renew(), "nothing to renew");
+            prop_assert!(gateway.accepts(n, wall + 300));
         }
     }
 
-    /// A wall clock that is ahead for less than the retention, and is then set right.
+    /// A wall clock that is ahead for less than the time to live, and is then set right.
     #[test]
     fn a_clock_that_was_wrong_shuts_no_honest_machine_out_when_it_is_right_again(
-        ahead in 1u64..100_000, wrong_for in 0u64..660,
-        pauses in proptest::collection::vec(0u64..120, 1..200), skew in -300i64..=300
+        ahead in 1u64..100_000, wrong_for in 0u64..DUE,
+        pauses in proptest::collection::vec(0u64..25, 1..400), skew in -300i64..=300
     ) {
-        let mut floor = Floor::new(START - 300, RETENTION);
+        let mut gateway = Gateway::new(START - 300);
         let mut now = 0;
-        for (n, pause) in pauses.into_iter().enumerate() {
+        for (n, pause) in (0..).zip(pauses) {
             now += pause;
             let right = START + now;
             let wrong = now < wrong_for;
             let wall = if wrong { right + ahead } else { right };
-            look(&mut floor, now, wall - 301);
+            gateway.to(now, wall - 301);
+            gateway.renew();
             if !wrong {
-                prop_assert!(floor.admits(at((right + 1).saturating_add_signed(skew))));
+                prop_assert!(gateway.admits((right + 1).saturating_add_signed(skew)));
             }
-            prop_assert!(floor.insert(secs(now), claim(1, n as u64, wall + 300)));
+            prop_assert!(gateway.accepts(n, wall + 300));
         }
     }
 }

@@ -45,7 +45,8 @@ use self::folder::Folder;
 use self::reservation::Reservation;
 use self::segment_writer::{SegmentWriter, Unwritten, WrittenRecord};
 use self::worker::JournalWorker;
-use super::memory::{MemoryNonces, NonceQuotas};
+use super::memory::MemoryNonces;
+use super::quota::NonceQuotas;
 use crate::auth::replay::{Claim, ClaimError, NonceStore, Window};
 use crate::clock::Clock;
 

@@ -17,7 +17,8 @@ use super::segment::{self, Segment};
 use super::segment_writer::{self, SegmentWriter};
 use super::{JournalState, OpenJournal, WorkerCommand, lock};
 use crate::auth::replay::Window;
-use crate::nonces::memory::{MemoryNonces, NonceQuotas};
+use crate::nonces::memory::MemoryNonces;
+use crate::nonces::quota::NonceQuotas;
 
 pub(super) struct JournalWorker {
     folder: Folder,
@@ -146,8 +147,8 @@ impl JournalWorker {
         self.remove_strays(&reservation)?;
 
         let memory =
-            MemoryNonces::above(floor, self.window, self.quotas, self.shared.clock.clone());
-        memory.restore(&claims);
+            MemoryNonces::above(floor, self.window, self.quotas, self.shared.clock.clone())?;
+        memory.restore(claims);
         let mut writer = SegmentWriter::new(segments, current, bound);
         writer.put_spare(spare);
         writer.reserve(reservation.bound);

@@ -5,6 +5,7 @@ use crate::auth::headers::Timestamp;
 use crate::auth::identity::PublicKey;
 use crate::auth::replay::Owner;
 use crate::clock::Hands;
+use crate::nonces::quota::{FULL, OVER_QUOTA};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -20,7 +21,15 @@ fn store(quota: u64) -> (MemoryNonces, Hands) {
         all: quota,
         per_machine: 1000,
     };
-    (MemoryNonces::new(WINDOW, quotas, clock), hands)
+    (without_timer(NOW, quotas, clock), hands)
+}
+
+/// Its rounds are made by the tests, which move the clock between them.
+fn without_timer(level: u64, quotas: NonceQuotas, clock: Clock) -> MemoryNonces {
+    MemoryNonces {
+        local: Arc::new(LocalNonces::above(level, WINDOW, quotas, clock)),
+        _timer: sync_channel(0).0,
+    }
 }
 
 const BELOW_FLOOR: ClaimError = ClaimError::Unavailable { retry_after: 1 };
@@ -89,7 +98,7 @@ fn of_64_copies_at_once_one_passes_and_63_are_replays() {
 #[test]
 fn each_of_many_passes_once_while_others_are_forgotten_and_looked_at() {
     const THREADS: usize = 8;
-    let (store, _) = with_many_due();
+    let (store, _, due) = with_many_due(2 * MANY);
     let passed: Vec<_> = (0..MANY / 2).map(|_| AtomicUsize::new(0)).collect();
     let start = Barrier::new(THREADS);
     std::thread::scope(|scope| {
@@ -98,7 +107,8 @@ fn each_of_many_passes_once_while_others_are_forgotten_and_looked_at() {
                 start.wait();
                 for (n, passed) in (MANY..).zip(&passed) {
                     if n % 100 == 0 {
-                        store.live();
+                        store.local.cache.expire(&due);
+                        store.local.maintain();
                     }
                     if store.claim_now(claim(n, NOW + 700)).is_ok() {
                         passed.fetch_add(1, Ordering::SeqCst);
@@ -135,7 +145,7 @@ fn under_a_floor_ahead_of_the_clock_the_client_is_told_how_long_to_wait() {
         all: 10,
         per_machine: 10,
     };
-    let store = MemoryNonces::above(NOW + 15, WINDOW, quotas, clock);
+    let store = without_timer(NOW + 15, quotas, clock);
     let wait = |retry_after| Err(ClaimError::Unavailable { retry_after });
     assert_eq!(store.claim_now(claim(1, NOW)), wait(16));
     assert_eq!(store.claim_now(claim(1, NOW + 15)), wait(16));
@@ -148,7 +158,7 @@ fn under_a_floor_ahead_of_the_clock_the_client_is_told_how_long_to_wait() {
 #[test]
 fn what_was_restored_is_spent_and_counts() {
     let (store, _) = store(2);
-    store.restore(&[1, 2, 3].map(|n| claim(n, NOW + 1)));
+    store.restore([1, 2, 3].map(|n| claim(n, NOW + 1)).into());
     assert_eq!(store.live(), 3);
     for n in [1, 2, 3] {
         store.claim_now(claim(n, NOW + 1)).unwrap_err();
@@ -159,7 +169,7 @@ fn what_was_restored_is_spent_and_counts() {
 #[test]
 fn the_floor_passes_what_was_restored_before_it_is_forgotten() {
     let (store, hands) = store(10);
-    store.restore(&[claim(1, NOW + 100)]);
+    store.restore(vec![claim(1, NOW + 100)]);
     assert_eq!(
         store.claim_now(claim(1, NOW + 100)),
         Err(ClaimError::Replayed)
@@ -175,69 +185,86 @@ fn a_full_store_refuses_and_has_room_again_when_time_has_passed() {
     assert_eq!(store.claim_now(claim(2, NOW + 1)), Ok(()));
     assert_eq!(store.claim_now(claim(3, NOW + 1)), Err(FULL));
     hands.advance(Duration::from_secs(700));
+    store.local.cache.expire_all();
+    store.local.maintain();
     assert_eq!(store.claim_now(claim(3, NOW + 700)), Ok(()));
 }
 
-/// So many nonces, all of them due, that no claim and no go can have forgotten them.
+/// More nonces than moka removes in one batch.
 const MANY: u32 = 1000;
 
-fn with_many_due() -> (MemoryNonces, Hands) {
+/// A store with so many nonces, which the floor has passed and the cache may forget any moment.
+fn with_many_due(quota: u32) -> (MemoryNonces, Hands, Vec<Claim>) {
     let (clock, hands) = Clock::manual(NOW * 1000);
     let quotas = NonceQuotas {
-        all: u64::from(MANY),
-        per_machine: MANY,
+        all: quota.into(),
+        per_machine: quota,
     };
-    let store = MemoryNonces::new(WINDOW, quotas, clock);
-    store.restore(&(0..MANY).map(|n| claim(n, NOW + 1)).collect::<Vec<_>>());
+    let store = without_timer(NOW, quotas, clock);
+    let due: Vec<Claim> = (0..MANY).map(|n| claim(n, NOW + 1)).collect();
+    store.restore(due.clone());
     hands.advance(Duration::from_secs(700));
-    (store, hands)
-}
-
-#[test]
-fn a_claim_forgets_a_few_of_what_is_due_and_leaves_the_rest_to_the_next() {
-    let (store, _) = with_many_due();
-    for turn in 1..=20 {
-        assert_eq!(store.claim_now(claim(MANY + turn, NOW + 700)), Ok(()));
-        let left = u64::from(MANY - turn * (BY_A_CLAIM - 1));
-        assert_eq!(store.lock().live(), left);
-    }
+    (store, hands, due)
 }
 
 #[test]
 fn what_is_due_cannot_be_replayed_before_it_is_forgotten_nor_after() {
-    let (store, hands) = with_many_due();
+    let (store, hands, due) = with_many_due(MANY);
     // The window would let it in again.
     hands.set((NOW + 1) * 1000);
-    for n in (0..MANY).chain(0..MANY) {
-        store.claim_now(claim(n, NOW + 1)).unwrap_err();
+    for claim in due.iter().chain(&due) {
+        store.claim_now(*claim).unwrap_err();
     }
-    hands.advance(Duration::from_secs(700));
-    for n in (0..MANY).chain(0..MANY) {
-        store.claim_now(claim(n, NOW + 1)).unwrap_err();
+    store.local.cache.expire(&due);
+    for claim in due.iter().chain(&due) {
+        store.claim_now(*claim).unwrap_err();
     }
-    assert_eq!(store.lock().live(), 0);
-}
-
-#[test]
-fn a_look_forgets_all_that_is_due_in_goes() {
-    let (store, _) = with_many_due();
-    const { assert!(MANY > IN_ONE_GO) };
     assert_eq!(store.live(), 0);
 }
 
 #[test]
-fn the_quota_of_a_machine_counts_nothing_that_is_due() {
-    let (store, hands) = with_many_due();
+fn the_quota_of_a_machine_counts_nothing_that_has_expired() {
+    let (store, hands, due) = with_many_due(MANY);
+    store.local.cache.expire(&due);
     for n in 0..MANY {
         assert_eq!(store.claim_now(claim(MANY + n, NOW + 700)), Ok(()));
     }
     let over = store.claim_now(claim(2 * MANY, NOW + 700));
     assert_eq!(over, Err(FULL));
     hands.advance(Duration::from_secs(700));
+    store.local.cache.expire_all();
+    store.local.maintain();
     assert_eq!(store.claim_now(claim(0, NOW + 1400)), Ok(()));
 }
 
-/// The nonces of others are due before its own.
+#[test]
+fn the_timer_removes_what_has_expired_without_a_request() {
+    let quotas = NonceQuotas {
+        all: 10,
+        per_machine: 10,
+    };
+    let store = MemoryNonces::new(WINDOW, quotas, Clock::manual(NOW * 1000).0).unwrap();
+    store.restore(vec![claim(1, NOW + 1), claim(2, NOW + 1)]);
+    assert_eq!(store.live(), 2);
+    store.local.cache.expire_all();
+    until(|| store.live() == 0);
+    // And it ends with its store.
+    let local = Arc::downgrade(&store.local);
+    drop(store);
+    until(|| local.strong_count() == 0);
+}
+
+fn until(is_so: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if is_so() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("waited in vain");
+}
+
+/// The nonces of others expire before its own.
 #[test]
 fn a_machine_at_its_quota_does_not_wait_for_others_to_make_room() {
     let (clock, hands) = Clock::manual(NOW * 1000);
@@ -245,18 +272,21 @@ fn a_machine_at_its_quota_does_not_wait_for_others_to_make_room() {
         all: u64::MAX,
         per_machine: 1,
     };
-    let store = MemoryNonces::new(WINDOW, quotas, clock);
+    let store = without_timer(NOW, quotas, clock);
     let machine = |n: u32, t: u64| Claim {
         nonce: claim(n, t).nonce,
         owner: Owner::from_number(n.into()),
         timestamp: at(t),
     };
-    store.restore(&(0..MANY).map(|n| machine(n, NOW + 1)).collect::<Vec<_>>());
+    let restored: Vec<Claim> = (0..MANY).map(|n| machine(n, NOW + 1)).collect();
+    store.restore(restored.clone());
+    let (own, others) = restored.split_last().unwrap();
     let mut last = machine(MANY - 1, NOW + 700);
     last.nonce = claim(MANY, NOW + 700).nonce;
-    hands.advance(Duration::from_secs(650));
+    hands.advance(Duration::from_secs(700));
+    store.local.cache.expire(others);
     assert_eq!(store.claim_now(last), Err(OVER_QUOTA));
-    hands.advance(Duration::from_secs(50));
+    store.local.cache.expire(&[*own]);
     assert_eq!(store.claim_now(last), Ok(()));
 }
 
@@ -265,7 +295,7 @@ fn a_store_that_a_bug_has_damaged_lets_nothing_in_and_says_so() {
     let (store, _) = store(10);
     std::thread::scope(|scope| {
         let bug = scope.spawn(|| {
-            let _floor = store.floor.lock().unwrap();
+            let _floor = store.local.floor.lock().unwrap();
             panic!("a bug, for once on purpose");
         });
         bug.join().unwrap_err();
@@ -281,7 +311,7 @@ fn a_machine_over_its_quota_leaves_room_for_the_others() {
         all: 10,
         per_machine: 2,
     };
-    let store = MemoryNonces::new(WINDOW, quotas, clock);
+    let store = without_timer(NOW, quotas, clock);
     assert_eq!(store.claim_now(claim_of(1, 1, NOW + 1)), Ok(()));
     assert_eq!(store.claim_now(claim_of(1, 2, NOW + 1)), Ok(()));
     assert_eq!(store.claim_now(claim_of(1, 3, NOW + 1)), Err(OVER_QUOTA));
@@ -306,12 +336,16 @@ fn a_replay_takes_no_room() {
 fn a_wall_clock_that_steps_back_reopens_nothing() {
     let (store, hands) = store(10);
     assert_eq!(store.claim_now(claim(1, NOW + 1)), Ok(()));
-    hands.advance(Duration::from_secs(700));
+    hands.advance(Duration::from_secs(630));
     hands.set((NOW + 1) * 1000);
-    assert_eq!(
-        store.claim_now(claim(1, NOW + 1)),
-        Err(ClaimError::Replayed)
-    );
+    // It is due, and may come again. Then it begins anew.
+    for _ in 0..2 {
+        assert_eq!(
+            store.claim_now(claim(1, NOW + 1)),
+            Err(ClaimError::Replayed)
+        );
+        store.local.maintain();
+    }
     hands.advance(Duration::from_secs(700));
     assert!(store.level() > NOW);
     hands.set((NOW + 1) * 1000);
@@ -320,14 +354,17 @@ fn a_wall_clock_that_steps_back_reopens_nothing() {
 
 #[test]
 fn a_wall_clock_that_was_ahead_and_is_set_right_shuts_nobody_out_later_either() {
-    let (store, hands) = store(10);
+    let (store, hands) = store(100);
     hands.set((NOW + 3600) * 1000);
     let early = claim(1, NOW + 3600);
     assert_eq!(store.claim_now(early), Ok(()));
     hands.set(NOW * 1000);
     for _ in 0..10 {
-        hands.advance(Duration::from_secs(350));
-        let right = store.clock.now().unix_seconds();
+        for _ in 0..35 {
+            hands.advance(Duration::from_secs(10));
+            store.local.maintain();
+        }
+        let right = store.local.clock.now().unix_seconds();
         let honest = u32::try_from(right - NOW).unwrap();
         assert_eq!(store.claim_now(claim(honest, right)), Ok(()));
         assert_eq!(store.claim_now(early), Err(ClaimError::Replayed));

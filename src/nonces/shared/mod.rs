@@ -17,7 +17,8 @@ use tokio_util::task::AbortOnDropHandle;
 use self::link::{Link, StoreTarget};
 use self::rules::{ClaimOutcome, Rules};
 use self::supervisor::{LinkSlot, StoreSupervisor};
-use super::memory::{MemoryNonces, NonceQuotas};
+use super::memory::MemoryNonces;
+use super::quota::NonceQuotas;
 use crate::auth::replay::{Claim, ClaimError, NonceStore, Window};
 use crate::clock::Clock;
 use crate::config::Redis;
@@ -63,7 +64,7 @@ impl SharedNonces {
     ///
     /// # Errors
     ///
-    /// What is wrong with the file of certificates.
+    /// What is wrong with the file of certificates, or why no thread can be started.
     ///
     /// # Panics
     ///
@@ -75,6 +76,9 @@ impl SharedNonces {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<SharedNonces, String> {
+        let local = MemoryNonces::new(window, quotas, clock.clone()).map_err(|error| {
+            format!("cannot start the thread that maintains the replay cache: {error}")
+        })?;
         let margin = redis.clock_margin;
         let slot = Arc::new(LinkSlot::default());
         let supervisor = StoreSupervisor {
@@ -85,7 +89,7 @@ impl SharedNonces {
             margin,
         };
         Ok(SharedNonces {
-            local: MemoryNonces::new(window, quotas, clock.clone()),
+            local,
             slot,
             timeout: redis.timeout,
             clock,

@@ -1,11 +1,8 @@
-//! One process: copies at once, a wall clock that is set back and forth, and claims that are
-//! forgotten one by one, late, when somebody comes by.
-//!
-//! A claim is one critical section, and so is each step of forgetting. So they are one action each;
-//! the mutations take them apart.
+//! One process: copies at once, pauses between the steps of a claim, a wall clock that is set back and
+//! forth, and a cache that forgets an entry by itself when its time to live is over.
 //!
 //! Two clocks run. The wall clock decides the window and may be set to anything. The monotonic
-//! clock cannot be set; it is seen only as the age of what is remembered.
+//! clock cannot be set; it is seen only as ages, of entries and of the buckets of the floor's ring.
 
 use stateright::{Checker, Model, Property};
 
@@ -15,15 +12,19 @@ use super::{ONCE, holds, is_found_out};
 const STAMPS: [u8; 2] = [2, 3];
 const REQUESTS: usize = STAMPS.len();
 
-/// The wall clock shows 0 to this; at the end both requests have left the window.
-const LATEST: u8 = 5;
+/// The wall clock shows 0 to this; at the end the earlier request has left the window.
+const LATEST: u8 = 4;
 /// The window, both ways.
 const PAST: u8 = 1;
 const FUTURE: u8 = 1;
-/// Age at which a claim is due to be forgotten: more than the window is wide.
-const KEPT: u8 = PAST + FUTURE + 1;
-/// Claims or steps of forgetting under way at once, where a mutation takes them apart.
-const TASKS: usize = 2;
+/// Age at which a bucket raises the floor to what has left the window: as the window is wide.
+const DUE: usize = (PAST + FUTURE) as usize;
+/// Age at which it raises the floor to everything.
+const LIMIT: usize = DUE + 1;
+/// Age at which the cache forgets an entry.
+const TIME_TO_LIVE: u8 = LIMIT as u8 + 1;
+/// Claims under way at once.
+const CLAIMS: usize = 2;
 
 /// One gateway without a disk.
 #[derive(Clone, Copy, Default)]
@@ -35,12 +36,16 @@ struct Memory {
 enum Mutation {
     /// What is due is forgotten, and nothing raises the floor.
     FloorIsNotRaised,
-    /// The floor is raised after the claim is forgotten, and somebody comes in between.
+    /// The cache forgets when a bucket is due, and not after its limit.
     ForgottenBeforeTheFloorRose,
     /// The floor rises to the timestamp of the earlier request, whichever is forgotten.
     FloorIsRaisedTooLittle,
     /// The floor is the lower end of the window: it falls when the wall clock does.
     FloorFollowsTheWallClock,
+    /// The ring hears of a claim after the insertion, not before it.
+    CoveredAfterTheInsertion,
+    /// A claim does not look whether its bucket still covers it.
+    CoverIsNotLookedAtAgain,
     /// What may still come back is forgotten, and the floor not raised.
     RenewalInNameOnly,
     /// What may still come back is forgotten, and the floor is raised to it. Nothing passes twice,
@@ -48,6 +53,10 @@ enum Mutation {
     NoRenewal,
     /// What may still come back is taken out, put back later, and somebody comes in between.
     RenewalInTwoSteps,
+    /// The bucket that is to cover what is renewed hears nothing of it.
+    RenewalIsNotCovered,
+    /// A renewal that ends when entries may have been forgotten counts as if it had come in time.
+    RenewalMayBeLate,
     /// The set is looked at first, and inserted into later.
     InsertionIsNotAtomic,
     /// The floor and the window are looked at first, and the set later.
@@ -62,25 +71,48 @@ struct State {
     wall: u8,
     /// `L`.
     floor: u8,
-    /// `S`: the age of the claim of each request.
+    /// `S`: the age of the entry of each request.
     spent: [Option<u8>; REQUESTS],
+    /// The ring: the greatest timestamp of the bucket of each age, zero where there is none.
+    ring: [u8; LIMIT + 1],
+    /// Claims under way, in no order of importance.
+    claims: Vec<Claim>,
+    renewal: Option<Renewal>,
     /// How often each request has been accepted. All that an observer sees.
     accepted: [u8; REQUESTS],
     /// The later request came of age, by a clock that was set back, before the earlier was
     /// accepted.
     came_of_age: bool,
-    /// What a mutation has begun and not ended, in no order of importance.
-    tasks: Vec<Task>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Task {
-    /// A claim has looked; whether the set held the request is of interest to one mutation only.
-    Insert { request: usize, absent: bool },
-    /// A claim was forgotten, and the floor is still to be raised.
-    Raise(usize),
-    /// A claim was taken out, and is still to be put back.
-    PutBack(usize),
+struct Claim {
+    request: usize,
+    step: Step,
+    /// The age of the bucket that covers it.
+    cover: usize,
+}
+
+/// A claim may pause for any time after each step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Step {
+    /// Clauses 1 and 2, and a bucket covers it. Whether `S` lacked it is of interest to one mutation
+    /// only.
+    Looked { absent: bool },
+    /// Clause 3.
+    Inserted,
+}
+
+/// A renewal has begun. Its scan goes by all entries at once: they do not depend on each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Renewal {
+    above: u8,
+    /// The ages of the bucket that covers what is renewed, and of the oldest when it began.
+    into: usize,
+    oldest: usize,
+    scanned: bool,
+    /// What a mutation took out.
+    taken: [bool; REQUESTS],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,13 +121,15 @@ enum Action {
     Tick,
     /// Somebody, or NTP, sets the wall clock.
     Set(u8),
-    /// A copy of the request arrives.
-    Claim(usize),
-    /// Somebody comes by, and the claim of the request is due. The gateway forgets in the order of
-    /// insertion; that it does is of no importance.
-    Forget(usize),
-    /// What stands at this place goes on.
+    /// A copy of the request arrives and takes the first look.
+    Look(usize),
+    /// The claim at this place goes on.
     Go(usize),
+    /// The timer finds something to renew.
+    BeginRenewal,
+    /// Its scan goes by.
+    Scan,
+    EndRenewal,
 }
 
 impl Memory {
@@ -103,74 +137,170 @@ impl Memory {
         self.broken == Some(mutation)
     }
 
+    fn time_to_live(&self) -> u8 {
+        match self.is(Mutation::ForgottenBeforeTheFloorRose) {
+            true => DUE as u8 - 1,
+            false => TIME_TO_LIVE,
+        }
+    }
+
     fn in_window(&self, state: &State, stamp: u8) -> bool {
         self.is(Mutation::NoWindow) || (state.wall <= stamp + PAST && stamp <= state.wall + FUTURE)
     }
 
-    fn claim(&self, state: &mut State, request: usize) -> Option<()> {
-        let stamp = STAMPS[request];
+    /// Brings the floor up to date; done under the lock at each look, so that the look counts.
+    fn advance(&self, state: &mut State) {
         if self.is(Mutation::FloorFollowsTheWallClock) {
             state.floor = state.wall.saturating_sub(PAST + 1);
+            return;
         }
-        if stamp <= state.floor || !self.in_window(state, stamp) {
-            return None;
-        }
-        let absent = state.spent[request].is_none();
-        if self.is(Mutation::InsertionIsNotAtomic) && absent {
-            begin(state, Task::Insert { request, absent })
-        } else if self.is(Mutation::FloorIsLookedAtOnlyBefore) {
-            let absent = false;
-            begin(state, Task::Insert { request, absent })
-        } else {
-            insert(state, request, absent)
+        for age in (DUE..=LIMIT).rev() {
+            let greatest = state.ring[age];
+            let early = greatest > passed(state).max(state.floor);
+            if early && age < LIMIT && !self.is(Mutation::NoRenewal) {
+                return;
+            }
+            state.came_of_age |= early && greatest == STAMPS[1] && state.accepted[0] == 0;
+            state.ring[age] = 0;
+            state.floor = match self.broken {
+                Some(Mutation::FloorIsNotRaised) => state.floor,
+                Some(Mutation::FloorIsRaisedTooLittle) => state.floor.max(greatest.min(STAMPS[0])),
+                _ => state.floor.max(greatest),
+            };
         }
     }
 
-    /// One step of forgetting.
-    fn forget(&self, state: &mut State, request: usize) -> Option<()> {
+    fn look(&self, state: &mut State, request: usize) -> Option<()> {
         let stamp = STAMPS[request];
-        state.spent[request].filter(|&age| age >= KEPT)?;
-        state.spent[request] = None;
-        let passed = stamp + PAST < state.wall || stamp <= state.floor;
-        state.came_of_age |= !passed && request == 1 && state.accepted[0] == 0;
-        match self.broken {
-            Some(Mutation::NoRenewal) => state.floor = state.floor.max(stamp),
-            // The clock was set back since: it may still come, and others are to be let in.
-            _ if !passed => match self.broken {
+        self.advance(state);
+        if stamp <= state.floor || !self.in_window(state, stamp) {
+            return None;
+        }
+        if !self.is(Mutation::CoveredAfterTheInsertion) {
+            state.ring[0] = state.ring[0].max(stamp);
+        }
+        let absent = self.is(Mutation::InsertionIsNotAtomic) && state.spent[request].is_none();
+        state.claims.push(Claim {
+            request,
+            step: Step::Looked { absent },
+            cover: 0,
+        });
+        Some(())
+    }
+
+    fn go(&self, state: &mut State, claim: Claim) -> Option<()> {
+        let Claim { request, step, .. } = claim;
+        let stamp = STAMPS[request];
+        match step {
+            Step::Looked { absent } => {
+                // The loser has been refused, whatever it leaves behind.
+                if absent || state.spent[request].is_none() {
+                    state.spent[request] = Some(0);
+                    let step = Step::Inserted;
+                    state.claims.push(Claim { step, ..claim });
+                }
+            }
+            Step::Inserted => {
+                self.advance(state);
+                let mut covered = state.ring[claim.cover] >= stamp;
+                if self.is(Mutation::CoveredAfterTheInsertion) {
+                    state.ring[0] = state.ring[0].max(stamp);
+                    covered = true;
+                }
+                covered |= self.is(Mutation::CoverIsNotLookedAtAgain);
+                let admitted = covered && stamp > state.floor;
+                if admitted || self.is(Mutation::FloorIsLookedAtOnlyBefore) {
+                    state.accepted[request] += 1;
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn begin_renewal(&self, state: &mut State) -> Option<()> {
+        self.advance(state);
+        let oldest = (DUE..=LIMIT).rfind(|&age| state.ring[age] > 0)?;
+        if !self.is(Mutation::RenewalIsNotCovered) {
+            state.ring[0] = greatest(state);
+        }
+        state.renewal = Some(Renewal {
+            above: passed(state).max(state.floor),
+            into: 0,
+            oldest,
+            scanned: false,
+            taken: [false; REQUESTS],
+        });
+        Some(())
+    }
+
+    fn scan(&self, state: &mut State) -> Option<()> {
+        let renewal = state.renewal.as_mut().filter(|renewal| !renewal.scanned)?;
+        renewal.scanned = true;
+        for (request, entry) in state.spent.iter_mut().enumerate() {
+            if STAMPS[request] <= renewal.above || entry.is_none() {
+                continue;
+            }
+            state.came_of_age |= request == 1 && state.accepted[0] == 0;
+            renewal.taken[request] = self.is(Mutation::RenewalInTwoSteps);
+            match self.broken {
                 Some(Mutation::RenewalInNameOnly) => {}
-                Some(Mutation::RenewalInTwoSteps) => begin(state, Task::PutBack(request))?,
-                _ => state.spent[request] = Some(0),
-            },
-            Some(Mutation::FloorIsNotRaised | Mutation::FloorFollowsTheWallClock) => {}
-            Some(Mutation::ForgottenBeforeTheFloorRose) => begin(state, Task::Raise(request))?,
-            Some(Mutation::FloorIsRaisedTooLittle) => state.floor = state.floor.max(STAMPS[0]),
-            _ => state.floor = state.floor.max(stamp),
+                Some(Mutation::RenewalInTwoSteps) => *entry = None,
+                _ => *entry = Some(0),
+            }
+        }
+        Some(())
+    }
+
+    fn end_renewal(&self, state: &mut State) -> Option<()> {
+        let renewal = state.renewal.filter(|renewal| renewal.scanned)?;
+        state.renewal = None;
+        for (entry, taken) in state.spent.iter_mut().zip(renewal.taken) {
+            if taken {
+                *entry = Some(0);
+            }
+        }
+        if renewal.oldest >= LIMIT && !self.is(Mutation::RenewalMayBeLate) {
+            state.floor = state.floor.max(greatest(state));
+            return Some(());
+        }
+        for bucket in &mut state.ring[renewal.into + 1..] {
+            *bucket = (*bucket).min(renewal.above);
         }
         Some(())
     }
 }
 
-fn begin(state: &mut State, task: Task) -> Option<()> {
-    (state.tasks.len() < TASKS).then(|| state.tasks.push(task))
+/// What is stamped at or below it has left the window, by the wall clock.
+fn passed(state: &State) -> u8 {
+    state.wall.saturating_sub(PAST + 1)
 }
 
-fn insert(state: &mut State, request: usize, absent: bool) -> Option<()> {
-    absent.then(|| {
-        state.spent[request] = Some(0);
-        state.accepted[request] += 1;
-    })
+fn greatest(state: &State) -> u8 {
+    state.ring.into_iter().fold(0, u8::max)
 }
 
-fn go(state: &mut State, task: Task) -> Option<()> {
-    match task {
-        Task::Insert { request, absent } => {
-            let absent = absent || state.spent[request].is_none();
-            insert(state, request, absent)?;
-        }
-        Task::Raise(request) => state.floor = state.floor.max(STAMPS[request]),
-        Task::PutBack(request) => state.spent[request] = Some(0),
+fn older(age: usize) -> usize {
+    LIMIT.min(age + 1)
+}
+
+fn tick(state: &mut State, time_to_live: u8) {
+    state.wall = LATEST.min(state.wall + 1);
+    for entry in &mut state.spent {
+        *entry = entry.map(|age| age + 1).filter(|&age| age < time_to_live);
     }
-    Some(())
+    // What has come to its limit stays there until somebody looks.
+    let mut ring = state.ring;
+    ring.copy_within(0..LIMIT, 1);
+    ring[LIMIT] = ring[LIMIT].max(state.ring[LIMIT]);
+    state.ring = ring;
+    state.ring[0] = 0;
+    for claim in &mut state.claims {
+        claim.cover = older(claim.cover);
+    }
+    if let Some(renewal) = &mut state.renewal {
+        renewal.into = older(renewal.into);
+        renewal.oldest = older(renewal.oldest);
+    }
 }
 
 impl Model for Memory {
@@ -184,29 +314,33 @@ impl Model for Memory {
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         actions.push(Action::Tick);
         actions.extend((0..=LATEST).filter(|&to| to != state.wall).map(Action::Set));
-        actions.extend((0..REQUESTS).map(Action::Claim));
-        actions.extend((0..REQUESTS).map(Action::Forget));
-        actions.extend((0..state.tasks.len()).map(Action::Go));
+        if state.claims.len() < CLAIMS {
+            actions.extend((0..REQUESTS).map(Action::Look));
+        }
+        actions.extend((0..state.claims.len()).map(Action::Go));
+        if state.renewal.is_none() {
+            actions.push(Action::BeginRenewal);
+        } else {
+            actions.push(Action::Scan);
+            actions.push(Action::EndRenewal);
+        }
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = last.clone();
         match action {
-            Action::Tick => {
-                state.wall = LATEST.min(state.wall + 1);
-                for age in state.spent.iter_mut().flatten() {
-                    *age = KEPT.min(*age + 1);
-                }
-            }
+            Action::Tick => tick(&mut state, self.time_to_live()),
             Action::Set(to) => state.wall = to,
-            Action::Claim(request) => self.claim(&mut state, request)?,
-            Action::Forget(request) => self.forget(&mut state, request)?,
-            Action::Go(task) => {
-                let task = state.tasks.remove(task);
-                go(&mut state, task)?;
+            Action::Look(request) => self.look(&mut state, request)?,
+            Action::Go(claim) => {
+                let claim = state.claims.remove(claim);
+                self.go(&mut state, claim)?;
             }
+            Action::BeginRenewal => self.begin_renewal(&mut state)?,
+            Action::Scan => self.scan(&mut state)?,
+            Action::EndRenewal => self.end_renewal(&mut state)?,
         }
-        state.tasks.sort_unstable();
+        state.claims.sort_unstable();
         Some(state)
     }
 
@@ -216,12 +350,14 @@ impl Model for Memory {
                 state.accepted.iter().all(|&times| times <= 1)
             }),
             Property::always(
-                "what was accepted is remembered or lies below the floor",
-                |_, state: &State| {
+                "at each look, what was accepted is remembered or lies below the floor",
+                |model, state: &State| {
+                    let mut next = state.clone();
+                    model.advance(&mut next);
                     (0..REQUESTS).all(|request| {
                         state.accepted[request] == 0
-                            || state.spent[request].is_some()
-                            || STAMPS[request] <= state.floor
+                            || next.spent[request].is_some()
+                            || STAMPS[request] <= next.floor
                     })
                 },
             ),
@@ -282,6 +418,26 @@ fn a_floor_that_falls_with_the_wall_clock_is_found_out() {
 #[test]
 fn a_claim_that_is_forgotten_because_it_may_come_back_is_found_out() {
     is_found_out(broken(Mutation::RenewalInNameOnly));
+}
+
+#[test]
+fn a_ring_that_hears_of_a_claim_after_the_insertion_is_found_out() {
+    is_found_out(broken(Mutation::CoveredAfterTheInsertion));
+}
+
+#[test]
+fn a_claim_that_does_not_look_at_its_cover_again_is_found_out() {
+    is_found_out(broken(Mutation::CoverIsNotLookedAtAgain));
+}
+
+#[test]
+fn a_renewal_that_no_bucket_covers_is_found_out() {
+    is_found_out(broken(Mutation::RenewalIsNotCovered));
+}
+
+#[test]
+fn a_renewal_that_may_be_late_is_found_out() {
+    is_found_out(broken(Mutation::RenewalMayBeLate));
 }
 
 #[test]
