@@ -1,6 +1,5 @@
 """The tables of docs/reference: what they say is what the program does."""
 
-import os
 import re
 import subprocess
 
@@ -45,7 +44,8 @@ def generated(page, text, rewrite):
     old = path.read_text()
     assert MARKS.search(old), f"{page} has no place for what is generated"
     new = MARKS.sub(lambda found: found[1] + "\n" + text.strip() + "\n" + found[2], old)
-    if new == old:
+    # A crate of the tests has clap wrap its help; a plain build does not.
+    if new.split() == old.split():
         return []
     if rewrite:
         path.write_text(new)
@@ -95,9 +95,7 @@ def command_line(commands):
 
 
 def _help(binary, path):
-    """Its help, unwrapped: clap wraps where a crate of the tests has it do so, and not in a plain build."""
-    wide = os.environ | {"COLUMNS": "10000"}
-    return subprocess.run([binary, *path, "--help"], capture_output=True, text=True, check=True, env=wide).stdout
+    return subprocess.run([binary, *path, "--help"], capture_output=True, text=True, check=True).stdout
 
 
 def _paths(binary, path):
