@@ -44,7 +44,8 @@ def generated(page, text, rewrite):
     old = path.read_text()
     assert MARKS.search(old), f"{page} has no place for what is generated"
     new = MARKS.sub(lambda found: found[1] + "\n" + text.strip() + "\n" + found[2], old)
-    if new == old:
+    # A crate of the tests has clap wrap its help; a plain build does not.
+    if new.split() == old.split():
         return []
     if rewrite:
         path.write_text(new)
