@@ -1,5 +1,5 @@
-//! Whether a server can be trusted with the nonces, and from which timestamp on. Pure: what the
-//! server says of itself is an argument.
+//! The checks of a server: whether it can be trusted with nonces, and from which timestamp on. They
+//! are pure; the answers of the server are arguments.
 
 use super::rules::Rules;
 
