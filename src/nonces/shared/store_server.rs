@@ -177,7 +177,7 @@ mod tests {
 
     fn info(run: &str, replid2: &str) -> String {
         format!(
-            "# StoreServer\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:{run}\r\n\
+            "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:{run}\r\n\
              uptime_in_seconds:1000\r\n\r\n# Replication\r\nrole:master\r\n\
              master_replid:r{run}\r\nmaster_replid2:{replid2}\r\n"
         )
