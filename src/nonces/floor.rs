@@ -26,11 +26,11 @@ pub(super) struct Floor {
     /// Age at which it raises the floor to everything.
     limit: Duration,
     /// Oldest first; starts are distinct multiples of [`BUCKET`].
-    buckets: VecDeque<Bucket>,
+    buckets: VecDeque<FloorBucket>,
 }
 
 #[derive(Debug)]
-struct Bucket {
+struct FloorBucket {
     /// No claim that the bucket covers was inserted earlier.
     start: Duration,
     /// At or above the timestamp of each of them.
@@ -164,12 +164,12 @@ impl Floor {
         greatest.max().unwrap_or(0)
     }
 
-    fn bucket(&mut self, now: Duration) -> &mut Bucket {
+    fn bucket(&mut self, now: Duration) -> &mut FloorBucket {
         let start = Duration::from_secs(now.as_secs() - now.as_secs() % BUCKET.as_secs());
         // A reading that is older than the newest bucket goes into that one: the insertion that it
         // announces still lies after the bucket's start.
         if (self.buckets.back()).is_none_or(|newest| newest.start < start) {
-            self.buckets.push_back(Bucket { start, greatest: 0 });
+            self.buckets.push_back(FloorBucket { start, greatest: 0 });
         }
         let newest = self.buckets.len() - 1;
         &mut self.buckets[newest]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::floor::Floor;
 use super::quota::NonceQuotas;
-use super::replay_cache::ReplayCache;
+use super::replay_cache::NonceCache;
 use crate::auth::replay::{Claim, ClaimError, NonceStore, Window};
 use crate::clock::{Clock, Now};
 
@@ -26,7 +26,7 @@ pub struct MemoryNonces {
 /// What requests and the timer share.
 #[derive(Debug)]
 struct LocalNonces {
-    cache: ReplayCache,
+    cache: NonceCache,
     floor: Mutex<Floor>,
     /// The window's `past`, in seconds.
     past: u64,
@@ -110,7 +110,7 @@ impl LocalNonces {
     fn above(level: u64, window: Window, quotas: NonceQuotas, clock: Clock) -> LocalNonces {
         let time_to_live = Duration::from_secs(window.past + window.future) + Floor::SLACK;
         LocalNonces {
-            cache: ReplayCache::new(time_to_live, quotas),
+            cache: NonceCache::new(time_to_live, quotas),
             floor: Mutex::new(Floor::new(level, time_to_live)),
             past: window.past,
             clock,

@@ -1,5 +1,9 @@
-//! Where spent nonces are remembered. The promise that a store makes is
-//! [`NonceStore`](crate::auth::replay::NonceStore); here it is kept.
+//! The stores of spent nonces. Each keeps the promise of
+//! [`NonceStore`](crate::auth::replay::NonceStore):
+//!
+//! - [`MemoryNonces`]: a replay cache under a floor, for the life of one process;
+//! - [`JournaledNonces`]: the same with a journal on disk, across restarts and power loss;
+//! - [`SharedNonces`]: the same with one Redis or Valkey primary, for several gateways.
 
 mod floor;
 mod journal;

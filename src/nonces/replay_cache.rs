@@ -21,14 +21,14 @@ use crate::auth::replay::{Claim, ClaimError, NonceKey, Owner};
 ///
 /// moka hashes the keys with SipHash under random keys. A machine can grind nonces until the bits
 /// of their SHA-256 collide, but cannot predict these hashes, so it cannot slow the table down.
-pub(super) struct ReplayCache {
-    spent: Cache<NonceKey, Acceptance>,
+pub(super) struct NonceCache {
+    spent: Cache<NonceKey, SpentNonce>,
     counts: Arc<LiveCounts>,
 }
 
 /// Whose claim spent the nonce, and the timestamp it was signed with, in Unix seconds.
 #[derive(Clone, Copy, Debug)]
-struct Acceptance {
+struct SpentNonce {
     owner: Owner,
     timestamp: u64,
 }
@@ -44,17 +44,17 @@ const EVICTION_BATCH: u64 = 384;
 /// in which ten million entries are removed.
 const ROUNDS: u32 = 50;
 
-impl ReplayCache {
+impl NonceCache {
     /// An empty cache that holds an entry for `time_to_live`, by the monotonic clock.
-    pub(super) fn new(time_to_live: Duration, quotas: NonceQuotas) -> ReplayCache {
+    pub(super) fn new(time_to_live: Duration, quotas: NonceQuotas) -> NonceCache {
         let counts = Arc::new(LiveCounts::new(quotas));
         let removed = Arc::clone(&counts);
         let spent = Cache::builder()
             .time_to_live(time_to_live.min(LONGEST))
             // Whatever the cause: each insertion has been counted once.
-            .eviction_listener(move |_, entry: Acceptance, _| removed.release(entry.owner))
+            .eviction_listener(move |_, entry: SpentNonce, _| removed.release(entry.owner))
             .build();
-        ReplayCache { spent, counts }
+        NonceCache { spent, counts }
     }
 
     /// Spends a nonce; of several calls at once for one nonce, one succeeds.
@@ -66,7 +66,7 @@ impl ReplayCache {
         self.counts.reserve(claim.owner)?;
         // `or_insert_with` runs its closure for one of several callers; `or_insert` is not atomic.
         let entry = self.spent.entry(claim.nonce);
-        if entry.or_insert_with(|| Acceptance::of(claim)).is_fresh() {
+        if entry.or_insert_with(|| SpentNonce::of(claim)).is_fresh() {
             return Ok(());
         }
         self.counts.release(claim.owner);
@@ -89,7 +89,7 @@ impl ReplayCache {
         });
         claims.par_iter().for_each(|claim| {
             self.counts.add(claim.owner);
-            self.spent.insert(claim.nonce, Acceptance::of(claim));
+            self.spent.insert(claim.nonce, SpentNonce::of(claim));
         });
     }
 
@@ -123,9 +123,9 @@ impl ReplayCache {
     }
 }
 
-impl Acceptance {
-    fn of(claim: &Claim) -> Acceptance {
-        Acceptance {
+impl SpentNonce {
+    fn of(claim: &Claim) -> SpentNonce {
+        SpentNonce {
             owner: claim.owner,
             timestamp: stamp(claim),
         }
@@ -137,9 +137,9 @@ fn stamp(claim: &Claim) -> u64 {
 }
 
 /// How many, and not which: there may be millions.
-impl fmt::Debug for ReplayCache {
+impl fmt::Debug for NonceCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplayCache")
+        f.debug_struct("NonceCache")
             .field("live", &self.live())
             .finish_non_exhaustive()
     }

@@ -5,8 +5,7 @@
 //! and a floor that only rises. A claim with timestamp `t` succeeds only if `t` is above the
 //! floor, its insertion into the set was fresh, atomically, and `t` is still above the floor
 //! after the insertion. A claim is forgotten only once the floor has reached its `t`. So a second
-//! claim either meets the first in the set, or meets a floor at or above its timestamp. In memory
-//! all of that, forgetting too, is done under one lock, so that the two looks at the floor are one.
+//! claim either meets the first in the set, or meets a floor at or above its timestamp.
 
 use sha2::{Digest, Sha256};
 

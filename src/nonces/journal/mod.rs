@@ -1,13 +1,13 @@
 //! Nonces that outlive the process: in memory, and in a journal before a request passes.
 //!
-//! Three files' worth of facts carry the argument of [`crate::auth::replay`] across a restart:
+//! Three things carry the argument of [`crate::auth::replay`] across a restart:
 //!
-//! - Segments of records, one for each accepted claim, handed to the operating system before the
-//!   claim succeeds. They survive the process, not the machine.
+//! - Segments of records, one record for each accepted claim. The record is written before the
+//!   claim succeeds, and not flushed: it survives the process, but not power loss.
 //! - The reservation, synchronised to disk: a floor that forgotten claims lie under, a bound R
 //!   that what was accepted lies under, and F for the few claims stamped beyond R, which are
 //!   synchronised one by one. It names the segments too, so that a missing one is missed.
-//! - The lock on the directory: what is not in the files is in the one process that holds it.
+//! - The lock on the directory: one process at a time keeps the journal.
 //!
 //! The first thing in a new directory is a reservation that names no segment. It is replaced by one
 //! that does before anything is accepted, so a first start that fails, or is killed at any point,
@@ -62,13 +62,13 @@ pub struct JournaledNonces {
     worker: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What requests and the worker share.
+/// The state that requests and the worker share.
 #[derive(Debug)]
 struct JournalState {
     clock: Clock,
-    /// Set once the past is known.
+    /// Set once the journal has been read.
     opened: OnceLock<OpenJournal>,
-    /// Completeness the worker cannot do its work; while there is no opened, what it waits for.
+    /// Why the worker cannot work, or, before the journal is open, what it waits for.
     trouble: Mutex<Option<String>>,
     /// When the worker last went round, in milliseconds of `mono`.
     beat: AtomicU64,
@@ -82,10 +82,10 @@ struct OpenJournal {
     failing: AtomicBool,
 }
 
-/// What the worker is asked for.
+/// A command to the worker.
 #[derive(Debug)]
 enum WorkerCommand {
-    /// To have a record that is stamped beyond the reservation on disk.
+    /// Flush a record that is stamped beyond the reservation.
     Synchronise {
         file: Arc<File>,
         stamp: u64,
@@ -101,7 +101,7 @@ const RETRY: u32 = 1;
 /// machines whose clock is far ahead; more are refused.
 const WAITING: usize = 1024;
 
-/// Longest wait for the disk of a request that needs it.
+/// Longest wait for the disk, of a request that is stamped beyond the reservation.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often a request lets others run while another one writes, which takes a microsecond, and

@@ -8,7 +8,7 @@ use crate::auth::replay::{Claim, NonceKey, Owner};
 /// Bytes of a record: nonce key 16, owner 8, timestamp 8, check 7, [`END`].
 pub(super) const LEN: usize = 40;
 
-/// WrittenRecord last and never zero. A record that was cut short ends in the zeros that its segment
+/// Written last and never zero. A record that was cut short ends in the zeros that its segment
 /// was filled with; one that was written to its end and changed later does not.
 const END: u8 = 0xa5;
 

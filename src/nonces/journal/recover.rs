@@ -1,5 +1,5 @@
-//! What a start makes of what the last process left: which claims are known, and the floor under
-//! which everything is refused because not all of it is known.
+//! Recovery at a start: the claims that the journal still holds, and the floor. Below the floor
+//! everything is refused, because records may be missing.
 
 use std::io;
 

@@ -21,7 +21,7 @@ pub(super) struct Segment {
     greatest: u64,
 }
 
-/// Completeness a segment cannot be believed.
+/// Why a segment cannot be trusted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {what}")]
 pub(super) struct Damage {

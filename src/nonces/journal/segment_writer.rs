@@ -1,4 +1,4 @@
-//! The one writer of records, and what it knows of them.
+//! The segment writer: appends records, and tracks what each segment holds.
 
 use std::fs::File;
 use std::io;
@@ -39,7 +39,7 @@ pub(super) enum WrittenRecord {
     Ahead(Arc<File>),
 }
 
-/// Completeness no record was written.
+/// Why no record was written.
 #[derive(Debug)]
 pub(super) enum Unwritten {
     /// The gateway is stopping.

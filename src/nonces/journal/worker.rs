@@ -1,5 +1,5 @@
-//! The thread that waits for the disk so that requests need not: it takes the lock, reads what is
-//! there, raises the reservation ahead of need, makes segments and deletes them.
+//! The journal worker: the thread that waits for the disk, so that requests do not. It takes the
+//! lock, reads the journal, raises the reservation ahead of need, and makes and deletes segments.
 
 use std::fs::File;
 use std::io;
@@ -103,7 +103,7 @@ impl JournalWorker {
         }
     }
 
-    /// From what is in the folder to a opened that takes claims.
+    /// Reads the folder, and opens the journal for claims.
     pub(super) fn open(&mut self) -> io::Result<()> {
         let now = self.now();
         self.folder.check()?;

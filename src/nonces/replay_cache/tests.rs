@@ -13,7 +13,7 @@ const LONG: Duration = Duration::from_secs(660);
 const SHORT: Duration = Duration::from_millis(300);
 const T: u64 = 1_700_000_000;
 
-impl ReplayCache {
+impl NonceCache {
     /// Does what the end of their time to live does: moka's clock cannot be moved.
     pub(in crate::nonces) fn expire(&self, claims: &[Claim]) {
         for claim in claims {
@@ -27,8 +27,8 @@ impl ReplayCache {
     }
 }
 
-fn cache(time_to_live: Duration, all: u64, per_machine: u32) -> ReplayCache {
-    ReplayCache::new(time_to_live, NonceQuotas { all, per_machine })
+fn cache(time_to_live: Duration, all: u64, per_machine: u32) -> NonceCache {
+    NonceCache::new(time_to_live, NonceQuotas { all, per_machine })
 }
 
 fn nonce(n: u32) -> NonceKey {
@@ -49,7 +49,7 @@ fn claim(n: u32, t: u64) -> Claim {
     claim_of(1, n, t)
 }
 
-fn stamp_of(cache: &ReplayCache, n: u32) -> Option<u64> {
+fn stamp_of(cache: &NonceCache, n: u32) -> Option<u64> {
     cache.spent.get(&nonce(n)).map(|entry| entry.timestamp)
 }
 
@@ -214,5 +214,5 @@ fn a_nonce_that_is_restored_twice_keeps_its_later_timestamp() {
 fn it_prints_how_many_there_are_and_not_which() {
     let cache = cache(LONG, 10, 10);
     cache.restore(vec![claim(1, T), claim(2, T)]);
-    assert_eq!(format!("{cache:?}"), "ReplayCache { live: 2, .. }");
+    assert_eq!(format!("{cache:?}"), "NonceCache { live: 2, .. }");
 }

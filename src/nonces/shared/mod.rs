@@ -1,8 +1,11 @@
 //! Nonces that several gateways share, in one Redis or Valkey primary.
 //!
-//! `rules` says what makes an answer of the store count, and `store_server` whether a server can be
-//! used at all; `link` asks both over a connection, and `supervisor` replaces the connection when it
-//! fails. Which deployments are sound, and what each failure costs: docs/replay.md.
+//! - `rules`: which answers of the store count;
+//! - `store_server`: which servers can be used at all;
+//! - `link`: one connection, over which both are asked;
+//! - `supervisor`: replaces the connection when it fails.
+//!
+//! docs/replay.md says which deployments are sound, and the cost of each failure.
 
 mod link;
 mod rules;

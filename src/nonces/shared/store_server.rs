@@ -1,5 +1,5 @@
-//! Whether a server can be trusted with the nonces, and from which timestamp on. Pure: what the
-//! server says of itself is an argument.
+//! The checks of a server: whether it can be trusted with nonces, and from which timestamp on. They
+//! are pure; the answers of the server are arguments.
 
 use super::rules::Rules;
 
@@ -177,7 +177,7 @@ mod tests {
 
     fn info(run: &str, replid2: &str) -> String {
         format!(
-            "# StoreServer\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:{run}\r\n\
+            "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:{run}\r\n\
              uptime_in_seconds:1000\r\n\r\n# Replication\r\nrole:master\r\n\
              master_replid:r{run}\r\nmaster_replid2:{replid2}\r\n"
         )

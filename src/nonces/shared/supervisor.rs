@@ -1,4 +1,4 @@
-//! Keeps a usable link at hand: looks after it every second, and replaces it when it fails.
+//! The store supervisor: checks the link every second, and replaces it when it fails.
 
 use std::sync::Arc;
 use std::time::Duration;
