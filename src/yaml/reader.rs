@@ -3,11 +3,8 @@
 
 use std::mem;
 
-use serde::de::DeserializeOwned;
-
 use super::mistakes::Notes;
 use super::path::KeyPath;
-use super::scalar::typed;
 use super::tree::{Node, Value};
 use super::words::{did_you_mean, shown_key};
 
@@ -24,7 +21,7 @@ const NOT_YET: &str = "is not available in this version; remove it";
 
 /// A value at its place in the file.
 pub(crate) struct Field<'a> {
-    node: &'a Node<'a>,
+    pub(super) node: &'a Node<'a>,
     path: KeyPath,
     notes: &'a Notes,
 }
@@ -66,46 +63,6 @@ impl<'a> Field<'a> {
             self.mistake(format!("has {count} items; at most {most} are allowed"));
         }
         &items[..items.len().min(most)]
-    }
-
-    /// The text here. A plain scalar that YAML takes for a number or a truth value is a mistake:
-    /// other readers of the file would change it.
-    pub(crate) fn text(&self) -> Option<&'a str> {
-        let problem = match &self.node.value {
-            Value::Scalar { text, is_plain } if !is_plain || typed(text).is_none() => {
-                return Some(text);
-            }
-            Value::Scalar { .. } => {
-                "YAML reads it as a number or a truth value; put it in quotes".to_owned()
-            }
-            _ => self.unexpected("a text"),
-        };
-        self.mistake(problem);
-        None
-    }
-
-    /// The value that `parse` makes of the [`text`](Field::text) here.
-    pub(crate) fn parse_text<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        let parsed = parse(self.text()?);
-        parsed.map_err(|text| self.mistake(text)).ok()
-    }
-
-    /// The plain scalar here as YAML types it; `expected` names the type.
-    pub(crate) fn typed<T: DeserializeOwned>(&self, expected: &str) -> Option<T> {
-        let value = match &self.node.value {
-            Value::Scalar { text, is_plain } => {
-                let value = is_plain.then(|| typed(text)).flatten();
-                value.and_then(|value| T::deserialize(value).ok())
-            }
-            _ => {
-                self.mistake(self.unexpected(expected));
-                return None;
-            }
-        };
-        if value.is_none() {
-            self.mistake(format!("must be {expected}"));
-        }
-        value
     }
 
     /// The value that `parse` makes of the text here; its error becomes a mistake.
@@ -199,7 +156,8 @@ impl<'a> Field<'a> {
         table
     }
 
-    fn unexpected(&self, wanted: &str) -> String {
+    /// The mistake of another kind of value than the wanted one.
+    pub(super) fn unexpected(&self, wanted: &str) -> String {
         let found = match &self.node.value {
             Value::Null => return "has no value; give it one or remove the key".into(),
             Value::Unsupported(why) => return (*why).into(),
