@@ -22,9 +22,9 @@ use countersign::audit::{
     AcceptedRecord, AuditLog, BodyDigest, Bounds, Checkpoints, DroppedHeaders, PathOnly,
     RequestFacts, SentMethod, SignatureFacts, Sink, UnauthenticatedSink,
 };
-use countersign::auth::identity::{Machine, MachineId, PublicKey};
-use countersign::clock::Clock;
 use countersign::metrics::Metrics;
+use countersign_client::clock::Clock;
+use countersign_core::identity::{Machine, MachineId, PublicKey};
 use ed25519_dalek::{Signer as _, SigningKey};
 
 #[global_allocator]

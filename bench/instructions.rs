@@ -26,17 +26,18 @@ use base64::engine::general_purpose::STANDARD;
 use countersign::audit::{
     AcceptedRecord, BodyDigest, DroppedHeaders, PathOnly, RequestFacts, SentMethod, SignatureFacts,
 };
-use countersign::auth::decision::Attempt;
-use countersign::auth::headers::{Occurrence, SigningHeaders, Timestamp};
-use countersign::auth::identity::{Machine, MachineId, PublicKey};
-use countersign::auth::message::BodyHash;
-use countersign::auth::method::Method;
-use countersign::auth::replay::{Claim, NonceStore, Window};
-use countersign::auth::target::{QueryPolicy, SignedTarget, Target};
-use countersign::clock::Clock;
 use countersign::metrics::curve25519_backend;
 use countersign::nonces::{MemoryNonces, NonceQuotas};
 use countersign::registry::RegistryStore;
+use countersign_client::clock::Clock;
+use countersign_core::decision::Attempt;
+use countersign_core::headers::{Occurrence, SigningHeaders};
+use countersign_core::identity::{Machine, MachineId, PublicKey};
+use countersign_core::message::BodyHash;
+use countersign_core::message::Timestamp;
+use countersign_core::method::Method;
+use countersign_core::replay::{Claim, NonceStore, Window};
+use countersign_core::target::{QueryPolicy, SignedTarget, Target};
 use ed25519_dalek::{Signer, SigningKey};
 use futures::FutureExt;
 

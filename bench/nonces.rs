@@ -17,11 +17,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use countersign::auth::headers::Timestamp;
-use countersign::auth::identity::PublicKey;
-use countersign::auth::replay::{Claim, ClaimError, NonceStore, Window};
-use countersign::clock::Clock;
 use countersign::nonces::{JournaledNonces, MemoryNonces, NonceQuotas};
+use countersign_client::clock::Clock;
+use countersign_core::identity::PublicKey;
+use countersign_core::message::Timestamp;
+use countersign_core::replay::{Claim, ClaimError, NonceStore, Window};
 use ed25519_dalek::SigningKey;
 use futures::FutureExt;
 use tokio::runtime::{Builder, Runtime};

@@ -15,13 +15,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use countersign::auth::decision::{Attempt, prepare};
-use countersign::auth::headers::{Occurrence, SigningHeader, SigningHeaders};
-use countersign::auth::identity::{Machine, MachineId, PublicKey};
-use countersign::auth::message::BodyHash;
-use countersign::auth::method::Method;
-use countersign::auth::replay::Window;
-use countersign::auth::target::{QueryPolicy, Target};
+use countersign_core::decision::{Attempt, prepare};
+use countersign_core::header_name::SigningHeader;
+use countersign_core::headers::{Occurrence, SigningHeaders};
+use countersign_core::identity::{Machine, MachineId, PublicKey};
+use countersign_core::message::BodyHash;
+use countersign_core::method::Method;
+use countersign_core::replay::Window;
+use countersign_core::target::{QueryPolicy, Target};
 
 mod support;
 

@@ -9,15 +9,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use countersign::audit::report::Tally;
-use countersign::auth::headers::{Nonce, Occurrence, SigningHeader, SigningHeaders, Timestamp};
-use countersign::auth::message::{BodyHash, Unhashed};
-use countersign::auth::method::{METHODS, Method};
-use countersign::auth::policy::rule::Rule;
-use countersign::auth::target::{QueryPolicy, Target};
-use countersign::clock::Clock;
 use countersign::config::{self, Environment};
 use countersign::registry::Registry;
 use countersign::server::GatewayServer;
+use countersign_client::clock::Clock;
+use countersign_core::header_name::SigningHeader;
+use countersign_core::headers::{Occurrence, SigningHeaders};
+use countersign_core::message::{BodyHash, Unhashed};
+use countersign_core::message::{Nonce, Timestamp};
+use countersign_core::method::{METHODS, Method};
+use countersign_core::policy::rule::Rule;
+use countersign_core::target::{QueryPolicy, Target};
 
 /// A target that is taken is in origin form, is the bytes that were sent, and has one reading.
 pub fn target(data: &[u8]) {

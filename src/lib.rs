@@ -11,9 +11,9 @@
 //! and forwards; it asks [`registry`] for the machine, [`nonces`] for the nonce, and [`audit`] for the
 //! record without which nothing is forwarded.
 //!
-//! Each step makes the value that the next one takes, and only it can: see [`auth::decision`] for
-//! the line of proofs, which ends in a permit that alone can forward. A refusal is a value too, of
-//! one closed enum, [`auth::refusal::Refusal`]; its code is the same word in the answer, the
+//! Each step makes the value that the next one takes, and only it can: see [`countersign_core::decision`] for
+//! the line of proofs. Its last value alone can forward. A refusal is a value too, of
+//! one closed enum, [`countersign_core::refusal::Refusal`]; its code is the same word in the answer, the
 //! record and the metric.
 //!
 //! # Crates and modules
@@ -34,7 +34,7 @@
 //! Only `gateway` and `server` know Pingora. [`cli`] is the command line, one file a command.
 #![forbid(unsafe_code)]
 
-// Short paths: `crate::auth` in this crate, `countersign::auth` in tests and benchmarks.
+// Short paths: `countersign_core` in this crate, `countersign::auth` in tests and benchmarks.
 pub use countersign_client::{agent, clock, doctor, file, http_client, signing, watch};
 pub use countersign_core as auth;
 

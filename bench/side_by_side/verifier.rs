@@ -5,16 +5,17 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use countersign::auth::decision::{Attempt, prepare};
-use countersign::auth::headers::{Occurrence, SigningHeader, SigningHeaders};
-use countersign::auth::identity::{Machine, MachineId, PublicKey};
-use countersign::auth::message::BodyHash;
-use countersign::auth::method::Method;
-use countersign::auth::refusal::Refusal;
-use countersign::auth::replay::Window;
-use countersign::auth::target::{QueryPolicy, Target};
-use countersign::clock::Clock;
 use countersign::nonces::{MemoryNonces, NonceQuotas};
+use countersign_client::clock::Clock;
+use countersign_core::decision::{Attempt, prepare};
+use countersign_core::header_name::SigningHeader;
+use countersign_core::headers::{Occurrence, SigningHeaders};
+use countersign_core::identity::{Machine, MachineId, PublicKey};
+use countersign_core::message::BodyHash;
+use countersign_core::method::Method;
+use countersign_core::refusal::Refusal;
+use countersign_core::replay::Window;
+use countersign_core::target::{QueryPolicy, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

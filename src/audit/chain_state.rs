@@ -12,7 +12,7 @@ use super::queued_line::{LineKind, QueuedLine};
 use super::record_time::RecordTime;
 use super::refusal_limiter::RefusalLimiter;
 use super::sink::{Found, Prepared};
-use crate::clock::Now;
+use countersign_client::clock::Now;
 
 /// How often the chain is signed.
 #[derive(Clone)]

@@ -13,8 +13,8 @@ use super::record::{
 use super::record_time::RecordTime;
 use super::token_hash::TokenHash;
 use super::untrusted::{ClaimedMachine, ClaimedNonce, DroppedHeaders, PathOnly, SentMethod};
-use crate::auth::identity::{Machine, MachineId, PublicKey};
 use crate::metrics::Auth;
+use countersign_core::identity::{Machine, MachineId, PublicKey};
 
 /// Most ids, or owners of keys, that one list of a registry record names: more than an edit by hand
 /// touches, and some 200 KB at the longest ids. Beyond it only the count tells.

@@ -18,8 +18,8 @@ use super::record::{
 use super::refusal_limiter::RefusalLimiter;
 use super::sink::Sink;
 use super::stream::{AuditStream, Submitted};
-use crate::clock::Clock;
 use crate::metrics::{AuditResult, Metrics};
+use countersign_client::clock::Clock;
 
 /// Proof that the record of an accepted request has been handed to the operating system. Only that
 /// makes one, and no request is forwarded without one.

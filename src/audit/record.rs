@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::token_hash::TokenHash;
 use super::untrusted::{ClaimedMachine, ClaimedNonce, DroppedHeaders, PathOnly, SentMethod};
-use crate::auth::identity::{Machine, MachineId, PublicKey};
-use crate::auth::refusal::Code;
+use countersign_core::identity::{Machine, MachineId, PublicKey};
+use countersign_core::refusal::Code;
 
 /// The facts of any request, authenticated or not.
 #[derive(Clone, Copy, Debug)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::record_time::RecordTime;
-use crate::auth::refusal::Code;
-use crate::clock::Now;
+use countersign_client::clock::Now;
+use countersign_core::refusal::Code;
 
 /// Lets so many refusals of each second be recorded, and counts the others.
 pub(super) struct RefusalLimiter {

@@ -19,8 +19,8 @@ use super::sink::Sink;
 use super::writer::Writer;
 use super::writer_election::WriterElection;
 use super::writer_health::WriterHealth;
-use crate::clock::Clock;
 use crate::metrics::Metrics;
+use countersign_client::clock::Clock;
 
 pub(super) struct AuditStream {
     pub(super) queue: Arc<Queue>,

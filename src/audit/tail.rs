@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::libc::O_NONBLOCK;
 
 use super::chain::{self, ChainHead};
-use crate::file::with_reserve;
+use countersign_client::file::with_reserve;
 
 /// Bytes at the end of a file that are searched for its last line: several times the longest
 /// record, that of a registry.

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::line::encode;
 use super::*;
-use crate::auth::identity::{Machine, MachineId, PublicKey};
+use countersign_core::identity::{Machine, MachineId, PublicKey};
 
 /// Longer than any test should take, so that a failure is no hang.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -211,7 +211,7 @@ pub(super) fn accepted<'a>(id: &'a str, machine: &'a Machine) -> AcceptedRecord<
 pub(super) fn refused(id: &str) -> RefusedRecord<'_> {
     RefusedRecord {
         request: request(id),
-        code: crate::auth::refusal::Code::BadSignature,
+        code: countersign_core::refusal::Code::BadSignature,
         evidence: RefusalEvidence::Claimed(ClaimedFacts::default()),
     }
 }

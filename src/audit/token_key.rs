@@ -8,7 +8,7 @@ use std::path::Path;
 use tracing::warn;
 use zeroize::Zeroizing;
 
-use crate::file::{self, FileFault};
+use countersign_client::file::{self, FileFault};
 
 pub(super) type TokenKey = Zeroizing<[u8; 32]>;
 

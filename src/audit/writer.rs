@@ -12,8 +12,8 @@ use super::queued_line::{QueuedLine, WriteResult};
 use super::sink::{Sink, Torn};
 use super::write_failures::WriteFailures;
 use super::writer_health::WriterHealth;
-use crate::clock::{Clock, Now};
 use crate::metrics::{AuditResult, Metrics};
+use countersign_client::clock::{Clock, Now};
 
 /// A write that takes longer has waited for its disk. Requests write a few kilobytes into the page
 /// cache, which takes microseconds.

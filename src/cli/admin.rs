@@ -8,9 +8,9 @@ use http::{Response, request};
 
 use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
-use crate::agent::connect::Connector;
 use crate::config::{self, Environment, GatewayUrl};
-use crate::http_client::{self, ExchangeLimits};
+use countersign_client::agent::connect::Connector;
+use countersign_client::http_client::{self, ExchangeLimits};
 
 /// Largest answer, in bytes: a line for each mistake of a large registry has room in it.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;

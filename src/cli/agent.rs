@@ -7,11 +7,11 @@ use http::HeaderName;
 use super::command_error::CommandError;
 use super::machine_options::IdentityArgs;
 use super::process::{runtime, start_logging};
-use crate::agent::{Agent, AgentStartError};
-use crate::auth::target::QueryPolicy;
-use crate::clock::{Clock, check_after_release};
 use crate::config::{AgentFile, AgentSettings, GatewayUrl, Listen, Log, Who};
 use crate::server::signals;
+use countersign_client::agent::{Agent, AgentStartError};
+use countersign_client::clock::{Clock, check_after_release};
+use countersign_core::target::QueryPolicy;
 
 /// Run a proxy beside this machine that signs its requests
 #[derive(Debug, clap::Args)]

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
 use super::registry_summary::RegistrySummary;
-use crate::clock::{Clock, check_after_release};
 use crate::config::{self, Config, Environment, Loaded, Mistakes};
 use crate::server::{Findings, examine};
+use countersign_client::clock::{Clock, check_after_release};
 
 const EXAMPLE: &str = "\
 Example:

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::command_error::CommandError;
-use crate::clock::Clock;
 use crate::config::Environment;
+use countersign_client::clock::Clock;
 
 /// The environment variable that names the configuration in place of `--config`.
 const VARIABLE: &str = "COUNTERSIGN_CONFIG";

@@ -7,9 +7,9 @@ use super::command_error::CommandError;
 use super::machine_options::IdentityArgs;
 use super::process::runtime;
 use super::terminal::say;
-use crate::clock::Clock;
 use crate::config::GatewayUrl;
-use crate::doctor::{self, CheckResult, CheckStatus, Subject};
+use countersign_client::clock::Clock;
+use countersign_client::doctor::{self, CheckResult, CheckStatus, Subject};
 
 /// Find out why this machine's requests do not pass
 #[derive(Debug, clap::Args)]
@@ -81,7 +81,7 @@ fn summary(lines: &[CheckResult]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Check;
+    use countersign_client::doctor::Check;
 
     #[test]
     fn a_summary_counts_the_checks_that_fail_and_those_that_are_skipped() {

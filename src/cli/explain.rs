@@ -8,11 +8,11 @@ use serde_json::json;
 use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
 use super::terminal::say;
-use crate::auth::refusal::Refusal;
-use crate::auth::target::QueryPolicy;
 use crate::config::{self, Environment, Gate, instant};
 use crate::registry::Registry;
 use crate::server::{Explanation, Prediction, Question, explain};
+use countersign_core::refusal::Refusal;
+use countersign_core::target::QueryPolicy;
 
 /// Explain how the gateway would decide on a request
 #[derive(Debug, clap::Args)]

@@ -194,6 +194,6 @@ mod tests {
     fn a_machine_may_sign_with_it() {
         let made = Made::new();
         let bytes = key_format::parse(made.printed.trim_end()).unwrap();
-        assert!(crate::auth::identity::PublicKey::from_bytes(&bytes).is_ok());
+        assert!(countersign_core::identity::PublicKey::from_bytes(&bytes).is_ok());
     }
 }

@@ -13,7 +13,7 @@ use self::pattern::expand;
 use super::command_error::CommandError;
 use crate::audit::chain;
 use crate::audit::reader::{Record, next_line};
-use crate::file;
+use countersign_client::file;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LogArgs {

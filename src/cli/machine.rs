@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
 use super::terminal::say;
-use crate::auth::identity::Machine;
 use crate::config::{self, Environment};
 use crate::registry::Tombstone;
 use crate::registry::edit;
+use countersign_core::identity::Machine;
 
 use self::add::AddArgs;
 use self::registry_edit::{RegistryEdit, load, unknown};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::command_error::CommandError;
 use crate::config::Who;
-use crate::signing::{Signer, Unsignable, key_file};
+use countersign_client::signing::{Signer, Unsignable, key_file};
 
 /// The machine that a command signs for once.
 #[derive(Debug, clap::Args)]

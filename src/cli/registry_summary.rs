@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::auth::identity::Machine;
-use crate::clock::Clock;
 use crate::registry::Registry;
+use countersign_client::clock::Clock;
+use countersign_core::identity::Machine;
 
 /// A registry in a summary.
 #[derive(Debug, Default)]

@@ -11,10 +11,10 @@ use super::command_error::CommandError;
 use super::machine_options::SignerArgs;
 use super::request_body::BodyArgs;
 use super::terminal::cannot_print;
-use crate::agent::connect::Connector;
-use crate::clock::Clock;
 use crate::config::GatewayUrl;
-use crate::http_client::{self, ExchangeLimits, RequestError};
+use countersign_client::agent::connect::Connector;
+use countersign_client::clock::Clock;
+use countersign_client::http_client::{self, ExchangeLimits, RequestError};
 
 /// Sign a request, send it, and print the body of the answer
 #[derive(Debug, clap::Args)]

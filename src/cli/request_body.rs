@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::command_error::CommandError;
-use crate::file::{self, FileFault};
+use countersign_client::file::{self, FileFault};
 
 /// The largest body that any route takes.
 const MAX_BODY: usize = 32 * 1024 * 1024;

@@ -5,9 +5,9 @@ use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
 use super::process::{runtime, start_logging};
 use super::registry_summary::check_registry;
-use crate::clock::{Clock, check_after_release};
 use crate::config::{self, Environment};
 use crate::server::{Findings, GatewayServer, examine, signals};
+use countersign_client::clock::{Clock, check_after_release};
 
 /// Run the gateway
 #[derive(Debug, clap::Args)]

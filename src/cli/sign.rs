@@ -6,7 +6,7 @@ use super::command_error::CommandError;
 use super::machine_options::SignerArgs;
 use super::request_body::BodyArgs;
 use super::terminal::cannot_print;
-use crate::clock::Clock;
+use countersign_client::clock::Clock;
 
 /// Sign a request and print the four headers
 #[derive(Debug, clap::Args)]

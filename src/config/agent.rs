@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::operation::{self, Log};
 use super::units::{duration, size, whole};
 use super::{AgentSettings, GatewayUrl, Listen, Who, headers, text_of};
-use crate::auth::target::QueryPolicy;
 use crate::yaml::{Field, Finding, Mistakes, Notes, Table, document, one_of};
+use countersign_core::target::QueryPolicy;
 
 /// The agent's file without a mistake.
 #[derive(Clone, Debug)]

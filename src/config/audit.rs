@@ -8,9 +8,9 @@ use ed25519_dalek::SigningKey;
 
 use super::operation;
 use super::units::{duration, size, whole};
-use crate::auth::private_key;
-use crate::file;
 use crate::yaml::{Field, Table};
+use countersign_client::file;
+use countersign_core::private_key;
 
 /// Where the audit records go, and how they are kept honest.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 use super::environment::Environment;
 use super::headers;
 use super::operation;
-use crate::file::{self, Unusable};
 use crate::yaml::{Field, Table, quoted};
+use countersign_client::file::{self, Unusable};
 
 /// Largest secret, in bytes. Tokens have tens to a few thousand; common servers take no header
 /// block beyond 8 KiB, so a larger file is a mix-up, and is not read on.

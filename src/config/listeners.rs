@@ -7,8 +7,8 @@ use super::address;
 use super::headers;
 use super::operation;
 use super::proxies::TrustedProxies;
-use crate::auth::target::Target;
 use crate::yaml::{Field, Table, one_of, quoted};
+use countersign_core::target::Target;
 
 /// The operator's address unless the configuration names another.
 pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9790);

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::units::duration;
-use crate::file::too_open;
 use crate::yaml::{Field, Table, one_of};
+use countersign_client::file::too_open;
 
-pub(super) use crate::file::path;
+pub(super) use countersign_client::file::path;
 
 /// The diagnostic log, on standard error: standard output may be the audit's.
 #[derive(Clone, Debug, PartialEq, Eq)]

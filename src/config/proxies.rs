@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::auth::policy::network::{self, NetworkError};
 use crate::yaml::{Table, quoted};
+use countersign_core::policy::network::{self, NetworkError};
 
 /// Addresses whose word is believed: in `X-Forwarded-For`, `X-Forwarded-Proto` and PROXY lines.
 /// Empty, the default: nobody's.

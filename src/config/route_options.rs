@@ -9,9 +9,9 @@ use super::mode::{self, Mode};
 use super::routes::{Route, Routes};
 use super::units::{duration, size};
 use super::upstreams::{Named, Upstream};
-use crate::auth::method::{METHODS, may_be_added};
-use crate::auth::target::{QueryPolicy, Target};
 use crate::yaml::{Field, Table, did_you_mean, one_of, quoted};
+use countersign_core::method::{METHODS, may_be_added};
+use countersign_core::target::{QueryPolicy, Target};
 
 /// Longest route path, in bytes; the request target itself may have 4 KiB.
 const MAX_PATH: usize = 1024;

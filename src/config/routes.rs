@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::mode::Mode;
-use crate::auth::target::{self, QueryPolicy};
+use countersign_core::target::{self, QueryPolicy};
 
 /// What one path prefix asks of a request and where it sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Route {
     pub query: QueryPolicy,
     /// Largest body taken, in bytes, default 1 MiB, at most 32 MiB; beyond it, `body_too_large`.
     pub max_body: u64,
-    /// Methods taken besides [`METHODS`](crate::auth::method::METHODS); upper case. Default: none.
+    /// Methods taken besides [`METHODS`](countersign_core::method::METHODS); upper case. Default: none.
     pub methods: Vec<String>,
     /// Unsigned client headers that cross besides [`headers::ALLOWED`].
     /// Default: none.
@@ -129,7 +129,7 @@ impl Index<usize> for Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::target::QueryPolicy;
+    use countersign_core::target::QueryPolicy;
 
     fn routes(list: &[(&str, &str, usize)]) -> Routes {
         let route = |&(path, strip_prefix, upstream): &(&str, &str, usize)| Route {

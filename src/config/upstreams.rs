@@ -17,8 +17,8 @@ use super::credential::{self, Credential};
 use super::environment::Environment;
 use super::headers;
 use super::units::duration;
-use crate::auth::target::Target;
 use crate::yaml::{Field, Table, quoted};
+use countersign_core::target::Target;
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);

@@ -5,9 +5,6 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::audit::{AuditLog, TokenNames};
-use crate::auth::decision;
-use crate::auth::replay::NonceStore;
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::decide::decider::Decider;
 use crate::gateway::decide::plan::Plan;
@@ -20,6 +17,9 @@ use crate::gateway::record::recorder::Recorder;
 use crate::gateway::upstream::pool::context::PoolContext;
 use crate::metrics::Metrics;
 use crate::registry::RegistryStore;
+use countersign_client::clock::Clock;
+use countersign_core::decision;
+use countersign_core::replay::NonceStore;
 
 /// A gateway, shared by all its connections.
 pub struct Gateway {

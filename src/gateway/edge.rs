@@ -27,8 +27,8 @@ use super::receive::reset_on_close::ResetOnClose;
 use super::receive::{health, keep_alive, refusal_response};
 use super::record::authorized::AuthorizedRequest;
 use super::record::outcome::RequestOutcome;
-use crate::auth::refusal::Refusal;
 use crate::config::HEADER_BYTES;
+use countersign_core::refusal::Refusal;
 
 /// The application that Pingora runs for each request of a data listener.
 pub(crate) struct Edge {

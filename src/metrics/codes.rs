@@ -3,7 +3,7 @@
 use prometheus::{IntCounter, Result};
 
 use super::declare::Declare;
-use crate::auth::refusal::Code;
+use countersign_core::refusal::Code;
 
 pub(super) struct CodeCounters {
     refused: [IntCounter; Code::ALL.len()],

@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 use prometheus::{IntGauge, IntGaugeVec};
 
 use super::declare::{Declare, gauge_value};
-use crate::auth::identity::{Fingerprint, Machine};
+use countersign_core::identity::{Fingerprint, Machine};
 
 /// Most machines with series of their own. Each takes some 200 bytes of every scrape; a fleet that
 /// is larger is better looked at in the audit trail.
@@ -198,7 +198,7 @@ mod tests {
 
     fn fingerprint(seed: u8) -> Fingerprint {
         let key = ed25519_dalek::SigningKey::from_bytes(&[seed; 32]).verifying_key();
-        let key = crate::auth::identity::PublicKey::from_bytes(key.as_bytes());
+        let key = countersign_core::identity::PublicKey::from_bytes(key.as_bytes());
         key.unwrap().fingerprint()
     }
 

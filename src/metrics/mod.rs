@@ -35,9 +35,9 @@ use self::machines::MachineMetrics;
 use self::reloads::ReloadMetrics;
 use self::replay::ReplayMetrics;
 use self::servers::ServerMetrics;
-use crate::auth::identity::{Fingerprint, MachineId};
-use crate::auth::lost_header::LostHeader;
-use crate::auth::refusal::Code;
+use countersign_core::identity::{Fingerprint, MachineId};
+use countersign_core::lost_header::LostHeader;
+use countersign_core::refusal::Code;
 
 pub use backend::curve25519_backend;
 pub use configured::{CredentialCounts, RouteCounts, UpstreamTimes};

@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::auth::headers::Timestamp;
+use countersign_core::message::Timestamp;
 
 /// The floor, and the ring of buckets that raises it.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::floor::Floor;
 use super::quota::NonceQuotas;
 use super::replay_cache::NonceCache;
-use crate::auth::replay::{Claim, ClaimError, NonceStore, Window};
-use crate::clock::{Clock, Now};
+use countersign_client::clock::{Clock, Now};
+use countersign_core::replay::{Claim, ClaimError, NonceStore, Window};
 
 /// A [`NonceStore`] in memory. It forgets nothing early and evicts nothing: a full store refuses.
 ///

@@ -1,5 +1,5 @@
 //! The stores of spent nonces. Each keeps the promise of
-//! [`NonceStore`](crate::auth::replay::NonceStore):
+//! [`NonceStore`](countersign_core::replay::NonceStore):
 //!
 //! - [`MemoryNonces`]: a replay cache under a floor, for the life of one process;
 //! - [`JournaledNonces`]: the same with a journal on disk, across restarts and power loss;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::auth::replay::{ClaimError, Owner};
+use countersign_core::replay::{ClaimError, Owner};
 
 /// How many live nonces there may be.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,7 @@ use moka::sync::Cache;
 use rayon::prelude::*;
 
 use super::quota::{LiveCounts, NonceQuotas};
-use crate::auth::replay::{Claim, ClaimError, NonceKey, Owner};
+use countersign_core::replay::{Claim, ClaimError, NonceKey, Owner};
 
 /// Spent nonces, each for the time to live, and how many there are.
 ///

@@ -1,7 +1,7 @@
 //! The changes of a reload, for the log and the audit record.
 
 use super::snapshot::Registry;
-use crate::auth::identity::MachineId;
+use countersign_core::identity::MachineId;
 
 /// The difference between two registries. The lists are sorted by id, and each machine is in one of
 /// them at most.

@@ -6,9 +6,9 @@ use std::ops::Range;
 use super::entry::{Entry, Section};
 use super::instants::instant;
 use super::key_format;
-use crate::auth::identity::Machine;
-use crate::auth::validity::Validity;
 use crate::yaml::{Field, Notes, Table};
+use countersign_core::identity::Machine;
+use countersign_core::validity::Validity;
 
 /// A public key in the entry of a machine, or of a removed one.
 pub(super) struct KeyClaim<'a> {

@@ -380,7 +380,7 @@ machines:
 
     fn tombstone(id: &str) -> Tombstone {
         Tombstone {
-            id: crate::auth::identity::MachineId::parse(id).unwrap(),
+            id: countersign_core::identity::MachineId::parse(id).unwrap(),
             keys: [[7; 32]].into(),
             at: 86_400,
         }

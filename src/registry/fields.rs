@@ -11,9 +11,9 @@ use super::instants::instant;
 use super::policies::{Group, Policies};
 use super::removed::{self, TombstoneDraft};
 use super::snapshot::Registry;
-use crate::auth::identity::Machine;
 use crate::config::is_credential_name;
 use crate::yaml::{Notes, Table};
+use countersign_core::identity::Machine;
 
 /// Longest `name`, `vault` and `owner`, in bytes. They become headers.
 const MAX_LABEL: usize = 128;

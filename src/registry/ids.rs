@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::entry::{Entry, Section};
-use crate::auth::identity::MachineId;
 use crate::yaml::Table;
+use countersign_core::identity::MachineId;
 
 /// The ids read so far, and the entries that have them.
 pub(super) struct Ids<'a>(HashMap<MachineId, Entry<'a>>);

@@ -58,7 +58,7 @@ pub enum KeyTextError {
 ///
 /// Whether the bytes are a key worth trusting is for [`PublicKey::from_bytes`] to say.
 ///
-/// [`PublicKey::from_bytes`]: crate::auth::identity::PublicKey::from_bytes
+/// [`PublicKey::from_bytes`]: countersign_core::identity::PublicKey::from_bytes
 ///
 /// # Errors
 ///

@@ -7,8 +7,8 @@ use super::claims::KeyClaim;
 use super::cores::on_all_cores;
 use super::entry::Section;
 use super::snapshot::Registry;
-use crate::auth::identity::{KeyError, PublicKey};
 use crate::yaml::Notes;
+use countersign_core::identity::{KeyError, PublicKey};
 
 /// Fewer keys than this are not worth a thread: it costs about as much as one key.
 const KEYS_WORTH_A_THREAD: usize = 16;

@@ -11,8 +11,8 @@ use super::fields;
 use super::keys::{self, CheckKey};
 use super::removed::{Tombstone, TombstoneDraft};
 use super::snapshot::{ById, Registry};
-use crate::auth::identity::{Machine, MachineKey, PublicKey};
 use crate::yaml::{self, Mistakes, Notes};
+use countersign_core::identity::{Machine, MachineKey, PublicKey};
 
 /// Largest registry file, in bytes: a third of a million machines with every field. It keeps a
 /// wrong file name from filling the memory; a load takes about six times the size of the text.

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::entry::Entry;
-use crate::auth::identity::Machine;
-use crate::auth::policy::rate::Rate;
-use crate::auth::policy::rule::Rule;
-use crate::auth::policy::{List, Policy, network};
 use crate::yaml::{Field, Notes, Table, quoted};
+use countersign_core::identity::Machine;
+use countersign_core::policy::rate::Rate;
+use countersign_core::policy::rule::Rule;
+use countersign_core::policy::{List, Policy, network};
 
 /// Terms that machines share under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use super::claims::{self, KeyClaim};
 use super::entry::Entry;
 use super::ids::Ids;
 use super::instants;
-use crate::auth::identity::MachineId;
 use crate::yaml::Notes;
+use countersign_core::identity::MachineId;
 
 /// The id and the keys of a machine that was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::load::MAX_FILE;
-use crate::file::{self, FileFault};
+use countersign_client::file::{self, FileFault};
 
 /// How long another editor is waited for, in steps of [`PATIENCE_STEP`]: an edit takes a second at
 /// most.

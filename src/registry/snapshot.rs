@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::policies::Group;
 use super::removed::Tombstone;
-use crate::auth::identity::Machine;
+use countersign_core::identity::Machine;
 
 /// All machines of one registry file, every one of them checked. It never changes; a reload makes
 /// another one.

@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use super::change::Change;
 use super::load::{self, build};
 use super::snapshot::Registry;
-use crate::auth::identity::{Machine, PublicKey};
 use crate::yaml::Mistakes;
+use countersign_core::identity::{Machine, PublicKey};
 
 /// How many machines a reload may take away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::start_error::StartError;
 use crate::audit::checkpoint::CheckpointSigner;
 use crate::audit::{AuditLog, Bounds, Checkpoints, Sink, TokenNames, UnauthenticatedSink};
-use crate::clock::Clock;
 use crate::config::{Audit, AuditSink, Config, GatewayKey};
 use crate::metrics::Metrics;
+use countersign_client::clock::Clock;
 
 /// Opens the audit log.
 ///

@@ -6,8 +6,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use crate::clock::{Clock, ClockSteps, LOOK_EVERY, Now};
 use crate::metrics::Metrics;
+use countersign_client::clock::{Clock, ClockSteps, LOOK_EVERY, Now};
 
 /// The clock, and the metric that counts its steps.
 pub(super) struct ClockWatch {

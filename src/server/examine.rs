@@ -3,8 +3,8 @@
 use super::listen::tls::Tls;
 use crate::audit::Sink;
 use crate::config::{AuditSink, Config};
-use crate::file::open_to_writers;
 use crate::nonces::{JournaledNonces, SharedNonces};
+use countersign_client::file::open_to_writers;
 
 /// The findings about the files and directories that a configuration names, except the registry:
 /// one line each.

@@ -21,12 +21,12 @@ use super::reload::Reloader;
 use super::replay_cache::ReplayCache;
 use super::start_error::StartError;
 use crate::audit::AuditLog;
-use crate::auth::replay::NonceStore;
-use crate::clock::Clock;
 use crate::config::{Config, Shutdown, TrustedProxies};
 use crate::gateway::{Edge, Gateway, Parts};
 use crate::metrics::{Metrics, curve25519_backend};
 use crate::registry::RegistryStore;
+use countersign_client::clock::Clock;
+use countersign_core::replay::NonceStore;
 
 /// A gateway whose listeners are bound and which has not begun to accept.
 pub struct GatewayServer {

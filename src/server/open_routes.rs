@@ -9,9 +9,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::clock::Clock;
 use crate::config::instant;
 use crate::gateway::Gateway;
+use countersign_client::clock::Clock;
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_secs(60);

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::start_error::StartError;
-use crate::auth::replay::NonceStore;
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::window;
 use crate::metrics::Metrics;
 use crate::nonces::{JournaledNonces, MemoryNonces, NonceQuotas, SharedNonces};
+use countersign_client::clock::Clock;
+use countersign_core::replay::NonceStore;
 
 /// The store that a server opened, or was handed.
 pub(super) enum ReplayCache {

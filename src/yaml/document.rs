@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::mistakes::{Mistakes, Notes};
 use super::tree::{self, Node};
-use crate::file::{self, FileFault};
+use countersign_client::file::{self, FileFault};
 
 /// Reads a file of at most `most` bytes; messages call its content `what`.
 ///

@@ -45,7 +45,7 @@ pub struct Mistakes {
     /// How many more there are.
     pub unlisted: usize,
     /// The file could not be read, so another attempt may succeed: see
-    /// [`FileFault::may_pass`](crate::file::FileFault::may_pass).
+    /// [`FileFault::may_pass`](countersign_client::file::FileFault::may_pass).
     pub may_pass: bool,
 }
 

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use countersign::auth::refusal::Code;
-use countersign::auth::replay::{Claim, ClaimError, NonceStore};
+use countersign_core::refusal::Code;
+use countersign_core::replay::{Claim, ClaimError, NonceStore};
 
 use crate::support::backend::{self, Backend};
 use crate::support::client::{Client, Response, exchange};

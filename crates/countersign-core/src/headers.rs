@@ -5,8 +5,8 @@ use super::identity::MachineId;
 use super::refusal::Refusal;
 use super::signature::Signature;
 
-pub use super::header_name::{HeaderFault, SigningHeader};
-pub use super::message::{Nonce, Timestamp};
+use super::header_name::{HeaderFault, SigningHeader};
+use super::message::{Nonce, Timestamp};
 
 /// What a request holds under one header name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

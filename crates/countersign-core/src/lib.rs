@@ -110,7 +110,8 @@
 //! use std::sync::Arc;
 //!
 //! use countersign_core::decision::Attempt;
-//! use countersign_core::headers::{Occurrence, SigningHeader, SigningHeaders};
+//! use countersign_core::header_name::SigningHeader;
+//! use countersign_core::headers::{Occurrence, SigningHeaders};
 //! use countersign_core::identity::{Machine, MachineId, PublicKey};
 //! use countersign_core::message::BodyHash;
 //! use countersign_core::method::Method;

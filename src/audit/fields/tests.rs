@@ -8,7 +8,7 @@ use super::*;
 use crate::audit::testing::{accepted, machine, read_back, refused, request, response, signed};
 use crate::audit::token_hash::TokenNames;
 use crate::audit::untrusted::{DroppedHeaders, PathOnly, SentMethod};
-use crate::auth::refusal::Code;
+use countersign_core::refusal::Code;
 
 fn line(record: &impl Serialize) -> String {
     String::from_utf8(encode(record, 0).unwrap()).unwrap()

@@ -9,8 +9,8 @@ use crate::audit::queued_line::{CAPACITY, CAPACITY_FOR_NOTES};
 use crate::audit::testing::{
     PATIENCE, Scratch, Tape, TapeStep, accepted, machine, refused, response,
 };
-use crate::clock::Hands;
 use crate::metrics::AuditResult;
+use countersign_client::clock::Hands;
 
 /// Short, where a test waits for it to pass.
 const SHORT: Duration = Duration::from_millis(50);

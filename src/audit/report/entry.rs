@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::audit::reader::{Record, RecordText};
-use crate::auth::refusal::Code;
+use countersign_core::refusal::Code;
 
 /// The content of a line.
 #[derive(Debug)]

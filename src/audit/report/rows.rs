@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::bounded::Few;
 use super::route::RouteUse;
 use super::usage::{Occurrences, Usage};
-use crate::auth::refusal::Code;
+use countersign_core::refusal::Code;
 
 /// The migration report of a log.
 #[derive(Debug)]

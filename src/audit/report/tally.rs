@@ -12,8 +12,8 @@ use super::route::RouteUse;
 use super::rows::UnsignedClient;
 use super::usage::{Occurrences, Usage};
 use crate::audit::reader::{MAX_LINE, next_line};
-use crate::auth::identity::MachineId;
-use crate::auth::refusal::Code;
+use countersign_core::identity::MachineId;
+use countersign_core::refusal::Code;
 
 /// Most routes kept. A configuration has a few dozen.
 const ROUTES: usize = 1_000;

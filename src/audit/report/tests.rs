@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::audit::reader::MAX_LINE;
-use crate::auth::identity::MachineId;
-use crate::auth::refusal::Code;
+use countersign_core::identity::MachineId;
+use countersign_core::refusal::Code;
 
 const START: u64 = 1_800_000_000; // 2027-01-15T08:00:00Z
 

@@ -1,6 +1,6 @@
 //! Counts of requests: how many, from when to when, and how many were served.
 
-use crate::auth::refusal::Code;
+use countersign_core::refusal::Code;
 
 /// A number of requests, and when they were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

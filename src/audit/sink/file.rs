@@ -11,7 +11,7 @@ use nix::sys::stat::{major, minor};
 use nix::unistd::{AccessFlags, eaccess};
 
 use crate::audit::tail;
-use crate::file::{with_reserve, writable_directory};
+use countersign_client::file::{with_reserve, writable_directory};
 
 /// Owner reads and writes, the group reads (log shippers do), and no other: records name machines
 /// and paths.

@@ -12,7 +12,7 @@ use super::*;
 use crate::audit::testing::{PATIENCE, Tape, TapeStep, accepted, machine};
 use crate::audit::writer::WARINESS;
 use crate::audit::{AuditError, AuditLog, Checkpoints, Sink, UnauthenticatedSink};
-use crate::clock::{Clock, Hands};
+use countersign_client::clock::{Clock, Hands};
 
 /// Tells of each write which thread makes it, and takes some time of the clock.
 struct Told {

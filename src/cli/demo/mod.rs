@@ -8,9 +8,9 @@ use std::io::{self, Write};
 
 use super::command_error::CommandError;
 use super::process::runtime;
-use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::server::{GatewayServer, signals};
+use countersign_client::clock::Clock;
 
 use self::stage::{DemoAnswer, Stage};
 

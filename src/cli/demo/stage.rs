@@ -15,12 +15,12 @@ use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use http::{Request, Response, request};
 
 use super::backend;
-use crate::agent::connect::Connector;
 use crate::cli::command_error::CommandError;
-use crate::clock::Clock;
 use crate::config::GatewayUrl;
-use crate::http_client::{self, ExchangeLimits};
-use crate::signing::{Headers, Signer};
+use countersign_client::agent::connect::Connector;
+use countersign_client::clock::Clock;
+use countersign_client::http_client::{self, ExchangeLimits};
+use countersign_client::signing::{Headers, Signer};
 
 /// The demo's one machine.
 pub(super) const MACHINE: &str = "demo-machine";

@@ -4,15 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::registry_edit::RegistryEdit;
-use crate::auth::identity::{Machine, MachineId, PublicKey};
-use crate::auth::policy::rate::Rate;
-use crate::auth::policy::rule::Rule;
-use crate::auth::policy::{List, network};
 use crate::cli::command_error::CommandError;
 use crate::config::instant;
-use crate::file;
 use crate::registry::edit::{self, NewMachine};
 use crate::registry::{PolicyTerms, combine, key_format};
+use countersign_client::file;
+use countersign_core::identity::{Machine, MachineId, PublicKey};
+use countersign_core::policy::rate::Rate;
+use countersign_core::policy::rule::Rule;
+use countersign_core::policy::{List, network};
 
 /// The machine to add.
 #[derive(Debug, Default, clap::Args)]

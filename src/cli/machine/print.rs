@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::auth::identity::Machine;
-use crate::auth::policy::{List, Policy};
 use crate::config::instant;
 use crate::registry::key_format;
+use countersign_core::identity::Machine;
+use countersign_core::policy::{List, Policy};
 
 /// A machine as JSON, with the names of the registry and of the audit records.
 #[derive(Serialize)]

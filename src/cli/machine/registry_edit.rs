@@ -3,11 +3,11 @@
 use std::io;
 use std::path::Path;
 
-use crate::auth::identity::Machine;
 use crate::cli::command_error::CommandError;
 use crate::registry::edit::CannotEdit;
 use crate::registry::replace::LockedFile;
 use crate::registry::{Change, Registry, Tombstone};
+use countersign_core::identity::Machine;
 
 /// A registry file that is being edited.
 pub(super) struct RegistryEdit<'p> {

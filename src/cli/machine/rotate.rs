@@ -5,12 +5,12 @@ use std::path::Path;
 
 use super::add::{instant, public_key};
 use super::registry_edit::RegistryEdit;
-use crate::auth::identity::{Machine, MachineKey};
-use crate::auth::validity::Validity;
 use crate::cli::command_error::CommandError;
 use crate::cli::terminal::say;
 use crate::config::instant;
 use crate::registry::edit::{self, NewKey};
+use countersign_core::identity::{Machine, MachineKey};
+use countersign_core::validity::Validity;
 
 /// The key to add, and the end of the others.
 #[derive(Debug, clap::Args)]

@@ -6,8 +6,8 @@ use clap::{CommandFactory, Parser};
 use ed25519_dalek::SigningKey;
 
 use super::*;
-use crate::auth::validity::Validity;
 use crate::registry::{Change, Registry, key_format};
+use countersign_core::validity::Validity;
 
 const FILE: &str = "\
 # The fleet. Ask ops before you touch it.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::super::units::{duration, whole};
-use crate::auth::target::Target;
 use crate::yaml::{Field, Table, quoted};
+use countersign_core::target::Target;
 
 /// How the servers of an upstream are asked whether they are well.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use super::super::certificate::CertificateValidity;
 use super::super::environment::Environment;
 use super::super::operation;
 use super::servers;
-use crate::file::{self, Unusable};
 use crate::yaml::{Field, Table};
+use countersign_client::file::{self, Unusable};
 
 /// Largest PEM file, in bytes: a bundle of all authorities of the web has a quarter of it.
 const MAX_FILE: usize = 1024 * 1024;

@@ -2,8 +2,8 @@
 
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 
-use crate::auth::headers::SigningHeader;
 use crate::config::headers::is_same;
+use countersign_core::header_name::SigningHeader;
 
 /// Where Vault's clients put their token.
 const VAULT_TOKEN: HeaderName = HeaderName::from_static("x-vault-token");

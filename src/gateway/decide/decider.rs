@@ -7,11 +7,6 @@ use std::time::Duration;
 use pingora::protocols::http::ServerSession;
 
 use crate::audit::TokenNames;
-use crate::auth::decision::{Admitted, Attributed};
-use crate::auth::message::BodyHash;
-use crate::auth::refusal::{Code, Refusal};
-use crate::auth::replay::NonceStore;
-use crate::clock::{Clock, Now};
 use crate::config::Route;
 use crate::gateway::decide::decided_request::{DecidedRequest, Pass};
 use crate::gateway::decide::forwarded_headers;
@@ -30,6 +25,11 @@ use crate::gateway::receive::origin::RequestSource;
 use crate::gateway::receive::request_id::RequestId;
 use crate::metrics::Metrics;
 use crate::registry::RegistryStore;
+use countersign_client::clock::{Clock, Now};
+use countersign_core::decision::{Admitted, Attributed};
+use countersign_core::message::BodyHash;
+use countersign_core::refusal::{Code, Refusal};
+use countersign_core::replay::NonceStore;
 
 /// Judges requests.
 pub(crate) struct Decider {

@@ -8,9 +8,6 @@
 use core::net::IpAddr;
 use std::time::Duration;
 
-use crate::auth::identity::{Fingerprint, Machine};
-use crate::auth::refusal::{Code, Refusal};
-use crate::auth::target::{QueryPolicy, Target};
 use crate::config::{Config, Gate, Route};
 use crate::gateway::decide::policy::{
     CREDENTIAL_PATHS, Circumstances, Permitted, closed_path, judge_machine,
@@ -20,6 +17,9 @@ use crate::gateway::decide::route_match::RouteMatch;
 use crate::gateway::upstream::credentials::{Choice, Credentials};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use countersign_core::identity::{Fingerprint, Machine};
+use countersign_core::refusal::{Code, Refusal};
+use countersign_core::target::{QueryPolicy, Target};
 
 /// The request to explain.
 #[derive(Clone, Copy, Debug)]

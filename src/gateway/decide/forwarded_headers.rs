@@ -4,11 +4,11 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::audit::DroppedHeaders;
-use crate::auth::lost_header::LostHeader;
-use crate::auth::refusal::Refusal;
 use crate::config::Route;
 use crate::config::headers::{ALLOWED, IDENTITY, is_same, reserved};
 use crate::metrics::Metrics;
+use countersign_core::lost_header::LostHeader;
+use countersign_core::refusal::Refusal;
 
 /// Forwarded headers of which there is one or none (RFC 9110, section 5.3): of two, one program
 /// takes the first and another the last.

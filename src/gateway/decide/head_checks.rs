@@ -10,10 +10,6 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
 use crate::audit::TokenNames;
-use crate::auth::decision::{Attempt, Attributed};
-use crate::auth::headers::{SigningHeader, SigningHeaders};
-use crate::auth::refusal::Refusal;
-use crate::clock::Now;
 use crate::config::{Gate, HEADER_BYTES, Route};
 use crate::gateway::decide::bearer::{self, Bearer};
 use crate::gateway::decide::decided_request::Provenance;
@@ -29,6 +25,11 @@ use crate::gateway::receive::origin::RequestSource;
 use crate::gateway::receive::request_id::RequestId;
 use crate::metrics::Metrics;
 use crate::registry::RegistryStore;
+use countersign_client::clock::Now;
+use countersign_core::decision::{Attempt, Attributed};
+use countersign_core::header_name::SigningHeader;
+use countersign_core::headers::SigningHeaders;
+use countersign_core::refusal::Refusal;
 
 /// The checks, with what they ask.
 pub(super) struct HeadChecks {

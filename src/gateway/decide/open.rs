@@ -1,7 +1,7 @@
 //! Requests on open routes, which need no signature.
 
-use crate::auth::method::Method;
-use crate::auth::target::SignedTarget;
+use countersign_core::method::Method;
+use countersign_core::target::SignedTarget;
 
 /// A well-formed request on an open route. Its sender is unknown: it holds no machine and no
 /// signature, so no request built from it can name an identity or carry a credential of the

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::auth::identity::Machine;
-use crate::auth::replay::Window;
 use crate::config::{Config, Limits, Route, Upstream};
 use crate::gateway::upstream::credentials::state::CredentialState;
 use crate::gateway::upstream::credentials::{Choice, Credentials};
 use crate::gateway::upstream::pool::context::PoolContext;
 use crate::gateway::upstream::pool::{Pool, Pools};
 use crate::metrics::{RouteCounts, UpstreamTimes};
+use countersign_core::identity::Machine;
+use countersign_core::replay::Window;
 
 /// One configuration as requests meet it. It never changes; a request takes the one in force when
 /// its head is complete, and keeps it to its end, so that an index into it always means what it

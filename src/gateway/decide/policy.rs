@@ -3,15 +3,15 @@
 use core::net::IpAddr;
 use std::time::Duration;
 
-use crate::auth::decision::{Admitted, Denied, Signed};
-use crate::auth::identity::Machine;
-use crate::auth::policy::{Objection, Permission};
-use crate::auth::refusal::Refusal;
-use crate::auth::target::behind;
 use crate::config::Route;
 use crate::gateway::decide::quotas::Quotas;
 use crate::gateway::upstream::credentials::Choice;
 use crate::gateway::upstream::credentials::state::Injection;
+use countersign_core::decision::{Admitted, Denied, Signed};
+use countersign_core::identity::Machine;
+use countersign_core::policy::{Objection, Permission};
+use countersign_core::refusal::Refusal;
+use countersign_core::target::behind;
 
 /// An admitted request that the policy lets through, with the credential it carries.
 #[derive(Debug)]

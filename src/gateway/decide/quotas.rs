@@ -10,8 +10,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::auth::identity::MachineId;
-use crate::auth::policy::rate::{Meter, Rate};
+use countersign_core::identity::MachineId;
+use countersign_core::policy::rate::{Meter, Rate};
 
 /// So many parts, each with a lock of its own: requests of different machines seldom meet.
 const SHARDS: usize = 16;

@@ -1,7 +1,7 @@
 //! A refusal, with what the checks found out about the sender before it.
 
-use crate::auth::decision::{Denied, Unproved};
-use crate::auth::refusal::Refusal;
+use countersign_core::decision::{Denied, Unproved};
+use countersign_core::refusal::Refusal;
 
 /// A refusal, with what the checks found out about the sender.
 #[derive(Debug)]

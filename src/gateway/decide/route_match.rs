@@ -1,10 +1,10 @@
 //! The route match: the part of the decision that takes a target and a method and nothing else, so
 //! that it can be explained without a request.
 
-use crate::auth::method::{METHODS, Method};
-use crate::auth::refusal::Refusal;
-use crate::auth::target::Target;
 use crate::config::{Route, Routes};
+use countersign_core::method::{METHODS, Method};
+use countersign_core::refusal::Refusal;
+use countersign_core::target::Target;
 
 /// A method and a target that a route accepts.
 #[derive(Clone, Copy, Debug)]

@@ -21,10 +21,10 @@ use tracing::warn;
 
 use self::bucket::{Bucket, FailureEffect};
 use self::generations::Generations;
-use crate::auth::refusal::{Code, Refusal};
 use crate::config::ThrottleSettings;
 use crate::gateway::receive::origin::SourceKey;
 use crate::metrics::Metrics;
+use countersign_core::refusal::{Code, Refusal};
 
 /// So many parts, each with a lock of its own: requests of different sources seldom meet.
 const SHARDS: usize = 16;

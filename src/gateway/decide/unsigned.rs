@@ -2,11 +2,11 @@
 //! signature pass, as the client sent them, until a date.
 
 use crate::audit::TokenHash;
-use crate::auth::method::Method;
-use crate::auth::refusal::Code;
-use crate::auth::target::Target;
 use crate::gateway::decide::rejection::Rejection;
 use crate::metrics::Auth;
+use countersign_core::method::Method;
+use countersign_core::refusal::Code;
+use countersign_core::target::Target;
 
 /// A well-formed request without a valid signature. Like
 /// [`OpenRequest`](crate::gateway::decide::open::OpenRequest) it holds no machine, so no request

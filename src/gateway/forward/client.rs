@@ -8,10 +8,10 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::{Error, ErrorSource, Result};
 
-use crate::auth::refusal::Refusal;
 use crate::gateway::receive::draining::Draining;
 use crate::gateway::receive::refusal_response;
 use crate::gateway::receive::request_id::RequestId;
+use countersign_core::refusal::Refusal;
 
 /// The client's session. Its request was read whole, and decided.
 pub(crate) struct Client {

@@ -15,7 +15,6 @@ use super::client::Client;
 use super::failure::ForwardFailure;
 use super::response::{self, UnfitResponse};
 use super::upstream_request::{self, ForwardedHeaders};
-use crate::auth::refusal::Refusal;
 use crate::config::headers::OBSERVED;
 use crate::gateway::decide::unsigned::PassReason;
 use crate::gateway::receive::body::Body;
@@ -24,6 +23,7 @@ use crate::gateway::upstream::credentials::check::CheckTarget;
 use crate::gateway::upstream::pool::connection::Connection;
 use crate::gateway::upstream::pool::reuse::FinishedExchange;
 use crate::gateway::upstream::pool::server::UpstreamServer;
+use countersign_core::refusal::Refusal;
 
 /// Most pieces of a response that are passed on at once, where they have arrived: the head and the
 /// body of a small one have.

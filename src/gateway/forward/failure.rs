@@ -2,7 +2,7 @@
 
 use pingora::{Error, ErrorSource, ErrorType};
 
-use crate::auth::refusal::Refusal;
+use countersign_core::refusal::Refusal;
 
 /// Why a request has no response, or only part of one.
 #[derive(Debug)]

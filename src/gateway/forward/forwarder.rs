@@ -11,7 +11,6 @@ use tracing::warn;
 use super::client::{Afterwards, Client};
 use super::exchange::Exchange;
 use super::failure::ForwardFailure;
-use crate::clock::Clock;
 use crate::config::ConnectionReuse;
 use crate::gateway::receive::body::Body;
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
@@ -21,6 +20,7 @@ use crate::gateway::upstream::pool::connect_error;
 use crate::gateway::upstream::pool::connection::Connection;
 use crate::gateway::upstream::pool::idle::ConnectionOwner;
 use crate::gateway::upstream::pool::server::UpstreamServer;
+use countersign_client::clock::Clock;
 
 /// Forwards requests.
 pub(crate) struct Forwarder {

@@ -11,10 +11,10 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::auth::refusal::Refusal;
 use crate::gateway::receive::framing::{self, Trailers};
 use crate::gateway::receive::request_stream::RequestStream;
 use crate::metrics::Metrics;
+use countersign_core::refusal::Refusal;
 
 /// A whole body, with its share of the budget, given back when it is dropped.
 pub(crate) struct Body {

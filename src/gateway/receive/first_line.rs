@@ -10,11 +10,11 @@ use memchr::{memchr, memchr_iter};
 use pingora::Error;
 use pingora::protocols::http::ServerSession;
 
-use crate::auth::refusal::Refusal;
-use crate::auth::target::{Target, TargetError};
 use crate::config::HEADER_BYTES;
 use crate::gateway::receive::framing::{self, Framing};
 use crate::gateway::receive::request_stream::RequestStream;
+use countersign_core::refusal::Refusal;
+use countersign_core::target::{Target, TargetError};
 
 /// The request line and the length of the head, before the head is parsed.
 #[derive(Debug)]

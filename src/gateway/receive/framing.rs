@@ -11,11 +11,11 @@ use http::header::{self, HeaderMap, HeaderName};
 use memchr::memchr_iter;
 use pingora::http::RequestHeader;
 
-use crate::auth::headers::Occurrence;
-use crate::auth::method::METHODS;
-use crate::auth::refusal::Refusal;
-use crate::auth::target::TargetError;
 use crate::config::headers::reserved;
+use countersign_core::headers::Occurrence;
+use countersign_core::method::METHODS;
+use countersign_core::refusal::Refusal;
+use countersign_core::target::TargetError;
 
 /// The unambiguous framing of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

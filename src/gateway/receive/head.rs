@@ -12,8 +12,8 @@ use super::draining::Draining;
 use super::first_line::{self, FirstLine, HeadError};
 use super::keep_alive;
 use super::request_stream::RequestStream;
-use crate::auth::refusal::Refusal;
 use crate::config::Limits;
+use countersign_core::refusal::Refusal;
 
 /// The result of reading a head.
 pub(crate) enum RequestHead {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::audit::AuditLog;
-use crate::auth::replay::NonceStore;
 use crate::gateway::receive::draining::Draining;
+use countersign_core::replay::NonceStore;
 
 /// Answers `/readyz`, and the health checks of the data listeners.
 pub(crate) struct Readiness {

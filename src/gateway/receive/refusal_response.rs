@@ -9,9 +9,9 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use serde::Serialize;
 
-use crate::auth::refusal::Refusal;
 use crate::config::headers::REQUEST_ID;
 use crate::gateway::receive::request_id::RequestId;
+use countersign_core::refusal::Refusal;
 
 /// The body of every refusal. `error` is what SikkerKey clients show, `errors` what Vault
 /// clients show.

@@ -5,9 +5,6 @@ use std::sync::Arc;
 use pingora::http::RequestHeader;
 
 use crate::audit::TokenHash;
-use crate::auth::decision::{Denied, Signed};
-use crate::auth::message::BodyHash;
-use crate::auth::refusal::Refusal;
 use crate::gateway::decide::decided_request::{DecidedRequest, Pass, Provenance};
 use crate::gateway::decide::open::OpenRequest;
 use crate::gateway::decide::plan::Plan;
@@ -19,6 +16,9 @@ use crate::gateway::receive::origin::RequestSource;
 use crate::gateway::record::recorder::{Facts, Recorder};
 use crate::gateway::upstream::credentials::state::Injection;
 use crate::metrics::Auth;
+use countersign_core::decision::{Denied, Signed};
+use countersign_core::message::BodyHash;
+use countersign_core::refusal::Refusal;
 
 /// A request that may be forwarded. The one way to make it writes the record of that very request.
 #[derive(Debug)]

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::audit::ResponseRecord;
-use crate::auth::refusal::Code;
 use crate::gateway::decide::unsigned::PassReason;
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
 use crate::gateway::record::recorder::Recorder;
 use crate::metrics::{Auth, Outcome};
+use countersign_core::refusal::Code;
 
 /// How a forwarded request ended.
 #[derive(Clone, Copy, Debug)]

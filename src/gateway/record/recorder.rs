@@ -9,12 +9,6 @@ use crate::audit::{
     self, AcceptedRecord, AuditLog, ClaimedFacts, ClaimedMachine, ClaimedNonce, DroppedHeaders,
     PathOnly, Query, Receipt, RefusalEvidence, RefusedRecord, SentMethod, TokenHash,
 };
-use crate::auth::decision::Signed;
-use crate::auth::headers::{SigningHeader, Timestamp};
-use crate::auth::message::BodyHash;
-use crate::auth::refusal::Refusal;
-use crate::auth::target::QueryPolicy;
-use crate::clock::Clock;
 use crate::gateway::decide::forwarded_headers::Dropped;
 use crate::gateway::decide::plan::Plan;
 use crate::gateway::decide::rejection::Rejection;
@@ -22,6 +16,13 @@ use crate::gateway::decide::unsigned::PassReason;
 use crate::gateway::receive::origin::RequestSource;
 use crate::gateway::receive::request_id::RequestId;
 use crate::metrics::{Auth, Metrics, Outcome, RouteCounts};
+use countersign_client::clock::Clock;
+use countersign_core::decision::Signed;
+use countersign_core::header_name::SigningHeader;
+use countersign_core::message::BodyHash;
+use countersign_core::message::Timestamp;
+use countersign_core::refusal::Refusal;
+use countersign_core::target::QueryPolicy;
 
 /// The facts that every record tells of a request whose head was read.
 #[derive(Clone, Copy, Debug)]

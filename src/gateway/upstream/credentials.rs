@@ -9,10 +9,10 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use self::state::{CredentialState, Injection};
-use crate::auth::identity::Machine;
 use crate::config::headers::is_same;
 use crate::config::{Config, Credential};
 use crate::metrics::Metrics;
+use countersign_core::identity::Machine;
 
 /// The credentials of one plan.
 #[derive(Debug)]

@@ -25,7 +25,7 @@ use self::server::UpstreamServer;
 use self::server_set::{ServerList, ServerSet};
 use self::tls::UpstreamTls;
 use crate::config::Upstream;
-use crate::watch::Watch;
+use countersign_client::watch::Watch;
 
 /// The pools of one configuration, in the order of its upstreams. They can be replaced by those of
 /// another at any time; health checks and watches end with them.

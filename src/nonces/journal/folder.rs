@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::segment;
-use crate::file::writable_directory;
+use countersign_client::file::writable_directory;
 
 /// A state directory. It is locked as itself, so that there is no lock file to delete.
 #[derive(Debug)]

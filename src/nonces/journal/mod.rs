@@ -1,6 +1,6 @@
 //! Nonces that outlive the process: in memory, and in a journal before a request passes.
 //!
-//! Three things carry the argument of [`crate::auth::replay`] across a restart:
+//! Three things carry the argument of [`countersign_core::replay`] across a restart:
 //!
 //! - Segments of records, one record for each accepted claim. The record is written before the
 //!   claim succeeds, and not flushed: it survives the process, but not power loss.
@@ -47,8 +47,8 @@ use self::segment_writer::{SegmentWriter, Unwritten, WrittenRecord};
 use self::worker::JournalWorker;
 use super::memory::MemoryNonces;
 use super::quota::NonceQuotas;
-use crate::auth::replay::{Claim, ClaimError, NonceStore, Window};
-use crate::clock::Clock;
+use countersign_client::clock::Clock;
+use countersign_core::replay::{Claim, ClaimError, NonceStore, Window};
 
 /// A [`NonceStore`] that forgets nothing when its process ends, in whatever way.
 ///

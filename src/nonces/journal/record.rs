@@ -2,8 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::auth::headers::Timestamp;
-use crate::auth::replay::{Claim, NonceKey, Owner};
+use countersign_core::message::Timestamp;
+use countersign_core::replay::{Claim, NonceKey, Owner};
 
 /// Bytes of a record: nonce key 16, owner 8, timestamp 8, check 7, [`END`].
 pub(super) const LEN: usize = 40;

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::folder::Folder;
 use super::reservation::Reservation;
 use super::segment::{self, Segment};
-use crate::auth::replay::{Claim, Window};
+use countersign_core::replay::{Claim, Window};
 
 /// The state to go on from. It is in force only once a reservation of it has been written.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::folder::Folder;
 use super::record::{self, Position, Slot};
-use crate::auth::replay::Claim;
+use countersign_core::replay::Claim;
 
 /// A segment that takes records.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::folder::Folder;
 use super::segment::{self, Segment};
-use crate::auth::replay::Claim;
+use countersign_core::replay::Claim;
 
 /// Writes each record into the current segment; the next one lies ready.
 #[derive(Debug)]

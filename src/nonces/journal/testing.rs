@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use crate::auth::headers::Timestamp;
-use crate::auth::identity::PublicKey;
-use crate::auth::replay::Claim;
+use countersign_core::identity::PublicKey;
+use countersign_core::message::Timestamp;
+use countersign_core::replay::Claim;
 
 /// The claim of nonce `n` by the one machine, stamped `t`.
 pub(super) fn claim(n: u32, t: u64) -> Claim {

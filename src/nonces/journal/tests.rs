@@ -10,7 +10,7 @@ use super::reservation::{self, Reservation};
 use super::segment::{self, CAPACITY, Segment};
 use super::testing::claim;
 use super::*;
-use crate::clock::Hands;
+use countersign_client::clock::Hands;
 
 const NOW: u64 = 1_800_000_000;
 const WINDOW: Window = Window {

@@ -16,9 +16,9 @@ use super::reservation::Reservation;
 use super::segment::{self, Segment};
 use super::segment_writer::{self, SegmentWriter};
 use super::{JournalState, OpenJournal, WorkerCommand, lock};
-use crate::auth::replay::Window;
 use crate::nonces::memory::MemoryNonces;
 use crate::nonces::quota::NonceQuotas;
+use countersign_core::replay::Window;
 
 pub(super) struct JournalWorker {
     folder: Folder,

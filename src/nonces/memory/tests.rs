@@ -1,11 +1,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use super::*;
-use crate::auth::headers::Timestamp;
-use crate::auth::identity::PublicKey;
-use crate::auth::replay::Owner;
-use crate::clock::Hands;
 use crate::nonces::quota::{FULL, OVER_QUOTA};
+use countersign_client::clock::Hands;
+use countersign_core::identity::PublicKey;
+use countersign_core::message::Timestamp;
+use countersign_core::replay::Owner;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 
 use super::*;
-use crate::auth::headers::Timestamp;
-use crate::clock::Clock;
 use crate::nonces::quota::{FULL, OVER_QUOTA};
+use countersign_client::clock::Clock;
+use countersign_core::message::Timestamp;
 
 const LONG: Duration = Duration::from_secs(660);
 const SHORT: Duration = Duration::from_millis(300);

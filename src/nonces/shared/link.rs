@@ -13,10 +13,10 @@ use redis::{
 
 use super::rules::{ClaimOutcome, Epoch, Rules, StoreReply, weigh};
 use super::store_server::{ServerRun, StoreServer, StoreSettings, UnusableStore};
-use crate::auth::headers::Timestamp;
-use crate::auth::replay::NonceKey;
 use crate::config::Redis;
-use crate::file;
+use countersign_client::file;
+use countersign_core::message::Timestamp;
+use countersign_core::replay::NonceKey;
 
 /// Where to connect, and under which rules.
 pub(super) struct StoreTarget {
@@ -299,8 +299,8 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::auth::replay::Window;
     use crate::config::{Environment, read};
+    use countersign_core::replay::Window;
 
     const SECRET: &str = "s3cret-of-the-store";
 

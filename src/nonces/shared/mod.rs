@@ -22,10 +22,10 @@ use self::rules::{ClaimOutcome, Rules};
 use self::supervisor::{LinkSlot, StoreSupervisor};
 use super::memory::MemoryNonces;
 use super::quota::NonceQuotas;
-use crate::auth::replay::{Claim, ClaimError, NonceStore, Window};
-use crate::clock::Clock;
 use crate::config::Redis;
 use crate::metrics::Metrics;
+use countersign_client::clock::Clock;
+use countersign_core::replay::{Claim, ClaimError, NonceStore, Window};
 
 /// A [`NonceStore`] that several gateways share. It asks this gateway's own memory first, so that
 /// a replay here never troubles the store, and then the store.

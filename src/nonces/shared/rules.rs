@@ -6,8 +6,8 @@
 //! the whole length of that widened window. So a second claim either finds it, or comes when the
 //! timestamp is no longer in the window.
 
-use crate::auth::headers::Timestamp;
-use crate::auth::replay::Window;
+use countersign_core::message::Timestamp;
+use countersign_core::replay::Window;
 
 /// The window, and how far from the store's clock a gateway's may be, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -164,7 +164,7 @@ impl StoreServer {
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
-    use crate::auth::replay::Window;
+    use countersign_core::replay::Window;
 
     const NOW: u64 = 1_700_000_000;
     const RULES: Rules = Rules {

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::link::{Link, StoreTarget};
 use super::store_server::{ServerRun, UnusableStore};
-use crate::clock::Clock;
+use countersign_client::clock::Clock;
 
 /// The link of the moment, if there is one, and a way to say that it failed.
 #[derive(Default)]

@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::outline::{Item, Outline, indentation, without_comment};
 use super::{CannotEdit, by_hand, find, line_end, outline};
-use crate::auth::validity::Validity;
 use crate::config::instant;
 use crate::registry::key_format;
+use countersign_core::validity::Validity;
 
 /// A key as it is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Mutex;
 
-use crate::auth::identity::{KeyError, PublicKey};
-use crate::auth::validity::Validity;
 use crate::registry::fixtures::{entry, file, key, load, refusal, registry};
 use crate::registry::{Registry, load as loading};
 use crate::yaml::Mistakes;
+use countersign_core::identity::{KeyError, PublicKey};
+use countersign_core::validity::Validity;
 
 fn with_keys(yaml: &str) -> String {
     file(&format!("  - id: a\n    public_keys: {yaml}\n"))

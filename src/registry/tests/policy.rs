@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::super::fixtures::{entry, file, load, refusal, registry};
-use crate::auth::policy::Policy;
 use crate::registry::{Change, Registry};
+use countersign_core::policy::Policy;
 
 /// Groups before one machine with these lines.
 fn with_groups(groups: &str, lines: &str) -> String {

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::fixtures::{entry, file, key, load, refusal};
-use crate::auth::identity::PublicKey;
 use crate::registry::load::build;
+use countersign_core::identity::PublicKey;
 
 fn tombstone(id: &str, number: u64) -> String {
     format!(

@@ -5,10 +5,10 @@ use std::mem::size_of;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::auth::identity::{Machine, MachineKey};
 use crate::registry::fixtures::{file, key, load};
 use crate::registry::snapshot::ById;
 use crate::registry::{Change, Registry};
+use countersign_core::identity::{Machine, MachineKey};
 
 /// A machine as a fleet has them: a UUID, a name, one of a few vaults and owners.
 fn realistic(number: u64) -> String {

@@ -19,10 +19,10 @@ use super::connection_limits::ConnectionLimits;
 use super::sources::{SourceSlot, Sources};
 use super::tls::Tls;
 use super::{http2, proxy_line};
-use crate::auth::refusal::Code;
 use crate::config::TrustedProxies;
 use crate::gateway::{Edge, Origin, ResetOnClose};
 use crate::metrics::Metrics;
+use countersign_core::refusal::Code;
 
 /// A bound socket, with what happens to a connection before the application gets it.
 pub(crate) struct BoundListener {

@@ -5,7 +5,7 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-use crate::file;
+use countersign_client::file;
 
 /// Descriptors besides those of connections: files, health checks, scrapes, the replay cache.
 const OTHERS: u64 = 256;

@@ -16,8 +16,8 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::config::{CertificateValidity, TlsFiles};
-use crate::file::{self, Unusable};
 use crate::metrics::{CertificateUse, Metrics};
+use countersign_client::file::{self, Unusable};
 
 /// Largest PEM file, in bytes: a bundle of all authorities of the web has a quarter of it.
 const MAX_FILE: usize = 1 << 20;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::metrics::Files;
-use crate::watch::Complaint;
+use countersign_client::watch::Complaint;
 
 /// The locks. No kind of files waits for another.
 #[derive(Default)]

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::audit::AuditLog;
-use crate::clock::Clock;
 use crate::gateway::Gateway;
 use crate::metrics::{Files, Metrics};
 use crate::registry::RegistryStore;
 use crate::server::listen::tls::Tls;
+use countersign_client::clock::Clock;
 
 /// The parts that a reload replaces. Each kind of files has a method, in a file of its own.
 pub(super) struct ReloadedParts {

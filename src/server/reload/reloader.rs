@@ -14,12 +14,12 @@ use super::lock::ReloadLocks;
 use super::parts::{ReloadedParts, name_of};
 use super::result::{ReloadFailure, ReloadOutcome, ReloadResult, Trigger};
 use crate::audit::AuditLog;
-use crate::clock::Clock;
 use crate::gateway::Gateway;
 use crate::metrics::{Files, Metrics};
 use crate::registry::{Change, Losses, RegistryStore};
 use crate::server::listen::tls::Tls;
-use crate::watch::{RETRY, Watch, watch};
+use countersign_client::clock::Clock;
+use countersign_client::watch::{RETRY, Watch, watch};
 
 /// A reload that takes longer is an error: a revocation in the file counts that much later. A
 /// hundred thousand new keys take less.

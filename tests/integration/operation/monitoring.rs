@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use countersign::auth::refusal::Code;
+use countersign_core::refusal::Code;
 use serde_json::Value;
 
 use super::{root, text_of, tool};

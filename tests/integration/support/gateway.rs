@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use countersign::auth::replay::NonceStore;
-use countersign::clock::{Clock, Hands};
 use countersign::config::{self, Environment, Resolve};
 use countersign::server::GatewayServer;
+use countersign_client::clock::{Clock, Hands};
+use countersign_core::replay::NonceStore;
 use serde_json::Value;
 
 use super::backend::Backend;

@@ -7,9 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signer as _, SigningKey};
 
-use countersign_core::headers::{Nonce, SigningHeader, Timestamp};
+use countersign_core::header_name::SigningHeader;
 use countersign_core::identity::MachineId;
 use countersign_core::message::{BodyHash, Unhashed};
+use countersign_core::message::{Nonce, Timestamp};
 use countersign_core::method::{Method, may_be_added};
 use countersign_core::target::{QueryNotAllowed, QueryPolicy, SignedTarget, Target, TargetError};
 

@@ -9,7 +9,8 @@ use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::*;
 
 use super::*;
-use crate::headers::{Occurrence, SigningHeader};
+use crate::header_name::SigningHeader;
+use crate::headers::Occurrence;
 use crate::identity::MachineId;
 use crate::replay::{ClaimError, NonceKey};
 use crate::target::{QueryPolicy, Target};

@@ -10,8 +10,8 @@ use http::{HeaderName, HeaderValue};
 use tokio::sync::Mutex;
 
 use crate::config::Credential;
-use crate::file::Unusable;
 use crate::metrics::{CredentialCheck, CredentialCounts, Metrics};
+use countersign_client::file::Unusable;
 
 /// One credential as it is now.
 pub(crate) struct CredentialState {

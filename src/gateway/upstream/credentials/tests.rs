@@ -2,8 +2,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::auth::identity::MachineId;
 use crate::config::{self, Environment};
+use countersign_core::identity::MachineId;
 
 /// Credentials of two upstreams, of which the first has its own, in a folder of their own.
 struct Fixture {

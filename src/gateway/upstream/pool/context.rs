@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::clock::Clock;
 use crate::metrics::Metrics;
+use countersign_client::clock::Clock;
 
 /// The metrics, the clock and the runtime of the pools.
 #[derive(Clone)]

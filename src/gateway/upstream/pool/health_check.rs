@@ -18,8 +18,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::connect_error;
 use super::server::UpstreamServer;
-use crate::clock::Clock;
 use crate::config::Health;
+use countersign_client::clock::Clock;
 
 /// Makes connections, and keeps none: a check finds out whether connections can be made.
 static CONNECTOR: LazyLock<TransportConnector> = LazyLock::new(|| TransportConnector::new(None));

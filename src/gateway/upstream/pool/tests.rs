@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::*;
-use crate::clock::Clock;
 use crate::config::{self, Environment, Resolve};
 use crate::metrics::Metrics;
+use countersign_client::clock::Clock;
 
 const S: Duration = Duration::from_secs(1);
 

@@ -13,9 +13,9 @@ use rustls::pki_types::CertificateDer;
 use tracing::{error, info, warn};
 
 use crate::config::{ClientTls, TlsMaterial};
-use crate::file::Unusable;
 use crate::metrics::{CertificateUse, Metrics, Reload};
-use crate::watch::{Complaint, RETRY, Watch, watch};
+use countersign_client::file::Unusable;
+use countersign_client::watch::{Complaint, RETRY, Watch, watch};
 
 /// The TLS of one upstream: the last files that were good.
 #[derive(Debug)]
