@@ -36,7 +36,10 @@ const MAY_IMPORT: [(&str, &[&str]); 9] = [
             "metrics", "config", "nonces", "registry", "audit", "gateway",
         ],
     ),
-    ("cli", &["yaml", "config", "registry", "audit", "server"]),
+    (
+        "cli",
+        &["yaml", "config", "registry", "audit", "gateway", "server"],
+    ),
 ];
 
 #[test]
