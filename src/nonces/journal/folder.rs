@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::segment;
+use super::segment_name;
 use countersign_client::file::writable_directory;
 
 /// A state directory. It is locked as itself, so that there is no lock file to delete.
@@ -91,7 +91,9 @@ impl Folder {
     pub(super) fn unused(&self) -> io::Result<bool> {
         let names = self.names()?;
         if names.iter().any(|name| name == FIRST) {
-            return Ok(!names.iter().any(|name| segment::number(name).is_some()));
+            return Ok(!names
+                .iter()
+                .any(|name| segment_name::number(name).is_some()));
         }
         let directory = self.handle.metadata()?;
         let untouched = match (directory.created(), directory.modified()) {
@@ -175,7 +177,7 @@ impl Folder {
     /// Whatever the system refuses.
     pub(super) fn remove_unfinished(&self) -> io::Result<()> {
         for name in self.names()? {
-            let of_a_segment = name.strip_suffix(UNFINISHED).and_then(segment::number);
+            let of_a_segment = name.strip_suffix(UNFINISHED).and_then(segment_name::number);
             if name == FIRST || of_a_segment.is_some() {
                 self.remove(&name)?;
             }
@@ -258,7 +260,7 @@ mod tests {
         fs::write(folder.file(FIRST), "hal").unwrap();
         fs::write(folder.file("token-hash.key"), "").unwrap();
         assert!(folder.unused().unwrap());
-        fs::write(folder.file(&segment::name(1)), "").unwrap();
+        fs::write(folder.file(&segment_name::of(1)), "").unwrap();
         assert!(!folder.unused().unwrap(), "there is a journal");
     }
 

@@ -22,6 +22,7 @@ mod record;
 mod recover;
 mod reservation;
 mod segment;
+mod segment_name;
 mod segment_writer;
 #[cfg(test)]
 mod testing;

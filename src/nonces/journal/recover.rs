@@ -7,7 +7,8 @@ use rayon::prelude::*;
 
 use super::folder::Folder;
 use super::reservation::Reservation;
-use super::segment::{self, Segment};
+use super::segment::Segment;
+use super::segment_name;
 use countersign_core::replay::{Claim, Window};
 
 /// The state to go on from. It is in force only once a reservation of it has been written.
@@ -56,7 +57,7 @@ pub(super) fn recover(
     window: Window,
 ) -> io::Result<Recovered> {
     let numbers: Vec<u64> = (folder.names()?.iter())
-        .filter_map(|name| segment::number(name))
+        .filter_map(|name| segment_name::number(name))
         .collect();
     let newest = numbers.iter().copied().max().unwrap_or(0);
     let afresh = |floor: u64, last: u64, why: Completeness| Recovered {
@@ -156,7 +157,7 @@ fn read_all(
             Err(damage) => return Ok(Err(damage.to_string())),
         };
         if !segment.is_empty() && segments.last().is_some_and(|before| !before.is_full()) {
-            let path = folder.file(&segment::name(number - 1));
+            let path = folder.file(&segment_name::of(number - 1));
             let text = format!("{}: records are missing at its end", path.display());
             return Ok(Err(text));
         }

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::folder::Folder;
 use super::record::{self, Position, Slot};
+use super::segment_name;
 use countersign_core::replay::Claim;
 
 /// A segment that takes records.
@@ -40,19 +41,6 @@ const FORMAT: &[u8; 16] = b"countersign jn 1";
 
 const FILE: usize = HEADER + CAPACITY as usize * record::LEN;
 
-const PREFIX: &str = "journal-";
-
-/// The name of a segment's file.
-pub(super) fn name(number: u64) -> String {
-    format!("{PREFIX}{number:020}")
-}
-
-/// The number in the name of a segment's file.
-pub(super) fn number(file_name: &str) -> Option<u64> {
-    let number = file_name.strip_prefix(PREFIX)?.parse().ok()?;
-    (name(number) == file_name).then_some(number)
-}
-
 impl Segment {
     /// A new, empty segment; it is on disk when this returns.
     ///
@@ -64,7 +52,7 @@ impl Segment {
         content[..HEADER].copy_from_slice(&header(number));
         Ok(Segment {
             number,
-            file: Arc::new(folder.write(&name(number), &content)?),
+            file: Arc::new(folder.write(&segment_name::of(number), &content)?),
             next: 0,
             greatest: 0,
         })
@@ -80,13 +68,13 @@ impl Segment {
         number: u64,
     ) -> io::Result<Result<(Segment, Vec<Claim>), Damage>> {
         let damage = |what: String| {
-            let name = folder.file(&name(number)).display().to_string();
+            let name = folder.file(&segment_name::of(number)).display().to_string();
             Ok(Err(Damage { name, what }))
         };
         let file = File::options()
             .read(true)
             .write(true)
-            .open(folder.file(&name(number)));
+            .open(folder.file(&segment_name::of(number)));
         let mut file = match file {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -212,7 +200,7 @@ impl Segment {
     /// From here on the system refuses to write. Gives what makes it write again.
     pub(super) fn refuse_writes(&mut self, folder: &Folder) -> Arc<File> {
         let writable = self.file();
-        if let Ok(read_only) = File::open(folder.file(&name(self.number))) {
+        if let Ok(read_only) = File::open(folder.file(&segment_name::of(self.number))) {
             self.file = Arc::new(read_only);
         }
         writable
@@ -255,31 +243,18 @@ mod tests {
     }
 
     fn change(folder: &Folder, change: impl FnOnce(&mut Vec<u8>)) {
-        let path = folder.file(&name(5));
+        let path = folder.file(&segment_name::of(5));
         let mut content = fs::read(&path).unwrap();
         change(&mut content);
         fs::write(path, content).unwrap();
     }
 
     #[test]
-    fn names_and_numbers_belong_together() {
-        assert_eq!(number(&name(0)), Some(0));
-        assert_eq!(number(&name(u64::MAX)), Some(u64::MAX));
-        for odd in [
-            "journal-1",
-            "journal-",
-            "reservation",
-            "journal-+0000000000000000001",
-        ] {
-            assert_eq!(number(odd), None);
-        }
-        assert_eq!(number(&(name(1) + ".new")), None);
-    }
-
-    #[test]
     fn it_has_its_whole_length_from_the_start() {
         let (_parent, folder, _) = written(0);
-        let length = fs::metadata(folder.file(&name(5))).unwrap().len();
+        let length = fs::metadata(folder.file(&segment_name::of(5)))
+            .unwrap()
+            .len();
         assert_eq!(length, FILE as u64);
         assert_eq!(open(&folder), Ok(vec![]));
     }
@@ -348,11 +323,11 @@ mod tests {
     #[test]
     fn a_flipped_bit_in_any_record_is_damage() {
         let (_parent, folder, _) = written(3);
-        let whole = fs::read(folder.file(&name(5))).unwrap();
+        let whole = fs::read(folder.file(&segment_name::of(5))).unwrap();
         for byte in HEADER..HEADER + 3 * record::LEN {
             let mut content = whole.clone();
             content[byte] ^= 0x10;
-            fs::write(folder.file(&name(5)), &content).unwrap();
+            fs::write(folder.file(&segment_name::of(5)), &content).unwrap();
             let index = (byte - HEADER) / record::LEN;
             let text = open(&folder).unwrap_err();
             assert!(text.contains(&format!("record {index} ")), "{text}");
@@ -387,7 +362,11 @@ mod tests {
     #[test]
     fn a_segment_under_another_name_is_damage() {
         let (_parent, folder, _) = written(1);
-        fs::rename(folder.file(&name(5)), folder.file(&name(6))).unwrap();
+        fs::rename(
+            folder.file(&segment_name::of(5)),
+            folder.file(&segment_name::of(6)),
+        )
+        .unwrap();
         assert!(open(&folder).unwrap_err().contains("gone"));
         assert!(Segment::open(&folder, 6).unwrap().is_err());
     }

@@ -5,7 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::folder::Folder;
-use super::segment::{self, Segment};
+use super::segment::Segment;
+use super::segment_name;
 use countersign_core::replay::Claim;
 
 /// Writes each record into the current segment; the next one lies ready.
@@ -155,12 +156,13 @@ impl FullSegment {
 ///
 /// Whatever the system refuses.
 pub(super) fn synchronise(folder: &Folder, number: u64) -> io::Result<()> {
-    File::open(folder.file(&segment::name(number)))?.sync_all()
+    File::open(folder.file(&segment_name::of(number)))?.sync_all()
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
+    use super::super::segment::CAPACITY;
     use super::super::testing::claim;
     use super::*;
 
@@ -197,7 +199,7 @@ mod tests {
     #[test]
     fn without_a_spare_a_full_segment_is_the_end() {
         let (_parent, folder, mut writer) = writer();
-        fill(&mut writer, 0, segment::CAPACITY, T);
+        fill(&mut writer, 0, CAPACITY, T);
         let refused = writer.write(&claim(1, T));
         assert!(matches!(refused, Err(Unwritten::NoRoom)));
         writer.put_spare(Segment::create(&folder, 2).unwrap());
@@ -209,7 +211,7 @@ mod tests {
     fn segments_are_dropped_in_order_and_only_below_the_floor() {
         let (_parent, folder, mut writer) = writer();
         for (number, t) in [(2, T + 5), (3, T + 1), (4, T)] {
-            fill(&mut writer, 0, segment::CAPACITY - 1, t - 1);
+            fill(&mut writer, 0, CAPACITY - 1, t - 1);
             fill(&mut writer, 0, 1, t);
             writer.put_spare(Segment::create(&folder, number).unwrap());
         }

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::thread::sleep;
 
 use super::reservation::{self, Reservation};
-use super::segment::{self, CAPACITY, Segment};
+use super::segment::{CAPACITY, Segment};
+use super::segment_name;
 use super::testing::claim;
 use super::*;
 use countersign_client::clock::Hands;
@@ -102,7 +103,10 @@ impl Place {
 
     fn segments(&self) -> Vec<u64> {
         let names = self.folder().names().unwrap();
-        let mut numbers: Vec<u64> = names.iter().filter_map(|n| segment::number(n)).collect();
+        let mut numbers: Vec<u64> = names
+            .iter()
+            .filter_map(|n| segment_name::number(n))
+            .collect();
         numbers.sort_unstable();
         numbers
     }
@@ -328,7 +332,7 @@ fn after_power_loss_what_the_reservation_covers_is_refused_for_seconds() {
 fn after_power_loss_that_took_the_last_records_nothing_passes_twice() {
     let (place, _store) = with_two_spent();
     let off = place.without_power();
-    let name = segment::name(off.segments()[0]);
+    let name = segment_name::of(off.segments()[0]);
     off.change(&name, |content| content[64..].fill(0));
     holds(&off, 16);
 }
@@ -349,7 +353,7 @@ fn a_deleted_segment_is_missed() {
     for index in 0..2 {
         let (place, _store) = with_two_spent();
         let killed = place.killed();
-        let name = segment::name(killed.segments()[index]);
+        let name = segment_name::of(killed.segments()[index]);
         fs::remove_file(killed.path.join(name)).unwrap();
         holds(&killed, 16);
     }
@@ -360,7 +364,7 @@ fn a_whole_journal_that_is_deleted_is_missed() {
     let (place, _store) = with_two_spent();
     let killed = place.killed();
     for number in killed.segments() {
-        fs::remove_file(killed.path.join(segment::name(number))).unwrap();
+        fs::remove_file(killed.path.join(segment_name::of(number))).unwrap();
     }
     holds(&killed, 16);
 }
@@ -370,7 +374,7 @@ fn a_truncated_segment_is_seen() {
     for length in [0, 64, 64 + 40, 64 + 41] {
         let (place, _store) = with_two_spent();
         let killed = place.killed();
-        let name = segment::name(killed.segments()[0]);
+        let name = segment_name::of(killed.segments()[0]);
         killed.change(&name, |content| content.truncate(length));
         holds(&killed, 16);
     }
@@ -381,7 +385,7 @@ fn a_flipped_bit_in_any_field_is_seen() {
     for byte in [0, 16, 24, 64, 80, 88, 96, 103, 104, 130] {
         let (place, _store) = with_two_spent();
         let killed = place.killed();
-        let name = segment::name(killed.segments()[0]);
+        let name = segment_name::of(killed.segments()[0]);
         killed.change(&name, |content| content[byte] ^= 4);
         holds(&killed, 16);
     }
@@ -391,7 +395,7 @@ fn a_flipped_bit_in_any_field_is_seen() {
 fn a_torn_record_at_the_end_costs_nothing() {
     let (place, _store) = with_two_spent();
     let killed = place.killed();
-    let name = segment::name(killed.segments()[0]);
+    let name = segment_name::of(killed.segments()[0]);
     killed.change(&name, |content| content[64 + 80..64 + 97].fill(7));
     holds(&killed, 0);
 }
@@ -426,7 +430,7 @@ fn a_directory_that_was_emptied_is_not_taken_for_a_new_one() {
 fn damage_says_which_file_and_how_long() {
     let (place, _store) = with_two_spent();
     let killed = place.killed();
-    let name = segment::name(killed.segments()[0]);
+    let name = segment_name::of(killed.segments()[0]);
     killed.change(&name, |content| content.truncate(100));
     let folder = killed.folder();
     let recovered = recover::recover(&folder, BOOT, killed.now(), WINDOW).unwrap();
@@ -455,7 +459,7 @@ fn a_request_stamped_far_ahead_is_refused_after_damage_too() {
     let (place, store) = with_two_spent();
     assert_eq!(spend(&store, 9, NOW + 200), Ok(()));
     let killed = place.killed();
-    let name = segment::name(killed.segments()[0]);
+    let name = segment_name::of(killed.segments()[0]);
     fs::remove_file(killed.path.join(name)).unwrap();
     let next = killed.start();
     assert!(is_unavailable(spend(&next, 9, NOW + 200)));
@@ -632,7 +636,7 @@ fn a_file_that_was_being_made_is_made_again() {
     let (place, _store) = with_two_spent();
     let killed = place.killed();
     let next = killed.reservation().last + 1;
-    fs::write(killed.path.join(segment::name(next)), "half").unwrap();
+    fs::write(killed.path.join(segment_name::of(next)), "half").unwrap();
     fs::write(killed.path.join("reservation.new"), "half").unwrap();
     let store = killed.start();
     assert_eq!(spend(&store, 1, NOW + 1), Err(ClaimError::Replayed));

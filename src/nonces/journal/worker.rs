@@ -13,7 +13,8 @@ use tracing::{error, info, warn};
 use super::folder::Folder;
 use super::recover::{Completeness, Recovered, recover};
 use super::reservation::Reservation;
-use super::segment::{self, Segment};
+use super::segment::Segment;
+use super::segment_name;
 use super::segment_writer::{self, SegmentWriter};
 use super::{JournalState, OpenJournal, WorkerCommand, lock};
 use crate::nonces::memory::MemoryNonces;
@@ -218,7 +219,7 @@ impl JournalWorker {
             }
         }
         for number in dropped {
-            self.folder.remove(&segment::name(number))?;
+            self.folder.remove(&segment_name::of(number))?;
         }
         Ok(())
     }
@@ -245,7 +246,7 @@ impl JournalWorker {
     fn remove_strays(&self, reservation: &Reservation) -> io::Result<()> {
         let named = reservation.first..=reservation.last;
         for name in self.folder.names()? {
-            if segment::number(&name).is_some_and(|number| !named.contains(&number)) {
+            if segment_name::number(&name).is_some_and(|number| !named.contains(&number)) {
                 self.folder.remove(&name)?;
             }
         }
