@@ -29,9 +29,9 @@ pub fn socket(text: &str, example: &str) -> Result<SocketAddr, String> {
 }
 
 /// Checks the host of a URL: a name, or an address that everybody reads alike. A resolver takes
-/// `127.1`, `0x7f.1` and `010.0.0.1` for addresses, each by rules of its own; a host whose last part
-/// is a number is an address (WHATWG URL, "ends in a number"), and has four parts without leading
-/// zeros.
+/// `127.1`, `0x7f.1` and `010.0.0.1` for addresses, each by rules of its own; a host whose last
+/// part is a number is an address (WHATWG URL, "ends in a number"), and has four parts without
+/// leading zeros.
 pub fn host(host: &str) -> Result<(), String> {
     let last = host.strip_suffix('.').unwrap_or(host);
     let last = last.rsplit_once('.').map_or(last, |(_, last)| last);

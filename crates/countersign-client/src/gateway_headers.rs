@@ -24,8 +24,8 @@ pub const MACHINE_ASSERTION: HeaderName = HeaderName::from_static("x-machine-ass
 /// The gateway's name for the request.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// On an answer to a request that passed only because its route observes: the code with which enforcing
-/// would have refused it. An agent reads it, whose clients could not tell.
+/// On an answer to a request that passed only because its route observes: the code with which
+/// enforcing would have refused it. An agent reads it, whose clients could not tell.
 pub const OBSERVED: HeaderName = HeaderName::from_static("x-countersign-observed");
 
 /// Largest raw header block taken, in bytes; beyond it, `header_too_large`. Fixed: it is part of
@@ -129,8 +129,8 @@ pub fn identity(text: &str) -> Result<HeaderName, String> {
     free(name)
 }
 
-/// Parses the name of a header that a setting may supply. An alias of a header that crosses on every
-/// route is none: a backend that folds names would find two values under one name.
+/// Parses the name of a header that a setting may supply. An alias of a header that crosses on
+/// every route is none: a backend that folds names would find two values under one name.
 pub fn settable(text: &str) -> Result<HeaderName, String> {
     let name = free(syntax(text)?)?;
     let is_alias = |allowed: &&HeaderName| **allowed != name && is_same(allowed, &name);

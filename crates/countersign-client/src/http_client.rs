@@ -61,8 +61,8 @@ impl RequestError {
 ///
 /// # Errors
 ///
-/// See [`RequestError`]. Only after [`RequestError::Unconnected`] it is certain that the gateway has
-/// not seen the request.
+/// See [`RequestError`]. Only after [`RequestError::Unconnected`] it is certain that the gateway
+/// has not seen the request.
 pub fn send(
     connector: &Connector,
     request: Request<Bytes>,

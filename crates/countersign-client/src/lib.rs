@@ -2,10 +2,12 @@
 //!
 //! Modules in reading order:
 //!
-//! - [`mod@file`]: opens the files that a configuration or a command names, and no other module does;
+//! - [`mod@file`]: opens the files that a configuration or a command names, and no other module
+//!   does;
 //! - [`watch`]: tells when one of several files may have changed;
 //! - [`clock`]: reads clocks, and no other module does;
-//! - [`quoted`], [`address`], [`gateway_headers`]: text that a person wrote, checked and repeated in messages;
+//! - [`quoted`], [`address`], [`gateway_headers`]: text that a person wrote, checked and repeated
+//!   in messages;
 //! - [`gateway_url`], [`settings`]: the checked options of a machine and of the agent;
 //! - [`signing`]: a machine's key, and the four headers of a request;
 //! - [`agent`]: a proxy beside a machine that signs for clients that cannot;

@@ -24,8 +24,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// the first one is over by then, and cannot hide behind an equal time.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// After this many times [`QUIET`] a change is told although writing goes on: an endless writer must
-/// not keep a revocation away.
+/// After this many times [`QUIET`] a change is told although writing goes on: an endless writer
+/// must not keep a revocation away.
 const MAX_QUIETS: u32 = 10;
 
 /// Longest wait for a file system to answer `stat` before the other files go on without it.
@@ -46,8 +46,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Counts the looks at the files so far: about two a second. The count stands still while a call
-    /// hangs.
+    /// Counts the looks at the files so far: about two a second. The count stands still while a
+    /// call hangs.
     pub fn looks(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.looks)
     }
@@ -55,8 +55,8 @@ impl Watch {
 
 /// Watches files from a thread of its own and calls `on_change` there, one call at a time: once at
 /// the start, and whenever one of them may have changed. A call may be for nothing, so it should
-/// compare what it finds. It returns when to call again although nothing changes; `None`: not before
-/// something does.
+/// compare what it finds. It returns when to call again although nothing changes; `None`: not
+/// before something does.
 ///
 /// `files` lists them; it is asked again before each look, because the content of a file may name
 /// others. A file whose file system does not answer delays no other file.
@@ -118,9 +118,9 @@ fn start(
     })
 }
 
-/// Asks for the states of files on threads of its own, because `stat` hangs where a file system does
-/// not answer. A file that hangs keeps its thread and its last state until it answers. There are
-/// never more threads than one for each such file and one for all others.
+/// Asks for the states of files on threads of its own, because `stat` hangs where a file system
+/// does not answer. A file that hangs keeps its thread and its last state until it answers. There
+/// are never more threads than one for each such file and one for all others.
 struct Observer {
     stat: fn(&Path) -> FileState,
     requests: Sender<PathBuf>,
@@ -204,7 +204,8 @@ impl Observer {
     }
 }
 
-/// Tells one state of a file from another without reading it: of the file that its symlinks lead to.
+/// Tells one state of a file from another without reading it: of the file that its symlinks lead
+/// to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileState {
     Missing,

@@ -1,6 +1,6 @@
-//! A connection whose answer is still read when the gateway takes no more of the request. A gateway that
-//! refuses an upload (413, say) may close before it has read it all; the answer that says so is then
-//! there to be read, and a failed write must not hide it.
+//! A connection whose answer is still read when the gateway takes no more of the request. A gateway
+//! that refuses an upload (413, say) may close before it has read it all; the answer that says so
+//! is then there to be read, and a failed write must not hide it.
 
 use std::io;
 use std::pin::Pin;
@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The connection. Once a write has failed, further ones come to nothing without an error; the end of
-/// what can be read says whether there was an answer.
+/// The connection. Once a write has failed, further ones come to nothing without an error; the end
+/// of what can be read says whether there was an answer.
 pub(super) struct AnswerFirst<T> {
     inner: T,
     takes_no_more: bool,

@@ -31,8 +31,8 @@ pub(super) struct BufferedBody {
 ///
 /// # Errors
 ///
-/// [`AgentFault::BodyTooLarge`], [`AgentFault::Overloaded`] (nobody waits for the budget: a client that waits
-/// holds its connection), [`AgentFault::RequestTimeout`], [`AgentFault::BadRequest`].
+/// [`AgentFault::BodyTooLarge`], [`AgentFault::Overloaded`] (nobody waits for the budget: a client
+/// that waits holds its connection), [`AgentFault::RequestTimeout`], [`AgentFault::BadRequest`].
 pub(super) async fn read(
     body: &mut Incoming,
     limit: u64,
@@ -82,9 +82,9 @@ async fn collect(
     })
 }
 
-/// Reads the rest of a refused request's body and throws it away, beside the answer: a client that is
-/// still sending would lose the refusal to a reset. It ends with the upload, at the bounds, or when the
-/// client stops; then the connection is closed.
+/// Reads the rest of a refused request's body and throws it away, beside the answer: a client that
+/// is still sending would lose the refusal to a reset. It ends with the upload, at the bounds, or
+/// when the client stops; then the connection is closed.
 pub(super) fn discard(mut body: Incoming) {
     if body.is_end_stream() {
         return;

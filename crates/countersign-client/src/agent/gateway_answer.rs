@@ -24,8 +24,8 @@ pub(super) enum GatewayAnswer {
 }
 
 impl GatewayAnswer {
-    /// Reads the body of an answer that may be a refusal by the gateway, up to 64 KiB. The body of any
-    /// other answer streams.
+    /// Reads the body of an answer that may be a refusal by the gateway, up to 64 KiB. The body of
+    /// any other answer streams.
     pub(super) async fn read(
         answer: Response<Incoming>,
         lease: Lease,

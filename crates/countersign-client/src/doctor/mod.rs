@@ -21,7 +21,7 @@ use crate::agent::connect::Connector;
 use crate::agent::skew;
 use crate::clock::Clock;
 use crate::gateway_url::GatewayUrl;
-use crate::settings::Who;
+use crate::settings::MachineCredentials;
 use crate::signing::{Headers, Signer, identity, key_file};
 use countersign_core::identity::PublicKey;
 use judge::Judgement;
@@ -31,7 +31,7 @@ use probe::Probe;
 #[derive(Clone, Debug)]
 pub struct Subject {
     /// The machine and its key.
-    pub who: Who,
+    pub credentials: MachineCredentials,
     /// Where the gateway is; `None`: where the identity says.
     pub gateway: Option<GatewayUrl>,
     /// The authorities believed in place of the system's, PEM.
@@ -88,9 +88,9 @@ pub async fn examine(subject: &Subject, clock: &Clock) -> Report {
 /// The machine's signer, if its key is good, and the gateway that is meant.
 fn machine(subject: &Subject, report: &mut Report) -> (Option<Signer>, Option<GatewayUrl>) {
     let mut gateway = subject.gateway.clone();
-    let (file, id) = match &subject.who {
-        Who::Key { file, machine_id } => (file.clone(), machine_id.clone()),
-        Who::Identity(folder) => match identity::read(folder) {
+    let (file, id) = match &subject.credentials {
+        MachineCredentials::Key { file, machine_id } => (file.clone(), machine_id.clone()),
+        MachineCredentials::Identity(folder) => match identity::read(folder) {
             Ok(found) => {
                 let named = found.api_url.and_then(|url| GatewayUrl::parse(&url).ok());
                 gateway = gateway.or(named);

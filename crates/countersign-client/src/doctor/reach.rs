@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::report::{Check, Report};
-use crate::agent::connect::{Connector, NoConnection};
+use crate::agent::connect::{Connector, NAME_RESOLUTION, NoConnection};
 use crate::gateway_url::GatewayUrl;
 
 /// Whether there is a way; what is wrong with it is in the report.
@@ -35,7 +35,7 @@ pub(super) async fn examine(connector: &Connector, report: &mut Report) -> bool 
             );
             false
         }
-        Err(NoConnection::Slow(step @ "the look-up of its name")) => {
+        Err(NoConnection::Slow(step @ NAME_RESOLUTION)) => {
             report.fail(
                 Check::Name,
                 format!("{step} took longer than 5 s: look at this machine's resolver"),
