@@ -114,7 +114,7 @@ fn machine(subject: &Subject, report: &mut Report) -> (Option<Signer>, Option<Ga
             (Some(signer), gateway)
         }
         Err(text) => {
-            let next = "set --key to the right file, or make a key with `countersign keygen`";
+            let next = "use the right key file, or make a key with `countersign keygen`";
             report.fail(Check::Key, format!("{text}; {next}"));
             (None, gateway)
         }
