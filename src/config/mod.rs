@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 pub use countersign_client::gateway_headers::{self as headers, HEADER_BYTES};
 pub use countersign_client::gateway_url::GatewayUrl;
-pub use countersign_client::settings::{AgentSettings, Listen, Who};
+pub use countersign_client::settings::{AgentSettings, Listen, MachineCredentials};
 
 use countersign_client::address;
 
