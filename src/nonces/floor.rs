@@ -37,10 +37,6 @@ struct FloorBucket {
     greatest: u64,
 }
 
-/// The bucket that covers a claim between its two looks at the floor.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cover(Duration);
-
 /// A renewal under way.
 #[derive(Debug)]
 pub(super) struct Renewal {
@@ -110,19 +106,9 @@ impl Floor {
 
     /// Makes sure that the floor passes `timestamp` before an entry that is inserted from `now` on
     /// can be forgotten. It must come before the insertion.
-    pub(super) fn cover(&mut self, now: Duration, timestamp: u64) -> Cover {
+    pub(super) fn cover(&mut self, now: Duration, timestamp: u64) {
         let bucket = self.bucket(now);
         bucket.greatest = bucket.greatest.max(timestamp);
-        Cover(bucket.start)
-    }
-
-    /// Whether `cover` still covers `timestamp`. It does not if the claim slept for so long that its
-    /// bucket has ended, or that a renewal went by which may have missed its entry.
-    pub(super) fn covers(&self, cover: Cover, timestamp: Timestamp) -> bool {
-        // Nearly always the newest.
-        let mut buckets = self.buckets.iter().rev();
-        let bucket = buckets.find(|bucket| bucket.start == cover.0);
-        bucket.is_some_and(|bucket| bucket.greatest >= timestamp.unix_seconds())
     }
 
     /// Begins to renew the entries that are due at `now` and have not left the window by the wall
@@ -137,7 +123,9 @@ impl Floor {
         // First the cover, then the scan: an entry that is renewed from now on, or inserted after
         // the scan has gone by, lies in this bucket or a later one.
         let greatest = self.greatest();
-        let Cover(into) = self.cover(now, greatest);
+        let bucket = self.bucket(now);
+        bucket.greatest = greatest;
+        let into = bucket.start;
         Some(Renewal {
             above: passed.max(self.level),
             into,

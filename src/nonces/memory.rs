@@ -119,16 +119,12 @@ impl LocalNonces {
 
     fn claim(&self, claim: &Claim) -> Result<(), ClaimError> {
         let stamp = claim.timestamp.unix_seconds();
-        let cover = {
+        {
             let (mut floor, now) = self.admitting(claim)?;
-            floor.cover(now.mono, stamp)
-        };
-        self.cache.insert(claim)?;
-        let (floor, _) = self.admitting(claim)?;
-        match floor.covers(cover, claim.timestamp) {
-            true => Ok(()),
-            false => Err(INTERRUPTED),
+            floor.cover(now.mono, stamp);
         }
+        self.cache.insert(claim)?;
+        self.admitting(claim).map(drop)
     }
 
     /// A look at the floor, which lies below `claim`.
@@ -194,9 +190,6 @@ fn below(level: u64, now: Now) -> ClaimError {
 const BROKEN: ClaimError = ClaimError::Unavailable {
     retry_after: RETRY_WHEN_BROKEN,
 };
-
-/// The claim slept for longer than its cover lasts. Nothing is wrong with the next one.
-const INTERRUPTED: ClaimError = ClaimError::Unavailable { retry_after: 1 };
 
 #[async_trait::async_trait]
 impl NonceStore for MemoryNonces {
