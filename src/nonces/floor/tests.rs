@@ -29,7 +29,7 @@ struct Gateway {
     cache: HashMap<u64, (u64, u64)>,
     /// Seconds of the monotonic clock.
     now: u64,
-    /// What has left the window.
+    /// Timestamps at or below it have left the window.
     passed: u64,
 }
 
