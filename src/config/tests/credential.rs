@@ -57,7 +57,7 @@ fn a_credential_file_that_is_not_there_yet_is_a_warning() {
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         let text = warnings[0].to_string();
         assert!(text.contains("upstreams.secrets.credential.file"), "{text}");
-        assert!(text.contains("is not there yet"), "{text}");
+        assert!(text.contains("does not exist yet"), "{text}");
     }
 }
 
