@@ -73,7 +73,8 @@ impl Fixture {
         Ok(String::from_utf8(out).unwrap())
     }
 
-    /// Asserts that the command fails with these words, and leaves the file and its directory alone.
+    /// Asserts that the command fails with these words, and leaves the file and its directory
+    /// alone.
     fn refuses(&self, arguments: &[&str], words: &str) {
         let failure = self.run(arguments).unwrap_err().to_string();
         assert!(failure.contains(words), "{failure}");
@@ -399,7 +400,7 @@ fn whoever_takes_a_tombstone_out_may_have_the_machine_back() {
     let fixture = Fixture::new(FILE);
     fixture.run(&["remove", "web-2"]).unwrap();
     let now = fixture.now();
-    let (kept, _) = now.split_once("\n# Machines that were removed").unwrap();
+    let (kept, _) = now.split_once("\n# Removed machines").unwrap();
     fs::write(fixture.path(), kept).unwrap();
     let add = ["add", "--id", "web-2", "--public-key", &key(2)];
     fixture.run(&add).unwrap();
