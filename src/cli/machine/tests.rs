@@ -216,7 +216,7 @@ fn add_refuses_what_is_no_id() {
 #[test]
 fn add_refuses_an_id_that_is_there() {
     let arguments = ["add", "--id", "web-1", "--public-key", &key(3)];
-    Fixture::new(FILE).refuses(&arguments, "there is a machine web-1 already");
+    Fixture::new(FILE).refuses(&arguments, "the machine web-1 exists already");
 }
 
 #[test]
@@ -384,7 +384,11 @@ fn neither_id_nor_key_of_a_removed_machine_is_given_away_again() {
     let fixture = Fixture::new(FILE);
     fixture.run(&["remove", "web-2"]).unwrap();
     for (id, seed, words) in [
-        ("web-2", 3, "web-2 was a machine until 2027-01-15T08:00:00Z"),
+        (
+            "web-2",
+            3,
+            "the machine web-2 was removed on 2027-01-15T08:00:00Z",
+        ),
         ("web-3", 2, "the key was that of removed machine \"web-2\""),
     ] {
         let added = fixture.run(&["add", "--id", id, "--public-key", &key(seed)]);
@@ -582,7 +586,7 @@ fn rotate_refuses_what_it_cannot_do() {
     assert!(
         failure
             .to_string()
-            .contains("as many keys as a machine may have")
+            .contains("has the greatest number of keys")
     );
 }
 
