@@ -26,10 +26,9 @@
 //!   the modules that both sides need: files, watches, clocks.
 //! - `countersign`: this crate, the gateway and the command line.
 //!
-//! A module of this crate imports only modules left of it here; a test reads the sources and holds
-//! this:
+//! A module of this crate imports only modules to its left; a test reads the sources and holds this:
 //!
-//! `metrics`, `yaml` ← `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ← `cli` ← the binary
+//! `metrics`, `yaml` ← `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ← `cli`
 //!
 //! Only `gateway` and `server` know Pingora. [`cli`] is the command line, one file a command.
 #![forbid(unsafe_code)]

@@ -9,8 +9,8 @@ use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
 use super::terminal::say;
 use crate::config::{self, Environment, Gate, instant};
+use crate::gateway::{Explanation, Prediction, Question, explain};
 use crate::registry::Registry;
-use crate::server::{Explanation, Prediction, Question, explain};
 use countersign_core::refusal::Refusal;
 use countersign_core::target::QueryPolicy;
 

@@ -24,6 +24,3 @@ pub use self::examine::{Findings, examine};
 pub use self::gateway_server::GatewayServer;
 pub use self::shutdown::signals;
 pub use self::start_error::StartError;
-pub use crate::gateway::{
-    Explanation, MachineFacts, PolicyFacts, Prediction, Question, RouteFacts, explain,
-};

@@ -194,94 +194,124 @@ fn keygen_writes_a_private_file_that_openssl_reads() {
     );
 }
 
+/// A running gateway, and a machine that the command line made and registered.
+struct NewMachine {
+    backend: Backend,
+    process: Process,
+    key: String,
+    registry: String,
+    url: String,
+}
+
+impl NewMachine {
+    /// With the machine in force.
+    fn registered() -> NewMachine {
+        let backend = Backend::start();
+        let process = Process::serve(&backend, "{ delay: 0s, grace: 5s }");
+        let path = |name: &str| {
+            process
+                .folder
+                .path()
+                .join(name)
+                .to_str()
+                .unwrap()
+                .to_owned()
+        };
+        let (key, registry) = (path("key.pem"), path("machines.yaml"));
+        let public = stdout(&run(&["keygen", "--out", &key])).trim().to_owned();
+        let (named, id) = (["--name", "web"], ["--machine-id", "web-1"]);
+        let to = [
+            "machine",
+            "add",
+            "--registry",
+            &registry,
+            "--public-key",
+            &public,
+        ];
+        let added = run(&[&to[..], &id, &named].concat());
+        assert!(added.status.success(), "{}", stderr(&added));
+        let url = format!("http://{}/v1/secret/a", process.address);
+        let machine = NewMachine {
+            backend,
+            process,
+            key,
+            registry,
+            url,
+        };
+        crate::support::gateway::wait_for("the new machine", || {
+            machine.get().status.success().then_some(())
+        });
+        machine
+    }
+
+    fn request(&self, arguments: &[&str]) -> Output {
+        let signer = ["request", "--key", &self.key, "--machine-id", "web-1"];
+        run(&[&signer, arguments].concat())
+    }
+
+    fn get(&self) -> Output {
+        self.request(&["GET", &self.url])
+    }
+}
+
 #[test]
-fn a_new_machine_reads_through_the_gateway_with_request_and_with_curl() {
-    let backend = Backend::start();
-    let process = Process::serve(&backend, "{ delay: 0s, grace: 5s }");
-    let folder = process.folder.path();
-    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let (key, machines, config) = (
-        path("key.pem"),
-        path("machines.yaml"),
-        path("countersign.yaml"),
-    );
-    let public = stdout(&run(&["keygen", "--out", &key])).trim().to_owned();
-    let added = run(&[
-        "machine",
-        "add",
-        "--registry",
-        &machines,
-        "--machine-id",
-        "web-1",
-        "--name",
-        "web",
-        "--public-key",
-        &public,
-    ]);
-    assert!(added.status.success(), "{}", stderr(&added));
-    assert!(run(&["check", "--config", &config]).status.success());
+fn check_passes_with_the_registry_that_machine_add_wrote() {
+    let machine = NewMachine::registered();
+    let config = machine.process.folder.path().join("countersign.yaml");
+    let checked = run(&["check", "--config", config.to_str().unwrap()]);
+    assert!(checked.status.success(), "{}", stderr(&checked));
+}
 
-    let url = format!("http://{}/v1/secret/a", process.address);
-    let request = [
-        "request",
-        "--key",
-        &key,
-        "--machine-id",
-        "web-1",
-        "GET",
-        &url,
-    ];
-    crate::support::gateway::wait_for("the new machine", || {
-        run(&request).status.success().then_some(())
-    });
-    assert_eq!(stdout(&run(&request)), "{\"ok\":true}");
+#[test]
+fn request_prints_the_body_of_the_response() {
+    assert_eq!(stdout(&NewMachine::registered().get()), "{\"ok\":true}");
+}
 
-    let mut sign = countersign(&[
-        "sign",
-        "--key",
-        &key,
-        "--machine-id",
-        "web-1",
-        "GET",
-        "/v1/secret/a",
-    ])
-    .stdout(Stdio::piped())
-    .spawn()
-    .unwrap();
+#[test]
+fn curl_sends_the_headers_that_sign_prints() {
+    let machine = NewMachine::registered();
+    let signer = ["sign", "--key", &machine.key, "--machine-id", "web-1"];
+    let mut sign = countersign(&[&signer[..], &["GET", "/v1/secret/a"]].concat())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let curl = Command::new("curl")
-        .args(["-sS", "--fail-with-body", "-H", "@-", &url])
+        .args(["-sS", "--fail-with-body", "-H", "@-", &machine.url])
         .stdin(sign.stdout.take().unwrap())
         .output()
         .unwrap();
     assert!(sign.wait().unwrap().success());
     assert!(curl.status.success(), "{}{}", stdout(&curl), stderr(&curl));
-    assert_eq!(backend.seen().last().unwrap().one("x-machine-name"), "web");
+    let seen = machine.backend.seen();
+    assert_eq!(seen.last().unwrap().one("x-machine-name"), "web");
+}
 
-    let body = folder.join("body");
+#[test]
+fn request_sends_a_file_as_the_body() {
+    let machine = NewMachine::registered();
+    let body = machine.process.folder.path().join("body");
     fs::write(&body, "content").unwrap();
-    let posted = run(&[
-        "request",
-        "--key",
-        &key,
-        "--machine-id",
-        "web-1",
-        "--data",
-        body.to_str().unwrap(),
-        "POST",
-        &url,
-    ]);
+    let data = ["--data", body.to_str().unwrap()];
+    let posted = machine.request(&[&data[..], &["POST", &machine.url]].concat());
     assert!(posted.status.success(), "{}", stderr(&posted));
-    assert_eq!(backend.seen().last().unwrap().body, b"content");
+    assert_eq!(machine.backend.seen().last().unwrap().body, b"content");
+}
 
-    assert!(
-        run(&["machine", "disable", "--registry", &machines, "web-1"])
-            .status
-            .success()
-    );
+#[test]
+fn a_machine_that_the_command_line_disables_is_refused() {
+    let machine = NewMachine::registered();
+    let disabled = run(&[
+        "machine",
+        "disable",
+        "--registry",
+        &machine.registry,
+        "web-1",
+    ]);
+    assert!(disabled.status.success(), "{}", stderr(&disabled));
     crate::support::gateway::wait_for("the revocation", || {
-        let refused = run(&request);
-        (refused.status.code() == Some(1) && stdout(&refused).contains("machine_disabled"))
-            .then_some(())
+        let refused = machine.get();
+        let is_disabled = stdout(&refused).contains("machine_disabled");
+        (refused.status.code() == Some(1) && is_disabled).then_some(())
     });
 }
 

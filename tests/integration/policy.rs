@@ -5,8 +5,8 @@ use std::process::Output;
 use std::time::Duration;
 
 use countersign::config;
+use countersign::gateway::{Prediction, Question, explain};
 use countersign::registry::Registry;
-use countersign::server::{Prediction, Question, explain};
 
 use crate::support::backend::Backend;
 use crate::support::client::{Response, exchange};

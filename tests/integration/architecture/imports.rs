@@ -373,6 +373,9 @@ impl<'ast> Visit<'ast> for Reader {
         visit::visit_item(self, item);
     }
 
+    /// `pub(in crate::a)` imports nothing.
+    fn visit_visibility(&mut self, _: &'ast Visibility) {}
+
     fn visit_path(&mut self, path: &'ast syn::Path) {
         if path.leading_colon.is_none() {
             let names = path

@@ -22,10 +22,10 @@ const IDLE: Duration = Duration::from_secs(30);
 pub(super) struct AgentPool {
     connector: Connector,
     clock: Clock,
-    idle: Arc<Mutex<Vec<IdleConnection>>>,
+    idle: Arc<Mutex<Vec<IdleGatewayConnection>>>,
 }
 
-struct IdleConnection {
+struct IdleGatewayConnection {
     sender: Sender,
     since: Duration,
 }
@@ -34,7 +34,7 @@ struct IdleConnection {
 pub(super) struct Lease {
     sender: Sender,
     clock: Clock,
-    idle: Arc<Mutex<Vec<IdleConnection>>>,
+    idle: Arc<Mutex<Vec<IdleGatewayConnection>>>,
 }
 
 /// Why there is no answer.
@@ -118,7 +118,7 @@ impl Lease {
         let since = self.clock.now().mono;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MOST_IDLE && !self.sender.is_closed() {
-            idle.push(IdleConnection {
+            idle.push(IdleGatewayConnection {
                 sender: self.sender,
                 since,
             });

@@ -19,7 +19,7 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use tracing::{info, warn};
 
-use super::state::{CheckResult, Injection};
+use super::state::{Injection, LastCheck};
 use crate::metrics::CredentialCheck;
 
 /// Longest wait for the answer, connecting included. A client is waiting.
@@ -87,7 +87,7 @@ impl Injection {
         let inquiry = acceptance.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let status = ask(self).await;
         let came_to = status.map_or(CredentialCheck::Unknown, judge);
-        *last = Some(CheckResult {
+        *last = Some(LastCheck {
             value: Arc::clone(&self.value),
             inquiry,
             came_to,

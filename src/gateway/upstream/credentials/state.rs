@@ -35,12 +35,12 @@ pub(super) struct Acceptance {
     /// How many inquiries have begun.
     pub(super) begun: AtomicU64,
     /// The last answer. CredentialState while an inquiry is under way: there is one at a time.
-    pub(super) last: Mutex<Option<CheckResult>>,
+    pub(super) last: Mutex<Option<LastCheck>>,
     /// The last inquiry did not end with an acceptance.
     pub(super) in_doubt: AtomicBool,
 }
 
-pub(super) struct CheckResult {
+pub(super) struct LastCheck {
     /// Which value was asked about: another one in the file is another credential.
     pub(super) value: Arc<HeaderValue>,
     /// The number of its inquiry.
