@@ -154,7 +154,7 @@ fn the_floor_rises_to_everything_before_the_time_to_live_is_over() {
     const { assert!(LIMIT < TIME_TO_LIVE.as_secs()) };
     let mut gateway = Gateway::new(0);
     assert!(gateway.accepts(1, START));
-    // Nothing has left the window, and nobody renews.
+    // No timestamp has left the window, and no renewal runs.
     gateway.to(LIMIT - 1, 0);
     assert!(gateway.remembers(1, START));
     gateway.to(LIMIT, 0);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::segment_name;
 use countersign_client::file::writable_directory;
 
-/// A state directory. The lock is on the directory itself: nobody can delete a lock file.
+/// A state directory. The lock is on the directory itself: there is no lock file to delete.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
@@ -172,7 +172,7 @@ impl Folder {
         Ok(file)
     }
 
-    /// Removes files that a crash left unfinished. Nobody may write to the directory meanwhile.
+    /// Removes files that a crash left unfinished. The caller must not write files meanwhile.
     ///
     /// # Errors
     ///
