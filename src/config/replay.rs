@@ -82,7 +82,7 @@ fn store(table: &mut Table<'_>, base: &Path, environment: &Environment) -> (bool
     let redis = match table.field("redis") {
         Some(field) if shared => redis::read(&field, base, environment),
         Some(field) => {
-            field.mistake("stands beside `store: memory`; write `store: redis`, or remove it");
+            field.mistake("needs `store: redis`; write that, or remove `redis`");
             None
         }
         None => {
