@@ -240,7 +240,7 @@ fn a_registry_that_was_away_when_it_was_read_is_read_when_it_is_back() {
     // It is complained of once, however often it is tried.
     let complaints = gateway
         .log()
-        .matches("machines.yaml: the file cannot be read")
+        .matches("machines.yaml: cannot be read")
         .count();
     assert_eq!(complaints, 1, "{}", gateway.log());
     let mut client = Client::connect(gateway.address);

@@ -485,7 +485,7 @@ fn explain_gives_a_refusal_as_json_and_ends_with_1() {
 #[test]
 fn explain_asks_about_the_machine_where_the_target_is_refused() {
     let words = [
-        "route         not matched: the target",
+        "route         not matched: the target is outside the grammar",
         "machine       may act",
         "policy        not checked: no route",
     ];
