@@ -73,7 +73,7 @@ const OPTIONS: [&str; 11] = [
 ///
 /// # Errors
 ///
-/// The settings or the key are wrong; the system refused something.
+/// The settings or the key are wrong, or the operating system reports an error.
 pub(super) fn run(args: &AgentArgs) -> Result<(), CommandError> {
     let (AgentFile { settings, log }, warnings) = match &args.config {
         Some(file) => AgentFile::load(file)

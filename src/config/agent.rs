@@ -73,7 +73,8 @@ fn settings(mut root: Table<'_>, base: &Path) -> Option<AgentFile> {
         };
         if headers::overrides_the_request(&name) {
             item.warning(format!(
-                "{name} is not signed, and lets whoever sends it change the method or path that is"
+                "{name} is not signed, and a client could use it to override the signed method or \
+                 path; remove it if the backend honours it"
             ));
         }
         it.forward_headers.push(name);
