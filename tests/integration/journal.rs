@@ -300,7 +300,7 @@ fn a_deleted_reservation_closes_the_future_window() {
     fs::remove_file(scene.state("reservation")).unwrap();
     scene.process.start_again();
     scene.recover(2 * PATIENCE);
-    assert!(scene.process.log().contains("there is no reservation"));
+    assert!(scene.process.log().contains("`reservation` is missing"));
     scene.check_deliveries();
 }
 

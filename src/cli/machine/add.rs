@@ -94,7 +94,7 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandE
     if let Some(gone) = open.before.removed().iter().find(|gone| gone.id == id) {
         return Err(refuse(format!(
             "the machine {id} was removed on {}, and old records name it. Choose another id, or \
-             delete its entry under `removed` if this is the same machine",
+             take its entry out of `removed` if this is the same machine",
             instant::to_text(gone.at)
         )));
     }

@@ -544,7 +544,7 @@ fn rotate_leaves_no_time_between_the_old_keys_and_the_new_one() {
     let rotate = ["rotate", "web-1", "--new-key", &new];
     // The old key is good until 2027-01-16T08:00:00Z, included.
     let late = ["--overlap", "1d", "--not-before", "2027-01-16T08:00:02Z"];
-    fixture.refuses(&[&rotate[..], &late].concat(), "no good key");
+    fixture.refuses(&[&rotate[..], &late].concat(), "no valid key");
     let in_time = ["--overlap", "1d", "--not-before", "2027-01-16T08:00:01Z"];
     fixture.run(&[&rotate[..], &in_time].concat()).unwrap();
 }

@@ -73,10 +73,7 @@ impl JournalWorker {
         }
         if let Err(error) = self.close() {
             let path = self.folder.path().display();
-            warn!(
-                "cannot close the journal in {path}: {error}; the next start treats this stop as a \
-                 crash"
-            );
+            warn!("cannot close {path}: {error}; the next start treats this as a crash");
         }
     }
 
@@ -278,29 +275,19 @@ impl JournalWorker {
                 error!("the journal of nonces is damaged: {what}; {until}")
             }
             Completeness::Lost(what) => {
-                error!(
-                    "{path}: the journal does not tell which requests were accepted: {what}; \
-                     {until}"
-                )
+                error!("{path}: the accepted requests are unknown: {what}; {until}")
             }
         }
     }
 
     /// Logs a failed round, and the first good one after it.
     fn report(&self, result: io::Result<()>) {
+        let path = self.folder.path().display();
         match result {
-            Err(error) => {
-                let path = self.folder.path().display();
-                self.trouble(format!(
-                    "cannot use the journal of nonces in {path}: {error}"
-                ));
-            }
+            Err(error) => self.trouble(format!("cannot use the journal in {path}: {error}")),
             Ok(()) => {
                 if lock(&self.shared.trouble).take().is_some() {
-                    info!(
-                        "{}: the journal of nonces is open",
-                        self.folder.path().display()
-                    );
+                    info!("{path}: the journal of nonces is open");
                 }
             }
         }
