@@ -9,13 +9,13 @@ use http::HeaderName;
 use super::mode::Mode;
 use countersign_core::target::{self, QueryPolicy};
 
-/// What one path prefix asks of a request and where it sends it.
+/// A route: the requirements of one path prefix, and the upstream of its requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The path prefix, on whole segments; without a trailing slash unless it is `/` itself. The
     /// name of the route in records and metrics.
     pub path: String,
-    /// Where it goes: the index in [`Config::upstreams`](super::Config::upstreams).
+    /// Its upstream: the index in [`Config::upstreams`](super::Config::upstreams).
     pub upstream: usize,
     /// Whether requests must be signed. Default: [`Mode::ENFORCE`].
     pub mode: Mode,
@@ -27,7 +27,8 @@ pub struct Route {
     pub query: QueryPolicy,
     /// Largest body taken, in bytes, default 1 MiB, at most 32 MiB; beyond it, `body_too_large`.
     pub max_body: u64,
-    /// Methods taken besides [`METHODS`](countersign_core::method::METHODS); upper case. Default: none.
+    /// Methods taken besides [`METHODS`](countersign_core::method::METHODS); upper case. Default:
+    /// none.
     pub methods: Vec<String>,
     /// Unsigned client headers that cross besides [`headers::ALLOWED`].
     /// Default: none.

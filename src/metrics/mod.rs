@@ -2,9 +2,9 @@
 //!
 //! All label values come from closed sets: those of the program, and the names in the
 //! configuration. So every series exists from the first scrape, at zero (an alert on a rate needs
-//! that), and counting is an array index and an atomic addition. Only the series of machines come later,
-//! with a machine's first accepted request, and their number is bounded. No path, nonce or unverified
-//! id can become a label.
+//! that), and counting is an array index and an atomic addition. Only the series of machines come
+//! later, with a machine's first accepted request, and their number is bounded. No path, nonce or
+//! unverified id can become a label.
 
 mod backend;
 mod buckets;
@@ -70,8 +70,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Declares every metric. `version` and `backend` (see [`curve25519_backend`]) become the labels
-    /// of `build_info`.
+    /// Declares every metric. `version` and `backend` (see [`curve25519_backend`]) become the
+    /// labels of `build_info`.
     ///
     /// # Errors
     ///
@@ -164,8 +164,8 @@ impl Metrics {
         self.configured.credential(name)
     }
 
-    /// Shows which routes let unsigned requests pass, by name and mode, and until when, in Unix seconds.
-    /// Replaces the routes shown before.
+    /// Shows which routes let unsigned requests pass, by name and mode, and until when, in Unix
+    /// seconds. Replaces the routes shown before.
     pub fn open_until<'r>(&self, routes: impl Iterator<Item = (&'r str, &'static str, u64)>) {
         self.configured.open_until(routes);
     }
@@ -185,14 +185,14 @@ impl Metrics {
         self.verify.observe(took.as_secs_f64());
     }
 
-    /// Notes how far a machine's clock is off: the gateway's time minus the timestamp, in
-    /// seconds. Only for requests whose signature verified: nobody else may influence the histogram.
+    /// Records the error of a machine's clock: the gateway's time minus the timestamp, in seconds.
+    /// Only requests with a valid signature count, so that no attacker can distort the histogram.
     pub fn observe_skew(&self, seconds: i64) {
         self.clock.observe_skew(seconds);
     }
 
-    /// Notes the same of a request whose nonce was fresh, for the median: a request that is replayed
-    /// again and again must not move it.
+    /// Notes the same of a request whose nonce was fresh, for the median: a request that is
+    /// replayed again and again must not move it.
     pub fn observe_fresh_skew(&self, machine: &MachineId, now: u64, seconds: i64) {
         self.clock.observe_fresh_skew(seconds);
         self.machines.seen(machine.as_str(), now, seconds);
@@ -258,12 +258,12 @@ impl Metrics {
         self.replay.nonces(count);
     }
 
-    /// Notes the time one question to the shared nonce store took.
+    /// Records the time of one claim at the shared nonce store.
     pub fn observe_replay_store(&self, took: Duration) {
         self.replay.observe_store(took);
     }
 
-    /// Counts a request that the shared nonce store gave no answer about that counts.
+    /// Counts a request for which the shared nonce store gave no valid answer.
     pub fn replay_store_error(&self) {
         self.replay.store_error();
     }

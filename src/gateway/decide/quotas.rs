@@ -1,9 +1,9 @@
-//! Rate limits: the requests that each machine has made of its rate. Time is an argument. A reload
-//! of the registry changes nothing here: a machine goes on where it stood.
+//! Rate limits: the requests that each machine has made within its rate. Time is an argument. A
+//! reload of the registry keeps the counts.
 //!
-//! There is an entry for each machine that has a rate and made a request in the last minute, and
-//! for at most as many again that did not: of machines of the registry, whose requests have
-//! verified, so nobody else can fill it. Forty bytes and the id's each.
+//! Each machine with a rate and a request in the last minute has an entry, and at most as many idle
+//! machines have one. Only verified machines of the registry get an entry, so an attacker cannot
+//! fill the table. An entry takes forty bytes and those of the id.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -28,8 +28,8 @@ pub(crate) struct Quotas {
 #[derive(Debug)]
 struct QuotaShard {
     meters: HashMap<MachineId, Meter>,
-    /// At so many entries the idle ones go; then that is set to twice what is left, so that the
-    /// search costs each new entry no more than its insertion.
+    /// Number of entries at which the idle ones are removed. It is then set to twice the remaining
+    /// number, so that the search costs each new entry no more than its insertion.
     sweep_at: usize,
 }
 

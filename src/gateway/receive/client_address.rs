@@ -53,8 +53,8 @@ pub(crate) fn scheme<'a>(
     }
 }
 
-/// Addresses read of one list. Nobody has so many proxies; who sends more gets the address of the
-/// last one read, which is nearer to us.
+/// Most addresses read of one list, from its end; no deployment has so many proxies. In a longer
+/// list the last one read counts, which is closer to the gateway.
 const MOST: usize = 32;
 
 /// `ip`, `ip:port`, `[v6]`, `[v6]:port`.
@@ -190,7 +190,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a client writes into the list, the proxy's own word, added behind it, stands.
+        /// The proxy adds the client's address last, and no text of the client before it hides
+        /// that.
         #[test]
         fn nothing_that_a_client_writes_hides_it(forged in "[ -~]{0,80}", more in "[ -~]{0,80}") {
             let line = format!("{more}, 192.0.2.9");
