@@ -257,13 +257,18 @@ fn policy_facts(
     PolicyFacts {
         rule,
         network,
-        credential_missing: matches!(choice, Choice::Missing),
+        credential_missing: matches!(choice, Choice::NoValue(_) | Choice::NotConfigured),
         credential: match choice {
             Choice::Carry(injection) => Some(injection.credential.name().to_owned()),
-            Choice::Missing => machine.credential.as_deref().map(str::to_owned),
+            Choice::NoValue(credential) => Some(credential.name().to_owned()),
+            Choice::NotConfigured => machine.credential.as_deref().map(str::to_owned),
             Choice::Nothing => None,
         },
         closed: if carries { &CREDENTIAL_PATHS } else { &[] },
         is_closed: carries && closed_path(target, route).is_some(),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;

@@ -84,7 +84,9 @@ impl Permitted {
             (Choice::Nothing, _) => None,
             (_, Some(closed)) => return Err(Refusal::PathClosed(closed)),
             (Choice::Carry(injection), None) => Some(injection),
-            (Choice::Missing, None) => return Err(Refusal::UpstreamCredential),
+            (Choice::NoValue(_) | Choice::NotConfigured, None) => {
+                return Err(Refusal::UpstreamCredential);
+            }
         };
         if let Some(rate) = machine.policy.as_ref().and_then(|policy| policy.rate) {
             (circumstances.quotas)

@@ -31,9 +31,12 @@ pub(crate) enum Choice {
     /// It carries no credential.
     Nothing,
     Carry(Injection),
-    /// The request should carry a credential that has no value. It must not be forwarded, least of
-    /// all with another credential, which may have more rights.
-    Missing,
+    /// The request should carry this credential, which has no value. It must not be forwarded, least
+    /// of all with another credential, which may have more rights.
+    NoValue(Arc<CredentialState>),
+    /// The machine names a credential that is not configured. As with [`Choice::NoValue`], no other
+    /// may take its place.
+    NotConfigured,
 }
 
 impl Credentials {
@@ -59,7 +62,7 @@ impl Credentials {
         let credential = match &machine.credential {
             None => self.own[upstream].as_ref(),
             Some(its) => match self.named.get(&**its) {
-                None => return Choice::Missing,
+                None => return Choice::NotConfigured,
                 Some(credential) if credential.is_for(name) => Some(credential),
                 Some(_) => self.own[upstream].as_ref(),
             },
@@ -68,7 +71,7 @@ impl Credentials {
             return Choice::Nothing;
         };
         match credential.value.load_full() {
-            None => Choice::Missing,
+            None => Choice::NoValue(Arc::clone(credential)),
             Some(value) => Choice::Carry(Injection {
                 credential: Arc::clone(credential),
                 value,
