@@ -98,7 +98,7 @@ impl Decider {
         let body = (self.read_body(session, &framing, plan.route(route), timeout)).await?;
         body::check_trailers(session, |name| {
             forwarded_headers::is_identity_name(name, &plan.config.identity_header)
-                || plan.owns_header(name)
+                || plan.resembles_credential_header(name)
         })?;
 
         let complete = self.clock.now();

@@ -230,7 +230,7 @@ impl RoutedHead<'_> {
 
     /// The bearer credential that the client sent.
     fn bearer(&self) -> Bearer<'_> {
-        Bearer::of(self.headers, |name| self.plan.takes_credential(name))
+        Bearer::of(self.headers, |name| self.plan.is_credential_header(name))
     }
 }
 

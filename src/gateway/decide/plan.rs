@@ -81,15 +81,15 @@ impl Plan {
         (self.credentials).choose(machine, self.route(route).upstream, name)
     }
 
-    /// Whether a client's own credential may stand in a header of this name: it is exactly that of
-    /// one of the gateway's.
-    pub(crate) fn takes_credential(&self, name: &HeaderName) -> bool {
-        self.credentials.is_own(name)
+    /// Whether the gateway sends a credential under exactly this name. A client may send its own
+    /// there.
+    pub(crate) fn is_credential_header(&self, name: &HeaderName) -> bool {
+        self.credentials.is_header(name)
     }
 
-    /// Whether a header of this name is a credential's, in any spelling.
-    pub(crate) fn owns_header(&self, name: &HeaderName) -> bool {
-        self.credentials.owns(name)
+    /// Whether a backend that folds names may take this one for a credential's.
+    pub(crate) fn resembles_credential_header(&self, name: &HeaderName) -> bool {
+        self.credentials.resembles_header(name)
     }
 
     /// Whether a machine that names this credential finds one.

@@ -89,7 +89,7 @@ pub(super) fn unsigned(
         let is_cookie = *name == header::COOKIE;
         let is_removed = is_the_gateways(name, upstream, identity)
             || bearer::is_alias(name)
-            || (plan.owns_header(name) && !plan.takes_credential(name));
+            || (plan.resembles_credential_header(name) && !plan.is_credential_header(name));
         if !is_forwarded(name, forwarded.route) && !is_cookie && !is_removed {
             append(&mut headers, name, value)?;
         }

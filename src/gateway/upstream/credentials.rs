@@ -79,13 +79,13 @@ impl Credentials {
         }
     }
 
-    /// Whether a header of this name is a credential's, in any spelling and on any route.
-    pub(crate) fn owns(&self, header: &HeaderName) -> bool {
+    /// Whether a credential is sent under this name, in any spelling and on any route.
+    pub(crate) fn resembles_header(&self, header: &HeaderName) -> bool {
         self.headers.iter().any(|own| is_same(own, header))
     }
 
-    /// Whether a header of exactly this name is one of the credentials'.
-    pub(crate) fn is_own(&self, header: &HeaderName) -> bool {
+    /// Whether a credential is sent under exactly this name.
+    pub(crate) fn is_header(&self, header: &HeaderName) -> bool {
         self.headers.contains(header)
     }
 
