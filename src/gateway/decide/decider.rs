@@ -13,7 +13,7 @@ use crate::gateway::decide::forwarded_headers;
 use crate::gateway::decide::head_checks::{Caller, CheckedHead, HeadChecks};
 use crate::gateway::decide::plan::Plan;
 use crate::gateway::decide::policy::{Circumstances, Permitted};
-use crate::gateway::decide::quotas::Quotas;
+use crate::gateway::decide::rate_limits::RateLimits;
 use crate::gateway::decide::rejection::Rejection;
 use crate::gateway::decide::throttle::Throttle;
 use crate::gateway::decide::unsigned::PassReason;
@@ -37,7 +37,7 @@ pub(crate) struct Decider {
     budget: BodyBudget,
     draining: Draining,
     nonces: Arc<dyn NonceStore>,
-    quotas: Quotas,
+    rate_limits: RateLimits,
     metrics: Arc<Metrics>,
     clock: Clock,
 }
@@ -62,7 +62,7 @@ impl Decider {
             budget,
             draining,
             nonces,
-            quotas: Quotas::new(),
+            rate_limits: RateLimits::new(),
             metrics,
             clock,
         }
@@ -182,7 +182,7 @@ impl Decider {
         let circumstances = Circumstances {
             client: source.client,
             now: arrival.mono,
-            quotas: &self.quotas,
+            rate_limits: &self.rate_limits,
         };
         Ok(Permitted::check(
             admitted,

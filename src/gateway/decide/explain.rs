@@ -12,7 +12,7 @@ use crate::config::{Config, Gate, Route};
 use crate::gateway::decide::policy::{
     CREDENTIAL_PATHS, Circumstances, Permitted, closed_path, judge_machine,
 };
-use crate::gateway::decide::quotas::Quotas;
+use crate::gateway::decide::rate_limits::RateLimits;
 use crate::gateway::decide::route_match::RouteMatch;
 use crate::gateway::upstream::credentials::{Choice, Credentials};
 use crate::metrics::Metrics;
@@ -190,7 +190,7 @@ pub fn explain(
         let circumstances = Circumstances {
             client: question.client,
             now: Duration::ZERO,
-            quotas: &Quotas::new(),
+            rate_limits: &RateLimits::new(),
         };
         let (method, target) = (matched.method.as_str(), signed.to_string());
         let choice = choose(machine);

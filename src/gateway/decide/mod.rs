@@ -10,7 +10,7 @@ pub(crate) mod open;
 pub(crate) mod plan;
 pub(crate) mod plan_in_force;
 pub(crate) mod policy;
-mod quotas;
+mod rate_limits;
 pub(crate) mod rejection;
 mod route_match;
 mod throttle;

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::Route;
-use crate::gateway::decide::quotas::Quotas;
+use crate::gateway::decide::rate_limits::RateLimits;
 use crate::gateway::upstream::credentials::Choice;
 use crate::gateway::upstream::credentials::state::Injection;
 use countersign_core::decision::{Admitted, Denied, Signed};
@@ -31,7 +31,7 @@ pub(crate) struct Circumstances<'a> {
     /// On the monotonic clock.
     pub(crate) now: Duration,
     /// The rate limits of the machines.
-    pub(crate) quotas: &'a Quotas,
+    pub(crate) rate_limits: &'a RateLimits,
 }
 
 impl Permitted {
@@ -89,7 +89,7 @@ impl Permitted {
             }
         };
         if let Some(rate) = machine.policy.as_ref().and_then(|policy| policy.rate) {
-            (circumstances.quotas)
+            (circumstances.rate_limits)
                 .take(&machine.id, rate, circumstances.now)
                 .map_err(|retry_after| Refusal::Throttled { retry_after })?;
         }
