@@ -14,7 +14,7 @@ use pingora::server::ShutdownWatch;
 use tracing::error;
 
 use super::assembly::Gateway;
-use super::decide::plan::Plan;
+use super::plan::Plan;
 use super::decide::rejection::Rejection;
 use super::forward::client::{Afterwards, Client};
 use super::receive::body::Body;

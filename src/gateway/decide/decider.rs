@@ -11,7 +11,7 @@ use crate::config::Route;
 use crate::gateway::decide::decided_request::{DecidedRequest, Pass};
 use crate::gateway::decide::forwarded_headers;
 use crate::gateway::decide::head_checks::{Caller, CheckedHead, HeadChecks};
-use crate::gateway::decide::plan::Plan;
+use crate::gateway::plan::Plan;
 use crate::gateway::decide::policy::{Circumstances, Permitted};
 use crate::gateway::decide::rate_limits::RateLimits;
 use crate::gateway::decide::rejection::Rejection;

@@ -15,7 +15,7 @@ use crate::gateway::decide::bearer::{self, Bearer};
 use crate::gateway::decide::decided_request::Provenance;
 use crate::gateway::decide::forwarded_headers::{self, Dropped};
 use crate::gateway::decide::open::OpenRequest;
-use crate::gateway::decide::plan::Plan;
+use crate::gateway::plan::Plan;
 use crate::gateway::decide::route_match::RouteMatch;
 use crate::gateway::decide::throttle::Throttle;
 use crate::gateway::decide::unsigned::{PassReason, UnsignedRequest};

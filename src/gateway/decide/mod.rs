@@ -7,8 +7,6 @@ pub(crate) mod explain;
 pub(crate) mod forwarded_headers;
 mod head_checks;
 pub(crate) mod open;
-pub(crate) mod plan;
-pub(crate) mod plan_in_force;
 pub(crate) mod policy;
 mod rate_limits;
 pub(crate) mod rejection;

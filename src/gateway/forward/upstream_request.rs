@@ -13,7 +13,7 @@ use crate::config::{Route, Upstream};
 use crate::gateway::decide::bearer;
 use crate::gateway::decide::decided_request::Provenance;
 use crate::gateway::decide::forwarded_headers::{forwarded, is_forwarded, is_identity_name};
-use crate::gateway::decide::plan::Plan;
+use crate::gateway::plan::Plan;
 use crate::gateway::record::authorized::{RecordedOpen, RecordedSigned, RecordedUnsigned};
 use crate::gateway::upstream::credentials::state::Injection;
 

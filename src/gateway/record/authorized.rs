@@ -7,7 +7,7 @@ use pingora::http::RequestHeader;
 use crate::audit::TokenHash;
 use crate::gateway::decide::decided_request::{DecidedRequest, Pass, Provenance};
 use crate::gateway::decide::open::OpenRequest;
-use crate::gateway::decide::plan::Plan;
+use crate::gateway::plan::Plan;
 use crate::gateway::decide::policy::Permitted;
 use crate::gateway::decide::rejection::Rejection;
 use crate::gateway::decide::unsigned::{PassReason, UnsignedRequest};

@@ -10,7 +10,7 @@ use crate::audit::{
     PathOnly, Query, Receipt, RefusalEvidence, RefusedRecord, SentMethod, TokenHash,
 };
 use crate::gateway::decide::forwarded_headers::Dropped;
-use crate::gateway::decide::plan::Plan;
+use crate::gateway::plan::Plan;
 use crate::gateway::decide::rejection::Rejection;
 use crate::gateway::decide::unsigned::PassReason;
 use crate::gateway::receive::origin::RequestSource;

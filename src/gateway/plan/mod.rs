@@ -1,6 +1,8 @@
 //! The plan that requests are judged by: a configuration with its pools, credentials and counters.
 //! A reload replaces it.
 
+pub(crate) mod in_force;
+
 use std::path::Path;
 use std::sync::Arc;
 

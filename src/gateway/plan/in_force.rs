@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use crate::audit::TokenNames;
 use crate::config::Config;
-use crate::gateway::decide::plan::Plan;
+use crate::gateway::plan::Plan;
 use crate::gateway::upstream::pool::context::PoolContext;
 
 /// The plan that requests are judged by from now on.
