@@ -153,6 +153,6 @@ fn owner_of(request: &AuthorizedRequest) -> Option<ConnectionOwner> {
             Some(ConnectionOwner::Machine(*signed.signed().key().as_bytes()))
         }
         RecordedPass::Open(_) => Some(ConnectionOwner::Open),
-        RecordedPass::Unsigned(unsigned) => unsigned.token().map(ConnectionOwner::Token),
+        RecordedPass::Unsigned(unsigned, _) => unsigned.token().map(ConnectionOwner::Token),
     }
 }

@@ -40,7 +40,7 @@ impl RequestOutcome {
         let (outcome, auth) = match &request.pass {
             RecordedPass::Signed(_) => (Outcome::Forwarded, Auth::Signature),
             RecordedPass::Open(_) => (Outcome::Forwarded, Auth::None),
-            RecordedPass::Unsigned(unsigned) => match unsigned.reason() {
+            RecordedPass::Unsigned(unsigned, reason) => match reason {
                 PassReason::Bearer => (Outcome::Forwarded, unsigned.auth()),
                 PassReason::Observed { .. } => (Outcome::Observed, unsigned.auth()),
             },
