@@ -10,6 +10,6 @@ pub(crate) mod open;
 pub(crate) mod policy;
 mod rate_limits;
 pub(crate) mod rejection;
-mod route_match;
+pub(crate) mod route_match;
 mod throttle;
 pub(crate) mod unsigned;
