@@ -8,10 +8,10 @@ use pingora::http::RequestHeader;
 use crate::audit::Receipt;
 use crate::gateway::decide::decided_request::{DecidedRequest, Pass, Provenance};
 use crate::gateway::decide::open::OpenRequest;
-use crate::gateway::plan::Plan;
 use crate::gateway::decide::policy::Permitted;
 use crate::gateway::decide::rejection::Rejection;
 use crate::gateway::decide::unsigned::{PassReason, UnsignedRequest};
+use crate::gateway::plan::Plan;
 use crate::gateway::receive::body::Body;
 use crate::gateway::receive::origin::RequestSource;
 use crate::gateway::record::recorder::{Facts, Recorder};
@@ -99,7 +99,9 @@ impl AuthorizedRequest {
                 RecordedPass::Open(Recorded { request, _receipt })
             }
             Pass::Unsigned(request, reason) => {
-                let recording = recorder.unsigned(facts, &hash(), request.token(), reason).await;
+                let recording = recorder
+                    .unsigned(facts, &hash(), request.token(), reason)
+                    .await;
                 let _receipt = recording.map_err(|_| Refusal::AuditUnavailable)?;
                 RecordedPass::Unsigned(Recorded { request, _receipt }, reason)
             }
