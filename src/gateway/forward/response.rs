@@ -61,7 +61,9 @@ pub(super) fn prepare(
     let reserved: Vec<HeaderName> = out
         .headers
         .keys()
-        .filter(|name| is_reserved_in_response(name, identity) || plan.resembles_credential_header(name))
+        .filter(|name| {
+            is_reserved_in_response(name, identity) || plan.resembles_credential_header(name)
+        })
         .cloned()
         .collect();
     for name in &reserved {

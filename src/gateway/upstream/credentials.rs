@@ -31,8 +31,8 @@ pub(crate) enum Choice {
     /// It carries no credential.
     Nothing,
     Carry(Injection),
-    /// The request should carry this credential, which has no value. It must not be forwarded, least
-    /// of all with another credential, which may have more rights.
+    /// The request should carry this credential, which has no value. It must not be forwarded,
+    /// least of all with another credential, which may have more rights.
     NoValue(Arc<CredentialState>),
     /// The machine names a credential that is not configured. As with [`Choice::NoValue`], no other
     /// may take its place.

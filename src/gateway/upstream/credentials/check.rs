@@ -66,8 +66,8 @@ impl Injection {
         }
     }
 
-    /// Returns the result of an inquiry with a number above `before`. Another refusal may have begun
-    /// that inquiry.
+    /// Returns the result of an inquiry with a number above `before`. Another refusal may have
+    /// begun that inquiry.
     async fn ask_or_share(
         &self,
         before: u64,
@@ -103,19 +103,20 @@ impl Injection {
         match result {
             CredentialCheck::Accepted => info!(
                 credential,
-                "the backend refused a request and takes the credential: it is the backend's policy"
+                "the backend accepts the credential: its own policy refused the request"
             ),
             CredentialCheck::Refused => warn!(
                 credential,
                 status,
-                "the backend refuses the credential: requests that it refuses with it get 503 \
-                 upstream_credential until there is another one or the backend takes it again"
+                "the backend refuses the credential: requests that it answers with 401 or 403 get 503 \
+                 upstream_credential until the credential is replaced or accepted again"
             ),
             CredentialCheck::Unknown => warn!(
                 credential,
                 status,
                 "the backend refused a request, and its answer at the upstream's `check` does not tell \
-                 whether it takes the credential: such requests get 503 upstream_credential"
+                 whether it accepts the credential: requests that it answers with 401 or 403 get 503 \
+                 upstream_credential"
             ),
         }
     }
@@ -125,7 +126,7 @@ impl Injection {
         if in_doubt.swap(!usable, Ordering::Relaxed) && usable {
             info!(
                 credential = self.credential.name(),
-                "the backend takes it again"
+                "the backend accepts the credential again"
             );
         }
         self.credential.counts.usable(usable);

@@ -34,8 +34,8 @@ pub(crate) struct Injection {
 pub(super) struct Acceptance {
     /// Number of inquiries that have begun.
     pub(super) begun: AtomicU64,
-    /// The result of the last inquiry. The lock is held during an inquiry, so that there is one at a
-    /// time.
+    /// The result of the last inquiry. The lock is held during an inquiry, so that there is one at
+    /// a time.
     pub(super) last: Mutex<Option<LastCheck>>,
     /// Whether the last inquiry ended without an acceptance.
     pub(super) in_doubt: AtomicBool,

@@ -123,8 +123,7 @@ fn a_credential_that_is_not_configured_is_missing_and_no_other_takes_its_place()
 #[test]
 fn every_header_of_a_credential_is_reserved_in_every_spelling_and_no_other() {
     let credentials = Fixture::new().credentials;
-    let is_header =
-        |name| credentials.resembles_header(&HeaderName::from_static(name));
+    let is_header = |name| credentials.resembles_header(&HeaderName::from_static(name));
     assert!(is_header("authorization") && is_header("x-vault-token"));
     assert!(is_header("x.vault.token") && is_header("x_vault~token"));
     assert!(!is_header("x-vault-index"));

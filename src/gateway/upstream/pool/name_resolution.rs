@@ -29,7 +29,7 @@ pub(super) fn start(set: &Arc<ServerSet>) -> Vec<AbortOnDropHandle<()>> {
     names
         .filter_map(|(index, server)| Some((index, server.authority.clone(), server.resolve?)))
         .map(|(index, authority, resolve)| {
-            let (set, nudge) = (Arc::downgrade(set), Arc::clone(&set.nudges[index]));
+            let (set, nudge) = (Arc::downgrade(set), Arc::clone(&set.resolve_now[index]));
             let task = keep_resolved(set, index, authority, resolve, nudge);
             AbortOnDropHandle::new(runtime.spawn(task))
         })

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use crate::config::Health;
 
-/// So many requests in a row must fail to reach a server, or get no answer in time, before it is
-/// passed over. One may be an accident; with three the wait for a connection, two seconds each, has
-/// cost enough.
+/// Consecutive failed requests after which a server is ejected. One may be an accident. Three have
+/// cost enough: each waits up to two seconds for a connection.
 const FAILURES: u32 = 3;
 
 /// How long a server is ejected at first. Each trial that fails doubles it.
@@ -19,28 +18,28 @@ const LAST_HOLD: Duration = Duration::from_secs(30);
 /// The health of one server.
 #[derive(Debug, Default)]
 pub(super) struct ServerHealth {
-    /// Requests that failed in a row.
+    /// Consecutive requests that failed.
     failures: u32,
     ejection: Option<Ejection>,
-    /// Health checks say that it is not well.
+    /// Whether the server is unwell by its health checks.
     unwell: bool,
-    /// There has been a check.
+    /// Whether a check has ended.
     checked: bool,
-    /// Checks in a row that said otherwise.
+    /// Consecutive checks that contradict `unwell`.
     contrary: u32,
 }
 
 #[derive(Debug)]
 struct Ejection {
     hold: Duration,
-    /// Until when it lasts, on the monotonic clock; then one request may try.
+    /// End of the ejection, on the monotonic clock. Then one request may try.
     until: Duration,
-    /// Such a request is under way.
+    /// Whether such a request is under way.
     trial: bool,
 }
 
-/// How willingly a server is asked; the best first. None is left out: where all the others have
-/// been tried, or are no better, a request that fails is better than one that was not tried.
+/// Preference of a server; best first. Unfit servers are tried last, never skipped: a request that
+/// fails is better than one that was not tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fitness {
     /// In service, or due for a trial.

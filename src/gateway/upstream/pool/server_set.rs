@@ -1,5 +1,5 @@
-//! Which addresses the servers of an upstream have now. Names are resolved again while the gateway
-//! runs: one may not resolve yet when it starts, and the address of another may move.
+//! The addresses that the servers of an upstream have now. Names are resolved again while the
+//! gateway runs: a name may not resolve yet at the start, and an address may move.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -25,8 +25,8 @@ pub(super) struct ServerSet {
     tls: Option<Arc<UpstreamTls>>,
     pub(super) context: PoolContext,
     pub(super) current: ArcSwap<ServerList>,
-    /// One for each of the upstream's servers: its name shall be looked up now.
-    pub(super) nudges: Vec<Arc<Notify>>,
+    /// Wakes the name resolution of each server.
+    pub(super) resolve_now: Vec<Arc<Notify>>,
     /// Held while `current` is replaced: two names may have moved at once.
     changing: Mutex<()>,
 }
@@ -38,9 +38,9 @@ pub(super) struct ServerList {
     /// Health checks, one for each of `servers`; none where the upstream has none. They end with
     /// the last list that has their server.
     checks: Vec<Arc<AbortOnDropHandle<()>>>,
-    /// By the upstream's servers; empty where the name does not resolve.
+    /// The addresses of each server; empty if its name does not resolve.
     pub(super) addresses: Vec<Vec<SocketAddr>>,
-    /// Of those servers: their gauge shows that there is nothing in service.
+    /// Keeps the gauge of each unresolved server at 0.
     _unresolved: Vec<Arc<ServerSeries>>,
 }
 
@@ -60,7 +60,7 @@ impl ServerSet {
             resolved => distinct(resolved.to_vec()),
         };
         let set = ServerSet {
-            nudges: upstream.servers.iter().map(|_| Arc::default()).collect(),
+            resolve_now: upstream.servers.iter().map(|_| Arc::default()).collect(),
             upstream: upstream.clone(),
             tls,
             context: context.clone(),
@@ -78,7 +78,7 @@ impl ServerSet {
     pub(super) fn current(&self) -> Arc<ServerList> {
         let listed = self.current.load_full();
         if listed.servers.is_empty() {
-            self.nudges.iter().for_each(|nudge| nudge.notify_one());
+            self.resolve_now.iter().for_each(|nudge| nudge.notify_one());
         }
         listed
     }
@@ -172,7 +172,7 @@ impl ServerSet {
                 let state = state_before(server, address).unwrap_or_else(|| {
                     ServerState::new(&upstream.name, name, address, &context.metrics)
                 });
-                let nudge = Arc::clone(&self.nudges[index]);
+                let nudge = Arc::clone(&self.resolve_now[index]);
                 let new = UpstreamServer::new(upstream, server, self.tls.as_ref(), state, nudge);
                 let new = Arc::new(new);
                 match &upstream.health {
