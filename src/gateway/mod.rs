@@ -1,6 +1,8 @@
 //! The gateway: Pingora on both sides of the decision.
 //!
-//! Rooms: receive <- upstream <- plan <- decide <- record <- forward <- assembly <- edge
+//! The rooms:
+//!
+//! `receive` <- `upstream` <- `plan` <- `decide` <- `record` <- `forward` <- `assembly` <- `edge`
 //!
 //! A room imports only from the rooms to its left. They stand in the order in which a request meets
 //! them, except for `upstream`: `decide` takes the credential from it, and `forward` the server.
@@ -30,8 +32,8 @@ pub use self::assembly::{Gateway, Parts};
 pub use self::decide::explain::{
     Explanation, MachineFacts, PolicyFacts, Prediction, Question, RouteFacts, explain,
 };
-pub(crate) use self::plan::window;
 pub(crate) use self::edge::Edge;
+pub(crate) use self::plan::window;
 pub(crate) use self::receive::framing::Trailers;
 pub(crate) use self::receive::origin::{Origin, SourceKey};
 pub(crate) use self::receive::reset_on_close::ResetOnClose;
