@@ -21,12 +21,12 @@ use crate::server::listen::tls::Tls;
 use countersign_client::clock::Clock;
 use countersign_client::watch::{RETRY, Watch, watch};
 
-/// A reload that takes longer is an error: a revocation in the file counts that much later. A
-/// hundred thousand new keys take less.
+/// Longest time for a reload without an error: it delays a revocation in the file. A hundred
+/// thousand new keys take less.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// A watch that has not looked for so long is stuck: it looks every second, and a reload ends after
-/// ten.
+/// A watch without a look for this long is stuck. It looks twice a second, and waits at most ten
+/// seconds for a reload.
 const STILL: Duration = Duration::from_secs(11);
 
 /// How soon a configuration with a mistake is read again, though the file has not changed: the
