@@ -48,12 +48,12 @@ impl PlanInForce {
     /// Shows in the metrics which routes let unsigned requests pass, and prepares the key that
     /// names their tokens.
     fn show_migration_routes(&self, plan: &Plan) {
-        let open = || {
-            plan.open_until()
+        let routes = || {
+            plan.unsigned_until()
                 .map(|(route, mode, until)| (&*route.path, mode, until))
         };
-        self.context.metrics.open_until(open());
-        if open().next().is_some() {
+        self.context.metrics.open_until(routes());
+        if routes().next().is_some() {
             self.token_names.prepare();
         }
     }

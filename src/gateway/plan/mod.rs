@@ -17,9 +17,8 @@ use crate::metrics::{RouteCounts, UpstreamTimes};
 use countersign_core::identity::Machine;
 use countersign_core::replay::Window;
 
-/// One configuration as requests meet it. It never changes; a request takes the one in force when
-/// its head is complete, and keeps it to its end, so that an index into it always means what it
-/// meant when the request was judged.
+/// One configuration as requests meet it. A plan never changes. A request takes the plan in force
+/// when its head is complete, and keeps it to its end. So an index into the plan keeps its meaning.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) config: Config,
@@ -32,8 +31,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Makes a plan, with series for all its routes and upstreams. Servers that the plan before has
-    /// too keep their health.
+    /// Makes a plan, with series for all its routes and upstreams. Servers that are also in
+    /// `before` keep their health.
     pub(crate) fn new(config: Config, pool_context: &PoolContext, before: Option<&Plan>) -> Plan {
         let metrics = &*pool_context.metrics;
         let routes = config.routes.iter();
@@ -54,11 +53,6 @@ impl Plan {
         }
     }
 
-    /// The configuration.
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
-    }
-
     pub(crate) fn limits(&self) -> &Limits {
         &self.config.limits
     }
@@ -67,12 +61,12 @@ impl Plan {
         &self.config.routes[index]
     }
 
-    /// Where a route sends its requests.
+    /// The upstream of a route.
     pub(crate) fn upstream(&self, route: usize) -> &Upstream {
         &self.config.upstreams[self.route(route).upstream]
     }
 
-    /// The servers there.
+    /// The servers of the upstream of a route.
     pub(crate) fn pool(&self, route: usize) -> &Pool {
         self.pools.of(self.route(route).upstream)
     }
@@ -94,7 +88,7 @@ impl Plan {
         self.credentials.resembles_header(name)
     }
 
-    /// Whether a machine that names this credential finds one.
+    /// Whether a credential of this name is configured for machines.
     pub(crate) fn has_credential(&self, name: &str) -> bool {
         self.credentials.has(name)
     }
@@ -124,14 +118,14 @@ impl Plan {
         self.credentials.iter()
     }
 
-    /// The times that are measured there.
+    /// The forwarding times of the upstream of a route.
     pub(crate) fn upstream_times(&self, route: usize) -> &UpstreamTimes {
         &self.upstream_times[self.route(route).upstream]
     }
 
-    /// The migration routes, which let unsigned requests pass until a date: each with the name of
-    /// its mode and the date, in Unix seconds.
-    pub(crate) fn open_until(&self) -> impl Iterator<Item = (&Route, &'static str, u64)> {
+    /// The migration routes, which let unsigned requests pass until a date. Each comes with the
+    /// name of its mode and the date, in Unix seconds.
+    pub(crate) fn unsigned_until(&self) -> impl Iterator<Item = (&Route, &'static str, u64)> {
         let open = |route: &'_ Route| route.mode.open_until();
         (self.config.routes.iter())
             .filter_map(move |route| open(route).map(|(until, mode)| (route, mode, until)))
@@ -156,7 +150,7 @@ impl Plan {
     }
 }
 
-/// The time window of a configuration.
+/// Returns the time window of a configuration.
 pub(crate) fn window(config: &Config) -> Window {
     Window {
         past: config.replay.past,
