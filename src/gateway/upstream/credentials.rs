@@ -17,9 +17,9 @@ use countersign_core::identity::Machine;
 /// The credentials of one plan.
 #[derive(Debug)]
 pub(crate) struct Credentials {
-    /// Those that machines may name.
+    /// The credentials that machines may name.
     named: HashMap<String, Arc<CredentialState>>,
-    /// The upstreams' own, by the index of the upstream.
+    /// The upstreams' own credentials, by the index of the upstream.
     own: Vec<Option<Arc<CredentialState>>>,
     /// The names of all their headers.
     headers: Vec<HeaderName>,
@@ -56,8 +56,8 @@ impl Credentials {
         }
     }
 
-    /// The credential for a request of a machine to an upstream: the machine's, where that is for
-    /// this upstream, else the upstream's own.
+    /// Chooses the credential for a request of a machine to an upstream: the machine's, if it is
+    /// for this upstream, else the upstream's own.
     pub(crate) fn choose(&self, machine: &Machine, upstream: usize, name: &str) -> Choice {
         let credential = match &machine.credential {
             None => self.own[upstream].as_ref(),
@@ -89,7 +89,7 @@ impl Credentials {
         self.headers.contains(header)
     }
 
-    /// Whether a machine that names this credential finds one.
+    /// Whether a credential of this name is configured for machines.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.named.contains_key(name)
     }

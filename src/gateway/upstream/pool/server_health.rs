@@ -55,7 +55,7 @@ pub(super) enum Fitness {
 pub(super) enum HealthChange {
     /// It is in service again.
     Back,
-    /// It is not any more.
+    /// It is out of service.
     Out,
 }
 
@@ -73,8 +73,8 @@ impl ServerHealth {
         !self.unwell && self.ejection.is_none()
     }
 
-    /// A request is about to be sent to it. Where it is a trial, it is the only one: until its end
-    /// is reported, or, where the client has left and no report comes, for as long as it can take.
+    /// Notes that a request is about to be sent. A trial is the only request until its end is
+    /// reported. If the client leaves, no report comes; then the trial ends after its longest time.
     pub(super) fn chosen(&mut self, now: Duration, longest: Duration) {
         if let Some(ejection) = &mut self.ejection
             && ejection.until <= now
@@ -84,7 +84,7 @@ impl ServerHealth {
         }
     }
 
-    /// It has answered a request.
+    /// Notes an answer to a request.
     pub(super) fn answered(&mut self) -> Option<HealthChange> {
         let before = self.in_service();
         self.failures = 0;
@@ -92,7 +92,7 @@ impl ServerHealth {
         change(before, self.in_service())
     }
 
-    /// A request could not be sent to it, or got no answer in time.
+    /// Notes a request that could not be sent, or got no answer in time.
     pub(super) fn failed(&mut self, now: Duration) -> Option<HealthChange> {
         let before = self.in_service();
         self.failures = self.failures.saturating_add(1);
@@ -142,7 +142,7 @@ impl ServerHealth {
         change(before, self.in_service())
     }
 
-    /// It is not checked any more: what checks said does not count.
+    /// Notes that checks have ended, so their results no longer count.
     pub(super) fn unchecked(&mut self) -> Option<HealthChange> {
         let before = self.in_service();
         (self.unwell, self.checked, self.contrary) = (false, false, 0);

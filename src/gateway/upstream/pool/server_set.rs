@@ -45,8 +45,8 @@ pub(super) struct ServerList {
 }
 
 impl ServerSet {
-    /// With the addresses of the configuration; a name that did not resolve when that was read has
-    /// those that `before` knows.
+    /// Makes a set with the addresses of the configuration. A name that did not resolve when the
+    /// configuration was read keeps its addresses in `before`.
     pub(super) fn new(
         upstream: &Upstream,
         tls: Option<Arc<UpstreamTls>>,
@@ -83,7 +83,7 @@ impl ServerSet {
         listed
     }
 
-    /// Closes connections that wait for a request and are not fit for one any more.
+    /// Closes idle connections that are no longer fit for a request.
     pub(super) fn sweep(&self, now: Duration) {
         let listed = self.current.load();
         listed.servers.iter().for_each(|it| it.idle.sweep(now));
@@ -128,8 +128,8 @@ impl ServerSet {
         unresolved.chain(unfit).collect()
     }
 
-    /// Puts other addresses of one server in force. Those that stay keep their connections, and
-    /// what is known of them; `false` where they are the same ones.
+    /// Puts the addresses of one server in force. Known addresses keep their connections and their
+    /// health. Returns `false` if nothing changed.
     pub(super) fn moved(&self, index: usize, found: Vec<SocketAddr>) -> bool {
         let (_changing, found) = (self.changing(), distinct(found));
         let before = self.current.load_full();
