@@ -7,7 +7,7 @@ use http::HeaderName;
 use super::command_error::CommandError;
 use super::machine_options::IdentityArgs;
 use super::process::{runtime, start_logging};
-use crate::config::{AgentFile, AgentSettings, GatewayUrl, Listen, Log, Who};
+use crate::config::{AgentFile, AgentSettings, GatewayUrl, Listen, Log, MachineCredentials};
 use crate::server::signals;
 use countersign_client::agent::{Agent, AgentStartError};
 use countersign_client::clock::{Clock, check_after_release};
@@ -73,7 +73,7 @@ const OPTIONS: [&str; 11] = [
 ///
 /// # Errors
 ///
-/// The settings or the key are wrong; the system refused something.
+/// The settings or the key are wrong, or the operating system reports an error.
 pub(super) fn run(args: &AgentArgs) -> Result<(), CommandError> {
     let (AgentFile { settings, log }, warnings) = match &args.config {
         Some(file) => AgentFile::load(file)
@@ -110,8 +110,8 @@ impl AgentArgs {
                 "no address to listen on: name it with --listen, or a configuration with --config",
             )
         })?;
-        let who = self.machine.machine()?;
-        if matches!(who, Who::Key { .. }) && self.gateway.is_none() {
+        let credentials = self.machine.machine()?;
+        if matches!(credentials, MachineCredentials::Key { .. }) && self.gateway.is_none() {
             return Err(usage("no gateway: name it with --gateway URL"));
         }
         let settings = AgentSettings {
@@ -122,7 +122,7 @@ impl AgentArgs {
             hosts: self.host.clone(),
             allow_remote_clients: self.allow_remote_clients,
             allow_plain_gateway: self.allow_plain_gateway,
-            ..AgentSettings::new(listen, who)
+            ..AgentSettings::new(listen, credentials)
         };
         let refusals = settings.refusals();
         let lines = refusals

@@ -43,7 +43,7 @@ pub(super) struct DoctorArgs {
 /// A check failed; the report says which.
 pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let subject = Subject {
-        who: args.machine.machine()?,
+        credentials: args.machine.machine()?,
         gateway: args.gateway.clone(),
         ca: args.cacert.clone(),
         path: args.path.clone(),

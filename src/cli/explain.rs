@@ -52,8 +52,8 @@ fn when(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 ///
-/// [`CommandError::Configuration`]: configuration or registry have mistakes. [`CommandError::Operation`]: the request
-/// would be refused.
+/// [`CommandError::Configuration`]: configuration or registry have mistakes.
+/// [`CommandError::Operation`]: the request would be refused.
 pub(super) fn run(
     args: &ExplainArgs,
     environment: &Environment,
@@ -95,10 +95,11 @@ fn answer(refusal: &Refusal) -> String {
 
 fn verdict(verdict: &Prediction) -> String {
     match verdict {
-        Prediction::Passes => "passes, as this machine's".into(),
-        Prediction::PassesOpen => "passes, as nobody's: the route asks for no signature".into(),
+        Prediction::Passes => "passes, authenticated as this machine".into(),
+        Prediction::PassesOpen => "passes without authentication: the route is open".into(),
         Prediction::PassesObserved(refusal) => format!(
-            "passes, as the client sent it: the route only observes, and would refuse it with {}",
+            "passes unchanged: the route only observes. With enforcement it would be refused with \
+             {}",
             answer(refusal)
         ),
         Prediction::Refused(refusal) => format!("is refused with {}", answer(refusal)),
@@ -117,12 +118,10 @@ const fn gate(gate: Gate) -> &'static str {
 const fn query(policy: QueryPolicy, is_there: bool) -> &'static str {
     match (policy, is_there) {
         (QueryPolicy::Strip, false) => "strip",
-        (QueryPolicy::Strip, true) => "strip: it is dropped, and is not signed",
+        (QueryPolicy::Strip, true) => "strip: the query is dropped, and is not signed",
         (QueryPolicy::Reject, _) => "reject",
         (QueryPolicy::Signed, false) => "signed",
-        (QueryPolicy::Signed, true) => {
-            "signed: it is part of what is signed, and no rule is about it"
-        }
+        (QueryPolicy::Signed, true) => "signed: the signature covers the query; rules ignore it",
     }
 }
 
@@ -156,7 +155,7 @@ fn as_text(question: &Question<'_>, explanation: &Explanation) -> String {
         }
     }
     if let Some(why) = explanation.no_policy {
-        rows.push(("policy", format!("not asked: {why}")));
+        rows.push(("policy", format!("not checked: {why}")));
     }
     if let Some(policy) = &explanation.policy {
         let rule = match &policy.rule {
@@ -167,8 +166,8 @@ fn as_text(question: &Question<'_>, explanation: &Explanation) -> String {
         rows.push(("policy", rule));
         rows.extend(policy.network.clone().map(|network| ("network", network)));
         let credential = match (&policy.credential, policy.credential_missing) {
-            (Some(name), true) => format!("{name}, which cannot be had"),
-            (None, true) => "it cannot be had".into(),
+            (Some(name), true) => format!("{name}, which is unavailable"),
+            (None, true) => "unavailable".into(),
             (Some(name), false) => name.clone(),
             (None, false) => "none".into(),
         };

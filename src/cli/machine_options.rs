@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::command_error::CommandError;
-use crate::config::Who;
+use crate::config::MachineCredentials;
 use countersign_client::signing::{Signer, Unsignable, key_file};
 
 /// The machine that a command signs for once.
@@ -62,10 +62,10 @@ impl IdentityArgs {
     /// # Errors
     ///
     /// [`CommandError::Usage`]: they name none.
-    pub(super) fn machine(&self) -> Result<Who, CommandError> {
+    pub(super) fn machine(&self) -> Result<MachineCredentials, CommandError> {
         match (&self.key, &self.machine_id, &self.identity) {
-            (_, _, Some(folder)) => Ok(Who::Identity(folder.clone())),
-            (Some(file), Some(id), None) => Ok(Who::Key {
+            (_, _, Some(folder)) => Ok(MachineCredentials::Identity(folder.clone())),
+            (Some(file), Some(id), None) => Ok(MachineCredentials::Key {
                 file: file.clone(),
                 machine_id: id.clone(),
             }),

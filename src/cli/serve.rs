@@ -26,8 +26,8 @@ pub(super) struct ServeArgs {
 ///
 /// # Errors
 ///
-/// The configuration or the registry has mistakes, all of which are named; the system refused something;
-/// the clock cannot be right.
+/// The configuration or the registry has mistakes, which are all listed; the operating system
+/// reports an error; the clock is wrong.
 pub(super) fn run(args: &ServeArgs, environment: &Environment) -> Result<(), CommandError> {
     let clock = Clock::system();
     let file = args.config.find(environment)?;

@@ -1,11 +1,11 @@
-//! Printing, for people too, of texts that strangers may have written.
+//! Printing of texts that untrusted clients may have written.
 
 use std::io::{self, Write};
 
 use super::command_error::CommandError;
 
-/// A text with everything but visible ASCII characters and spaces escaped: whoever wrote it must not
-/// move the cursor, or turn the direction of the text.
+/// A text with all characters escaped except visible ASCII and spaces: an attacker's text must not
+/// move the cursor, or reverse the direction of the text.
 pub(super) fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

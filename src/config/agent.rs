@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::operation::{self, Log};
 use super::units::{duration, size, whole};
-use super::{AgentSettings, GatewayUrl, Listen, Who, headers, text_of};
+use super::{AgentSettings, GatewayUrl, Listen, MachineCredentials, headers, text_of};
 use crate::yaml::{Field, Finding, Mistakes, Notes, Table, document, one_of};
 use countersign_core::target::QueryPolicy;
 
@@ -46,16 +46,16 @@ fn settings(mut root: Table<'_>, base: &Path) -> Option<AgentFile> {
     let words = QueryPolicy::ALL.map(|policy| (policy.as_str(), policy));
     let listen =
         (root.required("listen")).and_then(|it| it.parse(|text| Listen::parse(text, base)));
-    let who = who(&mut root, base);
-    let (known, whom) = (listen.is_some(), who.is_some());
+    let credentials = credentials(&mut root, base);
+    let (known, has_credentials) = (listen.is_some(), credentials.is_some());
     let stand_in = Listen::Unix(PathBuf::new());
     let mut it = AgentSettings::new(
         listen.unwrap_or(stand_in),
-        who.unwrap_or(Who::Identity(PathBuf::new())),
+        credentials.unwrap_or(MachineCredentials::Identity(PathBuf::new())),
     );
-    it.gateway = match &it.who {
-        Who::Key { .. } => root.required("gateway"),
-        Who::Identity(_) => root.field("gateway"),
+    it.gateway = match &it.credentials {
+        MachineCredentials::Key { .. } => root.required("gateway"),
+        MachineCredentials::Identity(_) => root.field("gateway"),
     }
     .and_then(|field| field.parse(GatewayUrl::parse));
     it.allow_remote_clients = root.value("allow_remote_clients", false, &truth);
@@ -73,7 +73,8 @@ fn settings(mut root: Table<'_>, base: &Path) -> Option<AgentFile> {
         };
         if headers::overrides_the_request(&name) {
             item.warning(format!(
-                "{name} is not signed, and lets whoever sends it change the method or path that is"
+                "{name} is not signed, and a client could use it to override the signed method or \
+                 path; remove it if the backend honours it"
             ));
         }
         it.forward_headers.push(name);
@@ -88,14 +89,16 @@ fn settings(mut root: Table<'_>, base: &Path) -> Option<AgentFile> {
     for (key, text) in it.refusals() {
         root.mistake(key, text);
     }
-    (known && whom).then_some(AgentFile { settings: it, log })
+    (known && has_credentials).then_some(AgentFile { settings: it, log })
 }
 
-fn who(root: &mut Table<'_>, base: &Path) -> Option<Who> {
+fn credentials(root: &mut Table<'_>, base: &Path) -> Option<MachineCredentials> {
     let identity = root.field("identity");
     let (key, id) = (root.field("key"), root.field("machine_id"));
     match (identity, key, id) {
-        (Some(identity), None, None) => operation::file(&identity, base).map(Who::Identity),
+        (Some(identity), None, None) => {
+            operation::file(&identity, base).map(MachineCredentials::Identity)
+        }
         (Some(identity), ..) => {
             identity
                 .mistake("has a key and an id of its own; remove `key` and `machine_id`, or this");
@@ -105,7 +108,7 @@ fn who(root: &mut Table<'_>, base: &Path) -> Option<Who> {
             let file = operation::file(&key, base);
             let machine_id = id.parse(|text| Ok(text.to_owned()));
             let (file, machine_id) = (file?, machine_id?);
-            Some(Who::Key { file, machine_id })
+            Some(MachineCredentials::Key { file, machine_id })
         }
         (None, key, id) => {
             for (name, there) in [("key", key.is_some()), ("machine_id", id.is_some())] {
@@ -142,7 +145,10 @@ mod tests {
         let settings = read(GOOD).unwrap();
         let file = PathBuf::from("/etc/agent/key.pem");
         let machine_id = "web-1".into();
-        assert_eq!(settings.who, Who::Key { file, machine_id });
+        assert_eq!(
+            settings.credentials,
+            MachineCredentials::Key { file, machine_id }
+        );
         assert_eq!(settings.query, QueryPolicy::Signed);
     }
 

@@ -12,28 +12,29 @@ use crate::yaml::{Field, Table};
 use countersign_client::file;
 use countersign_core::private_key;
 
-/// Where the audit records go, and how they are kept honest.
+/// The files of the audit records, and their signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
-    /// The audit trail: every request that was let through, and every refusal of a machine whose
-    /// signature was good.
+    /// The audit trail: every accepted request, and every refusal of a machine with a valid
+    /// signature.
     pub sink: AuditSink,
-    /// Refusals before a signature has verified: anybody can cause those.
+    /// Refusals before a signature has verified: any client can cause those.
     pub refusals: Refusals,
     /// Longest wait of an accepted request for its record, default 250 ms; then
     /// `audit_unavailable`.
     pub deadline: Duration,
-    /// The gateway's own key, by which it signs where the trail stands. Default: it does not.
+    /// The gateway's own key, which signs checkpoints of the trail. Default: none, and no
+    /// checkpoints are signed.
     pub signing_key: Option<GatewayKey>,
-    /// The file of the key by which bearer tokens are named in records; it is made where it is
-    /// missing. Default: `token-hash.key` in the state directory, and where there is none, a key
-    /// that the process makes and forgets.
+    /// The file of the key that hashes bearer tokens in records; a missing file is created.
+    /// Default: `token-hash.key` in the state directory, or without one, a key in memory for the
+    /// life of the process.
     pub token_key: Option<PathBuf>,
-    /// After so many records it signs, default 1000,
+    /// Records between two signatures, default 1000.
     pub checkpoint_records: u64,
-    /// and after so long, default 60 s, where there were any.
+    /// Longest time from a record to the next signature, default 60 s.
     pub checkpoint_interval: Duration,
-    /// When the file of the trail is put aside and a new one begun.
+    /// The rotation of the trail's file.
     pub rotate: Rotate,
 }
 
@@ -46,21 +47,21 @@ pub enum AuditSink {
     File(PathBuf),
 }
 
-/// The records that strangers cause. They are bounded, in rate and in all, so that a flood of them
-/// cannot fill the disk on which accepted requests depend.
+/// The records of unauthenticated refusals. Their rate and their total are bounded, so that a flood
+/// of them cannot fill the disk that the records of accepted requests need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusals {
-    /// A file of their own: by default, beside that of the trail, with `.refused` in its name.
-    /// `None`: among the others, on standard output.
+    /// Their own file: by default beside that of the trail, with `.refused` in its name. `None`:
+    /// together with the trail on standard output.
     pub file: Option<PathBuf>,
-    /// Most of them in a second, default 100; the rest is only counted, in a summary.
+    /// Most records in a second, default 100; a summary counts the others.
     pub per_second: u32,
-    /// Largest size of the file, in bytes, default 64 MiB. Then it is put aside, under its name
-    /// with `.1`, in the place of the one before.
+    /// Largest size of the file, in bytes, default 64 MiB. It is then renamed with the suffix `.1`,
+    /// which replaces the previous one.
     pub size: u64,
 }
 
-/// When a file is put aside; nothing is ever deleted.
+/// The rotation of a file. The gateway deletes no rotated file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rotate {
     /// Largest size, in bytes. Default: any.
@@ -69,7 +70,7 @@ pub struct Rotate {
     pub age: Option<Duration>,
 }
 
-/// The gateway's private key. It has no `Debug` to speak of; clones are wiped one by one.
+/// The gateway's private key. Its `Debug` prints nothing of it; each clone is wiped on its own.
 #[derive(Clone, PartialEq, Eq)]
 pub struct GatewayKey(SigningKey);
 
@@ -102,7 +103,7 @@ pub(super) fn read(mut table: Table<'_>, base: &Path) -> Audit {
         let file = operation::file(&field, base)?;
         operation::warn_of_mode(&field, &file);
         match file::read_secret(&file, MAX_KEY) {
-            // It is made when it is first needed.
+            // The file is created when it is first needed.
             Err(fault) if !fault.is_gone() => field.mistake(fault.of(&file).to_string()),
             _ => {}
         }

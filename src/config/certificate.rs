@@ -1,4 +1,4 @@
-//! How long certificates are valid.
+//! The validity of certificates, and the warnings before they expire.
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
@@ -9,7 +9,7 @@ use super::instant::to_text;
 /// Warned of at most so long before the end, in seconds: three weeks.
 const EARLY: u64 = 21 * 24 * 3600;
 
-/// From when until when, in Unix seconds, both inclusive.
+/// The first and the last second of validity, in Unix seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CertificateValidity {
     from: u64,

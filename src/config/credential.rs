@@ -1,4 +1,4 @@
-//! The secrets by which the gateway itself, or a machine behind it, is known to a backend.
+//! Credentials: the secrets that authenticate the gateway or a machine to a backend.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,33 +13,34 @@ use super::operation;
 use crate::yaml::{Field, Table, quoted};
 use countersign_client::file::{self, Unusable};
 
-/// Largest secret, in bytes. Tokens have tens to a few thousand; common servers take no header
-/// block beyond 8 KiB, so a larger file is a mix-up, and is not read on.
+/// Largest secret, in bytes. Tokens have tens to a few thousand, and common servers take no header
+/// block beyond 8 KiB. A larger file is a wrong file, and is refused.
 const MAX_SECRET: usize = 8 * 1024;
 
-/// A header with a secret that the gateway sends to the backend, in place of whatever the client
-/// sent under that name.
+/// A header with a secret that the gateway sends to the backend. It replaces the client's header of
+/// that name.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// What logs and metrics call it: its name under `credentials`, `[a-z0-9_-]{1,64}`, or for an
-    /// upstream's own `upstream:` and the upstream's name.
+    /// The name in logs and metrics: the key under `credentials`, `[a-z0-9_-]{1,64}`, or for an
+    /// upstream's own credential `upstream:` and the upstream's name.
     pub name: String,
     /// The header, such as `X-Vault-Token` or `Authorization`.
     pub header: HeaderName,
-    /// The prefix and the secret. Marked as sensitive, so that its `Debug` prints nothing of it and
-    /// HTTP/2 does not index it; clones share one memory, wiped when the last of them goes. `None`
-    /// while its file is not there, or empty: its writer may start later than the gateway.
+    /// The prefix and the secret. It is marked as sensitive: its `Debug` prints nothing of it, and
+    /// HTTP/2 does not index it. Clones share one memory, which is wiped when the last is dropped.
+    /// `None` while its file is missing or empty: its writer may start later than the gateway.
     pub value: Option<HeaderValue>,
     /// The text before the secret in the value, such as `Bearer `. Default: nothing.
     pub prefix: String,
-    /// The file that the secret was read from; `None` where it came from the environment.
+    /// The file of the secret; `None` for a secret from the environment.
     pub file: Option<PathBuf>,
-    /// The upstreams that it may be sent to. Empty, the default: all; an upstream's own: that one.
+    /// The upstreams to which it may be sent. Empty, the default: all. For an upstream's own
+    /// credential: that upstream.
     pub upstreams: Vec<String>,
 }
 
 impl Credential {
-    /// The value as it is now: from the file, read again, or the environment's, which does not
+    /// The current value: read again from the file, or the value of the environment, which does not
     /// change.
     ///
     /// # Errors
@@ -81,13 +82,13 @@ pub(super) fn named<'a>(
     named.into_iter().filter_map(read_one).collect()
 }
 
-/// Whether this can be the name of a credential.
+/// Whether a text is a valid name of a credential.
 pub fn is_name(name: &str) -> bool {
     let word = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
     (1..=64).contains(&name.len()) && name.bytes().all(word)
 }
 
-/// Notes which upstreams each credential may go to; they must be there.
+/// Sets the upstreams of each credential; they must exist.
 pub(super) fn bind(credentials: Vec<Unbound<'_>>, upstreams: &[&str]) -> Vec<Credential> {
     let bind_one = |(mut credential, field, fields): Unbound<'_>| {
         if fields.is_empty() && upstreams.len() > 1 {
@@ -120,9 +121,9 @@ pub(super) fn of_upstream(
     Some(credential)
 }
 
-/// Reads `{ header, prefix, file | env }`. A secret that is not visible ASCII is a mistake, and so
-/// is a variable that is not set: the gateway does not start with it. A file that is not there yet
-/// is none. No message repeats any of the secret.
+/// Reads `{ header, prefix, file | env }`. A secret with bytes outside visible ASCII is a mistake,
+/// and so is an unset variable: the gateway does not start with it. A missing file is a warning.
+/// No message repeats any part of the secret.
 fn fields(
     table: &mut Table<'_>,
     field: &Field<'_>,
@@ -149,7 +150,7 @@ fn fields(
     })
 }
 
-/// A header that is the credential's alone.
+/// A header that only the credential sets.
 fn header_of(text: &str, identity: &HeaderName) -> Result<HeaderName, String> {
     let header = headers::settable(text)?;
     if headers::is_same(&header, identity) {
@@ -173,8 +174,9 @@ fn secret(
                 let path = path.insert(base.join(text));
                 if is_not_written_yet(path) {
                     field.warning(format!(
-                        "{} is not there yet, or empty: requests that carry its secret get 503 \
-                         upstream_credential until it is written; nothing needs to be restarted then",
+                        "{} does not exist yet, or is empty: requests that carry its secret get \
+                         503 upstream_credential. Write the secret to the file; the gateway reads \
+                         it without a restart",
                         path.display()
                     ));
                     return Ok(None);
@@ -188,7 +190,7 @@ fn secret(
         }
         (None, Some(env)) => env.parse(|name| from_variable(name, environment).map(Some)),
         (Some(_), Some(env)) => {
-            env.mistake("stands beside `file`; the secret comes from exactly one of the two");
+            env.mistake("is set together with `file`; remove one of the two");
             None
         }
         (None, None) => {
@@ -201,8 +203,8 @@ fn secret(
     }
 }
 
-/// Whether somebody may be about to write the file: an agent beside the gateway that fetches the
-/// secret after a reboot.
+/// Whether the file may still appear: an agent on the same host may fetch the secret after a
+/// reboot.
 fn is_not_written_yet(path: &Path) -> bool {
     match path.metadata() {
         Ok(found) => found.is_file() && found.len() == 0,

@@ -1,16 +1,15 @@
-//! Instants as people write them: when a machine may act, and until when a route is open.
+//! Instants as people write them: the dates of machines, keys and routes.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// What a text must be to name an instant.
-pub const EXPECTED: &str = "an instant such as \"2027-01-31T12:00:00Z\" (RFC 3339, whole seconds, from 1970 on), \
-     or a date such as \"2027-01-31\", which is its first second in UTC";
+/// The accepted forms of an instant, for messages.
+pub const EXPECTED: &str = "an instant such as \"2027-01-31T12:00:00Z\" (RFC 3339, whole seconds, \
+    from 1970 on), or a date such as \"2027-01-31\", which is its first second in UTC";
 
 /// The Unix seconds of an RFC 3339 timestamp, or of the first second (UTC) of a date.
 ///
-/// `None`, and so a refusal, for everything else, fractions of a second and instants before 1970
-/// among them.
+/// `None`, and so a refusal, for any other text, for fractions of a second, and before 1970.
 pub fn to_unix_seconds(text: &str) -> Option<u64> {
     let midnight;
     let timestamp = if text.len() == "2027-01-31".len() {

@@ -1,12 +1,12 @@
-//! The deadlines and budgets on the client's side. Each has a default that suits most; none can be
-//! switched off.
+//! The deadlines and budgets on the client's side. Each has a default that suits most deployments.
+//! None can be switched off.
 
 use std::time::Duration;
 
 use super::units::{duration, size, whole};
 use crate::yaml::Table;
 
-/// What one client, and all of them together, may take of time and memory.
+/// The limits of one client, and of all clients together, in time and memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Total time for a request's header block from its first byte, default 10 s; then
@@ -22,10 +22,11 @@ pub struct Limits {
     /// Most bytes of bodies held, all requests together, each from its first byte until its answer
     /// has been sent; default 256 MiB; beyond it, `overloaded`.
     pub body_budget: u64,
-    /// Most bytes of a refused upload read and thrown away, so that the client gets to see the
-    /// refusal, default 32 MiB, the largest body there is.
+    /// Most bytes of a refused upload that are read and discarded, so that the client receives the
+    /// refusal; default 32 MiB, the largest body.
     pub drain_bytes: u64,
-    /// Longest time for reading those, default 5 s. A client that sends nothing for 2 s ends it.
+    /// Longest time for reading those bytes, default 5 s. It ends early if the client sends nothing
+    /// for 2 s.
     pub drain_timeout: Duration,
     /// Requests on one connection before it is closed, default 10,000.
     pub requests_per_connection: u32,
@@ -66,7 +67,7 @@ pub(super) fn read(mut table: Table<'_>, largest_body: u64) -> Limits {
     }
 }
 
-/// A budget below the largest single body would refuse that body for ever.
+/// A budget below the largest single body would always refuse that body.
 fn body_budget(text: &str, largest_body: u64) -> Result<u64, String> {
     let budget = size(1 << 20..=1 << 40)(text)?;
     if budget < largest_body {

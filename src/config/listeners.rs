@@ -1,4 +1,4 @@
-//! Where the gateway listens: for clients, and for the operator.
+//! The listeners: for clients, and the admin listener for the operator.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -24,19 +24,20 @@ pub struct Listener {
     /// Connections begin with a PROXY line, of version 1 or 2, from a trusted proxy; any other
     /// connection is closed. Default: they do not.
     pub proxy_protocol: bool,
-    /// The path at which a load balancer asks whether requests should be sent here: 200 or 503,
-    /// for any `Host`, without a signature and without a record. Default: none.
+    /// The path of the load balancer's health check: 200 or 503, for any `Host`, without a
+    /// signature and without a record. Default: none.
     pub health: Option<String>,
 }
 
-/// Where a listener's certificate and key lie. They are read at the start, and when they change.
+/// The files of a listener's certificate and key. They are read at the start, and when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate chain, PEM, the listener's own first.
     pub cert: PathBuf,
     /// The private key, PEM.
     pub key: PathBuf,
-    /// The authorities whose clients are let in, PEM; default: anybody, without a certificate.
+    /// The authorities for client certificates, PEM; default: none, and clients need no
+    /// certificate.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -86,8 +87,8 @@ fn proxy_protocol(table: &mut Table<'_>, trusted: &TrustedProxies) -> bool {
     let on = field.parse(one_of(&[("true", true), ("false", false)], &[]));
     if on == Some(true) && trusted.is_empty() {
         field.mistake(
-            "believes nobody, so that every connection would be closed; name the load balancer's \
-             addresses in trusted_proxies",
+            "has no trusted proxy to take PROXY lines from, so every connection would be closed; \
+             name the load balancer's addresses in trusted_proxies",
         );
     }
     on.unwrap_or(false)
@@ -150,7 +151,7 @@ fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>) -> SocketAddr {
     let address = free(&field, taken).unwrap_or(DEFAULT_ADMIN);
     if !address.ip().is_loopback() {
         field.warning(format!(
-            "{} is reachable from outside, and the admin pages ask nobody who they are; \
+            "{} is reachable from outside, and the admin listener does not authenticate clients; \
              use 127.0.0.1 unless the network is closed",
             written(&address)
         ));

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 pub use countersign_client::gateway_headers::{self as headers, HEADER_BYTES};
 pub use countersign_client::gateway_url::GatewayUrl;
-pub use countersign_client::settings::{AgentSettings, Listen, Who};
+pub use countersign_client::settings::{AgentSettings, Listen, MachineCredentials};
 
 use countersign_client::address;
 
@@ -75,13 +75,13 @@ pub struct Config {
     pub digest: [u8; 32],
     /// Where clients connect; at least one.
     pub listeners: Vec<Listener>,
-    /// The proxies in front whose word on where a request comes from is believed; default: none.
+    /// The trusted proxies in front of the gateway; default: none.
     pub trusted_proxies: TrustedProxies,
     /// Where `/metrics`, `/livez` and `/readyz` are, without authentication: default
     /// `127.0.0.1:9790`, and anything but a loopback address is a warning.
     pub admin: SocketAddr,
-    /// The names, in lower case and without a port, by which the admin listener may be called
-    /// besides `localhost` and addresses; default: none.
+    /// The `Host` names that the admin listener takes besides `localhost` and addresses, in lower
+    /// case and without a port; default: none.
     pub admin_hosts: Vec<String>,
     /// The file of machines.
     pub registry: PathBuf,
@@ -92,17 +92,17 @@ pub struct Config {
     pub credentials: Vec<Credential>,
     /// The backends, in the order of the file; [`Route::upstream`] is an index here.
     pub upstreams: Vec<Upstream>,
-    /// Which paths go to which of them.
+    /// The routes from paths to upstreams.
     pub routes: Routes,
     /// The header that names the machine to the backend, default `x-machine-identity`.
     pub identity_header: HeaderName,
-    /// How long a signed request stays good, and how many are remembered.
+    /// The window, the quotas and the store of replay protection.
     pub replay: Replay,
     /// Deadlines and budgets on the client's side.
     pub limits: Limits,
-    /// When a source that fails is turned away.
+    /// The ban of a source after failed authentications.
     pub throttle: ThrottleSettings,
-    /// Where the audit records go.
+    /// The audit log.
     pub audit: Audit,
     /// The diagnostic log.
     pub log: Log,

@@ -1,43 +1,44 @@
-//! Whether a route asks for signatures, and until when it lets others pass.
+//! The mode of a route: whether it requires signatures, and until when it lets unsigned requests
+//! pass.
 
 use super::instant;
 use crate::yaml::{Field, Table, one_of, quoted};
 
-/// What a route asks for before it lets a request through.
+/// The requirements of a route for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// A signature, a fresh nonce, and a machine that may act.
     Enforce {
-        /// First second (Unix) in which requests with a bearer credential and none of the signing
-        /// headers do not pass any more. Default: they never do.
+        /// First second (Unix) in which requests with a bearer credential and without signing
+        /// headers stop passing. Default: they never pass.
         bearer_until: Option<u64>,
     },
-    /// The same is found out and written down of each request, but what would be refused passes,
-    /// as the client sent it.
+    /// Requests are checked and recorded in the same way, but a request that `enforce` would refuse
+    /// passes unchanged.
     Observe {
         /// First second (Unix) in which the route enforces.
         until: u64,
     },
-    /// Nothing but a request that is well formed: for health checks and the like. It reaches the
-    /// backend without an identity and without a credential.
+    /// A well-formed request, for example a health check. It reaches the backend without an
+    /// identity and without a credential.
     Open,
 }
 
-/// What a [`Mode`] asks for at one instant.
+/// The requirements of a [`Mode`] at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
     /// A signature.
     Signature,
-    /// A signature, or a bearer credential and no word of a signature.
+    /// A signature, or a bearer credential without any signing header.
     SignatureOrBearer,
-    /// A signature, or else it is noted that there was none.
+    /// None; a request without a valid signature is recorded as such.
     Observed,
-    /// Nothing.
+    /// None.
     Nothing,
 }
 
 impl Mode {
-    /// Signed requests and no others.
+    /// Only signed requests pass.
     pub const ENFORCE: Mode = Mode::Enforce { bearer_until: None };
 
     /// The gate at `now`, in Unix seconds. After its date every mode but `open` enforces.
@@ -52,8 +53,8 @@ impl Mode {
         }
     }
 
-    /// Until when it lets requests pass that nobody signed, in Unix seconds, and what the metric
-    /// and the log call that; `None` where it never does, or where it always does.
+    /// The end of the time in which unsigned requests pass, in Unix seconds, and its label in the
+    /// metric and the log. `None` for a route on which they never or always pass.
     pub const fn open_until(self) -> Option<(u64, &'static str)> {
         match self {
             Mode::Enforce { bearer_until } => match bearer_until {
@@ -74,8 +75,8 @@ enum Word {
     Open,
 }
 
-/// Furthest `observe_until`, in days and seconds. A route that lets everything pass is a state to
-/// get out of.
+/// Furthest `observe_until`, in days and seconds. A route that lets every request pass must be
+/// temporary.
 const OBSERVE_DAYS: u64 = 30;
 const OBSERVE_SECONDS: u64 = OBSERVE_DAYS * 86_400;
 
@@ -99,8 +100,8 @@ pub(super) fn read(table: &mut Table<'_>, now: u64) -> Mode {
         Word::Observe => {
             misplaced(
                 bearer,
-                "has no meaning beside `mode: observe`, which lets bearer credentials pass already; \
-                 remove it until the route enforces",
+                "has no meaning beside `mode: observe`, which lets bearer credentials pass \
+                 already; remove it until the route enforces",
             );
             if observe.is_none() {
                 table.mistake(
@@ -133,7 +134,8 @@ fn misplaced(field: Option<Field<'_>>, text: &str) {
 fn observe_until(field: &Field<'_>, now: u64) -> u64 {
     let end = field.parse(|text| match instant(text)? {
         end if end.saturating_sub(now) > OBSERVE_SECONDS => Err(format!(
-            "is more than {OBSERVE_DAYS} days ahead; observe for a shorter time, and again if need be"
+            "is more than {OBSERVE_DAYS} days ahead; observe for a shorter time, and again if need \
+             be"
         )),
         end => Ok(end),
     });

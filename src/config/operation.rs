@@ -41,11 +41,11 @@ pub enum Format {
 /// How the gateway stops on SIGTERM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shutdown {
-    /// How long it goes on accepting after `/readyz` has turned false, default 5 s: the time a
-    /// load balancer takes to notice.
+    /// The time for which the gateway accepts requests after `/readyz` has turned false, default 5
+    /// s: a load balancer takes that long to notice.
     pub delay: Duration,
-    /// How long requests in flight may then take, default 25 s. Together with `delay` it should
-    /// stay below what the supervisor allows (30 s in Kubernetes) before it kills.
+    /// The time that in-flight requests then have, default 25 s. `delay` and `grace` together
+    /// should stay below the supervisor's kill timeout (30 s in Kubernetes).
     pub grace: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The proxies in front whose word on where a request comes from is believed.
+//! The trusted proxies: their statements about a client's address are believed.
 
 use std::net::IpAddr;
 
@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use crate::yaml::{Table, quoted};
 use countersign_core::policy::network::{self, NetworkError};
 
-/// Addresses whose word is believed: in `X-Forwarded-For`, `X-Forwarded-Proto` and PROXY lines.
-/// Empty, the default: nobody's.
+/// Addresses of trusted proxies: their `X-Forwarded-For`, `X-Forwarded-Proto` and PROXY lines are
+/// believed. Empty, the default: no proxy is trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<IpNet>);
 
@@ -40,7 +40,8 @@ pub(super) fn read(root: &mut Table<'_>) -> TrustedProxies {
         };
         if net.prefix_len() == 0 {
             item.warning(format!(
-                "{net} is everybody: any client could then say where it comes from"
+                "{net} contains every address, so any client could forge its own address; list \
+                 only your proxies"
             ));
         }
         nets.push(net);

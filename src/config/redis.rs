@@ -1,4 +1,4 @@
-//! Where the nonces of several gateways are remembered together.
+//! The nonce store that several gateways share.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,21 +16,21 @@ use crate::yaml::{Field, Table, quoted};
 /// One Redis or Valkey primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redis {
-    /// Where it listens; key `url`.
+    /// The server's address; key `url`.
     pub server: Endpoint,
     /// Longest time for one claim, default 50 ms; beyond it, `replay_unavailable`.
     pub timeout: Duration,
-    /// How far, in seconds, the clock of a gateway may be from the store's, default 5. Every
-    /// nonce is kept for twice that in addition to the window.
+    /// The allowed difference between a gateway's clock and the store's, in seconds, default 5. The
+    /// store keeps every nonce for the window plus twice this margin.
     pub clock_margin: u64,
-    /// The user to log in as; the store's default user where there is none.
+    /// The user of the login; `None`: the store's default user.
     pub username: Option<String>,
     /// That user's password.
     pub password: Option<Password>,
-    /// The certificates (PEM) that the store's is checked with; the system's where there is none.
+    /// The authorities (PEM) for the store's certificate; `None`: the system's.
     pub ca: Option<PathBuf>,
-    /// What every key begins with, default `countersign:`. Gateways with different ones do not
-    /// see each other's nonces.
+    /// The prefix of every key, default `countersign:`. Gateways with different prefixes do not see
+    /// each other's nonces.
     pub prefix: String,
 }
 
@@ -41,13 +41,13 @@ pub struct Endpoint {
     pub host: String,
     /// Default 6379.
     pub port: u16,
-    /// `rediss://`, that is.
+    /// Whether the URL starts with `rediss://`.
     pub tls: bool,
     /// The number of the database, default 0.
     pub database: i64,
 }
 
-/// A password. Wiped when it goes; its `Debug` shows nothing of it.
+/// A password. It is wiped when it is dropped, and its `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Zeroizing<String>);
 
@@ -106,7 +106,7 @@ fn password(table: &mut Table<'_>, base: &Path, environment: &Environment) -> Op
         }
         (None, Some(env)) => env.parse(|name| from_variable(name, environment)),
         (Some(_), Some(env)) => {
-            env.mistake("stands beside `password_file`; keep one of the two");
+            env.mistake("is set together with `password_file`; remove one of the two");
             None
         }
         (None, None) => None,
@@ -115,7 +115,7 @@ fn password(table: &mut Table<'_>, base: &Path, environment: &Environment) -> Op
     Some(Password(Zeroizing::new(text.to_owned())))
 }
 
-/// No message repeats a URL: it may hold a password, in the place where one belongs or in another.
+/// No message repeats a URL: it may hold a password, at its proper place or by mistake.
 fn endpoint(url: &str) -> Result<Endpoint, String> {
     const FORM: &str = "must be redis://host:port or rediss://host:port (TLS), with /1 at its end \
                         for a database other than 0";

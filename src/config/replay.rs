@@ -1,4 +1,4 @@
-//! How long a signed request stays good, and how many of them are remembered, and where.
+//! Replay protection: the window of timestamps, the quotas of nonces, and their store.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,10 @@ use crate::yaml::{Table, one_of};
 /// in a journal across restarts or in a store that several gateways share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replay {
-    /// How old a timestamp may be, in seconds, inclusive; key `window`, default 300.
+    /// The greatest age of a timestamp in seconds, inclusive; key `window`, default 300.
     pub past: u64,
-    /// How far ahead of the gateway's clock a timestamp may be, in seconds, inclusive; default:
-    /// the same as `past`.
+    /// The greatest lead of a timestamp over the gateway's clock in seconds, inclusive; default:
+    /// the value of `past`.
     pub future: u64,
     /// Most nonces remembered of one machine, default 100,000, or `quota` where that is less;
     /// beyond it, `throttled`.
@@ -27,11 +27,11 @@ pub struct Replay {
     /// The directory of the journal; default `$STATE_DIRECTORY`, else `state` beside the
     /// configuration. `None`, written `none`: a restart forgets. A shared store takes its place.
     pub state_dir: Option<PathBuf>,
-    /// The store that several gateways share, with `store: redis`; `None`: this one's alone.
+    /// The store that several gateways share, with `store: redis`; `None`: this gateway's own.
     pub redis: Option<Redis>,
 }
 
-/// What systemd names the directory of its `StateDirectory=` by.
+/// The variable in which systemd gives the path of `StateDirectory=`.
 const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 
 /// Reads the table.
@@ -65,8 +65,8 @@ pub(super) fn read(mut table: Table<'_>, base: &Path, environment: &Environment)
     }
 }
 
-/// Whether the store is shared, and which one it is. Several gateways that each remember alone
-/// would each let a request pass once.
+/// Reads the shared store, if one is configured. Without one, several gateways would each let the
+/// same request pass once.
 fn store(table: &mut Table<'_>, base: &Path, environment: &Environment) -> (bool, Option<Redis>) {
     let shared = table.value(
         "store",
@@ -82,7 +82,7 @@ fn store(table: &mut Table<'_>, base: &Path, environment: &Environment) -> (bool
     let redis = match table.field("redis") {
         Some(field) if shared => redis::read(&field, base, environment),
         Some(field) => {
-            field.mistake("stands beside `store: memory`; write `store: redis`, or remove it");
+            field.mistake("needs `store: redis`; write that, or remove `redis`");
             None
         }
         None => {
@@ -107,7 +107,7 @@ fn state_dir(text: &str, base: &Path, shared: bool) -> Result<Option<PathBuf>, S
 
 fn default_state_dir(base: &Path, environment: &Environment) -> PathBuf {
     match (environment.variable)(STATE_DIRECTORY) {
-        // Several are separated by colons; the first is as good as any.
+        // The variable may list several directories, separated by colons; any of them will do.
         Ok(given) if given.starts_with('/') => {
             PathBuf::from(given.split(':').next().unwrap_or_default())
         }

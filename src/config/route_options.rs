@@ -119,8 +119,8 @@ fn warn_of_headers_lost(route: &Field<'_>, mode: Mode, upstream: Option<&Upstrea
     if mode.open_until().is_some() && !set.is_empty() {
         let names: Vec<&str> = set.iter().map(|(name, _)| name.as_str()).collect();
         route.warning(format!(
-            "lets requests pass that nobody signed; from those, {} is removed and not set, because \
-             the upstream sets it on signed ones",
+            "lets unsigned requests pass: from those, {} is removed and not set, because the \
+             upstream sets it on signed requests",
             names.join(", ")
         ));
     }
@@ -174,8 +174,8 @@ fn route_path(text: &str) -> Result<String, String> {
     if let Some(prefix) = before_a_pattern(text) {
         return Err(format!(
             "{} holds a pattern, which a route would take for plain text; a route takes every path \
-             below its own, so write {} (which paths a machine may ask for is said by `allow` in the \
-             registry)",
+             below its own, so write {} (which paths a machine may ask for is said by `allow` in \
+             the registry)",
             shown(),
             quoted(prefix)
         ));
@@ -256,7 +256,8 @@ fn forward_headers(table: &mut Table<'_>, taken: &[&HeaderName]) -> Vec<HeaderNa
         }
         if headers::overrides_the_request(&name) {
             item.warning(format!(
-                "{name} is not signed, and lets whoever sends it change the method or path that is"
+                "{name} is not signed, and a client could use it to override the signed method or \
+                 path; remove it if the backend honours it"
             ));
         }
         forwarded.push(name);

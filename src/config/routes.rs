@@ -9,13 +9,13 @@ use http::HeaderName;
 use super::mode::Mode;
 use countersign_core::target::{self, QueryPolicy};
 
-/// What one path prefix asks of a request and where it sends it.
+/// A route: the requirements of one path prefix, and the upstream of its requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The path prefix, on whole segments; without a trailing slash unless it is `/` itself. The
     /// name of the route in records and metrics.
     pub path: String,
-    /// Where it goes: the index in [`Config::upstreams`](super::Config::upstreams).
+    /// Its upstream: the index in [`Config::upstreams`](super::Config::upstreams).
     pub upstream: usize,
     /// Whether requests must be signed. Default: [`Mode::ENFORCE`].
     pub mode: Mode,

@@ -3,11 +3,11 @@
 use super::{Config, Limits};
 
 impl Config {
-    /// This configuration as a gateway that runs with `running` can have it, and the keys whose
-    /// change waits for a restart: those keep the value they run with.
+    /// The part of this configuration that a gateway with `running` can put in force, and the keys
+    /// that need a restart. Those keys keep their running values.
     ///
-    /// The rules for requests can change. Resources that were opened, bound or started cannot:
-    /// sockets, files, threads, budgets, the nonce store and its promises.
+    /// The rules for requests can change. Open resources cannot: sockets, files, threads, budgets,
+    /// and the nonce store with its guarantees.
     pub fn taken_over(self, running: &Config) -> (Config, Vec<&'static str>) {
         let mut waiting = Vec::new();
         let mut kept = |key: &'static str, differs: bool| {
@@ -16,7 +16,7 @@ impl Config {
             }
         };
         kept("listeners", self.listeners != running.listeners);
-        // The doors of listeners with PROXY lines hold them too.
+        // Listeners with PROXY lines keep the trusted proxies too.
         kept(
             "trusted_proxies",
             self.trusted_proxies != running.trusted_proxies,

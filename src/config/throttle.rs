@@ -1,17 +1,17 @@
-//! When a source that fails is turned away.
+//! The ban of a source after failed authentications.
 
 use std::time::Duration;
 
 use super::units::{duration, whole};
 use crate::yaml::Table;
 
-/// How many failures a source may have, and what happens beyond.
+/// The limit on failures of a source, and the ban beyond it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThrottleSettings {
     /// Bad signatures and replays that a source may have in a minute, and as many at once; default
     /// 100; 0: any number.
     pub failures_per_minute: u32,
-    /// For how long a source that has more is turned away with `throttled`, default 60 s.
+    /// The length of the ban, with `throttled`, of a source beyond the limit; default 60 s.
     pub ban: Duration,
 }
 

@@ -29,18 +29,18 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub struct Upstream {
     /// The name by which routes and metrics call it: `[a-z0-9_-]{1,64}`.
     pub name: String,
-    /// Its servers, at least one, asked in turn, by their weights.
+    /// Its servers, at least one, used in weighted round robin.
     pub servers: Vec<Server>,
-    /// How TLS is spoken to them; `None`: they are spoken to in plain HTTP.
+    /// The TLS settings of connections to them; `None`: plain HTTP.
     pub tls: Option<ClientTls>,
-    /// How they are asked whether they are well. Default: they are not; a server that takes no
-    /// connections or gives no answers is passed over all the same.
+    /// The active health check. Default: none; a server that fails connections or requests is
+    /// skipped all the same.
     pub health: Option<Health>,
     /// The gateway's own credential for it. Default: none is sent.
     pub credential: Option<Credential>,
-    /// The path at which the gateway asks whether the backend still takes the credential that a
-    /// request carried, when the backend answered that request with 401 or 403. Default: it does
-    /// not ask, and such an answer crosses.
+    /// The path of the credential check: after a 401 or 403 the gateway asks the backend there
+    /// whether it still takes the request's credential. Default: no check, and the answer is
+    /// forwarded.
     pub check: Option<String>,
     /// Headers set on every request to it, replacing the client's. Default: none. Their values are
     /// marked as sensitive, so that their `Debug` prints nothing of them.
@@ -55,19 +55,19 @@ pub struct Upstream {
     /// keep-alive in common use (Node's 5 s), so that a request, which is never sent twice, does
     /// not meet a connection that the server is about to close.
     pub idle_timeout: Duration,
-    /// Whose requests an idle connection may carry. Default: those of one machine.
+    /// The callers that may share an idle connection. Default: one machine.
     pub reuse: ConnectionReuse,
 }
 
-/// Whose requests one connection to a server may carry, one after another.
+/// The callers whose requests one connection to a server may carry, one after another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConnectionReuse {
     /// Those of one machine, of one bearer token, or of open routes. A server that confuses its
     /// answers confuses only requests of the same caller.
     #[default]
     Machine,
-    /// Everybody's. Fewer connections; a server that sends more than its answer can hand one
-    /// machine what belongs to another.
+    /// All callers share it. It needs fewer connections, but a server that sends bytes beyond its
+    /// answer can hand one machine the answer of another.
     Shared,
 }
 

@@ -26,7 +26,7 @@ pub fn curve25519_backend() -> &'static str {
     "serial"
 }
 
-/// The build script compiles vector code for 64-bit x86 unless it is told not to.
+/// The build script compiles vector code for 64-bit x86 by default.
 #[cfg(target_arch = "x86_64")]
 const AVX2_BUILT: bool = cfg!(all(
     target_pointer_width = "64",

@@ -61,12 +61,12 @@ impl ConfiguredMetrics {
             )?,
             credential_checks: declare.counters(
                 "credential_checks_total",
-                "Look-ups of a credential after the backend refused a request with it, by what came of it: accepted, refused, or unknown (no answer that tells).",
+                "Checks of a credential after the backend refused a request with it, by result: accepted, refused, or unknown (no conclusive answer).",
                 &["credential", "result"],
             )?,
             open_until: declare.gauges(
                 "route_open_until_timestamp_seconds",
-                "Unix time at which a route ceases to let requests pass that nobody signed, of the routes of which the configuration says so.",
+                "Unix time at which a route stops letting unsigned requests pass, for routes with such a date.",
                 &["route", "mode"],
             )?,
         };

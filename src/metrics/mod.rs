@@ -258,7 +258,7 @@ impl Metrics {
         self.replay.nonces(count);
     }
 
-    /// Notes the time one question to the shared nonce store took.
+    /// Records the time of one claim at the shared nonce store.
     pub fn observe_replay_store(&self, took: Duration) {
         self.replay.observe_store(took);
     }

@@ -19,12 +19,12 @@ impl ReplayMetrics {
             nonces: declare.gauge("nonces", "Nonces remembered in memory.")?,
             store: declare.histogram(
                 "replay_store_seconds",
-                "Time one question to the shared nonce store took, answered or not.",
+                "Time of one claim at the shared nonce store, answered or not.",
                 &STORE_BUCKETS,
             )?,
             store_errors: declare.counter(
                 "replay_store_errors_total",
-                "Requests that were refused because the shared nonce store gave no answer that counts.",
+                "Requests refused because the shared nonce store gave no valid answer.",
             )?,
         })
     }

@@ -17,8 +17,8 @@ struct Families {
     healthy: IntGaugeVec,
     ejections: IntCounterVec,
     connect_errors: IntCounterVec,
-    /// By upstream and server. Whoever asks for series that exist gets the same ones, so that a
-    /// configuration that is replaced does not take the series of its successor away.
+    /// By upstream and server. Configurations share existing series, so that a replaced
+    /// configuration does not remove the series of its successor.
     known: Mutex<HashMap<[String; 2], Weak<ServerSeries>>>,
 }
 

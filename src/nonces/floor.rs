@@ -1,16 +1,16 @@
-//! The floor: the timestamp at and below which nothing is accepted any more.
+//! The floor: no timestamp at or below it is accepted any more.
 //!
-//! It follows what was accepted and is about to expire in the [replay cache](super::replay_cache),
-//! by the monotonic clock. A wall clock that steps back therefore reopens nothing. A ring of coarse
-//! buckets holds the greatest timestamp that was claimed in each; before the cache may forget
-//! anything of a bucket, the floor rises to that timestamp.
+//! It rises to the timestamps of entries that are about to expire in the
+//! [replay cache](super::replay_cache), by the monotonic clock. A wall clock that steps back
+//! therefore lets no replay pass. A ring of buckets, each ten seconds wide, holds the greatest
+//! timestamp that was claimed in each. Before the cache may forget an entry of a bucket, the floor
+//! rises to that timestamp.
 //!
-//! The wall clock has a say in one thing, and only to the good of honest machines. Where it has
-//! been set back since a claim was accepted, the claim's timestamp may still lie in the window, or
-//! ahead of it. A floor that rose to it would shut out every machine that has the right time.
-//! Such entries begin their time to live anew instead, which takes three steps:
-//! [`Floor::begin_renewal`], a scan of the cache, [`Floor::end_renewal`]. Where the scan comes too
-//! late, the floor rises after all.
+//! The wall clock matters in one case only, for the sake of honest machines. If it was set back
+//! after a claim was accepted, the claim's timestamp may still lie in the window, or ahead of it. A
+//! floor at that timestamp would refuse every machine with the right time. The time to live of such
+//! entries is therefore renewed, in three steps: [`Floor::begin_renewal`], a scan of the cache,
+//! [`Floor::end_renewal`]. If the scan comes too late, the floor rises after all.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,9 +21,9 @@ use countersign_core::message::Timestamp;
 #[derive(Debug)]
 pub(super) struct Floor {
     level: u64,
-    /// Age at which a bucket raises the floor to what has left the window.
+    /// Age at which a bucket raises the floor to timestamps that have left the window.
     due: Duration,
-    /// Age at which it raises the floor to everything.
+    /// Age at which a bucket raises the floor to all its timestamps.
     limit: Duration,
     /// Oldest first; starts are distinct multiples of [`BUCKET`].
     buckets: VecDeque<FloorBucket>,
@@ -31,43 +31,39 @@ pub(super) struct Floor {
 
 #[derive(Debug)]
 struct FloorBucket {
-    /// No claim that the bucket covers was inserted earlier.
+    /// No claim of the bucket was inserted earlier.
     start: Duration,
-    /// At or above the timestamp of each of them.
+    /// At or above the timestamp of each claim of the bucket.
     greatest: u64,
 }
 
-/// The bucket that covers a claim between its two looks at the floor.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cover(Duration);
-
-/// A renewal under way.
+/// A renewal in progress.
 #[derive(Debug)]
 pub(super) struct Renewal {
-    /// Entries that are stamped after it are to be renewed.
+    /// Entries with a timestamp after it are to be renewed.
     pub(super) above: u64,
-    /// The start of the bucket that covers them from now on.
+    /// The start of the bucket that covers the renewed entries.
     into: Duration,
     /// The start of the oldest bucket when the renewal began.
     oldest: Duration,
 }
 
-/// Width of a bucket. Ten seconds make some seventy buckets for the default window; a wider one
-/// would only hold the floor back for longer.
+/// Width of a bucket. Ten seconds make about seventy buckets for the default window. Wider buckets
+/// would delay the floor.
 const BUCKET: Duration = Duration::from_secs(10);
 
-/// How long before the cache may forget an entry the floor has passed it in any case. Both go by
-/// the same monotonic clock; this is for what no argument has thought of.
+/// The time between the floor's rise past an entry and the earliest moment at which the cache may
+/// forget it. Both use the same monotonic clock, so this is a reserve against unforeseen causes.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Time for a renewal, which takes a second, between a bucket's [due](Floor::due) age and its
-/// limit.
+/// Time for a renewal between a bucket's [due](Floor::due) age and its limit. The scan takes a
+/// second.
 const RENEWAL: Duration = Duration::from_secs(30);
 
 impl Floor {
-    /// How much longer than the window a nonce has to be remembered. It holds a bucket's width, the
-    /// margin and the time for a renewal. So what is due has left the window, unless the wall clock
-    /// was set back, and the floor stays out of the window of honest machines.
+    /// The time for which a nonce is remembered beyond the window: a bucket's width, the margin and
+    /// the time for a renewal, rounded up. A due timestamp has therefore left the window, unless
+    /// the wall clock was set back, and the floor stays below the window of honest machines.
     pub(super) const SLACK: Duration = Duration::from_secs(60);
 
     /// A floor at `level` (Unix seconds), for a cache that forgets an entry no sooner than
@@ -82,10 +78,10 @@ impl Floor {
         }
     }
 
-    /// Raises the floor to everything that the cache may forget soon after `now` (monotonic). It
-    /// must come before each look at the floor: only then does the look count.
+    /// Raises the floor to every timestamp that the cache may forget soon after `now` (monotonic).
+    /// The caller must do so before each check of the floor, or the check proves nothing.
     ///
-    /// What is stamped at or below `passed` has left the window, by the wall clock of this moment.
+    /// Timestamps at or below `passed` have left the window by the wall clock of this moment.
     pub(super) fn advance(&mut self, now: Duration, passed: u64) {
         while let Some(oldest) = self.buckets.front() {
             let age = now.saturating_sub(oldest.start);
@@ -98,35 +94,26 @@ impl Floor {
         }
     }
 
-    /// The floor itself, in Unix seconds.
+    /// The floor, in Unix seconds.
     pub(super) fn level(&self) -> u64 {
         self.level
     }
 
-    /// Whether a claim with this timestamp is above the floor.
+    /// Whether a timestamp is above the floor.
     pub(super) fn admits(&self, timestamp: Timestamp) -> bool {
         timestamp.unix_seconds() > self.level
     }
 
-    /// Makes sure that the floor passes `timestamp` before an entry that is inserted from `now` on
-    /// can be forgotten. It must come before the insertion.
-    pub(super) fn cover(&mut self, now: Duration, timestamp: u64) -> Cover {
+    /// Covers an entry with `timestamp` that is inserted after `now`: the floor rises to the
+    /// timestamp before the cache can forget the entry. The caller must do so before the insertion.
+    /// A renewal in between covers the entry too.
+    pub(super) fn cover(&mut self, now: Duration, timestamp: u64) {
         let bucket = self.bucket(now);
         bucket.greatest = bucket.greatest.max(timestamp);
-        Cover(bucket.start)
     }
 
-    /// Whether `cover` still covers `timestamp`. It does not if the claim slept for so long that its
-    /// bucket has ended, or that a renewal went by which may have missed its entry.
-    pub(super) fn covers(&self, cover: Cover, timestamp: Timestamp) -> bool {
-        // Nearly always the newest.
-        let mut buckets = self.buckets.iter().rev();
-        let bucket = buckets.find(|bucket| bucket.start == cover.0);
-        bucket.is_some_and(|bucket| bucket.greatest >= timestamp.unix_seconds())
-    }
-
-    /// Begins to renew the entries that are due at `now` and have not left the window by the wall
-    /// clock, as `passed` tells; nothing if there are none.
+    /// Begins to renew the entries that are due at `now` and whose timestamps are after `passed`,
+    /// still in the window by the wall clock. `None` if there are no such entries.
     #[must_use = "entries that are not renewed raise the floor when their limit comes"]
     pub(super) fn begin_renewal(&mut self, now: Duration, passed: u64) -> Option<Renewal> {
         self.advance(now, passed);
@@ -134,10 +121,12 @@ impl Floor {
         if now.saturating_sub(oldest) < self.due {
             return None;
         }
-        // First the cover, then the scan: an entry that is renewed from now on, or inserted after
-        // the scan has gone by, lies in this bucket or a later one.
+        // This bucket covers the entries before the scan begins: an entry that the scan renews, or
+        // that is inserted behind the scan, belongs to this bucket or a later one.
         let greatest = self.greatest();
-        let Cover(into) = self.cover(now, greatest);
+        let bucket = self.bucket(now);
+        bucket.greatest = greatest;
+        let into = bucket.start;
         Some(Renewal {
             above: passed.max(self.level),
             into,
@@ -145,8 +134,8 @@ impl Floor {
         })
     }
 
-    /// Ends a renewal at `now`, when the scan has renewed what it had to. If an entry may have
-    /// expired under the scan, the floor rises to all that was ever covered instead.
+    /// Ends a renewal at `now`, after the scan. If an entry may have expired during the scan, the
+    /// floor rises to the greatest covered timestamp instead.
     pub(super) fn end_renewal(&mut self, renewal: &Renewal, now: Duration) {
         if now.saturating_sub(renewal.oldest) >= self.limit {
             self.level = self.level.max(self.greatest());
@@ -166,8 +155,8 @@ impl Floor {
 
     fn bucket(&mut self, now: Duration) -> &mut FloorBucket {
         let start = Duration::from_secs(now.as_secs() - now.as_secs() % BUCKET.as_secs());
-        // A reading that is older than the newest bucket goes into that one: the insertion that it
-        // announces still lies after the bucket's start.
+        // A time before the newest bucket counts for the newest: the insertion follows, so it is
+        // still after that bucket's start.
         if (self.buckets.back()).is_none_or(|newest| newest.start < start) {
             self.buckets.push_back(FloorBucket { start, greatest: 0 });
         }

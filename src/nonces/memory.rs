@@ -1,4 +1,4 @@
-//! Nonces in memory: exact within one process, from its start to its end.
+//! Nonces in memory: exact for the life of one process.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -14,8 +14,8 @@ use countersign_core::replay::{Claim, ClaimError, NonceStore, Window};
 
 /// A [`NonceStore`] in memory. It forgets nothing early and evicts nothing: a full store refuses.
 ///
-/// A claim looks at the floor, inserts its nonce into the replay cache, and looks at the floor
-/// again. It may sleep for any time in between.
+/// A claim checks the floor, inserts its nonce into the replay cache, and checks the floor again.
+/// It may pause for any time in between.
 #[derive(Debug)]
 pub struct MemoryNonces {
     local: Arc<LocalNonces>,
@@ -23,7 +23,7 @@ pub struct MemoryNonces {
     _timer: SyncSender<()>,
 }
 
-/// What requests and the timer share.
+/// The state that requests and the timer share.
 #[derive(Debug)]
 struct LocalNonces {
     cache: NonceCache,
@@ -33,26 +33,26 @@ struct LocalNonces {
     clock: Clock,
 }
 
-/// How often the timer removes what has expired: so late, at most, expired nonces count.
+/// The interval at which the timer removes expired nonces. They count towards the quotas until
+/// then.
 const TIMER: Duration = Duration::from_secs(1);
 
-/// Seconds a client is told to wait for the gateway to be restarted.
+/// `Retry-After` in seconds after a bug, until the gateway is restarted.
 const RETRY_WHEN_BROKEN: u32 = 60;
 
-/// Most seconds a client is told to wait when its timestamp is at or below the floor, however far
-/// ahead of the clock that is: the clock may be set right at any moment.
+/// Greatest `Retry-After` in seconds for a timestamp at or below the floor. The floor may be
+/// further ahead of the clock, but an operator may set the clock right at any moment.
 const RETRY_BELOW_FLOOR: u64 = 3600;
 
 impl MemoryNonces {
     /// An empty store.
     ///
-    /// Whatever is stamped with the current second or an earlier one is refused: an earlier
-    /// process may have accepted it. What remains open across a restart is a request stamped
-    /// ahead of the gateway's clock at that moment.
+    /// It refuses timestamps up to the current second: an earlier process may have accepted them. A
+    /// restart does not protect against the replay of a request with a later timestamp.
     ///
     /// # Errors
     ///
-    /// The system starts no thread for the timer.
+    /// The operating system cannot start the timer's thread.
     pub fn new(window: Window, quotas: NonceQuotas, clock: Clock) -> io::Result<MemoryNonces> {
         let floor = clock.now().unix_seconds();
         MemoryNonces::above(floor, window, quotas, clock)
@@ -62,7 +62,7 @@ impl MemoryNonces {
     ///
     /// # Errors
     ///
-    /// The system starts no thread for the timer.
+    /// The operating system cannot start the timer's thread.
     pub(super) fn above(
         level: u64,
         window: Window,
@@ -85,8 +85,8 @@ impl MemoryNonces {
         })
     }
 
-    /// Remembers what an earlier process accepted, whatever the quotas. Nobody may claim anything
-    /// before this has returned.
+    /// Restores claims that an earlier process accepted, beyond the quotas if need be. No claim may
+    /// come before this has returned.
     pub(super) fn restore(&self, claims: Vec<Claim>) {
         self.local.restore(claims);
     }
@@ -96,7 +96,7 @@ impl MemoryNonces {
         self.local.advanced().0.level()
     }
 
-    /// How many nonces are remembered.
+    /// The number of live nonces.
     pub fn live(&self) -> u64 {
         self.local.cache.live()
     }
@@ -119,23 +119,19 @@ impl LocalNonces {
 
     fn claim(&self, claim: &Claim) -> Result<(), ClaimError> {
         let stamp = claim.timestamp.unix_seconds();
-        let cover = {
+        {
             let (mut floor, now) = self.admitting(claim)?;
-            floor.cover(now.mono, stamp)
-        };
-        self.cache.insert(claim)?;
-        let (floor, _) = self.admitting(claim)?;
-        match floor.covers(cover, claim.timestamp) {
-            true => Ok(()),
-            false => Err(INTERRUPTED),
+            floor.cover(now.mono, stamp);
         }
+        self.cache.insert(claim)?;
+        self.admitting(claim).map(drop)
     }
 
-    /// A look at the floor, which lies below `claim`.
+    /// Checks that the floor is below `claim`.
     fn admitting(&self, claim: &Claim) -> Result<(MutexGuard<'_, Floor>, Now), ClaimError> {
         let (floor, now) = self.advanced();
         if self.floor.is_poisoned() {
-            // A bug; the floor that it left behind may be too low.
+            // A bug may have left the floor too low.
             return Err(BROKEN);
         }
         match floor.admits(claim.timestamp) {
@@ -144,10 +140,10 @@ impl LocalNonces {
         }
     }
 
-    /// The floor as of this instant, and the instant: the clock is read under the lock, after any
-    /// pause of this task.
+    /// The current floor, and the current time. The clock is read under the lock, after any pause
+    /// of this task.
     fn advanced(&self) -> (MutexGuard<'_, Floor>, Now) {
-        // After a panic no claim passes any more.
+        // After a panic the caller refuses every claim.
         let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
         floor.advance(now.mono, self.passed(now));
@@ -168,7 +164,8 @@ impl LocalNonces {
         self.cache.restore(claims);
     }
 
-    /// Removes what has expired. After the wall clock was set back, keeps what may still come.
+    /// Removes expired nonces. After the wall clock was set back, it renews those whose timestamps
+    /// may still be in the window.
     fn maintain(&self) {
         self.cache.run_pending_tasks();
         let renewal = {
@@ -183,7 +180,7 @@ impl LocalNonces {
     }
 }
 
-/// For a claim at or below the floor: a fresh one lies above it once the clock does.
+/// The refusal of a claim at or below the floor. A fresh claim passes once the clock is above it.
 fn below(level: u64, now: Now) -> ClaimError {
     let wait = level.saturating_add(1).saturating_sub(now.unix_seconds());
     ClaimError::Unavailable {
@@ -195,9 +192,6 @@ const BROKEN: ClaimError = ClaimError::Unavailable {
     retry_after: RETRY_WHEN_BROKEN,
 };
 
-/// The claim slept for longer than its cover lasts. Nothing is wrong with the next one.
-const INTERRUPTED: ClaimError = ClaimError::Unavailable { retry_after: 1 };
-
 #[async_trait::async_trait]
 impl NonceStore for MemoryNonces {
     async fn claim(&self, claim: Claim) -> Result<(), ClaimError> {
@@ -207,14 +201,14 @@ impl NonceStore for MemoryNonces {
     fn ready(&self) -> Result<(), String> {
         let level = self.level();
         if self.local.floor.is_poisoned() {
-            return Err("the nonces in memory are damaged by a bug; restart the gateway".into());
+            return Err("a bug has damaged the nonces in memory; restart the gateway".into());
         }
         if self.local.clock.now().unix_seconds() > level {
             return Ok(());
         }
         Err(format!(
             "quarantine until the clock is past Unix time {level}: an earlier process may have \
-             accepted what is stamped until then"
+             accepted requests with timestamps up to it"
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! The stores of spent nonces. Each keeps the promise of
+//! Replay protection: the stores of spent nonces, each an implementation of
 //! [`NonceStore`](countersign_core::replay::NonceStore):
 //!
 //! - [`MemoryNonces`]: a replay cache under a floor, for the life of one process;

@@ -1,4 +1,4 @@
-//! The quotas of live nonces, and the counts that they are held against.
+//! The quotas of live nonces, and the counts that are compared with them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,17 +7,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use countersign_core::replay::{ClaimError, Owner};
 
-/// How many live nonces there may be.
+/// Limits on the number of live nonces.
 #[derive(Clone, Copy, Debug)]
 pub struct NonceQuotas {
-    /// Of all machines together; beyond it, [`ClaimError::Unavailable`].
+    /// The limit of all machines together; beyond it, [`ClaimError::Unavailable`].
     pub all: u64,
-    /// Of one machine; beyond it, [`ClaimError::OverQuota`].
+    /// The limit of each machine; beyond it, [`ClaimError::OverQuota`].
     pub per_machine: u32,
 }
 
-/// Seconds a client is told to wait for room. Nonces expire second by second, one retention after
-/// they were claimed.
+/// `Retry-After` in seconds at a quota. Nonces expire every second, one time to live after their
+/// claim.
 const RETRY_WHEN_FULL: u32 = 10;
 
 /// The store is at the quota of all machines together.
@@ -30,14 +30,14 @@ pub(super) const OVER_QUOTA: ClaimError = ClaimError::OverQuota {
     retry_after: RETRY_WHEN_FULL,
 };
 
-/// The number of live nonces, in total and by owner. An owner without any takes no room.
+/// The number of live nonces, in total and by owner. An owner without live nonces takes no memory.
 pub(super) struct LiveCounts {
     quotas: NonceQuotas,
     all: AtomicU64,
     owners: [Mutex<HashMap<Owner, u32>>; SHARDS],
 }
 
-/// Locks for the counts of owners, so that claims of different machines seldom meet in one.
+/// Locks for the counts of owners: with 64 of them, claims of different machines seldom contend.
 const SHARDS: usize = 64;
 
 impl LiveCounts {
@@ -49,11 +49,11 @@ impl LiveCounts {
         }
     }
 
-    /// Counts one more nonce of `owner`.
+    /// Counts one more nonce of `owner`, within the quotas.
     ///
     /// # Errors
     ///
-    /// [`FULL`] or [`OVER_QUOTA`]; nothing is counted then.
+    /// [`FULL`] or [`OVER_QUOTA`]; the counts are then unchanged.
     pub(super) fn reserve(&self, owner: Owner) -> Result<(), ClaimError> {
         let mut owners = self.shard(owner);
         if self.live() >= self.quotas.all {
@@ -70,7 +70,7 @@ impl LiveCounts {
         Ok(())
     }
 
-    /// Counts one more nonce of `owner`, whatever the quotas.
+    /// Counts one more nonce of `owner`, beyond the quotas if need be.
     pub(super) fn add(&self, owner: Owner) {
         *self.shard(owner).entry(owner).or_default() += 1;
         self.all.fetch_add(1, Ordering::Relaxed);
@@ -94,14 +94,15 @@ impl LiveCounts {
         self.all.load(Ordering::Relaxed)
     }
 
-    /// By the first byte of the public key. No code panics while it holds a shard.
+    /// The shard of an owner, by the first byte of its public key. No code panics while it holds
+    /// one.
     fn shard(&self, owner: Owner) -> MutexGuard<'_, HashMap<Owner, u32>> {
         let shard = (owner.number() % SHARDS as u64) as usize;
         (self.owners[shard].lock()).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The total alone: there may be thousands of owners.
+/// Prints only the total: there may be thousands of owners.
 impl fmt::Debug for LiveCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LiveCounts")
@@ -116,7 +117,7 @@ impl LiveCounts {
         self.shard(owner).get(&owner).copied().unwrap_or(0)
     }
 
-    /// How many owners have a count.
+    /// The number of owners with a count.
     pub(super) fn owners(&self) -> usize {
         let owners = self
             .owners

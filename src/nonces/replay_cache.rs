@@ -1,11 +1,11 @@
-//! The replay cache: the nonces that were claimed and may still come back.
+//! The replay cache: the claimed nonces that a replay may still carry.
 //!
-//! A moka cache with a time to live, and nothing else that removes an entry. It has no capacity,
-//! so it never evicts by size: a full store refuses instead ([`super::quota`]). An eviction
-//! listener keeps the counts, so no nonce is remembered a second time for the quotas.
+//! A moka cache in which only the time to live removes an entry. It has no capacity, so it never
+//! evicts by size: a full store refuses instead ([`super::quota`]). An eviction listener keeps the
+//! counts, so the quotas need no second copy of the nonces.
 //!
-//! An entry whose time to live is over counts as absent from that moment, although moka removes
-//! it some time later. The [floor](super::floor) has risen to its timestamp before.
+//! An entry counts as absent once its time to live is over, although moka removes it later. The
+//! [floor](super::floor) has risen to its timestamp before.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use super::quota::{LiveCounts, NonceQuotas};
 use countersign_core::replay::{Claim, ClaimError, NonceKey, Owner};
 
-/// Spent nonces, each for the time to live, and how many there are.
+/// Spent nonces, each for the time to live, and their counts.
 ///
 /// moka hashes the keys with SipHash under random keys. A machine can grind nonces until the bits
 /// of their SHA-256 collide, but cannot predict these hashes, so it cannot slow the table down.
@@ -26,7 +26,7 @@ pub(super) struct NonceCache {
     counts: Arc<LiveCounts>,
 }
 
-/// Whose claim spent the nonce, and the timestamp it was signed with, in Unix seconds.
+/// The owner of the claim that spent the nonce, and its signed timestamp in Unix seconds.
 #[derive(Clone, Copy, Debug)]
 struct SpentNonce {
     owner: Owner,
@@ -36,8 +36,8 @@ struct SpentNonce {
 /// Longest time to live that moka takes: 1000 years.
 const LONGEST: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
 
-/// Entries that moka removes between two looks at its own clock. A round that removed fewer has
-/// left none that is due.
+/// Entries that moka removes between two readings of its clock. A round that removed fewer has left
+/// no expired entry.
 const EVICTION_BATCH: u64 = 384;
 
 /// Most rounds of maintenance in one go. moka ends each after 100 ms, so these are five seconds,
@@ -51,13 +51,13 @@ impl NonceCache {
         let removed = Arc::clone(&counts);
         let spent = Cache::builder()
             .time_to_live(time_to_live.min(LONGEST))
-            // Whatever the cause: each insertion has been counted once.
+            // Released for every cause: each insertion was counted once.
             .eviction_listener(move |_, entry: SpentNonce, _| removed.release(entry.owner))
             .build();
         NonceCache { spent, counts }
     }
 
-    /// Spends a nonce; of several calls at once for one nonce, one succeeds.
+    /// Spends a nonce. Of concurrent calls for one nonce, exactly one succeeds.
     ///
     /// # Errors
     ///
@@ -73,10 +73,10 @@ impl NonceCache {
         Err(ClaimError::Replayed)
     }
 
-    /// Remembers claims that an earlier process accepted, whatever the quotas, for all of a time to
-    /// live.
+    /// Restores claims that an earlier process accepted, beyond the quotas if need be, for a full
+    /// time to live.
     ///
-    /// A nonce may come under two timestamps, if the first was forgotten in between. The greater
+    /// A nonce may occur under two timestamps, if the first was forgotten in between. The greater
     /// one stays, because the floor has to pass it.
     pub(super) fn restore(&self, mut claims: Vec<Claim>) {
         claims.par_sort_unstable_by_key(|claim| (*claim.nonce.as_bytes(), stamp(claim)));
@@ -93,20 +93,20 @@ impl NonceCache {
         });
     }
 
-    /// Begins the time to live of each entry anew that is stamped after `above`. The entry stays
-    /// in the cache all the while. It takes about a second for a million entries, and holds up
-    /// nobody.
+    /// Restarts the time to live of each entry with a timestamp after `above`. The entry stays in
+    /// the cache meanwhile. The scan takes about a second for a million entries, and blocks no
+    /// request.
     pub(super) fn renew(&self, above: u64) {
         for (nonce, entry) in &self.spent {
             if entry.timestamp > above {
-                // The listener hears of the entry that is replaced.
+                // The eviction listener releases the replaced entry.
                 self.counts.add(entry.owner);
                 self.spent.insert(*nonce, entry);
             }
         }
     }
 
-    /// Removes the entries whose time to live is over, and so brings the counts up to date.
+    /// Removes the expired entries, which updates the counts.
     pub(super) fn run_pending_tasks(&self) {
         for _ in 0..ROUNDS {
             let before = self.live();
@@ -117,7 +117,7 @@ impl NonceCache {
         }
     }
 
-    /// How many nonces are remembered. Those that are due count until moka has removed them.
+    /// The number of live nonces. Expired ones count until moka has removed them.
     pub(super) fn live(&self) -> u64 {
         self.counts.live()
     }
@@ -136,7 +136,7 @@ fn stamp(claim: &Claim) -> u64 {
     claim.timestamp.unix_seconds()
 }
 
-/// How many, and not which: there may be millions.
+/// Prints the number and not the nonces: there may be millions.
 impl fmt::Debug for NonceCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NonceCache")

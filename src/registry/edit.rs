@@ -1,6 +1,6 @@
 //! Edits of a registry file's text that touch one machine and leave every other byte as it was.
 //!
-//! They go by indentation, so the caller must parse the result and check that only that machine
+//! They rely on indentation, so the caller must parse the result and check that only that machine
 //! differs from the old registry.
 
 mod keys;
@@ -16,7 +16,7 @@ use super::key_format;
 use super::removed::Tombstone;
 use crate::config::instant;
 
-/// Why a text cannot be edited, and what to do by hand.
+/// The reason why a text cannot be edited, and the edit to make by hand.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct CannotEdit(String);
@@ -51,8 +51,8 @@ pub struct NewMachine<'m> {
 }
 
 impl NewMachine<'_> {
-    /// The keys and values to write. Values are JSON, which is YAML that no reader takes for a
-    /// number or a date.
+    /// The lines to write. Values are JSON strings: YAML readers take none of them for a number or
+    /// a date.
     fn lines(&self) -> Vec<String> {
         let texts = [
             ("name", self.name.map(str::to_owned)),
@@ -95,7 +95,7 @@ pub fn add(text: &str, machine: &NewMachine<'_>) -> Result<String, CannotEdit> {
 ///
 /// # Errors
 ///
-/// There is such a list, and it is not a block list or `[]`.
+/// The list exists, but is not a block list or `[]`.
 pub fn add_tombstone(text: &str, tombstone: &Tombstone) -> Result<String, CannotEdit> {
     let keys: Vec<String> = tombstone.keys.iter().map(key_format::to_base64).collect();
     let lines = [
@@ -109,12 +109,13 @@ pub fn add_tombstone(text: &str, tombstone: &Tombstone) -> Result<String, Cannot
     let end = line_end(&outline(text, "machines")?);
     let gap = if text.ends_with('\n') { "" } else { end };
     let text = format!(
-        "{text}{gap}{end}# Machines that were removed: nobody else gets their ids and keys.{end}removed: []{end}"
+        "{text}{gap}{end}# Removed machines: their ids and keys cannot be used again.{end}removed: \
+         []{end}"
     );
     Ok(append(&outline(&text, "removed")?, &lines))
 }
 
-/// The text with one item more, at the end of the list.
+/// The text with one more item at the end of the list.
 fn append(outline: &Outline<'_>, entry: &[String]) -> String {
     let last = outline.items.last();
     let (dash, keys) = last.map_or((2, 4), |item| (item.dash, item.keys.max(item.dash + 2)));
@@ -200,8 +201,8 @@ fn outline<'t>(text: &'t str, list: &str) -> Result<Outline<'t>, CannotEdit> {
         })
         .ok_or_else(|| {
             CannotEdit(format!(
-                "the {list} are not written as a block list (a line `{list}:`, then a line `- id: ..` for \
-                 each); edit the file by hand, or write them so"
+                "cannot edit the list `{list}`: it is not a block list (a line `{list}:`, then a \
+                 line `- id: ..` for each item). Rewrite it as one, or edit the file by hand"
             ))
         })
 }
@@ -211,13 +212,14 @@ fn find<'o>(outline: &'o Outline<'_>, id: &str) -> Result<&'o Item, CannotEdit> 
     let mut found = outline.items.iter().filter(is_it);
     match (found.next(), found.next()) {
         (Some(item), None) => Ok(item),
-        _ => Err(by_hand(id, "find it there")),
+        _ => Err(by_hand(id, "find the machine there")),
     }
 }
 
 fn by_hand(id: &str, what: &str) -> CannotEdit {
     CannotEdit(format!(
-        "the machine {id} is not written as a block with one plain key a line; edit the file by hand: {what}"
+        "cannot edit the machine {id}: it is not a block with one plain key a line. Edit the file \
+         by hand: {what}"
     ))
 }
 

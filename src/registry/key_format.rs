@@ -1,4 +1,4 @@
-//! The four spellings of an Ed25519 public key that a registry accepts, and nothing beside them.
+//! The four formats of an Ed25519 public key that a registry accepts.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,8 +9,8 @@ const SPKI_PREFIX: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
 ];
 
-/// `PrivateKeyInfo` of an Ed25519 key after its length byte (RFC 8410, section 7), to name the
-/// mistake of a wrong file.
+/// `PrivateKeyInfo` of an Ed25519 key after its length byte (RFC 8410, section 7): it recognises a
+/// private key in the place of a public one.
 const PKCS8_INFIX: [u8; 8] = [0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b];
 
 /// The two strings' lengths and the name in an SSH key blob (RFC 8709, section 4).
@@ -20,26 +20,29 @@ const SSH_PREFIX: &[u8; 19] = b"\0\0\0\x0bssh-ed25519\0\0\0\x20";
 /// SSH key.
 pub const MAX_LEN: usize = 1024;
 
-/// Why a text is not one of the four spellings. It holds nothing of the text.
+/// The reason why a text is not a public key in one of the four formats. It repeats nothing of the
+/// text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyTextError {
     /// Longer than [`MAX_LEN`].
-    #[error("it is longer than {MAX_LEN} bytes, so it is no Ed25519 public key")]
+    #[error("it is longer than {MAX_LEN} bytes, so it is not an Ed25519 public key")]
     TooLong,
-    /// A private key, in a place that many may read.
+    /// A private key, in a file that other users may read.
     #[error(
-        "it is a PRIVATE key; put the public key here, and replace this private key: it is no longer secret"
+        "it is a PRIVATE key, and is no longer secret here: generate a new key (countersign \
+         keygen), and put its public key here"
     )]
     Private,
     /// Neither base64, nor PEM, nor an SSH line.
     #[error(
-        "it is not a public key in one of the four spellings: base64 of the 32 bytes, base64 or PEM of the \
-         SubjectPublicKeyInfo, or \"ssh-ed25519 AAAA..\""
+        "it is not a public key in one of the four formats: base64 of the 32 bytes, base64 or PEM \
+         of the SubjectPublicKeyInfo, or \"ssh-ed25519 AAAA..\""
     )]
     NotAKey,
     /// A key of another algorithm, or base64 of something else.
     #[error(
-        "it is base64, but not of an Ed25519 public key (32 bytes, or 44 as SubjectPublicKeyInfo)"
+        "it is base64, but not of an Ed25519 public key (32 bytes, or 44 bytes as \
+         SubjectPublicKeyInfo)"
     )]
     OtherContent,
     /// An SSH key of another algorithm.
@@ -47,22 +50,23 @@ pub enum KeyTextError {
     OtherSshKey,
     /// A PEM block of another kind.
     #[error(
-        "it is not a PEM block that starts with -----BEGIN PUBLIC KEY----- and ends with -----END PUBLIC KEY-----"
+        "it is not a PEM block that starts with -----BEGIN PUBLIC KEY----- and ends with \
+         -----END PUBLIC KEY-----"
     )]
     OtherPem,
 }
 
-/// The 32 bytes of a key that is spelled as raw base64 (44 characters), as SPKI in base64 or PEM
-/// (RFC 8410), or as an SSH line. One encoding each: base64 is standard, padded and canonical, and
-/// nothing follows the key but an SSH comment.
+/// Parses a key as raw base64 (44 characters), as SPKI in base64 or PEM (RFC 8410), or as an SSH
+/// line. Each format has one encoding: base64 is standard, padded and canonical, and only an SSH
+/// key may have a comment.
 ///
-/// Whether the bytes are a key worth trusting is for [`PublicKey::from_bytes`] to say.
+/// [`PublicKey::from_bytes`] checks that the bytes are a strong key.
 ///
 /// [`PublicKey::from_bytes`]: countersign_core::identity::PublicKey::from_bytes
 ///
 /// # Errors
 ///
-/// [`KeyTextError`] for everything else; a doubtful text is refused.
+/// [`KeyTextError`] for any other text. It fails closed.
 pub fn parse(text: &str) -> Result<[u8; 32], KeyTextError> {
     if text.len() > MAX_LEN {
         return Err(KeyTextError::TooLong);
@@ -79,7 +83,7 @@ pub fn parse(text: &str) -> Result<[u8; 32], KeyTextError> {
     from_base64(text)
 }
 
-/// How a key is written to a registry: the shortest of the spellings.
+/// The text of a key for a registry: base64 of the 32 bytes, the shortest format.
 pub fn to_base64(key: &[u8; 32]) -> String {
     STANDARD.encode(key)
 }
@@ -99,7 +103,7 @@ fn from_spki(der: &[u8]) -> Result<[u8; 32], KeyTextError> {
     key_after(&SPKI_PREFIX, der)
 }
 
-/// RFC 7468, section 2, in its strict reading, but for how the lines are cut.
+/// Parses RFC 7468, section 2, strictly, but with lines of any length.
 fn from_pem(text: &str) -> Result<[u8; 32], KeyTextError> {
     let mut lines = text.lines();
     if lines.next() != Some("-----BEGIN PUBLIC KEY-----")

@@ -33,8 +33,8 @@ impl LockedFile {
     ///
     /// # Errors
     ///
-    /// It cannot be opened for writing, is larger than [`MAX_FILE`], is not UTF-8, or somebody else
-    /// has been editing it for ten seconds ([`io::ErrorKind::WouldBlock`]).
+    /// It cannot be opened for writing, is larger than [`MAX_FILE`], or is not UTF-8. Or another
+    /// process has held its lock for ten seconds ([`io::ErrorKind::WouldBlock`]).
     pub fn take(path: &Path) -> io::Result<LockedFile> {
         let path = path.canonicalize()?;
         for _ in 0..PATIENCE_STEPS {
@@ -66,7 +66,7 @@ impl LockedFile {
     /// only the last step that failed, to have the rename itself on disk.
     pub fn replace(self, text: &str) -> io::Result<()> {
         if fs::read(&self.path)? != self.text.as_bytes() {
-            let text = "the file was changed by somebody else meanwhile";
+            let text = "another process changed the file in the meantime";
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         let directory = self.path.parent().unwrap_or(Path::new("/"));
@@ -101,8 +101,8 @@ impl LockedFile {
     }
 }
 
-/// The file, locked, or nothing if somebody else has it or has just replaced it: then the lock is
-/// on a file that is no longer there.
+/// The locked file; `None` if another process holds the lock, or has just replaced the file, which
+/// leaves the lock on a deleted file.
 fn try_lock(path: &Path) -> io::Result<Option<File>> {
     file::open(path).map_err(|fault| match fault {
         FileFault::Unreadable(error) => error,

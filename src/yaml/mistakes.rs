@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Most mistakes listed for one file; further ones are only counted. Nobody fixes more than that
+/// Most mistakes listed for one file; further ones are only counted. A person does not fix more
 /// line by line.
 const MAX_LISTED: usize = 100;
 

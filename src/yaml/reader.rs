@@ -16,7 +16,7 @@ const MAX_ITEMS: usize = 1000;
 /// Most keys that the message of an unknown key lists; a longer list would bury the mistake.
 const MAX_KNOWN: usize = 14;
 
-/// What a setting of the contract that is not built yet is refused with.
+/// The mistake of a setting that is reserved for a later version.
 const NOT_YET: &str = "is not available in this version; remove it";
 
 /// A value at its place in the file.

@@ -143,7 +143,7 @@ impl Scene {
     fn was_never_in_doubt(&self, starts: usize) {
         let log = self.process.log();
         assert_eq!(
-            log.matches("nonces are known from before").count(),
+            log.matches("nonces from the journal").count(),
             starts,
             "{log}"
         );
@@ -248,7 +248,7 @@ fn a_deleted_journal_lets_nothing_through_twice() {
                 fs::remove_file(segment).unwrap();
             }
         },
-        "it is gone",
+        "the file is missing",
     );
 }
 
@@ -275,7 +275,7 @@ fn a_flipped_bit_in_the_journal_lets_nothing_through_twice() {
             content[64 + 50] ^= 1;
             fs::write(segment, content).unwrap();
         },
-        "record 1 is not what was written",
+        "record 1 is corrupt",
     );
 }
 
@@ -300,7 +300,7 @@ fn a_deleted_reservation_closes_the_future_window() {
     fs::remove_file(scene.state("reservation")).unwrap();
     scene.process.start_again();
     scene.recover(2 * PATIENCE);
-    assert!(scene.process.log().contains("there is no reservation"));
+    assert!(scene.process.log().contains("`reservation` is missing"));
     scene.check_deliveries();
 }
 

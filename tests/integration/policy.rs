@@ -460,7 +460,7 @@ fn explain_tells_why_a_request_passes_and_ends_with_0() {
     let asked = ["GET", "/v1/app/db"];
     assert_eq!(explained.run(&asked).status.code(), Some(0));
     let words = [
-        "passes, as this machine's",
+        "passes, authenticated as this machine",
         "allowed by read /v1/app/*",
         "60 a minute",
         "credential    none",
@@ -485,9 +485,9 @@ fn explain_gives_a_refusal_as_json_and_ends_with_1() {
 #[test]
 fn explain_asks_about_the_machine_where_the_target_is_refused() {
     let words = [
-        "route         not asked: the target",
+        "route         not matched: the target is outside the grammar",
         "machine       may act",
-        "policy        not asked: no route",
+        "policy        not checked: no route",
     ];
     Explained::start().tells(&["GET", "/a//b"], &words);
 }
@@ -497,7 +497,7 @@ fn explain_asks_about_the_machine_where_the_route_refuses_the_method() {
     let words = [
         "route         / -> secrets",
         "machine       may act",
-        "policy        not asked: the route does not take the method",
+        "policy        not checked: the route does not take the method",
     ];
     Explained::start().tells(&["SCAN", "/v1/app/db"], &words);
 }

@@ -100,7 +100,7 @@ fn the_command_says_what_was_loaded_and_what_waits_for_a_restart() {
         "{output:?}"
     );
     assert!(
-        text(&output.stdout).contains("the registry is as it was"),
+        text(&output.stdout).contains("the registry has not changed"),
         "{output:?}"
     );
 

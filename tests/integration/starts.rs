@@ -301,7 +301,7 @@ fn check_reports_what_may_mend_itself_as_warnings() {
     let output = run(&["check", "--config", file.to_str().unwrap()]);
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    for warning in ["cannot be resolved", "is not there yet"] {
+    for warning in ["cannot be resolved", "does not exist yet"] {
         assert!(text.contains(warning), "{text}");
     }
 }

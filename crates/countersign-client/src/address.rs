@@ -1,12 +1,11 @@
-//! Addresses as people write them, where every program reads the same one: `010.0.0.1` is 10.0.0.1
-//! to some and 8.0.0.1 to others (CVE-2021-29922), and what an address lets in must be no matter of
-//! taste.
+//! Parses addresses, and refuses those that programs read differently. `010.0.0.1` is 10.0.0.1 or,
+//! in octal, 8.0.0.1 (CVE-2021-29922), which would change who may connect.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::quoted::quoted;
 
-/// Parses an IP address and port to listen on; `example` says how one is written.
+/// Parses an IP address and port to listen on; `example` is for the error text.
 pub fn socket(text: &str, example: &str) -> Result<SocketAddr, String> {
     let port = text.rsplit_once(':').map_or("", |(_, port)| port);
     let is_padded = port.len() > 1 && port.starts_with('0');
@@ -28,10 +27,9 @@ pub fn socket(text: &str, example: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// Checks the host of a URL: a name, or an address that everybody reads alike. A resolver takes
-/// `127.1`, `0x7f.1` and `010.0.0.1` for addresses, each by rules of its own; a host whose last part
-/// is a number is an address (WHATWG URL, "ends in a number"), and has four parts without leading
-/// zeros.
+/// Checks the host of a URL: a name, or an unambiguous address. Resolvers read `127.1`, `0x7f.1`
+/// and `010.0.0.1` as addresses, by different rules. So a host whose last part is a number (WHATWG
+/// URL, "ends in a number") must be an address of four parts without leading zeros.
 pub fn host(host: &str) -> Result<(), String> {
     let last = host.strip_suffix('.').unwrap_or(host);
     let last = last.rsplit_once('.').map_or(last, |(_, last)| last);
@@ -55,7 +53,7 @@ pub fn host(host: &str) -> Result<(), String> {
     })
 }
 
-/// The IPv4 address without its leading zeros, where they are all that is wrong with it.
+/// The IPv4 address without its leading zeros, if those are the only mistake.
 fn padded(host: &str) -> Option<Ipv4Addr> {
     let part = |part: &str| {
         let plain = part.trim_start_matches('0');

@@ -1,5 +1,5 @@
-//! The only place that reads clocks. Everything else is told the time, so that every rule about
-//! time can be tested at its exact edges.
+//! Reads clocks; no other module does. All other code takes the time as an argument, so that tests
+//! can check each rule at its exact edges.
 
 mod now;
 mod release;
@@ -13,15 +13,14 @@ pub use now::Now;
 pub use release::{BeforeRelease, check_after_release};
 pub use steps::{ClockStep, ClockSteps, LOOK_EVERY};
 
-/// A source of [`Now`]. Clones read the same clock and share its zero of `mono`.
+/// A source of [`Now`]. Clones read the same clock and share the zero of `mono`.
 #[derive(Clone)]
 pub struct Clock(ClockSource);
 
 #[derive(Clone)]
 enum ClockSource {
-    // An `Instant` on Linux is CLOCK_MONOTONIC, which stands still while the machine is suspended;
-    // CLOCK_BOOTTIME would run on. Standing still errs on the safe side for replays (what is
-    // remembered for a time is remembered longer).
+    // On Linux an `Instant` is CLOCK_MONOTONIC, which stops while the machine is suspended, unlike
+    // CLOCK_BOOTTIME. That is safe against replays, because the replay cache keeps nonces longer.
     System { start: Instant },
     Manual(Arc<Mutex<Now>>),
 }
@@ -38,8 +37,8 @@ impl Clock {
         })
     }
 
-    /// For tests: a clock that stands at `wall_ms` (Unix milliseconds), `mono` zero, until its
-    /// [`Hands`] are moved.
+    /// For tests: a clock that stays at `wall_ms` (Unix milliseconds) and `mono` zero until its
+    /// [`Hands`] move it.
     pub fn manual(wall_ms: u64) -> (Clock, Hands) {
         let now = Arc::new(Mutex::new(Now {
             wall_ms,

@@ -1,13 +1,14 @@
-//! Reads the files that a configuration or a command names. They are opened here and nowhere else, so that one rule
-//! holds for all of them.
+//! Reads the files that a configuration or a command names. All such files are opened here, so that
+//! the same rules hold for each:
 //!
-//! - Opening never blocks: a named pipe would wait for its writer. Only a regular file is read, or what a symlink
-//!   leads to.
-//! - Every file has a size limit: a wrong path must not fill the memory.
-//! - Every read has a deadline, because a network file system that is gone answers nothing, not even an error.
-//! - A file that could not be *read* is told from one that was read and holds a mistake: the first is worth another
-//!   attempt, the second waits for an edit.
-//! - A gateway keeps descriptors in reserve, so that no flood of connections keeps it from reading a revocation.
+//! - Opening never blocks. A named pipe would wait for its writer, so only a regular file is read.
+//!   Symlinks are followed.
+//! - Every file has a size limit, so that a wrong path cannot exhaust the memory.
+//! - Every read has a deadline, because a hung network file system returns no error.
+//! - An unreadable file and a file with a mistake are different errors. The first is retried, the
+//!   second waits for an edit.
+//! - A gateway keeps file descriptors in reserve, so that a connection flood cannot prevent the
+//!   reading of a revocation.
 
 mod reserve;
 
@@ -28,26 +29,26 @@ use zeroize::Zeroizing;
 
 pub use self::reserve::{keep as keep_in_reserve, open as with_reserve};
 
-/// How long a file may give no byte. A disk answers within milliseconds, and a network file system that takes longer
-/// than this is down; a revocation in another file must not wait for it.
+/// Longest wait for the next byte of a file. A disk answers within milliseconds, and a slower
+/// network file system is down. A revocation in another file must not wait for it.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// A file that gives a little now and then is given up after this many times [`PATIENCE`].
+/// A slow file that makes progress is given up after this many times [`PATIENCE`].
 const MOST_WAITS: u32 = 15;
 
-/// What is read between two looks at the progress, in bytes.
+/// The bytes read between two updates of the progress.
 const CHUNK: u64 = 1 << 20;
 
-/// Why the content of a file is not to be had. Nothing of the content is in it.
+/// Why a file cannot be read. The error holds nothing of the content, which may be secret.
 #[derive(Debug, thiserror::Error)]
 pub enum FileFault {
-    /// The system refused.
+    /// The system returned an error.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
-    /// The system gave no answer.
+    /// The file system did not answer before the deadline.
     #[error("cannot be read: the file system does not answer")]
     Silent,
-    /// Somebody wrote to it at the same time, so that what was read may be half of each.
+    /// Another process wrote to the file during the read, so the content may be a mixture.
     #[error(
         "changed while it was read; replace it in one step (write another file, then rename it)"
     )]
@@ -55,13 +56,13 @@ pub enum FileFault {
     /// A named pipe, a device, a directory, a socket.
     #[error("is {0}, not a regular file")]
     NotRegular(&'static str),
-    /// It has more bytes than the limit.
+    /// The file is larger than the limit, in bytes.
     #[error("is larger than {}", Size(*.0))]
     TooLarge(usize),
 }
 
 impl FileFault {
-    /// Whether another attempt may succeed though nobody mends the file.
+    /// Whether a retry may succeed without an edit of the file.
     pub fn may_pass(&self) -> bool {
         matches!(
             self,
@@ -69,14 +70,14 @@ impl FileFault {
         )
     }
 
-    /// Whether there is no file, or none that this process may read: somebody took it away.
+    /// Whether the file is missing, or this process may not read it.
     pub fn is_gone(&self) -> bool {
         use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
         let gone = [NotFound, PermissionDenied, NotADirectory];
         matches!(self, FileFault::Unreadable(error) if gone.contains(&error.kind()))
     }
 
-    /// The same with the path.
+    /// Adds the path.
     pub fn of(self, path: &Path) -> Unusable {
         Unusable {
             text: format!("{} {self}", path.display()),
@@ -86,18 +87,18 @@ impl FileFault {
     }
 }
 
-/// Why a file, or what it holds, cannot be used: in words, with the path, and nothing of a secret.
+/// Why a file or its content cannot be used. The text has the path, and no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unusable {
     text: String,
-    /// It could not be read: see [`FileFault::may_pass`].
+    /// See [`FileFault::may_pass`].
     pub may_pass: bool,
     /// See [`FileFault::is_gone`].
     pub is_gone: bool,
 }
 
 impl Unusable {
-    /// It was read, and its content is wrong.
+    /// A mistake in the content of a file.
     pub fn content(text: String) -> Unusable {
         Unusable {
             text,
@@ -119,11 +120,11 @@ impl From<Unusable> for String {
     }
 }
 
-/// The path that `text` names, relative to `base`.
+/// The path `text`, relative to `base`.
 ///
 /// # Errors
 ///
-/// That it names none.
+/// If `text` is empty or holds a NUL byte.
 pub fn path(text: &str, base: &Path) -> Result<PathBuf, String> {
     if text.is_empty() || text.contains('\0') {
         return Err("is not a file name".into());
@@ -131,7 +132,7 @@ pub fn path(text: &str, base: &Path) -> Result<PathBuf, String> {
     Ok(base.join(text))
 }
 
-/// The content of a file of at most `limit` bytes.
+/// Reads a file of at most `limit` bytes.
 ///
 /// # Errors
 ///
@@ -145,7 +146,7 @@ pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>, FileFault> {
     })
 }
 
-/// The content of a file of at most `limit` bytes that holds a secret, in memory that is wiped.
+/// Reads a secret file of at most `limit` bytes into memory that is zeroed on drop.
 ///
 /// # Errors
 ///
@@ -154,11 +155,11 @@ pub fn read_secret(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, File
     read_secret_if(path, limit, |_| Ok(()))
 }
 
-/// Like [`read_secret`], where `accept` takes the file by what it is: its mode, its owner.
+/// Like [`read_secret`]; `accept` checks the file's metadata first, such as its mode and owner.
 ///
 /// # Errors
 ///
-/// [`FileFault`], or what `accept` says.
+/// [`FileFault`], or the error of `accept`.
 pub fn read_secret_if<E>(
     path: &Path,
     limit: usize,
@@ -169,34 +170,34 @@ where
 {
     let file = path.to_owned();
     within(path, PATIENCE, move |progress| {
-        // Room for all of it at once: growing would leave copies behind that nobody wipes.
+        // Allocated in full: growing would leave copies that are not zeroed.
         let mut content = Zeroizing::new(Vec::with_capacity(limit + 1));
         fill(&mut content, &file, limit, accept, progress)?;
         Ok(content)
     })
 }
 
-/// Opens a file for reading, for what is too large to be read at once.
+/// Opens a file that is too large to be read at once.
 ///
 /// # Errors
 ///
 /// [`FileFault`].
 pub fn open(path: &Path) -> Result<File, FileFault> {
-    // A look first: opening alone winds a tape back, or starts a watchdog.
+    // Before opening, because that alone rewinds a tape or starts a watchdog.
     regular(path.metadata().map_err(FileFault::Unreadable)?.file_type())?;
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(O_NONBLOCK | O_NOCTTY);
     let file = reserve::open(|| options.open(path)).map_err(FileFault::Unreadable)?;
-    // Of what was opened, not of what stood under the name before.
+    // Again on the open file, because the path may have been replaced since.
     regular(file.metadata().map_err(FileFault::Unreadable)?.file_type())?;
     Ok(file)
 }
 
-/// Whether this process can make files in a directory, without making one.
+/// Checks that this process can create files in a directory. It creates none.
 ///
 /// # Errors
 ///
-/// Why not.
+/// Why the process cannot.
 pub fn writable_directory(path: &Path) -> io::Result<()> {
     if !path.metadata()?.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
@@ -205,18 +206,18 @@ pub fn writable_directory(path: &Path) -> io::Result<()> {
     Ok(eaccess(path, access)?)
 }
 
-/// The mode of a file that holds a secret, where others than its owner and its group may read it, or others than its
-/// owner may write it.
+/// The mode of a secret file, if it is too open: the group may write it, or other users may read or
+/// write it.
 pub fn too_open(path: &Path) -> Option<u32> {
     mode(path).filter(|mode| mode & 0o027 != 0)
 }
 
-/// The mode of a file that others than its owner and its group may write.
+/// The mode of a file, if users other than its owner and its group may write it.
 pub fn open_to_writers(path: &Path) -> Option<u32> {
     mode(path).filter(|mode| mode & 0o002 != 0)
 }
 
-/// `None` where there is no file; a file system that hangs does not even tell that.
+/// `None` if the file is missing or the file system does not answer.
 fn mode(path: &Path) -> Option<u32> {
     let file = path.to_owned();
     let metadata = within(path, PATIENCE, move |_| {
@@ -236,8 +237,8 @@ fn regular(kind: FileType) -> Result<(), FileFault> {
     Err(FileFault::NotRegular(name))
 }
 
-/// Reads on a thread of its own, because a thread that waits for a file system cannot be called back. It is given up
-/// when it has made no progress for `patience`.
+/// Reads on a separate thread, because a thread that waits for a file system cannot be cancelled.
+/// The read is given up after `patience` without progress.
 fn within<T, E>(
     path: &Path,
     patience: Duration,
@@ -259,7 +260,7 @@ where
             let content = read(&its_progress);
             reserve::refill();
             let mut given_up = given_up();
-            // Where nobody waits any more the next attempt is one again.
+            // The caller gave up, but the file system is back: the next attempt may read again.
             if tell.send(content).is_err() {
                 given_up.remove(&its_path);
             }
@@ -276,7 +277,7 @@ where
             break;
         }
     }
-    // Under the lock the thread either has told by now, or will find nobody.
+    // Under the lock, the thread has either sent its result or will find the receiver dropped.
     let mut given_up = given_up();
     match told.try_recv() {
         Ok(content) => content,
@@ -301,7 +302,7 @@ fn fill<E: From<FileFault>>(
     if before.len() > limit as u64 {
         return Err(FileFault::TooLarge(limit).into());
     }
-    // It may have grown since.
+    // The file may have grown since.
     let mut rest = (&file).take(limit as u64 + 1);
     loop {
         let read = (&mut rest).take(CHUNK).read_to_end(content);
@@ -320,14 +321,14 @@ fn fill<E: From<FileFault>>(
     Ok(())
 }
 
-/// The files whose file system has left a thread waiting. They are not read until it comes back: each attempt would
-/// leave one more thread. There are no more of them than names in the configuration.
+/// The files with a hung read. They are not read again until that read ends, because each attempt
+/// would leave one more hung thread. The configuration's file names bound the set.
 fn given_up() -> std::sync::MutexGuard<'static, BTreeSet<PathBuf>> {
     static GIVEN_UP: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A limit in the unit in which it was written.
+/// A limit, printed in its largest whole unit.
 struct Size(usize);
 
 impl fmt::Display for Size {
@@ -435,7 +436,7 @@ mod tests {
         };
         let fault = read(answers).unwrap_err();
         assert!(matches!(fault, FileFault::Silent) && fault.may_pass());
-        // No second thread is left waiting.
+        // No second thread hangs.
         let again = within(path, SHORT, |_| Ok::<_, FileFault>("never asked"));
         assert!(matches!(again, Err(FileFault::Silent)));
         drop(answer);

@@ -1,4 +1,4 @@
-//! Which header names the configuration may use for what, and which belong to the gateway.
+//! Header names: those reserved for the gateway, and those that the configuration may use.
 
 use countersign_core::header_name::SigningHeader;
 pub use countersign_core::header_name::is_same;
@@ -11,28 +11,28 @@ use crate::quoted::quoted;
 /// The identity header unless the configuration names another.
 pub const DEFAULT_IDENTITY: HeaderName = HeaderName::from_static("x-machine-identity");
 
-/// What the registry calls the machine.
+/// The machine's name in the registry.
 pub const MACHINE_NAME: HeaderName = HeaderName::from_static("x-machine-name");
-/// The vault it belongs to.
+/// The machine's vault.
 pub const MACHINE_VAULT: HeaderName = HeaderName::from_static("x-machine-vault");
-/// Who is responsible for it.
+/// The machine's owner.
 pub const MACHINE_OWNER: HeaderName = HeaderName::from_static("x-machine-owner");
-/// The fingerprint of the key it signed with.
+/// The fingerprint of the machine's key.
 pub const MACHINE_KEY: HeaderName = HeaderName::from_static("x-machine-key");
-/// A signed statement of the gateway's about the machine.
+/// The gateway's signed assertion about the machine.
 pub const MACHINE_ASSERTION: HeaderName = HeaderName::from_static("x-machine-assertion");
-/// The gateway's name for the request.
+/// The gateway's id of the request.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// On an answer to a request that passed only because its route observes: the code with which enforcing
-/// would have refused it. An agent reads it, whose clients could not tell.
+/// The code with which `mode: enforce` would have refused the request, on responses of a route with
+/// `mode: observe`. The agent logs it, because its clients cannot see the difference.
 pub const OBSERVED: HeaderName = HeaderName::from_static("x-countersign-observed");
 
-/// Largest raw header block taken, in bytes; beyond it, `header_too_large`. Fixed: it is part of
-/// the protocol, and what clients may rely on.
+/// Largest raw header block, in bytes; a larger one is refused with `header_too_large`. It is not
+/// configurable, because clients rely on it as part of the protocol.
 pub const HEADER_BYTES: usize = 32 * 1024;
 
-/// Headers by which only the gateway says who asks, besides a configured identity header.
+/// Identity headers that only the gateway may set, in addition to a configured one.
 pub const IDENTITY: [HeaderName; 6] = [
     DEFAULT_IDENTITY,
     MACHINE_NAME,
@@ -42,7 +42,7 @@ pub const IDENTITY: [HeaderName; 6] = [
     MACHINE_ASSERTION,
 ];
 
-/// Client headers that cross to the backend on every route, though they are not signed.
+/// Unsigned client headers that every route forwards to the backend.
 pub const ALLOWED: [HeaderName; 9] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
@@ -55,8 +55,8 @@ pub const ALLOWED: [HeaderName; 9] = [
     HeaderName::from_static("tracestate"),
 ];
 
-/// Headers about one connection or the framing of one message (RFC 9110, section 7.6.1, and RFC
-/// 9112, section 6): they never cross, so no setting may name them.
+/// Hop-by-hop headers and framing headers (RFC 9110, section 7.6.1, and RFC 9112, section 6). They
+/// are never forwarded, so no setting may name them.
 const CONNECTION: [&str; 14] = [
     "connection",
     "content-length",
@@ -74,8 +74,7 @@ const CONNECTION: [&str; 14] = [
     "upgrade",
 ];
 
-/// Unsigned headers by which some backends let a client change the method or the path, and so
-/// what was signed.
+/// Unsigned headers with which some backends let a client override the signed method or path.
 const OVERRIDES: [&str; 5] = [
     "x-http-method",
     "x-http-method-override",
@@ -90,8 +89,8 @@ fn begins_with(name: &str, prefix: &str) -> bool {
     beginning.is_some_and(|beginning| is_same(beginning, prefix))
 }
 
-/// Why no client and no setting may supply this header, besides the configured identity and
-/// credential headers; `None` where one may.
+/// Why no client and no setting may supply this header; `None` if one may. The configured identity
+/// and credential headers are exempt.
 pub fn reserved(name: &str) -> Option<&'static str> {
     let is = |own: &str| is_same(name, own);
     if SigningHeader::ALL.iter().any(|header| is(header.name())) {
@@ -110,7 +109,7 @@ pub fn reserved(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a client could change by this header what a signature covers.
+/// Whether a client could override a signed field with this header.
 pub fn overrides_the_request(name: &HeaderName) -> bool {
     OVERRIDES.iter().any(|own| is_same(name, own))
 }
@@ -129,8 +128,8 @@ pub fn identity(text: &str) -> Result<HeaderName, String> {
     free(name)
 }
 
-/// Parses the name of a header that a setting may supply. An alias of a header that crosses on every
-/// route is none: a backend that folds names would find two values under one name.
+/// Parses the name of a header that a setting may supply. An alias of a header in [`ALLOWED`] is an
+/// error: a backend that normalises names would see two values of one header.
 pub fn settable(text: &str) -> Result<HeaderName, String> {
     let name = free(syntax(text)?)?;
     let is_alias = |allowed: &&HeaderName| **allowed != name && is_same(allowed, &name);

@@ -1,4 +1,4 @@
-//! Where a gateway is, as a machine names it.
+//! The URL of a gateway.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use crate::address;
 use crate::gateway_headers;
 use crate::quoted::quoted;
 
-/// Where a gateway is: `https://host[:port][/prefix]`.
+/// The URL of a gateway: `https://host[:port][/prefix]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayUrl {
-    /// Whether TLS is spoken.
+    /// Whether the scheme is `https`.
     pub tls: bool,
     /// The name or address, without brackets.
     pub host: String,
@@ -20,8 +20,8 @@ pub struct GatewayUrl {
     pub port: u16,
     /// The value of `Host`.
     pub authority: String,
-    /// What is sent before the target and not signed, for a route with `strip_prefix`; empty, or
-    /// a path without a slash at its end.
+    /// The unsigned prefix of the sent target, for a route with `strip_prefix`. It is empty, or a
+    /// path without a trailing slash.
     pub prefix: String,
 }
 
@@ -37,7 +37,7 @@ impl GatewayUrl {
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// Why the text is not a gateway's URL.
     pub fn parse(text: &str) -> Result<GatewayUrl, String> {
         let (tls, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
             (Some(rest), _) => (true, rest),
@@ -69,8 +69,8 @@ impl GatewayUrl {
         })
     }
 
-    /// Whether nobody between here and there can read or change what is said: TLS, or this very
-    /// host. A name that only resolves to loopback does not count, since resolvers lie.
+    /// Whether the connection is confidential and authenticated: TLS, or a loopback address. A name
+    /// that resolves to loopback does not count, because the resolver is not trusted.
     pub fn is_confidential(&self) -> bool {
         let address: Option<std::net::IpAddr> = self.host.parse().ok();
         self.tls || self.host == "localhost" || address.is_some_and(|it| it.is_loopback())

@@ -1,8 +1,8 @@
-//! Sends one HTTP request and reads its answer whole. Commands and checks use it; the agent, which
-//! streams, has a connection pool of its own on the same [`Connector`].
+//! Sends one HTTP request and buffers the response. Commands and checks use it. The agent streams
+//! and has its own connection pool on the same [`Connector`].
 //!
-//! No redirect is followed and no proxy of the environment is used: a signed request goes to the
-//! gateway that was named and to nobody else.
+//! The client follows no redirect and uses no proxy of the environment: a signed request goes only
+//! to the configured gateway.
 
 use std::error::Error;
 use std::io;
@@ -19,34 +19,34 @@ use crate::agent::tls_fault;
 /// Bounds of one exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct ExchangeLimits {
-    /// The whole of it: connection, TLS, request and answer.
+    /// The deadline for everything: connection, TLS, request and response.
     pub time: Duration,
-    /// The body of the answer, in bytes.
+    /// The largest response body, in bytes.
     pub answer: usize,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The request was not sent.
     #[error(transparent)]
     Unconnected(#[from] NoConnection),
-    /// The connection broke, or what came is not HTTP.
+    /// The connection broke, or the response is not HTTP.
     #[error("{0}")]
     Broken(String),
-    /// The body of the answer exceeds [`ExchangeLimits::answer`].
+    /// The response body exceeds [`ExchangeLimits::answer`].
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
-    /// [`ExchangeLimits::time`] is over.
+    /// [`ExchangeLimits::time`] has passed.
     #[error("no whole answer came within {0:?}")]
     Timeout(Duration),
-    /// The system gives no event loop to wait with.
+    /// The async runtime cannot start.
     #[error("the HTTP client cannot be started: {0}")]
     NotStarted(io::Error),
 }
 
 impl RequestError {
-    /// The cause alone, for a message that names the address itself.
+    /// The cause alone, for a message that already has the address.
     pub fn cause(&self) -> String {
         match self {
             RequestError::Unconnected(NoConnection::Tcp(_, error)) => words(error),
@@ -55,14 +55,14 @@ impl RequestError {
     }
 }
 
-/// Sends a request and waits for its answer, whatever its status.
+/// Sends a request and waits for the response, with any status.
 ///
 /// `request` has the target in origin form (`/path?query`); `Host` and `Content-Length` are added.
 ///
 /// # Errors
 ///
-/// See [`RequestError`]. Only after [`RequestError::Unconnected`] it is certain that the gateway has
-/// not seen the request.
+/// [`RequestError`]. Only [`RequestError::Unconnected`] means that the gateway has not seen the
+/// request.
 pub fn send(
     connector: &Connector,
     request: Request<Bytes>,
@@ -73,12 +73,12 @@ pub fn send(
         .build()
         .map_err(RequestError::NotStarted)?;
     let answer = runtime.block_on(exchange(connector, request, limits));
-    // A look-up that hangs in the resolver must not keep the process.
+    // A hung name resolution must not keep the process alive.
     runtime.shutdown_background();
     answer
 }
 
-/// The same as [`send`], within a Tokio runtime.
+/// Like [`send`], within a Tokio runtime.
 ///
 /// # Errors
 ///
@@ -105,7 +105,7 @@ pub async fn exchange(
     in_time.unwrap_or(Err(RequestError::Timeout(limits.time)))
 }
 
-/// Adds the headers that every request has, but those that the caller has set.
+/// Adds the headers of every request, except those that the caller has set.
 fn framed(connector: &Connector, request: Request<Bytes>) -> Request<Full<Bytes>> {
     let (mut head, body) = request.into_parts();
     let headers = &mut head.headers;
@@ -113,7 +113,7 @@ fn framed(connector: &Connector, request: Request<Bytes>) -> Request<Full<Bytes>
         headers.entry(HOST).or_insert(authority);
     }
     (headers.entry(USER_AGENT)).or_insert(HeaderValue::from_static("countersign"));
-    // A server may wait for the body of these where no length says that there is none.
+    // Without a length, a server may wait for a body of these methods.
     let has_body = [Method::POST, Method::PUT, Method::PATCH].contains(&head.method);
     if has_body || !body.is_empty() {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));

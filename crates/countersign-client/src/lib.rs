@@ -2,15 +2,17 @@
 //!
 //! Modules in reading order:
 //!
-//! - [`mod@file`]: opens the files that a configuration or a command names, and no other module does;
-//! - [`watch`]: tells when one of several files may have changed;
+//! - [`mod@file`]: opens the files that a configuration or a command names, and no other module
+//!   does;
+//! - [`watch`]: detects changes of files;
 //! - [`clock`]: reads clocks, and no other module does;
-//! - [`quoted`], [`address`], [`gateway_headers`]: text that a person wrote, checked and repeated in messages;
+//! - [`quoted`], [`address`], [`gateway_headers`]: text that a person wrote, checked and repeated
+//!   in messages;
 //! - [`gateway_url`], [`settings`]: the checked options of a machine and of the agent;
 //! - [`signing`]: a machine's key, and the four headers of a request;
-//! - [`agent`]: a proxy beside a machine that signs for clients that cannot;
+//! - [`agent`]: a local proxy that signs for clients that cannot;
 //! - [`http_client`]: one request with its answer, for commands that wait for it;
-//! - [`doctor`]: finds out what keeps a machine's requests from passing.
+//! - [`doctor`]: diagnoses why a gateway refuses a machine's requests.
 //!
 //! The grammar, the message and the refusals are those of [`countersign_core`], which the gateway
 //! checks requests with.

@@ -1,4 +1,4 @@
-//! The checked options of the agent, and what a machine is known by.
+//! The checked settings of the agent, and the credentials of a machine.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,56 +10,57 @@ use http::HeaderName;
 use crate::gateway_url::GatewayUrl;
 use crate::{address, file, gateway_headers};
 
-/// The agent's settings without a mistake.
+/// The agent's settings, each one checked.
 #[derive(Clone, Debug)]
 pub struct AgentSettings {
-    /// Where the machine's own clients connect.
+    /// The listener for clients on this machine.
     pub listen: Listen,
-    /// Take connections from other hosts. Default: an address that is not loopback is a mistake.
+    /// Accept connections from other hosts. By default, an address that is not loopback is a
+    /// mistake.
     pub allow_remote_clients: bool,
-    /// Names by which clients may call the agent, besides `localhost`, `127.0.0.1`, `[::1]` and
-    /// the address itself; lower case, with or without a port.
+    /// Further accepted `Host` values; lower case, with or without a port. The agent always accepts
+    /// `localhost`, `127.0.0.1`, `[::1]` and its own address.
     pub hosts: Vec<String>,
-    /// Where signed requests go; `None`: where the identity says.
+    /// The gateway; `None` takes the identity's `apiUrl`.
     pub gateway: Option<GatewayUrl>,
-    /// Speak plain HTTP to a gateway on another host. Default: that is a mistake.
+    /// Speak plain HTTP to a gateway on another host. By default, that is a mistake.
     pub allow_plain_gateway: bool,
-    /// The authorities believed in place of the system's, PEM.
+    /// A PEM file of trusted certificate authorities, in place of the system's.
     pub ca: Option<PathBuf>,
-    /// The machine and its key.
-    pub who: Who,
-    /// What the gateway's route does with a query, default `signed`.
+    /// The machine's id and key.
+    pub credentials: MachineCredentials,
+    /// The query policy of the gateway's route, default `signed`.
     pub query: QueryPolicy,
-    /// Client headers that cross besides the usual ones.
+    /// Client headers to forward, beyond the default list.
     pub forward_headers: Vec<HeaderName>,
-    /// Most client connections at once, default 512; further ones wait to be accepted.
+    /// Most concurrent client connections, default 512. Further ones wait in the accept queue.
     pub connections: usize,
-    /// Largest request body, in bytes; default 32 MiB, the most that any route takes.
+    /// Largest request body, in bytes; default 32 MiB, the maximum of a route.
     pub max_body: u64,
-    /// Most bytes of bodies held, all requests together; default 128 MiB.
+    /// Most buffered bytes of request bodies, over all requests; default 128 MiB.
     pub body_budget: u64,
-    /// Longest wait for the gateway to begin its answer, default 120 s.
+    /// Longest wait for the head of the gateway's response, default 120 s.
     pub answer_timeout: Duration,
-    /// How long a request is tried again, waits included; default 20 s, more than the quarantine
-    /// of a gateway after a power loss.
+    /// How long the agent retries a request, pauses included; default 20 s. That is longer than a
+    /// gateway's quarantine after a power loss.
     pub retry_for: Duration,
-    /// How long requests in flight have on SIGTERM; default 25 s.
+    /// How long in-flight requests may take after SIGTERM; default 25 s.
     pub grace: Duration,
 }
 
-/// Where the agent listens.
+/// The agent's listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// A TCP address; port 0 lets the system choose one.
+    /// A TCP address; with port 0 the system chooses the port.
     Tcp(SocketAddr),
     /// A Unix socket, of mode 0600.
     Unix(PathBuf),
 }
 
-/// Where the machine's id and key come from.
+/// The source of a machine's id and key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Who {
-    /// A key file, and the id under which the registry knows the machine.
+pub enum MachineCredentials {
+    /// A key file, and the machine's id in the registry.
     Key {
         /// PKCS#8 PEM, of mode 0600 or stricter.
         file: PathBuf,
@@ -72,7 +73,7 @@ pub enum Who {
 
 impl AgentSettings {
     /// Settings with every default.
-    pub fn new(listen: Listen, who: Who) -> AgentSettings {
+    pub fn new(listen: Listen, credentials: MachineCredentials) -> AgentSettings {
         AgentSettings {
             listen,
             allow_remote_clients: false,
@@ -80,7 +81,7 @@ impl AgentSettings {
             gateway: None,
             allow_plain_gateway: false,
             ca: None,
-            who,
+            credentials,
             query: QueryPolicy::Signed,
             forward_headers: Vec::new(),
             connections: 512,
@@ -92,7 +93,7 @@ impl AgentSettings {
         }
     }
 
-    /// The settings that are unsafe and were not allowed explicitly: each setting and its text.
+    /// The unsafe settings that were not allowed explicitly: each setting and its error text.
     pub fn refusals(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         if let Listen::Tcp(address) = &self.listen
@@ -115,26 +116,26 @@ impl AgentSettings {
         found
     }
 
-    /// Whether a gateway that an identity named may be spoken to; the text says why not.
+    /// The error text if the gateway of an identity would need plain HTTP without permission.
     pub fn plain_refusal(&self, gateway: &GatewayUrl) -> Option<String> {
         plain(gateway, self.allow_plain_gateway)
     }
 
-    /// Parses a name by which the agent may be called.
+    /// Parses a further accepted `Host` value.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// Why the value is not a host.
     pub fn parse_host(text: &str) -> Result<String, String> {
         gateway_headers::host(text).map(|_| text.to_ascii_lowercase())
     }
 
-    /// Parses the name of a header that may cross besides the usual ones. What names the client to a
-    /// backend never does: the signature is there in its place.
+    /// Parses the name of a header to forward. Credentials of clients are refused, because the
+    /// signature replaces them.
     ///
     /// # Errors
     ///
-    /// Why it may not.
+    /// Why the header cannot be forwarded.
     pub fn parse_forward_header(text: &str) -> Result<HeaderName, String> {
         let name = gateway_headers::settable(text)?;
         match CREDENTIALS
@@ -142,19 +143,19 @@ impl AgentSettings {
             .any(|own| gateway_headers::is_same(&name, own))
         {
             true => Err(format!(
-                "{name} is a client's credential, which the agent takes away; the signature stands \
-                 in its place"
+                "{name} is a client's credential, which the agent removes, because the signature \
+                 replaces it; remove this entry"
             )),
             false => Ok(name),
         }
     }
 }
 
-/// Why a gateway is not spoken to in plain HTTP; `None` where it is.
+/// The error text for plain HTTP to another host; `None` if the gateway may be used.
 fn plain(gateway: &GatewayUrl, allowed: bool) -> Option<String> {
     (!gateway.is_confidential() && !allowed).then(|| {
         format!(
-            "http://{} is neither TLS nor this host: secrets would cross the network in the clear; \
+            "http://{} is plain HTTP to another host: the network could read the secrets; \
              use https://, or allow a plain gateway",
             gateway.authority
         )
@@ -166,7 +167,7 @@ impl Listen {
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// Why the text is not a listener.
     pub fn parse(text: &str, base: &Path) -> Result<Listen, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             return file::path(path, base).map(Listen::Unix);
@@ -175,5 +176,5 @@ impl Listen {
     }
 }
 
-/// Headers in which clients of backends send their credentials.
+/// Headers that hold credentials of a backend's clients.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "x-vault-token"];

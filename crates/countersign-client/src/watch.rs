@@ -24,42 +24,40 @@ const POLL: Duration = Duration::from_millis(500);
 /// the first one is over by then, and cannot hide behind an equal time.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// After this many times [`QUIET`] a change is told although writing goes on: an endless writer must
-/// not keep a revocation away.
+/// After this many times [`QUIET`], a change is reported even if writes continue. An endless writer
+/// must not delay a revocation.
 const MAX_QUIETS: u32 = 10;
 
 /// Longest wait for a file system to answer `stat` before the other files go on without it.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// When to read a file again that could not be read, although its state does not change: a
-/// descriptor is free again, a disk answers again. Well within the two seconds in which a change
-/// should count.
+/// The pause before an unreadable file is read again although its state is unchanged. A descriptor
+/// may be free again, or a disk may answer again. A change should count within two seconds.
 pub const RETRY: Duration = Duration::from_millis(500);
 
-/// A running watch. Dropping it ends its thread after the call that is in progress, without waiting
-/// for that: a call that hangs on a stuck disk must not hold up a shutdown.
+/// A running watch. Dropping it ends its thread after the current call. Drop does not wait for that
+/// call, because a hung disk must not delay a shutdown.
 #[must_use = "dropping it ends the watch"]
 pub struct Watch {
-    /// The thread holds the other end, and ends when it is closed.
+    /// Closing this end stops the thread, which holds the other end.
     _lifeline: Sender<()>,
     looks: Arc<AtomicU64>,
 }
 
 impl Watch {
-    /// Counts the looks at the files so far: about two a second. The count stands still while a call
-    /// hangs.
+    /// The number of polls so far, about two per second. The count stops while a call hangs.
     pub fn looks(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.looks)
     }
 }
 
-/// Watches files from a thread of its own and calls `on_change` there, one call at a time: once at
-/// the start, and whenever one of them may have changed. A call may be for nothing, so it should
-/// compare what it finds. It returns when to call again although nothing changes; `None`: not before
-/// something does.
+/// Watches files from a separate thread. The thread calls `on_change` once at the start and
+/// whenever a file may have changed, one call at a time. A call may be spurious, so `on_change`
+/// should compare the content. It returns the delay until the next call without a change; `None`
+/// waits for a change.
 ///
-/// `files` lists them; it is asked again before each look, because the content of a file may name
-/// others. A file whose file system does not answer delays no other file.
+/// `files` lists the files. It is called before each poll, because the content of a file may name
+/// others. A hung file system delays only its own files.
 ///
 /// # Errors
 ///
@@ -118,9 +116,9 @@ fn start(
     })
 }
 
-/// Asks for the states of files on threads of its own, because `stat` hangs where a file system does
-/// not answer. A file that hangs keeps its thread and its last state until it answers. There are
-/// never more threads than one for each such file and one for all others.
+/// Reads the states of files on separate threads, because `stat` hangs on a hung file system. A
+/// hung file keeps its thread and its last state. There is at most one thread per hung file and one
+/// for all others.
 struct Observer {
     stat: fn(&Path) -> FileState,
     requests: Sender<PathBuf>,
@@ -178,12 +176,12 @@ impl Observer {
         Ok(())
     }
 
-    /// The states of these files; of one that does not answer the last one, if it ever did.
+    /// The states of these files. A hung file has its last known state, if any.
     fn look(&mut self, files: Vec<PathBuf>) -> BTreeMap<PathBuf, FileState> {
         let hanging = self.pending.len();
         for file in &files {
             if self.pending.insert(file.clone()) {
-                // The queue lives as long as this.
+                // Cannot fail: `self` keeps the queue open.
                 let _ = self.requests.send(file.clone());
             }
         }
@@ -193,7 +191,7 @@ impl Observer {
                 self.states.insert(file, state);
                 continue;
             }
-            // Those that have a thread to themselves by now and are silent, hang.
+            // Every pending file has its own thread by now, so the silent ones hang.
             if self.threads > self.pending.len() || self.add_threads().is_err() {
                 break;
             }
@@ -204,7 +202,7 @@ impl Observer {
     }
 }
 
-/// Tells one state of a file from another without reading it: of the file that its symlinks lead to.
+/// The state of a file, to detect a change without reading it. Symlinks are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileState {
     Missing,

@@ -137,9 +137,9 @@ impl Attributed {
     ///
     /// # Errors
     ///
-    /// [`Unproved`], which is [`Refusal::BadSignature`] alike for an unknown machine and for a known one
-    /// whose keys all refuse. The work is the same for an unknown machine and for one with a single key; each
-    /// further key of a machine is one check more.
+    /// [`Unproved`], a [`Refusal::BadSignature`] for an unknown machine and for a known one alike.
+    /// An unknown machine costs the same work as one with a single key, so that timing does not
+    /// tell them apart. Each further key costs one more check.
     pub fn verify(self, body: BodyHash) -> Result<Signed, Unproved> {
         let unproved = Unproved {
             machine_known: self.machine.is_some(),
@@ -147,7 +147,7 @@ impl Attributed {
         };
         let message = self.message.with_body(body);
         let Some(machine) = self.machine else {
-            // Refused whatever the check says; `black_box` keeps it from being optimised away.
+            // The result is ignored; `black_box` keeps the compiler from removing the check.
             std::hint::black_box(self.signature.verifies(stand_in_key(), &message));
             return Err(unproved);
         };
@@ -194,7 +194,7 @@ impl Signed {
         &self.machine.keys[self.key].public
     }
 
-    /// What it signed.
+    /// The message under the signature.
     pub fn message(&self) -> &Message {
         &self.message
     }
@@ -230,7 +230,7 @@ impl Verified {
         }
     }
 
-    /// What was verified.
+    /// The verified request.
     pub fn signed(&self) -> &Signed {
         &self.0
     }
@@ -242,7 +242,7 @@ pub fn prepare() {
 }
 
 impl Admitted {
-    /// What was admitted.
+    /// The admitted request.
     pub fn signed(&self) -> &Signed {
         &self.0
     }

@@ -45,7 +45,7 @@ impl SigningHeader {
         }
     }
 
-    /// What the value has to look like, for the text of a refusal.
+    /// The form of the value, for the text of a refusal.
     pub(crate) const fn grammar(self) -> &'static str {
         match self {
             SigningHeader::MachineId => "1 to 128 letters, digits, '.', '_' or '-'",

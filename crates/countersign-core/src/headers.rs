@@ -1,5 +1,5 @@
-//! The four signing headers: present once, and of one exact form each. Nothing is trimmed,
-//! re-encoded or repaired.
+//! The four signing headers: each occurs once and has one exact form. The parser does not trim,
+//! re-encode or repair a value.
 
 use super::identity::MachineId;
 use super::refusal::Refusal;
@@ -8,7 +8,7 @@ use super::signature::Signature;
 use super::header_name::{HeaderFault, SigningHeader};
 use super::message::{Nonce, Timestamp};
 
-/// What a request holds under one header name.
+/// How often a request holds a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occurrence<'a> {
     /// No line of that name.
@@ -24,9 +24,9 @@ pub enum Occurrence<'a> {
 pub struct SigningHeaders<'a> {
     /// The id the request claims.
     pub machine_id: &'a str,
-    /// When it was signed.
+    /// When the request was signed.
     pub timestamp: Timestamp,
-    /// What makes it unique.
+    /// The nonce.
     pub nonce: Nonce<'a>,
     /// The signature over the message.
     pub signature: Signature,

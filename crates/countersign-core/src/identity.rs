@@ -13,28 +13,27 @@ mod public_key;
 
 pub use public_key::{Fingerprint, KeyError, PublicKey};
 
-/// The name a machine signs under, the value of `X-Machine-Id`: `[A-Za-z0-9._-]{1,128}`,
-/// compared byte for byte.
+/// A machine id, the value of `X-Machine-Id`: `[A-Za-z0-9._-]{1,128}`, compared byte for byte.
 #[derive(Clone)]
 pub struct MachineId(Text);
 
-/// Most ids are no longer than a UUID. Such an id is stored inline, so that a lookup takes no second
-/// access to memory.
+/// Most ids are at most as long as a UUID. Such an id is stored inline, which saves a lookup one
+/// memory access.
 #[derive(Clone)]
 enum Text {
     Short(u8, [u8; SHORT]),
     Long(Arc<str>),
 }
 
-/// Longest text kept in place, in bytes: what fits into five words.
+/// Longest text stored inline, in bytes: it fits into five words.
 const SHORT: usize = 38;
 
 impl MachineId {
     /// Longest id accepted, in bytes.
     pub const MAX_LEN: usize = 128;
 
-    /// Parses an id. Returns `None`, and so refuses, for anything outside the grammar: nothing
-    /// is trimmed and no case is folded.
+    /// Parses an id. It fails closed: `None` for anything outside the grammar. It does not trim or
+    /// fold case.
     pub fn parse(text: &str) -> Option<MachineId> {
         if !Self::is_valid(text.as_bytes()) {
             return None;
@@ -48,7 +47,7 @@ impl MachineId {
         Some(MachineId(Text::Short(len, bytes)))
     }
 
-    /// Whether `bytes` are a machine id, without keeping them.
+    /// Whether `bytes` are a machine id.
     pub fn is_valid(bytes: &[u8]) -> bool {
         (1..=Self::MAX_LEN).contains(&bytes.len())
             && bytes
@@ -91,7 +90,7 @@ impl Ord for MachineId {
     }
 }
 
-/// As of the text, which [`Borrow`](std::borrow::Borrow) demands.
+/// Equal to the hash of the text, as [`Borrow`](std::borrow::Borrow) requires.
 impl Hash for MachineId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
@@ -116,10 +115,10 @@ impl fmt::Display for MachineId {
     }
 }
 
-/// One machine as the registry knows it. The registry makes these; nothing a client sends does.
+/// One machine of the registry. Only the registry makes these, never a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// The name it signs under.
+    /// The id that the machine signs with.
     pub id: MachineId,
     /// `X-Machine-Name` to the backend: visible ASCII, at most 128 bytes.
     pub name: Option<Arc<str>>,
@@ -127,19 +126,19 @@ pub struct Machine {
     pub vault: Option<Arc<str>>,
     /// `X-Machine-Owner` to the backend: visible ASCII, at most 128 bytes.
     pub owner: Option<Arc<str>>,
-    /// The name of the credential that its requests carry to the backend, in place of the
-    /// upstream's own.
+    /// The name of the credential that the gateway adds for the backend, in place of the
+    /// upstream's.
     pub credential: Option<Arc<str>>,
-    /// The keys it may sign with, at least one and at most [`Machine::MAX_KEYS`].
+    /// The keys that the machine may sign with: 1 to [`Machine::MAX_KEYS`].
     pub keys: Box<[MachineKey]>,
-    /// `false` refuses every request of this machine with `machine_disabled`.
+    /// `false` refuses every request of the machine with `machine_disabled`.
     pub enabled: bool,
-    /// First second (Unix) in which it may act; before it, `machine_expired`.
+    /// First Unix second of validity; earlier requests are refused with `machine_expired`.
     pub not_before: Option<u64>,
-    /// First second (Unix) in which it may no longer act; from it on, `machine_expired`.
+    /// First Unix second after validity; from then on requests are refused with `machine_expired`.
     pub expires: Option<u64>,
-    /// What the machine may do. `None`: every request that the routes take; the backend decides.
-    /// Machines may share a policy.
+    /// The allowed requests; machines may share a policy. `None` allows every request that the
+    /// routes take, and the backend decides.
     pub policy: Option<Arc<Policy>>,
 }
 
@@ -148,12 +147,12 @@ pub struct Machine {
 pub struct MachineKey {
     /// The key.
     pub public: PublicKey,
-    /// When it may be signed with; outside it, `machine_expired`.
+    /// When the key is valid; outside it, requests are refused with `machine_expired`.
     pub validity: Validity,
 }
 
 impl From<PublicKey> for MachineKey {
-    /// A key that is good at any time.
+    /// A key without a limit of validity.
     fn from(public: PublicKey) -> MachineKey {
         MachineKey {
             public,
@@ -163,8 +162,8 @@ impl From<PublicKey> for MachineKey {
 }
 
 impl Machine {
-    /// Most keys one machine may have: every key is one more signature check for a request that
-    /// none of them fits.
+    /// Most keys of one machine. A request that fits none of them costs one signature check per
+    /// key.
     pub const MAX_KEYS: usize = 4;
 
     /// Checks whether the machine may act at `now`, in Unix seconds, with one of its keys. It fails
@@ -172,8 +171,8 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`Refusal::MachineDisabled`], or [`Refusal::MachineExpired`] for the machine and for the key
-    /// alike.
+    /// [`Refusal::MachineDisabled`]; [`Refusal::MachineExpired`] if the machine or the key is
+    /// outside its validity.
     pub fn may_act(&self, key: &MachineKey, now: u64) -> Result<(), Refusal> {
         if !self.enabled {
             return Err(Refusal::MachineDisabled);

@@ -35,14 +35,14 @@
 //!
 //! - It starts with `/` and has at most 4096 bytes.
 //! - A segment holds the `pchar` of RFC 3986, section 3.3, except `;`.
-//! - An escape is `%` and two upper-case digits, and never encodes an unreserved character, a slash,
-//!   a backslash, a question mark or a control character.
+//! - An escape is `%` and two upper-case digits, and never encodes an unreserved character, a
+//!   slash, a backslash, a question mark or a control character.
 //! - No segment is empty, `.` or `..`. The last one may be empty: a slash at the end is fine.
 //!
-//! The bytes that are sent are the bytes that are signed. Nothing is normalised, on either side. The
-//! route decides about a query: under [`Strip`](target::QueryPolicy::Strip) the signature covers the
-//! path alone, under [`Signed`](target::QueryPolicy::Signed) it covers `path?query`, and under
-//! [`Reject`](target::QueryPolicy::Reject) there may be none.
+//! The bytes that are sent are the bytes that are signed. Nothing is normalised, on either side.
+//! The route decides about a query: under [`Strip`](target::QueryPolicy::Strip) the signature
+//! covers the path alone, under [`Signed`](target::QueryPolicy::Signed) it covers `path?query`, and
+//! under [`Reject`](target::QueryPolicy::Reject) there may be none.
 //!
 //! # The headers
 //!
@@ -170,9 +170,9 @@
 //! | [`Verified::claim`](decision::Verified::claim) | a store that does not know refuses | `replayed`, `throttled`, `replay_unavailable` |
 //! | [`Policy::judge`](policy::Policy::judge) | a list that matches nothing refuses | `not_permitted` |
 //!
-//! Verification is `verify_strict` of ed25519-dalek. It refuses a non-canonical S (RFC 8032, section
-//! 5.1.7) and small-order points, and it uses the equation without the cofactor. The vectors of
-//! Project Wycheproof run as a test.
+//! Verification is `verify_strict` of ed25519-dalek. It refuses a non-canonical S (RFC 8032,
+//! section 5.1.7) and small-order points, and it uses the equation without the cofactor. The
+//! vectors of Project Wycheproof run as a test.
 //!
 //! # Modules
 //!

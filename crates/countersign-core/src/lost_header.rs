@@ -1,8 +1,8 @@
 //! Client headers that the gateway does not forward.
 //!
-//! The signature covers method, path and body, so other headers are forwarded by an allow-list. Each
-//! header that is left out is counted under its name here. Some headers change what a request means:
-//! without `X-Vault-Wrap-TTL` a secret would come in the clear, without `Content-Encoding` a
+//! The signature covers method, path and body, so other headers are forwarded by an allow-list.
+//! Each header that is left out is counted under its name here. Some headers change what a request
+//! means: without `X-Vault-Wrap-TTL` a secret would come in the clear, without `Content-Encoding` a
 //! compressed body would be stored as it is. A request with such a header is refused.
 
 use super::header_name::is_same;
@@ -22,21 +22,21 @@ const REFUSED: [&str; 16] = [
     "X-Method-Override",
     "X-Vault-Namespace",
     "X-Vault-Wrap-TTL",
-    // WebDAV (RFC 4918, section 10), on routes that add its methods: what a request is about, how deep
-    // it goes, and whether it may overwrite.
+    // WebDAV (RFC 4918, section 10), on routes that add its methods: the destination, the depth,
+    // and whether the request may overwrite.
     "Depth",
     "Destination",
     "If",
     "Overwrite",
-    // Who the request is carried out as (Kubernetes, GitLab, Elasticsearch) or where (Consul): without
-    // them it has all the rights of the credential, or lands in the default namespace.
+    // Impersonation (Kubernetes, GitLab, Elasticsearch) and namespaces (Consul). Without them the
+    // request has all the rights of the credential, or lands in the default namespace.
     "ES-Security-Runas-User",
     "Impersonate-User",
     "Sudo",
     "X-Consul-Namespace",
 ];
 
-/// These are counted under their names.
+/// Headers that the metric counts by name.
 const COUNTED: [&str; 22] = [
     "Authorization",
     "Baggage",

@@ -41,7 +41,7 @@ pub struct BodyHash {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(u64);
 
-/// What makes a machine's request unique: `[A-Za-z0-9+/=_-]{16,128}`, compared as text.
+/// The nonce of a request, unique for its machine: `[A-Za-z0-9+/=_-]{16,128}`, compared as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nonce<'a>(&'a str);
 

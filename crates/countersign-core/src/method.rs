@@ -1,18 +1,17 @@
-//! The request method: a closed list, and what a route adds to it.
+//! The request method: a closed list, and the methods that a route adds.
 
-/// A method that the route takes, exactly as sent: methods are case-sensitive (RFC 9110,
-/// section 9.1).
+/// An accepted method, as sent. Methods are case-sensitive (RFC 9110, section 9.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Method<'a>(&'a str);
 
-/// The methods every route takes.
+/// The methods that every route accepts.
 pub const METHODS: [&str; 8] = [
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "LIST", "OPTIONS",
 ];
 
 impl<'a> Method<'a> {
-    /// Accepts one of [`METHODS`] or of the route's `added` tokens; anything else is `None`, and
-    /// so refused.
+    /// Accepts one of [`METHODS`] or of the route's `added` tokens. It fails closed: `None` for any
+    /// other method.
     pub fn accept(sent: &'a str, added: &[String]) -> Option<Method<'a>> {
         (METHODS.contains(&sent) || added.iter().any(|token| **token == *sent))
             .then_some(Method(sent))
@@ -24,10 +23,11 @@ impl<'a> Method<'a> {
     }
 }
 
-/// Whether a route may add `token`: an upper-case token (RFC 9110, section 5.6.2, without
-/// lower-case letters), at most 32 bytes, and neither `CONNECT` nor `TRACE`, which no gateway of
-/// this kind may pass on, nor `PRI`, which begins HTTP/2. No token holds a `:`, so a message has
-/// one reading.
+/// Whether a route may add `token`: a token of RFC 9110, section 5.6.2, without lower-case letters,
+/// at most 32 bytes.
+///
+/// `CONNECT` and `TRACE` are excluded, because a reverse proxy must not forward them. `PRI` is
+/// excluded, because it begins HTTP/2. No token holds a `:`, so the signed message is unambiguous.
 pub fn may_be_added(token: &str) -> bool {
     const MAX_LEN: usize = 32;
     (1..=MAX_LEN).contains(&token.len())

@@ -1,8 +1,8 @@
-//! What a verified machine may do. Without a policy the backend decides alone; with one, only requests
-//! that a rule allows pass.
+//! Authorization: the requests that a verified machine may make. Without a policy the backend alone
+//! decides. With one, the gateway forwards only requests that a rule allows.
 //!
-//! [`rule`] is the grammar of a rule and what it matches; [`network`] says where a request may come
-//! from; [`rate`] says how many there may be.
+//! [`rule`] has the grammar of rules, [`network`] the allowed client networks, [`rate`] the rate
+//! limit.
 
 pub mod network;
 pub mod rate;
@@ -31,23 +31,24 @@ pub struct Policy {
 /// A list of a policy, with the group that it was written for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct List<T> {
-    /// The name of the group; `None` where a machine has the list to itself.
+    /// The name of the group; `None` for a machine's own list.
     pub group: Option<Arc<str>>,
     /// The items, in the order of the registry file.
     pub items: Box<[T]>,
 }
 
 impl<T> List<T> {
-    /// Most items of one list. A machine that needs more wants a rule with `**`, or a group.
+    /// Most items of one list. A machine that needs more can use a rule with `**`, or a group.
     pub const MAX: usize = 64;
 }
 
 /// The rule and the network that permit a request, for people to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission<'p> {
-    /// The first rule that allows it, and the group it is from; `None` without rules.
+    /// The first rule that allows the request, and its group; `None` without rules.
     pub rule: Option<(&'p Rule, Option<&'p str>)>,
-    /// The first network that its address lies in, likewise.
+    /// The first network that contains the client's address, and its group; `None` without
+    /// networks.
     pub network: Option<(&'p IpNet, Option<&'p str>)>,
 }
 
@@ -55,10 +56,10 @@ pub struct Permission<'p> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Objection {
     /// The policy has networks, and the client's address is unknown.
-    #[error("where it comes from is not known, and there are `cidrs`")]
+    #[error("the client's address is unknown, and the policy has `cidrs`")]
     NoAddress,
     /// The client's address is in none of the networks.
-    #[error("its address lies in none of the `cidrs`")]
+    #[error("the client's address is in none of the `cidrs`")]
     NoNetwork,
     /// No rule allows the method on the path.
     #[error("no rule of `allow` matches method and path")]
@@ -72,13 +73,13 @@ impl From<Objection> for Refusal {
 }
 
 impl Policy {
-    /// Whether a request for `path`, as it was verified and without its query, may go on. `client` is
-    /// the address that the gateway believes it to come from.
+    /// Whether the policy allows the request. `path` is the verified path without its query.
+    /// `client` is the client's address, after `trusted_proxies`.
     ///
     /// # Errors
     ///
-    /// The objection. It fails closed: a list that is there and matches nothing refuses,
-    /// and so do networks where no address is known.
+    /// The objection. It fails closed: a list without a match refuses. Networks without a known
+    /// client address refuse too.
     pub fn judge(
         &self,
         method: &str,

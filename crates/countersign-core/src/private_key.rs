@@ -1,5 +1,6 @@
-//! Reads a private key from PKCS#8 PEM (RFC 8410, RFC 7468). Line breaks may be damaged, as editors,
-//! terminals and secret stores damage them. For any other file the error names what the file holds.
+//! Reads a private key from PKCS#8 PEM (RFC 8410, RFC 7468). The parser tolerates damaged line
+//! breaks, because editors, terminals and secret stores damage them. For any other file the error
+//! names the kind of content.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,18 +9,18 @@ use ed25519_dalek::pkcs8::DecodePrivateKey;
 use memchr::memmem;
 use zeroize::Zeroizing;
 
-/// Why a text holds no usable key. The error repeats nothing of the text.
+/// Why a text holds no usable key. The error repeats nothing of the text, which may be secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAKey {
-    /// It holds something else, as far as that can be told.
+    /// A known kind of content, but not this kind of key.
     #[error(
         "holds {0}, not an Ed25519 private key in PKCS#8 PEM; make one with `countersign keygen`"
     )]
     OtherKind(&'static str),
-    /// A key, and something is wrong with the file.
+    /// An Ed25519 key in a damaged or ambiguous file.
     #[error("{0}")]
     Mangled(&'static str),
-    /// Nothing that is known.
+    /// An unknown kind of content.
     #[error("not an Ed25519 private key in PKCS#8 PEM; make one with `countersign keygen`")]
     Unknown,
 }
@@ -29,14 +30,13 @@ const DASHES: &[u8] = b"-----";
 const LABEL: &[u8] = b"PRIVATE KEY";
 const END: &[u8] = b"-----END PRIVATE KEY-----";
 
-/// Reads the one private key in `text`. Around its block anything may stand; within it, the base64 may
-/// be cut into lines in any way, or not at all, also by the two characters `\n` where a line break was
-/// meant (as JSON and `.env` files write it).
+/// Reads the one private key in `text`. Any text may surround its PEM block. Within the block, the
+/// base64 may have line breaks anywhere or nowhere. A break may also be the two characters `\n`, as
+/// JSON and `.env` files write it.
 ///
 /// # Errors
 ///
-/// [`NotAKey`]. It fails closed: a text with two private keys is refused, because nobody can tell
-/// which one is meant.
+/// [`NotAKey`]. It fails closed: a text with two private keys is ambiguous, and so an error.
 pub fn parse(text: &[u8]) -> Result<SigningKey, NotAKey> {
     let mut found = None;
     let mut other = None;
@@ -49,7 +49,7 @@ pub fn parse(text: &[u8]) -> Result<SigningKey, NotAKey> {
         if label == LABEL {
             if found.replace(body).is_some() {
                 return Err(NotAKey::Mangled(
-                    "holds two private keys; keep the one that is meant",
+                    "holds two private keys; remove the wrong one",
                 ));
             }
         } else if other.is_none() {
@@ -62,18 +62,18 @@ pub fn parse(text: &[u8]) -> Result<SigningKey, NotAKey> {
     };
     let Some(end) = memmem::find(body, END) else {
         return Err(NotAKey::Mangled(
-            "is cut off: the line -----END PRIVATE KEY----- is missing; copy the whole file",
+            "is cut off: the line -----END PRIVATE KEY----- is missing; copy the whole file again",
         ));
     };
     let der = decode(&body[..end]).ok_or(NotAKey::Mangled(
-        "holds a private key that is damaged: between its BEGIN and END lines is something else than \
-         base64; copy the file once more",
+        "holds a private key that is damaged: the text between its BEGIN and END lines is not base64; \
+         copy the whole file again",
     ))?;
     SigningKey::from_pkcs8_der(&der)
         .map_err(|_| by_algorithm(&der).map_or(NotAKey::Unknown, NotAKey::OtherKind))
 }
 
-/// The bytes of base64 without its line breaks.
+/// Decodes base64, and ignores line breaks.
 fn decode(body: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let mut base64 = Zeroizing::new(Vec::with_capacity(body.len()));
     let mut rest = body;
@@ -93,14 +93,18 @@ fn decode(body: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     Some(der)
 }
 
-/// What a PEM block holds, by its label: people keep several keys side by side and take the wrong one.
+/// The kind of a PEM block, by its label. Several keys often lie side by side, so a wrong file is
+/// likely.
 fn by_label(label: &[u8]) -> Option<&'static str> {
     const LABELS: [(&[u8], &str); 11] = [
         (b"RSA PRIVATE KEY", "an RSA key"),
         (b"EC PRIVATE KEY", "an elliptic curve key (ECDSA)"),
         (b"DSA PRIVATE KEY", "a DSA key"),
-        (b"OPENSSH PRIVATE KEY", "a key of OpenSSH's own format"),
-        (b"ENCRYPTED PRIVATE KEY", "a key under a passphrase"),
+        (b"OPENSSH PRIVATE KEY", "a key in OpenSSH's format"),
+        (
+            b"ENCRYPTED PRIVATE KEY",
+            "a key encrypted with a passphrase",
+        ),
         (b"PGP PRIVATE KEY BLOCK", "a PGP key"),
         (b"AGE ENCRYPTED FILE", "a file that age has encrypted"),
         (b"PUBLIC KEY", "a public key"),
@@ -112,9 +116,9 @@ fn by_label(label: &[u8]) -> Option<&'static str> {
     found.map(|(_, kind)| *kind)
 }
 
-/// What PKCS#8 holds, by the identifier of the algorithm in its first bytes.
+/// The kind of a PKCS#8 key, by the algorithm identifier in its first bytes.
 fn by_algorithm(der: &[u8]) -> Option<&'static str> {
-    /// As they stand in DER: RSA (RFC 8017), elliptic curves (RFC 5480), and Ed448 and X25519 (RFC 8410).
+    /// In DER: RSA (RFC 8017), elliptic curves (RFC 5480), Ed448 and X25519 (RFC 8410).
     const ALGORITHMS: [(&[u8], &str); 4] = [
         (
             &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01],
@@ -136,7 +140,7 @@ fn by_algorithm(der: &[u8]) -> Option<&'static str> {
     found.map(|(_, kind)| *kind)
 }
 
-/// What a text holds that has no PEM block.
+/// The kind of a text without a PEM block.
 fn without_block(text: &[u8]) -> Option<&'static str> {
     const STARTS: [(&[u8], &str); 9] = [
         (
@@ -144,8 +148,8 @@ fn without_block(text: &[u8]) -> Option<&'static str> {
             "an age key, which encrypts and cannot sign",
         ),
         (b"age-encryption.org/", "a file that age has encrypted"),
-        (b"PuTTY-User-Key-File", "a key of PuTTY's own format"),
-        (b"---- BEGIN SSH2 ", "a key of SSH2's own format"),
+        (b"PuTTY-User-Key-File", "a key in PuTTY's format"),
+        (b"---- BEGIN SSH2 ", "a key in SSH2's format"),
         (b"ssh-", "an SSH public key"),
         (b"untrusted comment:", "a key of signify or minisign"),
         (
@@ -159,7 +163,7 @@ fn without_block(text: &[u8]) -> Option<&'static str> {
     const PKCS8: &[u8] = &[
         0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70,
     ];
-    // An age key comes with comments before it.
+    // `age-keygen` writes comments before the key.
     let mut lines = text
         .split(|byte| *byte == b'\n')
         .map(|line| line.trim_ascii());

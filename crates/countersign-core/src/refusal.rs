@@ -12,9 +12,9 @@ mod code;
 
 pub use code::Code;
 
-/// Why a request was refused. What a variant carries goes into the text for the client, so it
-/// holds nothing the client did not send, no secret, and, before the signature has verified,
-/// nothing that tells whether a machine exists.
+/// Why a request was refused. The client's text shows the fields of a variant. So they hold only
+/// text that the client sent, and no secret. Before the signature has verified, they do not reveal
+/// whether a machine exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Ambiguous framing (request smuggling), or a header that the gateway never accepts; the text
@@ -22,7 +22,8 @@ pub enum Refusal {
     BadRequest(&'static str),
     /// The request target is outside the grammar.
     BadTarget(TargetError),
-    /// The route does not forward this header, and without it the request would mean something else.
+    /// The route does not forward this header, and without it the request would mean something
+    /// else.
     HeaderNotForwarded(LostHeader),
     /// The route takes no query.
     QueryNotAllowed,

@@ -71,8 +71,8 @@ pub struct Claim {
     pub timestamp: Timestamp,
 }
 
-/// The owner of a quota: the first 64 bits of a public key. Keys that share them share a quota; only
-/// the operator registers keys.
+/// The owner of a quota: the first 64 bits of a public key. Keys that share them share a quota;
+/// only the operator registers keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Owner(u64);
 
@@ -103,16 +103,16 @@ impl Claim {
 
 /// A replay cache.
 ///
-/// The one security promise of an implementation: for two equal claims, whatever happens between
-/// them, at most one returns `Ok`. Where it cannot know, it returns
-/// [`ClaimError::Unavailable`]; it fails closed.
+/// An implementation guarantees one thing: of two equal claims at most one returns `Ok`, even over
+/// a crash or a restart. It fails closed: if it cannot check a claim, it returns
+/// [`ClaimError::Unavailable`].
 #[async_trait::async_trait]
 pub trait NonceStore: Send + Sync {
-    /// Spends a nonce. `Ok(())` means that nobody has spent it before.
+    /// Records a nonce as used. `Ok(())` means that it was not used before.
     ///
     /// # Errors
     ///
-    /// [`ClaimError`]. A nonce may stay spent after an error.
+    /// [`ClaimError`]. The nonce may stay recorded after an error.
     async fn claim(&self, claim: Claim) -> Result<(), ClaimError>;
 
     /// Whether the store could answer a claim now. This decides nothing: readiness uses it to keep

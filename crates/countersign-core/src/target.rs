@@ -1,9 +1,9 @@
-//! The request target: one spelling for each path, and nothing that a backend could read
-//! another way.
+//! The request target. The grammar admits one spelling for each path, and refuses everything that
+//! a backend could parse differently (path confusion).
 //!
-//! The grammar is a subset of RFC 3986's origin form. What it accepts is signed, verified and
-//! forwarded byte for byte; nothing is ever normalised, because a gateway that normalises and a
-//! backend that does it differently disagree about which secret was asked for.
+//! The grammar is a subset of RFC 3986's origin form. An accepted target is signed, verified and
+//! forwarded byte for byte. The gateway never normalises: if it and the backend normalised
+//! differently, they would disagree about the requested secret.
 
 use std::fmt;
 
@@ -13,16 +13,16 @@ pub use grammar::TargetError;
 
 use grammar::{check_path, check_query, hex_value, is_optionally_encoded};
 
-/// A request target in origin form (RFC 9112, section 3.2.1) that keeps the grammar, borrowed as
-/// it was sent.
+/// A request target in origin form (RFC 9112, section 3.2.1) that the grammar accepts, borrowed
+/// as sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
     path: &'a str,
-    /// From the first `?` on; empty where there is none.
+    /// From the first `?` on; empty without one.
     query: &'a str,
 }
 
-/// What a route does with the part of a target behind `?`.
+/// A route's treatment of the query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QueryPolicy {
     /// The signature covers the path alone; the query is dropped before forwarding.
@@ -39,7 +39,7 @@ impl QueryPolicy {
     pub const ALL: [QueryPolicy; 3] =
         [QueryPolicy::Strip, QueryPolicy::Reject, QueryPolicy::Signed];
 
-    /// The word for it in the configuration.
+    /// The policy's name in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             QueryPolicy::Strip => "strip",
@@ -55,11 +55,11 @@ impl fmt::Display for QueryPolicy {
     }
 }
 
-/// The part of a target that the signature covers, and that alone crosses to the backend.
+/// The part of a target that the signature covers. Only this part is forwarded to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignedTarget<'a> {
     path: &'a str,
-    /// With its `?`, where the signature covers it; else empty.
+    /// With its `?` if the signature covers the query, otherwise empty.
     query: &'a str,
     query_stripped: bool,
 }
@@ -74,12 +74,12 @@ impl<'a> Target<'a> {
     /// header block.
     pub const MAX_LEN: usize = 4096;
 
-    /// Parses the target as it stood in the request line, or in HTTP/2's `:path`.
+    /// Parses the target of a request line, or of HTTP/2's `:path`.
     ///
     /// # Errors
     ///
     /// The first rule broken, from left to right. It fails closed: a byte or an escape that is not
-    /// known to be harmless is refused.
+    /// known to be harmless is an error.
     pub fn parse(raw: &'a [u8]) -> Result<Target<'a>, TargetError> {
         if raw.len() > Self::MAX_LEN {
             return Err(TargetError::TooLong);
@@ -92,7 +92,7 @@ impl<'a> Target<'a> {
         if let Some(query) = raw.get(path_len + 1..) {
             check_query(query)?;
         }
-        // Every byte has been found to be ASCII; this cannot fail, and would refuse if it did.
+        // Every byte is ASCII by now, so this cannot fail. If it did, it would refuse.
         let text = std::str::from_utf8(raw).map_err(|_| TargetError::ForbiddenByte)?;
         let (path, query) = text.split_at(path_len);
         Ok(Target { path, query })
@@ -103,13 +103,13 @@ impl<'a> Target<'a> {
         self.path
     }
 
-    /// What follows the first `?`; `Some("")` where nothing follows it.
+    /// The text after the first `?`; `Some("")` for an empty query.
     pub fn query(&self) -> Option<&'a str> {
         self.query.get(1..)
     }
 
-    /// The target [`behind`] `prefix`, `/` if nothing is left; `None` if the path does not begin with
-    /// `prefix`. The rest of an accepted target keeps the grammar.
+    /// The target without `prefix` (see [`behind`]); `/` if nothing is left. `None` if the path
+    /// does not begin with `prefix`. The rest of an accepted target is itself acceptable.
     pub fn behind(self, prefix: &str) -> Option<Target<'a>> {
         let path = match behind(self.path, prefix)? {
             "" => "/",
@@ -118,11 +118,11 @@ impl<'a> Target<'a> {
         Some(Target { path, ..self })
     }
 
-    /// The part that the signature has to cover under a route's policy.
+    /// The part that the signature must cover under a route's policy.
     ///
     /// # Errors
     ///
-    /// [`QueryNotAllowed`] for any `?`, also an empty query, under [`QueryPolicy::Reject`].
+    /// [`QueryNotAllowed`] under [`QueryPolicy::Reject`] for any `?`, even with an empty query.
     pub fn under(self, policy: QueryPolicy) -> Result<SignedTarget<'a>, QueryNotAllowed> {
         let has_query = self.query().is_some();
         let (query, query_stripped) = match policy {
@@ -138,7 +138,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// As it was sent, less what [`Target::behind`] took off.
+/// The target as sent, without the prefix that [`Target::behind`] removed.
 impl fmt::Display for Target<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.path)?;
@@ -147,13 +147,13 @@ impl fmt::Display for Target<'_> {
 }
 
 impl<'a> SignedTarget<'a> {
-    /// The bytes that are signed and forwarded, in two parts: the path, and the query with its `?`
-    /// or nothing.
+    /// The bytes that are signed and forwarded, in two parts: the path, and the query with its `?`.
+    /// The second part is empty without a query.
     pub fn parts(&self) -> [&'a str; 2] {
         [self.path, self.query]
     }
 
-    /// Whether a query was sent and is left behind.
+    /// Whether the client sent a query that is not forwarded.
     pub fn query_stripped(&self) -> bool {
         self.query_stripped
     }
@@ -167,20 +167,20 @@ impl fmt::Display for SignedTarget<'_> {
     }
 }
 
-/// Whether two paths, or segments of them, are one to a server that decodes them. Clients differ in
-/// which of `! $ & ' ( ) * + , ; = : @` they percent-encode; no other byte of an accepted path has
+/// Whether two paths, or two segments, are equal to a server that decodes them. Clients differ in
+/// which of `! $ & ' ( ) * + , ; = : @` they percent-encode. No other byte of an accepted path has
 /// two spellings.
 pub fn is_same(one: &str, other: &str) -> bool {
     one == other || Decoded(one.as_bytes()).eq(Decoded(other.as_bytes()))
 }
 
-/// What is left of a path behind `prefix`, which has no slash at its end: nothing, or what begins
-/// with a slash. `None` where the path does not begin with it, on whole segments. They are compared
-/// as [`is_same`] does; what is left is as it was sent.
+/// The rest of `path` after `prefix`, as sent: empty, or beginning with a slash. `prefix` has no
+/// trailing slash. `None` if the path does not begin with the prefix. The comparison is on whole
+/// segments and follows [`is_same`].
 pub fn behind<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     let rest = match path.strip_prefix(prefix) {
         Some(rest) => rest,
-        // Nearly every path that gets here belongs to another prefix, and holds no escape.
+        // The fast path: nearly every such path has another prefix and no escape.
         None if !path.contains('%') && !prefix.contains('%') => return None,
         None => {
             let mut found = Decoded(path.as_bytes());
@@ -193,7 +193,7 @@ pub fn behind<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
-/// The bytes of a path, with the escapes undone that [`is_same`] does not distinguish.
+/// The bytes of a path. The optional escapes (see [`is_same`]) are decoded, all others are not.
 struct Decoded<'a>(&'a [u8]);
 
 impl Iterator for Decoded<'_> {

@@ -1,6 +1,6 @@
-//! Periods of validity.
+//! The validity period of a machine's key.
 
-/// A period in Unix seconds. Both ends are included, and each may be open.
+/// A validity period in Unix seconds. Both ends are inclusive, and each may be open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     first: u64,
@@ -8,14 +8,14 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// Without a beginning or an end.
+    /// The period that is open at both ends.
     pub const ALWAYS: Validity = Validity {
         first: 0,
         last: u64::MAX,
     };
 
     /// The period from `not_before` to `not_after`; a missing end is open. `None` if `not_after` is
-    /// before `not_before`.
+    /// earlier than `not_before`.
     pub fn new(not_before: Option<u64>, not_after: Option<u64>) -> Option<Validity> {
         let first = not_before.unwrap_or(0);
         let last = not_after.unwrap_or(u64::MAX);

@@ -30,7 +30,7 @@ pub(super) struct DemoArgs {
 ///
 /// # Errors
 ///
-/// A step ended unlike the demo says; the system refused something.
+/// A step did not end as the demo says, or the operating system reports an error.
 pub(super) fn run(
     args: &DemoArgs,
     environment: &Environment,

@@ -208,7 +208,7 @@ impl Drop for Stage {
     }
 }
 
-/// The folder holds a key and a token: nobody else may look into it.
+/// The folder holds a key and a token, so only its owner may read it.
 fn make_private_folder(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().mode(0o700).create(path)

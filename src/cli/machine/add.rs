@@ -88,13 +88,13 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandE
     let refuse = |why: String| CommandError::Operation(format!("{}: {why}", registry.display()));
     if open.before.find(id.as_str()).is_some() {
         return Err(refuse(format!(
-            "there is a machine {id} already. Name another id with --machine-id"
+            "the machine {id} exists already. Name another id with --machine-id"
         )));
     }
     if let Some(gone) = open.before.removed().iter().find(|gone| gone.id == id) {
         return Err(refuse(format!(
-            "{id} was a machine until {}, and old records name it; take another id, or take its entry out \
-             of `removed` if this is the same machine",
+            "the machine {id} was removed on {}, and old records name it. Choose another id, or \
+             take its entry out of `removed` if this is the same machine",
             instant::to_text(gone.at)
         )));
     }
@@ -103,7 +103,7 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandE
         let group = known.iter().find(|group| *group.name == **name);
         group
             .map(|group| &group.terms)
-            .ok_or_else(|| refuse(format!("there is no group {name:?}; add it under `groups`")))
+            .ok_or_else(|| refuse(format!("there is no group {name:?}. Add it under `groups`")))
     });
     let groups = groups.collect::<Result<Vec<&PolicyTerms>, CommandError>>()?;
     let policy = combine(&terms, &groups).map(Arc::new);
@@ -220,5 +220,5 @@ fn random_id() -> Result<MachineId, CommandError> {
         &hex[20..],
     ];
     MachineId::parse(&groups.join("-"))
-        .ok_or_else(|| CommandError::Operation("the random id is not an id".into()))
+        .ok_or_else(|| CommandError::Operation("the random id is not valid; this is a bug".into()))
 }

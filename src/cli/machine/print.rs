@@ -107,7 +107,7 @@ pub(super) fn list(machines: &[&Machine], json: bool) -> String {
     table(&rows)
 }
 
-/// One machine: a line for each thing known of it, or a JSON object.
+/// One machine: a line for each property, or a JSON object.
 pub(super) fn one(machine: &Machine, json: bool) -> String {
     if json {
         return as_json(&Json::from(machine));
@@ -185,7 +185,8 @@ fn or_dash(text: Option<&str>) -> String {
     text.unwrap_or("-").to_owned()
 }
 
-/// Columns as wide as their widest cell; every cell is ASCII, as the registry demands. The last is not filled up.
+/// Columns as wide as their widest cell; every cell is ASCII, as the registry demands. The last is
+/// not filled up.
 fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     let widths: [usize; COLUMNS] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
@@ -201,7 +202,7 @@ fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     text
 }
 
-/// Only a map with keys that are no strings, or a failing writer, could make this fail.
+/// Serialisation fails only for a map without string keys, or a failing writer.
 fn as_json(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }

@@ -29,8 +29,8 @@ impl RegistryEdit<'_> {
         Ok(machine)
     }
 
-    /// Writes the edited text, if it is a good registry in which the machine `id` is as `expected` and
-    /// nothing else has changed. An edit goes by indentation, so its result is checked first.
+    /// Writes the edited text, if it is a good registry in which the machine `id` is as `expected`
+    /// and nothing else has changed. An edit relies on indentation, so its result is checked first.
     pub(super) fn put(
         self,
         text: Result<String, CannotEdit>,
@@ -40,7 +40,7 @@ impl RegistryEdit<'_> {
         self.put_with(text, id, expected, None)
     }
 
-    /// The same, with one machine more among those that were removed.
+    /// Writes the edited text in the same way, with one more tombstone.
     pub(super) fn put_with(
         self,
         text: Result<String, CannotEdit>,
@@ -50,7 +50,7 @@ impl RegistryEdit<'_> {
     ) -> Result<(), CommandError> {
         let nothing_written = |why: String| {
             CommandError::Operation(format!(
-                "{}: nothing was written: {why}",
+                "cannot edit {}, so it is unchanged: {why}",
                 self.path.display()
             ))
         };
@@ -69,7 +69,8 @@ impl RegistryEdit<'_> {
             && Change::between(&self.before, &after).touched() == 1;
         if !as_expected || !others {
             return Err(nothing_written(format!(
-                "in the layout of this file more than the machine {id} would change; edit it by hand"
+                "with the layout of this file, more than the machine {id} would change. Edit the \
+                 file by hand"
             )));
         }
         let path = self.path;
@@ -87,7 +88,8 @@ fn cannot_open(path: &Path, error: &io::Error) -> CommandError {
     let path = path.display();
     CommandError::Operation(match error.kind() {
         io::ErrorKind::NotFound => format!(
-            "cannot open {path}: there is no such file. To start a registry: echo 'machines: []' > {path}"
+            "cannot open {path}: there is no such file. To start a registry: echo 'machines: []' > \
+             {path}"
         ),
         io::ErrorKind::WouldBlock => {
             format!("cannot edit {path}: another process is editing it. Try again when it is done")

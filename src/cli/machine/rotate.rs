@@ -68,11 +68,13 @@ pub(super) fn rotate(
     let refuse =
         |why: &str| CommandError::Operation(format!("{}: {} {why}", registry.display(), args.id));
     if machine.keys.iter().any(|key| key.public == new) {
-        return Err(refuse("has this key already"));
+        return Err(refuse(
+            "has this key already. Give another key with --new-key",
+        ));
     }
     if machine.keys.len() == Machine::MAX_KEYS {
         return Err(refuse(
-            "has as many keys as a machine may have; take one that is not used any more out of the file",
+            "has the greatest number of keys. Remove an unused key from the file first",
         ));
     }
     let end = now.saturating_add(args.overlap);
@@ -86,8 +88,8 @@ pub(super) fn rotate(
         let old = &keys[..keys.len() - 1];
         if holds(&machine.keys, now) && !holds(old, begins - 1) {
             return Err(refuse(
-                "would have no good key for a while before its new one begins; give a longer --overlap, or \
-                 an earlier --not-before",
+                "would have no valid key before its new one begins. Give a longer --overlap, or an \
+                 earlier --not-before",
             ));
         }
     }
@@ -102,10 +104,10 @@ pub(super) fn rotate(
         keys: keys.into(),
         ..machine.clone()
     };
-    let mut said = format!("{}: {} is its new key\n", args.id, new.fingerprint());
+    let mut said = format!("{}: added the key {}\n", args.id, new.fingerprint());
     for key in &expected.keys[..expected.keys.len() - 1] {
         let until = key.validity.not_after().map(instant::to_text);
-        let until = until.unwrap_or_else(|| "it is taken away".into());
+        let until = until.unwrap_or_else(|| "it is removed".into());
         said += &format!(
             "{}: {} is good until {until}\n",
             args.id,

@@ -73,7 +73,8 @@ impl Fixture {
         Ok(String::from_utf8(out).unwrap())
     }
 
-    /// Asserts that the command fails with these words, and leaves the file and its directory alone.
+    /// Asserts that the command fails with these words, and leaves the file and its directory
+    /// alone.
     fn refuses(&self, arguments: &[&str], words: &str) {
         let failure = self.run(arguments).unwrap_err().to_string();
         assert!(failure.contains(words), "{failure}");
@@ -215,7 +216,7 @@ fn add_refuses_what_is_no_id() {
 #[test]
 fn add_refuses_an_id_that_is_there() {
     let arguments = ["add", "--id", "web-1", "--public-key", &key(3)];
-    Fixture::new(FILE).refuses(&arguments, "there is a machine web-1 already");
+    Fixture::new(FILE).refuses(&arguments, "the machine web-1 exists already");
 }
 
 #[test]
@@ -383,7 +384,11 @@ fn neither_id_nor_key_of_a_removed_machine_is_given_away_again() {
     let fixture = Fixture::new(FILE);
     fixture.run(&["remove", "web-2"]).unwrap();
     for (id, seed, words) in [
-        ("web-2", 3, "web-2 was a machine until 2027-01-15T08:00:00Z"),
+        (
+            "web-2",
+            3,
+            "the machine web-2 was removed on 2027-01-15T08:00:00Z",
+        ),
         ("web-3", 2, "the key was that of removed machine \"web-2\""),
     ] {
         let added = fixture.run(&["add", "--id", id, "--public-key", &key(seed)]);
@@ -399,7 +404,7 @@ fn whoever_takes_a_tombstone_out_may_have_the_machine_back() {
     let fixture = Fixture::new(FILE);
     fixture.run(&["remove", "web-2"]).unwrap();
     let now = fixture.now();
-    let (kept, _) = now.split_once("\n# Machines that were removed").unwrap();
+    let (kept, _) = now.split_once("\n# Removed machines").unwrap();
     fs::write(fixture.path(), kept).unwrap();
     let add = ["add", "--id", "web-2", "--public-key", &key(2)];
     fixture.run(&add).unwrap();
@@ -539,7 +544,7 @@ fn rotate_leaves_no_time_between_the_old_keys_and_the_new_one() {
     let rotate = ["rotate", "web-1", "--new-key", &new];
     // The old key is good until 2027-01-16T08:00:00Z, included.
     let late = ["--overlap", "1d", "--not-before", "2027-01-16T08:00:02Z"];
-    fixture.refuses(&[&rotate[..], &late].concat(), "no good key");
+    fixture.refuses(&[&rotate[..], &late].concat(), "no valid key");
     let in_time = ["--overlap", "1d", "--not-before", "2027-01-16T08:00:01Z"];
     fixture.run(&[&rotate[..], &in_time].concat()).unwrap();
 }
@@ -581,7 +586,7 @@ fn rotate_refuses_what_it_cannot_do() {
     assert!(
         failure
             .to_string()
-            .contains("as many keys as a machine may have")
+            .contains("has the greatest number of keys")
     );
 }
 

@@ -57,7 +57,7 @@ fn a_credential_file_that_is_not_there_yet_is_a_warning() {
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         let text = warnings[0].to_string();
         assert!(text.contains("upstreams.secrets.credential.file"), "{text}");
-        assert!(text.contains("is not there yet"), "{text}");
+        assert!(text.contains("does not exist yet"), "{text}");
     }
 }
 
@@ -116,7 +116,7 @@ fn a_credential_variable_that_is_missing_or_odd_is_refused_without_repeating_it(
 #[test]
 fn a_credential_has_exactly_one_source() {
     let both = "credential: { header: X-Vault-Token, env: VAULT_TOKEN, file: token }";
-    assert!(only(&with_upstream(both)).contains("exactly one"));
+    assert!(only(&with_upstream(both)).contains("credential.env: is set together with `file`"));
     let neither = "credential: { header: X-Vault-Token }";
     assert!(only(&with_upstream(neither)).contains("credential.file: is missing"));
 }

@@ -1,4 +1,4 @@
-//! What files give, and what their mistakes are called.
+//! The values that configuration files give, and the texts of their mistakes.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use std::env::VarError;

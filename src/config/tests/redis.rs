@@ -114,7 +114,7 @@ fn a_missing_or_empty_password_is_a_mistake() {
 #[test]
 fn a_password_comes_from_one_place() {
     let both = "url: redis://r, password_env: REDIS_PASSWORD, password_file: x";
-    assert!(only(&with_redis(both)).contains("replay.redis.password_env: stands beside"));
+    assert!(only(&with_redis(both)).contains("replay.redis.password_env: is set together"));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn the_store_and_its_settings_go_together() {
     let text = only(&minimal_and("replay: { store: redis }"));
     assert!(text.contains("replay.redis: is missing"), "{text}");
     let text = only(&minimal_and("replay: { redis: { url: redis://r } }"));
-    assert!(text.contains("replay.redis: stands beside"), "{text}");
+    assert!(text.contains("replay.redis: needs"), "{text}");
     assert!(only(&with_redis("timeout: 1s")).contains("replay.redis.url: is missing"));
 }
 

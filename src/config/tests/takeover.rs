@@ -1,11 +1,11 @@
-//! What a running gateway takes over of a new configuration.
+//! The settings of a new configuration that a running gateway takes over.
 
 use super::*;
 
-/// What waits for a restart where `more` is added to the common configuration.
+/// The keys that wait for a restart after `more` is added to the common configuration.
 fn waiting(more: &str) -> Vec<&'static str> {
     let (config, waiting) = good(&minimal_and(more)).taken_over(&good(MINIMAL));
-    // What waits is not taken over, so nothing else waits the next time.
+    // A key that waits keeps its running value, so it does not wait again the next time.
     let (_, again) = config.clone().taken_over(&good(MINIMAL));
     assert!(again.is_empty(), "{again:?}");
     waiting

@@ -1,4 +1,4 @@
-//! Active health checks: what a server is asked, and what its answer must be.
+//! Active health checks: the request to a server, and the expected answer.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use super::super::units::{duration, whole};
 use crate::yaml::{Field, Table, quoted};
 use countersign_core::target::Target;
 
-/// How the servers of an upstream are asked whether they are well.
+/// The active health check of an upstream's servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     /// The path of the `GET` request, which may have a query and carries no credential.
     pub path: String,
-    /// The statuses of a server that is well, at least one; default 200 alone.
+    /// The statuses of a healthy server, at least one; default 200 alone.
     pub expect: Vec<u16>,
     /// Between the end of one check and the next, default 5 s, a tenth more or less.
     pub interval: Duration,
     /// Longest wait for an answer, connection included, default 2 s.
     pub timeout: Duration,
-    /// So many good answers in a row bring a server back, default 1.
+    /// Good answers in a row after which a server is healthy again, default 1.
     pub healthy: u32,
-    /// So many bad ones in a row take it out, default 2.
+    /// Bad answers in a row after which a server is unhealthy, default 2.
     pub unhealthy: u32,
 }
 
-/// Reads `health`; absent, servers are judged only by how requests fare.
+/// Reads `health`. Without it only failed requests make a server unhealthy.
 pub(super) fn read(table: &mut Table<'_>) -> Option<Health> {
     let field = table.field("health")?;
     let mut table = field.table();

@@ -1,4 +1,4 @@
-//! The servers of an upstream: where they are, and how many of the requests each gets.
+//! The servers of an upstream: their addresses and weights.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ const FORM: &str = "write http://host:port or https://host:port";
 /// One server of an upstream.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// `host:port` as written, for people.
+    /// `host:port` as written, for messages.
     pub authority: String,
     /// The `Host` sent to it: the upstream's `host`, or else the authority as written.
     pub host: HeaderValue,
@@ -33,7 +33,7 @@ pub struct Server {
     pub certified_name: Option<String>,
     /// Its addresses when the configuration was read; none where its name did not resolve.
     pub addresses: Vec<SocketAddr>,
-    /// How the name is looked up again; `None` where an address is written.
+    /// The resolver for the next lookup of the name; `None` for an address.
     pub resolve: Option<Resolve>,
     /// How many requests each of its addresses gets for each one of a server of weight 1: 1, the
     /// default, to 100.
@@ -49,8 +49,8 @@ pub(super) struct Common<'e> {
     pub(super) environment: &'e Environment,
 }
 
-/// Reads `servers`: URLs, or tables of `url` and `weight`. All of them are spoken to in the same
-/// way, so that no server gets in plain text the requests that the others get encrypted.
+/// Reads `servers`: URLs, or tables of `url` and `weight`. All servers use TLS or none does, so
+/// that no server receives in plain text what the others receive encrypted.
 pub(super) fn read(table: &mut Table<'_>, common: &Common<'_>) -> Option<Vec<Server>> {
     let field = table.required("servers")?;
     let items = field.some_items("has no server; add at least one: [\"http://127.0.0.1:8200\"]");
@@ -83,9 +83,8 @@ fn server(item: &Field<'_>, common: &Common<'_>) -> Option<Server> {
     Some(Server { weight, ..server })
 }
 
-/// Parses `http://host:port` and resolves it. A name that does not resolve is no mistake: that may
-/// mend itself, and the gateway goes on trying. The URL is not repeated in a message: it may hold a
-/// password by mistake.
+/// Parses `http://host:port` and resolves it. A name that does not resolve is a warning: the
+/// gateway tries again. No message repeats the URL: it may hold a password by mistake.
 fn parse_url(url: &str, field: &Field<'_>, common: &Common<'_>) -> Result<Server, String> {
     let (encrypted, authority) = match url.split_once("://") {
         Some(("http", authority)) => (false, authority),
@@ -102,7 +101,8 @@ fn parse_url(url: &str, field: &Field<'_>, common: &Common<'_>) -> Result<Server
             "holds a path or a query, which a server has not; {FORM}"
         ));
     }
-    let parsed: Authority = (authority.parse()).map_err(|_| format!("has an odd host; {FORM}"))?;
+    let parsed: Authority =
+        (authority.parse()).map_err(|_| format!("has an invalid host; {FORM}"))?;
     match parsed.port_u16() {
         Some(1..) if !parsed.host().is_empty() => {}
         _ => return Err(format!("has no host or no port of 1 to 65535; {FORM}")),
@@ -132,13 +132,14 @@ fn parse_url(url: &str, field: &Field<'_>, common: &Common<'_>) -> Result<Server
                 .err()
                 .map_or("no address".into(), |e| e.to_string());
             field.warning(format!(
-                "{authority} cannot be resolved ({why}): it gets no requests until it can, which \
-                 is tried again by itself; check the name if it should resolve by now"
+                "{authority} cannot be resolved ({why}): the server gets no requests until it can. \
+                 The gateway tries again; check the name if it should resolve by now"
             ));
             Vec::new()
         }
     };
-    let own_host = || HeaderValue::from_str(authority).map_err(|_| format!("is odd; {FORM}"));
+    let own_host =
+        || HeaderValue::from_str(authority).map_err(|_| format!("has an invalid host; {FORM}"));
     Ok(Server {
         authority: authority.to_owned(),
         host: common.host.clone().map_or_else(own_host, Ok)?,
@@ -149,8 +150,8 @@ fn parse_url(url: &str, field: &Field<'_>, common: &Common<'_>) -> Result<Server
     })
 }
 
-/// Looks a name up, but not for as long as a resolver may take that nobody answers: a start, or a
-/// reload, waits for it. The gateway goes on trying.
+/// Looks a name up within [`PATIENCE`]: a start or a reload waits for it, and a resolver may take
+/// much longer. The gateway tries again later.
 fn look_up(resolve: Resolve, authority: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = authority.parse() {
         return Ok(vec![address]);

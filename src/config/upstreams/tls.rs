@@ -1,4 +1,4 @@
-//! TLS towards the servers of an upstream: whom the gateway believes, and who it says it is.
+//! TLS to the servers of an upstream: the trusted authorities, and the gateway's own certificate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,11 +20,10 @@ use countersign_client::file::{self, Unusable};
 /// Largest PEM file, in bytes: a bundle of all authorities of the web has a quarter of it.
 const MAX_FILE: usize = 1024 * 1024;
 
-/// How TLS is spoken to an upstream. Certificates are always verified: there is no setting that
-/// says otherwise.
+/// The TLS settings of an upstream. Certificates are always verified: no setting turns that off.
 #[derive(Clone, Debug)]
 pub struct ClientTls {
-    /// The authorities believed in place of the system's, PEM. Default: the system's.
+    /// The trusted authorities, PEM. Default: the system's.
     pub ca: Option<PathBuf>,
     /// The gateway's own certificate and key for the servers to verify, PEM. Default: none.
     pub identity: Option<ClientFiles>,
@@ -32,7 +31,7 @@ pub struct ClientTls {
     pub material: Arc<TlsMaterial>,
 }
 
-/// Where the gateway's own certificate and its key lie.
+/// The files of the gateway's own certificate and key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientFiles {
     /// The certificate chain, the gateway's own first.
@@ -44,7 +43,7 @@ pub struct ClientFiles {
 /// The content of the files, every certificate of it in a form that Pingora can take.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct TlsMaterial {
-    /// The authorities believed; none means the system's.
+    /// The trusted authorities; empty means the system's.
     pub roots: Vec<CertificateDer<'static>>,
     /// The gateway's own chain and key. (The `Debug` of a key shows nothing of it.)
     pub identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,

@@ -190,7 +190,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a client writes into the list, the proxy's own word, added behind it, stands.
+        /// The proxy adds the client's address last, and no text of the client before it hides
+        /// that.
         #[test]
         fn nothing_that_a_client_writes_hides_it(forged in "[ -~]{0,80}", more in "[ -~]{0,80}") {
             let line = format!("{more}, 192.0.2.9");

@@ -197,7 +197,7 @@ mod tests {
         assert!(!line("GET /a HTTP/1.1").has_bad_target());
     }
 
-    /// What is read of these bytes, in pieces of `size`: the line, the head, and what is left.
+    /// Reads these bytes in pieces of `size`: the request line, the head, and the bytes behind it.
     async fn read(bytes: &[u8], size: usize) -> Result<(String, String, String), HeadError> {
         let (mut client, server) = tokio::io::duplex(size);
         let sent = bytes.to_vec();

@@ -1,5 +1,5 @@
-//! The directory of the journal: made, held by one process at a time, and written so that power
-//! loss leaves the old file or the new one.
+//! The directory of the journal. One process at a time holds its lock. Files are replaced so that
+//! power loss leaves the old file or the new one.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::segment_name;
 use countersign_client::file::writable_directory;
 
-/// A state directory. It is locked as itself, so that there is no lock file to delete.
+/// A state directory. The lock is on the directory itself: there is no lock file to delete.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
@@ -17,21 +17,22 @@ pub(super) struct Folder {
     made: bool,
 }
 
-/// Added to a name while the file is being written.
+/// The suffix of a file name while the file is being written.
 const UNFINISHED: &str = ".new";
 
-/// What the first file is called while it is being written.
+/// The name of the first file while it is being written.
 const FIRST: &str = "first.new";
 
-/// What a new file system, mounted here, is born with.
+/// `mkfs` makes this directory at the root of a new file system.
 const MADE_BY_MKFS: &str = "lost+found";
 
 impl Folder {
-    /// Whether [`Folder::open`] would succeed, and files could be made in it; nothing is made.
+    /// Checks that [`Folder::open`] would succeed and that the directory takes files. It creates
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// Whatever the system refuses.
+    /// An error of the operating system.
     pub(super) fn can_be_had(path: &Path) -> io::Result<()> {
         match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -42,11 +43,11 @@ impl Folder {
         }
     }
 
-    /// Opens the directory, or makes it, readable by this user alone.
+    /// Opens the directory, or creates it, readable by this user alone.
     ///
     /// # Errors
     ///
-    /// Whatever the system refuses.
+    /// An error of the operating system.
     pub(super) fn open(path: &Path) -> io::Result<Folder> {
         let made = match DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => true,
@@ -76,18 +77,19 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// Whether no process has ever kept a journal in it. Only then is a missing reservation no
-    /// loss.
+    /// Whether no process has ever kept a journal in the directory. Only then does a missing
+    /// reservation lose nothing.
     ///
-    /// Either a first start was cut off behind its mark (see [`Folder::write_first`]), which says
-    /// so whatever else lies here by now; or nothing has ever been in it. A directory's last
-    /// change comes after its birth as soon as anything is made or deleted in it. (Before it where
-    /// a container's volume was given the times of the image.) Where the file system does not tell
-    /// its birth, only one that was made just now is unused.
+    /// Two cases count. A crash interrupted the first start and left its mark (see
+    /// [`Folder::write_first`]); other files beside the mark do not matter. Or the directory has
+    /// always been empty: creating or deleting a file in it moves its modification time past its
+    /// creation time. The modification time may be the earlier one in a container's volume that
+    /// got the times of the image. Without a creation time from the file system, the directory is
+    /// unused only if this process has just created it.
     ///
     /// # Errors
     ///
-    /// Whatever the system refuses.
+    /// An error of the operating system.
     pub(super) fn unused(&self) -> io::Result<bool> {
         let names = self.names()?;
         if names.iter().any(|name| name == FIRST) {
@@ -103,12 +105,12 @@ impl Folder {
         Ok(untouched && names.iter().all(|name| name == MADE_BY_MKFS))
     }
 
-    /// Takes the lock, which lasts until the folder is dropped or the process ends, however it
-    /// ends; `false` if another holds it.
+    /// Takes the lock; `false` if another process holds it. The lock lasts until the folder is
+    /// dropped or the process ends, by a crash too.
     ///
     /// # Errors
     ///
-    /// Whatever the system refuses.
+    /// An error of the operating system.
     pub(super) fn try_lock(&self) -> io::Result<bool> {
         match self.handle.try_lock() {
             Ok(()) => Ok(true),
@@ -117,39 +119,39 @@ impl Folder {
         }
     }
 
-    /// Whether the path still leads to the directory that is locked: if it does not, another
-    /// process may hold what is there now.
+    /// Checks that the path still leads to the locked directory. If it leads to another one,
+    /// another process may hold that.
     ///
     /// # Errors
     ///
-    /// It does not.
+    /// The path leads elsewhere, or the operating system cannot tell.
     pub(super) fn check(&self) -> io::Result<()> {
         let (held, there) = (self.handle.metadata()?, fs::metadata(&self.path)?);
         if (held.dev(), held.ino()) == (there.dev(), there.ino()) {
             return Ok(());
         }
         Err(io::Error::other(
-            "the directory was replaced while this process held it; restart to use the new one",
+            "the directory was replaced while this gateway held it; restart the gateway to use the \
+             new one",
         ))
     }
 
-    /// Puts a file of this content in place, in one step and on disk.
+    /// Writes a file atomically and synchronises it to disk.
     ///
     /// # Errors
     ///
-    /// Whatever the system refuses; a file of that name is then the old one or the new one.
+    /// An error of the operating system; a file of that name is then the old one or the new one.
     pub(super) fn write(&self, name: &str, content: &[u8]) -> io::Result<File> {
         self.write_by(&format!("{name}{UNFINISHED}"), name, content)
     }
 
-    /// Puts the first file of an [unused](Folder::unused) directory in place. While it is being
-    /// written it has a name that nothing else has, and that is gone once the file is in place: so
-    /// that name marks a directory in which nothing has been accepted, wherever a crash cuts this
-    /// off. The lock must be held.
+    /// Writes the first file of an [unused](Folder::unused) directory. Until it is in place it has
+    /// a name that no other file has. After a crash that name marks a directory in which nothing
+    /// has been accepted. The caller must hold the lock.
     ///
     /// # Errors
     ///
-    /// Whatever the system refuses; the directory is then still unused, or has the file.
+    /// An error of the operating system; the directory is then still unused, or has the file.
     pub(super) fn write_first(&self, name: &str, content: &[u8]) -> io::Result<()> {
         self.write_by(FIRST, name, content).map(|_| ())
     }
@@ -170,11 +172,11 @@ impl Folder {
         Ok(file)
     }
 
-    /// Removes what a crash left unfinished. Nothing may be being written meanwhile.
+    /// Removes files that a crash left unfinished. The caller must not write files meanwhile.
     ///
     /// # Errors
     ///
-    /// Whatever the system refuses.
+    /// An error of the operating system.
     pub(super) fn remove_unfinished(&self) -> io::Result<()> {
         for name in self.names()? {
             let of_a_segment = name.strip_suffix(UNFINISHED).and_then(segment_name::number);
@@ -185,22 +187,22 @@ impl Folder {
         Ok(())
     }
 
-    /// The names in it.
+    /// The names of all files in the directory.
     ///
     /// # Errors
     ///
-    /// Whatever the system refuses.
+    /// An error of the operating system.
     pub(super) fn names(&self) -> io::Result<Vec<String>> {
         fs::read_dir(&self.path)?
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
             .collect()
     }
 
-    /// Removes a file; one that is gone already is as good.
+    /// Removes a file. It is no error if the file is gone already.
     ///
     /// # Errors
     ///
-    /// Whatever else the system refuses.
+    /// Another error of the operating system.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
         match fs::remove_file(self.file(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -1,21 +1,22 @@
-//! Nonces that outlive the process: in memory, and in a journal before a request passes.
+//! Nonces that survive the process: in memory, and in a journal before a request passes.
 //!
 //! Three things carry the argument of [`countersign_core::replay`] across a restart:
 //!
 //! - Segments of records, one record for each accepted claim. The record is written before the
 //!   claim succeeds, and not flushed: it survives the process, but not power loss.
-//! - The reservation, synchronised to disk: a floor that forgotten claims lie under, a bound R
-//!   that what was accepted lies under, and F for the few claims stamped beyond R, which are
-//!   synchronised one by one. It names the segments too, so that a missing one is missed.
-//! - The lock on the directory: one process at a time keeps the journal.
+//! - The reservation, synchronised to disk. It holds the floor, below which claims are forgotten,
+//!   and the bound R, which accepted timestamps do not exceed. F bounds the few claims beyond R,
+//!   which are synchronised one by one. It also names the segments, so that a missing one shows.
+//! - The lock on the directory: one process at a time uses the journal.
 //!
-//! The first thing in a new directory is a reservation that names no segment. It is replaced by one
-//! that does before anything is accepted, so a first start that fails, or is killed at any point,
-//! leaves either a directory of which it is certain that nothing was accepted, or all of the above.
+//! The first file in a new directory is a reservation that names no segment. A reservation that
+//! names segments replaces it before the first claim is accepted. A first start can therefore
+//! crash at any point: the directory shows that nothing was accepted, or it holds all of the above.
 //!
-//! A start that finds all of it goes on as if nothing had happened. Where records may be missing
-//! it raises the floor to R, or to R and F, and refuses what lies under it until time has passed
-//! it; where not even the reservation is left, to the end of the window. See [`recover`].
+//! A start that finds a complete journal restores every claim. If records may be missing, it raises
+//! the floor to R, or to the greater of R and F. Without a reservation it raises the floor to the
+//! end of the window. Requests at or below the floor are refused until time has passed it. See
+//! [`recover`].
 
 mod folder;
 mod record;
@@ -51,11 +52,11 @@ use super::quota::NonceQuotas;
 use countersign_client::clock::Clock;
 use countersign_core::replay::{Claim, ClaimError, NonceStore, Window};
 
-/// A [`NonceStore`] that forgets nothing when its process ends, in whatever way.
+/// A [`NonceStore`] that forgets nothing when its process stops or crashes.
 ///
-/// Until it holds the directory's lock and has read what is there, while the disk does not take
-/// its records, and while the floor is ahead of the clock, it refuses with
-/// [`ClaimError::Unavailable`]. All of these end by themselves.
+/// It fails closed, with [`ClaimError::Unavailable`], in three cases: until it holds the
+/// directory's lock and has read the journal, while the disk takes no records, and while the floor
+/// is ahead of the clock. Each of them ends without an operator.
 #[derive(Debug)]
 pub struct JournaledNonces {
     shared: Arc<JournalState>,
@@ -69,9 +70,9 @@ struct JournalState {
     clock: Clock,
     /// Set once the journal has been read.
     opened: OnceLock<OpenJournal>,
-    /// Why the worker cannot work, or, before the journal is open, what it waits for.
+    /// The reason why the worker cannot work. Before the journal is open: what it waits for.
     trouble: Mutex<Option<String>>,
-    /// When the worker last went round, in milliseconds of `mono`.
+    /// The time of the worker's last round, in milliseconds of `mono`.
     beat: AtomicU64,
 }
 
@@ -86,7 +87,7 @@ struct OpenJournal {
 /// A command to the worker.
 #[derive(Debug)]
 enum WorkerCommand {
-    /// Flush a record that is stamped beyond the reservation.
+    /// Synchronise a record whose timestamp is beyond the reservation.
     Synchronise {
         file: Arc<File>,
         stamp: u64,
@@ -95,27 +96,27 @@ enum WorkerCommand {
     Close,
 }
 
-/// Seconds a client is told to wait while the journal cannot be written, or is not read yet.
+/// `Retry-After` in seconds while the journal is not read yet, or cannot be written.
 const RETRY: u32 = 1;
 
-/// Requests stamped beyond the reservation that may wait for the disk at once. They come from
-/// machines whose clock is far ahead; more are refused.
+/// Requests beyond the reservation that may wait for the disk at once; more are refused. They come
+/// from machines whose clock is far ahead.
 const WAITING: usize = 1024;
 
-/// Longest wait for the disk, of a request that is stamped beyond the reservation.
+/// Longest wait of a request beyond the reservation for the disk.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often a request lets others run while another one writes, which takes a microsecond, and
-/// how often it then looks again after [`PAUSE`]: past that the write is stuck, and no more
-/// threads shall be.
+/// Attempts of a request to write its record while another request writes, which takes a
+/// microsecond. It first yields, then sleeps for [`PAUSE`] between attempts. After the last one the
+/// other write is stuck, and the request is refused, so that it blocks no further thread.
 const YIELDS: u32 = 32;
 const PAUSES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// How often, [`PAUSE`] apart, the end looks whether the worker has ended: for some seconds.
+/// Checks at a shutdown whether the worker has ended, [`PAUSE`] apart: five seconds in all.
 const CLOSING: u32 = 5000;
 
-/// A worker that has not gone round for so long, in milliseconds, is stuck in the disk.
+/// Milliseconds without a round after which the worker counts as stuck in the disk.
 const STUCK: u64 = 5000;
 
 const UNAVAILABLE: ClaimError = ClaimError::Unavailable { retry_after: RETRY };
@@ -124,21 +125,21 @@ const UNAVAILABLE: ClaimError = ClaimError::Unavailable { retry_after: RETRY };
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 impl JournaledNonces {
-    /// Whether the directory at `path` can be used, or made; nothing is made.
+    /// Checks that the directory at `path` can be used or created. It creates nothing.
     ///
     /// # Errors
     ///
-    /// A text that names what cannot.
+    /// The path, and the error of the operating system.
     pub fn check(path: &Path) -> Result<(), String> {
         Folder::can_be_had(path).map_err(|error| format!("{}: {error}", path.display()))
     }
 
-    /// Opens the directory at `path`, or makes it, and begins to wait for its lock and to read
-    /// what is there, on a thread of its own.
+    /// Opens the directory at `path`, or creates it. A thread of its own then waits for the lock
+    /// and reads the journal.
     ///
     /// # Errors
     ///
-    /// A text that names what cannot be opened or made.
+    /// The path, and the error of the operating system.
     pub fn start(
         path: &Path,
         window: Window,
@@ -158,8 +159,8 @@ impl JournaledNonces {
     ) -> Result<JournaledNonces, String> {
         let failed = |error: io::Error| format!("{}: {error}", path.display());
         let folder = Folder::open(path).map_err(failed)?;
-        // At once, before anything else is put there, such as the key of token names. Where this
-        // fails, or another process holds the lock, the worker tries again and says so.
+        // Before any other file appears in the directory, such as the key of token names. If this
+        // fails, or another process holds the lock, the worker tries again and logs it.
         if folder.try_lock().unwrap_or(false) {
             let _ = Reservation::begin(&folder, boot, clock.now().unix_seconds());
         }
@@ -177,29 +178,32 @@ impl JournaledNonces {
         })
     }
 
-    /// How many nonces are remembered.
+    /// The number of live nonces.
     pub fn live(&self) -> u64 {
         self.shared.opened.get().map_or(0, |l| l.memory.live())
     }
 
-    /// Refuses from now on, has everything on disk, and leaves the directory to the next process.
-    /// Waits for the disk, but not for ever: what is not done then is as after a crash.
+    /// Refuses further claims, synchronises the journal, and releases the directory. It waits five
+    /// seconds for the disk; after that the next start recovers as after a crash.
     pub fn close(&self) {
         let Some(worker) = lock(&self.worker).take() else {
             return;
         };
         for _ in 0..CLOSING {
-            // Again and again: there may be no room for the command yet.
+            // Repeated because the queue of commands may be full.
             let _ = self.commands.try_send(WorkerCommand::Close);
             if worker.is_finished() {
                 return;
             }
             std::thread::sleep(PAUSE);
         }
-        warn!("the journal of nonces is not closed: its disk does not answer");
+        warn!(
+            "cannot close the journal of nonces: its disk does not answer; the next start treats \
+             this stop as a crash"
+        );
     }
 
-    /// For a record stamped beyond the reservation: waits until it is on disk.
+    /// Waits until a record beyond the reservation is on disk.
     async fn synchronised(&self, file: Arc<File>, stamp: u64) -> Result<(), ClaimError> {
         let (done, synchronised) = oneshot::channel();
         let command = WorkerCommand::Synchronise { file, stamp, done };
@@ -253,11 +257,11 @@ impl JournalState {
             .saturating_sub(self.beat.load(Ordering::Relaxed));
         if since > STUCK {
             return Err(format!(
-                "the disk of the journal has not answered for {since} ms"
+                "the disk of the journal of nonces has not answered for {since} ms"
             ));
         }
         if opened.failing.load(Ordering::Relaxed) {
-            return Err("the journal of nonces cannot be written".into());
+            return Err("cannot write to the journal of nonces; is its disk full?".into());
         }
         opened.memory.ready()
     }
@@ -268,8 +272,8 @@ impl JournalState {
 }
 
 impl OpenJournal {
-    /// Writes the record of a claim that is fresh in memory. A write that is stuck holds up its
-    /// own thread; everybody else gives up after a while.
+    /// Writes the record of a claim that is fresh in memory. A stuck write blocks its own thread
+    /// only; other requests give up after a while.
     async fn write(&self, claim: &Claim) -> Result<WrittenRecord, Unwritten> {
         for attempt in 0..YIELDS + PAUSES {
             if let Some(written) = self.try_write(claim) {
@@ -284,7 +288,7 @@ impl OpenJournal {
         Err(Unwritten::Failed)
     }
 
-    /// Nothing if somebody else is writing.
+    /// `None` if another request is writing.
     fn try_write(&self, claim: &Claim) -> Option<Result<WrittenRecord, Unwritten>> {
         let mut writer = match self.writer.try_lock() {
             Ok(writer) => writer,
@@ -292,7 +296,7 @@ impl OpenJournal {
             Err(TryLockError::WouldBlock) => return None,
         };
         let written = writer.write(claim);
-        // Only on a change: the line is shared by all threads.
+        // Stored only on a change: all threads share the cache line.
         let failing = matches!(written, Err(Unwritten::Failed));
         if self.failing.load(Ordering::Relaxed) != failing {
             self.failing.store(failing, Ordering::Relaxed);
@@ -301,7 +305,7 @@ impl OpenJournal {
     }
 }
 
-/// No value behind these locks is left half changed by a panic.
+/// No panic leaves a value behind these locks half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! One accepted claim on disk: forty bytes that say whether they are whole.
+//! The record of one accepted claim on disk: forty bytes with a checksum.
 
 use sha2::{Digest, Sha256};
 
@@ -8,29 +8,29 @@ use countersign_core::replay::{Claim, NonceKey, Owner};
 /// Bytes of a record: nonce key 16, owner 8, timestamp 8, check 7, [`END`].
 pub(super) const LEN: usize = 40;
 
-/// Written last and never zero. A record that was cut short ends in the zeros that its segment
-/// was filled with; one that was written to its end and changed later does not.
+/// The last byte of a record, never zero. A record that was cut short ends in zeros, with which its
+/// segment was filled. A record that was changed after it was written does not.
 const END: u8 = 0xa5;
 
 const CHECKED: usize = 32;
 
-/// Where a record stands. Its check covers the place, so that a record is none anywhere else.
+/// The position of a record. The checksum covers it: a record is damaged at any other position.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Position {
     pub(super) segment: u64,
     pub(super) index: u32,
 }
 
-/// What is found at a position.
+/// The content of a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slot {
-    /// Nothing was ever written here.
+    /// No record was written here.
     Empty,
-    /// The write did not finish, so nobody was told that the claim succeeded.
+    /// The write did not finish, so the claim did not succeed.
     Torn,
-    /// A claim, as it was written.
+    /// A complete record.
     Spent(Claim),
-    /// Something was written here and is no longer what it was.
+    /// A record that was changed after it was written.
     Damaged,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn encode(claim: &Claim, position: Position) -> [u8; LEN] {
     bytes
 }
 
-/// Reads what stands at `position`.
+/// Reads the record at `position`.
 pub(super) fn decode(bytes: &[u8; LEN], position: Position) -> Slot {
     if bytes.iter().all(|byte| *byte == 0) {
         return Slot::Empty;
@@ -75,7 +75,8 @@ fn claim(bytes: &[u8; LEN]) -> Option<Claim> {
     })
 }
 
-/// Against accidents, not against people: who can write the journal can also delete it.
+/// A checksum against accidents, not against attackers: a process that can write the journal can
+/// also delete it.
 fn check(bytes: &[u8], position: Position) -> [u8; LEN - 1 - CHECKED] {
     // 44 bytes, so that with its padding the input is one block of SHA-256.
     let digest = Sha256::new()

@@ -1,5 +1,5 @@
-//! Recovery at a start: the claims that the journal still holds, and the floor. Below the floor
-//! everything is refused, because records may be missing.
+//! Recovery at a start: reads the claims from the journal, and sets the floor. Timestamps at or
+//! below the floor are refused, because their records may be missing.
 
 use std::io;
 
@@ -11,45 +11,46 @@ use super::segment::Segment;
 use super::segment_name;
 use countersign_core::replay::{Claim, Window};
 
-/// The state to go on from. It is in force only once a reservation of it has been written.
+/// The recovered state. It takes effect once a reservation of it is on disk.
 #[derive(Debug)]
 pub(super) struct Recovered {
-    /// Accepted claims are stamped at or below it, or are in `claims`.
+    /// Every accepted timestamp is at or below it, or its claim is in `claims`.
     pub(super) floor: u64,
     pub(super) claims: Vec<Claim>,
-    /// Where the claims are, in order; at most the last ones have room.
+    /// The segments of the claims, in order. Only the last ones may have room.
     pub(super) segments: Vec<Segment>,
-    /// The number of the next segment to be made. None that held a record has it.
+    /// The number of the next segment to create. No segment with a record ever had it.
     pub(super) next: u64,
-    /// Claims above the floor are stamped at or below `bound`, or beyond it and at or below
+    /// Timestamps of claims above the floor are at or below `bound`, or between `bound` and
     /// `ahead`.
     pub(super) bound: u64,
     pub(super) ahead: u64,
     pub(super) why: Completeness,
 }
 
-/// How much of the past is known, in words for the log.
+/// How complete the journal is, for the log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Completeness {
-    /// Nothing has been accepted yet.
+    /// No request has been accepted yet.
     First,
-    /// All of it.
+    /// Every record is there.
     Complete,
-    /// The machine stopped without notice.
+    /// The machine stopped without notice: the last records may be missing.
     PowerLoss,
-    /// The journal cannot be believed; the text says why.
+    /// A file of the journal is damaged; the text says which one and how.
     Damaged(String),
-    /// Nothing bounds what was accepted; the text says why.
+    /// The reservation is lost, and nothing bounds the accepted timestamps; the text says why.
     Lost(String),
 }
 
-/// Reads the folder, which has been [begun](Reservation::begin), at `now` (Unix seconds), in the boot of the machine that is named `boot`.
+/// Reads the folder at `now` (Unix seconds), in the boot of the machine that is named `boot`. The
+/// caller has [marked](Reservation::begin) an unused folder before.
 ///
-/// Any doubt raises the floor: the worst that comes of it is a wait.
+/// It fails closed: any doubt raises the floor, and honest machines wait until time has passed it.
 ///
 /// # Errors
 ///
-/// The system does not let something be read that is there. Nothing has been changed.
+/// The operating system cannot read a file that exists. Nothing has been changed.
 pub(super) fn recover(
     folder: &Folder,
     boot: &str,
@@ -85,7 +86,7 @@ pub(super) fn recover(
         Some(Err(damage)) => return Ok(lost(damage)),
         None => {
             return Ok(lost(
-                "there is no reservation in a directory that was used".into(),
+                "the file `reservation` is missing from a directory that was in use".into(),
             ));
         }
     };
@@ -105,15 +106,15 @@ pub(super) fn recover(
     };
     let complete = reservation.clean || reservation.boot == boot;
     let floor = match complete {
-        // What left the window need not be known again. Never past what was accepted, lest a clock
-        // that is wrong just now locks everybody out.
+        // Claims that have left the window need no entry. The floor never passes the greatest
+        // accepted timestamp, so that a clock that is wrong now cannot lock out honest machines.
         true => {
             let greatest = claims.iter().map(stamp).max().unwrap_or(0);
             let passed = now.saturating_sub(window.past).saturating_sub(1);
             floor.max(passed.min(greatest))
         }
-        // Records beyond `bound` were synchronised before their requests passed; of the others
-        // some may be missing.
+        // Records beyond `bound` were synchronised before their requests passed. Records up to
+        // `bound` may be missing.
         false => floor.max(bound),
     };
     let claims: Vec<Claim> = (claims.into_iter())
@@ -125,7 +126,7 @@ pub(super) fn recover(
         bound: within.unwrap_or(0),
         claims,
         segments,
-        // A file of that number was being made and held nothing yet.
+        // The file of that number was unfinished and held no record.
         next: last.saturating_add(1),
         ahead,
         why: match complete {
@@ -135,18 +136,18 @@ pub(super) fn recover(
     })
 }
 
-/// Every segment that the reservation names, of so many that there are, and the claims in them; or
-/// what is wrong with one.
-#[allow(clippy::type_complexity, reason = "it is taken apart at the one call")]
+/// Reads every segment that the reservation names, in a folder of `files` segments. The inner error
+/// describes the damage to one of them.
+#[allow(clippy::type_complexity, reason = "its only caller destructures it")]
 fn read_all(
     folder: &Folder,
     files: usize,
     reservation: &Reservation,
 ) -> io::Result<Result<(Vec<Segment>, Vec<Claim>), String>> {
-    // One more than there are files is enough to miss one.
+    // A damaged reservation could name any number; one more than the files is enough to miss one.
     let named = reservation.first..=reservation.last;
     let numbers: Vec<u64> = named.take(files.saturating_add(1)).collect();
-    // A start waits for this; with a full store it is seconds of work for one core.
+    // A start waits for this, and a full store takes one core seconds.
     let opened: Vec<_> = (numbers.par_iter())
         .map(|number| Segment::open(folder, *number))
         .collect();

@@ -1,4 +1,5 @@
-//! The small file that bounds what can have been accepted, whatever becomes of the journal.
+//! The reservation: a small file that bounds the timestamps of all accepted requests. It holds even
+//! if the journal is damaged or lost.
 
 use std::fmt;
 use std::fs::File;
@@ -8,41 +9,42 @@ use sha2::{Digest, Sha256};
 
 use super::folder::Folder;
 
-/// What is known about the requests accepted so far, and is on disk before the next is.
+/// Bounds on the requests accepted so far. They are on disk before the next request is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reservation {
-    /// The boot of the machine it was written in: a journal of another boot may lack its last
+    /// The boot of the machine in which it was written. A journal of another boot may lack its last
     /// records.
     pub(super) boot: String,
-    /// The floor: nothing stamped at or below it is accepted any more. Unix seconds, as below.
+    /// The floor: no timestamp at or below it is accepted any more. Unix seconds, as below.
     pub(super) floor: u64,
-    /// R: what is accepted above the floor is stamped at or below it, but for what `ahead` bounds.
+    /// R: accepted timestamps above the floor are at or below it, except those that `ahead` bounds.
     pub(super) bound: u64,
-    /// F: the rest, requests stamped beyond `bound`, whose records are synchronised one by one,
-    /// is stamped at or below it.
+    /// F: accepted timestamps beyond `bound` are at or below it. Their records are synchronised one
+    /// by one.
     pub(super) ahead: u64,
-    /// The first and last segment in which a record above the floor may be. All of them exist.
+    /// The first and the last segment that may hold a record above the floor. All of them exist.
     pub(super) first: u64,
     pub(super) last: u64,
-    /// The gateway stopped in order, and all of the journal is on disk.
+    /// The gateway shut down cleanly, with all of the journal on disk.
     pub(super) clean: bool,
 }
 
 pub(super) const NAME: &str = "reservation";
 
-/// More than the longest one; a larger file is not one.
+/// More bytes than the longest reservation has; a larger file is something else.
 const MAX_FILE: u64 = 1024;
 
 const FORMAT: &str = "countersign reservation 1";
 
 impl Reservation {
-    /// Sees to it that a directory in which nothing has been accepted says so from now on,
-    /// whatever else is put there, and wherever a crash cuts off what follows: with a reservation
-    /// that names no segment. `now` is in Unix seconds; the lock must be held.
+    /// Marks an unused directory by a reservation that names no segment. The mark proves later that
+    /// nothing was accepted, even if other files appear or a crash interrupts the start.
+    ///
+    /// `now` is in Unix seconds. The caller must hold the lock.
     ///
     /// # Errors
     ///
-    /// Whatever the system refuses; it can be tried again.
+    /// An error of the operating system; the caller may try again.
     pub(super) fn begin(folder: &Folder, boot: &str, now: u64) -> io::Result<()> {
         if Reservation::read(folder)?.is_some() || !folder.unused()? {
             return Ok(());
@@ -59,17 +61,17 @@ impl Reservation {
         folder.write_first(NAME, nothing_yet.to_string().as_bytes())
     }
 
-    /// Nothing has been accepted: every claim needs a segment, and before the first of them a
-    /// reservation that names it is on disk.
+    /// Whether nothing has been accepted. Every claim needs a segment, and a reservation that names
+    /// the first segment is on disk before that segment takes a record.
     pub(super) fn is_of_nothing_yet(&self) -> bool {
         self.first > self.last
     }
 
-    /// Reads the file; `None` if there is none.
+    /// Reads the file; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// The outer one: the system does not let it be read. The inner one, a text: it is damaged.
+    /// The outer error: the operating system cannot read the file. The inner error: it is damaged.
     pub(super) fn read(folder: &Folder) -> io::Result<Option<Result<Reservation, String>>> {
         let path = folder.file(NAME);
         let file = match File::open(&path) {
@@ -79,15 +81,15 @@ impl Reservation {
         let mut bytes = Vec::new();
         file.take(MAX_FILE).read_to_end(&mut bytes)?;
         let parsed = String::from_utf8(bytes).ok().and_then(|t| parse(&t));
-        let text = || format!("{}: it is not what was written", path.display());
+        let text = || format!("{}: the file is corrupt", path.display());
         Ok(Some(parsed.ok_or_else(text)))
     }
 
-    /// Puts it on disk in the place of the earlier one.
+    /// Replaces the earlier reservation on disk.
     ///
     /// # Errors
     ///
-    /// Whatever the system refuses; the earlier one, or this one, is then in place.
+    /// An error of the operating system; the earlier reservation or this one is then in place.
     pub(super) fn write(&self, folder: &Folder) -> io::Result<()> {
         folder.write(NAME, self.to_string().as_bytes()).map(|_| ())
     }
@@ -112,7 +114,7 @@ impl fmt::Display for Reservation {
     }
 }
 
-/// What prints as this text and as no other.
+/// Parses the one text that a reservation prints as; `None` for any other text.
 fn parse(text: &str) -> Option<Reservation> {
     let mut lines = text.lines();
     if lines.next() != Some(FORMAT) {

@@ -1,5 +1,5 @@
-//! A file of records. It has its whole length from the start, filled with zeros on disk, so that
-//! writing a record takes no space that could be lacking, and a file that was cut is seen to be.
+//! A segment: a file of records. It has its whole length from the start, filled with zeros on disk.
+//! Writing a record therefore never runs out of disk space, and a truncated file shows.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,7 +22,7 @@ pub(super) struct Segment {
     greatest: u64,
 }
 
-/// Why a segment cannot be trusted.
+/// The damage that makes a segment unusable.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {what}")]
 pub(super) struct Damage {
@@ -30,11 +30,11 @@ pub(super) struct Damage {
     what: String,
 }
 
-/// Records of a segment: 640 KiB, written and synchronised in some ten milliseconds. At ten
-/// thousand requests a second there is a new one every 1.6 s.
+/// Records of a segment: 640 KiB, written and synchronised in about ten milliseconds. Ten thousand
+/// requests a second fill a segment in 1.6 s.
 pub(super) const CAPACITY: u32 = 16_384;
 
-/// Bytes before the first record: name of the format and its version 16, number 8, check 8, zeros.
+/// Bytes before the first record: format name and version 16, number 8, checksum 8, zeros.
 const HEADER: usize = 64;
 
 const FORMAT: &[u8; 16] = b"countersign jn 1";
@@ -42,11 +42,11 @@ const FORMAT: &[u8; 16] = b"countersign jn 1";
 const FILE: usize = HEADER + CAPACITY as usize * record::LEN;
 
 impl Segment {
-    /// A new, empty segment; it is on disk when this returns.
+    /// Creates an empty segment, synchronised to disk.
     ///
     /// # Errors
     ///
-    /// Whatever the system refuses.
+    /// An error of the operating system.
     pub(super) fn create(folder: &Folder, number: u64) -> io::Result<Segment> {
         let mut content = vec![0; FILE];
         content[..HEADER].copy_from_slice(&header(number));
@@ -58,11 +58,12 @@ impl Segment {
         })
     }
 
-    /// Opens a segment where it was left, and reads the claims in it.
+    /// Opens a segment after its last record, and reads its claims.
     ///
     /// # Errors
     ///
-    /// The outer one: the system does not let it be read. The inner one: it is damaged, or gone.
+    /// The outer error: the operating system cannot read the file. The inner error: the file is
+    /// damaged or missing.
     pub(super) fn open(
         folder: &Folder,
         number: u64,
@@ -78,19 +79,19 @@ impl Segment {
         let mut file = match file {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return damage("it is gone".into());
+                return damage("the file is missing".into());
             }
             Err(error) => return Err(error),
         };
         let length = file.metadata()?.len();
         if length != FILE as u64 {
-            return damage(format!("it has {length} bytes and should have {FILE}"));
+            return damage(format!("it has {length} bytes instead of {FILE}"));
         }
         let mut content = vec![0; FILE];
         file.read_exact(&mut content)?;
         let (head, records) = content.split_at(HEADER);
         if head != header(number) {
-            return damage("its header is not what was written".into());
+            return damage("the header is corrupt".into());
         }
         match claims(records, number) {
             Ok(claims) => {
@@ -102,7 +103,7 @@ impl Segment {
                 };
                 Ok(Ok((segment, claims)))
             }
-            Err(index) => damage(format!("record {index} is not what was written")),
+            Err(index) => damage(format!("record {index} is corrupt")),
         }
     }
 
@@ -110,7 +111,7 @@ impl Segment {
         self.number
     }
 
-    /// The greatest timestamp in it; zero while it is empty.
+    /// The greatest timestamp in the segment; zero while it is empty.
     pub(super) fn greatest(&self) -> u64 {
         self.greatest
     }
@@ -123,17 +124,18 @@ impl Segment {
         self.next >= CAPACITY
     }
 
-    /// The file, to be synchronised without holding the segment.
+    /// The file, so that the caller can synchronise it without a lock on the segment.
     pub(super) fn file(&self) -> Arc<File> {
         Arc::clone(&self.file)
     }
 
-    /// Writes a record into the next slot. It survives the death of the process, not that of the
-    /// machine, until the file is synchronised. A full segment must not be written to.
+    /// Writes a record into the next slot. Until the file is synchronised, the record survives a
+    /// crash of the process, but not of the machine.
     ///
     /// # Errors
     ///
-    /// The system refused; the next record goes over whatever is left of this one.
+    /// The segment is full, or the operating system cannot write. The next record overwrites a
+    /// partial one.
     pub(super) fn append(&mut self, claim: &Claim) -> io::Result<()> {
         if self.is_full() {
             return Err(io::ErrorKind::StorageFull.into());
@@ -148,11 +150,11 @@ impl Segment {
         Ok(())
     }
 
-    /// Tries to write without leaving a record: whether the disk takes records again.
+    /// Writes zeros to the next slot, to check that the disk takes records again.
     ///
     /// # Errors
     ///
-    /// It does not.
+    /// The operating system cannot write.
     pub(super) fn probe(&self) -> io::Result<()> {
         if self.is_full() {
             return Ok(());
@@ -169,8 +171,8 @@ fn offset(index: u32) -> u64 {
     HEADER as u64 + u64::from(index) * record::LEN as u64
 }
 
-/// The claims up to the first slot that holds none, or the index of a slot that nobody can have
-/// left like that: records are written in order, so after a torn or an empty one there is nothing.
+/// The claims up to the first empty or torn slot, or the index of a corrupt slot. Records are
+/// written in order, so a record after an empty or a torn slot is corrupt too.
 fn claims(records: &[u8], segment: u64) -> Result<Vec<Claim>, u32> {
     let mut claims = Vec::new();
     let mut ended = false;
@@ -197,7 +199,7 @@ fn header(number: u64) -> [u8; HEADER] {
 
 #[cfg(test)]
 impl Segment {
-    /// From here on the system refuses to write. Gives what makes it write again.
+    /// Makes writes fail. Returns the file for [`Segment::take_writes`], which undoes it.
     pub(super) fn refuse_writes(&mut self, folder: &Folder) -> Arc<File> {
         let writable = self.file();
         if let Ok(read_only) = File::open(folder.file(&segment_name::of(self.number))) {
@@ -224,7 +226,7 @@ mod tests {
 
     const T: u64 = 1_800_000_000;
 
-    /// A folder with segment 5, which holds so many claims.
+    /// A folder with segment 5, which holds `count` claims.
     fn written(count: u32) -> (tempfile::TempDir, Folder, Segment) {
         let parent = tempfile::tempdir().unwrap();
         let folder = Folder::open(parent.path()).unwrap();
@@ -367,7 +369,7 @@ mod tests {
             folder.file(&segment_name::of(6)),
         )
         .unwrap();
-        assert!(open(&folder).unwrap_err().contains("gone"));
+        assert!(open(&folder).unwrap_err().contains("missing"));
         assert!(Segment::open(&folder, 6).unwrap().is_err());
     }
 

@@ -1,4 +1,4 @@
-//! The segment writer: appends records, and tracks what each segment holds.
+//! The segment writer: appends records, and tracks the greatest timestamp of each segment.
 
 use std::fs::File;
 use std::io;
@@ -9,14 +9,14 @@ use super::segment::Segment;
 use super::segment_name;
 use countersign_core::replay::Claim;
 
-/// Writes each record into the current segment; the next one lies ready.
+/// Writes each record into the current segment, with a spare one ready for when it is full.
 #[derive(Debug)]
 pub(super) struct SegmentWriter {
     /// Oldest first, without a gap in their numbers up to `current`.
     full: Vec<FullSegment>,
     current: Segment,
     spare: Option<Segment>,
-    /// What the reservation on disk allows without further ado.
+    /// The bound of the reservation on disk: a record up to it needs no synchronisation.
     reserved: u64,
     /// The greatest timestamp accepted under `reserved`.
     greatest: u64,
@@ -30,24 +30,24 @@ struct FullSegment {
     greatest: u64,
 }
 
-/// A record that has been handed to the operating system.
+/// A record that the operating system has accepted.
 #[derive(Debug)]
 pub(super) enum WrittenRecord {
-    /// The reservation covers it: it counts.
+    /// Its timestamp is within the reservation: the claim may succeed.
     Covered,
-    /// It is stamped beyond the reservation: it counts once this file is synchronised and the
-    /// stamp is in the reservation.
+    /// Its timestamp is beyond the reservation. The claim may succeed once this file is
+    /// synchronised and the reservation names the timestamp.
     Ahead(Arc<File>),
 }
 
-/// Why no record was written.
+/// The reason why no record was written.
 #[derive(Debug)]
 pub(super) enum Unwritten {
     /// The gateway is stopping.
     Closed,
     /// The next segment is not ready yet.
     NoRoom,
-    /// The system refused.
+    /// The operating system cannot write.
     Failed,
 }
 
@@ -67,7 +67,7 @@ impl SegmentWriter {
     ///
     /// # Errors
     ///
-    /// [`Unwritten`]; the claim must not succeed then.
+    /// [`Unwritten`]; the caller must then refuse the claim.
     pub(super) fn write(&mut self, claim: &Claim) -> Result<WrittenRecord, Unwritten> {
         if self.closed {
             return Err(Unwritten::Closed);
@@ -87,11 +87,11 @@ impl SegmentWriter {
         }
     }
 
-    /// Tries to write, without leaving a record.
+    /// Checks that the disk takes records; it leaves none.
     ///
     /// # Errors
     ///
-    /// The system refuses.
+    /// The operating system cannot write.
     pub(super) fn probe(&self) -> io::Result<()> {
         self.current.probe()
     }
@@ -100,32 +100,32 @@ impl SegmentWriter {
         self.spare.is_none()
     }
 
-    /// Gives it the next segment. The reservation on disk names it already.
+    /// Provides the next segment. The reservation on disk must name it already.
     pub(super) fn put_spare(&mut self, spare: Segment) {
         self.spare = Some(spare);
     }
 
-    /// What is reserved now, and what should be: `fresh`, but never less than what was accepted.
-    /// If that is less than now, nothing beyond it passes from here on.
+    /// The bound that is reserved, and the bound to reserve: `fresh`, but at least the greatest
+    /// accepted timestamp. A lower bound takes effect at once, before it is on disk.
     pub(super) fn propose(&mut self, fresh: u64) -> (u64, u64) {
         let wanted = fresh.max(self.greatest);
         self.reserved = self.reserved.min(wanted);
         (self.reserved, wanted)
     }
 
-    /// The reservation on disk says `bound` now.
+    /// Sets the bound that the reservation on disk has.
     pub(super) fn reserve(&mut self, bound: u64) {
         self.reserved = bound;
     }
 
-    /// The first segment with a record above `floor`, or with room.
+    /// The number of the first segment that has a record above `floor`, or room.
     pub(super) fn first_above(&self, floor: u64) -> u64 {
         let mut full = self.full.iter();
         full.find(|full| full.greatest > floor)
             .map_or(self.current.number(), |full| full.number)
     }
 
-    /// Forgets the segments before `first`, and gives their numbers.
+    /// Drops the segments before `first`, and returns their numbers.
     pub(super) fn drop_before(&mut self, first: u64) -> Vec<u64> {
         let dropped = |full: &mut FullSegment| full.number < first;
         (self.full.extract_if(.., dropped))
@@ -133,7 +133,7 @@ impl SegmentWriter {
             .collect()
     }
 
-    /// Lets no more records in, and gives the segments that hold some.
+    /// Refuses all further records, and returns the numbers of the segments with records.
     pub(super) fn close(&mut self) -> Vec<u64> {
         self.closed = true;
         let full = self.full.iter().map(|full| full.number);
@@ -150,11 +150,11 @@ impl FullSegment {
     }
 }
 
-/// Has a segment's records on disk.
+/// Synchronises a segment's file to disk.
 ///
 /// # Errors
 ///
-/// Whatever the system refuses.
+/// An error of the operating system.
 pub(super) fn synchronise(folder: &Folder, number: u64) -> io::Result<()> {
     File::open(folder.file(&segment_name::of(number)))?.sync_all()
 }

@@ -1,4 +1,4 @@
-//! What the tests of the journal are made of.
+//! Claims for the tests of the journal.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -6,7 +6,7 @@ use countersign_core::identity::PublicKey;
 use countersign_core::message::Timestamp;
 use countersign_core::replay::Claim;
 
-/// The claim of nonce `n` by the one machine, stamped `t`.
+/// The claim of nonce `n` with timestamp `t`, always by the same machine.
 pub(super) fn claim(n: u32, t: u64) -> Claim {
     let signing = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
     let public = PublicKey::from_bytes(signing.verifying_key().as_bytes()).unwrap();

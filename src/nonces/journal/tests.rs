@@ -192,7 +192,7 @@ fn a_first_start_refuses_its_first_second_and_no_more() {
     assert_eq!(spend(&store, 1, NOW + 1), Ok(()));
 }
 
-/// What a first start leaves in the directory when it is cut off, later and later.
+/// The directory after a first start that a crash interrupted; a greater stage is a later crash.
 fn cut_off(stage: usize, place: &Place) {
     let folder = place.folder();
     if stage == 1 {
@@ -446,7 +446,7 @@ fn a_request_stamped_far_ahead_is_on_disk_before_it_passes() {
     assert_eq!(spend(&store, 9, NOW + 200), Ok(()));
     assert!(place.reservation().ahead >= NOW + 200);
     assert!(place.reservation().bound < NOW + 30);
-    // After power loss it is known, and holds up nobody else.
+    // After power loss the nonce is known, and other requests do not wait.
     let off = place.without_power();
     let next = off.start();
     assert_eq!(spend(&next, 9, NOW + 200), Err(ClaimError::Replayed));

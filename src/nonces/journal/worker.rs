@@ -1,5 +1,5 @@
 //! The journal worker: the thread that waits for the disk, so that requests do not. It takes the
-//! lock, reads the journal, raises the reservation ahead of need, and makes and deletes segments.
+//! lock, reads the journal, raises the reservation ahead of need, and creates and deletes segments.
 
 use std::fs::File;
 use std::io;
@@ -27,21 +27,21 @@ pub(super) struct JournalWorker {
     window: Window,
     quotas: NonceQuotas,
     shared: Arc<JournalState>,
-    /// What is on disk.
+    /// The reservation on disk.
     reservation: Option<Reservation>,
 }
 
-/// How often the worker goes round: a small part of the time in which a segment fills.
+/// The interval between rounds of the worker: a small part of the time in which a segment fills.
 const ROUND: Duration = Duration::from_millis(250);
 
-/// Seconds beyond the clock that are reserved: the quarantine after power loss, and how far a
-/// machine's clock may be ahead before each of its requests waits for the disk.
+/// Seconds beyond the clock that the worker reserves. They are the length of the quarantine after
+/// power loss. A request of a machine whose clock is further ahead waits for the disk.
 const HORIZON: u64 = 15;
 
-/// Seconds of it that may pass before it is reserved anew, which synchronises a file.
+/// Seconds of the horizon that may pass before the worker reserves anew, which synchronises a file.
 const STALE: u64 = 5;
 
-/// What ends the thread.
+/// The command to end the thread, or the end of all senders.
 struct Ended;
 
 impl JournalWorker {
@@ -62,7 +62,7 @@ impl JournalWorker {
         }
     }
 
-    /// Works until it is told to close, or nobody is left to tell.
+    /// Works until a close command comes, or all senders of commands are dropped.
     pub(super) fn run(mut self, commands: &Receiver<WorkerCommand>) {
         if self.take_over(commands).is_err() {
             return;
@@ -73,11 +73,11 @@ impl JournalWorker {
         }
         if let Err(error) = self.close() {
             let path = self.folder.path().display();
-            warn!("{path}: {error}; the next start will treat this one as a crash");
+            warn!("cannot close {path}: {error}; the next start treats this as a crash");
         }
     }
 
-    /// Waits for the lock and reads the folder, again and again until it succeeds.
+    /// Waits for the lock and reads the folder. It tries again until it succeeds.
     fn take_over(&mut self, commands: &Receiver<WorkerCommand>) -> Result<(), Ended> {
         loop {
             let path = self.folder.path().display();
@@ -85,11 +85,14 @@ impl JournalWorker {
                 Ok(true) => break,
                 Ok(false) => {
                     self.trouble(format!(
-                        "{path}: another process holds it, and one gateway at a time can know \
-                         which nonces are spent; waiting for that one to end"
+                        "cannot lock the journal directory {path}: another process holds it, and \
+                         only one gateway at a time can use a journal; waiting for that process \
+                         to end"
                     ));
                 }
-                Err(error) => self.trouble(format!("{path}: cannot be locked: {error}")),
+                Err(error) => {
+                    self.trouble(format!("cannot lock the journal directory {path}: {error}"))
+                }
             }
             next(commands)?;
         }
@@ -160,12 +163,12 @@ impl JournalWorker {
             writer: writer.into(),
             failing: false.into(),
         };
-        // There is one worker, and it opens once.
+        // The one worker opens the journal once.
         let _ = self.shared.opened.set(opened);
         Ok(())
     }
 
-    /// One round: whatever has to be on disk is, then the requests that wait for it go on.
+    /// One round: synchronises what has to be on disk, then lets the waiting requests go on.
     pub(super) fn keep(&mut self, waiting: Vec<WorkerCommand>) -> io::Result<()> {
         let (Some(opened), Some(old)) = (self.shared.opened.get(), &self.reservation) else {
             return Ok(());
@@ -195,7 +198,7 @@ impl JournalWorker {
             false => reserved,
         };
         if new != *old {
-            // With the first segment the floor goes: what was in the segments before lies under it.
+            // The floor moves with the first segment: records of earlier segments lie below it.
             new.floor = floor;
             if new.ahead <= floor {
                 new.ahead = 0;
@@ -214,7 +217,7 @@ impl JournalWorker {
         self.beat();
         for command in waiting {
             if let WorkerCommand::Synchronise { done, .. } = command {
-                // Whoever has stopped waiting has refused the request.
+                // A claim that has stopped waiting has been refused.
                 let _ = done.send(());
             }
         }
@@ -224,7 +227,7 @@ impl JournalWorker {
         Ok(())
     }
 
-    /// Ends in order: with all of the journal on disk, and a word that it is.
+    /// Shuts down cleanly: synchronises the journal, and marks the reservation as clean.
     pub(super) fn close(&mut self) -> io::Result<()> {
         let (Some(opened), Some(reservation)) = (self.shared.opened.get(), &self.reservation)
         else {
@@ -258,44 +261,39 @@ impl JournalWorker {
         let (floor, wait) = (recovered.floor, recovered.floor.saturating_sub(now));
         let nonces = recovered.claims.len();
         let until = format!(
-            "so that nothing passes twice, requests stamped at or before Unix time {floor} are \
-             refused, which ends by itself in {wait} s"
+            "to prevent replays, requests with a timestamp up to Unix time {floor} are refused; \
+             this quarantine ends by itself in {wait} s"
         );
         match &recovered.why {
-            Completeness::First => info!("{path}: a new journal of nonces"),
-            Completeness::Complete => info!("{path}: {nonces} nonces are known from before"),
+            Completeness::First => info!("{path}: started a new journal of nonces"),
+            Completeness::Complete => info!("{path}: restored {nonces} nonces from the journal"),
             Completeness::PowerLoss => warn!(
-                "{path}: the machine stopped without notice, and the last records of the journal \
-                 may be missing; {until}"
+                "{path}: the machine stopped without notice (power loss, or a crash of the \
+                 system), so the last records of the journal may be missing; {until}"
             ),
             Completeness::Damaged(what) => {
                 error!("the journal of nonces is damaged: {what}; {until}")
             }
             Completeness::Lost(what) => {
-                error!("{path}: what was accepted is not known: {what}; {until}")
+                error!("{path}: the accepted requests are unknown: {what}; {until}")
             }
         }
     }
 
-    /// Says what has changed about the worker's work.
+    /// Logs a failed round, and the first good one after it.
     fn report(&self, result: io::Result<()>) {
+        let path = self.folder.path().display();
         match result {
-            Err(error) => {
-                let path = self.folder.path().display();
-                self.trouble(format!("{path}: the journal of nonces: {error}"));
-            }
+            Err(error) => self.trouble(format!("cannot use the journal in {path}: {error}")),
             Ok(()) => {
                 if lock(&self.shared.trouble).take().is_some() {
-                    info!(
-                        "{}: the journal of nonces is open",
-                        self.folder.path().display()
-                    );
+                    info!("{path}: the journal of nonces is open");
                 }
             }
         }
     }
 
-    /// Not ready, for this reason; said once.
+    /// Makes the store not ready for this reason, and logs a reason once.
     fn trouble(&self, text: String) {
         let mut trouble = lock(&self.shared.trouble);
         if trouble.as_ref() != Some(&text) {
@@ -315,7 +313,7 @@ impl JournalWorker {
     }
 }
 
-/// Has the records that are waited for on disk, and gives the greatest of their timestamps.
+/// Synchronises the records that requests wait for, and returns their greatest timestamp.
 fn synchronise(waiting: &[WorkerCommand]) -> io::Result<u64> {
     let mut greatest = 0;
     let mut last: Option<&Arc<File>> = None;
@@ -323,7 +321,7 @@ fn synchronise(waiting: &[WorkerCommand]) -> io::Result<u64> {
         let WorkerCommand::Synchronise { file, stamp, .. } = command else {
             continue;
         };
-        // Nearly always they are all in one file.
+        // The records are nearly always all in one file.
         if !last.is_some_and(|last| Arc::ptr_eq(last, file)) {
             file.sync_data()?;
             last = Some(file);
@@ -333,7 +331,7 @@ fn synchronise(waiting: &[WorkerCommand]) -> io::Result<u64> {
     Ok(greatest)
 }
 
-/// Everybody who waits, after a round's time at most.
+/// The commands of the waiting requests; returns after at most [`ROUND`].
 fn next(commands: &Receiver<WorkerCommand>) -> Result<Vec<WorkerCommand>, Ended> {
     let mut waiting = match commands.recv_timeout(ROUND) {
         Ok(WorkerCommand::Close) | Err(RecvTimeoutError::Disconnected) => return Err(Ended),

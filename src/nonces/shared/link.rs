@@ -1,5 +1,5 @@
-//! One connection to the store, made after everything that the gateway relies on was looked at.
-//! Claims share it: each is one transaction, and they are pipelined.
+//! One connection to the store, usable only after a check of the server. Claims share it: each is
+//! one transaction, and they are pipelined.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use countersign_client::file;
 use countersign_core::message::Timestamp;
 use countersign_core::replay::NonceKey;
 
-/// Where to connect, and under which rules.
+/// The server to connect to, and the rules of its claims.
 pub(super) struct StoreTarget {
     client: Client,
     prefix: String,
@@ -32,25 +32,25 @@ pub(super) struct Link {
     prefix: String,
     rules: Rules,
     pub(super) life: ServerRun,
-    /// What is stamped at or below it may have passed without a trace.
+    /// A timestamp at or below it may have been accepted without a nonce in the store.
     pub(super) floor: u64,
-    /// What the operator should know of the server.
+    /// A risk of the server that the operator should know.
     pub(super) remark: Option<&'static str>,
-    /// The store's clock when it was looked at, in Unix seconds.
+    /// The store's clock at the check, in Unix seconds.
     pub(super) time: u64,
 }
 
-/// Why an answer does not count.
+/// The reason why an answer does not count.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Doubt {
     #[error("{0}")]
     Failed(#[from] RedisError),
-    #[error("its answer is not one to SET, GET and TIME")]
+    #[error("its answer to SET, GET and TIME is malformed")]
     Odd,
 }
 
-/// Writes a new epoch where there is none, and answers with the one that stands. One step, so that
-/// its floor, by the store's clock at that very moment, covers all that can have passed before.
+/// Writes a new epoch unless there is one, and returns the current epoch. The script is atomic, so
+/// the floor of a new epoch covers every timestamp that can have been accepted before.
 const EPOCH: &str = "\
 local epoch = redis.call('GET', KEYS[1])
 if not epoch then
@@ -63,7 +63,7 @@ return epoch";
 impl StoreTarget {
     /// # Errors
     ///
-    /// What is wrong with the file of certificates.
+    /// The mistake in the file of certificates.
     pub(super) fn new(redis: &Redis, rules: Rules) -> Result<StoreTarget, String> {
         let server = &redis.server;
         let address = match server.tls {
@@ -84,7 +84,7 @@ impl StoreTarget {
         if let Some(password) = &redis.password {
             login = login.set_password(password.reveal());
         }
-        // Without nodelay a claim could wait for the acknowledgement of the one before.
+        // Without TCP_NODELAY a claim could wait for the acknowledgement of the previous one.
         let info = address
             .into_connection_info()
             .map_err(|error| error.to_string())?
@@ -108,12 +108,12 @@ impl StoreTarget {
         })
     }
 
-    /// Connects and looks at everything anew. `known` is the life in which the server was met
-    /// last. Takes at most `deadline`.
+    /// Connects and checks the server, within `deadline`. `known` is the run of the server at the
+    /// previous connection.
     ///
     /// # Errors
     ///
-    /// Why the server cannot be used now.
+    /// The reason why the server cannot be used now.
     pub(super) async fn connect(
         &self,
         known: Option<&ServerRun>,
@@ -125,7 +125,7 @@ impl StoreTarget {
     }
 
     async fn open(&self, known: Option<&ServerRun>) -> Result<Link, UnusableStore> {
-        // The deadlines are those of the callers, around the whole of what they wait for.
+        // The callers set deadlines, around all that they wait for.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None);
@@ -191,7 +191,7 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// Any doubt. The nonce may be spent or not.
+    /// Any doubt. The nonce may be spent or not, so the caller must refuse.
     pub(super) async fn claim(
         &self,
         nonce: NonceKey,
@@ -205,8 +205,8 @@ impl Link {
         Ok(weigh(&evidence, timestamp, &self.epoch, self.rules))
     }
 
-    /// A claim of nothing, without a deadline: whether the store takes writes, and its clock in
-    /// Unix seconds; `None` where it has lost its contents.
+    /// Checks without a deadline that the store takes writes. Returns its clock in Unix seconds;
+    /// `None` if it has lost its contents.
     ///
     /// # Errors
     ///
@@ -239,18 +239,18 @@ impl Link {
     }
 }
 
-/// 21 bytes where a nonce has 16, so that the two never meet.
+/// The suffix has more bytes than the 16 of a nonce, so the epoch key is never the key of a nonce.
 fn epoch_key(prefix: &str) -> String {
     format!("{prefix}epoch-of-the-nonces-1")
 }
 
-/// The server's own words are left out: Redis repeats the arguments of a command that it does not
-/// know, and here they are the password.
+/// The text of a failed login, without the server's message: Redis repeats the arguments of an
+/// unknown command, and here they hold the password.
 fn login_failed(error: &RedisError) -> String {
     match error.code() {
         _ if error.is_io_error() => error.to_string(),
-        Some(code) => format!("it refuses the login ({code})"),
-        None => format!("it refuses the login ({})", error.category()),
+        Some(code) => format!("the server refuses the login ({code})"),
+        None => format!("the server refuses the login ({})", error.category()),
     }
 }
 
@@ -262,7 +262,7 @@ async fn ask<T: FromRedisValue>(
     ask.query_async(connection).await.map_err(|error| {
         let text = error.to_string();
         match error.code() {
-            // ERR unknown command: a managed service that has taken it away.
+            // ERR unknown command: a managed service that has disabled it.
             Some("NOPERM") => UnusableStore::Forbidden {
                 command,
                 error: text,
@@ -285,7 +285,7 @@ async fn setting(
     Ok(answer.into_iter().nth(1))
 }
 
-/// Largest file of certificates, in bytes: the system's own, with all there are, has some 200 KiB.
+/// Largest file of certificates, in bytes: a system's bundle of all authorities has about 200 KiB.
 const MAX_CERTIFICATES: usize = 1024 * 1024;
 
 fn certificates(file: &Path) -> Result<Vec<u8>, String> {
@@ -336,7 +336,7 @@ mod tests {
         connected.err().unwrap()
     }
 
-    /// What becomes of connecting to a server that gives one answer, whatever it is asked.
+    /// The failure to connect to a server that gives this answer to every command.
     fn connect_to(answer: String) -> UnusableStore {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let target = target(&format!("redis://{}", listener.local_addr().unwrap()));

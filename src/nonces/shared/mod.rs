@@ -1,8 +1,8 @@
-//! Nonces that several gateways share, in one Redis or Valkey primary.
+//! The nonce store that several gateways share: one Redis or Valkey primary.
 //!
-//! - `rules`: which answers of the store count;
-//! - `store_server`: which servers can be used at all;
-//! - `link`: one connection, over which both are asked;
+//! - `rules`: decides which answers of the store count;
+//! - `store_server`: decides which servers can be used;
+//! - `link`: one connection to the server;
 //! - `supervisor`: replaces the connection when it fails.
 //!
 //! docs/replay.md says which deployments are sound, and the cost of each failure.
@@ -27,8 +27,8 @@ use crate::metrics::Metrics;
 use countersign_client::clock::Clock;
 use countersign_core::replay::{Claim, ClaimError, NonceStore, Window};
 
-/// A [`NonceStore`] that several gateways share. It asks this gateway's own memory first, so that
-/// a replay here never troubles the store, and then the store.
+/// A [`NonceStore`] that several gateways share. It asks this gateway's own memory first, and then
+/// the store, so that a replay at this gateway costs the store nothing.
 ///
 /// It fails closed: an error, a late or an odd answer is [`ClaimError::Unavailable`], and such a
 /// nonce stays spent here. No command is sent twice.
@@ -41,15 +41,16 @@ pub struct SharedNonces {
     _supervisor: AbortOnDropHandle<()>,
 }
 
-/// Seconds a client is told to wait while the store cannot be used: it is tried four times a second.
+/// `Retry-After` in seconds while the store cannot be used. The gateway connects four times a
+/// second.
 const RETRY_WHEN_UNUSABLE: u32 = 1;
 
 impl SharedNonces {
-    /// Whether the settings can be used; nobody is asked.
+    /// Checks the settings, without a connection to the server.
     ///
     /// # Errors
     ///
-    /// What is wrong with the file of certificates.
+    /// The mistake in the file of certificates.
     pub fn check(redis: &Redis) -> Result<(), String> {
         let window = Window { past: 0, future: 0 };
         StoreTarget::new(
@@ -62,12 +63,12 @@ impl SharedNonces {
         .map(drop)
     }
 
-    /// A store that begins to connect now, and goes on until it is dropped. Until it has, it
-    /// refuses.
+    /// Starts to connect, and keeps a connection until the store is dropped. The store refuses
+    /// while it has none.
     ///
     /// # Errors
     ///
-    /// What is wrong with the file of certificates, or why no thread can be started.
+    /// The mistake in the file of certificates, or the operating system cannot start a thread.
     ///
     /// # Panics
     ///
@@ -101,7 +102,7 @@ impl SharedNonces {
         })
     }
 
-    /// How many nonces this gateway remembers itself.
+    /// The number of live nonces in this gateway's own memory.
     pub fn live(&self) -> u64 {
         self.local.live()
     }
@@ -115,7 +116,7 @@ impl SharedNonces {
         match answer {
             Ok(Ok(ClaimOutcome::Fresh)) => Ok(()),
             Ok(Ok(ClaimOutcome::Spent)) => Err(ClaimError::Replayed),
-            // The link is sound: it is this claim that came too late, or this gateway's clock.
+            // The link is sound. This claim was late, or this gateway's clock is off.
             Ok(Ok(ClaimOutcome::OutOfTime)) => {
                 self.metrics.replay_store_error();
                 Err(UNUSABLE)
@@ -133,7 +134,8 @@ const UNUSABLE: ClaimError = ClaimError::Unavailable {
     retry_after: RETRY_WHEN_UNUSABLE,
 };
 
-/// The refusal of a timestamp at or below `floor`: one that is stamped later lies above it.
+/// The refusal of a timestamp at or below `floor`. A fresh request passes once the clock is above
+/// it.
 fn below(floor: u64, now: u64) -> ClaimError {
     let seconds = floor.saturating_sub(now).saturating_add(1);
     ClaimError::Unavailable {
@@ -144,8 +146,8 @@ fn below(floor: u64, now: u64) -> ClaimError {
 #[async_trait::async_trait]
 impl NonceStore for SharedNonces {
     async fn claim(&self, claim: Claim) -> Result<(), ClaimError> {
-        // Looked for before the nonce is spent here: nobody was asked yet, so the same request
-        // may pass at another gateway, or here when the store is back.
+        // Checked before the nonce is spent in this gateway's memory: the same request may still
+        // pass at another gateway, or here once the store is back.
         let Some(link) = self.slot.link() else {
             self.metrics.replay_store_error();
             return Err(UNUSABLE);
@@ -159,9 +161,11 @@ impl NonceStore for SharedNonces {
 
     fn ready(&self) -> Result<(), String> {
         match self.slot.link() {
-            None => Err("the shared nonce store cannot be used".into()),
+            None => Err("the shared nonce store is unavailable; the log gives the reason".into()),
             Some(link) if link.floor >= self.clock.now().unix_seconds() => {
-                Err("the shared nonce store is new, or may have forgotten nonces".into())
+                let text = "the shared nonce store is new or may have lost nonces: quarantine until \
+                            the clock has passed the last timestamp that may have been accepted";
+                Err(text.into())
             }
             Some(_) => self.local.ready(),
         }

@@ -1,5 +1,5 @@
-//! What every gateway of one store must agree on, and what makes the store's answer to a claim
-//! count. Pure: the store's clock and its answers are arguments.
+//! The rules on which all gateways of one store must agree, and by which the store's answer to a
+//! claim counts. Pure: the store's clock and its answers are arguments.
 //!
 //! No gateway's clock takes part. A claim counts only if its timestamp lies in the window, widened
 //! by the margin, by the store's clock in the very transaction that set the key. The key stays for
@@ -9,7 +9,7 @@
 use countersign_core::message::Timestamp;
 use countersign_core::replay::Window;
 
-/// The window, and how far from the store's clock a gateway's may be, in seconds.
+/// The window, and the allowed difference between a gateway's clock and the store's, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::nonces) struct Rules {
     pub(in crate::nonces) window: Window,
@@ -17,14 +17,15 @@ pub(in crate::nonces) struct Rules {
 }
 
 impl Rules {
-    /// How long the store keeps a nonce, in milliseconds: from the earliest moment at which its
-    /// timestamp counts to the latest. Two seconds more: the store's time is rounded down, and the
-    /// second may change between the key and the look at the clock in one transaction.
+    /// Milliseconds for which the store keeps a nonce: from the earliest moment at which its
+    /// timestamp counts to the latest, plus two seconds. The store's time is rounded down, and the
+    /// second may change within a transaction, between the key and the reading of the clock.
     pub(super) fn keep_ms(self) -> u64 {
         (self.window.past + self.window.future + 2 * self.margin + 2) * 1000
     }
 
-    /// The greatest timestamp that can have passed anywhere by `now` (the store's Unix seconds).
+    /// The greatest timestamp that any gateway can have accepted by `now` (the store's Unix
+    /// seconds).
     pub(super) fn ceiling(self, now: u64) -> u64 {
         now.saturating_add(self.window.future + self.margin)
     }
@@ -37,8 +38,8 @@ impl Rules {
         widened.contains(now, timestamp)
     }
 
-    /// The second half of every epoch: gateways with other rules would keep nonces for too short a
-    /// time for one another.
+    /// The rules as the text of an epoch. Gateways with different rules would keep nonces for too
+    /// short a time for each other.
     pub(super) fn words(self) -> String {
         let Rules { window, margin } = self;
         format!(
@@ -48,9 +49,9 @@ impl Rules {
     }
 }
 
-/// One life of the store's contents, from their creation until they are lost: the text at the
-/// epoch key, `<floor> past=300 future=300 margin=5 <random>`. Whoever finds none writes a new one;
-/// everything that may have passed before it is stamped at or below its floor.
+/// The epoch of the store's contents, from their creation until they are lost: the text at the
+/// epoch key, `<floor> past=300 future=300 margin=5 <random>`. A gateway that finds no epoch writes
+/// a new one. Every timestamp accepted before an epoch is at or below its floor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Epoch {
     pub(super) text: String,
@@ -74,29 +75,29 @@ impl Epoch {
 /// The answer to the transaction of one claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StoreReply {
-    /// Whether the key was not there before.
+    /// Whether the transaction created the key.
     pub(super) fresh: bool,
-    /// What stands at the epoch key, right after.
+    /// The text at the epoch key, in the same transaction.
     pub(super) epoch: Option<String>,
-    /// The store's clock, right after, in Unix seconds.
+    /// The store's clock in the same transaction, in Unix seconds.
     pub(super) now: u64,
 }
 
-/// What an answer amounts to.
+/// The outcome of a claim at the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClaimOutcome {
-    /// Nobody has spent the nonce before.
+    /// The nonce is new.
     Fresh,
-    /// Somebody has.
+    /// The nonce was spent before.
     Spent,
     /// The store has lost its contents since the epoch was read.
     Forgot,
     /// The timestamp is outside the window by the store's clock: this gateway's clock is off by
-    /// more than the margin, or this claim was held up for long.
+    /// more than the margin, or the claim was delayed.
     OutOfTime,
 }
 
-/// Weighs an answer. It fails closed: only a fresh key, in the known epoch, in time, is fresh.
+/// Weighs an answer. It fails closed: only a new key, in the known epoch and in time, is fresh.
 pub(super) fn weigh(
     evidence: &StoreReply,
     timestamp: Timestamp,
@@ -217,9 +218,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the store's clock says at the two claims: the key of the first is still there
-        /// at any moment at which the second would count. (The key may be a second older than the
-        /// time of the first says, and the second a second later than its own says.)
+        /// For any times of two claims by the store's clock: the key of the first still exists at
+        /// any moment at which the second would count. (The key may be a second older than the time
+        /// of the first says, and the second a second later than its own says.)
         #[test]
         fn a_nonce_is_kept_for_as_long_as_its_timestamp_counts(
             first in 0u64..1000, t in 0u64..2000, later in 0u64..2000

@@ -1,73 +1,76 @@
-//! The checks of a server: whether it can be trusted with nonces, and from which timestamp on. They
-//! are pure; the answers of the server are arguments.
+//! The checks of a server: whether it can keep nonces, and from which timestamp on. They are pure:
+//! the answers of the server are arguments.
 
 use super::rules::Rules;
 
-/// Why a server cannot be used. Its text goes to the operator's log; it never holds the password.
+/// The reason why a server cannot be used. Its text goes to the operator's log, and never holds the
+/// password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UnusableStore {
-    #[error("it cannot be talked to: {0}")]
+    #[error("the connection failed: {0}")]
     Failed(String),
-    #[error("it did not answer in time")]
+    #[error("the server did not answer in time")]
     Slow,
     #[error(
-        "its role is {0}: a replica may lack what its primary has. Write the primary's address \
-         in replay.redis.url"
+        "the server's role is `{0}`, and a replica may lack nonces of its primary. Write the \
+         primary's address in replay.redis.url"
     )]
     NotPrimary(String),
     #[error(
-        "it runs as a {0}, which moves or fails over keys. Use one server on its own (docs/replay.md)"
+        "the server runs in mode `{0}`, which moves keys or fails over. Use a standalone server \
+         (docs/replay.md)"
     )]
     Distributed(String),
     #[error(
-        "its maxmemory-policy is {0}, which forgets nonces when memory is short. Set \
+        "the server's maxmemory-policy is {0}, which evicts nonces when memory is short. Set \
          maxmemory-policy noeviction"
     )]
     Evicts(String),
     #[error(
-        "it refuses {command}: {error}. Allow replay.redis.username that command (docs/replay.md)"
+        "the server refuses the command {command}: {error}. Allow replay.redis.username that \
+         command (docs/replay.md)"
     )]
     Forbidden {
         command: &'static str,
         error: String,
     },
     #[error(
-        "its nonces were kept by gateways with {theirs}, and this one has {ours}. Give all of \
-         them the same replay.window, future and clock_margin; then, with all of them stopped, \
-         delete the key {key}"
+        "other gateways use the store with {theirs}, and this gateway has {ours}. Give all \
+         gateways the same replay.window, future and clock_margin, stop all of them, and delete \
+         the key {key}"
     )]
     OtherRules {
         theirs: String,
         ours: String,
         key: String,
     },
-    #[error("its contents were lost while it was being looked at")]
+    #[error("the server lost its contents during the check")]
     Forgot,
 }
 
-/// One run of one server process in one role: both names are random, and new after a restart or a
-/// change of role.
+/// One run of one server process in one role. Both names are random, and change with a restart or a
+/// new role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServerRun {
     run: String,
     replication: String,
-    /// It kept what it acknowledged, by its settings when it was last looked at.
+    /// Whether acknowledged writes survived its crash, by its settings at the last check.
     durable: bool,
 }
 
-/// What a server says of itself.
+/// The state of a server, by its own answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StoreServer {
     pub(super) life: ServerRun,
     /// Seconds since it started.
     uptime: u64,
-    /// Whether what it acknowledged survives its crash.
+    /// Whether acknowledged writes survive its crash.
     durable: bool,
-    /// It was a replica once, and took over what it had of its primary's writes.
+    /// Whether it was a replica, and may lack the last writes of its primary.
     promoted: bool,
 }
 
-/// The settings that matter, as `CONFIG GET` tells them; `None` where a server does not know one.
+/// The relevant settings by `CONFIG GET`; `None` where a server does not know a setting.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StoreSettings {
     pub(super) maxmemory_policy: Option<String>,
@@ -77,12 +80,12 @@ pub(super) struct StoreSettings {
 }
 
 impl StoreServer {
-    /// Reads the answers to `INFO` and `CONFIG GET`. It fails closed: a server that does not say
-    /// that it is a primary which never evicts is not used.
+    /// Reads the answers to `INFO` and `CONFIG GET`. It fails closed: only a server that says that
+    /// it is a primary and never evicts can be used.
     ///
     /// # Errors
     ///
-    /// Why it is not fit.
+    /// The reason why the server cannot be used.
     pub(super) fn read(info: &str, settings: &StoreSettings) -> Result<StoreServer, UnusableStore> {
         let field = |name: &str| {
             info.lines().find_map(|line| {
@@ -122,9 +125,8 @@ impl StoreServer {
         })
     }
 
-    /// The timestamp at and below which something may have passed that this server has forgotten
-    /// although its epoch is still there. `known` is the life in which this gateway last met it,
-    /// `now` the server's clock.
+    /// The floor: at and below it the server may have forgotten accepted nonces, although its epoch
+    /// is still there. `known` is its run at this gateway's previous connection, `now` its clock.
     pub(super) fn floor(&self, known: Option<&ServerRun>, now: u64, rules: Rules) -> u64 {
         let same = known.is_some_and(|known| {
             (&known.run, &known.replication) == (&self.life.run, &self.life.replication)
@@ -132,27 +134,27 @@ impl StoreServer {
         match known {
             _ if same => 0,
             _ if self.promoted => rules.ceiling(now),
-            // Durable now says nothing of what it lost when it was not.
+            // The server is durable now, but lost writes when it was not.
             Some(life) if !life.durable => rules.ceiling(now),
             _ if self.durable => 0,
             Some(_) => rules.ceiling(now),
-            // What it forgot, it forgot when it started; that moment is known to a second.
+            // It forgot nonces at its start only. The uptime gives that moment to a second.
             None => rules.ceiling(now.saturating_sub(self.uptime).saturating_add(1)),
         }
     }
 
-    /// What it costs the operator that acknowledged nonces can get lost, if they can.
+    /// The cost of lost nonces for the operator, if the server can lose acknowledged writes.
     pub(super) fn remark(&self) -> Option<&'static str> {
         if self.promoted {
             Some(
-                "it was a replica once: what its primary acknowledged last may be missing, and a \
-                 gateway that still talks to that primary would let requests pass twice",
+                "the server was a replica: it may lack the last writes of its primary. Replays \
+                 would pass at a gateway that still uses the old primary",
             )
         } else if !self.durable {
             Some(
-                "it may lose acknowledged nonces in a crash (appendonly yes, appendfsync always \
-                 and no-appendfsync-on-rewrite no would keep them): after each restart of it \
-                 requests are refused for the length of replay.future",
+                "the server may lose acknowledged nonces in a crash, so requests are refused for \
+                 the length of replay.future after each of its restarts. To avoid that, set \
+                 appendonly yes, appendfsync always and no-appendfsync-on-rewrite no",
             )
         } else {
             None

@@ -11,7 +11,7 @@ use super::link::{Link, StoreTarget};
 use super::store_server::{ServerRun, UnusableStore};
 use countersign_client::clock::Clock;
 
-/// The link of the moment, if there is one, and a way to say that it failed.
+/// The current link, if there is one, and the signal that it failed.
 #[derive(Default)]
 pub(super) struct LinkSlot {
     link: ArcSwapOption<Link>,
@@ -23,7 +23,7 @@ impl LinkSlot {
         self.link.load_full()
     }
 
-    /// Takes a link away that gave an answer which does not count: nothing more is asked over it.
+    /// Discards a link that failed or gave an unusable answer, and has the supervisor replace it.
     pub(super) fn discard(&self, link: &Arc<Link>) {
         let current = self.link.load_full();
         if current.is_some_and(|current| Arc::ptr_eq(&current, link)) {
@@ -38,13 +38,13 @@ pub(super) struct StoreSupervisor {
     pub(super) target: StoreTarget,
     pub(super) slot: Arc<LinkSlot>,
     pub(super) clock: Clock,
-    /// Longest wait for one answer.
+    /// The longest wait for one answer.
     pub(super) timeout: Duration,
-    /// How far the store's clock may be from this gateway's, in seconds.
+    /// The allowed difference between the store's clock and this gateway's, in seconds.
     pub(super) margin: u64,
 }
 
-/// What was learned from earlier links.
+/// The facts that earlier links established.
 #[derive(Default)]
 struct LinkHistory {
     life: Option<ServerRun>,
@@ -54,16 +54,17 @@ struct LinkHistory {
     started: bool,
 }
 
-/// Longest time to connect and to look at everything: some eight round trips, TLS included.
+/// Longest time to connect and to check the server: about eight round trips, TLS included.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// Pause after a failure. With [`CONNECT`] it keeps the way back below two seconds.
+/// Pause after a failure. With [`CONNECT`] it keeps a reconnection below two seconds.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// How often the link is tried, so that a store that is gone is noticed without a request.
+/// The interval between checks of the link, so that a lost store shows without a request.
 const PULSE: Duration = Duration::from_secs(1);
 
-/// After so many pulses everything is looked at anew, over a new connection: settings can change.
+/// Checks of a link before the server is checked anew over a new connection: its settings can
+/// change.
 const PULSES: u32 = 60;
 
 impl StoreSupervisor {
@@ -77,7 +78,7 @@ impl StoreSupervisor {
                     if self.healthy(&link).await {
                         continue;
                     }
-                    warn!("a claim or a pulse of the shared nonce store failed; connecting anew");
+                    warn!("a claim or a check of the shared nonce store failed; connecting again");
                 }
                 Err(unusable) => {
                     self.slot.link.store(None);
@@ -88,7 +89,7 @@ impl StoreSupervisor {
         }
     }
 
-    /// Raises the link's floor to that of the links before it, and says what has changed.
+    /// Raises the link's floor to that of earlier links, and logs the changes.
     fn welcome(&self, mut link: Link, history: &mut LinkHistory) -> Link {
         link.floor = link.floor.max(history.floor);
         let now = self.clock.now().unix_seconds();
@@ -99,8 +100,9 @@ impl StoreSupervisor {
             let seconds = link.floor - now;
             warn!(
                 seconds,
-                "the shared nonce store may have forgotten nonces: what may have passed before is \
-                 refused, honest requests too, for so many seconds"
+                "the shared nonce store may have forgotten nonces: to prevent replays, requests up \
+                 to the last timestamp that may have been accepted are refused for so many \
+                 seconds"
             );
         }
         if link.remark != history.remark
@@ -112,8 +114,9 @@ impl StoreSupervisor {
         if apart > self.margin {
             warn!(
                 seconds = apart,
-                "this gateway's clock and the shared nonce store's are further apart than \
-                 replay.redis.clock_margin; requests near the ends of the window are refused"
+                "the clocks of this gateway and of the shared nonce store differ by more than \
+                 replay.redis.clock_margin: requests near the ends of the window are refused. \
+                 Synchronise both clocks (NTP)"
             );
         }
         *history = LinkHistory {
@@ -126,7 +129,7 @@ impl StoreSupervisor {
         link
     }
 
-    /// Waits until it is time for a new look (`true`), or the link has failed.
+    /// Waits until the next check of the server is due (`true`), or the link has failed.
     async fn healthy(&self, link: &Arc<Link>) -> bool {
         for _ in 0..PULSES {
             tokio::select! {
@@ -145,10 +148,10 @@ impl StoreSupervisor {
     }
 }
 
-/// Once for each reason, and not for each try.
+/// Logs a failure once for each reason, not for each attempt.
 fn complain(unusable: UnusableStore, history: &mut LinkHistory) {
     if history.complaint.as_ref() != Some(&unusable) {
-        warn!("the shared nonce store cannot be used, and requests are refused: {unusable}");
+        warn!("cannot use the shared nonce store, so requests are refused: {unusable}");
         history.complaint = Some(unusable);
     }
 }

@@ -10,14 +10,14 @@ use crate::config::instant;
 use crate::registry::key_format;
 use countersign_core::validity::Validity;
 
-/// A key as it is to be written.
+/// A key to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewKey {
     /// The key.
     pub key: [u8; 32],
     /// Its dates.
     pub validity: Validity,
-    /// Whether it has to be written: not where it stands in the file like that.
+    /// Whether the file has to change for it.
     pub changed: bool,
 }
 
@@ -41,13 +41,12 @@ impl NewKey {
     }
 }
 
-/// The text with these keys for a machine: those that it has, in their order, and then one that it
-/// has not. A list in one line is written anew; of a block list only the items that have changed
-/// are.
+/// The text with these keys for a machine: its existing keys in their order, then one new key. A
+/// list on one line is rewritten. Of a block list only the changed items are.
 ///
 /// # Errors
 ///
-/// The machine is not a block of its own, or its keys are written in another way.
+/// The machine is not a block of its own, or its keys have another layout.
 pub fn rotate(text: &str, id: &str, keys: &[NewKey]) -> Result<String, CannotEdit> {
     let outline = outline(text, "machines")?;
     let item = find(&outline, id)?;
@@ -104,7 +103,7 @@ pub fn rotate(text: &str, id: &str, keys: &[NewKey]) -> Result<String, CannotEdi
     Ok(lines.concat())
 }
 
-/// The column of the dashes of a block list that begins behind `head`, and the lines of each item.
+/// The column of the dashes of a block list that begins after `head`, and the lines of each item.
 fn items(outline: &Outline<'_>, item: &Item, head: usize) -> Option<(usize, Vec<Range<usize>>)> {
     let mut column = None;
     let mut places: Vec<Range<usize>> = Vec::new();

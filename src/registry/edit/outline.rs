@@ -1,9 +1,9 @@
-//! Where each machine stands in the text of a registry file, for edits that leave everything else
-//! as it is.
+//! The lines of each machine in the text of a registry file, for edits that leave all other lines
+//! unchanged.
 //!
 //! It reads indentation, not YAML, and knows one layout: `machines:` in the first column and a
-//! block list under it. It is `None` for other layouts, or wrong: the result of an edit is parsed
-//! and compared before it is written.
+//! block list below it. For other layouts the outline is `None`, or wrong. The result of an edit is
+//! therefore parsed and compared before it is written.
 
 use std::ops::Range;
 
@@ -45,7 +45,7 @@ impl<'t> Outline<'t> {
         Some(Outline { lines, head, items })
     }
 
-    /// What follows the key of the list on its line, without a comment.
+    /// The text after the key of the list on its line, without a comment.
     pub(super) fn after_head(&self) -> &'t str {
         let line = self.lines[self.head];
         let behind = line.find(':').map_or("", |colon| &line[colon + 1..]);
@@ -59,7 +59,7 @@ impl<'t> Outline<'t> {
             .find(|&line| self.value_on(line, item, key).is_some())
     }
 
-    /// What follows `key:` on its line, without a comment.
+    /// The text after `key:` on its line, without a comment.
     pub(super) fn value_of(&self, item: &Item, key: &str) -> Option<&'t str> {
         let line = self.line_of(item, key)?;
         self.value_on(line, item, key)
@@ -112,7 +112,7 @@ fn items(lines: &[&str], from: usize) -> Vec<Item> {
     items
 }
 
-/// The column of what follows the dash, if anything does.
+/// The column of the first key after the dash, if there is one on the line.
 fn first_key(content: &str) -> Option<usize> {
     let rest = &content[1..];
     let column = 1 + rest.len() - rest.trim_start().len();

@@ -1,4 +1,4 @@
-//! What machines may do, and the groups that share it.
+//! The policies of machines, and the groups that share them.
 
 use std::sync::Arc;
 

@@ -25,7 +25,7 @@ fn fleet(count: u64) -> String {
     file(&(1..=count).map(realistic).collect::<String>())
 }
 
-/// What an allocator takes for `bytes`: a header, and rounding up.
+/// The memory that an allocator takes for `bytes`: a header, and rounding up.
 fn allocation(bytes: usize) -> usize {
     (bytes + 8).next_multiple_of(16)
 }

@@ -1,4 +1,4 @@
-//! The TLS files of the listeners, read again.
+//! Hot reload of the listeners' TLS files.
 
 use tracing::warn;
 
@@ -33,9 +33,9 @@ impl ReloadedParts {
         mistakes.conclude()?;
         Ok(match loaded {
             0 if self.tls.is_empty() || !trigger.is_asked() => None,
-            0 => Some("the certificates are as they were".to_owned()),
+            0 => Some("the certificates have not changed".to_owned()),
             _ => Some(format!(
-                "certificates of {loaded} listeners were loaded; new connections get them"
+                "the certificates of {loaded} listeners were loaded; new connections use them"
             )),
         })
     }

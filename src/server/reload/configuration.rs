@@ -1,4 +1,4 @@
-//! The configuration, and the credentials that it names, read again.
+//! Hot reload of the configuration, and of the credentials that it names.
 
 use tracing::{info, warn};
 
@@ -9,8 +9,8 @@ use crate::metrics::Reload;
 
 impl ReloadedParts {
     /// Reads the configuration again, and puts in force the settings that a running gateway can
-    /// change. On an operator's order an unchanged one is put in force once more: the names of its
-    /// servers may have other addresses now.
+    /// change. An operator's order reloads an unchanged configuration too: the names of its servers
+    /// may have new addresses.
     pub(super) fn configuration(&self, trigger: Trigger) -> ReloadResult {
         let running = self.gateway.plan();
         let rejected = |mistakes: Mistakes| {
@@ -45,7 +45,7 @@ impl ReloadedParts {
         }))
     }
 
-    /// Reads the files of the credentials again. One that is missing or bad is not sent any more.
+    /// Reads the files of the credentials again. A missing or bad credential is no longer sent.
     pub(super) fn credentials(&self) -> ReloadResult {
         let (mut changed, mut mistakes) = (Vec::new(), FileMistakes::default());
         for credential in self.gateway.plan().credentials() {

@@ -1,4 +1,4 @@
-//! One lock for each kind of files: two reloads at once could leave the older content in force.
+//! One lock for each kind of file: two concurrent reloads could leave the older content in force.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::metrics::Files;
 use countersign_client::watch::Complaint;
 
-/// The locks. No kind of files waits for another.
+/// The locks. No kind of file waits for another.
 #[derive(Default)]
 pub(super) struct ReloadLocks([FileKind; Files::ALL.len()]);
 
@@ -26,7 +26,8 @@ struct ReloadLock {
 pub(super) struct ReloadGuard(Arc<ReloadLock>);
 
 impl ReloadLocks {
-    /// Waits for the lock, at most so long; `None` where its holder does not come to an end.
+    /// Waits for the lock, for at most `patience`; `None` if its holder does not release it in
+    /// time.
     pub(super) fn take(&self, files: Files, patience: Duration) -> Option<ReloadGuard> {
         let lock = &self.0[files as usize].lock;
         let is_taken = lock.is_taken.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! The registry, read again.
+//! Hot reload of the registry.
 
 use tracing::warn;
 
@@ -22,13 +22,13 @@ impl ReloadedParts {
             }
         })?;
         if change.digest == known {
-            // An attempt that was made counts; a record of it would say that something changed.
+            // The metric counts the attempt. An audit record would claim a change.
             if trigger == Trigger::Start {
                 return Ok(None);
             }
             let now = self.clock.now().unix_seconds();
             self.metrics.registry_loaded(change.machines, now);
-            return Ok(Some("the registry is as it was".into()));
+            return Ok(Some("the registry has not changed".into()));
         }
         self.report(&change);
         self.warn_of_missing_credentials();
@@ -43,7 +43,7 @@ impl ReloadedParts {
         )))
     }
 
-    /// Logs the credentials that machines name and the configuration lacks.
+    /// Warns of credentials that machines name and that the configuration lacks.
     pub(super) fn warn_of_missing_credentials(&self) {
         let (registry, plan) = (self.registry.current(), self.gateway.plan());
         for credential in registry.credentials() {

@@ -5,9 +5,8 @@
 //! Each file is read and checked whole before it is put in force. A file with a mistake changes
 //! nothing, and does not delay the others.
 //!
-//! Nothing delays a revocation: each kind of file has a watch, a lock and a thread of its own, the
-//! registry is read first where all are, and a file that cannot be read is tried again until it
-//! can.
+//! Nothing delays a revocation: each kind of file has its own watch, lock and thread. A reload of
+//! all files reads the registry first. A file that cannot be read is tried again until it can.
 
 mod certificates;
 mod configuration;

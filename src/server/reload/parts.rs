@@ -10,7 +10,7 @@ use crate::registry::RegistryStore;
 use crate::server::listen::tls::Tls;
 use countersign_client::clock::Clock;
 
-/// The parts that a reload replaces. Each kind of files has a method, in a file of its own.
+/// The parts that a reload replaces. Each kind of file has a method, in a file of its own.
 pub(super) struct ReloadedParts {
     pub(super) gateway: Arc<Gateway>,
     pub(super) registry: Arc<RegistryStore>,
@@ -21,7 +21,7 @@ pub(super) struct ReloadedParts {
 }
 
 impl ReloadedParts {
-    /// The files of a kind.
+    /// The paths of a kind of file.
     pub(super) fn files(&self, files: Files) -> Vec<PathBuf> {
         match files {
             Files::Registry => vec![self.registry.file().to_owned()],
@@ -41,7 +41,7 @@ impl ReloadedParts {
     }
 }
 
-/// The name of a kind of files in the log.
+/// The name of a kind of file in the log.
 pub(super) fn name_of(files: Files) -> &'static str {
     match files {
         Files::Registry => "the registry",

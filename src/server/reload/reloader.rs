@@ -1,4 +1,4 @@
-//! When files are read again, on which thread, and for how long anything waits for that.
+//! The reloader: the triggers of a reload, its threads, and its deadlines.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,16 +21,16 @@ use crate::server::listen::tls::Tls;
 use countersign_client::clock::Clock;
 use countersign_client::watch::{RETRY, Watch, watch};
 
-/// Longest time for a reload without an error: it delays a revocation in the file. A hundred
-/// thousand new keys take less.
+/// A longer reload is an error, because it delays a revocation in the file. A hundred thousand new
+/// keys take less.
 const SLOW: Duration = Duration::from_secs(5);
 
 /// A watch without a look for this long is stuck. It looks twice a second, and waits at most ten
 /// seconds for a reload.
 const STILL: Duration = Duration::from_secs(11);
 
-/// How soon a configuration with a mistake is read again, though the file has not changed: the
-/// mistake may lie in another file that it names, or in a server's name that does not resolve.
+/// Pause before a configuration with a mistake is read again, although its file has not changed.
+/// The mistake may be in another file that it names, or a server's name may not resolve yet.
 const REREAD: Duration = Duration::from_secs(5);
 
 /// Reads files again.
@@ -67,14 +67,14 @@ impl Reloader {
         }
     }
 
-    /// Puts the registry of the start on record, and names the credentials that it lacks.
+    /// Records the registry of the start, and warns of credentials that the configuration lacks.
     pub(crate) fn report_start(&self, first: &Change) {
         self.parts.report(first);
         self.parts.warn_of_missing_credentials();
     }
 
-    /// Starts to watch the files and to listen for signals. Where one of these fails, the rest
-    /// still works, and the log says so.
+    /// Starts to watch the files and to listen for signals. If one of these fails, it logs an error
+    /// and the others still work.
     pub(crate) fn start(self: &Arc<Self>) -> ReloadTasks {
         let watched = Files::ALL.map(|files| self.watched(files));
         let heard = |task: io::Result<_>| {
@@ -93,7 +93,7 @@ impl Reloader {
         }
     }
 
-    /// Logs that a watch is stuck: its file system does not even tell what a file is.
+    /// Logs an error when a watch is stuck: its file system does not answer.
     fn on_stillness(
         self: &Arc<Self>,
         watches: Vec<(Files, Arc<AtomicU64>)>,
@@ -148,8 +148,8 @@ impl Reloader {
             .ok()
     }
 
-    /// Reads one kind of files again, on a thread of its own: the caller waits no longer than twice
-    /// [`SLOW`] for a disk that does not answer. The thread goes on, and logs its result.
+    /// Reads one kind of file again, on a thread of its own: the caller waits at most twice
+    /// [`SLOW`] for a disk that does not answer. The thread continues, and logs its result.
     fn reload(self: &Arc<Self>, files: Files, trigger: Trigger, losses: Losses) -> ReloadResult {
         let Some(guard) = self.locks.take(files, SLOW) else {
             return Err(self.slow(files));
@@ -168,14 +168,17 @@ impl Reloader {
             let is_replaced = files == Files::Configuration && matches!(result, Ok(Some(_)));
             let _ = sender.send(result);
             if is_replaced {
-                // The secrets of a new configuration are those of when its reading began. One that
+                // The new configuration has the secrets from when its reading began. A secret that
                 // was replaced or withdrawn since then must not come back.
                 let _ = this.reload(Files::Credentials, trigger, Losses::Few);
             }
         });
         if let Err(error) = started {
             let failure = ReloadFailure {
-                text: format!("{} cannot be read again: {error}", name_of(files)),
+                text: format!(
+                    "cannot reload {}: no thread can be started: {error}",
+                    name_of(files)
+                ),
                 may_pass: true,
             };
             warn!(why = trigger.as_str(), "{}", failure.text);
@@ -186,7 +189,7 @@ impl Reloader {
             Err(mpsc::RecvTimeoutError::Timeout) => Err(self.slow(files)),
             Err(mpsc::RecvTimeoutError::Disconnected) => Err(ReloadFailure {
                 text: format!(
-                    "{} cannot be read again: the reload ended in a bug",
+                    "cannot reload {}: a bug ended the reload; report it with the log",
                     name_of(files)
                 ),
                 may_pass: false,
@@ -197,8 +200,8 @@ impl Reloader {
     fn slow(&self, files: Files) -> ReloadFailure {
         self.parts.metrics.reload_slow(files);
         let text = format!(
-            "reading {} takes longer than {} s; what was read before stays in force until it is done. \
-             Does the file system answer?",
+            "reading {} takes longer than {} s; the last good version stays in force until it is \
+             done. Does the file system answer?",
             name_of(files),
             SLOW.as_secs()
         );
@@ -209,7 +212,8 @@ impl Reloader {
         }
     }
 
-    /// Logs the result of an attempt; of one that is repeated by itself only what is new.
+    /// Logs the result of an attempt. A failure that repeats is logged once, unless an operator
+    /// asked.
     fn log(&self, files: Files, trigger: Trigger, result: &ReloadResult) {
         let complaint = self.locks.complaint(files);
         match result {

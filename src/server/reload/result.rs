@@ -16,16 +16,16 @@ pub(super) enum Trigger {
 /// The result of reading everything again.
 #[derive(Debug)]
 pub(crate) struct ReloadOutcome {
-    /// A line or more for each part.
+    /// One line or more for each kind of file.
     pub(crate) lines: Vec<String>,
-    /// Every part is in force as its files are.
+    /// Whether the current content of every file is in force.
     pub(crate) is_good: bool,
 }
 
-/// The result for one kind of files, in words; `Ok(None)` where there is nothing to say.
+/// The result for one kind of file as text; `Ok(None)` if there is nothing to report.
 pub(super) type ReloadResult = Result<Option<String>, ReloadFailure>;
 
-/// Why a kind of files is not in force as the files are.
+/// The reason why the current content of a kind of file is not in force.
 #[derive(Debug)]
 pub(super) struct ReloadFailure {
     pub(super) text: String,
@@ -33,7 +33,7 @@ pub(super) struct ReloadFailure {
     pub(super) may_pass: bool,
 }
 
-/// The mistakes in several files of a kind.
+/// The mistakes in several files of one kind.
 #[derive(Debug, Default)]
 pub(super) struct FileMistakes {
     pub(super) lines: Vec<String>,
@@ -41,7 +41,7 @@ pub(super) struct FileMistakes {
 }
 
 impl Trigger {
-    /// Whether an operator asked for the reload, and so hears of it also where nothing changed.
+    /// Whether an operator asked for the reload, and so gets a result even if nothing changed.
     pub(super) fn is_asked(self) -> bool {
         matches!(self, Trigger::Hangup | Trigger::Order)
     }

@@ -44,8 +44,6 @@ enum Mutation {
     FloorFollowsTheWallClock,
     /// The ring hears of a claim after the insertion, not before it.
     CoveredAfterTheInsertion,
-    /// A claim does not look whether its bucket still covers it. No mistake either: see the test.
-    CoverIsNotLookedAtAgain,
     /// What may still come back is forgotten, and the floor not raised.
     RenewalInNameOnly,
     /// What may still come back is forgotten, and the floor is raised to it. Nothing passes twice,
@@ -89,8 +87,6 @@ struct State {
 struct Claim {
     request: usize,
     step: Step,
-    /// The age of the bucket that covers it.
-    cover: usize,
 }
 
 /// A claim may pause for any time after each step.
@@ -183,13 +179,12 @@ impl Memory {
         state.claims.push(Claim {
             request,
             step: Step::Looked { absent },
-            cover: 0,
         });
         Some(())
     }
 
     fn go(&self, state: &mut State, claim: Claim) -> Option<()> {
-        let Claim { request, step, .. } = claim;
+        let Claim { request, step } = claim;
         let stamp = STAMPS[request];
         match step {
             Step::Looked { absent } => {
@@ -197,19 +192,15 @@ impl Memory {
                 if absent || state.spent[request].is_none() {
                     state.spent[request] = Some(0);
                     let step = Step::Inserted;
-                    state.claims.push(Claim { step, ..claim });
+                    state.claims.push(Claim { request, step });
                 }
             }
             Step::Inserted => {
                 self.advance(state);
-                let mut covered = state.ring[claim.cover] >= stamp;
                 if self.is(Mutation::CoveredAfterTheInsertion) {
                     state.ring[0] = state.ring[0].max(stamp);
-                    covered = true;
                 }
-                covered |= self.is(Mutation::CoverIsNotLookedAtAgain);
-                let admitted = covered && stamp > state.floor;
-                if admitted || self.is(Mutation::FloorIsLookedAtOnlyBefore) {
+                if stamp > state.floor || self.is(Mutation::FloorIsLookedAtOnlyBefore) {
                     state.accepted[request] += 1;
                 }
             }
@@ -294,9 +285,6 @@ fn tick(state: &mut State, time_to_live: u8) {
     ring[LIMIT] = ring[LIMIT].max(state.ring[LIMIT]);
     state.ring = ring;
     state.ring[0] = 0;
-    for claim in &mut state.claims {
-        claim.cover = older(claim.cover);
-    }
     if let Some(renewal) = &mut state.renewal {
         renewal.into = older(renewal.into);
         renewal.oldest = older(renewal.oldest);
@@ -423,13 +411,6 @@ fn a_claim_that_is_forgotten_because_it_may_come_back_is_found_out() {
 #[test]
 fn a_ring_that_hears_of_a_claim_after_the_insertion_is_found_out() {
     is_found_out(broken(Mutation::CoveredAfterTheInsertion));
-}
-
-/// The bucket of a renewal covers all that the ring covered, a claim that sleeps too. So the look at
-/// the cover is one that the argument does not need.
-#[test]
-fn nothing_passes_twice_even_without_a_look_at_the_cover() {
-    holds(broken(Mutation::CoverIsNotLookedAtAgain));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What the agent answers: the gateway's answer as it streams in, or a refusal of its own, in the
-//! gateway's form.
+//! The agent's responses: the gateway's response, streamed, or a refusal of the agent in the
+//! gateway's format.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -21,47 +21,48 @@ use countersign_core::lost_header::LostHeader;
 use countersign_core::method::METHODS;
 use countersign_core::target::TargetError;
 
-/// Longest wait for the next piece of an answer. It bounds a gateway that stops in the middle.
+/// Longest wait for the next part of a response body. A gateway that stalls longer is given up.
 const PIECE: Duration = Duration::from_secs(60);
 
-/// The body of any answer.
+/// The body of any response.
 pub(super) type AnswerBody = BoxBody<Bytes, std::io::Error>;
 
-/// Why the agent itself refuses a request, or cannot get an answer to it. Each is a fixed word, as
-/// the gateway's are; where the gateway has the same case, it is the same word.
+/// Why the agent itself refuses a request, or gets no response to it. Each has a fixed code; if the
+/// gateway has the same case, the code is the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AgentFault {
-    /// `Host` is none of the agent's names.
+    /// `Host` is not one of the agent's names.
     ForbiddenHost,
-    /// A web page has sent it.
+    /// A web page sent the request.
     ForbiddenOrigin,
-    /// The grammar refuses the target; so would the gateway.
+    /// The grammar refuses the target, as the gateway would.
     BadTarget(TargetError),
-    /// A header that does not cross, and without which the request would mean something else.
+    /// A header that is not forwarded, and without which the request would change its meaning.
     HeaderNotForwarded(LostHeader),
-    /// A query, where the agent was told that the route takes none.
+    /// A query, with the agent's query policy `reject`.
     QueryNotAllowed,
-    /// No method that a route may take.
+    /// A method that no route may accept.
     MethodNotAllowed,
-    /// The body is over the agent's limit, in bytes.
+    /// The body is larger than the agent's limit, in bytes.
     BodyTooLarge(u64),
-    /// The body was not complete in time.
+    /// The body was not complete before the deadline.
     RequestTimeout,
-    /// The body broke off or was framed wrongly.
+    /// The body was incomplete or had a framing error.
     BadRequest,
-    /// The budget for bodies is used up.
+    /// The memory budget for request bodies is exhausted.
     Overloaded,
     /// The agent is stopping.
     NotReady,
-    /// It cannot be signed: the clock is not set, or there are no random bytes.
+    /// The clock is not set, or the system gives no random bytes.
     CannotSign,
     /// No connection to the gateway; the text says why.
     Unreachable(String),
-    /// The gateway did not answer in time. The request may have been carried out.
+    /// The gateway did not respond before the deadline. The backend may have carried out the
+    /// request.
     NoAnswerInTime,
-    /// The connection broke after the request was sent. It may have been carried out.
+    /// The connection broke after the request was sent. The backend may have carried it out.
     BrokenOff,
-    /// The answer is not HTTP; the text says what it may be.
+    /// The response is not HTTP; the text names the likely protocol.
     NotHttp(String),
 }
 
@@ -94,48 +95,48 @@ impl AgentFault {
 
     fn text(&self) -> String {
         match self {
-            AgentFault::ForbiddenHost => "The agent is not called by this Host: use localhost or 127.0.0.1 \
-                 with its port, or start it with --host NAME."
+            AgentFault::ForbiddenHost => "The agent does not accept this Host: use localhost or 127.0.0.1 with its port, or \
+                 start the agent with --host NAME."
                 .into(),
             AgentFault::ForbiddenOrigin => {
                 "The agent takes no requests from web pages (Origin, Sec-Fetch-Site).".into()
             }
             AgentFault::HeaderNotForwarded(lost) => lost.text("by the agent (--forward-header)"),
             AgentFault::BadTarget(why) => format!(
-                "The request target cannot be signed, since the gateway would refuse it: {why}."
+                "The request target cannot be signed, because the gateway would refuse it: {why}."
             ),
             AgentFault::QueryNotAllowed => {
-                "The agent was told that the gateway's route takes no query: send the path without '?'."
+                "The agent's query policy is reject: send the path without '?'."
                     .into()
             }
-            AgentFault::MethodNotAllowed => "The method is not one that a gateway takes.".into(),
+            AgentFault::MethodNotAllowed => "No gateway accepts this method. Methods are upper case, and CONNECT and TRACE are refused.".into(),
             AgentFault::BodyTooLarge(limit) => {
-                format!("The request body is larger than the {limit} bytes that the agent takes.")
+                format!("The request body is larger than the agent's limit of {limit} bytes.")
             }
-            AgentFault::RequestTimeout => "The request body was not complete in time.".into(),
-            AgentFault::BadRequest => "The request body broke off, or is framed wrongly.".into(),
+            AgentFault::RequestTimeout => "The request body was not complete before the deadline.".into(),
+            AgentFault::BadRequest => "The request body is incomplete, or has a framing error.".into(),
             AgentFault::Overloaded => {
-                "The agent holds as many bytes of request bodies as it may: try again.".into()
+                "The agent's memory budget for request bodies is exhausted: try again.".into()
             }
-            AgentFault::NotReady => "The agent is stopping: try again.".into(),
+            AgentFault::NotReady => "The agent is shutting down: try again.".into(),
             AgentFault::CannotSign => {
-                "The agent cannot sign: this machine's clock is not set, or the system gives no random bytes."
+                "The agent cannot sign: this machine's clock is not set, or the system gives no random bytes. See its log."
                     .into()
             }
-            AgentFault::Unreachable(why) => format!("The gateway cannot be reached: {why}."),
+            AgentFault::Unreachable(why) => format!("The agent cannot reach the gateway: {why}."),
             AgentFault::NoAnswerInTime => {
-                "The gateway did not answer in time. Whether the request was carried out is not known."
+                "The gateway did not respond before the deadline. The request may have been carried out."
                     .into()
             }
             AgentFault::BrokenOff => {
-                "The connection to the gateway broke after the request was sent. Whether it was carried out is not known."
+                "The connection to the gateway broke after the request was sent. The request may have been carried out."
                     .into()
             }
-            AgentFault::NotHttp(why) => format!("The gateway gave no answer: {why}."),
+            AgentFault::NotHttp(why) => format!("The agent got no HTTP response: {why}."),
         }
     }
 
-    /// The answer to the client.
+    /// The response to the client.
     pub(super) fn answer(&self) -> Response<AnswerBody> {
         #[derive(serde::Serialize)]
         struct AgentReply<'a> {
@@ -157,7 +158,7 @@ impl AgentFault {
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // Whose refusal it is: the gateway's have a request id in place of this.
+        // Marks the agent's refusals; those of the gateway have a request id instead.
         headers.insert(SERVER, HeaderValue::from_static("countersign-agent"));
         if *self == AgentFault::MethodNotAllowed
             && let Ok(allow) = HeaderValue::from_str(&METHODS.join(", "))
@@ -168,12 +169,12 @@ impl AgentFault {
     }
 }
 
-/// A body that is there already.
+/// A body that is complete in memory.
 pub(super) fn whole(bytes: Bytes) -> AnswerBody {
     Full::new(bytes).map_err(|never| match never {}).boxed()
 }
 
-/// A body that breaks off at once, as it did on its way here.
+/// A body that fails at once, so that the client sees the gateway's truncated response as an error.
 pub(super) fn broken_off() -> AnswerBody {
     BrokenOff.boxed()
 }
@@ -188,12 +189,12 @@ impl Body for BrokenOff {
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        let why = "the gateway's answer broke off";
+        let why = "the gateway's response is truncated";
         Poll::Ready(Some(Err(std::io::Error::other(why))))
     }
 }
 
-/// The answer to the health check, which asks whether the agent runs and nothing else.
+/// The response to the health check, which checks only that the agent runs.
 pub(super) fn alive() -> Response<AnswerBody> {
     let mut answer = Response::new(whole(Bytes::from_static(b"{\"ok\":true}\n")));
     let headers = answer.headers_mut();
@@ -203,7 +204,7 @@ pub(super) fn alive() -> Response<AnswerBody> {
     answer
 }
 
-/// Removes what belongs to the connection with the gateway (RFC 9110, section 7.6.1).
+/// Removes the hop-by-hop headers (RFC 9110, section 7.6.1).
 pub(super) fn strip_connection(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = (headers.get_all(CONNECTION).iter())
         .filter_map(|value| value.to_str().ok())
@@ -220,8 +221,8 @@ pub(super) fn strip_connection(headers: &mut HeaderMap) {
     headers.remove("proxy-connection");
 }
 
-/// A body on its way from the gateway: it has a time for each piece, and returns its connection to
-/// the pool at its end. A body that breaks off breaks off for the client too.
+/// A streamed body of the gateway's response. Each part has a deadline. At the end of the body, the
+/// connection returns to the pool. A truncated body is truncated for the client too.
 pub(super) struct Streaming {
     body: Incoming,
     lease: Option<Lease>,
@@ -272,7 +273,10 @@ impl Body for Streaming {
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(PIECE)));
         ready!(waiting.as_mut().poll(context));
         this.lease = None;
-        let late = std::io::Error::new(std::io::ErrorKind::TimedOut, "the gateway fell silent");
+        let late = std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            "the gateway sent nothing for 60 s",
+        );
         Poll::Ready(Some(Err(late)))
     }
 

@@ -1,6 +1,6 @@
-//! A connection whose answer is still read when the gateway takes no more of the request. A gateway that
-//! refuses an upload (413, say) may close before it has read it all; the answer that says so is then
-//! there to be read, and a failed write must not hide it.
+//! A connection that still reads the response after a failed write. A gateway that refuses an
+//! upload, for example with 413, may close before it has read the whole request. Its response can
+//! then still be read, and the failed write must not hide it.
 
 use std::io;
 use std::pin::Pin;
@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The connection. Once a write has failed, further ones come to nothing without an error; the end of
-/// what can be read says whether there was an answer.
+/// The connection. After a failed write, further writes are ignored without an error. Reading then
+/// shows whether there was a response.
 pub(super) struct AnswerFirst<T> {
     inner: T,
     takes_no_more: bool,

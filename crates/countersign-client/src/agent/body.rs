@@ -1,5 +1,5 @@
-//! Reading a client's body whole: it has to be hashed before the first byte of the request goes
-//! out. Bounded for each body, for all of them together, and in time.
+//! Buffers a client's request body, because it must be hashed before the request is sent. Three
+//! limits hold: the size of a body, the memory of all bodies, and the time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,28 +11,29 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::AgentFault;
 
-/// Longest time for a whole body.
+/// Deadline for a whole body.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Longest time, and most bytes, for a body that is thrown away; as the gateway has it.
+/// Longest time, and most bytes, of a discarded body; equal to the gateway's limits.
 const DISCARD: Duration = Duration::from_secs(5);
 const DISCARD_BYTES: usize = 32 << 20;
 
-/// Longest wait for more of it.
+/// Longest wait for the next part of a discarded body.
 const STALL: Duration = Duration::from_secs(2);
 
-/// A body and its share of the budget, which returns when this is dropped.
+/// A body and its share of the memory budget, which is released on drop.
 pub(super) struct BufferedBody {
     pub(super) bytes: Bytes,
     _share: Option<OwnedSemaphorePermit>,
 }
 
-/// Reads it. `budget` counts bytes.
+/// Reads a body. `budget` counts bytes.
 ///
 /// # Errors
 ///
-/// [`AgentFault::BodyTooLarge`], [`AgentFault::Overloaded`] (nobody waits for the budget: a client that waits
-/// holds its connection), [`AgentFault::RequestTimeout`], [`AgentFault::BadRequest`].
+/// [`AgentFault::BodyTooLarge`], [`AgentFault::RequestTimeout`], [`AgentFault::BadRequest`], and
+/// [`AgentFault::Overloaded`]. A request does not wait for the budget, because a waiting client
+/// holds its connection.
 pub(super) async fn read(
     body: &mut Incoming,
     limit: u64,
@@ -49,8 +50,7 @@ async fn collect(
     limit: u64,
     budget: &Arc<Semaphore>,
 ) -> Result<BufferedBody, AgentFault> {
-    // What is declared is taken from the budget at once, so that bodies do not starve each other
-    // half read.
+    // The declared length is reserved at once. Otherwise half-read bodies could starve each other.
     let declared = body.size_hint().exact().unwrap_or(0);
     if declared > limit {
         return Err(AgentFault::BodyTooLarge(limit));
@@ -59,7 +59,7 @@ async fn collect(
     let mut read = BytesMut::with_capacity(usize::try_from(declared).unwrap_or(0));
     while let Some(frame) = body.frame().await {
         let Ok(piece) = frame.map_err(|_| AgentFault::BadRequest)?.into_data() else {
-            continue; // trailers, which never cross
+            continue; // trailers, which are never forwarded
         };
         let length = (read.len() + piece.len()) as u64;
         if length > limit {
@@ -82,9 +82,9 @@ async fn collect(
     })
 }
 
-/// Reads the rest of a refused request's body and throws it away, beside the answer: a client that is
-/// still sending would lose the refusal to a reset. It ends with the upload, at the bounds, or when the
-/// client stops; then the connection is closed.
+/// Reads the rest of a refused request's body and throws it away, beside the answer: a client that
+/// is still sending would lose the refusal to a reset. It ends with the upload, at the bounds, or
+/// when the client stops; then the connection is closed.
 pub(super) fn discard(mut body: Incoming) {
     if body.is_end_stream() {
         return;

@@ -1,5 +1,5 @@
-//! A connection to the gateway: resolve, connect, TLS; each may fail in its own way, and the doctor
-//! tells them apart.
+//! A connection to the gateway: name resolution, TCP, TLS. Each step has its own error, so that the
+//! doctor can name the failed step.
 
 use std::error::Error;
 use std::io;
@@ -27,15 +27,18 @@ use super::tls_fault::{self, Tried};
 use crate::file;
 use crate::gateway_url::GatewayUrl;
 
-/// Longest time for each of: the name, all its addresses together, and TLS.
+/// Deadline of each step: name resolution, TCP over all addresses, and TLS.
 pub const STEP: Duration = Duration::from_secs(5);
 
-/// Largest head of an answer, in bytes.
+/// The step that resolves the gateway's name.
+pub const NAME_RESOLUTION: &str = "name resolution";
+
+/// Largest head of a response, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// Makes connections to one gateway.
+/// Connects to one gateway.
 pub struct Connector {
-    /// Where it is.
+    /// The gateway.
     pub gateway: GatewayUrl,
     ca: Option<PathBuf>,
     tls: Option<(TlsConnector, ServerName<'static>)>,
@@ -47,26 +50,26 @@ pub type Sender = SendRequest<Full<Bytes>>;
 /// Why there is no connection. Nothing has been sent.
 #[derive(Debug, thiserror::Error)]
 pub enum NoConnection {
-    /// The name has no address.
-    #[error("its name, {0}, cannot be resolved: {1}")]
+    /// The name does not resolve.
+    #[error("{0} does not resolve: {1}")]
     Name(String, io::Error),
-    /// Nobody listens there, or the network does not lead there.
+    /// The TCP connection failed.
     #[error("{0} takes no connection: {1}")]
     Tcp(String, io::Error),
     /// A step took longer than [`STEP`].
     #[error("{0} took longer than 5 s")]
     Slow(&'static str),
-    /// There was no agreement on TLS, or what came then was not HTTP.
+    /// The TLS handshake failed, or the peer did not speak HTTP over TLS.
     #[error("TLS: {text}")]
     Tls {
-        /// The fault and the next step, in words.
+        /// The cause and the next step.
         text: String,
-        /// It is the certificate: so TLS is spoken there.
+        /// Whether the certificate is at fault, so that the peer does speak TLS.
         of_certificate: bool,
     },
 }
 
-/// TCP, plain or within TLS.
+/// A TCP connection, plain or with TLS.
 pub enum Wire {
     /// Plain.
     Plain(TcpStream),
@@ -75,17 +78,21 @@ pub enum Wire {
 }
 
 impl Connector {
-    /// For a gateway, believing the authorities in the PEM file `ca`, or the system's.
+    /// A connector to `gateway` that trusts the authorities in the PEM file `ca`, by default the
+    /// system's.
     ///
     /// # Errors
     ///
-    /// What is wrong with the file; that the system has no authorities.
+    /// If the file holds no authorities, or the system has none.
     pub fn new(gateway: GatewayUrl, ca: Option<&Path>) -> Result<Connector, String> {
         let tls = match gateway.tls {
             false => None,
             true => {
                 let name = ServerName::try_from(gateway.host.clone()).map_err(|_| {
-                    format!("{} is no name that a certificate can have", gateway.host)
+                    format!(
+                        "{} is not a host name that a certificate can hold; use a DNS name or an address",
+                        gateway.host
+                    )
                 })?;
                 Some((TlsConnector::from(Arc::new(client_config(ca)?)), name))
             }
@@ -94,11 +101,11 @@ impl Connector {
         Ok(Connector { gateway, ca, tls })
     }
 
-    /// Makes a connection, TLS included.
+    /// Connects, TLS included.
     ///
     /// # Errors
     ///
-    /// At which step it failed, and how.
+    /// The failed step and its cause.
     pub async fn wire(&self) -> Result<Wire, NoConnection> {
         let stream = self.tcp().await?;
         let Some((connector, name)) = &self.tls else {
@@ -119,7 +126,7 @@ impl Connector {
         }
     }
 
-    /// For the words about what goes wrong with it.
+    /// The endpoint, for error texts.
     pub fn tried(&self) -> Tried<'_> {
         Tried {
             host: &self.gateway.host,
@@ -128,16 +135,17 @@ impl Connector {
         }
     }
 
-    /// Makes the TCP connection alone: the addresses of the name in turn, under one deadline.
+    /// Makes the TCP connection alone. All addresses of the name are tried in turn, under one
+    /// deadline.
     ///
     /// # Errors
     ///
-    /// At which step it failed, and how.
+    /// The failed step and its cause.
     pub async fn tcp(&self) -> Result<TcpStream, NoConnection> {
         let GatewayUrl { host, port, .. } = &self.gateway;
         let looked_up = timeout(STEP, tokio::net::lookup_host((host.as_str(), *port))).await;
         let addresses = looked_up
-            .map_err(|_| NoConnection::Slow("the look-up of its name"))?
+            .map_err(|_| NoConnection::Slow(NAME_RESOLUTION))?
             .map_err(|error| NoConnection::Name(host.clone(), error))?;
         let mut last = NoConnection::Name(host.clone(), io::ErrorKind::NotFound.into());
         let connected = timeout(STEP, async {
@@ -152,12 +160,12 @@ impl Connector {
         .await;
         match connected {
             Ok(Some(stream)) => {
-                // Small requests go out whole; waiting for more to send would only delay them.
+                // Nagle's algorithm would only delay small requests.
                 let _ = stream.set_nodelay(true);
                 Ok(stream)
             }
             Ok(None) => Err(last),
-            Err(_) => Err(NoConnection::Slow("the connection")),
+            Err(_) => Err(NoConnection::Slow("the TCP connection")),
         }
     }
 
@@ -174,14 +182,14 @@ impl Connector {
             .await
             .map_err(|error| self.no_tls(&error))?;
         tokio::spawn(async move {
-            // Whoever waits for an answer over it is told what went wrong.
+            // The sender reports the error to the request.
             let _ = connection.await;
         });
         Ok(sender)
     }
 }
 
-/// TLS as a client, HTTP/1.1 by ALPN.
+/// The TLS configuration of a client, with HTTP/1.1 by ALPN.
 ///
 /// # Errors
 ///
@@ -201,7 +209,7 @@ fn client_config(ca: Option<&Path>) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
-/// Largest file of certificates, in bytes: a bundle of all authorities of the web has a quarter of it.
+/// Largest file of certificates, in bytes: four times a bundle of all public authorities.
 const MAX_CERTIFICATES: usize = 1 << 20;
 
 fn authorities(file: &Path) -> Result<RootCertStore, String> {
@@ -212,7 +220,7 @@ fn authorities(file: &Path) -> Result<RootCertStore, String> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| fail(format!("cannot be read as PEM: {error}")))?;
     if read.is_empty() {
-        return Err(fail("there is no certificate in it".into()));
+        return Err(fail("holds no certificate".into()));
     }
     for certificate in read {
         roots
@@ -228,8 +236,8 @@ fn system_authorities() -> Result<RootCertStore, String> {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     match found {
         0 => Err(
-            "this system has no certificate authorities (Debian: ca-certificates); \
-                  name a file of them"
+            "this system has no certificate authorities; install them (Debian: ca-certificates), \
+                  or name a PEM file of them"
                 .into(),
         ),
         _ => Ok(roots),

@@ -1,4 +1,4 @@
-//! One request of a client's, from its head to the answer.
+//! One client request, from its head to the response.
 
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
@@ -30,14 +30,14 @@ use crate::signing::{Unsignable, any_method, parse_target};
 use countersign_core::message::BodyHash;
 use countersign_core::target::QueryPolicy;
 
-/// Where a supervisor asks whether the agent runs. The grammar refuses `;` in a path, so that it can
-/// be no backend's.
+/// The path of the health check. The grammar refuses `;` in a path, so no backend can have it.
 const HEALTH: &str = "/;health";
 
-/// Bodies from here on are hashed on a thread of their own: milliseconds in which others would wait.
+/// Bodies of this size and more, in bytes, are hashed on a blocking thread. Hashing takes
+/// milliseconds, which would delay other requests.
 const LARGE: usize = 256 * 1024;
 
-/// What requests share.
+/// The state that all requests share.
 pub(super) struct AgentExchange {
     pub(super) guard: Guard,
     pub(super) keys: Arc<AgentKeys>,
@@ -51,15 +51,16 @@ pub(super) struct AgentExchange {
     pub(super) answer_timeout: Duration,
     pub(super) patience: RetryPolicy,
     pub(super) reach: GatewayReachability,
-    /// The faults that do not show in the client's answer.
+    /// Logs the faults that the client's response does not show.
     pub(super) notices: Notices,
 }
 
-/// What is the same at each try.
+/// The parts of a request that all its attempts share.
 struct Outgoing {
     method: Method,
-    /// What is signed, and what is sent: with the gateway's prefix.
+    /// The signed target.
     signed: String,
+    /// The sent target: the signed target behind the gateway's prefix.
     sent: String,
     kept: HeaderMap,
     body: BufferedBody,
@@ -67,7 +68,7 @@ struct Outgoing {
 }
 
 impl AgentExchange {
-    /// Answers a request. Never fails: what goes wrong is an answer too.
+    /// Responds to a request. It never fails, because each fault has a response.
     pub(super) async fn answer(
         &self,
         request: Request<Incoming>,
@@ -83,7 +84,7 @@ impl AgentExchange {
         })
     }
 
-    /// Makes a connection to the gateway and drops it, so that the log says whether that can be done.
+    /// Connects to the gateway and disconnects, so that the log shows whether it can be reached.
     pub(super) async fn probe(&self) {
         let connector = self.pool.connector();
         if let Err(why) = connector.wire().await {
@@ -125,8 +126,8 @@ impl AgentExchange {
         self.deliver(&outgoing).await
     }
 
-    /// Tries until there is an answer that stands. The share of the body in the budget is held until
-    /// the answer has begun: then nothing is sent again.
+    /// Retries until a response is final. The body keeps its share of the memory budget until the
+    /// response has begun, because the body is not needed after that.
     async fn deliver(&self, outgoing: &Outgoing) -> Result<Response<AnswerBody>, AgentFault> {
         let began = self.now();
         let mut corrected = false;
@@ -145,7 +146,7 @@ impl AgentExchange {
                     return Ok(answer);
                 }
                 Ok(GatewayAnswer::Refused(answer, refused)) if refused.code == "clock_skew" => {
-                    // Once: a gateway that is not content with its own time will not be.
+                    // Once: a gateway that refuses its own time will refuse it again.
                     if corrected || !self.hear(&refused) {
                         return Ok(answer);
                     }
@@ -174,7 +175,7 @@ impl AgentExchange {
                 why,
                 tries,
                 pause_ms = pause.as_millis(),
-                "trying again, signed afresh"
+                "retrying with a new signature"
             );
             tokio::time::sleep(pause).await;
         }
@@ -200,7 +201,7 @@ impl AgentExchange {
                 if why.is_parse() && !self.pool.connector().gateway.tls =>
             {
                 let text = tls_fault::not_http(&self.pool.connector().gateway.authority);
-                warn!("what came back is no answer: {text}");
+                warn!("no HTTP response from the gateway: {text}");
                 Err(NoAnswerYet::AgentFault(AgentFault::NotHttp(text)))
             }
             Err(NoAnswer::BrokenOff(why)) => {
@@ -210,7 +211,7 @@ impl AgentExchange {
                     false => self.pool.connector().tried().explained(&why),
                 };
                 warn!(
-                    "the connection to the gateway broke after a request was sent, which is not sent again: {why}"
+                    "the connection to the gateway broke after a request was sent, so the request is not retried: {why}"
                 );
                 Err(NoAnswerYet::AgentFault(AgentFault::BrokenOff))
             }
@@ -221,7 +222,7 @@ impl AgentExchange {
         }
     }
 
-    /// The request for one try, signed now.
+    /// The request of one attempt, with a new signature.
     fn signed(
         &self,
         outgoing: &Outgoing,
@@ -234,7 +235,7 @@ impl AgentExchange {
             AgentFault::CannotSign
         };
         let token = any_method(method.as_str(), &room).map_err(refused)?;
-        // What was parsed parses again; under this policy it is taken as it stands.
+        // The target has parsed before, and this policy keeps all of it.
         let target = parse_target(signed.as_bytes(), QueryPolicy::Signed).map_err(refused)?;
         let signer = self.keys.current();
         let headers = signer
@@ -257,7 +258,7 @@ impl AgentExchange {
         self.clock.now().mono
     }
 
-    /// Whether another try is signed by the gateway's time.
+    /// Corrects the clock by the gateway's time. Returns whether a retry makes sense.
     fn hear(&self, refused: &Refused) -> bool {
         let Some(server_time) = refused.server_time else {
             return false;
@@ -266,21 +267,21 @@ impl AgentExchange {
             ClockCorrection::Corrected(offset) => {
                 warn!(
                     offset_seconds = offset,
-                    "this machine's clock is not the gateway's: signing by the gateway's time; set the clock"
+                    "this machine's clock differs from the gateway's: signing by the gateway's time; set the clock"
                 );
                 true
             }
             ClockCorrection::NotBelieved => {
                 warn!(
-                    "the gateway says that this machine's clock is wrong, over a connection that \
-                     anybody could speak on: not believed; set the clock, or use https://"
+                    "the gateway reports a wrong clock on this machine, but plain HTTP does not \
+                     authenticate the gateway, so its time is ignored; set the clock, or use https://"
                 );
                 false
             }
             ClockCorrection::TooFar(offset) => {
                 warn!(
                     offset_seconds = offset,
-                    "the gateway's clock is further off than the {} hours that are corrected: set the clock",
+                    "the gateway's clock differs by more than the {} hours that the agent corrects: set the clock",
                     MOST / 3600
                 );
                 false
@@ -289,11 +290,11 @@ impl AgentExchange {
     }
 }
 
-/// Why one try has no answer.
+/// Why one attempt has no response.
 enum NoAnswerYet {
-    /// Not a byte went out.
+    /// No byte was sent, so a retry is safe.
     Unsent(AgentFault),
-    /// This is the end of it.
+    /// The request must not be retried.
     AgentFault(AgentFault),
 }
 
@@ -312,7 +313,7 @@ async fn hash(body: &Bytes) -> Result<BodyHash, AgentFault> {
         .map_err(|_| AgentFault::NotReady)
 }
 
-/// Between 0 and 1; it spreads, and is no secret.
+/// A number from 0 to 1, for jitter; not cryptographic.
 fn chance() -> f64 {
     f64::from(RandomState::new().hash_one(0u8) as u32) / f64::from(u32::MAX)
 }

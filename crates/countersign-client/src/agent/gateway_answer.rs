@@ -1,4 +1,4 @@
-//! Tells a refusal by the gateway from other answers, before the answer is passed on.
+//! Distinguishes a refusal of the gateway from other responses, before the response is forwarded.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use super::answer::{AnswerBody, Streaming, broken_off, strip_connection, whole};
 use super::pool::Lease;
 use super::refused::{self, Refused};
 
-/// Longest wait for the body of a refusal, which is read before it is passed on.
+/// Deadline for the body of a refusal, which is read before it is forwarded.
 const REFUSAL: Duration = Duration::from_secs(10);
 
-/// An answer, told apart by who gave it and whether a retry can help.
+/// A response, by its origin and by whether a retry can help.
 pub(super) enum GatewayAnswer {
-    /// A refusal by the gateway itself, with the head and body to pass on.
+    /// A refusal of the gateway, with the head and body to forward.
     Refused(Response<AnswerBody>, Refused),
-    /// A 429 from the backend or from something between.
+    /// A 429 from the backend or a proxy in between.
     TooMany(Response<AnswerBody>),
-    /// Any other answer; its body streams.
+    /// Any other response; its body streams.
     Streaming(Response<AnswerBody>),
 }
 
 impl GatewayAnswer {
-    /// Reads the body of an answer that may be a refusal by the gateway, up to 64 KiB. The body of any
-    /// other answer streams.
+    /// Reads the body of an answer that may be a refusal by the gateway, up to 64 KiB. The body of
+    /// any other answer streams.
     pub(super) async fn read(
         answer: Response<Incoming>,
         lease: Lease,

@@ -1,5 +1,5 @@
-//! Keeps web pages out. A browser on this host can be made to send requests to the agent by any page
-//! that it shows; it is told by what it cannot leave out.
+//! Refuses requests of web pages. Any page can make a browser on this host send requests to the
+//! agent (CSRF, DNS rebinding). The guard recognises headers that a page cannot remove.
 
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
@@ -7,18 +7,18 @@ use http::request::Parts;
 use super::answer::AgentFault;
 use crate::settings::Listen;
 
-/// Names that are always this host, whatever a resolver says of others.
+/// Names that always denote this host, independent of the resolver.
 const OWN_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
-/// Which `Host` values are taken.
+/// The accepted `Host` values.
 pub(super) struct Guard {
-    /// Lower case, each compared whole.
+    /// Lower case, compared in full.
     hosts: Vec<String>,
 }
 
 impl Guard {
-    /// For an agent on `port` (`None` on a Unix socket, which has none). `more` are the operator's
-    /// names, as they will be sent; one without a port is taken with the agent's own too.
+    /// The guard of an agent on `port` (`None` on a Unix socket). `more` are the operator's names,
+    /// as sent; a name without a port is also accepted with the agent's port.
     pub(super) fn new(port: Option<u16>, listen: &Listen, more: &[String]) -> Guard {
         let mut names: Vec<String> = OWN_NAMES.map(str::to_owned).into();
         if let Listen::Tcp(address) = listen
@@ -30,7 +30,7 @@ impl Guard {
             });
         }
         let with_port = |name: &String| port.map(|port| format!("{name}:{port}"));
-        // Clients leave out the port of their scheme, and on a socket there is none to name.
+        // Clients omit the default port, and a Unix socket has none.
         let bare = port.is_none_or(|port| port == 80);
         let mut hosts: Vec<String> = names.iter().chain(more).filter_map(with_port).collect();
         if bare {
@@ -40,15 +40,14 @@ impl Guard {
         Guard { hosts }
     }
 
-    /// Refuses what a browser could have sent. It fails closed: whatever is missing or odd is
-    /// refused.
+    /// Refuses requests of web pages. It fails closed: a missing or malformed `Host` is refused.
     ///
-    /// - `Host` has to be there once and be one of the known names. A page whose own name was made to
-    ///   resolve to this host (DNS rebinding) is of the same origin to the browser, which then says
-    ///   no `Origin`; but it does send the page's name.
-    /// - `Origin` and `Sec-Fetch-Site` are sent by browsers alone, and pages cannot leave them out (they
-    ///   are forbidden header names of the Fetch standard). Preflights have them too. `Sec-Fetch-Mode`
-    ///   tells nothing: Node's `fetch` sends it with every request.
+    /// - `Host` must occur once and be an accepted name. With DNS rebinding, a page's name resolves
+    ///   to this host. The browser then treats the agent as the page's origin and sends no
+    ///   `Origin`, but `Host` has the page's name.
+    /// - `Origin` and `Sec-Fetch-Site` are refused. Only browsers send them, also in preflights.
+    ///   Pages cannot remove them, because they are forbidden header names of the Fetch standard.
+    ///   `Sec-Fetch-Mode` is allowed, because Node's `fetch` sends it too.
     pub(super) fn admit(&self, request: &Parts) -> Result<(), AgentFault> {
         let mut hosts = request.headers.get_all(HOST).iter();
         let host = hosts.next().and_then(|value| value.to_str().ok());

@@ -1,4 +1,4 @@
-//! The key that the agent signs with: read at the start, and again when its file changes.
+//! The agent's signing key. It is read at the start and reloaded when its file changes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,38 +8,38 @@ use arc_swap::ArcSwap;
 use tracing::{error, info};
 
 use crate::gateway_url::GatewayUrl;
-use crate::settings::{AgentSettings, Who};
+use crate::settings::{AgentSettings, MachineCredentials};
 use crate::signing::{Signer, identity, key_file};
 use crate::watch::{Complaint, RETRY, Watch, watch};
 use countersign_core::identity::PublicKey;
 
-/// The last key that was good.
+/// The last usable key.
 pub(super) struct AgentKeys {
-    who: Who,
+    credentials: MachineCredentials,
     current: ArcSwap<Signer>,
     complaint: Complaint,
 }
 
 impl AgentKeys {
-    /// Reads the key, and the identity where there is one; with the gateway that is meant.
+    /// Reads the key and the gateway's URL.
     ///
     /// # Errors
     ///
-    /// What is wrong, with the file; nothing of its content.
+    /// The file and the cause, without the file's content.
     pub(super) fn load(settings: &AgentSettings) -> Result<(AgentKeys, GatewayUrl), String> {
-        let (signer, api_url) = read(&settings.who)?;
+        let (signer, api_url) = read(&settings.credentials)?;
         let gateway = match (&settings.gateway, api_url) {
             (Some(gateway), _) => gateway.clone(),
             (None, Some(url)) => {
                 GatewayUrl::parse(&url).map_err(|text| format!("apiUrl of the identity: {text}"))?
             }
-            (None, None) => return Err("the identity names no apiUrl; name the gateway".into()),
+            (None, None) => return Err("identity.json has no apiUrl; set the gateway".into()),
         };
         if let Some(text) = settings.plain_refusal(&gateway) {
             return Err(text);
         }
         let keys = AgentKeys {
-            who: settings.who.clone(),
+            credentials: settings.credentials.clone(),
             current: ArcSwap::from_pointee(signer),
             complaint: Complaint::default(),
         };
@@ -51,16 +51,18 @@ impl AgentKeys {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        match &self.who {
-            Who::Key { file, .. } => vec![file.clone()],
-            Who::Identity(folder) => vec![folder.join("identity.json"), folder.join("private.pem")],
+        match &self.credentials {
+            MachineCredentials::Key { file, .. } => vec![file.clone()],
+            MachineCredentials::Identity(folder) => {
+                vec![folder.join("identity.json"), folder.join("private.pem")]
+            }
         }
     }
 
-    /// A file that went bad changes nothing: a half-written key must not stop a machine. It is tried again until it
-    /// is good; when, is returned.
+    /// Reloads the key. On an error the last key stays in use, so that a half-written file does not
+    /// stop the machine. Returns when to retry.
     fn reload(&self) -> Option<Duration> {
-        match read(&self.who) {
+        match read(&self.credentials) {
             Ok((signer, _)) => {
                 self.complaint.is_over();
                 let old = self.current();
@@ -80,20 +82,20 @@ impl AgentKeys {
     }
 }
 
-/// Reads the key again whenever its file changes, until the watch is dropped.
+/// Reloads the key whenever its file changes, until the watch is dropped.
 ///
 /// # Errors
 ///
-/// That the watch cannot be started.
+/// If the watch cannot start.
 pub(super) fn reload_on_change(keys: &Arc<AgentKeys>) -> std::io::Result<Watch> {
     let (files, reloaded) = (Arc::clone(keys), Arc::clone(keys));
     watch(move || files.files(), move || reloaded.reload())
 }
 
-fn read(who: &Who) -> Result<(Signer, Option<String>), String> {
-    let (file, id, api_url) = match who {
-        Who::Key { file, machine_id } => (file.clone(), machine_id.clone(), None),
-        Who::Identity(folder) => {
+fn read(credentials: &MachineCredentials) -> Result<(Signer, Option<String>), String> {
+    let (file, id, api_url) = match credentials {
+        MachineCredentials::Key { file, machine_id } => (file.clone(), machine_id.clone(), None),
+        MachineCredentials::Identity(folder) => {
             let identity = identity::read(folder)?;
             (identity.key, identity.machine_id, identity.api_url)
         }

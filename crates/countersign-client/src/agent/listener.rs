@@ -1,4 +1,4 @@
-//! Where the machine's own clients connect: loopback, or a Unix socket that only its owner may use.
+//! The agent's listener: a TCP address, or a Unix socket that only its owner may use.
 
 use std::fmt;
 use std::fs;
@@ -23,34 +23,34 @@ use super::exchange::AgentExchange;
 use super::stall::StallTimeout;
 use crate::settings::Listen;
 
-/// Longest time for the head of a request, and for which an idle connection stays open.
+/// Deadline for the head of a request, and longest idle time of a connection.
 const HEAD: Duration = Duration::from_secs(60);
 
-/// Largest head of a request, as the gateway has it.
+/// Largest head of a request, equal to the gateway's limit.
 const MAX_HEAD: usize = crate::gateway_headers::HEADER_BYTES;
 
-/// The pause after the system refused to accept a connection: it has no descriptors left, and would
-/// refuse at once again.
+/// The pause after a failed accept. The process has no descriptors left, so the next accept would
+/// fail at once.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
-/// An address that is taken.
+/// A bound listener.
 pub(super) enum AgentListener {
     Tcp(TcpListener, SocketAddr),
     Unix(UnixListener, Socket),
 }
 
-/// A socket's file, which goes with it.
+/// The file of a Unix socket, removed on drop.
 pub(super) struct Socket {
     path: PathBuf,
     inode: u64,
 }
 
 impl AgentListener {
-    /// Takes the address.
+    /// Binds the address.
     ///
     /// # Errors
     ///
-    /// Why it cannot be had.
+    /// Why the address cannot be bound.
     pub(super) async fn bind(listen: &Listen) -> Result<AgentListener, String> {
         match listen {
             Listen::Tcp(address) => {
@@ -84,7 +84,7 @@ impl AgentListener {
         self.address().map(|address| address.port())
     }
 
-    /// Serves until `stop`, then lets requests in flight finish within `grace`.
+    /// Serves until `stop`, then lets in-flight requests finish within `grace`.
     pub(super) async fn serve(
         self,
         exchange: Arc<AgentExchange>,
@@ -96,8 +96,8 @@ impl AgentListener {
         let room = Arc::new(Semaphore::new(connections));
         tokio::pin!(stop);
         loop {
-            // Further connections wait in the kernel's queue: the machine's own clients are few, and
-            // a wait is kinder to them than an error.
+            // Further connections wait in the kernel's accept queue. Local clients are few, and a
+            // wait is better for them than an error.
             let accepted = async {
                 let permit = Arc::clone(&room).acquire_owned().await;
                 (self.accept().await, permit)
@@ -143,7 +143,7 @@ impl AgentListener {
     }
 }
 
-/// A connection of either kind.
+/// A TCP or Unix connection.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -174,9 +174,9 @@ async fn converse(
     }
 }
 
-/// Binds a socket of mode 0600. It is made in a directory that only its owner can enter and then moved
-/// to its place, so that nobody else can connect before its mode is set; what was left there by a
-/// process that is gone is replaced.
+/// Binds a Unix socket of mode 0600. The socket is created in a directory of mode 0700 and then
+/// moved into place, so that no other user can connect before its mode is set. A stale socket of a
+/// dead process is replaced.
 fn bind_private(path: &Path) -> io::Result<UnixListener> {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -206,7 +206,7 @@ fn is_socket(metadata: &fs::Metadata) -> bool {
 }
 
 impl Drop for Socket {
-    /// Unless another process has put its own in its place.
+    /// Keeps a socket that another process has put in its place.
     fn drop(&mut self) {
         if fs::symlink_metadata(&self.path).is_ok_and(|it| it.ino() == self.inode) {
             let _ = fs::remove_file(&self.path);

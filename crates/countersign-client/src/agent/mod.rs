@@ -1,19 +1,20 @@
 //! The agent: a proxy beside a machine that signs for clients that cannot.
 //!
-//! Unmodified clients speak plain HTTP/1.1 to it, over loopback or a Unix socket. A request's way:
+//! Unmodified clients speak plain HTTP/1.1 to the agent, over loopback or a Unix socket. The stages
+//! of a request:
 //!
 //! 1. `listener` accepts the connection, within a limit.
-//! 2. `guard` refuses what a web page could have sent.
-//! 3. `exchange` judges method and target by the gateway's own grammar ([`countersign_core`]), and says
-//!    here what the gateway would refuse.
-//! 4. `body` reads the body whole, within a budget, so that it can be hashed.
-//! 5. `outgoing` makes the request for the gateway anew: a short list of the client's headers, never
-//!    its credential.
-//! 6. For each try it is signed afresh ([`crate::signing`]) by a clock that `skew` corrects, and sent
-//!    by `pool` and `connect`.
-//! 7. `retry` decides between another try and an answer. A request that may have reached the backend
-//!    is never sent again.
-//! 8. The answer streams back (`answer`).
+//! 2. `guard` refuses requests of web pages.
+//! 3. `exchange` checks method and target by the gateway's grammar ([`countersign_core`]), and
+//!    refuses what the gateway would refuse.
+//! 4. `body` reads the whole body, within a memory budget, so that it can be hashed.
+//! 5. `outgoing` builds the request to the gateway: a short list of the client's headers, never its
+//!    credential.
+//! 6. Each attempt is signed anew ([`crate::signing`]) with a clock that `skew` corrects. `pool`
+//!    and `connect` send it.
+//! 7. `retry` decides between another attempt and a response. A request that may have reached the
+//!    backend is never retried.
+//! 8. `answer` streams the response back.
 //!
 //! Any process that can connect to the agent acts as the machine. The agent does not authenticate
 //! clients; the guard keeps out web pages only.
@@ -56,7 +57,7 @@ use pool::AgentPool;
 use retry::RetryPolicy;
 use skew::Skew;
 
-/// A proxy that listens and does not serve yet.
+/// An agent that listens and does not serve yet.
 pub struct Agent {
     listener: AgentListener,
     exchange: Arc<AgentExchange>,
@@ -67,20 +68,21 @@ pub struct Agent {
 /// Why the agent does not start.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AgentStartError {
-    /// The settings, or a file that they name, are wrong; one line for each mistake.
+    /// Mistakes in the settings or in a file that they name, one per line.
     #[error("{0}")]
     Configuration(String),
-    /// The system refused something.
+    /// The system returned an error.
     #[error("{0}")]
     System(String),
 }
 
 impl Agent {
-    /// Reads the key and the authorities, and takes the address. The gateway need not be there.
+    /// Reads the key and the certificate authorities, and binds the address. The gateway need not
+    /// run.
     ///
     /// # Errors
     ///
-    /// What is wrong with the files, or why the address cannot be had.
+    /// The mistakes in the files, or why the address cannot be bound.
     pub async fn bind(settings: AgentSettings, clock: Clock) -> Result<Agent, AgentStartError> {
         let (keys, gateway) = AgentKeys::load(&settings).map_err(AgentStartError::Configuration)?;
         let skew = Skew::new(gateway.is_confidential());
@@ -90,7 +92,7 @@ impl Agent {
             .await
             .map_err(AgentStartError::System)?;
         let keys = Arc::new(keys);
-        // A key that was replaced is read also while clients have every other descriptor.
+        // A replaced key must be readable even if clients use up the descriptors.
         file::keep_in_reserve();
         let watch = key::reload_on_change(&keys)
             .inspect_err(|error| warn!("the key is not read again when it changes: {error}"))
@@ -121,13 +123,13 @@ impl Agent {
         })
     }
 
-    /// The TCP address it has, where it has one.
+    /// The bound TCP address; `None` for a Unix socket.
     pub fn address(&self) -> Option<SocketAddr> {
         self.listener.address()
     }
 
-    /// Serves until `stop` resolves; then takes no further connection, lets requests in flight
-    /// finish within the grace, and returns.
+    /// Serves until `stop` resolves. Then it accepts no connection, lets in-flight requests finish
+    /// within the grace period, and returns.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let keys = &self.exchange.keys;
         let gateway = &self.exchange.pool.connector().gateway;
@@ -147,7 +149,7 @@ impl Agent {
         if !gateway.is_confidential() {
             warn!("the gateway is spoken to in the clear: secrets can be read on the way");
         }
-        // Said at the start, and not only when the first client waits for it.
+        // At the start, so that the log shows a fault before the first client does.
         let probing = Arc::clone(&self.exchange);
         let probe = tokio::spawn(async move { probing.probe().await });
         let (connections, grace) = (self.settings.connections, self.settings.grace);

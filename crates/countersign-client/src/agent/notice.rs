@@ -1,4 +1,4 @@
-//! Lines in the log that are worth telling, and not for every request.
+//! Rate-limited log lines, and the log lines about the gateway.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,23 +11,23 @@ use super::connect::NoConnection;
 use crate::gateway_headers::OBSERVED;
 use crate::gateway_url::GatewayUrl;
 
-/// Shortest time between two lines about the same thing.
+/// Shortest time between two log lines about the same event.
 const BETWEEN: Duration = Duration::from_secs(30);
 
-/// Something that is told at once, and then at most once in [`BETWEEN`], with how often it happened.
+/// An event that is logged at once and then at most once in [`BETWEEN`], with a count.
 #[derive(Default)]
 pub(super) struct NoticeLimiter(Mutex<NoticeState>);
 
 #[derive(Default)]
 struct NoticeState {
-    /// On the monotonic clock.
+    /// The last log line, on the monotonic clock.
     at: Option<Duration>,
-    /// How often it happened since.
+    /// The events since the last log line.
     since: u64,
 }
 
 impl NoticeLimiter {
-    /// It happened: calls `tell`, with how often since the last line, where one is due.
+    /// Counts an event. If a line is due, calls `tell` with the count since the last one.
     pub(super) fn tell(&self, now: Duration, tell: impl FnOnce(u64)) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         told.since += 1;
@@ -40,7 +40,7 @@ impl NoticeLimiter {
     }
 }
 
-/// Faults that do not show in the client's answer, or not for what they are.
+/// Events that the client's response does not show, or shows misleadingly.
 #[derive(Default)]
 pub(super) struct Notices {
     query_dropped: NoticeLimiter,
@@ -49,7 +49,7 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    /// A client sent a query, and the agent was told that the route strips it.
+    /// The agent dropped a client's query (`--query strip`).
     pub(super) fn query_dropped(&self, now: Duration) {
         self.query_dropped.tell(now, |times| {
             warn!(
@@ -60,8 +60,8 @@ impl Notices {
         });
     }
 
-    /// Says so if a request for the target `signed` passed as nobody's: its client cannot tell that from
-    /// an answer of the backend's, which is often a final 403.
+    /// Logs that the gateway let a request for the target `signed` pass unsigned. Its client sees
+    /// only the backend's response, often a final 403.
     pub(super) fn passed_unsigned<B>(&self, now: Duration, answer: &Response<B>, signed: &str) {
         let Some(code) = answer.headers().get(OBSERVED) else {
             return;
@@ -80,20 +80,20 @@ impl Notices {
         });
     }
 
-    /// The gateway did not begin its answer within `limit`.
+    /// The gateway did not respond within `limit`.
     pub(super) fn late(&self, now: Duration, limit: Duration) {
         self.late.tell(now, |times| {
             let seconds = limit.as_secs_f64();
             warn!(
                 times,
-                "the gateway did not begin its answer within {seconds} s (answer_timeout)"
+                "the gateway did not respond within {seconds} s (answer_timeout)"
             );
         });
     }
 }
 
-/// Logs the likely cause where the gateway refuses a request for the target `signed`, and where to
-/// look.
+/// Logs the likely cause and the next step if the gateway refuses a request for the target
+/// `signed`.
 pub(super) fn refused(code: &str, signed: &str) {
     match code {
         "bad_signature" if signed.contains('?') => warn!(
@@ -101,7 +101,7 @@ pub(super) fn refused(code: &str, signed: &str) {
              else start the agent with --query strip"
         ),
         "bad_signature" => {
-            warn!("the gateway found a signature wrong; `countersign doctor` says why");
+            warn!("the gateway refused a signature; `countersign doctor` shows why");
         }
         code => debug!(code, "the gateway refused"),
     }
@@ -115,7 +115,7 @@ pub(super) struct GatewayReachability {
 }
 
 impl GatewayReachability {
-    /// No connection could be made.
+    /// A connection failed.
     pub(super) fn lost(&self, now: Duration, gateway: &GatewayUrl, why: &NoConnection) {
         self.is_lost.store(true, Ordering::Relaxed);
         self.told.tell(now, |times| {
@@ -127,7 +127,7 @@ impl GatewayReachability {
         });
     }
 
-    /// One was made, or is in use.
+    /// A connection works.
     pub(super) fn reached(&self) {
         if self.is_lost.load(Ordering::Relaxed) && self.is_lost.swap(false, Ordering::Relaxed) {
             info!("the gateway is reached again");

@@ -1,6 +1,5 @@
-//! What of a client's request crosses to the gateway: the method, the target, the body, and a
-//! short list of headers. A list of what crosses, not of what is removed: the credential that nobody
-//! thought of stays behind too.
+//! Builds the request to the gateway: the client's method, target and body, and a short list of its
+//! headers. The list is an allow list, so that an unknown credential is removed too.
 
 use std::collections::HashSet;
 
@@ -13,13 +12,13 @@ use crate::gateway_headers::ALLOWED;
 use crate::signing::Headers;
 use countersign_core::lost_header::LostHeader;
 
-/// What Vault's clients send besides: the gateway forwards them where its route lists them.
+/// Headers of Vault's clients. The gateway forwards them if its route lists them.
 const OF_VAULT_CLIENTS: [HeaderName; 2] = [
     HeaderName::from_static("x-vault-request"),
     HeaderName::from_static("x-vault-namespace"),
 ];
 
-/// The headers that cross.
+/// The forwarded headers.
 pub(super) struct ForwardedHeaderNames(HashSet<HeaderName>);
 
 impl ForwardedHeaderNames {
@@ -28,13 +27,13 @@ impl ForwardedHeaderNames {
         ForwardedHeaderNames(usual.chain(more.iter().cloned()).collect())
     }
 
-    /// The headers of a client's that cross. Reserved names and the signing headers are in no list,
-    /// so that a client cannot say who signs.
+    /// The client's headers to forward. No list holds reserved names or signing headers, so that a
+    /// client cannot choose the machine.
     ///
     /// # Errors
     ///
-    /// [`AgentFault::HeaderNotForwarded`] for one that does not, and without which the request would mean
-    /// something else.
+    /// [`AgentFault::HeaderNotForwarded`] for a header that is not forwarded, and without which the
+    /// request would change its meaning.
     pub(super) fn of(&self, sent: &HeaderMap) -> Result<HeaderMap, AgentFault> {
         let mut kept = HeaderMap::new();
         for (name, value) in sent {
@@ -51,11 +50,11 @@ impl ForwardedHeaderNames {
     }
 }
 
-/// One try: the kept headers, the four of this signature, and framing made anew.
+/// The request of one attempt: forwarded headers, signing headers and new framing.
 ///
 /// # Errors
 ///
-/// That a part does not fit a request, which the grammars rule out.
+/// If a part is not valid HTTP, which the grammars rule out.
 pub(super) fn request(
     method: &http::Method,
     target: &str,

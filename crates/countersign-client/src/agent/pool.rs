@@ -1,4 +1,4 @@
-//! Connections to the gateway that are open and idle, and the sending of one request.
+//! The connection pool to the gateway, and the sending of one request.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,14 +11,14 @@ use hyper::body::Incoming;
 use super::connect::{Connector, NoConnection, Sender};
 use crate::clock::Clock;
 
-/// Most idle connections kept.
+/// Most idle connections; further ones are closed.
 const MOST_IDLE: usize = 64;
 
-/// How long one is kept: well below the 75 s after which a gateway closes it, so that the two seldom
-/// meet.
+/// Longest idle time of a connection: well below the gateway's 75 s, so that a request seldom meets
+/// a connection that the gateway is closing.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// The connections of one agent.
+/// The connection pool of one agent.
 pub(super) struct AgentPool {
     connector: Connector,
     clock: Clock,
@@ -30,21 +30,21 @@ struct IdleGatewayConnection {
     since: Duration,
 }
 
-/// A connection in use. Dropped, it is closed.
+/// A connection in use. Dropping it closes the connection.
 pub(super) struct Lease {
     sender: Sender,
     clock: Clock,
     idle: Arc<Mutex<Vec<IdleGatewayConnection>>>,
 }
 
-/// Why there is no answer.
+/// Why a request has no response.
 #[derive(Debug)]
 pub(super) enum NoAnswer {
-    /// Not a byte of the request went out.
+    /// No byte of the request was sent.
     Unsent(NoConnection),
-    /// It went out, or may have, and the connection broke.
+    /// The connection broke, and the request may have been sent.
     BrokenOff(hyper::Error),
-    /// It went out, and nothing came back in time.
+    /// The request was sent, and the deadline passed without a response.
     Late,
 }
 
@@ -61,20 +61,20 @@ impl AgentPool {
         &self.connector
     }
 
-    /// Sends a request once, and waits for the head of its answer.
+    /// Sends a request once, and waits for the head of the response.
     ///
-    /// An idle connection may turn out to be closed; where hyper gives the request back, it never left
-    /// it, and another connection is taken. Nothing else is sent a second time.
+    /// An idle connection may already be closed. If hyper returns the request, no byte was sent,
+    /// and another connection is used. No other request is sent twice.
     ///
     /// # Errors
     ///
-    /// See [`NoAnswer`]. In doubt the request counts as sent.
+    /// [`NoAnswer`]. If in doubt, the request counts as sent.
     pub(super) async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
         limit: Duration,
     ) -> Result<(Response<Incoming>, Lease), NoAnswer> {
-        // Each turn takes an idle connection away, and the last one is fresh: the loop ends.
+        // Each iteration removes an idle connection, so the loop ends with a new one.
         loop {
             let (mut sender, fresh) = match self.take() {
                 Some(sender) => (sender, false),
@@ -102,7 +102,7 @@ impl AgentPool {
         }
     }
 
-    /// The idle connection that was used last, and throws away those that are old or closed.
+    /// The idle connection that was used last. Old and closed connections are dropped.
     fn take(&self) -> Option<Sender> {
         let now = self.clock.now().mono;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,7 +113,7 @@ impl AgentPool {
 }
 
 impl Lease {
-    /// Keeps the connection for the next request, its answer being complete.
+    /// Returns the connection to the pool after a complete response.
     pub(super) fn give_back(self) {
         let since = self.clock.now().mono;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,22 +1,22 @@
-//! Telling the gateway's own refusals from the backend's answers.
+//! Distinguishes the gateway's refusals from the backend's responses.
 
 use http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
 use crate::gateway_headers::REQUEST_ID;
 
-/// Largest body that is looked into: refusals have some hundred bytes.
+/// Largest body that may be a refusal, in bytes; refusals have some hundred.
 pub const MOST_BYTES: u64 = 64 * 1024;
 
-/// A refusal of the gateway's: the backend heard nothing of the request, or its answer was not
-/// passed on.
+/// A refusal of the gateway. The backend did not get the request, or its response was not
+/// forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// The word for it.
+    /// The code.
     pub code: String,
     /// The gateway's clock in Unix seconds, with `clock_skew`.
     pub server_time: Option<u64>,
-    /// Seconds to wait, where it says so.
+    /// `Retry-After`, in seconds.
     pub retry_after: Option<u64>,
 }
 
@@ -27,7 +27,7 @@ struct RefusalBody {
     server_time: Option<u64>,
 }
 
-/// Whether an answer of this head may be a refusal, so that its body is worth reading whole.
+/// Whether a response with this head may be a refusal, so that its body must be read.
 pub fn may_be(status: u16, headers: &HeaderMap) -> bool {
     let json = headers
         .get(CONTENT_TYPE)
@@ -35,8 +35,8 @@ pub fn may_be(status: u16, headers: &HeaderMap) -> bool {
     matches!(status, 400..=599) && json && headers.contains_key(REQUEST_ID)
 }
 
-/// The refusal, if it is one. A backend's answer does not pass for one by accident: the body has to
-/// name the request id that the gateway wrote into the head, where no backend's own crosses.
+/// Parses a refusal. The body must repeat the request id of the head, which only the gateway sets.
+/// So a backend's response cannot look like a refusal by accident.
 pub fn parse(headers: &HeaderMap, body: &[u8]) -> Option<Refused> {
     let content: RefusalBody = serde_json::from_slice(body).ok()?;
     let id = headers.get(REQUEST_ID)?;
@@ -47,7 +47,7 @@ pub fn parse(headers: &HeaderMap, body: &[u8]) -> Option<Refused> {
     })
 }
 
-/// `Retry-After` in seconds; a date there is not read.
+/// `Retry-After` in seconds; a date is ignored.
 pub fn retry_after(headers: &HeaderMap) -> Option<u64> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()
 }

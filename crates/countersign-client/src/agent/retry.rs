@@ -1,33 +1,33 @@
-//! What becomes of the outcome of one try. Pure: time and randomness are arguments.
+//! The retry policy. Pure: time and randomness are arguments.
 
 use std::time::Duration;
 
 use super::refused::Refused;
 
-/// Most tries of one request. The deadline usually ends them earlier; this bounds a gateway that
-/// says "at once" for ever.
+/// Most attempts of one request. The deadline usually ends them earlier. This bounds a gateway that
+/// always allows an immediate retry.
 const MOST_TRIES: u32 = 8;
 
 /// The first pause; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest pause that nobody asked for.
+/// The longest pause without a `Retry-After`.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long one request is tried.
+/// How long one request is retried.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RetryPolicy {
     total: Duration,
 }
 
-/// How one try ended, where there is any question of another.
+/// The outcome of an attempt that may be retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RetryOutcome<'a> {
-    /// No connection was made: nothing was sent.
+    /// No connection, so no byte was sent.
     Unsent,
-    /// The gateway itself refused it, before the backend heard of it.
+    /// The gateway refused the request, and the backend did not get it.
     Refused(&'a Refused),
-    /// 429 with this `Retry-After`: whoever said so has not done it.
+    /// 429 with this `Retry-After`: the gateway or the backend did not carry out the request.
     TooMany(Option<u64>),
 }
 
@@ -36,11 +36,11 @@ impl RetryPolicy {
         RetryPolicy { total }
     }
 
-    /// The pause before another try, or `None` where this outcome is the last. `tries` have been
-    /// made, `spent` has passed since the first began; `chance` is between 0 and 1 and keeps clients
-    /// that were refused together from coming back together.
+    /// The pause before the next attempt; `None` if there is none. `tries` attempts have been made,
+    /// and `spent` has passed since the first began. `chance`, from 0 to 1, is jitter against a
+    /// thundering herd.
     ///
-    /// Whatever may have reached the backend is not an [`RetryOutcome`] at all, and so never tried again.
+    /// A request that may have reached the backend has no [`RetryOutcome`], so it is never retried.
     pub(super) fn pause(
         &self,
         outcome: RetryOutcome<'_>,
@@ -62,7 +62,7 @@ impl RetryPolicy {
         let doubled = FIRST_PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(16));
         let own = doubled.min(LONGEST_PAUSE).mul_f64(0.5 + 0.5 * chance);
         let pause = asked.map_or(own, |seconds| Duration::from_secs(seconds).max(own));
-        // A pause beyond the patience would only keep the client from its answer.
+        // A pause beyond the retry time would only delay the client's response.
         (spent.saturating_add(pause) < self.total).then_some(pause)
     }
 }

@@ -1,35 +1,38 @@
-//! A machine whose clock is wrong signs requests that no gateway takes. The gateway then says its own
-//! time (`server_time` of a `clock_skew` refusal), and the agent signs by that.
+//! Corrects clock skew. A gateway refuses the requests of a machine with a wrong clock. Its
+//! `clock_skew` refusal has its own time (`server_time`), and the agent signs by that.
 //!
-//! Is that safe? A timestamp says until when a signature is good. Whoever could tell the agent a time
-//! would have it sign requests that become good later: they could be kept and sent then. So the time
-//! is believed only from the gateway itself, that is over TLS, or on this host, where whoever can
-//! pose as the gateway can read the key's memory as well. Over plain HTTP to another host it is not
-//! believed. And it is bounded: a gateway that is itself wrong, or in other hands, gets no signature for
-//! a time further off than [`MOST`]. A replay is ruled out by the nonce in any case, whatever the
-//! clocks say.
+//! A timestamp limits the lifetime of a signature. An attacker that controls the agent's time could
+//! collect signatures that become valid later. Two rules prevent that:
+//!
+//! - The agent accepts the time only over TLS or from this host. An attacker that can impersonate
+//!   the gateway on this host can also read the key from memory. Over plain HTTP to another host,
+//!   the agent ignores the time.
+//! - The correction is at most [`MOST`], in case the gateway's clock is wrong or the gateway is
+//!   compromised.
+//!
+//! The nonce prevents replays, independent of the clocks.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Furthest correction, in seconds: a day. More than any mistaken time zone; a clock that is further
-/// off fails at the certificate's dates, and is for somebody to set.
+/// Largest correction, in seconds: one day, more than any wrong time zone. A larger skew would fail
+/// at the certificate's dates anyway, and an operator must set the clock.
 pub const MOST: i64 = 24 * 3600;
 
-/// What is added to the machine's clock, in seconds.
+/// The correction of the machine's clock, in seconds.
 pub(super) struct Skew {
     offset: AtomicI64,
-    /// Whether the gateway's word is its own.
+    /// Whether the connection authenticates the gateway.
     believes: bool,
 }
 
-/// What became of a gateway's word.
+/// The result of a gateway's `server_time`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClockCorrection {
-    /// The clock is corrected by so many seconds from now on.
+    /// The clock is corrected by this many seconds from now on.
     Corrected(i64),
-    /// Somebody on the way could have said it.
+    /// The connection does not authenticate the gateway.
     NotBelieved,
-    /// Further off than [`MOST`].
+    /// The skew exceeds [`MOST`].
     TooFar(i64),
 }
 
@@ -41,13 +44,13 @@ impl Skew {
         }
     }
 
-    /// The time to sign by, in Unix seconds, where the machine's clock says `now`.
+    /// The corrected time for a reading `now` of the machine's clock, in Unix seconds.
     pub(super) fn correct(&self, now: u64) -> u64 {
         now.saturating_add_signed(self.offset.load(Ordering::Relaxed))
     }
 
-    /// Takes the gateway's time where the machine's clock says `now`. It fails closed: what is not
-    /// believed changes nothing.
+    /// Corrects the clock by the gateway's time; `now` is the machine's. It fails closed: an
+    /// ignored time changes nothing.
     pub(super) fn hear(&self, server_time: u64, now: u64) -> ClockCorrection {
         let offset = offset(server_time, now);
         if !self.believes {

@@ -1,4 +1,4 @@
-//! A client's connection that may not keep the agent waiting for ever to take its answer.
+//! A deadline for clients that do not read their response.
 
 use std::io;
 use std::pin::Pin;
@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// Longest wait for a client to take a piece of its answer; then the connection is closed.
+/// Longest wait for a client to read a part of its response; then the connection is closed.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// The connection, and how long it has been waiting.
+/// A connection with its write deadline.
 pub(super) struct StallTimeout<T> {
     inner: T,
     waiting: Option<Pin<Box<Sleep>>>,

@@ -1,30 +1,29 @@
-//! Why there was no agreement on TLS, and what to do about it: one text for the agent, `request` and
-//! `doctor`.
+//! Error texts for TLS: the cause and the next step. The agent, `request` and `doctor` share them.
 
 use std::error::Error;
 use std::path::Path;
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
-/// Where TLS was tried, and with what.
+/// The endpoint of a TLS connection, for error texts.
 #[derive(Clone, Copy, Debug)]
 pub struct Tried<'t> {
     /// The name or address of the gateway.
     pub host: &'t str,
-    /// The same, with its port where the URL has one.
+    /// The host, with the port if the URL has one.
     pub authority: &'t str,
-    /// The file of the authorities that are believed; `None`: the system's.
+    /// The PEM file of trusted certificate authorities; `None` for the system's.
     pub ca: Option<&'t Path>,
 }
 
-/// The fault that rustls found, wherever it lies under an error.
+/// The rustls error in the chain of sources of `error`.
 pub fn of<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TlsError> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        // An `io::Error` gives what it wraps here, and only what that wraps as its source.
+        // The source of an `io::Error` skips the wrapped error itself, so `get_ref` comes first.
         let io = error.downcast_ref::<std::io::Error>();
         next = match io.and_then(|io| io.get_ref()) {
             Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
@@ -35,25 +34,28 @@ pub fn of<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e TlsError> {
 }
 
 impl Tried<'_> {
-    /// The fault and the next step, in words. `error` is shown where rustls did not find anything.
+    /// The cause and the next step. Without a rustls error, the text shows `error`.
     pub fn words(&self, error: &(dyn Error + 'static)) -> String {
         match of(error) {
             Some(TlsError::InvalidCertificate(why)) => self.certificate(why),
             Some(TlsError::InvalidMessage(_)) => format!(
-                "what listens there does not speak TLS: use http://{} if that is meant, or another port",
+                "{0} does not speak TLS: use http://{0}, or check the port",
                 self.authority
             ),
             Some(TlsError::AlertReceived(AlertDescription::CertificateRequired)) => {
-                "the listener asks for a client certificate (`client_ca`), which a machine does not have: \
-                 name a listener without it"
+                "the listener requires a client certificate (`client_ca`), which a machine does not have: \
+                 use a listener without `client_ca`"
                     .into()
             }
             Some(other) => format!("{other}"),
-            None => format!("it breaks off ({error}): does this port speak TLS?"),
+            None => format!(
+                "the handshake with {} failed: {error}. Does this port speak TLS?",
+                self.authority
+            ),
         }
     }
 
-    /// An error in the middle of an exchange: what TLS has to do with it, or as it stands.
+    /// The text for an error after the handshake, whether it is of TLS or not.
     pub fn explained(&self, error: &(dyn Error + 'static)) -> String {
         match of(error) {
             Some(_) => self.words(error),
@@ -65,56 +67,56 @@ impl Tried<'_> {
         match why {
             CertificateError::UnknownIssuer => match self.ca {
                 Some(file) => format!(
-                    "the certificate is of an authority that is not in {}: name the right file, or look who answers there",
+                    "the gateway's certificate is from an authority that is not in {}: use the right CA file, or check the \
+                     gateway's address",
                     file.display()
                 ),
-                None => "the certificate is of an authority that this system does not know: name it with --cacert FILE"
+                None => "the gateway's certificate is from an authority that this system does not trust: set --cacert FILE"
                     .into(),
             },
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
-                "the certificate is not for the name {}: use a name that is in it, or have it made for this one",
+                "the certificate is not for the name {}: use a name in the certificate, or reissue it for this one",
                 self.host
             ),
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "the certificate has expired: renew it, unless this machine's clock is ahead".into()
+                "the certificate has expired: renew it, or set this machine's clock if that is ahead".into()
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "the certificate is not valid yet: this machine's clock is behind, or the gateway's was ahead".into()
+                "the certificate is not valid yet: set this machine's clock if that is behind, or reissue the certificate".into()
             }
-            // These have no variant of their own, and their names are all that they show.
+            // rustls has no variants for these; only their debug names tell them apart.
             CertificateError::Other(other) => match format!("{other:?}") {
                 name if name.contains("CaUsedAsEndEntity") => {
                     "the gateway's certificate is marked as an authority's (CA:TRUE), as `openssl req -x509` \
-                     makes it: make one with -addext basicConstraints=critical,CA:FALSE and \
-                     -addext subjectAltName=.., and trust that"
+                     makes it: reissue it with -addext basicConstraints=critical,CA:FALSE and \
+                     -addext subjectAltName=.., and trust the new one"
                         .into()
                 }
                 name if name.contains("UnsupportedCertVersion") => {
                     "the gateway's certificate is of X.509 version 1, as `openssl x509 -req` makes it without \
-                     -extfile: make one of version 3 with a subjectAltName"
+                     -extfile: reissue it as version 3 with a subjectAltName"
                         .into()
                 }
-                name => format!("the certificate is not taken: {name}"),
+                name => format!("the certificate is not accepted: {name}"),
             },
-            other => format!("the certificate is not taken: {other}"),
+            other => format!("the certificate is not accepted: {other}"),
         }
     }
 }
 
-/// The text for a URL with `http://` that got no byte of an answer: a listener that speaks TLS may hang
-/// up on plain HTTP without a word.
+/// The error text if a URL with `http://` got no byte of a response. A TLS listener may close the
+/// connection on plain HTTP without a response.
 pub fn hung_up(authority: &str) -> String {
     format!(
-        "it closed the connection without an answer: use https://{authority} if it speaks TLS, and look \
-         at its log if it does not"
+        "{authority} closed the connection without a response: use https://{authority} if it speaks TLS, \
+         otherwise see its log"
     )
 }
 
-/// The text for a URL with `http://` that got an answer which is not HTTP.
+/// The error text if a URL with `http://` got a response that is not HTTP.
 pub fn not_http(authority: &str) -> String {
     format!(
-        "what listens there does not answer in plain HTTP: use https://{authority} if it speaks TLS, or \
-         another port"
+        "{authority} does not speak plain HTTP: use https://{authority} if it speaks TLS, or check the port"
     )
 }
 

@@ -1,4 +1,4 @@
-//! Steps of the wall clock: somebody set it, NTP corrected it at once, or the machine slept.
+//! Steps of the wall clock: an operator set it, NTP stepped it, or the machine was suspended.
 //!
 //! Nothing depends on noticing them: the floor of the nonces follows what was accepted. But a
 //! wrong clock refuses honest machines, and the operator should read why.
@@ -8,27 +8,28 @@ use std::time::Duration;
 
 use super::now::Now;
 
-/// Compares the wall clock with the monotonic one, from look to look.
+/// Compares the wall clock with the monotonic clock at each reading.
 #[derive(Clone, Copy, Debug)]
 pub struct ClockSteps {
     last: Now,
 }
 
-/// How often to look, at most. The more often, the less a slow correction can add up to.
+/// Longest interval between readings. In a short interval, a slow correction cannot add up to a
+/// step.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Milliseconds. What is less is not a step: two looks are not taken at one instant, and NTP
-/// slews by half a millisecond a second. Machines are allowed minutes.
+/// Smallest step, in milliseconds. A smaller difference may come from the delay between the two
+/// clock readings, or from NTP, which slews by half a millisecond per second.
 const STEP: u64 = 2_000;
 
 impl ClockSteps {
-    /// Starts at a first reading.
+    /// Starts with a first reading.
     pub fn new(first: Now) -> ClockSteps {
         ClockSteps { last: first }
     }
 
-    /// The step between the look before and this one, if there was one: the wall clock moved by
-    /// over two seconds more, or less, than the monotonic one.
+    /// The step since the last reading, if any: the wall clock moved over two seconds more, or
+    /// less, than the monotonic clock.
     pub fn look(&mut self, now: Now) -> Option<ClockStep> {
         let last = std::mem::replace(&mut self.last, now);
         let passed = now.mono.saturating_sub(last.mono).as_millis();

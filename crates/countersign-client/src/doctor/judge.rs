@@ -1,4 +1,4 @@
-//! Judges an answer. Pure.
+//! Judges a response. Pure.
 
 use super::probe::Probe;
 use super::report::{Check, CheckResult, CheckStatus};
@@ -24,15 +24,15 @@ fn skipped(check: Check, text: impl Into<String>) -> CheckResult {
     CheckResult::new(check, CheckStatus::Skipped, text)
 }
 
-/// Judges the answer to a signed GET of `path`, by the machine `id` with the key `public`.
+/// Judges the response to a signed GET of `path` by the machine `id` with the key `public`.
 pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgement {
     use Judgement::{NotVerified, Verified};
     if !probe.marked {
         return NotVerified(vec![fail(
             Check::Gateway,
             format!(
-                "{} without a gateway's X-Request-Id: what answers there is not Countersign, but a proxy \
-                 in between or the backend itself; name the gateway's own address",
+                "the response {} has no X-Request-Id of a gateway, so it is not Countersign's: a proxy in \
+                 between or the backend answered; set --gateway to the gateway's address",
                 probe.status
             ),
         )]);
@@ -57,9 +57,9 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
             fail(
                 Check::Registry,
                 format!(
-                    "the signature does not verify: the registry has no machine {id}, or has another key for it, or \
-                     something in between changed the path. Compare the registry with {public}; \
-                     `countersign machine show {id}` prints its entry"
+                    "the signature does not verify: the registry has no machine {id}, or it has another key for {id}, \
+                     or a proxy in between changed the path. Compare this machine's {public} with \
+                     `countersign machine show {id}` at the gateway"
                 ),
             ),
         ]),
@@ -68,7 +68,7 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
             fail(
                 Check::Registry,
                 format!(
-                    "{id} is switched off; `countersign machine enable {id}` at the gateway if it should not be"
+                    "{id} is switched off in the registry; to enable it, run `countersign machine enable {id}` at the gateway"
                 ),
             ),
         ]),
@@ -77,8 +77,8 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
             fail(
                 Check::Registry,
                 format!(
-                    "{id} is outside its period of validity, or its key is; renew `not_before` and `expires` in the \
-                     registry, or sign with the key that took this one's place: `countersign machine show {id}`"
+                    "{id} or its key is outside its period of validity; extend `not_before` and `expires` in the \
+                     registry, or sign with the machine's current key: see `countersign machine show {id}`"
                 ),
             ),
         ]),
@@ -86,8 +86,8 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
             here(),
             fail(
                 Check::Path,
-                "the signing headers did not arrive as they were sent: a proxy in between drops, doubles or changes \
-                 X-Machine-Id, X-Timestamp, X-Nonce or X-Signature",
+                "the signing headers did not arrive as sent: a proxy in between drops, repeats or changes \
+                 X-Machine-Id, X-Timestamp, X-Nonce or X-Signature; have it forward them unchanged",
             ),
         ]),
         "bad_target" | "bad_request" => NotVerified(vec![
@@ -95,7 +95,8 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
             fail(
                 Check::Path,
                 format!(
-                    "{path} did not arrive as it was sent ({code}): a proxy in between rewrites requests"
+                    "{path} did not arrive as sent ({code}): a proxy in between rewrites requests; have it \
+                     forward them unchanged (docs/load-balancers.md)"
                 ),
             ),
         ]),
@@ -103,7 +104,7 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
             here(),
             fail(
                 Check::Replay,
-                "a request that was sent once arrived twice: a proxy in between repeats requests; switch its retries off",
+                "a request that was sent once arrived twice: a proxy in between retries requests; turn its retries off",
             ),
         ]),
         "no_route" | "method_not_allowed" | "query_not_allowed" => NotVerified(vec![
@@ -111,8 +112,8 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
             skipped(
                 Check::Registry,
                 format!(
-                    "the gateway has no route for GET {path} ({code}), and so did not look at the signature; \
-                         name a path that it serves with --path"
+                    "not checked: the gateway has no route for GET {path} ({code}), so it did not check the \
+                         signature; choose a routed path with --path"
                 ),
             ),
         ]),
@@ -121,14 +122,16 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
             known(),
             ok(
                 Check::Backend,
-                format!("{id} may not GET {path}, so that it was not asked"),
+                format!(
+                    "the policy of {id} does not allow GET {path}, so the gateway did not ask the backend"
+                ),
             ),
         ]),
         "replay_unavailable" | "audit_unavailable" => NotVerified(vec![
             fail(
                 Check::Gateway,
                 format!(
-                    "not ready for requests ({code}): it passes by itself within seconds, else its log and /readyz say why"
+                    "not ready ({code}): wait a few seconds; if it stays, see the gateway's log and /readyz"
                 ),
             ),
             known(),
@@ -140,80 +143,88 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
                 fail(
                     Check::Backend,
                     format!(
-                        "{code}: the gateway works, and the backend behind it does not; tell the gateway's operator"
+                        "{code}: the gateway works, but its backend does not; ask the gateway's operator to see its log"
                     ),
                 ),
             ])
         }
         "throttled" => NotVerified(vec![fail(
             Check::Gateway,
-            "throttled: this address has failed too often of late, or the machine is over its quota; wait a minute",
+            "throttled: this address had too many refused requests, or the machine is over its quota; wait a minute",
         )]),
         code => NotVerified(vec![fail(
             Check::Gateway,
-            format!("it refuses with {} {code}: its log says why", probe.status),
+            format!(
+                "refused with {} {code}; see docs/reference/refusals.md and the gateway's log",
+                probe.status
+            ),
         )]),
     }
 }
 
-/// Whether the answer to a request that nobody signed shows that the gateway let it through.
+/// Whether the gateway let an unsigned request pass.
 pub(super) fn passes(unsigned: &Probe) -> bool {
     let behind = |code: &str| code.starts_with("upstream_");
     unsigned.marked && unsigned.code().is_none_or(behind)
 }
 
-/// The findings that remain if unsigned requests pass as well. A route that observes forwards a
-/// request with a bad signature, and an open route does not check signatures.
+/// The findings that remain valid if unsigned requests pass too. A route with `mode: observe`
+/// forwards a request with a bad signature, and an open route does not check signatures.
 pub(super) fn untold(findings: Vec<CheckResult>, path: &str) -> Vec<CheckResult> {
     let rest = findings
         .into_iter()
         .filter(|it| it.check != Check::Registry);
     let text = format!(
-        "the route of {path} lets requests pass that nobody signed (`mode: observe` or `open`), so that no \
-         answer tells whether the signature verifies; name a path of a route that enforces with --path, or \
-         look for the machine in `countersign report` at the gateway"
+        "not checked: the route of {path} lets unsigned requests pass (`mode: observe` or `open`), so its \
+         responses do not show whether the signature verifies; choose a path of an enforcing route with \
+         --path, or find the machine in `countersign report` at the gateway"
     );
     let mut left: Vec<CheckResult> = rest.collect();
     left.push(skipped(Check::Registry, text));
     for check in [Check::Path, Check::Replay] {
-        left.push(skipped(check, "cannot be told on such a route"));
+        left.push(skipped(
+            check,
+            "not checked: the route lets unsigned requests pass",
+        ));
     }
     left
 }
 
-/// Judges the answer to a path that proxies like to change, where a plain one passed.
+/// Judges the response to a path that proxies often rewrite. A plain path passed before.
 pub(super) fn fragile(probe: &Probe, path: &str) -> CheckResult {
     match probe.code() {
         Some(code @ ("bad_signature" | "bad_target" | "bad_request" | "no_route")) => fail(
             Check::Path,
             format!(
-                "plain paths pass and {path} does not arrive as it was sent ({code}): a proxy in between normalises \
-                 paths; have it pass them on raw (docs/load-balancers.md)"
+                "{path} did not arrive as sent ({code}), though a plain path did: a proxy in between normalises \
+                 paths; have it forward them raw (docs/load-balancers.md)"
             ),
         ),
         _ if !probe.marked => fail(
             Check::Path,
-            format!("{path} is answered by a proxy in between, and does not reach the gateway"),
+            format!(
+                "{path} did not reach the gateway: a proxy in between answered; have it forward all paths"
+            ),
         ),
         _ => ok(
             Check::Path,
-            "arrives byte for byte, also with percent-encoding and a slash at its end",
+            "arrives byte for byte, with percent-encoding and a trailing slash",
         ),
     }
 }
 
-/// Judges the answer to a request that was sent before.
+/// Judges the response to a replayed request.
 pub(super) fn again(probe: &Probe) -> CheckResult {
     match probe.code() {
-        Some("replayed") => ok(Check::Replay, "the same request does not pass twice"),
+        Some("replayed") => ok(Check::Replay, "the gateway refuses a replayed request"),
         Some(code @ ("clock_skew" | "throttled" | "replay_unavailable" | "not_ready")) => skipped(
             Check::Replay,
-            format!("the second request was refused with {code}"),
+            format!("not checked: the replayed request was refused with {code}"),
         ),
         _ => fail(
             Check::Replay,
-            "the same request passed twice: several gateways behind one address do not share their nonces \
-             (docs/replay.md)",
+            "the same request passed twice: several gateways behind one address have separate replay caches; \
+             set `replay.store: redis` (docs/replay.md)",
         ),
     }
 }

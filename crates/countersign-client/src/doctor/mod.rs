@@ -1,10 +1,10 @@
-//! Finds out, from a machine's side, what keeps its requests from passing: the key, the way to the
-//! gateway, the clock, the registry, whatever stands in between.
+//! Diagnoses, from a machine, why a gateway refuses its requests: the key, the network, the clock,
+//! the registry, a proxy in between.
 //!
-//! It changes nothing. What it sends are signed GETs of one path and of another below it, which the
-//! operator may choose; at worst the backend answers that there is nothing of that name. One of them is
-//! sent twice, to see that the second is refused, and once without a signature, to see that this is: else
-//! an answer would show nothing.
+//! The doctor changes nothing. It sends signed GETs of one path and of a second one below it. The
+//! operator may choose the path; at worst the backend answers 404. One request is replayed, to
+//! check that the gateway refuses the copy. One is sent unsigned, because a gateway that accepts it
+//! does not check signatures on that route.
 
 mod judge;
 mod probe;
@@ -21,44 +21,44 @@ use crate::agent::connect::Connector;
 use crate::agent::skew;
 use crate::clock::Clock;
 use crate::gateway_url::GatewayUrl;
-use crate::settings::Who;
+use crate::settings::MachineCredentials;
 use crate::signing::{Headers, Signer, identity, key_file};
 use countersign_core::identity::PublicKey;
 use judge::Judgement;
 use probe::Probe;
 
-/// What is examined.
+/// The machine and the gateway to check.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// The machine and its key.
-    pub who: Who,
-    /// Where the gateway is; `None`: where the identity says.
+    /// The machine's id and key.
+    pub credentials: MachineCredentials,
+    /// The gateway; `None` takes the identity's `apiUrl`.
     pub gateway: Option<GatewayUrl>,
-    /// The authorities believed in place of the system's, PEM.
+    /// A PEM file of trusted certificate authorities, in place of the system's.
     pub ca: Option<PathBuf>,
-    /// The path that is asked for.
+    /// The path of the requests.
     pub path: String,
 }
 
-/// The path that is asked for unless another is named: on most routes, and nobody's secret.
+/// The default path: most gateways route it, and it is unlikely to exist.
 pub const PATH: &str = "/v1/secret/countersign-doctor";
 
-/// What is put behind the path to see whether it arrives as it was sent: proxies that normalise decode
-/// the one and drop the other.
+/// The suffix that shows whether a proxy rewrites paths: normalising decodes the escape or removes
+/// the trailing slash.
 const FRAGILE: &str = "%22/";
 
-/// Further off than this, in seconds, a clock is worth a word even where it still passes.
+/// A larger clock skew, in seconds, is reported even if the gateway accepts it.
 const TOLERABLE: i64 = 30;
 
-/// Examines everything that can be, in the order in which a request meets it. What cannot be told
-/// because of an earlier fault is skipped.
+/// Runs all checks, in the order in which a request meets them. A check that depends on a failed
+/// one is skipped.
 pub async fn examine(subject: &Subject, clock: &Clock) -> Report {
     let mut report = Report::default();
     let (signer, gateway) = machine(subject, &mut report);
     let Some(gateway) = gateway else {
         report.fail(
             Check::Name,
-            "no gateway is named; name it with --gateway URL",
+            "no gateway is given: set --gateway URL, or apiUrl in identity.json",
         );
         return report;
     };
@@ -85,12 +85,12 @@ pub async fn examine(subject: &Subject, clock: &Clock) -> Report {
     report
 }
 
-/// The machine's signer, if its key is good, and the gateway that is meant.
+/// The machine's signer, if its key is usable, and the gateway, if there is one.
 fn machine(subject: &Subject, report: &mut Report) -> (Option<Signer>, Option<GatewayUrl>) {
     let mut gateway = subject.gateway.clone();
-    let (file, id) = match &subject.who {
-        Who::Key { file, machine_id } => (file.clone(), machine_id.clone()),
-        Who::Identity(folder) => match identity::read(folder) {
+    let (file, id) = match &subject.credentials {
+        MachineCredentials::Key { file, machine_id } => (file.clone(), machine_id.clone()),
+        MachineCredentials::Identity(folder) => match identity::read(folder) {
             Ok(found) => {
                 let named = found.api_url.and_then(|url| GatewayUrl::parse(&url).ok());
                 gateway = gateway.or(named);
@@ -114,14 +114,14 @@ fn machine(subject: &Subject, report: &mut Report) -> (Option<Signer>, Option<Ga
             (Some(signer), gateway)
         }
         Err(text) => {
-            let what = "make one with `countersign keygen`, or name the right file";
-            report.fail(Check::Key, format!("{text}; {what}"));
+            let next = "use the right key file, or make a key with `countersign keygen`";
+            report.fail(Check::Key, format!("{text}; {next}"));
             (None, gateway)
         }
     }
 }
 
-/// A key as it stands in the registry, and as records call it.
+/// The public key as in the registry, and its fingerprint as in audit records.
 fn described(signer: &Signer) -> String {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
@@ -132,6 +132,16 @@ fn described(signer: &Signer) -> String {
         STANDARD.encode(public),
         fingerprint.unwrap_or_else(|_| "none: a weak key".into())
     )
+}
+
+/// The clock skew `off`, in seconds, as a finding.
+fn skew_text(off: i64) -> String {
+    let direction = match off {
+        0 => return "this machine's clock equals the gateway's".to_owned(),
+        1.. => "ahead of",
+        _ => "behind",
+    };
+    format!("clock skew {off} s: this machine's clock is {direction} the gateway's")
 }
 
 struct Examination<'a> {
@@ -153,23 +163,26 @@ impl Examination<'_> {
             report.fail(
                 Check::Clock,
                 format!(
-                    "this machine's clock is {off} s off the gateway's, which takes no request of \
-                         that time; set it, and let NTP keep it"
+                    "{}, so the gateway refuses its requests; set it, and keep it with NTP",
+                    skew_text(off)
                 ),
             );
-            // What else is wrong shows by the gateway's time.
+            // Signed by the gateway's time, so that the later checks can run.
             (headers, probe) = match self.ask(path, -off, report).await {
                 Some(asked) => asked,
                 None => return,
             };
         } else {
             match offset {
-                None => report.skip(Check::Clock, "the answer has no Date"),
+                None => report.skip(Check::Clock, "not checked: the response has no Date"),
                 Some(off) if off.abs() > TOLERABLE => report.ok(
                     Check::Clock,
-                    format!("{off} s off the gateway's: it passes, but set it before it does not"),
+                    format!(
+                        "{}; the gateway still accepts it, but set it, and keep it with NTP",
+                        skew_text(off)
+                    ),
                 ),
-                Some(off) => report.ok(Check::Clock, format!("{off} s off the gateway's")),
+                Some(off) => report.ok(Check::Clock, skew_text(off)),
             }
             offset = None;
         }
@@ -184,14 +197,15 @@ impl Examination<'_> {
             }
             Ok(_) => {
                 report.extend(findings);
-                self.beyond(&headers, -offset.unwrap_or(0), report).await;
+                self.after_verification(&headers, -offset.unwrap_or(0), report)
+                    .await;
             }
             Err(text) => report.fail(Check::Gateway, text),
         }
     }
 
-    /// What only a machine that passes can find out.
-    async fn beyond(&self, headers: &Headers, correction: i64, report: &mut Report) {
+    /// The checks that need an accepted signature.
+    async fn after_verification(&self, headers: &Headers, correction: i64, report: &mut Report) {
         let path = self.subject.path.as_str();
         let fragile = format!("{}{FRAGILE}", path.trim_end_matches('/'));
         match self.ask(&fragile, correction, report).await {
@@ -204,7 +218,7 @@ impl Examination<'_> {
         }
     }
 
-    /// A signed request, and its answer. `correction` is added to the clock, in seconds.
+    /// Sends a signed request. `correction` is added to the clock, in seconds.
     async fn ask(
         &self,
         path: &str,
@@ -221,7 +235,7 @@ impl Examination<'_> {
             Err(why) => {
                 report.fail(
                     Check::Path,
-                    format!("{path}: {why}; name another with --path"),
+                    format!("{path}: {why}; choose another path with --path"),
                 );
                 return None;
             }

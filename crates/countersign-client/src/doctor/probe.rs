@@ -1,4 +1,4 @@
-//! One GET, and what can be told from its answer.
+//! One GET and its response.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::agent::refused::{self, MOST_BYTES, Refused};
 use crate::gateway_headers::REQUEST_ID;
 use crate::signing::Headers;
 
-/// Longest wait for an answer.
+/// Deadline of a request.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// An answer.
+/// The relevant parts of a response.
 #[derive(Debug)]
 pub(super) struct Probe {
     pub(super) status: u16,
-    /// Whether it bears the mark of a Countersign gateway.
+    /// Whether the response has the mark of a Countersign gateway, see [`is_marked`].
     pub(super) marked: bool,
-    /// The gateway's refusal, if it is one.
+    /// The gateway's refusal, if the response is one.
     pub(super) refused: Option<Refused>,
     /// `Date`, in Unix seconds.
     pub(super) date: Option<u64>,
@@ -35,11 +35,11 @@ impl Probe {
     }
 }
 
-/// Sends a GET with these signing headers, or with none, on a connection of its own.
+/// Sends a GET, signed or unsigned, on a new connection.
 ///
 /// # Errors
 ///
-/// Why there is no answer.
+/// Why there is no response.
 pub(super) async fn send(
     connector: &Connector,
     path: &str,
@@ -54,14 +54,18 @@ pub(super) async fn send(
     }
     let request = request
         .body(Full::new(Bytes::new()))
-        .map_err(|error| format!("the request cannot be built: {error}"))?;
+        .map_err(|error| format!("cannot build the request for {path}: {error}"))?;
     let exchange = async {
         let mut sender = connector.open().await.map_err(|why| why.to_string())?;
-        let answer = (sender.send_request(request).await)
-            .map_err(|error| format!("what listens there gives no HTTP answer: {error}"))?;
+        let answer = (sender.send_request(request).await).map_err(|error| {
+            format!(
+                "{} gives no HTTP response: {error}. Is this the gateway's port?",
+                gateway.authority
+            )
+        })?;
         let (head, body) = answer.into_parts();
         let limit = usize::try_from(MOST_BYTES).unwrap_or(usize::MAX);
-        // What is larger is no refusal, and nothing else is looked for.
+        // A larger body is not a refusal, and no other body matters.
         let body = Limited::new(body, limit).collect().await;
         let body = body.map_or_else(|_| Bytes::new(), |it| it.to_bytes());
         Ok(Probe {
@@ -73,11 +77,14 @@ pub(super) async fn send(
     };
     match tokio::time::timeout(LONGEST, exchange).await {
         Ok(probe) => probe,
-        Err(_) => Err("there is no answer within 15 s: look at the gateway's log".into()),
+        Err(_) => Err(format!(
+            "{} did not respond within 15 s; see the gateway's log",
+            gateway.authority
+        )),
     }
 }
 
-/// A gateway writes `X-Request-Id` of 32 hexadecimal digits on every answer, its own and the
+/// A gateway sets `X-Request-Id` to 32 hexadecimal digits on every response, its own and the
 /// backend's.
 fn is_marked(headers: &HeaderMap) -> bool {
     let id = headers.get(REQUEST_ID).map(http::HeaderValue::as_bytes);

@@ -1,29 +1,29 @@
-//! The way to the gateway: its name, the connection, TLS.
+//! Checks the connection to the gateway: name resolution, TCP, TLS.
 
 use std::io;
 use std::path::Path;
 
 use super::report::{Check, Report};
-use crate::agent::connect::{Connector, NoConnection};
+use crate::agent::connect::{Connector, NAME_RESOLUTION, NoConnection};
 use crate::gateway_url::GatewayUrl;
 
-/// Whether there is a way; what is wrong with it is in the report.
+/// Whether the gateway can be reached. The report has the findings.
 pub(super) async fn examine(connector: &Connector, report: &mut Report) -> bool {
     let gateway = &connector.gateway;
     let name = format!("{} resolves", gateway.host);
-    let connection = format!("port {} takes connections", gateway.port);
+    let connection = format!("port {} accepts connections", gateway.port);
     match connector.wire().await {
         Ok(_) => {
             report.ok(Check::Name, name);
             report.ok(Check::Connection, connection);
             match gateway.tls {
-                true => report.ok(Check::Tls, "the certificate is the gateway's"),
+                true => report.ok(Check::Tls, "the certificate is valid for this gateway"),
                 false if gateway.is_confidential() => {
-                    report.skip(Check::Tls, "plain HTTP to this very host");
+                    report.skip(Check::Tls, "not used: plain HTTP to this host");
                 }
                 false => report.fail(
                     Check::Tls,
-                    "plain HTTP to another host: secrets can be read on the way; use https://",
+                    "plain HTTP to another host: the network can read secrets; use https://",
                 ),
             }
             true
@@ -31,26 +31,30 @@ pub(super) async fn examine(connector: &Connector, report: &mut Report) -> bool 
         Err(NoConnection::Name(host, error)) => {
             report.fail(
                 Check::Name,
-                format!("{host} does not resolve ({error}): look at the spelling, and at this machine's resolver"),
+                format!("{host} does not resolve: {error}. Check the spelling and this machine's resolver"),
             );
             false
         }
-        Err(NoConnection::Slow(step @ "the look-up of its name")) => {
+        Err(NoConnection::Slow(NAME_RESOLUTION)) => {
             report.fail(
                 Check::Name,
-                format!("{step} took longer than 5 s: look at this machine's resolver"),
+                format!(
+                    "{} did not resolve within 5 s; check this machine's resolver",
+                    gateway.host
+                ),
             );
             false
         }
         Err(NoConnection::Tcp(address, error)) => {
             report.ok(Check::Name, name);
-            let what = match error.kind() {
-                io::ErrorKind::ConnectionRefused => {
-                    "nothing listens there: is the gateway running, and is it this port?"
-                }
-                _ => "look at the routes and the firewalls in between",
+            let next = match error.kind() {
+                io::ErrorKind::ConnectionRefused => "is the gateway running, and is this its port?",
+                _ => "check the network routes and the firewalls in between",
             };
-            report.fail(Check::Connection, format!("{address}: {error}; {what}"));
+            report.fail(
+                Check::Connection,
+                format!("cannot connect to {address}: {error}; {next}"),
+            );
             false
         }
         Err(NoConnection::Slow("TLS")) => {
@@ -58,7 +62,10 @@ pub(super) async fn examine(connector: &Connector, report: &mut Report) -> bool 
             report.ok(Check::Connection, connection);
             report.fail(
                 Check::Tls,
-                "no agreement on TLS within 5 s: does this port speak it?",
+                format!(
+                    "no TLS handshake with {} within 5 s; does this port speak TLS?",
+                    gateway.authority
+                ),
             );
             false
         }
@@ -66,7 +73,11 @@ pub(super) async fn examine(connector: &Connector, report: &mut Report) -> bool 
             report.ok(Check::Name, name);
             report.fail(
                 Check::Connection,
-                "no connection within 5 s: something in between drops packets; look at firewalls and security groups",
+                format!(
+                    "no TCP connection to {} within 5 s: packets are dropped on the way; check firewalls and \
+                     security groups",
+                    gateway.authority
+                ),
             );
             false
         }
@@ -79,7 +90,7 @@ pub(super) async fn examine(connector: &Connector, report: &mut Report) -> bool 
     }
 }
 
-/// What to say where there was no HTTP answer: plain HTTP may have been spoken to a port of TLS.
+/// The finding if there was no HTTP response. It checks whether the port speaks TLS.
 pub(super) async fn other_protocol(
     connector: &Connector,
     ca: Option<&Path>,
@@ -103,7 +114,7 @@ pub(super) async fn other_protocol(
     };
     match speaks {
         true => format!(
-            "this port speaks TLS, and http:// does not: use https://{}",
+            "this port speaks TLS, and the URL has http://: use https://{}",
             gateway.authority
         ),
         false => text,

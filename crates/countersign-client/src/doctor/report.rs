@@ -1,4 +1,4 @@
-//! The report: one line for each check.
+//! The doctor's report: one line per check.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ use serde::Serialize;
 pub enum Check {
     /// The key's file.
     Key,
-    /// The gateway's name.
+    /// The resolution of the gateway's name.
     Name,
     /// The TCP connection.
     Connection,
-    /// TLS, and whose certificate it is.
+    /// TLS, and the gateway's certificate.
     Tls,
     /// Whether a Countersign gateway answers, and is ready.
     Gateway,
@@ -22,9 +22,9 @@ pub enum Check {
     Clock,
     /// Whether the gateway's registry knows the machine and its key.
     Registry,
-    /// Whether the path arrives as it was sent.
+    /// Whether the path arrives as sent.
     Path,
-    /// Whether the same request passes once.
+    /// Whether the gateway refuses a replayed request.
     Replay,
     /// The backend behind the gateway.
     Backend,
@@ -34,26 +34,26 @@ pub enum Check {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckStatus {
-    /// As it should be.
+    /// Passed.
     Ok,
     /// Failed; the text has the cause and the next step.
     Fail,
-    /// Not checked, because an earlier check failed or the answer does not tell.
+    /// Not checked: an earlier check failed, or the response does not show the result.
     Skipped,
 }
 
-/// One line.
+/// One line of the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckResult {
     /// The check.
     pub check: Check,
-    /// Its result.
+    /// The result.
     pub result: CheckStatus,
     /// The finding, and the next step. It holds no secret.
     pub text: String,
 }
 
-/// The results of all checks. A check without a result was not reached.
+/// The results of all checks. A check without a result did not run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     findings: Vec<CheckResult>,
@@ -84,7 +84,7 @@ impl Check {
         Check::Backend,
     ];
 
-    /// The word for it.
+    /// The check's name in the report.
     pub const fn as_str(self) -> &'static str {
         match self {
             Check::Key => "key",
@@ -121,7 +121,8 @@ impl Report {
         self.findings.extend(findings);
     }
 
-    /// Whether no check failed, and no check was skipped that matters.
+    /// Whether all checks passed. TLS and the clock may be skipped, because a loopback gateway
+    /// needs no TLS and a response may have no Date.
     pub fn is_well(&self) -> bool {
         let ok = |check: &Check| {
             let mut of_it = self.findings.iter().filter(|it| it.check == *check);
@@ -136,7 +137,7 @@ impl Report {
             })
     }
 
-    /// One line for each check, in order. A check that was not reached is `skipped`.
+    /// At least one line per check, in order. A check that did not run is `skipped`.
     pub fn lines(&self) -> Vec<CheckResult> {
         let of = |check: Check| -> Vec<CheckResult> {
             let found = self.findings.iter().filter(|it| it.check == check);

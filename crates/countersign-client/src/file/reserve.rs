@@ -1,4 +1,5 @@
-//! Descriptors that are kept open for nothing, to be given back when there is no other left to read a file with.
+//! A reserve of file descriptors. They are closed when the process has none left to read a file
+//! with.
 
 use std::fs::File;
 use std::io;
@@ -7,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::libc::{EMFILE, ENFILE};
 
-/// Pairs of descriptors. More than one, because whoever accepts connections at the same moment may take those that
-/// were given back; it rests after the next failure, and does not take them all.
+/// Pairs of descriptors. One is too few, because a listener may take the freed descriptors for new
+/// connections. A listener pauses after a failed accept, so it does not take all of them.
 const PAIRS: usize = 4;
 
 struct Reserve {
@@ -16,7 +17,7 @@ struct Reserve {
     wanted: usize,
 }
 
-/// The reserve of the process, whose table of descriptors is one for all threads.
+/// The reserve of the process, because all threads share its descriptor table.
 fn reserve() -> MutexGuard<'static, Reserve> {
     static RESERVE: Mutex<Reserve> = Mutex::new(Reserve {
         pairs: Vec::new(),
@@ -25,22 +26,22 @@ fn reserve() -> MutexGuard<'static, Reserve> {
     RESERVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps a reserve from now on: for a process in which others make descriptors open.
+/// Keeps a reserve from now on, for a process in which clients open descriptors.
 pub fn keep() {
     reserve().wanted = PAIRS;
     refill();
 }
 
-/// Fills the reserve again as far as there are descriptors.
+/// Refills the reserve as far as the descriptor limit allows.
 pub(super) fn refill() {
     reserve().refill();
 }
 
-/// Opens a file. Where no descriptor is left for it, some of the reserve are given back first.
+/// Opens a file. If the process has no descriptor left, the reserve frees some.
 ///
 /// # Errors
 ///
-/// Those of `try_open`.
+/// The errors of `try_open`.
 pub fn open(try_open: impl Fn() -> io::Result<File>) -> io::Result<File> {
     match try_open() {
         opened if is_exhausted(&opened) => open_with(opened, try_open, || reserve().pairs.pop()),
@@ -48,8 +49,8 @@ pub fn open(try_open: impl Fn() -> io::Result<File>) -> io::Result<File> {
     }
 }
 
-/// Gives descriptors back until there is one for the file. The lock of the reserve is not held while
-/// the file is opened: that may hang, and must not keep others from their files.
+/// Frees descriptors until the file opens. The lock is not held meanwhile, because opening may hang
+/// and must not block other files.
 fn open_with(
     mut opened: io::Result<File>,
     try_open: impl Fn() -> io::Result<File>,
@@ -104,7 +105,7 @@ mod tests {
     #[test]
     fn the_reserve_is_given_back_until_the_file_is_open_and_filled_again() {
         let mut reserve = full();
-        // The first descriptors that come back are taken by somebody else.
+        // Another thread takes the first freed descriptors.
         let stolen = Cell::new(2);
         let try_open = || match stolen.get() {
             0 => File::open("/"),

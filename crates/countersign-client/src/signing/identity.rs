@@ -1,4 +1,4 @@
-//! A SikkerKey identity on disk: a directory with `identity.json` and, beside it, `private.pem`.
+//! A SikkerKey identity on disk: a directory with `identity.json` and `private.pem`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,18 +6,18 @@ use serde::Deserialize;
 
 use crate::file;
 
-/// The largest `identity.json` that is read; theirs have some hundred bytes.
+/// Largest `identity.json`, in bytes; SikkerKey's have some hundred. A larger file is an error.
 const MAX_FILE: usize = 64 * 1024;
 
-/// Who the machine is, where its key lies, and where it sends its requests.
+/// A machine's id, key file and gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The id under which the registry knows it.
+    /// The machine's id in the registry.
     pub machine_id: String,
-    /// Where it sends its requests, as written there, if it says so.
+    /// The `apiUrl`: the gateway, without a trailing slash.
     pub api_url: Option<String>,
-    /// The private key's file: always `private.pem` beside `identity.json`, as the clients have
-    /// it; `privateKeyPath` in the file is not followed, since it may be of another machine.
+    /// The key file: always `private.pem` beside `identity.json`, as SikkerKey's clients store it.
+    /// `privateKeyPath` is ignored, because a copied directory still names another machine's file.
     pub key: PathBuf,
 }
 
@@ -29,11 +29,11 @@ struct Content {
     api_url: Option<String>,
 }
 
-/// Reads the identity in `folder`; a path to an `identity.json` itself is taken too.
+/// Reads the identity in `folder`, which may also be the path of an `identity.json`.
 ///
 /// # Errors
 ///
-/// What is wrong, with the path.
+/// The path and the cause.
 pub fn read(folder: &Path) -> Result<Identity, String> {
     let (folder, path) = match folder.extension().is_some_and(|it| it == "json") {
         true => (
@@ -45,7 +45,7 @@ pub fn read(folder: &Path) -> Result<Identity, String> {
     let fail = |what: String| format!("{}: {what}", path.display());
     let text = file::read(&path, MAX_FILE).map_err(|fault| fail(fault.to_string()))?;
     let content: Content = serde_json::from_slice(&text)
-        .map_err(|error| fail(format!("is not a machine's identity: {error}")))?;
+        .map_err(|error| fail(format!("is not a SikkerKey identity: {error}")))?;
     Ok(Identity {
         machine_id: content.machine_id,
         api_url: content

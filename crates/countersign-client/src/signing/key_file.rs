@@ -1,4 +1,4 @@
-//! The file that holds a machine's private key.
+//! The file of a machine's private key.
 
 use std::fs::Metadata;
 use std::io::{self, Read};
@@ -11,22 +11,22 @@ use zeroize::Zeroizing;
 use crate::file::{self, FileFault};
 use countersign_core::private_key::{self, NotAKey};
 
-/// The largest key file that is read, in bytes: a PEM key is some hundred.
+/// Largest key file, in bytes; a PEM key has some hundred. A larger file is an error.
 const MAX_FILE: usize = 64 * 1024;
 
-/// What is wrong with a key file. Nothing of its content is in it.
+/// Why a key file cannot be used. The error holds nothing of the content.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFault {
-    /// There is no such file.
+    /// The file is missing.
     #[error("there is no such file")]
     Missing,
-    /// The file cannot be read, or is none.
+    /// The file cannot be read, or is not a regular file.
     #[error("{0}")]
     Unusable(FileFault),
-    /// Others than its owner may read or write it.
+    /// Users other than the file's owner may read or write it.
     #[error("is open to others than its owner (mode {0:04o}): chmod 600")]
     Open(u32),
-    /// It gives no key.
+    /// The file holds no usable key.
     #[error(transparent)]
     NotAKey(#[from] NotAKey),
 }
@@ -42,12 +42,12 @@ impl From<FileFault> for KeyFault {
     }
 }
 
-/// Reads a PKCS#8 PEM key, as `countersign keygen` and `openssl genpkey` write it, that nobody but the file's owner
-/// may read: a mode beyond 0600 is a fault, since a key that others have read is no longer the machine's alone.
+/// Reads a PKCS#8 PEM key, as `countersign keygen` and `openssl genpkey` write it. A mode beyond
+/// 0600 is an error, because other users may have copied the key.
 ///
 /// # Errors
 ///
-/// What is wrong with the file; any doubt refuses.
+/// [`KeyFault`]. It fails closed.
 pub fn read_private(path: &Path) -> Result<SigningKey, KeyFault> {
     let private = |file: &Metadata| match file.permissions().mode() & 0o7777 {
         mode if mode & 0o077 == 0 => Ok(()),
@@ -57,13 +57,13 @@ pub fn read_private(path: &Path) -> Result<SigningKey, KeyFault> {
     Ok(private_key::parse(&text)?)
 }
 
-/// Reads the same from a stream, such as standard input.
+/// Reads a PKCS#8 PEM key from a stream, such as standard input.
 ///
 /// # Errors
 ///
-/// What is wrong with it; any doubt refuses.
+/// [`KeyFault`]. It fails closed.
 pub fn read_from(stream: &mut impl Read) -> Result<SigningKey, KeyFault> {
-    // Room for all of it at once: growing would leave copies behind that nobody wipes.
+    // Allocated in full: growing would leave copies that are not zeroed.
     let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));
     (stream.take(MAX_FILE as u64 + 1).read_to_end(&mut text))
         .map_err(|error| KeyFault::Unusable(FileFault::Unreadable(error)))?;

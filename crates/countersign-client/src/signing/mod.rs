@@ -1,4 +1,4 @@
-//! A machine's side: its key, and the four headers it sends.
+//! Signs requests: a machine's key, and the four signing headers.
 
 pub mod identity;
 pub mod key_file;
@@ -14,62 +14,62 @@ use countersign_core::message::{Nonce, Timestamp};
 use countersign_core::method::{Method, may_be_added};
 use countersign_core::target::{QueryNotAllowed, QueryPolicy, SignedTarget, Target, TargetError};
 
-/// Signs requests as one machine. (It has no `Debug`: it holds the key.)
+/// Signs requests as one machine. It has no `Debug`, because it holds the private key.
 pub struct Signer {
     id: MachineId,
     key: SigningKey,
 }
 
-/// The four headers, names and values.
+/// The four signing headers with their values.
 pub type Headers = [(SigningHeader, String); 4];
 
-/// Why something cannot be signed.
+/// Why a request cannot be signed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unsignable {
-    /// No machine has such an id.
+    /// The text is not a machine id.
     #[error("'{0}' is not a machine id: 1 to 128 letters, digits, '.', '_' or '-'")]
     Id(String),
-    /// No gateway takes it.
-    #[error("'{0}' is not a method")]
+    /// No gateway accepts the method.
+    #[error("'{0}' is not a method that a gateway accepts; methods are upper case")]
     Method(String),
     /// The request target breaks the grammar.
     #[error("the path cannot be signed: {0}")]
     Target(#[from] TargetError),
-    /// There is a query where none may be.
-    #[error("there is a query where none may be")]
+    /// The route takes no query.
+    #[error("the path has a query, and the route takes none; remove it")]
     Query,
     /// The time does not fit the protocol's timestamp.
-    #[error("this machine's clock is not set")]
+    #[error("this machine's clock is not set; set it")]
     Clock,
-    /// The system gives no random bytes, of which a nonce is made.
-    #[error("no random bytes from the system: {0}")]
+    /// The system gives no random bytes for the nonce.
+    #[error("the system gives no random bytes: {0}")]
     Random(String),
 }
 
 impl Signer {
-    /// A signer for a key at hand.
+    /// A signer for the machine `id`.
     ///
     /// # Errors
     ///
-    /// [`Unsignable::Id`] for something that is no machine id.
+    /// [`Unsignable::Id`] if `id` is not a machine id.
     pub fn new(id: &str, key: SigningKey) -> Result<Signer, Unsignable> {
         let id =
             MachineId::parse(id).ok_or_else(|| Unsignable::Id(id.escape_debug().to_string()))?;
         Ok(Signer { id, key })
     }
 
-    /// The machine it signs as.
+    /// The machine's id.
     pub fn id(&self) -> &MachineId {
         &self.id
     }
 
-    /// The 32 bytes of the public half of its key.
+    /// The 32 bytes of the public key.
     pub fn public_key(&self) -> [u8; 32] {
         self.key.verifying_key().to_bytes()
     }
 
-    /// Signs a request for a target as it will stand in the request line, in the second `now`
-    /// (Unix), with a fresh nonce. Called again for the same request, it gives another signature.
+    /// Signs a request at the Unix second `now`, with a new nonce. `target` is the target of the
+    /// request line. Each call gives another signature.
     ///
     /// # Errors
     ///
@@ -101,11 +101,11 @@ impl Signer {
         ])
     }
 
-    /// Signs a request whose parts are still text; a query in `target` is signed with it.
+    /// Parses and signs a request. The signature covers a query in `target`.
     ///
     /// # Errors
     ///
-    /// A method or a target that no gateway would take, and what [`Signer::sign`] says.
+    /// A method or a target that no gateway accepts, and the errors of [`Signer::sign`].
     pub fn sign_text(
         &self,
         method: &str,
@@ -120,8 +120,8 @@ impl Signer {
     }
 }
 
-/// A method that some route may take: which tokens a route adds, only the gateway knows, but what
-/// none may add is a mistake here. `room` holds the method as sent.
+/// Parses a method that some route may accept. Only the gateway knows the methods that a route
+/// adds, so each method that a route may add is accepted. `room` holds the method as sent.
 ///
 /// # Errors
 ///
@@ -132,16 +132,16 @@ pub fn any_method<'a>(method: &'a str, room: &[String]) -> Result<Method<'a>, Un
         .ok_or_else(|| Unsignable::Method(method.escape_debug().to_string()))
 }
 
-/// The part of a request target that is signed under `policy`.
+/// The part of a request target that the signature covers under `policy`.
 ///
 /// # Errors
 ///
-/// The rule that the target breaks.
+/// [`Unsignable::Target`] and [`Unsignable::Query`].
 pub fn parse_target(raw: &[u8], policy: QueryPolicy) -> Result<SignedTarget<'_>, Unsignable> {
     (Target::parse(raw)?.under(policy)).map_err(|QueryNotAllowed| Unsignable::Query)
 }
 
-/// Sixteen bytes from the operating system, in base64.
+/// Sixteen random bytes from the operating system, in base64.
 fn fresh_nonce() -> Result<String, Unsignable> {
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes).map_err(|error| Unsignable::Random(error.to_string()))?;

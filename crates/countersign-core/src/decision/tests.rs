@@ -211,7 +211,8 @@ fn validity_starts_with_its_first_second_and_ends_before_its_last_bound() {
     assert_eq!(state(None, Some(NOW)), Err(Refusal::MachineExpired));
 }
 
-/// The verdict on a request signed with key 2, of a machine with keys 1 and 2, of which 2 is good then.
+/// The verdict on a request signed with key 2, of a machine with keys 1 and 2, of which 2 is good
+/// then.
 fn with_second_key_good(not_before: Option<u64>, not_after: Option<u64>) -> Result<(), Refusal> {
     let mut machine = machine(&[1, 2]);
     machine.keys[1].validity = Validity::new(not_before, not_after).unwrap();

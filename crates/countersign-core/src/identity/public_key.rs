@@ -125,7 +125,8 @@ mod tests {
             .as_bytes()
     }
 
-    /// The encoding of the field element `value` mod p as `p + value`, which fits for `value` below 19.
+    /// The encoding of the field element `value` mod p as `p + value`, which fits for `value` below
+    /// 19.
     fn unreduced(value: u8, negative: bool) -> [u8; 32] {
         let mut encoded = [0xff; 32];
         encoded[0] = 0xed + value;

@@ -1,24 +1,24 @@
-//! A network, or a single address, as people write it.
+//! Parses a network or a single address.
 
 use core::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// What is wrong with the text of a network.
+/// Why a text is not a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
-    /// Something else.
+    /// No address and no network.
     #[error("it is not an address or a network, such as 10.0.0.0/8")]
     NotANetwork,
-    /// `010.0.0.0/8` is 10.0.0.0/8 to some and 8.0.0.0/8 to others.
-    #[error("it has leading zeros, which some read as octal; write {0}")]
+    /// Parsers disagree: `010.0.0.0/8` is 10.0.0.0/8 or, in octal, 8.0.0.0/8.
+    #[error("it has leading zeros, which some parsers read as octal; write {0}")]
     LeadingZeros(IpNet),
-    /// `10.0.0.1/8` is a mix-up: is it the address or the network?
+    /// `10.0.0.1/8` is ambiguous: the address 10.0.0.1, or the network 10.0.0.0/8.
     #[error("{0} names an address inside the network; write {network}", network = .0.trunc())]
     AddressInside(IpNet),
-    /// Addresses are compared in their own clothes, so it would contain none.
-    #[error("{0} is an IPv4 network in IPv6 clothes; write it as IPv4")]
-    InOtherClothes(IpNet),
+    /// An IPv4-mapped IPv6 network. Addresses are compared in canonical form, so it matches none.
+    #[error("{0} is an IPv4-mapped IPv6 network, which matches no address; write it as IPv4")]
+    Ipv4Mapped(IpNet),
 }
 
 /// Parses `10.0.0.0/8`, `2001:db8::/32`, or a single address. A network is written with its first
@@ -36,12 +36,12 @@ pub fn parse(text: &str) -> Result<IpNet, NetworkError> {
         return Err(NetworkError::AddressInside(net));
     }
     match (net, net.addr().to_canonical()) {
-        (IpNet::V6(_), IpAddr::V4(_)) => Err(NetworkError::InOtherClothes(net)),
+        (IpNet::V6(_), IpAddr::V4(_)) => Err(NetworkError::Ipv4Mapped(net)),
         _ => Ok(net),
     }
 }
 
-/// Not as `ipnet` reads it, which takes leading zeros (CVE-2021-29922).
+/// `ipnet`'s own parser accepts leading zeros (CVE-2021-29922), so this one is used.
 fn read(text: &str) -> Option<IpNet> {
     let Some((address, length)) = text.split_once('/') else {
         return text.parse::<IpAddr>().ok().map(IpNet::from);
@@ -73,7 +73,7 @@ mod tests {
     fn ipv4_is_written_as_ipv4() {
         assert!(matches!(
             parse("::ffff:10.0.0.0/104"),
-            Err(NetworkError::InOtherClothes(_))
+            Err(NetworkError::Ipv4Mapped(_))
         ));
     }
 

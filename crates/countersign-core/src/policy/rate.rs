@@ -1,53 +1,53 @@
-//! How often a machine may ask. Pure: time is an argument.
+//! The rate limit of a machine. Pure: time is an argument.
 //!
-//! It is the generic cell rate algorithm (ITU-T I.371, annex A.1) with a minute's worth of room: one number a
-//! machine, the instant at which its whole quota is free again.
+//! The algorithm is the generic cell rate algorithm (ITU-T I.371, annex A.1) with a burst of one
+//! minute's quota. It stores one number per machine: the instant at which the whole quota is free.
 
 use core::num::NonZeroU32;
 use core::time::Duration;
 
-/// Requests a minute that a machine may make.
+/// A rate limit, in requests per minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Rate(NonZeroU32);
 
-/// What a machine has used of its quota. The default is nothing.
+/// The used part of a machine's quota. The default is an unused quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meter {
-    /// When all of the quota is free, on the clock that [`Meter::take`] is given.
+    /// When the whole quota is free, on the clock of [`Meter::take`]'s `now`.
     free_at: Duration,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Rate {
-    /// Highest rate. Ten times what a gateway verifies; beyond it the time between two requests gets
-    /// too short to be told.
+    /// Highest rate: ten times the throughput of a gateway. Above it, the interval between two
+    /// requests is too short to measure.
     pub const MAX: u32 = 1_000_000;
 
-    /// A rate of so many requests a minute; `None` for 0 and for more than [`Rate::MAX`].
+    /// A rate of `per_minute` requests. `None` for 0 and above [`Rate::MAX`].
     pub fn new(per_minute: u64) -> Option<Rate> {
         let count = u32::try_from(per_minute).ok().filter(|n| *n <= Self::MAX)?;
         NonZeroU32::new(count).map(Rate)
     }
 
-    /// Requests a minute.
+    /// Requests per minute.
     pub fn per_minute(self) -> u32 {
         self.0.get()
     }
 
-    /// The time in which one request's share comes back.
+    /// The time that refills the quota by one request.
     fn share(self) -> Duration {
         MINUTE / self.0.get()
     }
 }
 
 impl Meter {
-    /// Takes one request from the quota. All of it may go at once; it comes back evenly over a minute.
-    /// `now` is on a clock that does not go back; a meter survives a change of the rate.
+    /// Takes one request from the quota. A burst may use the whole quota; it refills evenly over a
+    /// minute. `now` is on a monotonic clock. A meter stays valid when the rate changes.
     ///
     /// # Errors
     ///
-    /// The whole seconds, at least one, after which there is room for one. Nothing is taken then.
+    /// The seconds, rounded up, until the quota has one request free. The quota does not change.
     pub fn take(&mut self, rate: Rate, now: Duration) -> Result<(), u32> {
         let free_at = self.free_at.max(now).saturating_add(rate.share());
         match free_at.checked_sub(now.saturating_add(MINUTE)) {
@@ -62,7 +62,7 @@ impl Meter {
         }
     }
 
-    /// Whether nothing of the quota is in use, so that the meter is as good as a new one.
+    /// Whether the whole quota is free, so that the meter equals a new one and can be dropped.
     pub fn is_idle(&self, now: Duration) -> bool {
         self.free_at <= now
     }

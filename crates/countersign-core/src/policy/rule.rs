@@ -1,34 +1,36 @@
-//! A rule of `allow`: which methods, on which paths.
+//! A rule of a policy's `allow` list: methods and a path pattern.
 //!
 //! ```text
 //! rule    = words SP pattern                 ; exactly one space, nothing before or after
 //! words   = "any" / word *7("," word)
 //! word    = "read" / "write" / method        ; read: GET, HEAD; write: POST, PUT, PATCH
 //! method  = an upper-case method token       ; as sent: LIST, DELETE, GET, ..
-//! pattern = a request path ([`Target`], without a query), in which a whole segment may be "*",
-//!           and the last one "**"
+//! pattern = a request path ([`Target`], without a query); a whole segment may be "*",
+//!           the last one also "**"
 //! ```
 //!
-//! A pattern is compared with the path as it was verified: case counts, and so does a slash at the end.
-//! Only where clients differ in whether they percent-encode a byte (see [`is_same`]), `/a@b` and `/a%40b`
-//! are one, in the pattern and in the path alike: `%2A` in a pattern is a star and stands for nothing
-//! else. `*` is exactly one segment that is not empty. `**` is all that follows, one segment or
-//! more, and a slash at its end or none. So `/a/**` is neither `/a` nor `/a/`, and `/a/*` is not `/a/b/c`.
+//! A pattern is compared with the verified path. Case and a trailing slash are significant. Clients
+//! differ in the bytes that they percent-encode (see [`is_same`]), so `/a@b` and `/a%40b` are
+//! equal, in the pattern and in the path. `%2A` in a pattern is a literal star.
+//!
+//! `*` matches exactly one segment that is not empty. `**` matches one or more segments, with or
+//! without a trailing slash. So `/a/**` does not match `/a` or `/a/`, and `/a/*` does not match
+//! `/a/b/c`.
 
 use std::fmt;
 
 use crate::method::{METHODS, may_be_added};
 use crate::target::{Target, TargetError, is_same};
 
-/// One rule. It prints as it was written.
+/// One rule. It prints back byte for byte.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Rule {
     text: Box<str>,
-    /// Where the pattern begins.
+    /// The offset of the pattern, in bytes.
     pattern: u16,
 }
 
-/// What is wrong with the text of a rule.
+/// Why a text is not a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
     /// Longer than [`Rule::MAX_LEN`].
@@ -39,29 +41,29 @@ pub enum RuleError {
         "it must be methods, one space, and a path: \"GET /v1/secret/data/app/*\", \"read,LIST /v1/x/**\""
     )]
     NotTwoParts,
-    /// A word that is no method.
+    /// A word that is not a method.
     #[error(
         "it must begin with any, or with read (GET, HEAD), write (POST, PUT, PATCH) or methods in upper \
          case, with commas and no spaces between them"
     )]
     UnknownWord,
-    /// `any` and another word, or one word twice.
+    /// `any` beside another word, or one word twice.
     #[error("it names a method twice; remove one")]
     Repeated,
     /// More than [`Rule::MAX_WORDS`].
     #[error("it names more than {max} methods; write any, or two rules", max = Rule::MAX_WORDS)]
     TooManyWords,
-    /// No accepted request could have this path.
+    /// The grammar of request targets refuses the path.
     #[error("no request has such a path: {0}")]
     NotAPath(TargetError),
     /// A query in the pattern.
-    #[error("it holds a query; rules are about the path alone")]
+    #[error("it holds a query, and a rule is about the path alone; remove the query")]
     Query,
     /// `*` beside other characters.
-    #[error("a * stands for a whole segment: /a/*/b, not /a/x*")]
+    #[error("a * matches a whole segment: write /a/*/b, not /a/x*")]
     PartOfSegment,
     /// `**` before the end.
-    #[error("** stands for all that follows, so it can only be the last segment")]
+    #[error("** matches all following segments, so it can only be the last segment")]
     NotAtTheEnd,
 }
 
@@ -76,7 +78,8 @@ impl Rule {
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong. What could never match is refused too: somebody relies on it.
+    /// The first mistake. A rule that can never match is a mistake too, because its author relies
+    /// on it.
     pub fn parse(text: &str) -> Result<Rule, RuleError> {
         if text.len() > Self::MAX_LEN {
             return Err(RuleError::TooLong);
@@ -93,7 +96,7 @@ impl Rule {
         })
     }
 
-    /// Whether it allows `method` on `path`, a path without a query.
+    /// Whether the rule allows `method` on `path`. `path` has no query.
     pub fn allows(&self, method: &str, path: &str) -> bool {
         let (words, pattern) = self.parts();
         words.split(',').any(|word| covers(word, method)) && matches(pattern, path)
@@ -131,7 +134,7 @@ fn check_words(words: &str) -> Result<(), RuleError> {
         match word {
             "any" if count > 1 => return Err(RuleError::Repeated),
             "any" | "read" | "write" => {}
-            // A `*` is a token character, and nobody means a method by it.
+            // RFC 9110 allows `*` in a method, but here it is a mistyped `any`.
             method if method.contains('*') => return Err(RuleError::UnknownWord),
             method if METHODS.contains(&method) || may_be_added(method) => {}
             _ => return Err(RuleError::UnknownWord),
@@ -173,7 +176,7 @@ fn matches(pattern: &str, path: &str) -> bool {
     let (mut wanted, mut found) = (pattern.split('/'), path.split('/'));
     loop {
         match (wanted.next(), found.next()) {
-            // Of an accepted path only the last segment can be empty: then nothing follows.
+            // In an accepted path only the last segment can be empty, so nothing follows it.
             (Some("**"), Some(segment)) => return !segment.is_empty(),
             (Some("*"), Some(segment)) if !segment.is_empty() => {}
             (Some(exactly), Some(segment)) if is_same(exactly, segment) => {}
@@ -387,7 +390,7 @@ mod tests {
         assert_eq!(refused(&(longest + "a")), RuleError::TooLong);
     }
 
-    /// The same said another way: a pattern as a regular expression would have it, by hand.
+    /// A second implementation of the pattern grammar, for comparison.
     fn model(pattern: &[&str], path: &[&str]) -> bool {
         match (pattern, path) {
             (["**"], [first, ..]) => !first.is_empty(),

@@ -1,4 +1,4 @@
-//! The grammar of a request target: which bytes stand where, and which escapes.
+//! The grammar of a request target: its bytes and its escapes.
 
 /// The rule that a request target broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -6,17 +6,17 @@ pub enum TargetError {
     /// Longer than [`Target::MAX_LEN`](super::Target::MAX_LEN).
     #[error("it is longer than 4096 bytes")]
     TooLong,
-    /// Absolute form, asterisk form, authority form, or nothing at all.
+    /// Absolute form, asterisk form, authority form, or an empty target.
     #[error("it does not start with '/'")]
     NotOriginForm,
-    /// `//` somewhere.
+    /// `//` in the path.
     #[error("it has an empty segment ('//')")]
     EmptySegment,
     /// A segment `.` or `..`.
     #[error("it has a segment '.' or '..'")]
     DotSegment,
     /// A raw byte that a path or a query may not hold.
-    #[error("it holds a character that must be percent-encoded or may not be there at all")]
+    #[error("it holds a character that is forbidden or must be percent-encoded")]
     ForbiddenByte,
     /// `%` without two hexadecimal digits.
     #[error("it holds '%' without two hexadecimal digits")]
@@ -34,8 +34,8 @@ pub enum TargetError {
     ForbiddenPercent,
 }
 
-/// Splits at the slashes and judges each segment (RFC 3986, section 3.3, less `;`, whose
-/// parameters some servers cut off before they look for the file).
+/// Splits at the slashes and checks each segment (RFC 3986, section 3.3, without `;`: some servers
+/// remove path parameters before they resolve the path).
 pub(super) fn check_path(path: &[u8]) -> Result<(), TargetError> {
     let mut segments = path[1..].split(|&b| b == b'/').peekable();
     while let Some(segment) = segments.next() {
@@ -66,8 +66,8 @@ fn check_segment(segment: &[u8]) -> Result<(), TargetError> {
     Ok(())
 }
 
-/// Judges `%` and two digits in a path. Dots are unreserved, so an encoded dot segment is
-/// refused here as a needless encoding.
+/// Checks `%` and two digits in a path. Dots are unreserved, so an encoded dot segment is a
+/// needless encoding and refused.
 fn check_encoded(high: u8, low: u8) -> Result<(), TargetError> {
     let (Some(h), Some(l)) = (hex_value(high), hex_value(low)) else {
         return Err(TargetError::BadPercent);
@@ -82,7 +82,7 @@ fn check_encoded(high: u8, low: u8) -> Result<(), TargetError> {
     }
 }
 
-/// RFC 3986, section 3.4; beyond its alphabet the query is opaque.
+/// Checks the alphabet alone (RFC 3986, section 3.4). The query is otherwise opaque.
 pub(super) fn check_query(query: &[u8]) -> Result<(), TargetError> {
     let mut rest = query;
     while let Some((&byte, tail)) = rest.split_first() {
@@ -111,8 +111,8 @@ const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// `sub-delims` of RFC 3986, `:` and `@`: what `pchar` lets stand raw, and what `encodeURIComponent`,
-/// Go's `url.PathEscape` and Python's `quote` encode, each a choice of its own.
+/// `sub-delims` of RFC 3986, `:` and `@`. `pchar` allows them unencoded. `encodeURIComponent`, Go's
+/// `url.PathEscape` and Python's `quote` each encode a different subset.
 pub(super) const fn is_optionally_encoded(byte: u8) -> bool {
     matches!(
         byte,

@@ -50,7 +50,7 @@ impl Fixture {
             .unwrap()
     }
 
-    /// What a machine with this credential carries to an upstream: header and value.
+    /// The header and the value that a machine with this credential sends to an upstream.
     fn carried(&self, credential: Option<&str>, upstream: usize) -> Option<(String, String)> {
         match self.choose(credential, upstream) {
             Choice::Carry(Injection { credential, value }) => {

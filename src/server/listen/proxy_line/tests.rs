@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What comes of these bytes, and what is left of them.
+/// The result of reading these bytes, and the bytes behind the PROXY line.
 fn read_of(bytes: &[u8]) -> (Result<Option<IpAddr>, ProxyLineError>, Vec<u8>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -290,7 +290,7 @@ fn a_checksum_is_right_or_the_line_is_refused() {
     let at = good.len() - 4 - 4;
     good[at..at + 4].copy_from_slice(&sum);
     assert_eq!(read_of(&good).0, named("192.0.2.9"));
-    // Whatever is changed, but its own type, the checksum is another's.
+    // The checksum covers every byte except its own type.
     for byte in (13..good.len()).filter(|byte| ![14, 15, at - 3].contains(byte)) {
         let mut changed = good.clone();
         changed[byte] ^= 1;
