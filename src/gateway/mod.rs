@@ -12,10 +12,8 @@
 //! 2. `upstream` holds the servers of each upstream, with their connections and health, and the
 //!    credentials of the backends.
 //! 3. `plan` holds the configuration in force, with its pools, credentials and counters.
-//! 4. `decide` runs the checks in order. A request that passes all of them is a
-//!    [`DecidedRequest`](decide::decided_request::DecidedRequest).
-//! 5. `record` writes the decision to the audit log. Only that makes an
-//!    [`AuthorizedRequest`](record::authorized::AuthorizedRequest).
+//! 4. `decide` runs the checks in order. A request that passes all of them is a `DecidedRequest`.
+//! 5. `record` writes the decision to the audit log. Only that makes an `AuthorizedRequest`.
 //! 6. `forward` sends an authorized request to a server, and passes the response on.
 //! 7. `assembly` wires the parts, and `edge` takes one request through them.
 

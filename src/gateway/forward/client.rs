@@ -59,9 +59,8 @@ impl Client {
         self.session.req_header()
     }
 
-    /// Waits for the client to leave, for ever if it does not. Bytes that it sends beyond this
-    /// request wait for their turn, see
-    /// [`RequestStream`](crate::gateway::receive::request_stream::RequestStream).
+    /// Waits for the client to leave, for ever if it does not. Bytes that the client sends beyond
+    /// this request wait for their turn in the `RequestStream`.
     pub(crate) async fn gone(&mut self) -> Box<Error> {
         match self.session.read_body_or_idle(true).await {
             Err(error) => {
