@@ -10,7 +10,7 @@ use crate::audit::TokenNames;
 use crate::config::Route;
 use crate::gateway::decide::decided_request::{DecidedRequest, Pass};
 use crate::gateway::decide::forwarded_headers;
-use crate::gateway::decide::head_checks::{CheckedHead, HeadChecks, Sender};
+use crate::gateway::decide::head_checks::{CheckedHead, HeadChecks, RequestSender};
 use crate::gateway::decide::policy::{Circumstances, Permitted};
 use crate::gateway::decide::rate_limits::RateLimits;
 use crate::gateway::decide::rejection::Rejection;
@@ -103,9 +103,9 @@ impl Decider {
 
         let complete = self.clock.now();
         let pass = match sender {
-            Sender::Open(open) => Pass::Open(open),
-            Sender::Unsigned(unsigned, reason) => Pass::Unsigned(unsigned, reason),
-            Sender::Claimed(attributed, otherwise) => {
+            RequestSender::Open(open) => Pass::Open(open),
+            RequestSender::Unsigned(unsigned, reason) => Pass::Unsigned(unsigned, reason),
+            RequestSender::Claimed(attributed, otherwise) => {
                 let judging = self.judge_signed(plan, route, attributed, &body, arrival, source);
                 let judged = judging.await;
                 let on_rest = self.clock.now().mono.saturating_sub(complete.mono);

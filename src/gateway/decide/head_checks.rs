@@ -41,7 +41,7 @@ pub(super) struct HeadChecks {
 
 /// A head that has passed them.
 pub(super) struct CheckedHead {
-    pub(super) sender: Sender,
+    pub(super) sender: RequestSender,
     /// The index of the route.
     pub(super) route: usize,
     pub(super) framing: Framing,
@@ -51,7 +51,7 @@ pub(super) struct CheckedHead {
 }
 
 /// The sender, as far as the head tells.
-pub(super) enum Sender {
+pub(super) enum RequestSender {
     /// A claimed machine, not yet verified. On an observed route: also the unsigned request that
     /// passes if a later check fails.
     Claimed(Attributed, Option<UnsignedRequest>),
@@ -119,7 +119,7 @@ impl HeadChecks {
             dropped: &dropped,
         };
         let (sender, query_stripped) = self.sender(&routed)?;
-        if matches!(sender, Sender::Unsigned(..)) {
+        if matches!(sender, RequestSender::Unsigned(..)) {
             forwarded_headers::check_values(&head.headers)?;
         }
         Ok(CheckedHead {
@@ -138,7 +138,7 @@ impl HeadChecks {
     }
 
     /// The sender by the rules of the route, and whether the query is stripped.
-    fn sender(&self, head: &RoutedHead<'_>) -> Result<(Sender, bool), Refusal> {
+    fn sender(&self, head: &RoutedHead<'_>) -> Result<(RequestSender, bool), Refusal> {
         match head.gate {
             Gate::Nothing => head.open(),
             Gate::SignatureOrBearer if !bearer::has_signing_header(head.headers) => {
@@ -148,7 +148,7 @@ impl HeadChecks {
                     }
                     found @ Bearer::One(_) => {
                         let request = self.unsigned(head, found);
-                        Ok((Sender::Unsigned(request, PassReason::Bearer), false))
+                        Ok((RequestSender::Unsigned(request, PassReason::Bearer), false))
                     }
                     Bearer::None => self.signed(head),
                 }
@@ -159,23 +159,23 @@ impl HeadChecks {
     }
 
     /// Nothing but a signature passes.
-    fn signed(&self, head: &RoutedHead<'_>) -> Result<(Sender, bool), Refusal> {
+    fn signed(&self, head: &RoutedHead<'_>) -> Result<(RequestSender, bool), Refusal> {
         let (attributed, query_stripped) = self.attribute(head)?;
-        Ok((Sender::Claimed(attributed, None), query_stripped))
+        Ok((RequestSender::Claimed(attributed, None), query_stripped))
     }
 
     /// The request passes with any signature or none, and the record tells what was wrong.
-    fn observed(&self, head: &RoutedHead<'_>) -> Result<(Sender, bool), Refusal> {
+    fn observed(&self, head: &RoutedHead<'_>) -> Result<(RequestSender, bool), Refusal> {
         match self.attribute(head) {
             Ok((attributed, query_stripped)) => {
                 let otherwise = self.unsigned(head, head.bearer());
-                let sender = Sender::Claimed(attributed, Some(otherwise));
+                let sender = RequestSender::Claimed(attributed, Some(otherwise));
                 Ok((sender, query_stripped))
             }
             Err(refusal) if refusal.judges_the_caller() => {
                 let reason = PassReason::observed(&refusal.into());
                 let request = self.unsigned(head, head.bearer());
-                Ok((Sender::Unsigned(request, reason), false))
+                Ok((RequestSender::Unsigned(request, reason), false))
             }
             Err(refusal) => Err(refusal),
         }
@@ -220,12 +220,12 @@ impl HeadChecks {
 }
 
 impl RoutedHead<'_> {
-    fn open(&self) -> Result<(Sender, bool), Refusal> {
+    fn open(&self) -> Result<(RequestSender, bool), Refusal> {
         self.dropped.check()?;
         let target = self.matched.target.under(self.route.query)?;
         let query_stripped = target.query_stripped();
         let request = OpenRequest::new(self.matched.method, target);
-        Ok((Sender::Open(request), query_stripped))
+        Ok((RequestSender::Open(request), query_stripped))
     }
 
     /// The bearer credentials that the client sent.
