@@ -30,8 +30,8 @@ pub struct Route {
     /// Methods taken besides [`METHODS`](countersign_core::method::METHODS); upper case. Default:
     /// none.
     pub methods: Vec<String>,
-    /// Unsigned client headers that cross besides [`headers::ALLOWED`].
-    /// Default: none.
+    /// Unsigned client headers that are forwarded besides
+    /// [`ALLOWED`](crate::config::headers::ALLOWED). Default: none.
     pub forward_headers: Vec<HeaderName>,
     /// In place of the upstream's [`read_timeout`](super::Upstream::read_timeout).
     pub read_timeout: Option<Duration>,

@@ -14,9 +14,9 @@ use pingora::server::ShutdownWatch;
 use tracing::error;
 
 use super::assembly::Gateway;
-use super::decide::plan::Plan;
 use super::decide::rejection::Rejection;
 use super::forward::client::{Afterwards, Client};
+use super::plan::Plan;
 use super::receive::body::Body;
 use super::receive::first_line::FirstLine;
 use super::receive::head::{self, RequestHead};

@@ -1,25 +1,27 @@
 //! The gateway: Pingora on both sides of the decision.
 //!
-//! Rooms: `receive` <- `upstream` <- `decide` <- `record` <- `forward` <- `assembly` <- `edge`
+//! The rooms:
+//!
+//! `receive` <- `upstream` <- `plan` <- `decide` <- `record` <- `forward` <- `assembly` <- `edge`
 //!
 //! A room imports only from the rooms to its left. They stand in the order in which a request meets
-//! them, except for `upstream`: a decision chooses a credential there, and forwarding a server.
+//! them, except for `upstream`: `decide` takes the credential from it, and `forward` the server.
 //!
 //! 1. `receive` reads a request: its head, framing, source and body. It answers health checks, and
 //!    writes the responses to refused requests.
 //! 2. `upstream` holds the servers of each upstream, with their connections and health, and the
 //!    credentials of the backends.
-//! 3. `decide` runs the checks in order. A request that passes all of them is a
-//!    [`DecidedRequest`](decide::decided_request::DecidedRequest).
-//! 4. `record` writes the decision to the audit log. Only that makes an
-//!    [`AuthorizedRequest`](record::authorized::AuthorizedRequest).
-//! 5. `forward` sends an authorized request to a server, and passes the response on.
-//! 6. `assembly` wires the parts, and `edge` takes one request through them.
+//! 3. `plan` holds the configuration in force, with its pools, credentials and counters.
+//! 4. `decide` runs the checks in order. A request that passes all of them is a `DecidedRequest`.
+//! 5. `record` writes the decision to the audit log. Only that makes an `AuthorizedRequest`.
+//! 6. `forward` sends an authorized request to a server, and passes the response on.
+//! 7. `assembly` wires the parts, and `edge` takes one request through them.
 
 mod assembly;
 mod decide;
 mod edge;
 mod forward;
+mod plan;
 mod receive;
 mod record;
 mod upstream;
@@ -28,8 +30,8 @@ pub use self::assembly::{Gateway, Parts};
 pub use self::decide::explain::{
     Explanation, MachineFacts, PolicyFacts, Prediction, Question, RouteFacts, explain,
 };
-pub(crate) use self::decide::plan::window;
 pub(crate) use self::edge::Edge;
+pub(crate) use self::plan::window;
 pub(crate) use self::receive::framing::Trailers;
 pub(crate) use self::receive::origin::{Origin, SourceKey};
 pub(crate) use self::receive::reset_on_close::ResetOnClose;

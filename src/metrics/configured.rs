@@ -1,6 +1,6 @@
-//! The series that the configuration names: those of its routes, upstreams and credentials. They
-//! come with the configuration that names them, at zero, and stay when a reload drops the name, so
-//! that a name which comes back goes on counting. Their number is bounded by what operators write.
+//! The series of the routes, upstreams and credentials in the configuration. They begin at zero.
+//! They stay when a reload drops the name, so that a name that comes back goes on counting. The
+//! configuration bounds their number.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) struct ConfiguredMetrics {
 #[derive(Clone, Debug)]
 pub struct RouteCounts([[IntCounter; Auth::ALL.len()]; Outcome::ALL.len()]);
 
-/// The histogram of the times that one upstream took.
+/// The histogram of the forwarding times of one upstream.
 #[derive(Clone, Debug)]
 pub struct UpstreamTimes(Histogram);
 
@@ -50,7 +50,7 @@ impl ConfiguredMetrics {
             )?,
             upstream_seconds: declare.histograms(
                 "upstream_seconds",
-                "Time from sending a request to an upstream until its answer was complete.",
+                "Time of the whole forwarding: connecting, every server that was tried, the exchange, and the client's reading of the response.",
                 &UPSTREAM_BUCKETS,
                 &["upstream"],
             )?,
@@ -87,7 +87,8 @@ impl ConfiguredMetrics {
         self.route(NO_ROUTE)
     }
 
-    /// Shows until when each of these routes, by name and mode, is open, and no other route.
+    /// Shows until when each of these routes lets unsigned requests pass, by name and mode. Hides
+    /// all other routes.
     pub(super) fn open_until<'r>(
         &self,
         routes: impl Iterator<Item = (&'r str, &'static str, u64)>,
@@ -130,19 +131,19 @@ impl RouteCounts {
 }
 
 impl CredentialCounts {
-    /// Shows whether it can be sent.
+    /// Shows whether the credential can be sent.
     pub fn usable(&self, usable: bool) {
         self.usable.set(usable.into());
     }
 
-    /// Counts a look-up.
+    /// Counts a credential check.
     pub fn checked(&self, result: CredentialCheck) {
         self.checks[result as usize].inc();
     }
 }
 
 impl UpstreamTimes {
-    /// Notes the time one exchange took.
+    /// Notes the time of one forwarding: all tried servers, and the client's reading.
     pub fn observe(&self, took: Duration) {
         self.0.observe(took.as_secs_f64());
     }

@@ -14,8 +14,8 @@ use countersign_core::identity::{Fingerprint, Machine};
 /// is larger is better looked at in the audit trail.
 const LISTED: usize = 1000;
 
-/// From so many seconds on, a machine's clock is off: half of what `clock_skew` histograms call
-/// normal, and far enough inside of any window to be put right before requests are refused.
+/// Seconds from which a machine's clock counts as off. It is half of what the `clock_skew`
+/// histogram calls normal, so there is time to set the clock before requests are refused.
 const OUTLIER: u64 = 10;
 
 pub(super) struct MachineMetrics {

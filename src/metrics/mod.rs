@@ -1,9 +1,9 @@
 //! Every metric of the gateway, declared once, with its help text.
 //!
 //! All label values come from closed sets: those of the program, and the names in the
-//! configuration. So every series exists from the first scrape, at zero (an alert on a rate needs
-//! that), and counting is an array index and an atomic addition. Only the series of machines come
-//! later, with a machine's first accepted request, and their number is bounded. No path, nonce or
+//! configuration. So every series exists from the first scrape, at zero: an alert on a rate needs
+//! that. Counting is an array index and an atomic addition. Only the series of machines come later,
+//! with a machine's first accepted request, and their number is bounded. No path, nonce or
 //! unverified id can become a label.
 
 mod backend;
@@ -185,20 +185,20 @@ impl Metrics {
         self.verify.observe(took.as_secs_f64());
     }
 
-    /// Records the error of a machine's clock: the gateway's time minus the timestamp, in seconds.
-    /// Only requests with a valid signature count, so that no attacker can distort the histogram.
+    /// Notes how far a machine's clock is off: the gateway's time minus the timestamp, in seconds.
+    /// Only verified requests count, so that nobody else influences the histogram.
     pub fn observe_skew(&self, seconds: i64) {
         self.clock.observe_skew(seconds);
     }
 
-    /// Notes the same of a request whose nonce was fresh, for the median: a request that is
-    /// replayed again and again must not move it.
+    /// Notes the same for the median. Only requests with a fresh nonce count, so that replays do
+    /// not move it.
     pub fn observe_fresh_skew(&self, machine: &MachineId, now: u64, seconds: i64) {
         self.clock.observe_fresh_skew(seconds);
         self.machines.seen(machine.as_str(), now, seconds);
     }
 
-    /// Notes with which of its keys a machine that has several has signed an accepted request.
+    /// Notes the key of an accepted request, for a machine with several keys.
     pub fn key_used(&self, machine: &MachineId, key: Fingerprint, now: u64) {
         self.machines.key_used(machine.as_str(), key, now);
     }
@@ -228,7 +228,7 @@ impl Metrics {
         self.queries_stripped.inc();
     }
 
-    /// Counts client headers of this name that did not cross.
+    /// Counts dropped client headers of this name.
     pub fn header_dropped(&self, lost: LostHeader, count: usize) {
         self.headers_dropped[lost.index()].inc_by(count as u64);
     }
@@ -253,7 +253,7 @@ impl Metrics {
         self.body_buffer.sub(gauge_value(bytes));
     }
 
-    /// So many nonces are remembered now.
+    /// Sets the number of live nonces.
     pub fn nonces(&self, count: u64) {
         self.replay.nonces(count);
     }
@@ -263,17 +263,17 @@ impl Metrics {
         self.replay.observe_store(took);
     }
 
-    /// Counts a request for which the shared nonce store gave no valid answer.
+    /// Counts a request for which the shared nonce store gave no usable answer.
     pub fn replay_store_error(&self) {
         self.replay.store_error();
     }
 
-    /// A registry of so many machines came into force at `unix_seconds`.
+    /// A registry with this number of machines came into force at `unix_seconds`.
     pub fn registry_loaded(&self, machines: usize, unix_seconds: u64) {
         self.reloads.registry_loaded(machines, unix_seconds);
     }
 
-    /// Counts a registry file that was not taken; the one before stays in force.
+    /// Counts a registry file that was not loaded; the previous one stays in force.
     pub fn registry_not_loaded(&self, result: Reload) {
         self.reloads.registry_not_loaded(result);
     }

@@ -148,14 +148,14 @@ impl ReloadMetrics {
         })
     }
 
-    /// A registry of so many machines came into force at `unix_seconds`.
+    /// A registry with this number of machines came into force at `unix_seconds`.
     pub(super) fn registry_loaded(&self, machines: usize, unix_seconds: u64) {
         self.registry.count(Reload::Loaded);
         self.machines.set(gauge_value(machines));
         self.registry_last.set(gauge_value(unix_seconds));
     }
 
-    /// A registry file was not taken; the one before stays in force.
+    /// Counts a registry file that was not loaded; the previous one stays in force.
     pub(super) fn registry_not_loaded(&self, result: Reload) {
         self.registry.count(result);
     }
@@ -170,8 +170,8 @@ impl ReloadMetrics {
         self.tls.count(result);
     }
 
-    /// Shows until when, in Unix seconds, a certificate is valid: of the listener at an address, or of an upstream by
-    /// its name.
+    /// Shows until when, in Unix seconds, a certificate is valid: of the listener at an address, or
+    /// of an upstream by its name.
     pub(super) fn certificate_expiry(&self, usage: CertificateUse, name: &str, until: u64) {
         let gauge = &self.certificate_expiry;
         let label = [usage.as_str(), name];

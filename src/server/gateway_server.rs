@@ -16,7 +16,7 @@ use super::listen::bind::{self, BoundListeners};
 use super::listen::connection_limits::ConnectionLimits;
 use super::listen::descriptors;
 use super::listen::sources::Sources;
-use super::open_routes::OpenRoutes;
+use super::migration_routes::MigrationRoutes;
 use super::reload::Reloader;
 use super::replay_cache::ReplayCache;
 use super::start_error::StartError;
@@ -166,7 +166,7 @@ impl GatewayServer {
         let watching = (
             self.reloader.start(),
             ClockWatch::new(self.clock.clone(), Arc::clone(&self.metrics)).start(),
-            OpenRoutes::new(Arc::clone(&self.gateway), self.clock.clone()).start(),
+            MigrationRoutes::new(Arc::clone(&self.gateway), self.clock.clone()).start(),
         );
         let (stop_serving, shutdown) = watch::channel(false);
         let (stop_admin, admin_shutdown) = watch::channel(false);

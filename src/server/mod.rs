@@ -13,7 +13,7 @@ mod clock_watch;
 mod examine;
 mod gateway_server;
 mod listen;
-mod open_routes;
+mod migration_routes;
 mod reload;
 mod replay_cache;
 mod shutdown;

@@ -19,9 +19,9 @@ pub(crate) enum Bearer<'a> {
 
 impl<'a> Bearer<'a> {
     /// Looks in `Authorization: Bearer` (RFC 6750, section 2.1), in `X-Vault-Token`, and in the
-    /// headers that `is_own` knows: those in which the gateway itself sends a credential. It fails
-    /// towards `None`: what is not known to be a credential is none. An alias of such a name is
-    /// none, and is not forwarded ([`is_alias`]).
+    /// headers for which `is_own` holds: those in which the gateway itself sends a credential. An
+    /// unknown header is not a credential. An alias of a credential header is not one either, and
+    /// is not forwarded ([`is_alias`]).
     pub(crate) fn of(headers: &'a HeaderMap, is_own: impl Fn(&HeaderName) -> bool) -> Bearer<'a> {
         let mut found = Bearer::None;
         for (name, value) in headers {
@@ -44,7 +44,7 @@ impl<'a> Bearer<'a> {
         found
     }
 
-    /// The token, where there is one and no more.
+    /// The token, if there is exactly one.
     pub(crate) fn token(self) -> Option<&'a [u8]> {
         match self {
             Bearer::One(token) => Some(token),
@@ -53,17 +53,16 @@ impl<'a> Bearer<'a> {
     }
 }
 
-/// Whether a backend that folds names would find a bearer credential under this one, where the
-/// record names none, or another.
+/// Whether a backend that folds names may read this name as `Authorization` or `X-Vault-Token`. The
+/// record does not name the credential of such a header.
 pub(crate) fn is_alias(name: &HeaderName) -> bool {
     let known = [AUTHORIZATION, VAULT_TOKEN];
     !known.contains(name) && known.iter().any(|own| is_same(own, name))
 }
 
-/// Whether there is any word of a signature: one of the four headers, in any spelling
-/// ([`is_same`]), and with any value. Such a request is verified or refused, and never passes as an
-/// unsigned one.
-pub(crate) fn speaks_of_a_signature(headers: &HeaderMap) -> bool {
+/// Whether any of the four signing headers is present, in any spelling ([`is_same`]) and with any
+/// value. Such a request is verified or refused. It never passes as an unsigned one.
+pub(crate) fn has_signing_header(headers: &HeaderMap) -> bool {
     let mut own = SigningHeader::ALL.iter();
     own.any(|own| headers.keys().any(|name| is_same(name, own.name())))
 }
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn any_one_signing_header_in_any_spelling_speaks_of_a_signature() {
+    fn any_one_signing_header_is_found_in_any_spelling() {
         for name in [
             "x-machine-id",
             "x-timestamp",
@@ -175,8 +174,8 @@ mod tests {
             "x.machine.id",
             "x~nonce",
         ] {
-            assert!(speaks_of_a_signature(&headers(&[(name, "")])), "{name}");
+            assert!(has_signing_header(&headers(&[(name, "")])), "{name}");
         }
-        assert!(!speaks_of_a_signature(&headers(&[("x-machine-name", "a")])));
+        assert!(!has_signing_header(&headers(&[("x-machine-name", "a")])));
     }
 }

@@ -1,5 +1,5 @@
 //! The order of the checks: the head, the body, the signature, the nonce, the policy. Cheap checks
-//! come first, and no check that only a signature may cause comes before the signature.
+//! come first. Only verified requests spend a nonce or a rate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use crate::audit::TokenNames;
 use crate::config::Route;
 use crate::gateway::decide::decided_request::{DecidedRequest, Pass};
 use crate::gateway::decide::forwarded_headers;
-use crate::gateway::decide::head_checks::{Caller, CheckedHead, HeadChecks};
-use crate::gateway::decide::plan::Plan;
+use crate::gateway::decide::head_checks::{CheckedHead, HeadChecks, RequestSender};
 use crate::gateway::decide::policy::{Circumstances, Permitted};
-use crate::gateway::decide::quotas::Quotas;
+use crate::gateway::decide::rate_limits::RateLimits;
 use crate::gateway::decide::rejection::Rejection;
 use crate::gateway::decide::throttle::Throttle;
 use crate::gateway::decide::unsigned::PassReason;
+use crate::gateway::plan::Plan;
 use crate::gateway::receive::body::{self, Body, BodyBudget};
 use crate::gateway::receive::draining::Draining;
 use crate::gateway::receive::first_line::FirstLine;
@@ -37,7 +37,7 @@ pub(crate) struct Decider {
     budget: BodyBudget,
     draining: Draining,
     nonces: Arc<dyn NonceStore>,
-    quotas: Quotas,
+    rate_limits: RateLimits,
     metrics: Arc<Metrics>,
     clock: Clock,
 }
@@ -62,7 +62,7 @@ impl Decider {
             budget,
             draining,
             nonces,
-            quotas: Quotas::new(),
+            rate_limits: RateLimits::new(),
             metrics,
             clock,
         }
@@ -86,7 +86,7 @@ impl Decider {
         let head = (self.head).check(plan, session, line, source, id, arrival)?;
         let on_head = self.clock.now().mono.saturating_sub(arrival.mono);
         let CheckedHead {
-            caller,
+            sender,
             route,
             framing,
             provenance,
@@ -98,14 +98,14 @@ impl Decider {
         let body = (self.read_body(session, &framing, plan.route(route), timeout)).await?;
         body::check_trailers(session, |name| {
             forwarded_headers::is_identity_name(name, &plan.config.identity_header)
-                || plan.owns_header(name)
+                || plan.resembles_credential_header(name)
         })?;
 
         let complete = self.clock.now();
-        let pass = match caller {
-            Caller::Anyone(open) => Pass::Open(open),
-            Caller::Unsigned(unsigned, reason) => Pass::Unsigned(unsigned, reason),
-            Caller::Attributed(attributed, otherwise) => {
+        let pass = match sender {
+            RequestSender::Open(open) => Pass::Open(open),
+            RequestSender::Unsigned(unsigned, reason) => Pass::Unsigned(unsigned, reason),
+            RequestSender::Claimed(attributed, otherwise) => {
                 let judging = self.judge_signed(plan, route, attributed, &body, arrival, source);
                 let judged = judging.await;
                 let on_rest = self.clock.now().mono.saturating_sub(complete.mono);
@@ -182,7 +182,7 @@ impl Decider {
         let circumstances = Circumstances {
             client: source.client,
             now: arrival.mono,
-            quotas: &self.quotas,
+            rate_limits: &self.rate_limits,
         };
         Ok(Permitted::check(
             admitted,

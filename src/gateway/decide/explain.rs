@@ -1,9 +1,8 @@
 //! Explanations: the decision about a request that was not sent, by the same functions that decide,
 //! in the same order.
 //!
-//! It is taken for granted that the request is well formed and well signed by a key of the machine,
-//! if it is signed at all, that its time is right and its nonce fresh, and that nothing of the
-//! machine's rate is used up. Neither the framing nor the backend is asked about.
+//! The explanation assumes a well-formed request. It assumes a good signature, the right time, a
+//! fresh nonce and an unused rate. It checks neither the framing nor the backend.
 
 use core::net::IpAddr;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use crate::config::{Config, Gate, Route};
 use crate::gateway::decide::policy::{
     CREDENTIAL_PATHS, Circumstances, Permitted, closed_path, judge_machine,
 };
-use crate::gateway::decide::quotas::Quotas;
+use crate::gateway::decide::rate_limits::RateLimits;
 use crate::gateway::decide::route_match::RouteMatch;
 use crate::gateway::upstream::credentials::{Choice, Credentials};
 use crate::metrics::Metrics;
@@ -41,39 +40,39 @@ pub struct Question<'q> {
 pub struct Explanation {
     /// The decision.
     pub verdict: Prediction,
-    /// The route, where one has the path.
+    /// The route, if one has the path.
     pub route: Option<RouteFacts>,
-    /// The machine, where the registry has it.
+    /// The machine, if the registry has it.
     pub machine: Option<MachineFacts>,
-    /// The policies of the machine and the gateway; `None` where they are not asked.
+    /// The policies of the machine and the gateway; `None` if they are not checked.
     pub policy: Option<PolicyFacts>,
-    /// Why there is no route, where there is none.
+    /// Why no route matches, if none does.
     pub no_route: Option<&'static str>,
-    /// Why the policies are not matched, where they are not.
+    /// Why the policies are not checked, if they are not.
     pub no_policy: Option<&'static str>,
 }
 
 /// The decision about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prediction {
-    /// It goes to the backend as the machine's.
+    /// The request is forwarded with the machine's identity.
     Passes,
-    /// It goes to the backend without an identity: the route is open, and asks for no signature.
+    /// The request is forwarded without an identity: the route is open, and asks for no signature.
     PassesOpen,
-    /// It goes to the backend as the client sent it, because the route only observes: else it would
-    /// be refused with this.
+    /// The request is forwarded as the client sent it, because the route only observes. An
+    /// enforcing route would refuse it with this.
     PassesObserved(Refusal),
-    /// The backend hears nothing of it.
+    /// The request is not forwarded.
     Refused(Refusal),
 }
 
 impl Prediction {
-    /// Whether it gets to the backend.
+    /// Whether the request is forwarded.
     pub fn passes(&self) -> bool {
         !matches!(self, Prediction::Refused(_))
     }
 
-    /// The code of the refusal, if it is one.
+    /// The code of the refusal, if the request is refused.
     pub fn code(&self) -> Option<Code> {
         match self {
             Prediction::Refused(refusal) => Some(refusal.code()),
@@ -111,18 +110,18 @@ pub struct MachineFacts {
 /// The policies' part of the decision.
 #[derive(Clone, Debug)]
 pub struct PolicyFacts {
-    /// The rule that allows it, with its group, or what stands against it; `Ok(None)` without
-    /// rules.
+    /// The rule that allows the request, with its group; `Ok(None)` without rules; `Err` with the
+    /// objection.
     pub rule: Result<Option<String>, String>,
-    /// The network that it comes from, likewise, where rules and networks let it pass.
+    /// The network that the request comes from, with its group, if rules and networks allow it.
     pub network: Option<String>,
-    /// The name of the credential that it would carry, if it gets so far.
+    /// The name of the credential that the request would carry.
     pub credential: Option<String>,
-    /// The credential should be there and cannot be had.
+    /// Whether that credential is not configured, or has no value.
     pub credential_missing: bool,
-    /// Paths that are closed to requests with a credential, but for routes inside them.
+    /// Paths that are closed to requests with a credential, except for routes inside them.
     pub closed: &'static [&'static str],
-    /// Whether this is one of them.
+    /// Whether the target lies in one of them.
     pub is_closed: bool,
 }
 
@@ -130,7 +129,7 @@ pub struct PolicyFacts {
 ///
 /// # Errors
 ///
-/// Only if the metrics cannot be declared, which credentials come with: a bug.
+/// The metrics of the credentials cannot be declared: a bug.
 pub fn explain(
     config: &Config,
     registry: &Registry,
@@ -190,7 +189,7 @@ pub fn explain(
         let circumstances = Circumstances {
             client: question.client,
             now: Duration::ZERO,
-            quotas: &Quotas::new(),
+            rate_limits: &RateLimits::new(),
         };
         let (method, target) = (matched.method.as_str(), signed.to_string());
         let choice = choose(machine);
@@ -257,13 +256,18 @@ fn policy_facts(
     PolicyFacts {
         rule,
         network,
-        credential_missing: matches!(choice, Choice::Missing),
+        credential_missing: matches!(choice, Choice::NoValue(_) | Choice::NotConfigured),
         credential: match choice {
             Choice::Carry(injection) => Some(injection.credential.name().to_owned()),
-            Choice::Missing => machine.credential.as_deref().map(str::to_owned),
+            Choice::NoValue(credential) => Some(credential.name().to_owned()),
+            Choice::NotConfigured => machine.credential.as_deref().map(str::to_owned),
             Choice::Nothing => None,
         },
         closed: if carries { &CREDENTIAL_PATHS } else { &[] },
         is_closed: carries && closed_path(target, route).is_some(),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;

@@ -15,10 +15,10 @@ use crate::gateway::decide::bearer::{self, Bearer};
 use crate::gateway::decide::decided_request::Provenance;
 use crate::gateway::decide::forwarded_headers::{self, Dropped};
 use crate::gateway::decide::open::OpenRequest;
-use crate::gateway::decide::plan::Plan;
 use crate::gateway::decide::route_match::RouteMatch;
 use crate::gateway::decide::throttle::Throttle;
 use crate::gateway::decide::unsigned::{PassReason, UnsignedRequest};
+use crate::gateway::plan::Plan;
 use crate::gateway::receive::first_line::FirstLine;
 use crate::gateway::receive::framing::{self, Framing};
 use crate::gateway::receive::origin::RequestSource;
@@ -41,7 +41,7 @@ pub(super) struct HeadChecks {
 
 /// A head that has passed them.
 pub(super) struct CheckedHead {
-    pub(super) caller: Caller,
+    pub(super) sender: RequestSender,
     /// The index of the route.
     pub(super) route: usize,
     pub(super) framing: Framing,
@@ -51,12 +51,12 @@ pub(super) struct CheckedHead {
 }
 
 /// The sender, as far as the head tells.
-pub(super) enum Caller {
-    /// A machine, if the signature is its own. On an observed route, with the request as it passes
-    /// if the signature is not.
-    Attributed(Attributed, Option<UnsignedRequest>),
+pub(super) enum RequestSender {
+    /// A claimed machine, not yet verified. On an observed route: also the unsigned request that
+    /// passes if a later check fails.
+    Claimed(Attributed, Option<UnsignedRequest>),
     /// Unknown: the route is open.
-    Anyone(OpenRequest),
+    Open(OpenRequest),
     /// Unsigned, on a route that lets such requests pass.
     Unsigned(UnsignedRequest, PassReason),
 }
@@ -118,12 +118,12 @@ impl HeadChecks {
             arrival,
             dropped: &dropped,
         };
-        let (caller, query_stripped) = self.caller(&routed)?;
-        if matches!(caller, Caller::Unsigned(..)) {
+        let (sender, query_stripped) = self.sender(&routed)?;
+        if matches!(sender, RequestSender::Unsigned(..)) {
             forwarded_headers::check_values(&head.headers)?;
         }
         Ok(CheckedHead {
-            caller,
+            sender,
             route: matched.route,
             framing,
             provenance: Provenance {
@@ -138,17 +138,17 @@ impl HeadChecks {
     }
 
     /// The sender by the rules of the route, and whether the query is stripped.
-    fn caller(&self, head: &RoutedHead<'_>) -> Result<(Caller, bool), Refusal> {
+    fn sender(&self, head: &RoutedHead<'_>) -> Result<(RequestSender, bool), Refusal> {
         match head.gate {
             Gate::Nothing => head.open(),
-            Gate::SignatureOrBearer if !bearer::speaks_of_a_signature(head.headers) => {
+            Gate::SignatureOrBearer if !bearer::has_signing_header(head.headers) => {
                 match head.bearer() {
                     Bearer::Several => {
                         Err(Refusal::BadRequest("it holds different bearer credentials"))
                     }
                     found @ Bearer::One(_) => {
                         let request = self.unsigned(head, found);
-                        Ok((Caller::Unsigned(request, PassReason::Bearer), false))
+                        Ok((RequestSender::Unsigned(request, PassReason::Bearer), false))
                     }
                     Bearer::None => self.signed(head),
                 }
@@ -159,23 +159,23 @@ impl HeadChecks {
     }
 
     /// Nothing but a signature passes.
-    fn signed(&self, head: &RoutedHead<'_>) -> Result<(Caller, bool), Refusal> {
+    fn signed(&self, head: &RoutedHead<'_>) -> Result<(RequestSender, bool), Refusal> {
         let (attributed, query_stripped) = self.attribute(head)?;
-        Ok((Caller::Attributed(attributed, None), query_stripped))
+        Ok((RequestSender::Claimed(attributed, None), query_stripped))
     }
 
     /// The request passes with any signature or none, and the record tells what was wrong.
-    fn observed(&self, head: &RoutedHead<'_>) -> Result<(Caller, bool), Refusal> {
+    fn observed(&self, head: &RoutedHead<'_>) -> Result<(RequestSender, bool), Refusal> {
         match self.attribute(head) {
             Ok((attributed, query_stripped)) => {
                 let otherwise = self.unsigned(head, head.bearer());
-                let caller = Caller::Attributed(attributed, Some(otherwise));
-                Ok((caller, query_stripped))
+                let sender = RequestSender::Claimed(attributed, Some(otherwise));
+                Ok((sender, query_stripped))
             }
             Err(refusal) if refusal.judges_the_caller() => {
                 let reason = PassReason::observed(&refusal.into());
                 let request = self.unsigned(head, head.bearer());
-                Ok((Caller::Unsigned(request, reason), false))
+                Ok((RequestSender::Unsigned(request, reason), false))
             }
             Err(refusal) => Err(refusal),
         }
@@ -186,7 +186,7 @@ impl HeadChecks {
         let signed = head.matched.target.under(head.route.query)?;
         let query_stripped = signed.query_stripped();
         // Observed routes have no throttle: a failing request passes anyway, so an attacker gains
-        // nothing there, and a client that shares an address with one must not be turned away.
+        // nothing there. A client that shares the attacker's address must not be refused.
         if head.gate != Gate::Observed {
             head.dropped.check()?;
             self.throttle_source(head)?;
@@ -197,12 +197,12 @@ impl HeadChecks {
         let attributed = Attempt::new(head.matched.method, signed, headers)
             .check_time(head.arrival.unix_seconds(), &head.plan.window)?
             .look_up(|machine| self.registry.find(machine));
-        // On an observed route the record had better tell what is wrong with the signature.
+        // An observed route reports a signature fault before a header fault.
         head.dropped.check()?;
         Ok((attributed, query_stripped))
     }
 
-    /// Turns away a source that has failed too often.
+    /// Refuses a source that has failed too often.
     fn throttle_source(&self, head: &RoutedHead<'_>) -> Result<(), Refusal> {
         let claimed = head.headers.get(SigningHeader::MachineId.name());
         self.throttle.check(
@@ -220,21 +220,21 @@ impl HeadChecks {
 }
 
 impl RoutedHead<'_> {
-    fn open(&self) -> Result<(Caller, bool), Refusal> {
+    fn open(&self) -> Result<(RequestSender, bool), Refusal> {
         self.dropped.check()?;
         let target = self.matched.target.under(self.route.query)?;
         let query_stripped = target.query_stripped();
         let request = OpenRequest::new(self.matched.method, target);
-        Ok((Caller::Anyone(request), query_stripped))
+        Ok((RequestSender::Open(request), query_stripped))
     }
 
-    /// The bearer credential that the client sent.
+    /// The bearer credentials that the client sent.
     fn bearer(&self) -> Bearer<'_> {
-        Bearer::of(self.headers, |name| self.plan.takes_credential(name))
+        Bearer::of(self.headers, |name| self.plan.is_credential_header(name))
     }
 }
 
-/// The host asked for, where every host is served or this one is named.
+/// Returns the host asked for, if the gateway serves it.
 fn served_host(head: &RequestHeader, hosts: &[String]) -> Result<HeaderValue, Refusal> {
     let host = framing::host_of(head).unwrap_or_default();
     if !hosts.is_empty() && !hosts.iter().any(|served| served.eq_ignore_ascii_case(host)) {

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::Route;
-use crate::gateway::decide::quotas::Quotas;
+use crate::gateway::decide::rate_limits::RateLimits;
 use crate::gateway::upstream::credentials::Choice;
 use crate::gateway::upstream::credentials::state::Injection;
 use countersign_core::decision::{Admitted, Denied, Signed};
@@ -31,23 +31,22 @@ pub(crate) struct Circumstances<'a> {
     /// On the monotonic clock.
     pub(crate) now: Duration,
     /// The rate limits of the machines.
-    pub(crate) quotas: &'a Quotas,
+    pub(crate) rate_limits: &'a RateLimits,
 }
 
 impl Permitted {
-    /// Checks the policy: that of the machine, and that of the gateway, by which paths at which a
-    /// Vault-like backend hands out the credential that the request carries, or mints another from
-    /// it, are closed unless the operator wrote a route that lies inside them.
+    /// Checks the machine's policy, then the gateway's. The gateway closes the paths at which a
+    /// Vault-like backend shows the credential of the request, or issues another from it. A route
+    /// inside such a path opens it.
     ///
-    /// The machine's rate comes last. It must come after the nonce, or one captured request could
-    /// use up the quota of its machine when it is replayed. It comes after the rest, so that a
-    /// request which may never pass is told so, and not to try again.
+    /// The machine's rate comes last. It comes after the nonce, or replays of one captured request
+    /// could use up the rate. It comes after the other checks, so that a request that may never
+    /// pass is not told to try again.
     ///
     /// # Errors
     ///
-    /// [`Refusal::NotPermitted`]; [`Refusal::PathClosed`]; [`Refusal::UpstreamCredential`] where
-    /// the credential cannot be had (there is no going on without it); [`Refusal::Throttled`]
-    /// beyond the rate.
+    /// [`Refusal::NotPermitted`]; [`Refusal::PathClosed`]; [`Refusal::UpstreamCredential`] if the
+    /// credential has no value; [`Refusal::Throttled`] above the rate.
     pub(crate) fn check(
         admitted: Admitted,
         route: &Route,
@@ -66,7 +65,7 @@ impl Permitted {
         }
     }
 
-    /// The judgement alone, of which no permission comes.
+    /// Makes the judgement of [`Permitted::check`], and gives no permission.
     ///
     /// # Errors
     ///
@@ -84,10 +83,12 @@ impl Permitted {
             (Choice::Nothing, _) => None,
             (_, Some(closed)) => return Err(Refusal::PathClosed(closed)),
             (Choice::Carry(injection), None) => Some(injection),
-            (Choice::Missing, None) => return Err(Refusal::UpstreamCredential),
+            (Choice::NoValue(_) | Choice::NotConfigured, None) => {
+                return Err(Refusal::UpstreamCredential);
+            }
         };
         if let Some(rate) = machine.policy.as_ref().and_then(|policy| policy.rate) {
-            (circumstances.quotas)
+            (circumstances.rate_limits)
                 .take(&machine.id, rate, circumstances.now)
                 .map_err(|retry_after| Refusal::Throttled { retry_after })?;
         }
@@ -104,14 +105,14 @@ impl Permitted {
         self.admitted.signed()
     }
 
-    /// Gives the permission up.
+    /// Turns the permission into a refusal.
     pub(crate) fn deny(self, refusal: Refusal) -> Box<Denied> {
         self.admitted.deny(refusal)
     }
 }
 
-/// Whether a machine may make the request, by its own policy; `None` where it has none. The query of
-/// the target does not count.
+/// Judges a request by the policy of its machine; `None` if the machine has none. The query of the
+/// target does not count.
 pub(crate) fn judge_machine<'m>(
     machine: &'m Machine,
     method: &str,
@@ -125,8 +126,8 @@ pub(crate) fn judge_machine<'m>(
     policy.judge(method, path, client).map(Some)
 }
 
-/// Which of the closed paths this target lies in, where a request that carries a credential may not
-/// go there on this route.
+/// Returns the closed path that this target lies in. `None`: a request that carries a credential
+/// may go there on this route.
 pub(crate) fn closed_path(target: &str, route: &Route) -> Option<&'static str> {
     let is_shut = |closed: &&str| lies_in(target, closed) && !lies_in(route.inner_path(), closed);
     CREDENTIAL_PATHS.into_iter().find(is_shut)

@@ -8,7 +8,7 @@ use countersign_core::refusal::Refusal;
 pub(crate) enum Rejection {
     /// No signature was verified: the sender is unknown.
     Unverified(Refusal),
-    /// The signature is wrong: the sender is unknown.
+    /// The signature was checked and is wrong: the sender is unknown.
     Unproved(Unproved),
     /// The signature is good: the sender is known.
     Denied(Box<Denied>),

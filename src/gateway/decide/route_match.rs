@@ -1,5 +1,7 @@
-//! The route match: the part of the decision that takes a target and a method and nothing else, so
-//! that it can be explained without a request.
+//! The route match: the part of the decision that needs only a target and a method, so that it can
+//! be explained without a request.
+
+use pingora::http::RequestHeader;
 
 use crate::config::{Route, Routes};
 use countersign_core::method::{METHODS, Method};
@@ -40,6 +42,13 @@ impl<'a> RouteMatch<'a> {
     }
 }
 
+/// Returns the index of the route that the record of a refused request names. The target was parsed
+/// by Pingora here, because a target outside the grammar may still lie in a route. For a target
+/// inside the grammar it is the route that [`RouteMatch::find`] looks up; a test holds that.
+pub(crate) fn route_of_refused(routes: &Routes, head: &RequestHeader) -> Option<usize> {
+    routes.find(head.uri.path())
+}
+
 fn not_allowed(route: &Route) -> Refusal {
     let methods: Vec<&str> = METHODS
         .into_iter()
@@ -47,5 +56,39 @@ fn not_allowed(route: &Route) -> Refusal {
         .collect();
     Refusal::MethodNotAllowed {
         allow: methods.join(", ").into(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn routes() -> Routes {
+        let text = "
+listeners: [{ address: 127.0.0.1:0 }]
+registry: { file: machines.yaml }
+upstreams: { a: { servers: ['http://127.0.0.1:1'] } }
+routes: [{ path: /a, upstream: a }, { path: /a/b, upstream: a }]
+";
+        let environment = crate::config::Environment::of_process(1_800_000_000);
+        let file = std::path::Path::new("countersign.yaml");
+        let loaded = crate::config::read(text, file, &environment);
+        loaded.unwrap().config.routes
+    }
+
+    proptest! {
+        #[test]
+        fn the_record_of_a_refused_request_names_the_route_that_the_match_found(
+            target in "(/[ab.]{0,2}|[!-~]{0,2}|%[0-9A-F]{2}){0,4}([?#][!-~]{0,4})?"
+        ) {
+            let routes = routes();
+            let Ok(parsed) = Target::parse(target.as_bytes()) else { return Ok(()) };
+            let head = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+            prop_assert_eq!(head.raw_path(), target.as_bytes());
+            prop_assert_eq!(route_of_refused(&routes, &head), routes.find(parsed.path()));
+        }
     }
 }

@@ -1,13 +1,13 @@
-//! The throttle: a source that fails again and again is turned away for a while, before anything
-//! of its requests is verified.
+//! The throttle: the requests of a source that fails too often are refused for a while, before they
+//! are verified.
 //!
 //! A source is a client's address, never the machine that a request names: naming a machine cannot
-//! lock it out. Behind one address there may be honest machines beside the one that fails (a NAT,
-//! an undeclared load balancer), so a machine that has verified from there lately goes on being
-//! verified.
+//! lock it out. One address may have honest machines beside the one that fails (a NAT, an
+//! undeclared load balancer). So requests still get verified if they name a machine that verified
+//! from there lately.
 //!
-//! It fails open: an address that is not known, or whose entry had to make room, is not throttled.
-//! Its requests still have to verify.
+//! The throttle fails open. An address that is not known, or whose entry had to make room, is not
+//! throttled. Its requests still have to verify.
 
 mod bucket;
 mod generations;
@@ -26,13 +26,14 @@ use crate::gateway::receive::origin::SourceKey;
 use crate::metrics::Metrics;
 use countersign_core::refusal::{Code, Refusal};
 
-/// So many parts, each with a lock of its own: requests of different sources seldom meet.
+/// Number of shards. Each has its own lock, so requests of different sources seldom meet.
 const SHARDS: usize = 16;
 
-/// For how long a machine that has verified from a source is believed to be there.
+/// Time for which a machine that verified from a source may still pass its ban.
 const FAMILIAR: Duration = Duration::from_secs(3600);
 
-/// A machine's last time is noted again only when it is so old: most requests then change nothing.
+/// Age at which the time of a machine's last verification is renewed. Most requests so write
+/// nothing.
 const RENEWED: Duration = Duration::from_secs(60);
 
 /// The failures of all sources. Its memory is bounded: some megabytes.
@@ -58,8 +59,8 @@ impl Throttle {
         }
     }
 
-    /// Lets a request go on to be verified, or not. `machine` is the one that it claims to come
-    /// from; `now` is on the monotonic clock.
+    /// Decides whether a request is verified. `machine` is the machine that the request names;
+    /// `now` is on the monotonic clock.
     ///
     /// # Errors
     ///
@@ -103,9 +104,8 @@ impl Throttle {
         }
     }
 
-    /// Notes a refusal of a kind that only an attacker gets many of: a bad signature, or a replayed
-    /// request. A clock that is off, or a
-    /// header that is missing, is a mistake and not an attempt.
+    /// Counts a bad signature or a replay against the source. Clock errors and missing headers are
+    /// mistakes, not attempts, and do not count.
     pub(crate) fn refused(
         &self,
         source: Option<IpAddr>,
@@ -133,8 +133,8 @@ impl Throttle {
             warn!(
                 source = %source,
                 ban = ?settings.ban,
-                "more than throttle.failures_per_minute: a source is turned away, but for machines \
-                 that verified from it lately"
+                "source banned: it exceeded throttle.failures_per_minute; machines that verified from \
+                 it in the last hour still pass"
             );
         }
     }

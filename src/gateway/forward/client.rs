@@ -24,13 +24,13 @@ pub(crate) struct Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ResponseProgress {
     /// Nothing of it is written.
-    Owed,
+    NotStarted,
     /// Its head is written, and more is to come.
-    Begun,
+    Started,
     /// All of it is written.
-    Whole,
-    /// The client cannot be written to any more.
-    Lost,
+    Complete,
+    /// The client can no longer be written to.
+    ClientGone,
 }
 
 /// Whether the client's connection may go on after the request.
@@ -50,7 +50,7 @@ impl Client {
         Client {
             session,
             draining,
-            progress: ResponseProgress::Owed,
+            progress: ResponseProgress::NotStarted,
         }
     }
 
@@ -59,13 +59,12 @@ impl Client {
         self.session.req_header()
     }
 
-    /// Waits for the client to leave, for ever if it does not. Bytes that it sends beyond this
-    /// request wait for their turn, see
-    /// [`RequestStream`](crate::gateway::receive::request_stream::RequestStream).
+    /// Waits for the client to leave, for ever if it does not. Bytes that the client sends beyond
+    /// this request wait for their turn in the `RequestStream`.
     pub(crate) async fn gone(&mut self) -> Box<Error> {
         match self.session.read_body_or_idle(true).await {
             Err(error) => {
-                self.progress = ResponseProgress::Lost;
+                self.progress = ResponseProgress::ClientGone;
                 error.into_down()
             }
             Ok(_) => pending().await,
@@ -85,10 +84,10 @@ impl Client {
         }
         let passed = self.session.response_duplex_vec(pieces).await;
         self.progress = match &passed {
-            Ok(true) => ResponseProgress::Whole,
-            Err(error) if *error.esource() != ErrorSource::Upstream => ResponseProgress::Lost,
-            _ if self.status().is_some() => ResponseProgress::Begun,
-            _ => ResponseProgress::Owed,
+            Ok(true) => ResponseProgress::Complete,
+            Err(error) if *error.esource() != ErrorSource::Upstream => ResponseProgress::ClientGone,
+            _ if self.status().is_some() => ResponseProgress::Started,
+            _ => ResponseProgress::NotStarted,
         };
         passed
     }
@@ -106,7 +105,7 @@ impl Client {
 
     /// Answers with a refusal, unless a response has begun.
     pub(crate) async fn refuse(&mut self, refusal: &Refusal, id: RequestId) {
-        if self.progress != ResponseProgress::Owed {
+        if self.progress != ResponseProgress::NotStarted {
             return;
         }
         if self.draining.has_begun() {
@@ -118,8 +117,8 @@ impl Client {
             self.session.finish_body().await
         };
         self.progress = match written.await {
-            Ok(_) => ResponseProgress::Whole,
-            Err(_) => ResponseProgress::Lost,
+            Ok(_) => ResponseProgress::Complete,
+            Err(_) => ResponseProgress::ClientGone,
         };
     }
 
@@ -139,12 +138,12 @@ impl Client {
     /// Whether the connection may go on, now that nothing more is written.
     pub(crate) fn afterwards(&self) -> Afterwards {
         match self.progress {
-            ResponseProgress::Whole => Afterwards::KeepAlive,
+            ResponseProgress::Complete => Afterwards::KeepAlive,
             // The framing of the response tells that it is cut off.
-            ResponseProgress::Begun if !self.ends_with_connection() => Afterwards::Close,
-            ResponseProgress::Owed | ResponseProgress::Begun | ResponseProgress::Lost => {
-                Afterwards::Reset
-            }
+            ResponseProgress::Started if !self.ends_with_connection() => Afterwards::Close,
+            ResponseProgress::NotStarted
+            | ResponseProgress::Started
+            | ResponseProgress::ClientGone => Afterwards::Reset,
         }
     }
 

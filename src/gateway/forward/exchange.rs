@@ -19,18 +19,16 @@ use crate::config::headers::OBSERVED;
 use crate::gateway::decide::unsigned::PassReason;
 use crate::gateway::receive::body::Body;
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
+use crate::gateway::upstream::MOST_INTERIM;
 use crate::gateway::upstream::credentials::check::CheckTarget;
 use crate::gateway::upstream::pool::connection::Connection;
 use crate::gateway::upstream::pool::reuse::FinishedExchange;
 use crate::gateway::upstream::pool::server::UpstreamServer;
 use countersign_core::refusal::Refusal;
 
-/// Most pieces of a response that are passed on at once, where they have arrived: the head and the
-/// body of a small one have.
+/// Most pieces of a response that are passed on at once. The head and the body of a small response
+/// arrive together.
 const PIECES: usize = 4;
-
-/// Most interim responses (RFC 9110, section 15.2) before the final one. They are not passed on.
-const MOST_INTERIM: usize = 32;
 
 /// Sends one request, and passes its response on.
 pub(super) struct Exchange<'a> {
@@ -43,9 +41,9 @@ pub(super) struct Exchange<'a> {
 /// The end of an exchange whose response the client has.
 struct ResponseEnd {
     status: StatusCode,
-    /// It began before the request was sent.
+    /// The response began before the request was sent.
     early: bool,
-    /// The server has said all of it, too.
+    /// The server sent all of the response.
     whole: bool,
 }
 
@@ -123,7 +121,7 @@ impl Exchange<'_> {
                 upstream_request::signed(signed, forwarded, upstream, identity)
             }
             RecordedPass::Open(open) => upstream_request::open(open, forwarded),
-            RecordedPass::Unsigned(unsigned) => {
+            RecordedPass::Unsigned(unsigned, _) => {
                 upstream_request::unsigned(unsigned, forwarded, plan)
             }
         }
@@ -249,9 +247,7 @@ impl Exchange<'_> {
     /// Adds the code with which an enforcing route would have refused the request: a signing client
     /// cannot find out otherwise.
     fn say_if_observed(&self, head: &mut ResponseHeader) -> Result<()> {
-        if let RecordedPass::Unsigned(unsigned) = &self.request.pass
-            && let PassReason::Observed { code, .. } = unsigned.reason()
-        {
+        if let RecordedPass::Unsigned(_, PassReason::Observed { code, .. }) = &self.request.pass {
             head.insert_header(OBSERVED, code.as_str())?;
         }
         Ok(())

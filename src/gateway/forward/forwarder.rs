@@ -24,7 +24,7 @@ use countersign_client::clock::Clock;
 
 /// Forwards requests.
 pub(crate) struct Forwarder {
-    /// For the gateway's own questions to a backend: whether it accepts a credential.
+    /// Connects for the credential checks, which are requests of the gateway itself.
     lookups: Arc<Connector>,
     clock: Clock,
 }
@@ -65,7 +65,7 @@ impl Forwarder {
         let outcome = RequestOutcome {
             status,
             bytes: client.bytes_sent(),
-            upstream_took: self.now().saturating_sub(started),
+            forwarding_took: self.now().saturating_sub(started),
             failed: failure.is_some(),
             refusal: refusal.map(|refusal| refusal.code()),
         };
@@ -142,8 +142,8 @@ impl Forwarder {
     }
 }
 
-/// The owner of the idle connections that the request may use, and of the one that it leaves. `None`:
-/// it gets a new connection for itself alone, because its sender is unknown.
+/// The owner of the idle connections that the request may use, and of the one that it leaves.
+/// `None`: it gets a new connection for itself alone, because its sender is unknown.
 fn owner_of(request: &AuthorizedRequest) -> Option<ConnectionOwner> {
     if request.plan.upstream(request.route).reuse == ConnectionReuse::Shared {
         return Some(ConnectionOwner::Everybody);
@@ -153,6 +153,6 @@ fn owner_of(request: &AuthorizedRequest) -> Option<ConnectionOwner> {
             Some(ConnectionOwner::Machine(*signed.signed().key().as_bytes()))
         }
         RecordedPass::Open(_) => Some(ConnectionOwner::Open),
-        RecordedPass::Unsigned(unsigned) => unsigned.token().map(ConnectionOwner::Token),
+        RecordedPass::Unsigned(unsigned, _) => unsigned.token().map(ConnectionOwner::Token),
     }
 }

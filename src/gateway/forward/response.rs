@@ -7,7 +7,7 @@ use pingora::http::ResponseHeader;
 
 use crate::config::headers::{REQUEST_ID, is_same, reserved};
 use crate::gateway::decide::forwarded_headers::is_identity_name;
-use crate::gateway::decide::plan::Plan;
+use crate::gateway::plan::Plan;
 use crate::gateway::receive::request_id::RequestId;
 
 /// Why a backend's response is not passed on.
@@ -61,7 +61,9 @@ pub(super) fn prepare(
     let reserved: Vec<HeaderName> = out
         .headers
         .keys()
-        .filter(|name| is_reserved_in_response(name, identity) || plan.owns_header(name))
+        .filter(|name| {
+            is_reserved_in_response(name, identity) || plan.resembles_credential_header(name)
+        })
         .cloned()
         .collect();
     for name in &reserved {

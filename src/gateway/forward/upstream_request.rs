@@ -13,8 +13,11 @@ use crate::config::{Route, Upstream};
 use crate::gateway::decide::bearer;
 use crate::gateway::decide::decided_request::Provenance;
 use crate::gateway::decide::forwarded_headers::{forwarded, is_forwarded, is_identity_name};
-use crate::gateway::decide::plan::Plan;
-use crate::gateway::record::authorized::{RecordedOpen, RecordedSigned, RecordedUnsigned};
+use crate::gateway::decide::open::OpenRequest;
+use crate::gateway::decide::policy::Permitted;
+use crate::gateway::decide::unsigned::UnsignedRequest;
+use crate::gateway::plan::Plan;
+use crate::gateway::record::authorized::Recorded;
 use crate::gateway::upstream::credentials::state::Injection;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -27,7 +30,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 ///
 /// Pingora's, for a header that cannot be built; the request is then not sent.
 pub(super) fn signed(
-    recorded: &RecordedSigned,
+    recorded: &Recorded<Permitted>,
     forwarded: ForwardedHeaders<'_>,
     upstream: &Upstream,
     identity: &HeaderName,
@@ -65,7 +68,10 @@ pub(super) fn signed(
 /// # Errors
 ///
 /// As [`signed`].
-pub(super) fn open(open: &RecordedOpen, forwarded: ForwardedHeaders<'_>) -> Result<RequestHeader> {
+pub(super) fn open(
+    open: &Recorded<OpenRequest>,
+    forwarded: ForwardedHeaders<'_>,
+) -> Result<RequestHeader> {
     head(open.method(), open.target(), forwarded.headers()?)
 }
 
@@ -78,7 +84,7 @@ pub(super) fn open(open: &RecordedOpen, forwarded: ForwardedHeaders<'_>) -> Resu
 ///
 /// As [`signed`].
 pub(super) fn unsigned(
-    unsigned: &RecordedUnsigned,
+    unsigned: &Recorded<UnsignedRequest>,
     forwarded: ForwardedHeaders<'_>,
     plan: &Plan,
 ) -> Result<RequestHeader> {
@@ -89,7 +95,7 @@ pub(super) fn unsigned(
         let is_cookie = *name == header::COOKIE;
         let is_removed = is_the_gateways(name, upstream, identity)
             || bearer::is_alias(name)
-            || (plan.owns_header(name) && !plan.takes_credential(name));
+            || (plan.resembles_credential_header(name) && !plan.is_credential_header(name));
         if !is_forwarded(name, forwarded.route) && !is_cookie && !is_removed {
             append(&mut headers, name, value)?;
         }

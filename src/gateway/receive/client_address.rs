@@ -5,15 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::TrustedProxies;
 
-/// The client's address: the one nearest to us that no trusted proxy has.
+/// Returns the last address in the chain that is not a trusted proxy.
 ///
-/// `from` is where the connection comes from, `forwarded` the values of all `X-Forwarded-For` lines
-/// in order. Each proxy adds, at the end, whom it was spoken to by; so the list is read from its
-/// end, and each address is believed only because a trusted proxy vouched for it. An element that
-/// is no address ends the search.
+/// `from` is the address of the connection. `forwarded` has the values of all `X-Forwarded-For`
+/// lines in order. Each proxy appends the address of its own client, so the list is read from its
+/// end. An address counts only if a trusted proxy appended it. An element that is no address ends
+/// the search.
 ///
-/// It fails towards us: in doubt the answer is an address nearer to the gateway than the client's,
-/// never one that a client has made up.
+/// In doubt the result is an address nearer to the gateway than the client, never one that a client
+/// made up.
 pub(crate) fn client<'a>(
     from: IpAddr,
     forwarded: impl DoubleEndedIterator<Item = &'a [u8]>,
@@ -35,8 +35,8 @@ pub(crate) fn client<'a>(
     nearest
 }
 
-/// The scheme that the client spoke, by the word of a trusted proxy, if it has given exactly one;
-/// `spoken` is what the connection to us speaks.
+/// Returns the scheme that a trusted proxy names, if it names exactly one. Otherwise returns
+/// `spoken`, the scheme of the connection to the gateway.
 pub(crate) fn scheme<'a>(
     from: IpAddr,
     mut forwarded: impl Iterator<Item = &'a [u8]>,
@@ -53,8 +53,8 @@ pub(crate) fn scheme<'a>(
     }
 }
 
-/// Most addresses read of one list, from its end; no deployment has so many proxies. In a longer
-/// list the last one read counts, which is closer to the gateway.
+/// Most addresses that are read of one list. Nobody has more proxies. A longer list gives the last
+/// address read, which is nearer to the gateway.
 const MOST: usize = 32;
 
 /// `ip`, `ip:port`, `[v6]`, `[v6]:port`.

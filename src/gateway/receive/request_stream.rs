@@ -44,16 +44,16 @@ pub(crate) struct RequestStream {
 enum BodyFraming {
     /// Everything that comes: no head has been judged yet.
     Unknown,
-    /// So many bytes more; at 0 the request is at its end.
+    /// The number of bytes left; at 0 the request is at its end.
     Sized(u64),
     Chunked(Box<Chunks>),
-    /// It was refused, for this.
+    /// The body was refused, for this reason.
     Malformed(&'static str),
 }
 
 impl RequestStream {
-    /// The connection for its next request; the first time it is taken over as it is. `None` cannot
-    /// be, and ends the connection.
+    /// Prepares the connection for its next request. The first time it wraps the stream. `None`
+    /// cannot occur; it would end the connection.
     pub(crate) fn next_request(stream: Stream) -> Option<Box<RequestStream>> {
         let mut this = RequestStream::of(stream)?;
         *this.body_mut() = BodyFraming::Unknown;

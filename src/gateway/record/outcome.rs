@@ -12,12 +12,14 @@ use countersign_core::refusal::Code;
 /// How a forwarded request ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestOutcome {
-    /// The status that the client got; `None` where it had gone before.
+    /// The status that the client got; `None`: the client left before the response.
     pub(crate) status: Option<u16>,
     /// Bytes of body sent to the client.
     pub(crate) bytes: u64,
-    pub(crate) upstream_took: Duration,
-    /// The response broke off, or never came.
+    /// The time of the whole forwarding: all tried servers, and the client's reading of the
+    /// response.
+    pub(crate) forwarding_took: Duration,
+    /// Whether the response broke off, or never came.
     pub(crate) failed: bool,
     /// The code that the client got instead of the backend's response.
     pub(crate) refusal: Option<Code>,
@@ -28,7 +30,7 @@ impl RequestOutcome {
     pub(crate) const PANICKED: RequestOutcome = RequestOutcome {
         status: None,
         bytes: 0,
-        upstream_took: Duration::ZERO,
+        forwarding_took: Duration::ZERO,
         failed: true,
         refusal: None,
     };
@@ -36,11 +38,11 @@ impl RequestOutcome {
     /// Writes the response record, and counts the request.
     pub(crate) fn record(&self, recorder: &Recorder, request: &AuthorizedRequest) {
         let plan = &request.plan;
-        (plan.upstream_times(request.route)).observe(self.upstream_took);
+        (plan.upstream_times(request.route)).observe(self.forwarding_took);
         let (outcome, auth) = match &request.pass {
             RecordedPass::Signed(_) => (Outcome::Forwarded, Auth::Signature),
             RecordedPass::Open(_) => (Outcome::Forwarded, Auth::None),
-            RecordedPass::Unsigned(unsigned) => match unsigned.reason() {
+            RecordedPass::Unsigned(unsigned, reason) => match reason {
                 PassReason::Bearer => (Outcome::Forwarded, unsigned.auth()),
                 PassReason::Observed { .. } => (Outcome::Observed, unsigned.auth()),
             },
@@ -58,7 +60,7 @@ impl RequestOutcome {
             wall_ms: recorder.clock.now().wall_ms,
             request_id: request.provenance.id.as_str(),
             status: self.status,
-            upstream_ms: u64::try_from(self.upstream_took.as_millis()).ok(),
+            upstream_ms: u64::try_from(self.forwarding_took.as_millis()).ok(),
             bytes: self.bytes,
         });
     }

@@ -10,9 +10,10 @@ use crate::audit::{
     PathOnly, Query, Receipt, RefusalEvidence, RefusedRecord, SentMethod, TokenHash,
 };
 use crate::gateway::decide::forwarded_headers::Dropped;
-use crate::gateway::decide::plan::Plan;
 use crate::gateway::decide::rejection::Rejection;
+use crate::gateway::decide::route_match;
 use crate::gateway::decide::unsigned::PassReason;
+use crate::gateway::plan::Plan;
 use crate::gateway::receive::origin::RequestSource;
 use crate::gateway::receive::request_id::RequestId;
 use crate::metrics::{Auth, Metrics, Outcome, RouteCounts};
@@ -31,7 +32,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) head: &'a RequestHeader,
     /// The index of its route.
     pub(crate) route: Option<usize>,
-    /// The headers that are not forwarded, where the request is; else the header that refused it.
+    /// The dropped headers. For a refused request: the header that caused the refusal.
     pub(crate) dropped: DroppedHeaders<'a>,
     pub(crate) source: RequestSource,
     pub(crate) id: RequestId,
@@ -57,7 +58,7 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// Where it cannot be written in time; the request must then not be forwarded.
+    /// The record was not written in time. The request must then not be forwarded.
     pub(super) async fn accepted(
         &self,
         signed: &Signed,
@@ -140,7 +141,7 @@ impl Recorder {
         source: RequestSource,
         id: RequestId,
     ) {
-        let missed = match rejection.refusal() {
+        let refusing = match rejection.refusal() {
             Refusal::HeaderNotForwarded(lost) => {
                 HeaderName::from_bytes(lost.name().as_bytes()).ok()
             }
@@ -149,9 +150,9 @@ impl Recorder {
         let facts = Facts {
             plan,
             head,
-            route: plan.config.routes.find(head.uri.path()),
+            route: route_match::route_of_refused(&plan.config.routes, head),
             dropped: DroppedHeaders {
-                names: missed.as_slice(),
+                names: refusing.as_slice(),
                 and_more: false,
             },
             source,

@@ -17,9 +17,9 @@ use countersign_core::identity::Machine;
 /// The credentials of one plan.
 #[derive(Debug)]
 pub(crate) struct Credentials {
-    /// Those that machines may name.
+    /// The credentials that machines may name.
     named: HashMap<String, Arc<CredentialState>>,
-    /// The upstreams' own, by the index of the upstream.
+    /// The upstreams' own credentials, by the index of the upstream.
     own: Vec<Option<Arc<CredentialState>>>,
     /// The names of all their headers.
     headers: Vec<HeaderName>,
@@ -31,9 +31,12 @@ pub(crate) enum Choice {
     /// It carries no credential.
     Nothing,
     Carry(Injection),
-    /// The request should carry a credential that has no value. It must not be forwarded, least of
-    /// all with another credential, which may have more rights.
-    Missing,
+    /// The request should carry this credential, which has no value. It must not be forwarded,
+    /// least of all with another credential, which may have more rights.
+    NoValue(Arc<CredentialState>),
+    /// The machine names a credential that is not configured. As with [`Choice::NoValue`], no other
+    /// may take its place.
+    NotConfigured,
 }
 
 impl Credentials {
@@ -53,13 +56,13 @@ impl Credentials {
         }
     }
 
-    /// The credential for a request of a machine to an upstream: the machine's, where that is for
-    /// this upstream, else the upstream's own.
+    /// Chooses the credential for a request of a machine to an upstream: the machine's, if it is
+    /// for this upstream, else the upstream's own.
     pub(crate) fn choose(&self, machine: &Machine, upstream: usize, name: &str) -> Choice {
         let credential = match &machine.credential {
             None => self.own[upstream].as_ref(),
             Some(its) => match self.named.get(&**its) {
-                None => return Choice::Missing,
+                None => return Choice::NotConfigured,
                 Some(credential) if credential.is_for(name) => Some(credential),
                 Some(_) => self.own[upstream].as_ref(),
             },
@@ -68,7 +71,7 @@ impl Credentials {
             return Choice::Nothing;
         };
         match credential.value.load_full() {
-            None => Choice::Missing,
+            None => Choice::NoValue(Arc::clone(credential)),
             Some(value) => Choice::Carry(Injection {
                 credential: Arc::clone(credential),
                 value,
@@ -76,17 +79,17 @@ impl Credentials {
         }
     }
 
-    /// Whether a header of this name is a credential's, in any spelling and on any route.
-    pub(crate) fn owns(&self, header: &HeaderName) -> bool {
+    /// Whether a credential is sent under this name, in any spelling and on any route.
+    pub(crate) fn resembles_header(&self, header: &HeaderName) -> bool {
         self.headers.iter().any(|own| is_same(own, header))
     }
 
-    /// Whether a header of exactly this name is one of the credentials'.
-    pub(crate) fn is_own(&self, header: &HeaderName) -> bool {
+    /// Whether a credential is sent under exactly this name.
+    pub(crate) fn is_header(&self, header: &HeaderName) -> bool {
         self.headers.contains(header)
     }
 
-    /// Whether a machine that names this credential finds one.
+    /// Whether a credential of this name is configured for machines.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.named.contains_key(name)
     }

@@ -74,10 +74,10 @@ pub(crate) struct AcceptLoop<A> {
     pub(crate) app: Arc<A>,
     /// Where connections are counted; the admin listener's are not.
     pub(crate) metrics: Option<Arc<Metrics>>,
-    /// One permit a connection; none left means that a new connection is closed at once, counted
-    /// as `overloaded`: before TLS there is no way to say it.
+    /// One permit for each connection. If none is left, a new connection is closed at once, because
+    /// no response is possible before TLS. It counts as `overloaded`.
     pub(crate) permits: Arc<Semaphore>,
-    /// The connections of each source, and whose are not counted; `None` where none are.
+    /// Limits the connections of each source. Trusted proxies are exempt. `None`: no limit.
     pub(crate) sources: Option<(Arc<Sources>, TrustedProxies)>,
     /// Whether the last connection found no permit, so that the log says it once.
     pub(crate) full: AtomicBool,
@@ -90,12 +90,12 @@ pub(crate) struct AcceptLoop<A> {
     pub(crate) tasks: TaskTracker,
 }
 
-/// Pause after the system refused a connection (no descriptors left, say): without it the loop
+/// Pause after the system refused a connection (no descriptors left, say). Without it the loop
 /// would spin, and fill the log.
-const REST: Duration = Duration::from_millis(100);
+const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// The log names one connection of so many that are turned away.
-const COMPLAIN_EVERY: u64 = 1000;
+/// The log names one of this many connections that are closed for their PROXY line.
+const LOG_EVERY: u64 = 1000;
 
 impl<A: Serve> AcceptLoop<A> {
     /// A loop for `connections` at once. It counts neither its connections nor their sources.
@@ -129,8 +129,8 @@ impl<A: Serve> AcceptLoop<A> {
             match accepted {
                 Ok((stream, peer)) => self.receive(stream, peer, &listener.options),
                 Err(error) => {
-                    warn!(%error, "cannot accept a connection; resting for 100 ms");
-                    tokio::time::sleep(REST).await;
+                    warn!(%error, "cannot accept a connection; retry in 100 ms");
+                    tokio::time::sleep(ACCEPT_ERROR_PAUSE).await;
                 }
             }
         }
@@ -193,8 +193,8 @@ impl<A: Serve> AcceptLoop<A> {
         });
     }
 
-    /// The source of a connection; `None` for one that is turned away, because it does not begin
-    /// with the PROXY line of a trusted proxy where it must.
+    /// Returns the source of a connection. `None`: the connection must begin with the PROXY line of
+    /// a trusted proxy, and does not.
     async fn origin(
         &self,
         stream: &mut TcpStream,
@@ -228,12 +228,12 @@ impl<A: Serve> AcceptLoop<A> {
         }
     }
 
-    /// Counts the connection among those of its source; `None` where those are not counted.
+    /// Counts the connection for its source; `None` if the source has no limit.
     ///
     /// # Errors
     ///
-    /// The source has as many as one may have. The connection is closed without a word, as where
-    /// the limit of all connections is reached.
+    /// The source is at its limit. The connection is closed without a response, as at the limit of
+    /// all connections.
     fn take_slot(&self, origin: Origin) -> Result<Option<SourceSlot>, ()> {
         let Some((sources, trusted)) = &self.sources else {
             return Ok(None);
@@ -260,7 +260,7 @@ impl<A: Serve> AcceptLoop<A> {
         if self
             .turned_away
             .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(COMPLAIN_EVERY)
+            .is_multiple_of(LOG_EVERY)
         {
             warn!(%peer, why, "a connection to a listener with proxy_protocol was closed");
         }

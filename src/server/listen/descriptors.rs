@@ -47,7 +47,8 @@ pub(crate) fn provide(connections: usize) -> usize {
     room.min(connections)
 }
 
-/// The connections for which so many descriptors suffice. Of very few, half are left for the rest.
+/// Returns the connections for which `limit` descriptors suffice. Of very few, half stay in
+/// reserve.
 fn room(limit: u64) -> usize {
     let others = OTHERS.min(limit / 2);
     usize::try_from((limit - others) / 2)

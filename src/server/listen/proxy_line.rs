@@ -27,13 +27,13 @@ const LONGEST_BLOCK: usize = 1024;
 
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Reads exactly the line, and not a byte behind it, within `deadline`. Gives the address that it
-/// names; none for one that names none (`UNKNOWN`, `LOCAL`: the proxy itself is the client).
+/// Reads exactly the line, and not a byte behind it, within `deadline`. Returns the address that
+/// the line names; `None` for `UNKNOWN` and `LOCAL`, where the proxy itself is the client.
 ///
 /// # Errors
 ///
-/// [`ProxyLineError`]; the connection is then closed. The other end may be any client: whether the line
-/// is believed is the caller's affair.
+/// [`ProxyLineError`]; the connection is then closed. The other end may be any client: the caller
+/// decides whether to trust the line.
 pub(crate) async fn read(
     stream: &mut (impl AsyncRead + Unpin),
     deadline: Duration,
@@ -81,7 +81,8 @@ fn parse(line: &[u8]) -> Result<Option<IpAddr>, ProxyLineError> {
     Ok(address.map(|address| address.to_canonical()))
 }
 
-/// The parser accepts a sign before a port. No proxy writes one, and another reader might stop there.
+/// The parser accepts a sign before a port. No proxy writes one, and another reader might stop
+/// there.
 fn parse_v1(line: &[u8]) -> Result<Option<IpAddr>, ProxyLineError> {
     let header = v1::Header::try_from(line).map_err(|_| ProxyLineError::Malformed)?;
     let (address, ports): (IpAddr, _) = match header.addresses {

@@ -22,9 +22,9 @@ impl ReloadedParts {
                 may_pass,
             }
         };
-        let file = &running.config().file;
+        let file = &running.config.file;
         let text = config::text_of(file).map_err(rejected)?;
-        if !trigger.is_asked() && config::digest(&text) == running.config().digest {
+        if !trigger.is_asked() && config::digest(&text) == running.config.digest {
             return Ok(None);
         }
         let environment = Environment::of_process(self.clock.now().unix_seconds());
@@ -32,7 +32,7 @@ impl ReloadedParts {
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
-        let (config, waiting) = loaded.config.taken_over(running.config());
+        let (config, waiting) = loaded.config.taken_over(&running.config);
         self.gateway.replace_plan(config);
         self.metrics.config_reload(Reload::Loaded);
         self.warn_of_missing_credentials();

@@ -25,7 +25,7 @@ impl ReloadedParts {
     pub(super) fn files(&self, files: Files) -> Vec<PathBuf> {
         match files {
             Files::Registry => vec![self.registry.file().to_owned()],
-            Files::Configuration => vec![self.gateway.plan().config().file.clone()],
+            Files::Configuration => vec![self.gateway.plan().config.file.clone()],
             Files::Credentials => {
                 let plan = self.gateway.plan();
                 let files = plan

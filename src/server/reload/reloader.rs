@@ -25,8 +25,8 @@ use countersign_client::watch::{RETRY, Watch, watch};
 /// keys take less.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// A watch without a check of its files for so long is stuck: it checks every second, and a reload
-/// ends after ten.
+/// A watch without a look for this long is stuck. It looks twice a second, and waits at most ten
+/// seconds for a reload.
 const STILL: Duration = Duration::from_secs(11);
 
 /// Pause before a configuration with a mistake is read again, although its file has not changed.

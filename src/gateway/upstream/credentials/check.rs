@@ -2,9 +2,9 @@
 //! asks the backend whether it still accepts that credential. A client that gets 401 or 403 gives
 //! up for good, so it must not get the backend's refusal of the gateway.
 //!
-//! An answer counts for a refusal only if the inquiry began after the refusal: one that began
-//! before it may tell of a credential that has been revoked in between. There is one inquiry at a
-//! time for a credential. Refusals that arrive during one wait for the next, and share that.
+//! A result counts for a refusal only if its inquiry began after the refusal: the credential may
+//! have been revoked after an earlier one. A credential has one inquiry at a time. Refusals that
+//! arrive during an inquiry wait for the next one, and share its result.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,15 +20,13 @@ use pingora::upstreams::peer::HttpPeer;
 use tracing::{info, warn};
 
 use super::state::{Injection, LastCheck};
+use crate::gateway::upstream::MOST_INTERIM;
 use crate::metrics::CredentialCheck;
 
 /// Longest wait for the answer, connecting included. A client is waiting.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Interim answers (RFC 9110, section 15.2) before the final one.
-const MOST_INTERIM: usize = 32;
-
-/// The server that is asked.
+/// The server that the gateway asks, and what it asks for.
 #[derive(Clone)]
 pub(crate) struct CheckTarget {
     pub(crate) connector: Arc<Connector>,
@@ -56,20 +54,20 @@ impl Injection {
         !matches!(asked.await, Ok(CredentialCheck::Accepted))
     }
 
-    /// The backend has accepted it.
+    /// Notes that the backend accepted a request with the credential.
     pub(crate) async fn worked(&self) {
         let acceptance = &self.credential.acceptance;
-        // While an inquiry is under way, that tells.
+        // `try_lock` fails while an inquiry runs. Its result decides instead.
         if acceptance.in_doubt.load(Ordering::Relaxed)
             && let Ok(mut last) = acceptance.last.try_lock()
             && last.take_if(|last| last.value == self.value).is_some()
         {
-            self.settle(true);
+            self.set_usable(true);
         }
     }
 
-    /// The answer of an inquiry that came behind the first `before`: another refusal's, or one's
-    /// own.
+    /// Returns the result of an inquiry with a number above `before`. Another refusal may have
+    /// begun that inquiry.
     async fn ask_or_share(
         &self,
         before: u64,
@@ -81,56 +79,57 @@ impl Injection {
         if let Some(known) = known
             && known.inquiry > before
         {
-            return known.came_to;
+            return known.result;
         }
-        let known = known.map(|known| known.came_to);
+        let known = known.map(|known| known.result);
         let inquiry = acceptance.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let status = ask(self).await;
-        let came_to = status.map_or(CredentialCheck::Unknown, judge);
+        let result = status.map_or(CredentialCheck::Unknown, judge);
         *last = Some(LastCheck {
             value: Arc::clone(&self.value),
             inquiry,
-            came_to,
+            result,
         });
-        self.credential.counts.checked(came_to);
-        if known != Some(came_to) {
-            self.tell(came_to, status.map(|status| status.as_u16()));
-            self.settle(came_to == CredentialCheck::Accepted);
+        self.credential.counts.checked(result);
+        if known != Some(result) {
+            self.log_result(result, status.map(|status| status.as_u16()));
+            self.set_usable(result == CredentialCheck::Accepted);
         }
-        came_to
+        result
     }
 
-    fn tell(&self, came_to: CredentialCheck, status: Option<u16>) {
+    fn log_result(&self, result: CredentialCheck, status: Option<u16>) {
         let credential = self.credential.name();
-        match came_to {
+        match result {
             CredentialCheck::Accepted => info!(
                 credential,
-                "the backend refused a request and takes the credential: it is the backend's policy"
+                "the backend accepts the credential: its own policy refused the request"
             ),
             CredentialCheck::Refused => warn!(
                 credential,
                 status,
-                "the backend refuses the credential: requests that it refuses with it get 503 \
-                 upstream_credential until there is another one or the backend takes it again"
+                "the backend refuses the credential: requests that it answers with 401 or 403 get 503 \
+                 upstream_credential until the credential is replaced or accepted again"
             ),
             CredentialCheck::Unknown => warn!(
                 credential,
                 status,
                 "the backend refused a request, and its answer at the upstream's `check` does not tell \
-                 whether it takes the credential: such requests get 503 upstream_credential"
+                 whether it accepts the credential: requests that it answers with 401 or 403 get 503 \
+                 upstream_credential"
             ),
         }
     }
 
-    fn settle(&self, stands: bool) {
+    fn set_usable(&self, usable: bool) {
         let in_doubt = &self.credential.acceptance.in_doubt;
-        if in_doubt.swap(!stands, Ordering::Relaxed) && stands {
+        if in_doubt.swap(!usable, Ordering::Relaxed) && usable {
             info!(
                 credential = self.credential.name(),
-                "the backend takes it again"
+                "the backend accepts the credential again"
             );
         }
-        self.credential.counts.usable(stands);
+        self.credential.counts.usable(usable);
     }
 }
 
@@ -197,15 +196,15 @@ mod tests {
         let injection = injection();
         let took = |status| async move |_: &Injection| Some(status);
         let first = begun(&injection);
-        let came_to = injection.ask_or_share(first, took(StatusCode::OK)).await;
-        assert_eq!(came_to, CredentialCheck::Accepted);
+        let result = injection.ask_or_share(first, took(StatusCode::OK)).await;
+        assert_eq!(result, CredentialCheck::Accepted);
         // A refusal that came before that inquiry began shares its answer.
-        let came_to = injection.ask_or_share(first, took(StatusCode::FORBIDDEN));
-        assert_eq!(came_to.await, CredentialCheck::Accepted);
+        let result = injection.ask_or_share(first, took(StatusCode::FORBIDDEN));
+        assert_eq!(result.await, CredentialCheck::Accepted);
         // One that came after it, however soon, asks again.
         let second = begun(&injection);
-        let came_to = injection.ask_or_share(second, took(StatusCode::FORBIDDEN));
-        assert_eq!(came_to.await, CredentialCheck::Refused);
+        let result = injection.ask_or_share(second, took(StatusCode::FORBIDDEN));
+        assert_eq!(result.await, CredentialCheck::Refused);
         assert_eq!(begun(&injection), 2);
     }
 

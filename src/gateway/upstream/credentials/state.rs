@@ -32,20 +32,21 @@ pub(crate) struct Injection {
 /// Whether the backend accepts a credential, as far as is known.
 #[derive(Default)]
 pub(super) struct Acceptance {
-    /// How many inquiries have begun.
+    /// Number of inquiries that have begun.
     pub(super) begun: AtomicU64,
-    /// The last answer. CredentialState while an inquiry is under way: there is one at a time.
+    /// The result of the last inquiry. The lock is held during an inquiry, so that there is one at
+    /// a time.
     pub(super) last: Mutex<Option<LastCheck>>,
-    /// The last inquiry did not end with an acceptance.
+    /// Whether the last inquiry ended without an acceptance.
     pub(super) in_doubt: AtomicBool,
 }
 
 pub(super) struct LastCheck {
-    /// Which value was asked about: another one in the file is another credential.
+    /// The value that was asked about. Another value in the file is another credential.
     pub(super) value: Arc<HeaderValue>,
-    /// The number of its inquiry.
+    /// The number of the inquiry.
     pub(super) inquiry: u64,
-    pub(super) came_to: CredentialCheck,
+    pub(super) result: CredentialCheck,
 }
 
 impl CredentialState {
@@ -65,12 +66,12 @@ impl CredentialState {
         &self.configured.name
     }
 
-    /// The file it is read from, if it is.
+    /// The file that the value is read from; `None` for an environment variable.
     pub(crate) fn file(&self) -> Option<&Path> {
         self.configured.file.as_deref()
     }
 
-    /// Whether it can be sent.
+    /// Whether the credential has a value to send.
     pub(crate) fn is_usable(&self) -> bool {
         self.value.load().is_some()
     }
@@ -79,13 +80,13 @@ impl CredentialState {
         &self.configured.header
     }
 
-    /// Reads the file again; whether the credential is another one now.
+    /// Reads the file again. Returns whether the value has changed.
     ///
     /// # Errors
     ///
-    /// The mistake in the file, without its content. A credential whose file is gone or bad is not
-    /// sent any more: an operator who removes a token wants it used no longer. Where only reading
-    /// failed (no descriptor left, a disk that does not answer), the credential stays.
+    /// The mistake in the file, without its content. A credential whose file is gone or bad is no
+    /// longer sent: an operator who removes a token wants it out of use. If only reading failed (no
+    /// descriptor left, a disk that does not answer), the credential stays.
     pub(crate) fn read_again(&self) -> Result<bool, Unusable> {
         let read = self.configured.read_again();
         if let Err(why) = &read

@@ -20,18 +20,18 @@ static CONNECTOR: LazyLock<TransportConnector> = LazyLock::new(|| TransportConne
 pub(crate) struct Connection {
     pub(crate) session: HttpSession,
     pub(crate) stream: UpstreamStream,
-    /// The owner of its requests; `None`: it carries this request only.
+    /// The owner of the connection; `None`: it carries this request only.
     owner: Option<ConnectionOwner>,
     /// The generation of the TLS settings that it was made with.
     settings: u64,
 }
 
 impl Connection {
-    /// One of the owner's that has waited at the server, or a new one. `now` is monotonic.
+    /// Takes an idle connection of the owner, or makes a new one. `now` is monotonic.
     ///
     /// # Errors
     ///
-    /// Pingora's, where none can be made. Nothing has been sent then.
+    /// Pingora's, if no connection can be made. Nothing has been sent then.
     pub(crate) async fn to(
         server: &UpstreamServer,
         owner: Option<ConnectionOwner>,
@@ -72,7 +72,7 @@ impl Connection {
         self.session.will_keepalive()
     }
 
-    /// Leaves it with the server for another request of its owner, or closes it.
+    /// Keeps the connection for another request of its owner, or closes it.
     pub(crate) async fn put_away(
         self,
         server: &UpstreamServer,

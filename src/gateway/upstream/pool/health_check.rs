@@ -24,8 +24,8 @@ use countersign_client::clock::Clock;
 /// Makes connections, and keeps none: a check finds out whether connections can be made.
 static CONNECTOR: LazyLock<TransportConnector> = LazyLock::new(|| TransportConnector::new(None));
 
-/// Interim answers before the real one; more is no answer.
-const MOST_INTERIM: usize = 8;
+/// Most heads that are read of one response, interim ones (RFC 9110, section 15.2) included.
+const MOST_HEADS: usize = 8;
 
 /// Checks the server until the handle is dropped.
 pub(super) fn start(
@@ -62,7 +62,7 @@ async fn check(server: &UpstreamServer, health: &Health) -> Result<(), String> {
         .write_request_header(Box::new(request))
         .await
         .map_err(failed)?;
-    for _ in 0..MOST_INTERIM {
+    for _ in 0..MOST_HEADS {
         session.read_response().await.map_err(failed)?;
         match session.get_status().map(|status| status.as_u16()) {
             Some(100..=199) => {}

@@ -1,9 +1,9 @@
 //! Idle connections to one server, kept for another request.
 //!
-//! Pingora's own pool watches each of them with a task, which every request wakes twice and spawns
-//! once, and shares them among all. Here they are looked at when one is wanted, and once a second;
-//! and each serves the requests of one owner only. A backend that sends more than its response can
-//! so confuse only the machine that asked.
+//! Pingora's own pool shares connections among all clients. It watches each connection with a task,
+//! which every request wakes twice and spawns once. Here connections are checked when one is
+//! wanted, and once a second. Each serves the requests of one owner only, so a backend that sends
+//! more than its response can confuse only the machine that asked.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -18,14 +18,14 @@ use super::reuse::Reuse;
 use super::stream::{Silence, UpstreamStream};
 use crate::audit::TokenHash;
 
-/// Most idle connections to one server; of more, those that have waited longest are closed.
+/// Most idle connections to one server. Beyond it the oldest are closed.
 const MOST: usize = 1024;
 
-/// How long a connection rests before it is used again, where bytes may still come that no request
-/// asked for. On a local network they come within a millisecond or two.
+/// Time that a connection rests before it is used again, if unsolicited bytes may still come. On a
+/// local network they come within two milliseconds.
 const REST: Duration = Duration::from_millis(50);
 
-/// Connections that must have stayed quiet through a rest before others of the server do without.
+/// After this many quiet rests the server is trusted, and its connections skip the rest.
 const TRUSTED_AFTER: u32 = 16;
 
 /// Unsolicited bytes within this time of an answer belong to it. Later ones do not make a server
@@ -48,32 +48,33 @@ pub(crate) enum ConnectionOwner {
 /// The idle connections.
 pub(super) struct Idle {
     queues: Mutex<IdleQueues>,
-    /// How long one may wait.
+    /// Longest time that a connection is kept.
     timeout: Duration,
-    /// The server's, for the log.
+    /// The server's address, for the log.
     address: SocketAddr,
-    /// Connections that stayed quiet through a rest, up to [`TRUSTED_AFTER`].
+    /// Number of quiet rests, up to [`TRUSTED_AFTER`].
     quiet: AtomicU32,
-    /// The server has sent unsolicited bytes behind an answer that had a body.
+    /// Whether the server has sent unsolicited bytes behind a response that had a body.
     suspect: AtomicBool,
 }
 
 #[derive(Default)]
 struct IdleQueues {
-    /// Of each owner, the one that has waited longest first.
+    /// The connections of each owner, the oldest first.
     of: HashMap<ConnectionOwner, VecDeque<IdleConnection>>,
     count: usize,
 }
 
 struct IdleConnection {
     stream: UpstreamStream,
-    /// Under which settings it was made: it is not used under others.
+    /// Generation of the TLS settings that the connection was made with. It is not used with
+    /// others.
     settings: u64,
-    /// Since when it waits, on the monotonic clock.
+    /// Beginning of the wait, on the monotonic clock.
     since: Duration,
-    /// It is not used before.
+    /// Earliest time of reuse.
     ready: Duration,
-    /// How it stays quiet tells whether the server's other connections may do without a rest.
+    /// Whether its rest counts for [`TRUSTED_AFTER`].
     is_probation: bool,
 }
 

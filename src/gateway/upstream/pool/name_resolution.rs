@@ -12,10 +12,10 @@ use tracing::{info, warn};
 use super::server_set::ServerSet;
 use crate::config::Resolve;
 
-/// How long a name's addresses are believed. With the lookup it stays below 30 s.
+/// Time between two lookups of a name that resolves. With the lookup it stays below 30 s.
 const AGAIN: Duration = Duration::from_secs(20);
 
-/// How soon a name is looked up again that has no address.
+/// Time between two lookups of a name that does not resolve.
 const SOON: Duration = Duration::from_secs(2);
 
 /// The least time between two lookups of a name, however many connections fail.
@@ -29,15 +29,15 @@ pub(super) fn start(set: &Arc<ServerSet>) -> Vec<AbortOnDropHandle<()>> {
     names
         .filter_map(|(index, server)| Some((index, server.authority.clone(), server.resolve?)))
         .map(|(index, authority, resolve)| {
-            let (set, nudge) = (Arc::downgrade(set), Arc::clone(&set.nudges[index]));
+            let (set, nudge) = (Arc::downgrade(set), Arc::clone(&set.resolve_now[index]));
             let task = keep_resolved(set, index, authority, resolve, nudge);
             AbortOnDropHandle::new(runtime.spawn(task))
         })
         .collect()
 }
 
-/// Looks one name up: at once where it has no address or a connection to one has failed, and now
-/// and then.
+/// Looks one name up again and again: at once if it has no address or a connection failed, else
+/// after a while.
 async fn keep_resolved(
     set: Weak<ServerSet>,
     index: usize,
@@ -91,7 +91,7 @@ async fn keep_resolved(
     }
 }
 
-/// For the log: a name can have any number of addresses.
+/// Text for the log. It is bounded, because a name can have any number of addresses.
 fn shown(addresses: &[SocketAddr]) -> String {
     const MOST: usize = 8;
     let first: Vec<_> = (addresses.iter().take(MOST))

@@ -96,13 +96,13 @@ impl UpstreamServer {
         self.state.health().chosen(now, self.longest);
     }
 
-    /// It has answered a request.
+    /// Notes that the server answered a request.
     pub(crate) fn answered(&self) {
         let change = self.state.health().answered();
         self.state.note(change, "it answered a request");
     }
 
-    /// It took no connection, at `now` on the monotonic clock; or no TLS handshake.
+    /// Notes that the server refused a connection or a TLS handshake; `now` is monotonic.
     pub(crate) fn refused_connection(&self, now: Duration) {
         self.state.series.connect_error();
         self.renew.notify_one();
@@ -110,7 +110,7 @@ impl UpstreamServer {
         self.state.note(change, "it takes no connections");
     }
 
-    /// It has not answered a request in time.
+    /// Notes that the server did not answer a request in time.
     pub(crate) fn timed_out(&self, now: Duration) {
         let change = self.state.health().failed(now);
         self.state.note(change, "it does not answer in time");
@@ -157,7 +157,7 @@ impl ServerState {
         self.upstream == upstream && self.server == server && self.address == address
     }
 
-    /// It is not checked any more.
+    /// Notes that health checks have ended.
     pub(super) fn unchecked(&self) {
         let change = self.health().unchecked();
         self.note(change, "it has no health check any more");
@@ -215,8 +215,7 @@ fn peer(address: SocketAddr, upstream: &Upstream, certified_name: Option<&str>) 
     peer
 }
 
-/// Bytes that the kernel may hold of a request, twice that with its own bookkeeping. It says that a
-/// server has taken something only when a third of them have gone, so that a slow one would seem to
-/// stand still for as long as it takes to read megabytes. It is enough for 25 MB/s to a server 20
-/// ms away.
+/// Bytes of a request that the kernel may hold; twice that with its bookkeeping. The kernel reports
+/// progress only when a third of them has gone. A larger buffer would make a slow server seem to
+/// stand still. This one is enough for 25 MB/s to a server 20 ms away.
 const SEND_BUFFER: u32 = 512 * 1024;

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use crate::config::Health;
 
-/// So many requests in a row must fail to reach a server, or get no answer in time, before it is
-/// passed over. One may be an accident; with three the wait for a connection, two seconds each, has
-/// cost enough.
+/// Consecutive failed requests after which a server is ejected. One may be an accident. Three have
+/// cost enough: each waits up to two seconds for a connection.
 const FAILURES: u32 = 3;
 
 /// How long a server is ejected at first. Each trial that fails doubles it.
@@ -19,28 +18,28 @@ const LAST_HOLD: Duration = Duration::from_secs(30);
 /// The health of one server.
 #[derive(Debug, Default)]
 pub(super) struct ServerHealth {
-    /// Requests that failed in a row.
+    /// Consecutive requests that failed.
     failures: u32,
     ejection: Option<Ejection>,
-    /// Health checks say that it is not well.
+    /// Whether the server is unwell by its health checks.
     unwell: bool,
-    /// There has been a check.
+    /// Whether a check has ended.
     checked: bool,
-    /// Checks in a row that said otherwise.
+    /// Consecutive checks that contradict `unwell`.
     contrary: u32,
 }
 
 #[derive(Debug)]
 struct Ejection {
     hold: Duration,
-    /// Until when it lasts, on the monotonic clock; then one request may try.
+    /// End of the ejection, on the monotonic clock. Then one request may try.
     until: Duration,
-    /// Such a request is under way.
+    /// Whether such a request is under way.
     trial: bool,
 }
 
-/// How willingly a server is asked; the best first. None is left out: where all the others have
-/// been tried, or are no better, a request that fails is better than one that was not tried.
+/// Preference of a server; best first. Unfit servers are tried last, never skipped: a request that
+/// fails is better than one that was not tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fitness {
     /// In service, or due for a trial.
@@ -56,7 +55,7 @@ pub(super) enum Fitness {
 pub(super) enum HealthChange {
     /// It is in service again.
     Back,
-    /// It is not any more.
+    /// It is out of service.
     Out,
 }
 
@@ -74,8 +73,8 @@ impl ServerHealth {
         !self.unwell && self.ejection.is_none()
     }
 
-    /// A request is about to be sent to it. Where it is a trial, it is the only one: until its end
-    /// is reported, or, where the client has left and no report comes, for as long as it can take.
+    /// Notes that a request is about to be sent. A trial is the only request until its end is
+    /// reported. If the client leaves, no report comes; then the trial ends after its longest time.
     pub(super) fn chosen(&mut self, now: Duration, longest: Duration) {
         if let Some(ejection) = &mut self.ejection
             && ejection.until <= now
@@ -85,7 +84,7 @@ impl ServerHealth {
         }
     }
 
-    /// It has answered a request.
+    /// Notes an answer to a request.
     pub(super) fn answered(&mut self) -> Option<HealthChange> {
         let before = self.in_service();
         self.failures = 0;
@@ -93,7 +92,7 @@ impl ServerHealth {
         change(before, self.in_service())
     }
 
-    /// A request could not be sent to it, or got no answer in time.
+    /// Notes a request that could not be sent, or got no answer in time.
     pub(super) fn failed(&mut self, now: Duration) -> Option<HealthChange> {
         let before = self.in_service();
         self.failures = self.failures.saturating_add(1);
@@ -143,7 +142,7 @@ impl ServerHealth {
         change(before, self.in_service())
     }
 
-    /// It is not checked any more: what checks said does not count.
+    /// Notes that checks have ended, so their results no longer count.
     pub(super) fn unchecked(&mut self) -> Option<HealthChange> {
         let before = self.in_service();
         (self.unwell, self.checked, self.contrary) = (false, false, 0);

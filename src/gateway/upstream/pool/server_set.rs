@@ -1,5 +1,5 @@
-//! Which addresses the servers of an upstream have now. Names are resolved again while the gateway
-//! runs: one may not resolve yet when it starts, and the address of another may move.
+//! The addresses that the servers of an upstream have now. Names are resolved again while the
+//! gateway runs: a name may not resolve yet at the start, and an address may move.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -25,8 +25,8 @@ pub(super) struct ServerSet {
     tls: Option<Arc<UpstreamTls>>,
     pub(super) context: PoolContext,
     pub(super) current: ArcSwap<ServerList>,
-    /// One for each of the upstream's servers: its name shall be looked up now.
-    pub(super) nudges: Vec<Arc<Notify>>,
+    /// Wakes the name resolution of each server.
+    pub(super) resolve_now: Vec<Arc<Notify>>,
     /// Held while `current` is replaced: two names may have moved at once.
     changing: Mutex<()>,
 }
@@ -38,15 +38,15 @@ pub(super) struct ServerList {
     /// Health checks, one for each of `servers`; none where the upstream has none. They end with
     /// the last list that has their server.
     checks: Vec<Arc<AbortOnDropHandle<()>>>,
-    /// By the upstream's servers; empty where the name does not resolve.
+    /// The addresses of each server; empty if its name does not resolve.
     pub(super) addresses: Vec<Vec<SocketAddr>>,
-    /// Of those servers: their gauge shows that there is nothing in service.
+    /// Keeps the gauge of each unresolved server at 0.
     _unresolved: Vec<Arc<ServerSeries>>,
 }
 
 impl ServerSet {
-    /// With the addresses of the configuration; a name that did not resolve when that was read has
-    /// those that `before` knows.
+    /// Makes a set with the addresses of the configuration. A name that did not resolve when the
+    /// configuration was read keeps its addresses in `before`.
     pub(super) fn new(
         upstream: &Upstream,
         tls: Option<Arc<UpstreamTls>>,
@@ -60,7 +60,7 @@ impl ServerSet {
             resolved => distinct(resolved.to_vec()),
         };
         let set = ServerSet {
-            nudges: upstream.servers.iter().map(|_| Arc::default()).collect(),
+            resolve_now: upstream.servers.iter().map(|_| Arc::default()).collect(),
             upstream: upstream.clone(),
             tls,
             context: context.clone(),
@@ -78,12 +78,12 @@ impl ServerSet {
     pub(super) fn current(&self) -> Arc<ServerList> {
         let listed = self.current.load_full();
         if listed.servers.is_empty() {
-            self.nudges.iter().for_each(|nudge| nudge.notify_one());
+            self.resolve_now.iter().for_each(|nudge| nudge.notify_one());
         }
         listed
     }
 
-    /// Closes connections that wait for a request and are not fit for one any more.
+    /// Closes idle connections that are no longer fit for a request.
     pub(super) fn sweep(&self, now: Duration) {
         let listed = self.current.load();
         listed.servers.iter().for_each(|it| it.idle.sweep(now));
@@ -128,8 +128,8 @@ impl ServerSet {
         unresolved.chain(unfit).collect()
     }
 
-    /// Puts other addresses of one server in force. Those that stay keep their connections, and
-    /// what is known of them; `false` where they are the same ones.
+    /// Puts the addresses of one server in force. Known addresses keep their connections and their
+    /// health. Returns `false` if nothing changed.
     pub(super) fn moved(&self, index: usize, found: Vec<SocketAddr>) -> bool {
         let (_changing, found) = (self.changing(), distinct(found));
         let before = self.current.load_full();
@@ -172,7 +172,7 @@ impl ServerSet {
                 let state = state_before(server, address).unwrap_or_else(|| {
                     ServerState::new(&upstream.name, name, address, &context.metrics)
                 });
-                let nudge = Arc::clone(&self.nudges[index]);
+                let nudge = Arc::clone(&self.resolve_now[index]);
                 let new = UpstreamServer::new(upstream, server, self.tls.as_ref(), state, nudge);
                 let new = Arc::new(new);
                 match &upstream.health {

@@ -30,9 +30,8 @@ pub(super) struct UpstreamTls {
 struct PeerTls {
     ca: Option<Arc<CaType>>,
     identity: Option<Arc<CertKey>>,
-    /// Pingora's key of the connections that may be used again does not cover the authorities, and
-    /// of a client certificate the serial number alone. This does: a connection that was made
-    /// with one value of it is not used with another.
+    /// Pingora's reuse key ignores the authorities, and takes only the serial number of a client
+    /// certificate. This generation covers both: a connection is used with its own value only.
     generation: u64,
 }
 

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use crate::audit::TokenNames;
 use crate::config::Config;
-use crate::gateway::decide::plan::Plan;
+use crate::gateway::plan::Plan;
 use crate::gateway::upstream::pool::context::PoolContext;
 
 /// The plan that requests are judged by from now on.
@@ -48,12 +48,12 @@ impl PlanInForce {
     /// Shows in the metrics which routes let unsigned requests pass, and prepares the key that
     /// names their tokens.
     fn show_migration_routes(&self, plan: &Plan) {
-        let open = || {
-            plan.open_until()
+        let routes = || {
+            plan.unsigned_until()
                 .map(|(route, mode, until)| (&*route.path, mode, until))
         };
-        self.context.metrics.open_until(open());
-        if open().next().is_some() {
+        self.context.metrics.open_until(routes());
+        if routes().next().is_some() {
             self.token_names.prepare();
         }
     }

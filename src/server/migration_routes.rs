@@ -13,11 +13,11 @@ use crate::config::instant;
 use crate::gateway::Gateway;
 use countersign_client::clock::Clock;
 
-/// From one look to the next.
+/// Time between two looks.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// The migration routes, and the counts of the last look.
-pub(super) struct OpenRoutes {
+pub(super) struct MigrationRoutes {
     gateway: Arc<Gateway>,
     clock: Clock,
     seen: PassedCounts,
@@ -27,12 +27,12 @@ pub(super) struct OpenRoutes {
 #[derive(Default)]
 struct PassedCounts(HashMap<String, u64>);
 
-/// A route that the configuration opens until a date.
-struct OpenRoute<'r> {
+/// A route that lets unsigned requests pass until a date.
+struct MigrationRoute<'r> {
     route: &'r str,
     mode: &'static str,
     until: u64,
-    /// How many requests without a signature have passed so far.
+    /// Number of requests without a signature that have passed so far.
     passed: u64,
 }
 
@@ -42,20 +42,20 @@ struct RouteNotice {
     route: String,
     mode: &'static str,
     until: u64,
-    /// Requests without a signature since the last look; `None` where the date has come since then.
+    /// Requests without a signature since the last look; `None` if the date has come since then.
     passed: Option<u64>,
 }
 
-impl OpenRoutes {
-    pub(super) fn new(gateway: Arc<Gateway>, clock: Clock) -> OpenRoutes {
-        OpenRoutes {
+impl MigrationRoutes {
+    pub(super) fn new(gateway: Arc<Gateway>, clock: Clock) -> MigrationRoutes {
+        MigrationRoutes {
             gateway,
             clock,
             seen: PassedCounts::default(),
         }
     }
 
-    /// Looks from now on, until what it returns is dropped.
+    /// Looks once a minute, until the handle is dropped.
     pub(super) fn start(mut self) -> AbortOnDropHandle<()> {
         AbortOnDropHandle::new(tokio::spawn(async move {
             let mut looks = interval(EVERY);
@@ -69,12 +69,14 @@ impl OpenRoutes {
 
     fn look(&mut self) -> Vec<RouteNotice> {
         let plan = self.gateway.plan();
-        let states = plan.open_until().map(|(route, mode, until)| OpenRoute {
-            route: &route.path,
-            mode,
-            until,
-            passed: plan.unsigned(&route.path),
-        });
+        let states = plan
+            .unsigned_until()
+            .map(|(route, mode, until)| MigrationRoute {
+                route: &route.path,
+                mode,
+                until,
+                passed: plan.unsigned(&route.path),
+            });
         self.seen.compare(states, self.clock.now().unix_seconds())
     }
 }
@@ -83,7 +85,7 @@ impl PassedCounts {
     /// The notices about these routes at `now`, in Unix seconds.
     fn compare<'r>(
         &mut self,
-        states: impl Iterator<Item = OpenRoute<'r>>,
+        states: impl Iterator<Item = MigrationRoute<'r>>,
         now: u64,
     ) -> Vec<RouteNotice> {
         let mut seen = HashMap::new();
@@ -134,7 +136,7 @@ mod tests {
     const UNTIL: u64 = 1_800_000_000;
 
     fn look(seen: &mut PassedCounts, passed: u64, now: u64) -> Vec<Option<u64>> {
-        let state = OpenRoute {
+        let state = MigrationRoute {
             route: "/v1",
             mode: "observe",
             until: UNTIL,

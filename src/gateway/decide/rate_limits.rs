@@ -1,9 +1,8 @@
-//! Rate limits: the requests that each machine has made within its rate. Time is an argument. A
-//! reload of the registry keeps the counts.
+//! Rate limits: the requests that each machine has made of its rate. Time is an argument. A reload
+//! of the registry keeps the counts.
 //!
-//! Each machine with a rate and a request in the last minute has an entry, and at most as many idle
-//! machines have one. Only verified machines of the registry get an entry, so an attacker cannot
-//! fill the table. An entry takes forty bytes and those of the id.
+//! Only a verified machine with a rate gets an entry, so nobody else can fill the memory. Idle
+//! entries go each time that a shard has doubled. An entry takes 40 bytes and the id.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -13,44 +12,44 @@ use std::time::Duration;
 use countersign_core::identity::MachineId;
 use countersign_core::policy::rate::{Meter, Rate};
 
-/// So many parts, each with a lock of its own: requests of different machines seldom meet.
+/// Number of shards. Each has its own lock, so requests of different machines seldom meet.
 const SHARDS: usize = 16;
 
-/// Entries of a part from which on those that nothing depends on are looked for.
-const WORTH_A_SWEEP: usize = 256;
+/// A shard with fewer entries is not searched for idle ones.
+const SWEEP_FROM: usize = 256;
 
 #[derive(Debug)]
-pub(crate) struct Quotas {
-    shards: [Mutex<QuotaShard>; SHARDS],
+pub(crate) struct RateLimits {
+    shards: [Mutex<RateShard>; SHARDS],
     hasher: RandomState,
 }
 
 #[derive(Debug)]
-struct QuotaShard {
+struct RateShard {
     meters: HashMap<MachineId, Meter>,
-    /// Number of entries at which the idle ones are removed. It is then set to twice the remaining
-    /// number, so that the search costs each new entry no more than its insertion.
+    /// Number of entries at which the idle ones are removed. It is then set to twice the rest, so
+    /// that the search costs each new entry no more than its insertion.
     sweep_at: usize,
 }
 
-impl Quotas {
-    pub(crate) fn new() -> Quotas {
-        Quotas {
+impl RateLimits {
+    pub(crate) fn new() -> RateLimits {
+        RateLimits {
             shards: std::array::from_fn(|_| {
-                Mutex::new(QuotaShard {
+                Mutex::new(RateShard {
                     meters: HashMap::new(),
-                    sweep_at: WORTH_A_SWEEP,
+                    sweep_at: SWEEP_FROM,
                 })
             }),
             hasher: RandomState::new(),
         }
     }
 
-    /// Takes one request from what a machine may make; `now` is on the monotonic clock.
+    /// Counts one request against the rate of a machine; `now` is on the monotonic clock.
     ///
     /// # Errors
     ///
-    /// Beyond the rate: the seconds after which there is room again.
+    /// Above the rate: the seconds until the next request is allowed.
     pub(crate) fn take(&self, machine: &MachineId, rate: Rate, now: Duration) -> Result<(), u32> {
         let index = self.hasher.hash_one(machine) % SHARDS as u64;
         // After a panic the worst is a wrong count.
@@ -61,7 +60,7 @@ impl Quotas {
         }
         if shard.meters.len() >= shard.sweep_at {
             shard.meters.retain(|_, meter| !meter.is_idle(now));
-            shard.sweep_at = (2 * shard.meters.len()).max(WORTH_A_SWEEP);
+            shard.sweep_at = (2 * shard.meters.len()).max(SWEEP_FROM);
         }
         let meter = shard.meters.entry(machine.clone()).or_default();
         meter.take(rate, now)
@@ -79,42 +78,42 @@ mod tests {
         MachineId::parse(&format!("m-{number}")).unwrap()
     }
 
-    fn entries(quotas: &Quotas) -> usize {
-        let shards = quotas.shards.iter();
+    fn entries(rate_limits: &RateLimits) -> usize {
+        let shards = rate_limits.shards.iter();
         shards.map(|shard| shard.lock().unwrap().meters.len()).sum()
     }
 
     #[test]
-    fn each_machine_has_a_quota_of_its_own() {
-        let (quotas, rate) = (Quotas::new(), Rate::new(1).unwrap());
-        assert_eq!(quotas.take(&id(1), rate, S), Ok(()));
-        assert_eq!(quotas.take(&id(1), rate, S), Err(60));
-        assert_eq!(quotas.take(&id(2), rate, S), Ok(()));
+    fn each_machine_has_a_rate_of_its_own() {
+        let (rate_limits, rate) = (RateLimits::new(), Rate::new(1).unwrap());
+        assert_eq!(rate_limits.take(&id(1), rate, S), Ok(()));
+        assert_eq!(rate_limits.take(&id(1), rate, S), Err(60));
+        assert_eq!(rate_limits.take(&id(2), rate, S), Ok(()));
     }
 
     #[test]
     fn machines_that_have_fallen_silent_make_room() {
-        let (quotas, rate) = (Quotas::new(), Rate::new(60).unwrap());
+        let (rate_limits, rate) = (RateLimits::new(), Rate::new(60).unwrap());
         for number in 0..100_000 {
             // A second's share each: after a second it is idle.
             let now = S + Duration::from_millis(number as u64);
-            assert_eq!(quotas.take(&id(number), rate, now), Ok(()));
+            assert_eq!(rate_limits.take(&id(number), rate, now), Ok(()));
         }
         assert!(
-            entries(&quotas) <= SHARDS * WORTH_A_SWEEP,
+            entries(&rate_limits) <= SHARDS * SWEEP_FROM,
             "{}",
-            entries(&quotas)
+            entries(&rate_limits)
         );
     }
 
     #[test]
     fn no_machine_in_use_is_forgotten_however_many_there_are() {
-        let (quotas, rate) = (Quotas::new(), Rate::new(1).unwrap());
+        let (rate_limits, rate) = (RateLimits::new(), Rate::new(1).unwrap());
         for number in 0..20_000 {
-            assert_eq!(quotas.take(&id(number), rate, S), Ok(()));
+            assert_eq!(rate_limits.take(&id(number), rate, S), Ok(()));
         }
         for number in 0..20_000 {
-            assert_eq!(quotas.take(&id(number), rate, S), Err(60), "{number}");
+            assert_eq!(rate_limits.take(&id(number), rate, S), Err(60), "{number}");
         }
     }
 }

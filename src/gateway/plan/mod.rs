@@ -1,6 +1,8 @@
 //! The plan that requests are judged by: a configuration with its pools, credentials and counters.
 //! A reload replaces it.
 
+pub(crate) mod in_force;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,9 +17,8 @@ use crate::metrics::{RouteCounts, UpstreamTimes};
 use countersign_core::identity::Machine;
 use countersign_core::replay::Window;
 
-/// One configuration as requests meet it. It never changes; a request takes the one in force when
-/// its head is complete, and keeps it to its end, so that an index into it always means what it
-/// meant when the request was judged.
+/// One configuration as requests meet it. A plan never changes. A request takes the plan in force
+/// when its head is complete, and keeps it to its end. So an index into the plan keeps its meaning.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) config: Config,
@@ -30,8 +31,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Makes a plan, with series for all its routes and upstreams. Servers that the plan before has
-    /// too keep their health.
+    /// Makes a plan, with series for all its routes and upstreams. Servers that are also in
+    /// `before` keep their health.
     pub(crate) fn new(config: Config, pool_context: &PoolContext, before: Option<&Plan>) -> Plan {
         let metrics = &*pool_context.metrics;
         let routes = config.routes.iter();
@@ -52,11 +53,6 @@ impl Plan {
         }
     }
 
-    /// The configuration.
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
-    }
-
     pub(crate) fn limits(&self) -> &Limits {
         &self.config.limits
     }
@@ -65,12 +61,12 @@ impl Plan {
         &self.config.routes[index]
     }
 
-    /// Where a route sends its requests.
+    /// The upstream of a route.
     pub(crate) fn upstream(&self, route: usize) -> &Upstream {
         &self.config.upstreams[self.route(route).upstream]
     }
 
-    /// The servers there.
+    /// The servers of the upstream of a route.
     pub(crate) fn pool(&self, route: usize) -> &Pool {
         self.pools.of(self.route(route).upstream)
     }
@@ -81,18 +77,18 @@ impl Plan {
         (self.credentials).choose(machine, self.route(route).upstream, name)
     }
 
-    /// Whether a client's own credential may stand in a header of this name: it is exactly that of
-    /// one of the gateway's.
-    pub(crate) fn takes_credential(&self, name: &HeaderName) -> bool {
-        self.credentials.is_own(name)
+    /// Whether the gateway sends a credential under exactly this name. A client may send its own
+    /// there.
+    pub(crate) fn is_credential_header(&self, name: &HeaderName) -> bool {
+        self.credentials.is_header(name)
     }
 
-    /// Whether a header of this name is a credential's, in any spelling.
-    pub(crate) fn owns_header(&self, name: &HeaderName) -> bool {
-        self.credentials.owns(name)
+    /// Whether a backend that folds names may take this one for a credential's.
+    pub(crate) fn resembles_credential_header(&self, name: &HeaderName) -> bool {
+        self.credentials.resembles_header(name)
     }
 
-    /// Whether a machine that names this credential finds one.
+    /// Whether a credential of this name is configured for machines.
     pub(crate) fn has_credential(&self, name: &str) -> bool {
         self.credentials.has(name)
     }
@@ -122,14 +118,14 @@ impl Plan {
         self.credentials.iter()
     }
 
-    /// The times that are measured there.
+    /// The forwarding times of the upstream of a route.
     pub(crate) fn upstream_times(&self, route: usize) -> &UpstreamTimes {
         &self.upstream_times[self.route(route).upstream]
     }
 
-    /// The migration routes, which let unsigned requests pass until a date: each with the name of
-    /// its mode and the date, in Unix seconds.
-    pub(crate) fn open_until(&self) -> impl Iterator<Item = (&Route, &'static str, u64)> {
+    /// The migration routes, which let unsigned requests pass until a date. Each comes with the
+    /// name of its mode and the date, in Unix seconds.
+    pub(crate) fn unsigned_until(&self) -> impl Iterator<Item = (&Route, &'static str, u64)> {
         let open = |route: &'_ Route| route.mode.open_until();
         (self.config.routes.iter())
             .filter_map(move |route| open(route).map(|(until, mode)| (route, mode, until)))
@@ -154,7 +150,7 @@ impl Plan {
     }
 }
 
-/// The time window of a configuration.
+/// Returns the time window of a configuration.
 pub(crate) fn window(config: &Config) -> Window {
     Window {
         past: config.replay.past,
