@@ -243,7 +243,10 @@ fn forward_headers(table: &mut Table<'_>, taken: &[&HeaderName]) -> Vec<HeaderNa
         let Some(name) = item.parse(headers::settable) else {
             continue;
         };
-        if taken.iter().any(|taken| headers::is_same(taken, &name)) {
+        if taken
+            .iter()
+            .any(|taken| headers::is_same_header(taken, &name))
+        {
             item.mistake(format!(
                 "{name} is a header that only the gateway writes; remove it"
             ));
@@ -251,7 +254,10 @@ fn forward_headers(table: &mut Table<'_>, taken: &[&HeaderName]) -> Vec<HeaderNa
         if headers::ALLOWED.contains(&name) {
             item.mistake(format!("{name} crosses on every route; remove it"));
         }
-        if forwarded.iter().any(|known| headers::is_same(known, &name)) {
+        if forwarded
+            .iter()
+            .any(|known| headers::is_same_header(known, &name))
+        {
             item.mistake(format!("{name} is listed twice; remove one"));
         }
         if headers::overrides_the_request(&name) {

@@ -215,8 +215,14 @@ fn set_headers(table: &mut Table<'_>, taken: &[&HeaderName]) -> Vec<(HeaderName,
                 continue;
             }
         };
-        let clash = taken.iter().any(|taken| headers::is_same(taken, &name));
-        if clash || set.iter().any(|(known, _)| headers::is_same(known, &name)) {
+        let clash = taken
+            .iter()
+            .any(|taken| headers::is_same_header(taken, &name));
+        if clash
+            || set
+                .iter()
+                .any(|(known, _)| headers::is_same_header(known, &name))
+        {
             value.mistake(format!(
                 "{name} is already set by another setting; remove one"
             ));

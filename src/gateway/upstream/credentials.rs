@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use self::state::{CredentialState, Injection};
-use crate::config::headers::is_same;
+use crate::config::headers::is_same_header;
 use crate::config::{Config, Credential};
 use crate::metrics::Metrics;
 use countersign_core::identity::Machine;
@@ -78,7 +78,7 @@ impl Credentials {
 
     /// Whether a header of this name is a credential's, in any spelling and on any route.
     pub(crate) fn owns(&self, header: &HeaderName) -> bool {
-        self.headers.iter().any(|own| is_same(own, header))
+        self.headers.iter().any(|own| is_same_header(own, header))
     }
 
     /// Whether a header of exactly this name is one of the credentials'.
