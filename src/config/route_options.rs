@@ -92,7 +92,6 @@ pub(super) fn read(
 
 /// All options of a route but `path`, `strip_prefix` and `upstream`.
 fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
-    table.not_yet(&["allow"]);
     let timeout = |table: &mut Table<'_>, key, least| {
         let field = table.field(key)?;
         field.parse(duration(least..=Duration::from_secs(3600)))
@@ -103,7 +102,7 @@ fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
         upstream: 0,
         mode: mode::read(table, now),
         strip_prefix: String::new(),
-        query: table.value("query", QueryPolicy::Strip, one_of(&policies, &[])),
+        query: table.value("query", QueryPolicy::Strip, one_of(&policies)),
         max_body: table.value("max_body", 1 << 20, size(0..=32 << 20)),
         methods: methods(table),
         forward_headers: forward_headers(table, taken),

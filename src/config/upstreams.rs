@@ -124,7 +124,6 @@ fn upstream(
         field.mistake("has a name outside [a-z0-9_-]{1,64}; it becomes a metric label");
     }
     let mut table = field.table();
-    table.not_yet(&["ca", "retries"]);
     let host = table.field("host").map(|host| host.parse(headers::host));
     let settings = tls::read(&mut table, base, environment);
     let common = servers::Common {
