@@ -193,7 +193,8 @@ pub fn behind<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
-/// The bytes of a path. The optional escapes (see [`is_same_path`]) are decoded, all others are not.
+/// The bytes of a path. The optional escapes (see [`is_same_path`]) are decoded, all others are
+/// not.
 struct Decoded<'a>(&'a [u8]);
 
 impl Iterator for Decoded<'_> {
