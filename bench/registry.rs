@@ -1,11 +1,12 @@
 //! A large registry: the time to load it, to load it again with one machine changed, and to find a
 //! machine in it; the memory that it takes, and the peak while it is loaded again.
 //!
-//! A change counts a second after the write at most, when the watch looks, plus the time of the column
-//! "one changed": 2 s in all for 10,000 machines, and 4 s for 100,000, are the limits.
+//! A change counts a second after the write at most, when the watch looks, plus the time of the
+//! column "one changed": 2 s in all for 10,000 machines, and 4 s for 100,000, are the limits.
 //!
-//! Memory is one cause of slower lookups among more machines. So the last column has the time to touch
-//! one line of a plain array of as many cache lines, in the same order, each after the one before.
+//! Memory is one cause of slower lookups among more machines. So the last column has the time to
+//! touch one line of a plain array of as many cache lines, in the same order, each after the one
+//! before.
 //!
 //!     make bench-registry
 //!
@@ -74,7 +75,8 @@ fn read(text: &str, previous: Option<&Registry>) -> Registry {
     Registry::from_bytes(Path::new("machines.yaml"), text.as_bytes(), previous).unwrap()
 }
 
-/// Machines as a fleet has them, each with a key of its own and in a group, and every tenth with a rule of its own.
+/// Machines as a fleet has them, each with a key of its own and in a group, and every tenth with a
+/// rule of its own.
 fn fleet(keys: &[String]) -> String {
     let mut text = String::from(
         "groups:\n  - name: fleet\n    allow: [\"read /v1/secret/data/app/**\"]\n    cidrs: [10.0.0.0/8]\n\
@@ -123,7 +125,8 @@ fn find(registry: &Registry, order: &[u64]) -> Duration {
 fn touch(size: u64, order: &[u64]) -> Duration {
     #[repr(align(64))]
     struct Line(u64);
-    // Zeros, which the compiler does not know: a place depends on the line before, and is still the one wanted.
+    // Zeros, which the compiler does not know: a place depends on the line before, and is still the
+    // one wanted.
     let lines: Vec<Line> = (0..size).map(|_| Line(black_box(0))).collect();
     undisturbed(|| {
         let touch = |before, at: &u64| lines[usize::try_from(at + before).unwrap()].0;

@@ -76,8 +76,9 @@ fn unescaped(path: &str) -> String {
     })
 }
 
-/// A rule that is taken prints back, names a path that a request can have, and without a star allows
-/// that path alone. The rule is behind the first line end, the target that is asked about before it.
+/// A rule that is taken prints back, names a path that a request can have, and without a star
+/// allows that path alone. The rule is behind the first line end, the target that is asked about
+/// before it.
 pub fn rule(data: &[u8]) {
     let mut lines = data.splitn(2, |&byte| byte == b'\n');
     let (Some(target), Some(text)) = (lines.next(), lines.next()) else {

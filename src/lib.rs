@@ -6,15 +6,15 @@
 //! # Map
 //!
 //! `docs/architecture.md` numbers the way of a request, with the file of each step, and has the
-//! threads, the stores and the glossary. `docs/decisions` has the choices, each with the figure that
-//! decided it. In short: [`server`] accepts a connection; [`gateway`] reads the head, decides, records
-//! and forwards; it asks [`registry`] for the machine, [`nonces`] for the nonce, and [`audit`] for the
-//! record without which nothing is forwarded.
+//! threads, the stores and the glossary. `docs/decisions` has the choices, each with the figure
+//! that decided it. In short: [`server`] accepts a connection; [`gateway`] reads the head, decides,
+//! records and forwards; it asks [`registry`] for the machine, [`nonces`] for the nonce, and
+//! [`audit`] for the record without which nothing is forwarded.
 //!
-//! Each step makes the value that the next one takes, and only it can: see [`countersign_core::decision`] for
-//! the line of proofs. Its last value alone can forward. A refusal is a value too, of
-//! one closed enum, [`countersign_core::refusal::Refusal`]; its code is the same word in the answer, the
-//! record and the metric.
+//! Each step makes the value that the next one takes, and only it can: see
+//! [`countersign_core::decision`] for the line of proofs. Its last value alone can forward. A
+//! refusal is a value too, of one closed enum, [`countersign_core::refusal::Refusal`]; its code is
+//! the same word in the answer, the record and the metric.
 //!
 //! # Crates and modules
 //!
@@ -26,7 +26,8 @@
 //!   the modules that both sides need: files, watches, clocks.
 //! - `countersign`: this crate, the gateway and the command line.
 //!
-//! A module of this crate imports only modules to its left; a test reads the sources and holds this:
+//! A module of this crate imports only modules to its left; a test reads the sources and holds
+//! this:
 //!
 //! `metrics`, `yaml` ← `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ← `cli`
 //!

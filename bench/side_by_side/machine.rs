@@ -55,8 +55,8 @@ pub(crate) fn description(envoy: Option<&Path>) -> String {
     )
 }
 
-/// How much of the cores is taken while this benchmark does nothing, in percent: by other programs, and
-/// by other machines on the same hardware. It takes three seconds.
+/// How much of the cores is taken while this benchmark does nothing, in percent: by other programs,
+/// and by other machines on the same hardware. It takes three seconds.
 pub(crate) fn others() -> f64 {
     let before = ticks();
     thread::sleep(Duration::from_secs(3));

@@ -5,7 +5,8 @@
 //!     make bench QUICK=1    two minutes, to see that it works
 //!     make bench-memory     memory under a long load
 //!
-//! The benchmark is also the bare proxy and the verifier that it measures, as processes of their own.
+//! The benchmark is also the bare proxy and the verifier that it measures, as processes of their
+//! own.
 #![allow(
     missing_docs,
     reason = "a benchmark has no reader of its documentation"

@@ -17,8 +17,9 @@ const BATCH: u64 = 10_000;
 /// Lines of the table.
 const LINES: u64 = 20;
 
-/// Sends so many good requests, and prints as they go what the gateway has grown by. Nonces live for 80
-/// seconds here, so that their number stands still in the second half of a run of five minutes.
+/// Sends so many good requests, and prints as they go what the gateway has grown by. Nonces live
+/// for 80 seconds here, so that their number stands still in the second half of a run of five
+/// minutes.
 pub(crate) fn watch(requests: u64) {
     let backend = Backend::start();
     let stage = Stage {

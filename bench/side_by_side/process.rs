@@ -1,4 +1,5 @@
-//! A server in a process of its own, with whatever processes it starts: what they cost, and their end.
+//! A server in a process of its own, with whatever processes it starts: what they cost, and their
+//! end.
 
 use std::fs;
 use std::process::{Child, Command};
@@ -81,8 +82,8 @@ fn family(id: u32) -> Vec<u32> {
     family
 }
 
-/// User and system time, also of threads that have ended, to the nanosecond: `/proc/<pid>/stat` has the
-/// same sum in hundredths of a second.
+/// User and system time, also of threads that have ended, to the nanosecond: `/proc/<pid>/stat` has
+/// the same sum in hundredths of a second.
 fn cpu_time(id: u32) -> Duration {
     let id = Pid::from_raw(i32::try_from(id).unwrap());
     let time = clock_gettime(clock_getcpuclockid(id).unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! The run: every contender in turn, several rounds, so that a machine that slows down or speeds up does
-//! so for all of them.
+//! The run: every contender in turn, several rounds, so that a machine that slows down or speeds up
+//! does so for all of them.
 
 use std::cell::RefCell;
 use std::path::PathBuf;

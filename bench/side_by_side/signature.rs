@@ -14,8 +14,8 @@ use crate::table::median;
 pub(crate) struct Signatures {
     /// On one core, the others idle.
     pub(crate) alone: f64,
-    /// On every core at once, as in a server under load. Where cores share something (a clock, caches,
-    /// the units of one physical core), each check takes longer.
+    /// On every core at once, as in a server under load. Where cores share something (a clock,
+    /// caches, the units of one physical core), each check takes longer.
     pub(crate) together: f64,
 }
 

@@ -1,5 +1,5 @@
-//! How each contender is set up and started. All of them run throughout, on free ports of the loopback
-//! interface, with as many threads as there are cores, and log each request.
+//! How each contender is set up and started. All of them run throughout, on free ports of the
+//! loopback interface, with as many threads as there are cores, and log each request.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -45,7 +45,8 @@ impl Stage {
             folder.path().display()
         );
         fs::write(&file, text).unwrap();
-        // The server's binary has several names, and Debian's package of this one starts no service.
+        // The server's binary has several names, and Debian's package of this one starts no
+        // service.
         let mut command = Command::new("redis-check-rdb");
         command
             .arg0("redis-server")

@@ -218,8 +218,8 @@ impl Honest {
     }
 }
 
-/// Asks once in `pause`, on a kept connection from `from`, until `over`; `note` gets each latency, or
-/// `None` for a request that was not answered with 200.
+/// Asks once in `pause`, on a kept connection from `from`, until `over`; `note` gets each latency,
+/// or `None` for a request that was not answered with 200.
 #[allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
 pub fn ask_honestly(
     gateway: SocketAddr,

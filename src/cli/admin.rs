@@ -30,8 +30,8 @@ impl AdminArgs {
     ///
     /// # Errors
     ///
-    /// [`CommandError::Operation`]: there is no answer. [`CommandError::Configuration`]: the address cannot be
-    /// read from the configuration.
+    /// [`CommandError::Operation`]: there is no answer. [`CommandError::Configuration`]: the
+    /// address cannot be read from the configuration.
     pub(super) fn ask(
         &self,
         environment: &Environment,

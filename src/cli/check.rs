@@ -1,4 +1,5 @@
-//! `countersign check`: reports every mistake of the configuration, the registry and all other files.
+//! `countersign check`: reports every mistake of the configuration, the registry and all other
+//! files.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -25,8 +26,8 @@ pub(super) struct CheckArgs {
     pub config: ConfigArgs,
 }
 
-/// Reads all files and writes a summary to `out`. `registry_check` reads a registry file and gives its
-/// machines, or one line for each mistake. `examine` checks everything else that a start reads.
+/// Reads all files and writes a summary to `out`. `registry_check` reads a registry file and gives
+/// its machines, or one line for each mistake. `examine` checks everything else that a start reads.
 ///
 /// # Errors
 ///

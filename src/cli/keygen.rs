@@ -30,7 +30,8 @@ pub(super) struct KeygenArgs {
 ///
 /// # Errors
 ///
-/// [`CommandError::Operation`]: the file exists already or cannot be written, or the system has no randomness.
+/// [`CommandError::Operation`]: the file exists already or cannot be written, or the system has no
+/// randomness.
 pub(super) fn run(args: &KeygenArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut seed[..]).map_err(|error| {
@@ -48,7 +49,8 @@ pub(super) fn run(args: &KeygenArgs, out: &mut dyn Write) -> Result<(), CommandE
     })
 }
 
-/// PKCS#8 without the public key (version 1, RFC 5958), because older OpenSSL and Python read no other.
+/// PKCS#8 without the public key (version 1, RFC 5958), because older OpenSSL and Python read no
+/// other.
 fn private_pem(seed: &[u8; 32]) -> Result<Zeroizing<String>, ed25519_dalek::pkcs8::Error> {
     let pair = KeypairBytes {
         secret_key: *seed,

@@ -1,5 +1,5 @@
-//! `countersign machine`: shows the registry file, and edits one machine so that the rest of the file
-//! stays as it is.
+//! `countersign machine`: shows the registry file, and edits one machine so that the rest of the
+//! file stays as it is.
 
 mod add;
 mod print;
@@ -93,13 +93,14 @@ pub(super) enum RegistryAction {
     },
 }
 
-/// Runs the action on `registry`, the file that [`MachineArgs::registry`] found, at `now` (Unix seconds).
+/// Runs the action on `registry`, the file that [`MachineArgs::registry`] found, at `now` (Unix
+/// seconds).
 ///
 /// # Errors
 ///
-/// [`CommandError::Configuration`]: the registry has mistakes. [`CommandError::Usage`]: an argument is wrong.
-/// [`CommandError::Operation`]: no such machine; the file cannot be edited so that only this machine changes. After an
-/// error the file is as it was.
+/// [`CommandError::Configuration`]: the registry has mistakes. [`CommandError::Usage`]: an argument
+/// is wrong. [`CommandError::Operation`]: no such machine; the file cannot be edited so that only
+/// this machine changes. After an error the file is as it was.
 pub(super) fn run(
     args: &MachineArgs,
     registry: &Path,

@@ -9,8 +9,8 @@ use super::command_error::CommandError;
 use crate::config::{Format, Log};
 use crate::server::StartError;
 
-/// A runtime with `threads` workers. 0 means one for each core, and at least two: a write that hangs on
-/// the disk blocks its worker, and the others must go on.
+/// A runtime with `threads` workers. 0 means one for each core, and at least two: a write that
+/// hangs on the disk blocks its worker, and the others must go on.
 pub(super) fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, CommandError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let cores = || available_parallelism().map_or(1, NonZero::get);
@@ -31,9 +31,9 @@ const BACKEND_SIDE: [&str; 3] = [
     "pingora_pool",
 ];
 
-/// The filter of log lines. Of Pingora it lets errors pass, and warnings about a backend: any client can
-/// cause Pingora's other warnings as often as it likes, and some repeat the client's bytes. Pingora's
-/// debug lines print whole requests, secrets among them, and are never logged.
+/// The filter of log lines. Of Pingora it lets errors pass, and warnings about a backend: any
+/// client can cause Pingora's other warnings as often as it likes, and some repeat the client's
+/// bytes. Pingora's debug lines print whole requests, secrets among them, and are never logged.
 fn filter(level: Level) -> String {
     let mut filter = format!("off,countersign={level},pingora=error");
     for module in BACKEND_SIDE {
@@ -63,8 +63,8 @@ pub(super) fn start_logging(settings: &Log) {
         Format::Text => lines.with_target(false).try_init(),
         Format::Json => lines.json().with_target(false).try_init(),
     };
-    // Lines that the filter drops must not even be formatted: Pingora's trace lines panic on bytes that
-    // are not UTF-8.
+    // Lines that the filter drops must not even be formatted: Pingora's trace lines panic on bytes
+    // that are not UTF-8.
     log::set_max_level(log::LevelFilter::Warn);
 }
 

@@ -42,7 +42,7 @@ fn settings(mut root: Table<'_>, base: &Path) -> Option<AgentFile> {
         let bounds = Duration::from_millis(100)..=Duration::from_secs(3600);
         table.value(key, default, duration(bounds))
     };
-    let truth = one_of(&[("true", true), ("false", false)], &[]);
+    let truth = one_of(&[("true", true), ("false", false)]);
     let words = QueryPolicy::ALL.map(|policy| (policy.as_str(), policy));
     let listen =
         (root.required("listen")).and_then(|it| it.parse(|text| Listen::parse(text, base)));
@@ -66,7 +66,7 @@ fn settings(mut root: Table<'_>, base: &Path) -> Option<AgentFile> {
     it.ca = root
         .field("ca")
         .and_then(|field| operation::file(&field, base));
-    it.query = root.value("query", it.query, one_of(&words, &[]));
+    it.query = root.value("query", it.query, one_of(&words));
     for item in root.items("forward_headers") {
         let Some(name) = item.parse(AgentSettings::parse_forward_header) else {
             continue;

@@ -153,9 +153,9 @@ fn fields(
 /// A header that only the credential sets.
 fn header_of(text: &str, identity: &HeaderName) -> Result<HeaderName, String> {
     let header = headers::settable(text)?;
-    if headers::is_same(&header, identity) {
+    if headers::is_same_header(&header, identity) {
         Err(format!("{header} is the identity header"))
-    } else if (headers::ALLOWED.iter()).any(|allowed| headers::is_same(allowed, &header)) {
+    } else if (headers::ALLOWED.iter()).any(|allowed| headers::is_same_header(allowed, &header)) {
         Err(format!("{header} crosses from clients; choose another"))
     } else {
         Ok(header)

@@ -212,7 +212,6 @@ fn config(
     base: &Path,
     environment: &Environment,
 ) -> Option<Config> {
-    root.not_yet(&["tls"]);
     let trusted_proxies = proxies::read(&mut root);
     let (listeners, admin, admin_hosts) = listeners::read(&mut root, base, &trusted_proxies);
     let registry = root

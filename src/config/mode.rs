@@ -87,7 +87,7 @@ pub(super) fn read(table: &mut Table<'_>, now: u64) -> Mode {
         ("observe", Word::Observe),
         ("open", Word::Open),
     ];
-    let word = table.value("mode", Word::Enforce, one_of(&words, &[]));
+    let word = table.value("mode", Word::Enforce, one_of(&words));
     let observe = table.field("observe_until");
     let bearer = table.field("bearer_until");
     match word {

@@ -60,8 +60,8 @@ pub(super) fn log(mut table: Table<'_>) -> Log {
     let formats = [("text", Format::Text), ("json", Format::Json)];
     let Log { level, format } = Log::default();
     Log {
-        level: table.value("level", level, one_of(&levels, &[])),
-        format: table.value("format", format, one_of(&formats, &[])),
+        level: table.value("level", level, one_of(&levels)),
+        format: table.value("format", format, one_of(&formats)),
     }
 }
 

@@ -71,7 +71,7 @@ fn store(table: &mut Table<'_>, base: &Path, environment: &Environment) -> (bool
     let shared = table.value(
         "store",
         false,
-        one_of(&[("memory", false), ("redis", true)], &[]),
+        one_of(&[("memory", false), ("redis", true)]),
     );
     let instances = table.value("instances", 1, whole(1..=1000));
     if instances > 1 && !shared {

@@ -92,7 +92,6 @@ pub(super) fn read(
 
 /// All options of a route but `path`, `strip_prefix` and `upstream`.
 fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
-    table.not_yet(&["allow"]);
     let timeout = |table: &mut Table<'_>, key, least| {
         let field = table.field(key)?;
         field.parse(duration(least..=Duration::from_secs(3600)))
@@ -103,7 +102,7 @@ fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
         upstream: 0,
         mode: mode::read(table, now),
         strip_prefix: String::new(),
-        query: table.value("query", QueryPolicy::Strip, one_of(&policies, &[])),
+        query: table.value("query", QueryPolicy::Strip, one_of(&policies)),
         max_body: table.value("max_body", 1 << 20, size(0..=32 << 20)),
         methods: methods(table),
         forward_headers: forward_headers(table, taken),
@@ -243,7 +242,10 @@ fn forward_headers(table: &mut Table<'_>, taken: &[&HeaderName]) -> Vec<HeaderNa
         let Some(name) = item.parse(headers::settable) else {
             continue;
         };
-        if taken.iter().any(|taken| headers::is_same(taken, &name)) {
+        if taken
+            .iter()
+            .any(|taken| headers::is_same_header(taken, &name))
+        {
             item.mistake(format!(
                 "{name} is a header that only the gateway writes; remove it"
             ));
@@ -251,7 +253,10 @@ fn forward_headers(table: &mut Table<'_>, taken: &[&HeaderName]) -> Vec<HeaderNa
         if headers::ALLOWED.contains(&name) {
             item.mistake(format!("{name} crosses on every route; remove it"));
         }
-        if forwarded.iter().any(|known| headers::is_same(known, &name)) {
+        if forwarded
+            .iter()
+            .any(|known| headers::is_same_header(known, &name))
+        {
             item.mistake(format!("{name} is listed twice; remove one"));
         }
         if headers::overrides_the_request(&name) {

@@ -124,7 +124,6 @@ fn upstream(
         field.mistake("has a name outside [a-z0-9_-]{1,64}; it becomes a metric label");
     }
     let mut table = field.table();
-    table.not_yet(&["ca", "retries"]);
     let host = table.field("host").map(|host| host.parse(headers::host));
     let settings = tls::read(&mut table, base, environment);
     let common = servers::Common {
@@ -215,8 +214,14 @@ fn set_headers(table: &mut Table<'_>, taken: &[&HeaderName]) -> Vec<(HeaderName,
                 continue;
             }
         };
-        let clash = taken.iter().any(|taken| headers::is_same(taken, &name));
-        if clash || set.iter().any(|(known, _)| headers::is_same(known, &name)) {
+        let clash = taken
+            .iter()
+            .any(|taken| headers::is_same_header(taken, &name));
+        if clash
+            || set
+                .iter()
+                .any(|(known, _)| headers::is_same_header(known, &name))
+        {
             value.mistake(format!(
                 "{name} is already set by another setting; remove one"
             ));

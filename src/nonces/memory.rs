@@ -118,7 +118,7 @@ impl LocalNonces {
     }
 
     fn claim(&self, claim: &Claim) -> Result<(), ClaimError> {
-        let stamp = claim.timestamp.unix_seconds();
+        let stamp = claim.unix_seconds();
         {
             let (mut floor, now) = self.admitting(claim)?;
             floor.cover(now.mono, stamp);
@@ -156,7 +156,7 @@ impl LocalNonces {
     }
 
     fn restore(&self, claims: Vec<Claim>) {
-        let stamps = claims.iter().map(|claim| claim.timestamp.unix_seconds());
+        let stamps = claims.iter().map(|claim| claim.unix_seconds());
         if let Some(greatest) = stamps.max() {
             let (mut floor, now) = self.advanced();
             floor.cover(now.mono, greatest);

@@ -79,7 +79,7 @@ impl NonceCache {
     /// A nonce may occur under two timestamps, if the first was forgotten in between. The greater
     /// one stays, because the floor has to pass it.
     pub(super) fn restore(&self, mut claims: Vec<Claim>) {
-        claims.par_sort_unstable_by_key(|claim| (*claim.nonce.as_bytes(), stamp(claim)));
+        claims.par_sort_unstable_by_key(|claim| (*claim.nonce.as_bytes(), claim.unix_seconds()));
         claims.dedup_by(|next, kept| {
             let same = next.nonce == kept.nonce;
             if same {
@@ -127,13 +127,9 @@ impl SpentNonce {
     fn of(claim: &Claim) -> SpentNonce {
         SpentNonce {
             owner: claim.owner,
-            timestamp: stamp(claim),
+            timestamp: claim.unix_seconds(),
         }
     }
-}
-
-fn stamp(claim: &Claim) -> u64 {
-    claim.timestamp.unix_seconds()
 }
 
 /// Prints the number and not the nonces: there may be millions.

@@ -5,8 +5,9 @@
 //! mistakes; `entry` takes the lists apart; `removed` reads the tombstones, and `fields` each
 //! machine, with `ids`, with `claims` for the public keys in their four [spellings](key_format),
 //! and with `policies`; `keys` checks the keys on all `cores`. The result is a [`Registry`], which
-//! never changes. A [`RegistryStore`] holds the current one, and [`watch`](countersign_client::watch) tells when
-//! the file has changed. [`edit`] edits the text of a file, and [`replace`] puts it in place.
+//! never changes. A [`RegistryStore`] holds the current one, and
+//! [`watch`](countersign_client::watch) tells when the file has changed. [`edit`] edits the text of
+//! a file, and [`replace`] puts it in place.
 
 mod change;
 mod claims;

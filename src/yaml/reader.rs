@@ -16,9 +16,6 @@ const MAX_ITEMS: usize = 1000;
 /// Most keys that the message of an unknown key lists; a longer list would bury the mistake.
 const MAX_KNOWN: usize = 14;
 
-/// The mistake of a setting that is reserved for a later version.
-const NOT_YET: &str = "is not available in this version; remove it";
-
 /// A value at its place in the file.
 pub(crate) struct Field<'a> {
     pub(super) node: &'a Node<'a>,
@@ -253,15 +250,6 @@ impl<'a> Table<'a> {
         self.field(key)
             .map(|field| field.items())
             .unwrap_or_default()
-    }
-
-    /// Refuses keys that the documentation describes and this version does not have.
-    pub(crate) fn not_yet(&mut self, keys: &[&'static str]) {
-        for key in keys {
-            if let Some(field) = self.take(key) {
-                field.mistake(NOT_YET);
-            }
-        }
     }
 
     fn fill(&mut self, entries: &'a [(Node<'a>, Node<'a>)]) {

@@ -1,25 +1,19 @@
-//! Words of a file: those that a value may be, and the one that was meant.
+//! Words of a file: the values that a key allows, and the likely spelling of an unknown word.
 
 use countersign_client::quoted::quoted;
 
-/// A parser of one word out of `words`. A word of `later` belongs to the contract and is not
-/// built yet.
-pub(crate) fn one_of<T: Copy>(
-    words: &[(&'static str, T)],
-    later: &[&str],
-) -> impl Fn(&str) -> Result<T, String> {
+/// A parser of one word out of `words`.
+pub(crate) fn one_of<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&str) -> Result<T, String> {
     move |text| {
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Ok(*value);
         }
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let known = known.join(", ");
-        if later.contains(&text) {
-            return Err(format!(
-                "{text} is not available in this version; use {known}"
-            ));
-        }
-        Err(format!("{} is not one of: {known}", quoted(text)))
+        Err(format!(
+            "{} is not one of: {}",
+            quoted(text),
+            known.join(", ")
+        ))
     }
 }
 

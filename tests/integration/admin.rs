@@ -1,4 +1,5 @@
-//! The admin listener: probes are answered whatever else is connected, and only to whom they are meant.
+//! The admin listener: probes are answered whatever else is connected, and only to whom they are
+//! meant.
 
 use std::io::Write;
 use std::net::TcpStream;

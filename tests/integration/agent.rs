@@ -317,7 +317,8 @@ fn the_limits_of_a_file_hold() {
     );
     assert_eq!(agent.request("PUT", "/a", "", &[0; 1024]).status, 200);
 
-    // One that is half sent holds what it declared; if the whole one came first, it was turned away.
+    // One that is half sent holds what it declared; if the whole one came first, it was turned
+    // away.
     let head = format!(
         "PUT /a HTTP/1.1\r\nHost: {}\r\nContent-Length: 1024\r\n\r\n",
         agent.address

@@ -261,8 +261,8 @@ fn under_load(backend: &Backend, agent: &Mutex<Agent>, faults: impl FnOnce(&Load
     load
 }
 
-/// Status and code of the answer; `None` where there is none. Without a body: a gateway that is killed
-/// may break off in the middle of one, which the backend would call odd.
+/// Status and code of the answer; `None` where there is none. Without a body: a gateway that is
+/// killed may break off in the middle of one, which the backend would call odd.
 fn post(address: std::net::SocketAddr, target: &str) -> Option<(u16, String)> {
     use crate::support::client::Client;
     let request = format!("POST {target} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n");

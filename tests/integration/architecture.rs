@@ -133,7 +133,8 @@ fn only_the_gateway_and_the_server_name_pingora() {
 
 #[test]
 fn files_that_somebody_names_are_opened_in_one_place() {
-    // They open what is their own: the journal and the trail, a directory to be flushed, a key that is being made.
+    // They open what is their own: the journal and the trail, a directory to be flushed, a key that
+    // is being made.
     let of_their_own = [
         "crates/countersign-client/src/file.rs",
         "src/audit/sink/",

@@ -1,5 +1,5 @@
-//! The files that a configuration or a command names: what is read, what is refused, and that nothing keeps a
-//! revocation from counting.
+//! The files that a configuration or a command names: what is read, what is refused, and that
+//! nothing keeps a revocation from counting.
 
 use std::fs;
 use std::io::Read;
@@ -113,7 +113,8 @@ fn a_revocation_counts_while_a_credential_file_is_a_named_pipe() {
     });
 }
 
-/// A file system that answers nothing, as a network file system does whose server is gone. It takes root.
+/// A file system that answers nothing, as a network file system does whose server is gone. It takes
+/// root.
 struct Hanging {
     folder: tempfile::TempDir,
     mounted: Child,
@@ -207,7 +208,8 @@ fn a_revocation_counts_while_no_descriptor_is_left() {
     gateway.wait_until_ready();
     let usual = gateway.descriptors();
     gateway.kill();
-    // Room for fewer than the admin listener takes, which the limit of client connections does not bound.
+    // Room for fewer than the admin listener takes, which the limit of client connections does not
+    // bound.
     let most = usual + 40;
     gateway.start_again_with_descriptors(u32::try_from(most).unwrap());
     gateway.wait_until_ready();

@@ -552,9 +552,9 @@ fn tiny_client(gateway: SocketAddr) -> TcpStream {
 
 type Answer = Box<dyn Fn(&backend::Seen) -> Vec<u8> + Send + Sync>;
 
-/// Has a client send a request after the other, and read nothing, until the gateway has no more room
-/// for an answer; at first so many for `/fill`, then for `/`. Gives how many had an answer, and the
-/// connection.
+/// Has a client send a request after the other, and read nothing, until the gateway has no more
+/// room for an answer; at first so many for `/fill`, then for `/`. Gives how many had an answer,
+/// and the connection.
 fn stuck_client(gateway: &Gateway, fill: usize) -> (usize, TcpStream) {
     let mut client = tiny_client(gateway.address);
     let ended = || gateway.metric("countersign_upstream_seconds_count{upstream=\"secrets\"}");

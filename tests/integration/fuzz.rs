@@ -1,5 +1,5 @@
-//! The properties that the fuzzer looks for exceptions to, for a bounded number of inputs: arbitrary
-//! bytes, and inputs that are nearly good.
+//! The properties that the fuzzer looks for exceptions to, for a bounded number of inputs:
+//! arbitrary bytes, and inputs that are nearly good.
 
 #[path = "../../fuzz/properties.rs"]
 mod properties;

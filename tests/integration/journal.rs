@@ -139,7 +139,8 @@ impl Scene {
         self.check_deliveries();
     }
 
-    /// Every one of so many starts knew what was accepted before, so that no honest request had to wait.
+    /// Every one of so many starts knew what was accepted before, so that no honest request had to
+    /// wait.
     fn was_never_in_doubt(&self, starts: usize) {
         let log = self.process.log();
         assert_eq!(

@@ -32,8 +32,8 @@ fn start(limits: &str) -> (Backend, Gateway) {
     (backend, gateway)
 }
 
-/// Sends the head and all of the body, and only then reads: as Python's http.client does. Gives what
-/// came back; panics where the body could not be sent whole.
+/// Sends the head and all of the body, and only then reads: as Python's http.client does. Gives
+/// what came back; panics where the body could not be sent whole.
 fn upload(mut stream: impl Read + Write, head: &str, size: usize) -> String {
     stream.write_all(head.as_bytes()).unwrap();
     let piece = vec![b'a'; 64 * 1024];

@@ -1,4 +1,5 @@
-//! TLS to the backend: whom the gateway believes, and what the client hears when it believes nobody.
+//! TLS to the backend: whom the gateway believes, and what the client hears when it believes
+//! nobody.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,4 +1,5 @@
-//! HTTP/1.1: one request at a time on each connection, which is made anew where the server closes it.
+//! HTTP/1.1: one request at a time on each connection, which is made anew where the server closes
+//! it.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,5 +1,6 @@
-//! The load generator: one thread, kept connections, requests that were made beforehand. It has to be
-//! cheap, because it runs on the cores of the servers that it measures; what it took is part of the result.
+//! The load generator: one thread, kept connections, requests that were made beforehand. It has to
+//! be cheap, because it runs on the cores of the servers that it measures; what it took is part of
+//! the result.
 
 mod http1;
 mod http2;
@@ -27,8 +28,8 @@ pub(crate) struct Load {
     pub(crate) lanes: usize,
     pub(crate) transport: Transport,
     /// Requests a second, whether or not earlier ones have been answered (open loop), with
-    /// latencies from the moment at which a request was due. `None`: each lane sends the next as soon
-    /// as it has its answer (closed loop).
+    /// latencies from the moment at which a request was due. `None`: each lane sends the next as
+    /// soon as it has its answer (closed loop).
     pub(crate) rate: Option<f64>,
 }
 
@@ -112,8 +113,8 @@ impl Seen {
 }
 
 impl Load {
-    /// Sends all of these, and waits for the answers. `look` is called with every connection standing,
-    /// right before the first request and right after the last answer.
+    /// Sends all of these, and waits for the answers. `look` is called with every connection
+    /// standing, right before the first request and right after the last answer.
     pub(crate) fn send<T>(
         &self,
         to: Target<'_>,

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// The schedule of all lanes: request `n` is due `n` gaps after the start, on lane `n` modulo their
-/// number. A lane that is late sends as soon as it can; the latency counts from the due time, so that
-/// a server which stalls is charged for all that it kept waiting.
+/// number. A lane that is late sends as soon as it can; the latency counts from the due time, so
+/// that a server which stalls is charged for all that it kept waiting.
 pub(super) struct Pace {
     /// `None`: a closed loop.
     gap: Option<Duration>,
@@ -89,7 +89,8 @@ impl Lane {
 }
 
 /// Linux may be fifty microseconds late for a thread that sleeps, unless it is told otherwise
-/// (prctl(2), `PR_SET_TIMERSLACK`). Where that is not allowed, every contender is charged for it alike.
+/// (prctl(2), `PR_SET_TIMERSLACK`). Where that is not allowed, every contender is charged for it
+/// alike.
 fn wake_on_time() {
     let Ok(thread) = fs::read_link("/proc/thread-self") else {
         return;

@@ -253,7 +253,7 @@ where
     }
     let progress = Arc::new(AtomicU64::new(0));
     let (its_progress, its_path) = (Arc::clone(&progress), path.to_owned());
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     thread::Builder::new()
         .name("file-read".into())
         .spawn(move || {
@@ -261,14 +261,14 @@ where
             reserve::refill();
             let mut given_up = given_up();
             // The caller gave up, but the file system is back: the next attempt may read again.
-            if tell.send(content).is_err() {
+            if sender.send(content).is_err() {
                 given_up.remove(&its_path);
             }
         })
         .map_err(FileFault::Unreadable)?;
     for _ in 0..MOST_WAITS {
         let before = progress.load(Ordering::Relaxed);
-        match told.recv_timeout(patience) {
+        match receiver.recv_timeout(patience) {
             Ok(content) => return content,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return Err(FileFault::Silent.into()),
@@ -279,11 +279,11 @@ where
     }
     // Under the lock, the thread has either sent its result or will find the receiver dropped.
     let mut given_up = given_up();
-    match told.try_recv() {
+    match receiver.try_recv() {
         Ok(content) => content,
         Err(_) => {
             given_up.insert(path.to_owned());
-            drop(told);
+            drop(receiver);
             Err(FileFault::Silent.into())
         }
     }

@@ -1,7 +1,7 @@
 //! Header names: those reserved for the gateway, and those that the configuration may use.
 
 use countersign_core::header_name::SigningHeader;
-pub use countersign_core::header_name::is_same;
+pub use countersign_core::header_name::is_same_header;
 
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, header};
@@ -86,13 +86,13 @@ const OVERRIDES: [&str; 5] = [
 /// Whether a name begins, in the normal form, with `prefix`.
 fn begins_with(name: &str, prefix: &str) -> bool {
     let beginning = name.get(..prefix.len());
-    beginning.is_some_and(|beginning| is_same(beginning, prefix))
+    beginning.is_some_and(|beginning| is_same_header(beginning, prefix))
 }
 
 /// Why no client and no setting may supply this header; `None` if one may. The configured identity
 /// and credential headers are exempt.
 pub fn reserved(name: &str) -> Option<&'static str> {
-    let is = |own: &str| is_same(name, own);
+    let is = |own: &str| is_same_header(name, own);
     if SigningHeader::ALL.iter().any(|header| is(header.name())) {
         Some("is one of the four signing headers")
     } else if IDENTITY.iter().any(|header| is(header.as_str()))
@@ -111,16 +111,16 @@ pub fn reserved(name: &str) -> Option<&'static str> {
 
 /// Whether a client could override a signed field with this header.
 pub fn overrides_the_request(name: &HeaderName) -> bool {
-    OVERRIDES.iter().any(|own| is_same(name, own))
+    OVERRIDES.iter().any(|own| is_same_header(name, own))
 }
 
 /// Parses the name of the identity header. It must be the gateway's alone.
 pub fn identity(text: &str) -> Result<HeaderName, String> {
     let name = syntax(text)?;
-    if is_same(&name, &DEFAULT_IDENTITY) {
+    if is_same_header(&name, &DEFAULT_IDENTITY) {
         return Ok(name);
     }
-    if ALLOWED.iter().any(|allowed| is_same(allowed, &name)) {
+    if ALLOWED.iter().any(|allowed| is_same_header(allowed, &name)) {
         return Err(format!(
             "{text} is a header that clients may send; choose another name"
         ));
@@ -132,7 +132,7 @@ pub fn identity(text: &str) -> Result<HeaderName, String> {
 /// error: a backend that normalises names would see two values of one header.
 pub fn settable(text: &str) -> Result<HeaderName, String> {
     let name = free(syntax(text)?)?;
-    let is_alias = |allowed: &&HeaderName| **allowed != name && is_same(allowed, &name);
+    let is_alias = |allowed: &&HeaderName| **allowed != name && is_same_header(allowed, &name);
     match ALLOWED.iter().find(is_alias) {
         Some(allowed) => Err(format!(
             "{name} is {allowed} to a backend that reads every sign in a header name as '-'; write {allowed}"
@@ -279,7 +279,7 @@ mod tests {
         for sign in "!#$%&'*+-.^_`|~".chars() {
             let alias = format!("X{sign}Vault{sign}Token");
             assert!(HeaderName::from_bytes(alias.as_bytes()).is_ok(), "{alias}");
-            assert!(is_same("x-vault-token", &alias), "{alias}");
+            assert!(is_same_header("x-vault-token", &alias), "{alias}");
         }
         for other in [
             "x-vault-toke",
@@ -287,7 +287,7 @@ mod tests {
             "xvaulttoken",
             "x-vault-t0ken",
         ] {
-            assert!(!is_same("x-vault-token", other), "{other}");
+            assert!(!is_same_header("x-vault-token", other), "{other}");
         }
     }
 

@@ -140,7 +140,7 @@ impl AgentSettings {
         let name = gateway_headers::settable(text)?;
         match CREDENTIALS
             .iter()
-            .any(|own| gateway_headers::is_same(&name, own))
+            .any(|own| gateway_headers::is_same_header(&name, own))
         {
             true => Err(format!(
                 "{name} is a client's credential, which the agent removes, because the signature \

@@ -1,6 +1,6 @@
-//! Watches files by `stat`, twice a second, and tells when one of them may have changed: written in
-//! place, replaced by a rename, deleted and made again, or reached by another symlink (Kubernetes
-//! swaps `..data`).
+//! Watches files by `stat`, twice a second, and reports when one of them may have changed: written
+//! in place, replaced by a rename, deleted and made again, or reached by another symlink
+//! (Kubernetes swaps `..data`).
 //!
 //! Polling is the one way that works on every file system: network file systems send no change
 //! messages. A `stat` costs microseconds.
@@ -19,8 +19,8 @@ use std::time::Duration;
 /// [`MAX_QUIETS`] times [`QUIET`], and the reading.
 const POLL: Duration = Duration::from_millis(500);
 
-/// How long the files must be unchanged before a change is told, so that a writer can finish. It
-/// also exceeds the resolution of file times (4 ms on Linux): a second write in the same tick as
+/// How long the files must be unchanged before a change is reported, so that a writer can finish.
+/// It also exceeds the resolution of file times (4 ms on Linux): a second write in the same tick as
 /// the first one is over by then, and cannot hide behind an equal time.
 const QUIET: Duration = Duration::from_millis(100);
 

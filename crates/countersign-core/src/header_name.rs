@@ -71,7 +71,7 @@ impl fmt::Display for SigningHeader {
 /// case, and with every byte that is neither a letter nor a digit read as `-`. Backends that follow
 /// CGI (RFC 3875, section 4.1.18) read `X.Machine.Identity` and `X_Machine_Identity` as
 /// `X-Machine-Identity`. It allocates nothing, and most names differ in length already.
-pub fn is_same(one: impl AsRef<str>, other: impl AsRef<str>) -> bool {
+pub fn is_same_header(one: impl AsRef<str>, other: impl AsRef<str>) -> bool {
     let (one, other) = (one.as_ref().as_bytes(), other.as_ref().as_bytes());
     let folded = |byte: &u8| match byte.is_ascii_alphanumeric() {
         true => byte.to_ascii_lowercase(),

@@ -5,7 +5,7 @@
 //! means: without `X-Vault-Wrap-TTL` a secret would come in the clear, without `Content-Encoding` a
 //! compressed body would be stored as it is. A request with such a header is refused.
 
-use super::header_name::is_same;
+use super::header_name::is_same_header;
 
 /// A client header that is not forwarded. The set is closed, because the names are labels of a
 /// metric; all other headers count as one.
@@ -66,10 +66,10 @@ impl LostHeader {
     /// How many there are, all others as one.
     pub const COUNT: usize = REFUSED.len() + COUNTED.len() + 1;
 
-    /// The one of this name, in any spelling that a backend may read as it ([`is_same`]).
+    /// The one of this name, in any spelling that a backend may read as it ([`is_same_header`]).
     pub fn of(name: &str) -> LostHeader {
         let mut known = REFUSED.iter().chain(&COUNTED);
-        let index = known.position(|known| is_same(known, name));
+        let index = known.position(|known| is_same_header(known, name));
         LostHeader(index.map_or(Self::COUNT - 1, |index| index) as u8)
     }
 

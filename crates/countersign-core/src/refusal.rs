@@ -78,7 +78,7 @@ pub enum Refusal {
     AuditUnavailable,
     /// A budget of the gateway is used up.
     Overloaded,
-    /// The gateway has no registry yet, or is shutting down.
+    /// The gateway shut down before the whole body had arrived.
     NotReady,
     /// The gateway's own backend credential is missing or refused.
     UpstreamCredential,
@@ -86,7 +86,7 @@ pub enum Refusal {
     UpstreamUnreachable,
     /// The upstream did not answer in time.
     UpstreamTimeout,
-    /// The upstream broke off or answered with something that may not cross.
+    /// The upstream closed the connection too early, or its answer may not be forwarded.
     UpstreamError,
     /// A bug of the gateway; the request was not forwarded.
     Internal,
@@ -222,7 +222,7 @@ impl Refusal {
                 "The gateway cannot write its audit record at present: try again.".into()
             }
             Refusal::Overloaded => "The gateway is at its limit: try again.".into(),
-            Refusal::NotReady => "The gateway is not ready: try again.".into(),
+            Refusal::NotReady => "The gateway is shutting down: try again.".into(),
             Refusal::UpstreamCredential => {
                 "The gateway's own credential for the backend is missing or refused.".into()
             }

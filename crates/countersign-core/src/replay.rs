@@ -99,6 +99,11 @@ impl Claim {
             timestamp,
         }
     }
+
+    /// The signed timestamp, in Unix seconds.
+    pub fn unix_seconds(&self) -> u64 {
+        self.timestamp.unix_seconds()
+    }
 }
 
 /// A replay cache.

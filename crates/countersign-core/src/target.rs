@@ -170,13 +170,13 @@ impl fmt::Display for SignedTarget<'_> {
 /// Whether two paths, or two segments, are equal to a server that decodes them. Clients differ in
 /// which of `! $ & ' ( ) * + , ; = : @` they percent-encode. No other byte of an accepted path has
 /// two spellings.
-pub fn is_same(one: &str, other: &str) -> bool {
+pub fn is_same_path(one: &str, other: &str) -> bool {
     one == other || Decoded(one.as_bytes()).eq(Decoded(other.as_bytes()))
 }
 
 /// The rest of `path` after `prefix`, as sent: empty, or beginning with a slash. `prefix` has no
 /// trailing slash. `None` if the path does not begin with the prefix. The comparison is on whole
-/// segments and follows [`is_same`].
+/// segments and follows [`is_same_path`].
 pub fn behind<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     let rest = match path.strip_prefix(prefix) {
         Some(rest) => rest,
@@ -193,7 +193,8 @@ pub fn behind<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
-/// The bytes of a path. The optional escapes (see [`is_same`]) are decoded, all others are not.
+/// The bytes of a path. The optional escapes (see [`is_same_path`]) are decoded, all others are
+/// not.
 struct Decoded<'a>(&'a [u8]);
 
 impl Iterator for Decoded<'_> {
@@ -274,11 +275,11 @@ mod tests {
     fn only_the_escapes_that_a_client_may_leave_out_make_no_difference() {
         for byte in 0x20..0x7f_u8 {
             let (raw, encoded) = (format!("/a{}", char::from(byte)), format!("/a%{byte:02X}"));
-            let is_one = is_same(&raw, &encoded);
+            let is_one = is_same_path(&raw, &encoded);
             assert_eq!(is_one, b"!$&'()*+,;=:@".contains(&byte), "{raw}");
-            assert_eq!(is_one, is_same(&encoded, &raw), "{raw}");
+            assert_eq!(is_one, is_same_path(&encoded, &raw), "{raw}");
         }
-        assert!(is_same("/%40%28", "/@%28") && !is_same("/%2540", "/%40"));
+        assert!(is_same_path("/%40%28", "/@%28") && !is_same_path("/%2540", "/%40"));
     }
 
     proptest! {
@@ -410,7 +411,7 @@ mod tests {
             one in "/(a|@|\\(|%40|%28|%20|%25|/b){0,4}", other in "/(a|@|\\(|%40|%28|%20|%25|/b){0,4}"
         ) {
             let same = percent_decode(&one) == percent_decode(&other);
-            prop_assert_eq!(is_same(&one, &other), same);
+            prop_assert_eq!(is_same_path(&one, &other), same);
             let lies_behind = percent_decode(&one).strip_prefix(&percent_decode(&other)[..])
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
             prop_assert_eq!(super::behind(&one, &other).is_some(), lies_behind);

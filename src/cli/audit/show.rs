@@ -30,7 +30,8 @@ pub(super) struct ShowArgs {
     /// Show records of paths with this prefix
     #[arg(long, value_name = "PREFIX")]
     path: Option<String>,
-    /// Show this decision: accepted, refused, observed, response, registry, log, checkpoint, summary
+    /// Show this decision: accepted, refused, observed, response, registry, log, checkpoint,
+    /// summary
     #[arg(long, value_name = "WORD")]
     decision: Option<String>,
     /// Show records of this authentication: signature, bearer, none
@@ -67,8 +68,8 @@ struct RecordFilter<'a> {
 ///
 /// # Errors
 ///
-/// [`CommandError::Operation`]: a file cannot be read, or nothing can be printed. [`CommandError::Usage`]: the
-/// followed file cannot grow.
+/// [`CommandError::Operation`]: a file cannot be read, or nothing can be printed.
+/// [`CommandError::Usage`]: the followed file cannot grow.
 pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), CommandError> {
     let wanted = args.wanted(now);
     let mut files = args.audit.open()?;

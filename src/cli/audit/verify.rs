@@ -29,8 +29,8 @@ machine has from their place on. With --registry-only they are not trusted.")]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
     audit: LogArgs,
-    /// Take the keys of the machines, and their ends, from this registry; name older registries before
-    /// it
+    /// Take the keys of the machines, and their ends, from this registry; name older registries
+    /// before it
     #[arg(long = "registry", value_name = "FILE")]
     registries: Vec<PathBuf>,
     /// Trust only these registries, and no registry record of the log
@@ -83,8 +83,8 @@ fn hash(text: &str) -> Result<Hash, String> {
 
 /// # Errors
 ///
-/// [`CommandError::Operation`]: the log has faults, or a file cannot be read. [`CommandError::Configuration`]: a
-/// registry has mistakes.
+/// [`CommandError::Operation`]: the log has faults, or a file cannot be read.
+/// [`CommandError::Configuration`]: a registry has mistakes.
 pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let files = args.audit.open()?;
     // Progress needs the sizes of all files.
@@ -137,8 +137,8 @@ struct KeyOwners {
     ends: HashMap<Hash, u64>,
 }
 
-/// Reads the registries. A removed machine had its keys until its removal. If two registries give a key
-/// different ends, the later named one counts.
+/// Reads the registries. A removed machine had its keys until its removal. If two registries give a
+/// key different ends, the later named one counts.
 fn owners(registries: &[PathBuf]) -> Result<KeyOwners, CommandError> {
     let mut owners = KeyOwners::default();
     for path in registries {

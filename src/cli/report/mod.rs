@@ -14,7 +14,8 @@ use crate::audit::report::Tally;
 use crate::config::{self, Environment, Mode, Route, instant};
 use crate::registry::Registry;
 
-/// Report which machines sign, which clients send bearer tokens, and which requests enforcing refuses
+/// Report which machines sign, which clients send bearer tokens, and which requests enforcing
+/// refuses
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -94,8 +95,8 @@ pub(super) fn run(
     printed(out.write_all(text.as_bytes()))
 }
 
-/// The registry of a configuration, and the modes of its routes. A configuration with mistakes still
-/// gives its registry: on this machine the credentials of the gateway may be unreadable.
+/// The registry of a configuration, and the modes of its routes. A configuration with mistakes
+/// still gives its registry: on this machine the credentials of the gateway may be unreadable.
 fn configured(
     file: &Path,
     environment: &Environment,

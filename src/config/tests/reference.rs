@@ -51,7 +51,8 @@ fn without(text: &str, setting: &str) -> String {
         .collect()
 }
 
-/// Every setting, but the date of another mode, the `file` of each two that exclude one another, and the file of a key.
+/// Every setting, but the date of another mode, the `file` of each two that exclude one another,
+/// and the file of a key.
 fn everything() -> String {
     let with_env = without(&uncommented(), "file: vault-token");
     let with_env = without(&with_env, "file: team-a-token");

@@ -2,7 +2,7 @@
 
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 
-use crate::config::headers::is_same;
+use crate::config::headers::is_same_header;
 use countersign_core::header_name::SigningHeader;
 
 /// Where Vault's clients put their token.
@@ -57,14 +57,14 @@ impl<'a> Bearer<'a> {
 /// record does not name the credential of such a header.
 pub(crate) fn is_alias(name: &HeaderName) -> bool {
     let known = [AUTHORIZATION, VAULT_TOKEN];
-    !known.contains(name) && known.iter().any(|own| is_same(own, name))
+    !known.contains(name) && known.iter().any(|own| is_same_header(own, name))
 }
 
-/// Whether any of the four signing headers is present, in any spelling ([`is_same`]) and with any
+/// Whether any of the four signing headers is present, in any spelling ([`is_same_header`]) and with any
 /// value. Such a request is verified or refused. It never passes as an unsigned one.
 pub(crate) fn has_signing_header(headers: &HeaderMap) -> bool {
     let mut own = SigningHeader::ALL.iter();
-    own.any(|own| headers.keys().any(|name| is_same(name, own.name())))
+    own.any(|own| headers.keys().any(|name| is_same_header(name, own.name())))
 }
 
 fn bearer_token(value: &[u8]) -> Option<&[u8]> {
@@ -97,7 +97,7 @@ mod tests {
     fn assert_found(list: &[(&'static str, &'static str)], expected: Bearer<'_>) {
         let headers = headers(list);
         assert_eq!(
-            Bearer::of(&headers, |name| is_same(name, "x-api-key")),
+            Bearer::of(&headers, |name| is_same_header(name, "x-api-key")),
             expected
         );
     }

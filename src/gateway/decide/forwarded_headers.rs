@@ -5,7 +5,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::audit::DroppedHeaders;
 use crate::config::Route;
-use crate::config::headers::{ALLOWED, IDENTITY, is_same, reserved};
+use crate::config::headers::{ALLOWED, IDENTITY, is_same_header, reserved};
 use crate::metrics::Metrics;
 use countersign_core::lost_header::LostHeader;
 use countersign_core::refusal::Refusal;
@@ -138,13 +138,13 @@ pub(crate) fn is_forwarded(name: &HeaderName, route: &Route) -> bool {
 }
 
 /// Whether the client tried to name an identity itself, in any spelling that a backend could read
-/// as one ([`is_same`]). Such a header is never forwarded; this is for the count.
+/// as one ([`is_same_header`]). Such a header is never forwarded; this is for the count.
 pub(crate) fn names_an_identity(headers: &HeaderMap, identity: &HeaderName) -> bool {
     headers.keys().any(|name| is_identity_name(name, identity))
 }
 
 pub(crate) fn is_identity_name(name: &HeaderName, identity: &HeaderName) -> bool {
-    is_same(name, identity) || IDENTITY.iter().any(|own| is_same(name, own))
+    is_same_header(name, identity) || IDENTITY.iter().any(|own| is_same_header(name, own))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use http::{StatusCode, Version};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
-use crate::config::headers::{REQUEST_ID, is_same, reserved};
+use crate::config::headers::{REQUEST_ID, is_same_header, reserved};
 use crate::gateway::decide::forwarded_headers::is_identity_name;
 use crate::gateway::plan::Plan;
 use crate::gateway::receive::request_id::RequestId;
@@ -168,7 +168,9 @@ fn is_reserved_in_response(name: &HeaderName, identity: &HeaderName) -> bool {
     }
     is_identity_name(name, identity)
         || reserved(name.as_str()).is_some()
-        || ["location", "alt-svc"].iter().any(|own| is_same(name, own))
+        || ["location", "alt-svc"]
+            .iter()
+            .any(|own| is_same_header(name, own))
 }
 
 #[cfg(test)]

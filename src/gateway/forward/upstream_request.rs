@@ -7,7 +7,7 @@ use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr, Result};
 
 use crate::config::headers::{
-    MACHINE_KEY, MACHINE_NAME, MACHINE_OWNER, MACHINE_VAULT, REQUEST_ID, is_same, reserved,
+    MACHINE_KEY, MACHINE_NAME, MACHINE_OWNER, MACHINE_VAULT, REQUEST_ID, is_same_header, reserved,
 };
 use crate::config::{Route, Upstream};
 use crate::gateway::decide::bearer;
@@ -124,7 +124,7 @@ fn is_the_gateways(name: &HeaderName, upstream: &Upstream, identity: &HeaderName
     let mut set = upstream.set_headers.iter();
     reserved(name.as_str()).is_some()
         || is_identity_name(name, identity)
-        || set.any(|(set, _)| is_same(set, name))
+        || set.any(|(set, _)| is_same_header(set, name))
 }
 
 /// The headers that every upstream request has.

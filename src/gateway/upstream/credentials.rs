@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use self::state::{CredentialState, Injection};
-use crate::config::headers::is_same;
+use crate::config::headers::is_same_header;
 use crate::config::{Config, Credential};
 use crate::metrics::Metrics;
 use countersign_core::identity::Machine;
@@ -81,7 +81,7 @@ impl Credentials {
 
     /// Whether a credential is sent under this name, in any spelling and on any route.
     pub(crate) fn resembles_header(&self, header: &HeaderName) -> bool {
-        self.headers.iter().any(|own| is_same(own, header))
+        self.headers.iter().any(|own| is_same_header(own, header))
     }
 
     /// Whether a credential is sent under exactly this name.

@@ -223,7 +223,7 @@ impl NonceStore for JournaledNonces {
         match opened.write(&claim).await {
             Ok(WrittenRecord::Covered) => Ok(()),
             Ok(WrittenRecord::Ahead(file)) => {
-                let stamp = claim.timestamp.unix_seconds();
+                let stamp = claim.unix_seconds();
                 self.synchronised(file, stamp).await
             }
             Err(_) => Err(UNAVAILABLE),

@@ -39,7 +39,7 @@ pub(super) fn encode(claim: &Claim, position: Position) -> [u8; LEN] {
     let mut bytes = [0; LEN];
     bytes[..16].copy_from_slice(claim.nonce.as_bytes());
     bytes[16..24].copy_from_slice(&claim.owner.number().to_le_bytes());
-    bytes[24..CHECKED].copy_from_slice(&claim.timestamp.unix_seconds().to_le_bytes());
+    bytes[24..CHECKED].copy_from_slice(&claim.unix_seconds().to_le_bytes());
     let check = check(&bytes[..CHECKED], position);
     bytes[CHECKED..LEN - 1].copy_from_slice(&check);
     bytes[LEN - 1] = END;

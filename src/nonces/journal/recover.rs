@@ -109,7 +109,7 @@ pub(super) fn recover(
         // Claims that have left the window need no entry. The floor never passes the greatest
         // accepted timestamp, so that a clock that is wrong now cannot lock out honest machines.
         true => {
-            let greatest = claims.iter().map(stamp).max().unwrap_or(0);
+            let greatest = claims.iter().map(Claim::unix_seconds).max().unwrap_or(0);
             let passed = now.saturating_sub(window.past).saturating_sub(1);
             floor.max(passed.min(greatest))
         }
@@ -118,9 +118,13 @@ pub(super) fn recover(
         false => floor.max(bound),
     };
     let claims: Vec<Claim> = (claims.into_iter())
-        .filter(|claim| stamp(claim) > floor)
+        .filter(|claim| claim.unix_seconds() > floor)
         .collect();
-    let within = claims.iter().map(stamp).filter(|t| *t <= bound).max();
+    let within = claims
+        .iter()
+        .map(Claim::unix_seconds)
+        .filter(|t| *t <= bound)
+        .max();
     Ok(Recovered {
         floor,
         bound: within.unwrap_or(0),
@@ -166,8 +170,4 @@ fn read_all(
         segments.push(segment);
     }
     Ok(Ok((segments, claims)))
-}
-
-fn stamp(claim: &Claim) -> u64 {
-    claim.timestamp.unix_seconds()
 }

@@ -99,7 +99,7 @@ impl Segment {
                     number,
                     file: Arc::new(file),
                     next: u32::try_from(claims.len()).unwrap_or(CAPACITY),
-                    greatest: claims.iter().map(stamp).max().unwrap_or(0),
+                    greatest: claims.iter().map(Claim::unix_seconds).max().unwrap_or(0),
                 };
                 Ok(Ok((segment, claims)))
             }
@@ -146,7 +146,7 @@ impl Segment {
         };
         (self.file).write_all_at(&record::encode(claim, position), offset(self.next))?;
         self.next += 1;
-        self.greatest = self.greatest.max(stamp(claim));
+        self.greatest = self.greatest.max(claim.unix_seconds());
         Ok(())
     }
 
@@ -161,10 +161,6 @@ impl Segment {
         }
         (self.file).write_all_at(&[0; record::LEN], offset(self.next))
     }
-}
-
-fn stamp(claim: &Claim) -> u64 {
-    claim.timestamp.unix_seconds()
 }
 
 fn offset(index: u32) -> u64 {

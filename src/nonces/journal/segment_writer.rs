@@ -78,7 +78,7 @@ impl SegmentWriter {
             self.full.push(FullSegment::of(&done));
         }
         (self.current.append(claim)).map_err(|_| Unwritten::Failed)?;
-        let stamp = claim.timestamp.unix_seconds();
+        let stamp = claim.unix_seconds();
         if stamp <= self.reserved {
             self.greatest = self.greatest.max(stamp);
             Ok(WrittenRecord::Covered)

@@ -152,7 +152,7 @@ impl NonceStore for SharedNonces {
             self.metrics.replay_store_error();
             return Err(UNUSABLE);
         };
-        if claim.timestamp.unix_seconds() <= link.floor {
+        if claim.unix_seconds() <= link.floor {
             return Err(below(link.floor, self.clock.now().unix_seconds()));
         }
         self.local.claim(claim).await?;

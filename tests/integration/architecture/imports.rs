@@ -136,8 +136,8 @@ impl Imports {
         index
     }
 
-    /// The files that each file names something of, tests left out. A module's file may name what is
-    /// in the files below it: that is what it is made of, and no edge.
+    /// The files that each file names something of, tests left out. A module's file may name what
+    /// is in the files below it: that is what it is made of, and no edge.
     pub fn edges(&self) -> BTreeMap<usize, BTreeSet<usize>> {
         let mut edges = BTreeMap::new();
         for (from, file) in self.files.iter().enumerate().filter(|(_, file)| !file.test) {

@@ -1,5 +1,5 @@
-//! One process: copies at once, pauses between the steps of a claim, a wall clock that is set back and
-//! forth, and a cache that forgets an entry by itself when its time to live is over.
+//! One process: copies at once, pauses between the steps of a claim, a wall clock that is set back
+//! and forth, and a cache that forgets an entry by itself when its time to live is over.
 //!
 //! Two clocks run. The wall clock decides the window and may be set to anything. The monotonic
 //! clock cannot be set; it is seen only as ages, of entries and of the buckets of the floor's ring.
@@ -92,8 +92,8 @@ struct Claim {
 /// A claim may pause for any time after each step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Step {
-    /// Clauses 1 and 2, and a bucket covers it. Whether `S` lacked it is of interest to one mutation
-    /// only.
+    /// Clauses 1 and 2, and a bucket covers it. Whether `S` lacked it is of interest to one
+    /// mutation only.
     Looked { absent: bool },
     /// Clause 3.
     Inserted,

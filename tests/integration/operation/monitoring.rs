@@ -21,8 +21,8 @@ const RUNBOOK: &str = "docs/runbook.md";
 /// By metric, the values seen of each of its labels.
 type Exported = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// What a gateway exports that has a bit of everything: credentials, an observed route, a route with
-/// bearer credentials, a machine whose clock is off.
+/// What a gateway exports that has a bit of everything: credentials, an observed route, a route
+/// with bearer credentials, a machine whose clock is off.
 fn exported() -> &'static Exported {
     static EXPORTED: OnceLock<Exported> = OnceLock::new();
     EXPORTED.get_or_init(|| {
@@ -70,7 +70,8 @@ fn parse(text: &str) -> Exported {
 }
 
 /// What is wrong with the metrics that a text names: none of them is exported, or not with those
-/// labels and values. Labels that a scrape adds are known; values only of labels that are closed sets.
+/// labels and values. Labels that a scrape adds are known; values only of labels that are closed
+/// sets.
 fn wrong_with(text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for (start, _) in text.match_indices("countersign_") {

@@ -329,9 +329,9 @@ pub fn ask_admin(admin: SocketAddr, request: &str) -> (u16, String) {
     (status, body.to_owned())
 }
 
-/// How long a test waits for what must come, before it says that it does not: a bound on hanging, which
-/// a machine that is busy with something else does not reach. What a gateway promises in seconds is
-/// held by what it says and does, not by a watch.
+/// How long a test waits for what must come, before it says that it does not: a bound on hanging,
+/// which a machine that is busy with something else does not reach. What a gateway promises in
+/// seconds is held by what it says and does, not by a watch.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits, bounded, until `look` finds something.

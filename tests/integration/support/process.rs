@@ -292,8 +292,8 @@ pub fn write_configuration(
 /// An address that nobody listens on, and that nobody else is given.
 ///
 /// The port stays bound here, without listening, as long as the tests run: the kernel hands out no
-/// port that is bound. With `SO_REUSEADDR` on both sides, which every server here sets, a server can
-/// still listen there, as often as it is started.
+/// port that is bound. With `SO_REUSEADDR` on both sides, which every server here sets, a server
+/// can still listen there, as often as it is started.
 pub fn free_address() -> SocketAddr {
     static HELD: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

@@ -125,7 +125,8 @@ impl Siege {
         }
     }
 
-    /// Waits until so many honest requests, sent from now on or under way, were answered in whatever way.
+    /// Waits until so many honest requests, sent from now on or under way, were answered in
+    /// whatever way.
     pub fn is_answered(&self, times: usize) {
         let answered = || {
             let honest = lock(&self.field.honest);

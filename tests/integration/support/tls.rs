@@ -25,7 +25,8 @@ pub fn write_as(folder: &Path, prefix: &str) {
     write("key.pem", made.signing_key.serialize_pem()).unwrap();
 }
 
-/// Writes `cert.pem` and `key.pem` for `localhost` as `openssl req -x509` makes them: of an authority.
+/// Writes `cert.pem` and `key.pem` for `localhost` as `openssl req -x509` makes them: of an
+/// authority.
 pub fn write_certificate_of_an_authority(folder: &Path) {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -49,8 +49,8 @@ fn show_prints_nothing_of_a_time_before_the_trail() {
     assert_eq!(show(&["--until", "2020-01-01T00:00:00Z"]), "");
 }
 
-/// The trail in three files as logrotate leaves them, the oldest with the greatest number and packed,
-/// in a folder of their own.
+/// The trail in three files as logrotate leaves them, the oldest with the greatest number and
+/// packed, in a folder of their own.
 fn rotated(left: &Left) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let third = left.lines.len() / 3;

@@ -28,6 +28,7 @@ use super::tls_fault;
 use crate::clock::Clock;
 use crate::signing::{Unsignable, any_method, parse_target};
 use countersign_core::message::BodyHash;
+use countersign_core::refusal::Code;
 use countersign_core::target::QueryPolicy;
 
 /// The path of the health check. The grammar refuses `;` in a path, so no backend can have it.
@@ -44,7 +45,7 @@ pub(super) struct AgentExchange {
     pub(super) skew: Skew,
     pub(super) pool: AgentPool,
     pub(super) clock: Clock,
-    pub(super) crossing: ForwardedHeaderNames,
+    pub(super) forwarded: ForwardedHeaderNames,
     pub(super) query: QueryPolicy,
     pub(super) budget: Arc<Semaphore>,
     pub(super) max_body: u64,
@@ -62,7 +63,7 @@ struct Outgoing {
     signed: String,
     /// The sent target: the signed target behind the gateway's prefix.
     sent: String,
-    kept: HeaderMap,
+    headers: HeaderMap,
     body: BufferedBody,
     hash: BodyHash,
 }
@@ -109,7 +110,7 @@ impl AgentExchange {
             Err(Unsignable::Target(why)) => return Err(AgentFault::BadTarget(why)),
             Err(_) => return Err(AgentFault::QueryNotAllowed),
         };
-        let kept = self.crossing.of(&head.headers)?;
+        let headers = self.forwarded.of(&head.headers)?;
         if self.query == QueryPolicy::Strip && head.uri.query().is_some() {
             self.notices.query_dropped(self.now());
         }
@@ -119,7 +120,7 @@ impl AgentExchange {
             method: head.method,
             sent: format!("{}{signed}", self.pool.connector().gateway.prefix),
             signed,
-            kept,
+            headers,
             body,
             hash,
         };
@@ -145,17 +146,17 @@ impl AgentExchange {
                     (self.notices).passed_unsigned(self.now(), &answer, &outgoing.signed);
                     return Ok(answer);
                 }
-                Ok(GatewayAnswer::Refused(answer, refused)) if refused.code == "clock_skew" => {
+                Ok(GatewayAnswer::Refused(answer, refused)) if is_clock_skew(&refused) => {
                     // Once: a gateway that refuses its own time will refuse it again.
-                    if corrected || !self.hear(&refused) {
+                    if corrected || !self.correct_clock(&refused) {
                         return Ok(answer);
                     }
                     corrected = true;
-                    (Duration::ZERO, refused.code)
+                    (Duration::ZERO, refused.code.as_str().to_owned())
                 }
                 Ok(GatewayAnswer::Refused(answer, refused)) => {
                     match pause(RetryOutcome::Refused(&refused)) {
-                        Some(pause) => (pause, refused.code),
+                        Some(pause) => (pause, refused.code.as_str().to_owned()),
                         None => {
                             notice::refused(&refused.code, &outgoing.signed);
                             return Ok(answer);
@@ -238,7 +239,7 @@ impl AgentExchange {
         // The target has parsed before, and this policy keeps all of it.
         let target = parse_target(signed.as_bytes(), QueryPolicy::Signed).map_err(refused)?;
         let signer = self.keys.current();
-        let headers = signer
+        let signing = signer
             .sign(token, target, outgoing.hash, now)
             .map_err(refused)?;
         let authority = &self.pool.connector().gateway.authority;
@@ -247,8 +248,8 @@ impl AgentExchange {
             method,
             &outgoing.sent,
             authority,
-            &outgoing.kept,
-            &headers,
+            &outgoing.headers,
+            &signing,
             body,
         )
         .map_err(|_| AgentFault::BadRequest)
@@ -259,11 +260,14 @@ impl AgentExchange {
     }
 
     /// Corrects the clock by the gateway's time. Returns whether a retry makes sense.
-    fn hear(&self, refused: &Refused) -> bool {
+    fn correct_clock(&self, refused: &Refused) -> bool {
         let Some(server_time) = refused.server_time else {
             return false;
         };
-        match self.skew.hear(server_time, self.clock.now().unix_seconds()) {
+        match self
+            .skew
+            .update(server_time, self.clock.now().unix_seconds())
+        {
             ClockCorrection::Corrected(offset) => {
                 warn!(
                     offset_seconds = offset,
@@ -288,6 +292,10 @@ impl AgentExchange {
             }
         }
     }
+}
+
+fn is_clock_skew(refused: &Refused) -> bool {
+    refused.code.known() == Some(Code::ClockSkew)
 }
 
 /// Why one attempt has no response.

@@ -104,7 +104,7 @@ impl Agent {
             skew,
             pool: AgentPool::new(connector, clock.clone()),
             clock,
-            crossing: ForwardedHeaderNames::new(&settings.forward_headers),
+            forwarded: ForwardedHeaderNames::new(&settings.forward_headers),
             query: settings.query,
             budget: Arc::new(Semaphore::new(
                 usize::try_from(settings.body_budget).unwrap_or(usize::MAX >> 3),

@@ -8,8 +8,10 @@ use http::Response;
 use tracing::{debug, info, warn};
 
 use super::connect::NoConnection;
+use super::refused::RefusalCode;
 use crate::gateway_headers::OBSERVED;
 use crate::gateway_url::GatewayUrl;
+use countersign_core::refusal::Code;
 
 /// Shortest time between two log lines about the same event.
 const BETWEEN: Duration = Duration::from_secs(30);
@@ -27,15 +29,15 @@ struct NoticeState {
 }
 
 impl NoticeLimiter {
-    /// Counts an event. If a line is due, calls `tell` with the count since the last one.
-    pub(super) fn tell(&self, now: Duration, tell: impl FnOnce(u64)) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.since += 1;
-        if told.at.is_none_or(|at| now.saturating_sub(at) >= BETWEEN) {
-            let times = std::mem::take(&mut told.since);
-            told.at = Some(now);
-            drop(told);
-            tell(times);
+    /// Counts an event. If a line is due, calls `log` with the count since the last one.
+    pub(super) fn count(&self, now: Duration, log: impl FnOnce(u64)) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.since += 1;
+        if state.at.is_none_or(|at| now.saturating_sub(at) >= BETWEEN) {
+            let times = std::mem::take(&mut state.since);
+            state.at = Some(now);
+            drop(state);
+            log(times);
         }
     }
 }
@@ -51,7 +53,7 @@ pub(super) struct Notices {
 impl Notices {
     /// The agent dropped a client's query (`--query strip`).
     pub(super) fn query_dropped(&self, now: Duration) {
-        self.query_dropped.tell(now, |times| {
+        self.query_dropped.count(now, |times| {
             warn!(
                 times,
                 "a client's query was dropped, since the agent runs with --query strip: the backend answers \
@@ -66,23 +68,23 @@ impl Notices {
         let Some(code) = answer.headers().get(OBSERVED) else {
             return;
         };
-        let code = code.to_str().unwrap_or_default();
-        self.passed_unsigned.tell(now, |times| {
+        let code = RefusalCode::parse(code.to_str().unwrap_or_default());
+        self.passed_unsigned.count(now, |times| {
             let status = answer.status().as_u16();
             warn!(
                 times,
-                code,
+                code = code.as_str(),
                 status,
                 "the gateway's route only observes, and let a request pass unsigned: once it enforces, it \
                  refuses such a request with this code"
             );
-            refused(code, signed);
+            refused(&code, signed);
         });
     }
 
     /// The gateway did not respond within `limit`.
     pub(super) fn late(&self, now: Duration, limit: Duration) {
-        self.late.tell(now, |times| {
+        self.late.count(now, |times| {
             let seconds = limit.as_secs_f64();
             warn!(
                 times,
@@ -94,16 +96,16 @@ impl Notices {
 
 /// Logs the likely cause and the next step if the gateway refuses a request for the target
 /// `signed`.
-pub(super) fn refused(code: &str, signed: &str) {
-    match code {
-        "bad_signature" if signed.contains('?') => warn!(
+pub(super) fn refused(code: &RefusalCode, signed: &str) {
+    match code.known() {
+        Some(Code::BadSignature) if signed.contains('?') => warn!(
             "the gateway found the signature of a request with a query wrong: is its route `query: signed`? \
              else start the agent with --query strip"
         ),
-        "bad_signature" => {
+        Some(Code::BadSignature) => {
             warn!("the gateway refused a signature; `countersign doctor` shows why");
         }
-        code => debug!(code, "the gateway refused"),
+        _ => debug!(code = code.as_str(), "the gateway refused"),
     }
 }
 
@@ -111,14 +113,14 @@ pub(super) fn refused(code: &str, signed: &str) {
 #[derive(Default)]
 pub(super) struct GatewayReachability {
     is_lost: AtomicBool,
-    told: NoticeLimiter,
+    limiter: NoticeLimiter,
 }
 
 impl GatewayReachability {
     /// A connection failed.
     pub(super) fn lost(&self, now: Duration, gateway: &GatewayUrl, why: &NoConnection) {
         self.is_lost.store(true, Ordering::Relaxed);
-        self.told.tell(now, |times| {
+        self.limiter.count(now, |times| {
             warn!(
                 times,
                 "cannot reach the gateway at {gateway}: {why}. Clients get 502 gateway_unreachable until it \
@@ -140,15 +142,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_time_is_told_and_then_how_often_it_happened_in_half_a_minute() {
-        let seldom = NoticeLimiter::default();
-        let told = |seconds| {
-            let mut told = None;
-            seldom.tell(Duration::from_secs(seconds), |times| told = Some(times));
-            told
+    fn the_first_event_is_logged_and_then_the_number_of_each_half_minute() {
+        let limiter = NoticeLimiter::default();
+        let logged = |seconds| {
+            let mut logged = None;
+            limiter.count(Duration::from_secs(seconds), |times| logged = Some(times));
+            logged
         };
-        assert_eq!(told(100), Some(1));
-        assert_eq!([101, 115, 129].map(told), [None; 3]);
-        assert_eq!([130, 131, 160].map(told), [Some(4), None, Some(2)]);
+        assert_eq!(logged(100), Some(1));
+        assert_eq!([101, 115, 129].map(logged), [None; 3]);
+        assert_eq!([130, 131, 160].map(logged), [Some(4), None, Some(2)]);
     }
 }

@@ -35,10 +35,10 @@ impl ForwardedHeaderNames {
     /// [`AgentFault::HeaderNotForwarded`] for a header that is not forwarded, and without which the
     /// request would change its meaning.
     pub(super) fn of(&self, sent: &HeaderMap) -> Result<HeaderMap, AgentFault> {
-        let mut kept = HeaderMap::new();
+        let mut forwarded = HeaderMap::new();
         for (name, value) in sent {
             if self.0.contains(name) {
-                kept.append(name, value.clone());
+                forwarded.append(name, value.clone());
                 continue;
             }
             let lost = LostHeader::of(name.as_str());
@@ -46,7 +46,7 @@ impl ForwardedHeaderNames {
                 return Err(AgentFault::HeaderNotForwarded(lost));
             }
         }
-        Ok(kept)
+        Ok(forwarded)
     }
 }
 
@@ -59,7 +59,7 @@ pub(super) fn request(
     method: &http::Method,
     target: &str,
     authority: &str,
-    kept: &HeaderMap,
+    forwarded: &HeaderMap,
     signed: &Headers,
     body: Bytes,
 ) -> Result<http::Request<Full<Bytes>>, http::Error> {
@@ -74,7 +74,7 @@ pub(super) fn request(
         request = request.header(header.name(), HeaderValue::from_str(value)?);
     }
     let mut request = request.body(Full::new(body))?;
-    for (name, value) in kept {
+    for (name, value) in forwarded {
         request.headers_mut().append(name, value.clone());
     }
     Ok(request)
@@ -87,7 +87,7 @@ mod tests {
     use crate::signing::Signer;
     use ed25519_dalek::SigningKey;
 
-    fn kept(sent: &[&str], more: &[HeaderName]) -> Vec<String> {
+    fn forwarded(sent: &[&str], more: &[HeaderName]) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for name in sent {
             let name: HeaderName = name.parse().unwrap();
@@ -109,7 +109,7 @@ mod tests {
             "X-Consul-Token",
             "X-Invented-Tomorrow",
         ];
-        assert!(kept(&credentials, &[]).is_empty());
+        assert!(forwarded(&credentials, &[]).is_empty());
     }
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
             "Host",
             "Keep-Alive",
         ];
-        assert!(kept(&reserved, &[]).is_empty());
+        assert!(forwarded(&reserved, &[]).is_empty());
     }
 
     #[test]
@@ -142,8 +142,11 @@ mod tests {
             "X-Vault-Namespace",
             "X-Team",
         ];
-        assert_eq!(kept(&sent, &[]).len(), 3);
-        assert_eq!(kept(&sent, &[HeaderName::from_static("x-team")]).len(), 4);
+        assert_eq!(forwarded(&sent, &[]).len(), 3);
+        assert_eq!(
+            forwarded(&sent, &[HeaderName::from_static("x-team")]).len(),
+            4
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
 use crate::gateway_headers::REQUEST_ID;
+use countersign_core::refusal::Code;
 
 /// Largest body that may be a refusal, in bytes; refusals have some hundred.
 pub const MOST_BYTES: u64 = 64 * 1024;
@@ -13,11 +14,43 @@ pub const MOST_BYTES: u64 = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The code.
-    pub code: String,
+    pub code: RefusalCode,
     /// The gateway's clock in Unix seconds, with `clock_skew`.
     pub server_time: Option<u64>,
     /// `Retry-After`, in seconds.
     pub retry_after: Option<u64>,
+}
+
+/// The code of a refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefusalCode {
+    /// A code of this version.
+    Known(Code),
+    /// A code of a newer gateway, as sent.
+    Unknown(String),
+}
+
+impl RefusalCode {
+    /// The code of a word that a gateway sent.
+    pub fn parse(word: &str) -> RefusalCode {
+        Code::parse(word).map_or_else(|| RefusalCode::Unknown(word.to_owned()), RefusalCode::Known)
+    }
+
+    /// The code, if this version knows it.
+    pub fn known(&self) -> Option<Code> {
+        match self {
+            RefusalCode::Known(code) => Some(*code),
+            RefusalCode::Unknown(_) => None,
+        }
+    }
+
+    /// The word, as sent.
+    pub fn as_str(&self) -> &str {
+        match self {
+            RefusalCode::Known(code) => code.as_str(),
+            RefusalCode::Unknown(word) => word,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -41,7 +74,7 @@ pub fn parse(headers: &HeaderMap, body: &[u8]) -> Option<Refused> {
     let content: RefusalBody = serde_json::from_slice(body).ok()?;
     let id = headers.get(REQUEST_ID)?;
     (id == content.request_id.as_str()).then(|| Refused {
-        code: content.code,
+        code: RefusalCode::parse(&content.code),
         server_time: content.server_time,
         retry_after: retry_after(headers),
     })
@@ -69,12 +102,19 @@ mod tests {
     fn a_refusal_names_its_code_its_time_and_the_wait() {
         let body = br#"{"error":"e","errors":["e"],"code":"clock_skew","request_id":"0a","server_time":5}"#;
         let expected = Refused {
-            code: "clock_skew".into(),
+            code: RefusalCode::Known(Code::ClockSkew),
             server_time: Some(5),
             retry_after: Some(7),
         };
         assert!(may_be(401, &headers()));
         assert_eq!(parse(&headers(), body), Some(expected));
+    }
+
+    #[test]
+    fn a_code_of_a_newer_gateway_keeps_its_word() {
+        let body = br#"{"code":"of_tomorrow","request_id":"0a"}"#;
+        let code = parse(&headers(), body).unwrap().code;
+        assert_eq!((code.known(), code.as_str()), (None, "of_tomorrow"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::refused::Refused;
+use countersign_core::refusal::Code;
 
 /// Most attempts of one request. The deadline usually ends them earlier. This bounds a gateway that
 /// always allows an immediate retry.
@@ -51,8 +52,8 @@ impl RetryPolicy {
         let asked = match outcome {
             RetryOutcome::Unsent => None,
             RetryOutcome::TooMany(retry_after) => retry_after,
-            RetryOutcome::Refused(refused) => match refused.code.as_str() {
-                "replay_unavailable" | "not_ready" | "throttled" => refused.retry_after,
+            RetryOutcome::Refused(refused) => match refused.code.known() {
+                Some(code) if is_temporary(code) => refused.retry_after,
                 _ => return None,
             },
         };
@@ -67,8 +68,40 @@ impl RetryPolicy {
     }
 }
 
+/// Whether a refusal with this code is temporary, and the backend did not get the request.
+fn is_temporary(code: Code) -> bool {
+    match code {
+        Code::ReplayUnavailable | Code::NotReady | Code::Throttled => true,
+        Code::BadRequest
+        | Code::BadTarget
+        | Code::HeaderNotForwarded
+        | Code::QueryNotAllowed
+        | Code::MethodNotAllowed
+        | Code::HeaderTooLarge
+        | Code::BodyTooLarge
+        | Code::RequestTimeout
+        | Code::MissingHeader
+        | Code::MalformedHeader
+        | Code::ClockSkew
+        | Code::BadSignature
+        | Code::Replayed
+        | Code::MachineDisabled
+        | Code::MachineExpired
+        | Code::NotPermitted
+        | Code::NoRoute
+        | Code::AuditUnavailable
+        | Code::Overloaded
+        | Code::UpstreamCredential
+        | Code::UpstreamUnreachable
+        | Code::UpstreamTimeout
+        | Code::UpstreamError
+        | Code::Internal => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::refused::RefusalCode;
     use super::*;
 
     const NONE: Duration = Duration::ZERO;
@@ -79,7 +112,7 @@ mod tests {
 
     fn refused(code: &str, retry_after: Option<u64>) -> Refused {
         Refused {
-            code: code.into(),
+            code: RefusalCode::parse(code),
             server_time: None,
             retry_after,
         }
@@ -106,7 +139,8 @@ mod tests {
 
     #[test]
     fn every_other_refusal_is_the_last_word() {
-        for code in countersign_core::refusal::Code::ALL.map(|code| code.as_str()) {
+        let codes = Code::ALL.map(Code::as_str);
+        for code in codes.into_iter().chain(["of_a_newer_gateway"]) {
             if !matches!(code, "replay_unavailable" | "not_ready" | "throttled") {
                 let refused = refused(code, Some(1));
                 let pause = patience().pause(RetryOutcome::Refused(&refused), 1, NONE, 0.5);

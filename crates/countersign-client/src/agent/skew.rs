@@ -51,7 +51,7 @@ impl Skew {
 
     /// Corrects the clock by the gateway's time; `now` is the machine's. It fails closed: an
     /// ignored time changes nothing.
-    pub(super) fn hear(&self, server_time: u64, now: u64) -> ClockCorrection {
+    pub(super) fn update(&self, server_time: u64, now: u64) -> ClockCorrection {
         let offset = offset(server_time, now);
         if !self.believes {
             return ClockCorrection::NotBelieved;
@@ -79,18 +79,21 @@ mod tests {
     #[test]
     fn the_gateways_time_is_signed_by_and_goes_on_with_the_machines_clock() {
         let skew = Skew::new(true);
-        assert_eq!(skew.hear(NOW + 600, NOW), ClockCorrection::Corrected(600));
+        assert_eq!(skew.update(NOW + 600, NOW), ClockCorrection::Corrected(600));
         assert_eq!(skew.correct(NOW + 7), NOW + 607);
-        assert_eq!(skew.hear(NOW - 600, NOW), ClockCorrection::Corrected(-600));
+        assert_eq!(
+            skew.update(NOW - 600, NOW),
+            ClockCorrection::Corrected(-600)
+        );
         assert_eq!(skew.correct(NOW), NOW - 600);
     }
 
     #[test]
     fn a_clock_that_is_set_right_later_is_corrected_back() {
         let skew = Skew::new(true);
-        skew.hear(NOW + 600, NOW);
+        skew.update(NOW + 600, NOW);
         assert_eq!(
-            skew.hear(NOW + 600, NOW + 600),
+            skew.update(NOW + 600, NOW + 600),
             ClockCorrection::Corrected(0)
         );
         assert_eq!(skew.correct(NOW + 600), NOW + 600);
@@ -99,7 +102,7 @@ mod tests {
     #[test]
     fn a_word_that_somebody_on_the_way_could_have_said_changes_nothing() {
         let skew = Skew::new(false);
-        assert_eq!(skew.hear(NOW + 600, NOW), ClockCorrection::NotBelieved);
+        assert_eq!(skew.update(NOW + 600, NOW), ClockCorrection::NotBelieved);
         assert_eq!(skew.correct(NOW), NOW);
     }
 
@@ -108,15 +111,18 @@ mod tests {
         let day = MOST.unsigned_abs();
         let skew = Skew::new(true);
         assert_eq!(
-            skew.hear(NOW + day + 1, NOW),
+            skew.update(NOW + day + 1, NOW),
             ClockCorrection::TooFar(MOST + 1)
         );
         assert_eq!(
-            skew.hear(NOW - day - 1, NOW),
+            skew.update(NOW - day - 1, NOW),
             ClockCorrection::TooFar(-MOST - 1)
         );
-        assert_eq!(skew.hear(u64::MAX, 0), ClockCorrection::TooFar(i64::MAX));
+        assert_eq!(skew.update(u64::MAX, 0), ClockCorrection::TooFar(i64::MAX));
         assert_eq!(skew.correct(NOW), NOW);
-        assert_eq!(skew.hear(NOW + day, NOW), ClockCorrection::Corrected(MOST));
+        assert_eq!(
+            skew.update(NOW + day, NOW),
+            ClockCorrection::Corrected(MOST)
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! Judges a response. Pure.
+//! Turns a response into check results, without I/O.
 
 use super::probe::Probe;
 use super::report::{Check, CheckResult, CheckStatus};
+use crate::agent::refused::RefusalCode;
+use countersign_core::refusal::Code;
 
 /// The result of the first signed request, on a route that requires a signature.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,8 +53,21 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
         );
         return Verified(vec![here(), known(), backend]);
     };
+    let word = code.as_str();
+    let other = || {
+        NotVerified(vec![fail(
+            Check::Gateway,
+            format!(
+                "refused with {} {word}; see docs/reference/refusals.md and the gateway's log",
+                probe.status
+            ),
+        )])
+    };
+    let Some(code) = code.known() else {
+        return other();
+    };
     match code {
-        "bad_signature" => NotVerified(vec![
+        Code::BadSignature => NotVerified(vec![
             here(),
             fail(
                 Check::Registry,
@@ -63,7 +78,7 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
                 ),
             ),
         ]),
-        "machine_disabled" => NotVerified(vec![
+        Code::MachineDisabled => NotVerified(vec![
             here(),
             fail(
                 Check::Registry,
@@ -72,7 +87,7 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
                 ),
             ),
         ]),
-        "machine_expired" => NotVerified(vec![
+        Code::MachineExpired => NotVerified(vec![
             here(),
             fail(
                 Check::Registry,
@@ -82,7 +97,7 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
                 ),
             ),
         ]),
-        "missing_header" | "malformed_header" => NotVerified(vec![
+        Code::MissingHeader | Code::MalformedHeader => NotVerified(vec![
             here(),
             fail(
                 Check::Path,
@@ -90,34 +105,34 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
                  X-Machine-Id, X-Timestamp, X-Nonce or X-Signature; have it forward them unchanged",
             ),
         ]),
-        "bad_target" | "bad_request" => NotVerified(vec![
+        Code::BadTarget | Code::BadRequest => NotVerified(vec![
             here(),
             fail(
                 Check::Path,
                 format!(
-                    "{path} did not arrive as sent ({code}): a proxy in between rewrites requests; have it \
+                    "{path} did not arrive as sent ({word}): a proxy in between rewrites requests; have it \
                      forward them unchanged (docs/load-balancers.md)"
                 ),
             ),
         ]),
-        "replayed" => NotVerified(vec![
+        Code::Replayed => NotVerified(vec![
             here(),
             fail(
                 Check::Replay,
                 "a request that was sent once arrived twice: a proxy in between retries requests; turn its retries off",
             ),
         ]),
-        "no_route" | "method_not_allowed" | "query_not_allowed" => NotVerified(vec![
+        Code::NoRoute | Code::MethodNotAllowed | Code::QueryNotAllowed => NotVerified(vec![
             here(),
             skipped(
                 Check::Registry,
                 format!(
-                    "not checked: the gateway has no route for GET {path} ({code}), so it did not check the \
+                    "not checked: the gateway has no route for GET {path} ({word}), so it did not check the \
                          signature; choose a routed path with --path"
                 ),
             ),
         ]),
-        "not_permitted" => Verified(vec![
+        Code::NotPermitted => Verified(vec![
             here(),
             known(),
             ok(
@@ -127,50 +142,66 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
                 ),
             ),
         ]),
-        "replay_unavailable" | "audit_unavailable" => NotVerified(vec![
+        Code::ReplayUnavailable | Code::AuditUnavailable => NotVerified(vec![
             fail(
                 Check::Gateway,
                 format!(
-                    "not ready ({code}): wait a few seconds; if it stays, see the gateway's log and /readyz"
+                    "not ready ({word}): wait a few seconds; if it stays, see the gateway's log and /readyz"
                 ),
             ),
             known(),
         ]),
-        "upstream_credential" | "upstream_unreachable" | "upstream_timeout" | "upstream_error" => {
-            Verified(vec![
-                here(),
-                known(),
-                fail(
-                    Check::Backend,
-                    format!(
-                        "{code}: the gateway works, but its backend does not; ask the gateway's operator to see its log"
-                    ),
+        Code::UpstreamCredential
+        | Code::UpstreamUnreachable
+        | Code::UpstreamTimeout
+        | Code::UpstreamError => Verified(vec![
+            here(),
+            known(),
+            fail(
+                Check::Backend,
+                format!(
+                    "{word}: the gateway works, but its backend does not; ask the gateway's operator to see its log"
                 ),
-            ])
-        }
-        "throttled" => NotVerified(vec![fail(
+            ),
+        ]),
+        Code::Throttled => NotVerified(vec![fail(
             Check::Gateway,
             "throttled: this address had too many refused requests, or the machine is over its quota; wait a minute",
         )]),
-        code => NotVerified(vec![fail(
-            Check::Gateway,
-            format!(
-                "refused with {} {code}; see docs/reference/refusals.md and the gateway's log",
-                probe.status
-            ),
-        )]),
+        Code::HeaderNotForwarded
+        | Code::HeaderTooLarge
+        | Code::BodyTooLarge
+        | Code::RequestTimeout
+        | Code::ClockSkew
+        | Code::Overloaded
+        | Code::NotReady
+        | Code::Internal => other(),
     }
 }
 
 /// Whether the gateway let an unsigned request pass.
 pub(super) fn passes(unsigned: &Probe) -> bool {
-    let behind = |code: &str| code.starts_with("upstream_");
+    let behind = |code: &RefusalCode| match code {
+        RefusalCode::Known(code) => is_of_backend(*code),
+        RefusalCode::Unknown(word) => word.starts_with("upstream_"),
+    };
     unsigned.marked && unsigned.code().is_none_or(behind)
+}
+
+/// Whether the gateway gives this code after its own checks, because the backend failed.
+fn is_of_backend(code: Code) -> bool {
+    matches!(
+        code,
+        Code::UpstreamCredential
+            | Code::UpstreamUnreachable
+            | Code::UpstreamTimeout
+            | Code::UpstreamError
+    )
 }
 
 /// The findings that remain valid if unsigned requests pass too. A route with `mode: observe`
 /// forwards a request with a bad signature, and an open route does not check signatures.
-pub(super) fn untold(findings: Vec<CheckResult>, path: &str) -> Vec<CheckResult> {
+pub(super) fn without_registry(findings: Vec<CheckResult>, path: &str) -> Vec<CheckResult> {
     let rest = findings
         .into_iter()
         .filter(|it| it.check != Check::Registry);
@@ -192,14 +223,17 @@ pub(super) fn untold(findings: Vec<CheckResult>, path: &str) -> Vec<CheckResult>
 
 /// Judges the response to a path that proxies often rewrite. A plain path passed before.
 pub(super) fn fragile(probe: &Probe, path: &str) -> CheckResult {
-    match probe.code() {
-        Some(code @ ("bad_signature" | "bad_target" | "bad_request" | "no_route")) => fail(
-            Check::Path,
-            format!(
-                "{path} did not arrive as sent ({code}), though a plain path did: a proxy in between normalises \
-                 paths; have it forward them raw (docs/load-balancers.md)"
-            ),
-        ),
+    match probe.known_code() {
+        Some(code @ (Code::BadSignature | Code::BadTarget | Code::BadRequest | Code::NoRoute)) => {
+            fail(
+                Check::Path,
+                format!(
+                    "{path} did not arrive as sent ({}), though a plain path did: a proxy in between normalises \
+                     paths; have it forward them raw (docs/load-balancers.md)",
+                    code.as_str()
+                ),
+            )
+        }
         _ if !probe.marked => fail(
             Check::Path,
             format!(
@@ -215,11 +249,16 @@ pub(super) fn fragile(probe: &Probe, path: &str) -> CheckResult {
 
 /// Judges the response to a replayed request.
 pub(super) fn again(probe: &Probe) -> CheckResult {
-    match probe.code() {
-        Some("replayed") => ok(Check::Replay, "the gateway refuses a replayed request"),
-        Some(code @ ("clock_skew" | "throttled" | "replay_unavailable" | "not_ready")) => skipped(
+    match probe.known_code() {
+        Some(Code::Replayed) => ok(Check::Replay, "the gateway refuses a replayed request"),
+        Some(
+            code @ (Code::ClockSkew | Code::Throttled | Code::ReplayUnavailable | Code::NotReady),
+        ) => skipped(
             Check::Replay,
-            format!("not checked: the replayed request was refused with {code}"),
+            format!(
+                "not checked: the replayed request was refused with {}",
+                code.as_str()
+            ),
         ),
         _ => fail(
             Check::Replay,
@@ -233,14 +272,13 @@ pub(super) fn again(probe: &Probe) -> CheckResult {
 mod tests {
     use super::*;
     use crate::agent::refused::Refused;
-    use countersign_core::refusal::Code;
 
     fn answer(status: u16, code: Option<&str>) -> Probe {
         Probe {
             status,
             marked: true,
             refused: code.map(|code| Refused {
-                code: code.into(),
+                code: RefusalCode::parse(code),
                 server_time: None,
                 retry_after: None,
             }),
@@ -257,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn each_code_is_told_as_the_fault_that_it_is() {
+    fn each_code_fails_the_check_of_its_cause() {
         for (code, check) in [
             ("bad_signature", Check::Registry),
             ("machine_disabled", Check::Registry),
@@ -270,6 +308,7 @@ mod tests {
             ("overloaded", Check::Gateway),
             ("throttled", Check::Gateway),
             ("upstream_unreachable", Check::Backend),
+            ("of_a_newer_gateway", Check::Gateway),
         ] {
             let judgement = plain(&answer(401, Some(code)), "/a", "m", "k");
             assert_eq!(failed(judgement), [check], "{code}");
@@ -329,10 +368,10 @@ mod tests {
         let Judgement::Verified(findings) = plain(&answer(200, None), "/a", "m", "k") else {
             unreachable!("it was answered")
         };
-        let left = untold(findings, "/a");
-        let told = |it: &CheckResult| (it.result == CheckStatus::Ok).then_some(it.check);
-        let told: Vec<Check> = left.iter().filter_map(told).collect();
-        assert_eq!(told, [Check::Gateway, Check::Backend]);
+        let left = without_registry(findings, "/a");
+        let good = |it: &CheckResult| (it.result == CheckStatus::Ok).then_some(it.check);
+        let good: Vec<Check> = left.iter().filter_map(good).collect();
+        assert_eq!(good, [Check::Gateway, Check::Backend]);
         assert_eq!(left.len(), 5);
     }
 

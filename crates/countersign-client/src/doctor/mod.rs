@@ -24,6 +24,7 @@ use crate::gateway_url::GatewayUrl;
 use crate::settings::MachineCredentials;
 use crate::signing::{Headers, Signer, identity, key_file};
 use countersign_core::identity::PublicKey;
+use countersign_core::refusal::Code;
 use judge::Judgement;
 use probe::Probe;
 
@@ -158,7 +159,7 @@ impl Examination<'_> {
             return;
         };
         let mut offset = self.offset(&probe);
-        if probe.code() == Some("clock_skew") {
+        if probe.known_code() == Some(Code::ClockSkew) {
             let off = offset.unwrap_or(0);
             report.fail(
                 Check::Clock,
@@ -193,7 +194,7 @@ impl Examination<'_> {
         };
         match probe::send(&self.connector, path, None).await {
             Ok(unsigned) if judge::passes(&unsigned) => {
-                report.extend(judge::untold(findings, path));
+                report.extend(judge::without_registry(findings, path));
             }
             Ok(_) => {
                 report.extend(findings);

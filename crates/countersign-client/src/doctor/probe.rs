@@ -9,9 +9,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
 use crate::agent::connect::Connector;
-use crate::agent::refused::{self, MOST_BYTES, Refused};
+use crate::agent::refused::{self, MOST_BYTES, RefusalCode, Refused};
 use crate::gateway_headers::REQUEST_ID;
 use crate::signing::Headers;
+use countersign_core::refusal::Code;
 
 /// Deadline of a request.
 const LONGEST: Duration = Duration::from_secs(15);
@@ -30,8 +31,13 @@ pub(super) struct Probe {
 
 impl Probe {
     /// The code of a refusal.
-    pub(super) fn code(&self) -> Option<&str> {
-        self.refused.as_ref().map(|refused| refused.code.as_str())
+    pub(super) fn code(&self) -> Option<&RefusalCode> {
+        self.refused.as_ref().map(|refused| &refused.code)
+    }
+
+    /// The code of a refusal, if this version knows it.
+    pub(super) fn known_code(&self) -> Option<Code> {
+        self.code().and_then(RefusalCode::known)
     }
 }
 

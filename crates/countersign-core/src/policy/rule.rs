@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A pattern is compared with the verified path. Case and a trailing slash are significant. Clients
-//! differ in the bytes that they percent-encode (see [`is_same`]), so `/a@b` and `/a%40b` are
+//! differ in the bytes that they percent-encode (see [`is_same_path`]), so `/a@b` and `/a%40b` are
 //! equal, in the pattern and in the path. `%2A` in a pattern is a literal star.
 //!
 //! `*` matches exactly one segment that is not empty. `**` matches one or more segments, with or
@@ -20,7 +20,7 @@
 use std::fmt;
 
 use crate::method::{METHODS, may_be_added};
-use crate::target::{Target, TargetError, is_same};
+use crate::target::{Target, TargetError, is_same_path};
 
 /// One rule. It prints back byte for byte.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -179,7 +179,7 @@ fn matches(pattern: &str, path: &str) -> bool {
             // In an accepted path only the last segment can be empty, so nothing follows it.
             (Some("**"), Some(segment)) => return !segment.is_empty(),
             (Some("*"), Some(segment)) if !segment.is_empty() => {}
-            (Some(exactly), Some(segment)) if is_same(exactly, segment) => {}
+            (Some(exactly), Some(segment)) if is_same_path(exactly, segment) => {}
             (None, None) => return true,
             _ => return false,
         }

@@ -101,6 +101,11 @@ impl Code {
         }
     }
 
+    /// The code of a word; `None` if this version has no such code.
+    pub fn parse(word: &str) -> Option<Code> {
+        Code::ALL.into_iter().find(|code| code.as_str() == word)
+    }
+
     /// The word, as in the response body, the audit record and the metric label.
     pub const fn as_str(self) -> &'static str {
         self.word_and_status().0
@@ -130,6 +135,10 @@ mod tests {
     fn every_code_has_a_word_of_its_own() {
         let words: HashSet<_> = Code::ALL.into_iter().map(Code::as_str).collect();
         assert_eq!(words.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert_eq!(Code::parse(code.as_str()), Some(code));
+        }
+        assert_eq!(Code::parse("Replayed"), None);
         assert!(
             words
                 .iter()
