@@ -19,9 +19,9 @@ use countersign_client::clock::Now;
 pub struct Checkpoints {
     /// The signer. `None`: no checkpoints.
     pub signer: Option<Arc<CheckpointSigner>>,
-    /// A checkpoint after so many records,
+    /// Records between two checkpoints.
     pub records: u64,
-    /// and after so long, where there were any.
+    /// Longest time from a record to the next checkpoint.
     pub interval: Duration,
 }
 

@@ -13,7 +13,7 @@ use super::record_time::RecordTime;
 /// The stream that a checkpoint signs. A checkpoint of one stream never verifies for the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Domain {
-    /// The trail, with every accepted request.
+    /// The audit log, with every accepted request.
     #[default]
     Trail,
     /// The file of refusals before authentication.

@@ -30,7 +30,7 @@ pub struct Receipt(());
 /// The audit log. Shared in an `Arc`.
 pub struct AuditLog {
     trail: AuditStream,
-    /// Refusals before a signature has verified; `None`: they go into the trail.
+    /// Refusals before a signature has verified; `None`: they go into the audit log.
     unauthenticated: Option<AuditStream>,
     limiter: Arc<RefusalLimiter>,
     /// The bound on refusals after a signature has verified.
@@ -42,7 +42,7 @@ pub struct AuditLog {
 
 /// The sink of refusals before authentication, and their limit.
 pub struct UnauthenticatedSink {
-    /// Their own sink. `None`: the trail.
+    /// Their own sink. `None`: the audit log.
     pub sink: Option<Sink>,
     /// Most of them recorded in a second.
     pub per_second: u32,
@@ -63,7 +63,7 @@ impl AuditLog {
         metrics: Arc<Metrics>,
     ) -> io::Result<AuditLog> {
         let limiter = Arc::new(RefusalLimiter::new(unauthenticated.per_second));
-        // A machine, even a disabled one, must not fill the disk of the trail either.
+        // A machine, even a disabled one, must not fill the disk of the audit log either.
         let signed = match unauthenticated.sink {
             Some(_) => Arc::new(RefusalLimiter::new(unauthenticated.per_second)),
             None => Arc::clone(&limiter),

@@ -124,7 +124,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for items, at most `patience`. They may be gone when [`Queue::take`] looks.
+    /// Waits for items, at most `patience`. Another writer may take them before
+    /// [`Queue::take`] does.
     pub(super) fn wait_for_items(&self, patience: Duration) {
         let mut state = self.lock();
         for (what, patience) in [
@@ -177,9 +178,9 @@ impl Queue {
         self.lock().urgent > 0
     }
 
-    /// Sets whether a request that queues an urgent line also takes it out again, so that the
-    /// thread need not be woken for it.
-    pub(super) fn serve(&self, served: bool) {
+    /// Sets whether a request that queues an urgent line also writes it, so that the queue need not
+    /// wake the writer's thread.
+    pub(super) fn set_requests_write(&self, served: bool) {
         let mut state = self.lock();
         state.served = served;
         if state.is_pressing() {

@@ -12,7 +12,7 @@ pub(super) struct RecordTime {
 }
 
 impl RecordTime {
-    /// The moment so many milliseconds after 1970 began.
+    /// The time of `unix_ms` milliseconds after the start of 1970.
     pub(super) const fn of(unix_ms: u64) -> RecordTime {
         RecordTime { unix_ms }
     }

@@ -1,4 +1,4 @@
-//! The refusal limiter: so many refusals a second are recorded, the others are counted by code.
+//! The refusal limiter: records a fixed number of refusals a second, and counts the others by code.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use super::record_time::RecordTime;
 use countersign_client::clock::Now;
 use countersign_core::refusal::Code;
 
-/// Lets so many refusals of each second be recorded, and counts the others.
+/// Admits `per_second` refusals in each second, and counts the others.
 pub(super) struct RefusalLimiter {
     per_second: u32,
     state: Mutex<LimiterState>,
@@ -22,11 +22,11 @@ struct LimiterState {
     second: u64,
     recorded: u32,
     left_out: [u64; Code::ALL.len()],
-    /// When the first was left out since the last summary.
+    /// The time of the first refusal that was left out since the last summary.
     since: Option<Now>,
 }
 
-/// How many refusals were left out, by code, between two moments in Unix milliseconds.
+/// The number of refusals that were left out, by code, between two moments in Unix milliseconds.
 #[derive(Serialize)]
 pub(super) struct Summary {
     ts: RecordTime,

@@ -64,7 +64,7 @@ impl Writer {
             true => Pace::Requests,
             false => Pace::Thread,
         };
-        queue.serve(matches!(pace, Pace::Requests));
+        queue.set_requests_write(matches!(pace, Pace::Requests));
         Writer {
             queue,
             sink,
@@ -184,11 +184,11 @@ impl Writer {
             Pace::Thread => {}
             Pace::Requests | Pace::Wary(_) if is_slow => {
                 self.pace = Pace::Wary(ended.saturating_add(WARINESS));
-                self.queue.serve(false);
+                self.queue.set_requests_write(false);
             }
             Pace::Wary(until) if ended >= until => {
                 self.pace = Pace::Requests;
-                self.queue.serve(true);
+                self.queue.set_requests_write(true);
             }
             Pace::Requests | Pace::Wary(_) => {}
         }

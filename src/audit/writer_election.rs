@@ -82,7 +82,7 @@ impl WriterElection {
         self.help(queue, 1 + FAVOURS);
     }
 
-    /// Writes up to so many batches, while requests wait for lines in the queue and the writer is
+    /// Writes up to `batches` batches, while requests wait for lines in the queue and the writer is
     /// free. Each writer looks into the queue again before it leaves: a request may have queued its
     /// line meanwhile.
     fn help(&self, queue: &Queue, batches: usize) {

@@ -1,4 +1,4 @@
-//! The audit trail: its files, refusals, signatures and rotation.
+//! The audit log: its files, refusals, signatures and rotation.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use countersign_core::private_key;
 /// The files of the audit records, and their signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
-    /// The audit trail: every accepted request, and every refusal of a machine with a valid
+    /// The audit log: every accepted request, and every refusal of a machine with a valid
     /// signature.
     pub sink: AuditSink,
     /// Refusals before a signature has verified: any client can cause those.
@@ -23,7 +23,7 @@ pub struct Audit {
     /// Longest wait of an accepted request for its record, default 250 ms; then
     /// `audit_unavailable`.
     pub deadline: Duration,
-    /// The gateway's own key, which signs checkpoints of the trail. Default: none, and no
+    /// The gateway's own key, which signs checkpoints of the log. Default: none, and no
     /// checkpoints are signed.
     pub signing_key: Option<GatewayKey>,
     /// The file of the key that hashes bearer tokens in records; a missing file is created.
@@ -34,14 +34,14 @@ pub struct Audit {
     pub checkpoint_records: u64,
     /// Longest time from a record to the next signature, default 60 s.
     pub checkpoint_interval: Duration,
-    /// The rotation of the trail's file.
+    /// The rotation of the log's file.
     pub rotate: Rotate,
 }
 
 /// A place for records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditSink {
-    /// Standard output, written `-`; the default of the trail.
+    /// Standard output, written `-`; the default of the log.
     Stdout,
     /// Appended to this file.
     File(PathBuf),
@@ -51,8 +51,8 @@ pub enum AuditSink {
 /// of them cannot fill the disk that the records of accepted requests need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusals {
-    /// Their own file: by default beside that of the trail, with `.refused` in its name. `None`:
-    /// together with the trail on standard output.
+    /// Their own file: by default beside that of the log, with `.refused` in its name. `None`:
+    /// together with the log on standard output.
     pub file: Option<PathBuf>,
     /// Most records in a second, default 100; a summary counts the others.
     pub per_second: u32,

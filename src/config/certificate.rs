@@ -6,7 +6,7 @@ use x509_parser::prelude::FromDer;
 
 use super::instant::to_text;
 
-/// Warned of at most so long before the end, in seconds: three weeks.
+/// A warning begins this long before the end of validity, in seconds: three weeks.
 const EARLY: u64 = 21 * 24 * 3600;
 
 /// The first and the last second of validity, in Unix seconds.

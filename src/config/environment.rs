@@ -4,7 +4,7 @@ use std::env::{self, VarError};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
-/// Gives the addresses of a `host:port`. May block for as long as the system's resolver does.
+/// Gives the addresses of a `host:port`. It may block as long as the system's resolver does.
 pub type Resolve = fn(&str) -> io::Result<Vec<SocketAddr>>;
 
 /// The environment variables, the name resolution and the time that a configuration is read with.

@@ -16,9 +16,9 @@ use countersign_core::target::{QueryPolicy, Target};
 /// Longest route path, in bytes; the request target itself may have 4 KiB.
 const MAX_PATH: usize = 1024;
 
-/// Reads the list of routes to the upstreams known, and warns of upstreams without a route. No
-/// client header that the gateway sets may cross: `identity`, `secret_headers`, or what the route's
-/// upstream sets. Dates are judged at `now`, in Unix seconds.
+/// Reads the list of routes to the upstreams known, and warns of upstreams without a route. A
+/// route must not forward a client header that the gateway sets: `identity`, `secret_headers`, or a
+/// header of the route's upstream. Dates are judged at `now`, in Unix seconds.
 pub(super) fn read(
     root: &mut Table<'_>,
     upstreams: &[Named<'_>],

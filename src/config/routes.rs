@@ -89,10 +89,10 @@ impl Routes {
     /// Routes are written without percent-encoding. A request that encodes its prefix (`/a%40b` for
     /// `/a@b`) reaches the same route, so comparing the written forms is enough.
     ///
-    /// Trying the signed paths of the routes themselves is enough, too. Of two routes that share a
-    /// signed path, the one with the longer inner path gets its own inner path. The other one gets
-    /// it as well, because its inner path is a prefix of that, unless a longer route takes it away;
-    /// and that one would take away everything below it.
+    /// Trying the inner paths of the routes is enough, too. Take `/a` with no `strip_prefix`, and
+    /// `/x/a/b` that strips `/x`. They share the signed path `/a/b/c`, and then also `/a/b`, the
+    /// longer inner path. Only a route with a longer path can take `/a/b` from the first route, and
+    /// it takes all paths below `/a/b` too.
     pub(super) fn at_two_upstreams(&self) -> Vec<(usize, usize)> {
         let prefixes: BTreeSet<&str> = self.iter().map(|route| &*route.strip_prefix).collect();
         if prefixes.len() < 2 {

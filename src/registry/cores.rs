@@ -4,8 +4,8 @@ use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::thread;
 
-/// Maps in the order of the items, spread over the cores, at least `share` items a thread. Where no
-/// thread can be had, this one does the work.
+/// Maps the items in their order, on all cores, with at least `share` items for each thread. If no
+/// thread can be started, the calling thread does the work.
 pub(super) fn on_all_cores<T: Sync, R: Send>(
     items: &[T],
     share: usize,

@@ -1,5 +1,5 @@
-//! The costly part of a load: every key of the file is a point that may be trusted, and belongs to
-//! one machine.
+//! The costly part of a load: checks that every key is a safe point of the curve, and that it
+//! belongs to one machine only.
 
 use std::collections::{HashMap, HashSet};
 

@@ -6,7 +6,7 @@
 //! machine, with `ids`, with `claims` for the public keys in their four [spellings](key_format),
 //! and with `policies`; `keys` checks the keys on all `cores`. The result is a [`Registry`], which
 //! never changes. A [`RegistryStore`] holds the current one, and
-//! [`watch`](countersign_client::watch) tells when the file has changed. [`edit`] edits the text of
+//! [`watch`](countersign_client::watch) reports a change of the file. [`edit`] edits the text of
 //! a file, and [`replace`] puts it in place.
 
 mod change;

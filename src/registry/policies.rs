@@ -35,7 +35,7 @@ pub struct PolicyTerms {
     pub rate: Option<Rate>,
 }
 
-/// Most groups a machine may be in: each is so many rules more to look through.
+/// Most groups of a machine: the rules of each group are searched for each request.
 pub(super) const MAX_GROUPS: usize = 8;
 
 /// Longest name of a group, in bytes.

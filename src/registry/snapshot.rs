@@ -78,7 +78,7 @@ impl Borrow<[u8]> for ById {
     }
 }
 
-/// As of the id, which [`Borrow`] demands.
+/// Equal to the hash of the id, as [`Borrow`] requires.
 impl Hash for ById {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.id.as_bytes().hash(state);

@@ -1,4 +1,4 @@
-//! From a file to its text and its document.
+//! Reads the text of a file, and parses its document.
 
 use std::path::Path;
 

@@ -1,7 +1,6 @@
-//! The one dialect of YAML in which the configuration and the registry are written, and the one
-//! reader of it.
+//! Reads the dialect of YAML in which the configuration and the registry are written.
 //!
-//! A text becomes a tree that knows its lines (`tree`). The `reader` takes values out of the
+//! A text becomes a tree with line numbers (`tree`). The `reader` takes values out of the
 //! tree, by the types of plain scalars (`scalar`), and notes every mistake at its `path`
 //! (`mistakes`). Anchors, aliases, tags, repeated keys, unknown keys and a second document are
 //! mistakes in both files.

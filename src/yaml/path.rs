@@ -1,6 +1,6 @@
 //! The path of a value, as a message names it: `routes[0].max_body`, `"web-1": public_keys[0]`.
 
-/// Where a value stands in its file.
+/// The place of a value in its file.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyPath {
     text: String,

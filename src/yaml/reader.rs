@@ -8,9 +8,8 @@ use super::path::KeyPath;
 use super::tree::{Node, Value};
 use super::words::{did_you_mean, shown_key};
 
-/// Most items of one list, and keys of one table, where the caller does not say. Each route is
-/// looked at by each request until one matches, and checks that compare each item with each stay
-/// quick.
+/// The default for the most items of one list, and for the most keys of one table. Each request
+/// searches the routes one after the other, and some checks compare each item with each other.
 const MAX_ITEMS: usize = 1000;
 
 /// Most keys that the message of an unknown key lists; a longer list would bury the mistake.
@@ -28,7 +27,7 @@ impl<'a> Field<'a> {
         Field::entry(node, String::new(), notes)
     }
 
-    /// An entry of a list, which messages call by `name` and not by its index.
+    /// An entry of a list. Messages show its `name`, not its index.
     pub(crate) fn entry(node: &'a Node<'a>, name: String, notes: &'a Notes) -> Field<'a> {
         let path = KeyPath::entry(name);
         Field { node, path, notes }
@@ -62,7 +61,7 @@ impl<'a> Field<'a> {
         &items[..items.len().min(most)]
     }
 
-    /// The value that `parse` makes of the text here; its error becomes a mistake.
+    /// The text here, parsed by `parse`; its error becomes a mistake.
     pub(crate) fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let parsed = match &self.node.value {
             Value::Scalar { text, .. } => parse(text),
@@ -95,8 +94,8 @@ impl<'a> Field<'a> {
         matches!(self.node.value, Value::Table(_))
     }
 
-    /// The items of the list here, at least one (to an empty one, `text` is said); a single value
-    /// stands for a list of itself.
+    /// The items of the list here. An empty list is the mistake `text`. A single value counts as a
+    /// list of one item.
     pub(crate) fn one_or_more(self, text: &str) -> Vec<Field<'a>> {
         match self.node.value {
             Value::Scalar { .. } => vec![self],
@@ -104,12 +103,12 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The items of the list here, at least one: to an empty one, `text` is said.
+    /// The items of the list here. An empty list is the mistake `text`.
     pub(crate) fn some_items(&self, text: &str) -> Vec<Field<'a>> {
         self.some_items_up_to(MAX_ITEMS, text)
     }
 
-    /// The items of the list here, at least one and at most `most`.
+    /// The items of the list here, at most `most`. An empty list is the mistake `text`.
     pub(crate) fn some_items_up_to(&self, most: usize, text: &str) -> Vec<Field<'a>> {
         if matches!(&self.node.value, Value::List(items) if items.is_empty()) {
             self.mistake(text);
@@ -117,8 +116,8 @@ impl<'a> Field<'a> {
         self.items_up_to(most)
     }
 
-    /// The entries of the table here, whose keys are names that the file chooses; at least one: to
-    /// an empty one, `text` is said.
+    /// The entries of the table here, whose keys are names that the file chooses. An empty table is
+    /// the mistake `text`.
     pub(crate) fn some_entries(&self, text: &str) -> Vec<(&'a str, Field<'a>)> {
         if matches!(&self.node.value, Value::Table(entries) if entries.is_empty()) {
             self.mistake(text);
@@ -133,7 +132,7 @@ impl<'a> Field<'a> {
         entries.into_iter().map(field).collect()
     }
 
-    /// The table here. Something else is a mistake, and reads as a table without any key.
+    /// The table here. Any other value is a mistake, and counts as a table without keys.
     pub(crate) fn table(&self) -> Table<'a> {
         let mut table = Table {
             line: self.node.line,
@@ -174,7 +173,7 @@ pub(crate) struct Table<'a> {
     notes: &'a Notes,
     entries: Vec<(&'a str, &'a Node<'a>, usize)>,
     asked: Vec<&'static str>,
-    /// Whether there was a table to read: otherwise nothing more is said about its keys.
+    /// Whether there was a table to read. Otherwise its keys get no further mistakes.
     legible: bool,
 }
 
@@ -195,7 +194,7 @@ impl<'a> Table<'a> {
         self.required_or(key, "is missing")
     }
 
-    /// The value of `key`; where it is absent, the mistake is `text`.
+    /// The value of `key`; its absence is the mistake `text`.
     pub(crate) fn required_or(&mut self, key: &'static str, text: &str) -> Option<Field<'a>> {
         let field = self.field(key);
         if field.is_none() {
@@ -217,8 +216,8 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The parsed value of `key`, or `default` where the key is absent or has a mistake; after a
-    /// mistake nothing that was read is used.
+    /// The parsed value of `key`, or `default` if the key is absent or has a mistake. After a
+    /// mistake the whole file is discarded.
     pub(crate) fn value<T>(
         &mut self,
         key: &'static str,
@@ -230,7 +229,7 @@ impl<'a> Table<'a> {
             .unwrap_or(default)
     }
 
-    /// The table of `key`; where the key is absent, a table without any key.
+    /// The table of `key`; a table without keys if the key is absent.
     pub(crate) fn table(&mut self, key: &'static str) -> Table<'a> {
         match self.field(key) {
             Some(field) => field.table(),
@@ -245,7 +244,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The items of the list of `key`; none where the key is absent.
+    /// The items of the list of `key`; none if the key is absent.
     pub(crate) fn items(&mut self, key: &'static str) -> Vec<Field<'a>> {
         self.field(key)
             .map(|field| field.items())

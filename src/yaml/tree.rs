@@ -1,4 +1,4 @@
-//! YAML text as a tree that knows its lines. The tree keeps every scalar as text: the key that
+//! YAML text as a tree with line numbers. The tree keeps every scalar as text: the key that
 //! takes a value decides its type.
 
 use std::borrow::Cow;

@@ -17,7 +17,7 @@ pub(crate) fn one_of<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&str) -> R
     }
 }
 
-/// `"; did you mean `limits`?"` where a candidate is near, else nothing.
+/// `"; did you mean `limits`?"` if a candidate is near, else nothing.
 pub(crate) fn did_you_mean<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> String {
     // A third of the word may be wrong: enough for a slip or two, too little for another word. No
     // key is near 64 bytes long, and the comparison costs the product of the lengths.
@@ -35,7 +35,7 @@ pub(crate) fn did_you_mean<'n>(name: &str, candidates: impl Iterator<Item = &'n 
     }
 }
 
-/// A key as a message shows it: bare where it is a plain word, else quoted and capped.
+/// A key as a message shows it: bare if it is a plain word, else quoted and shortened.
 pub(crate) fn shown_key(key: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if (1..=64).contains(&key.len()) && key.bytes().all(plain) {

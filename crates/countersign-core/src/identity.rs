@@ -15,17 +15,18 @@ pub use public_key::{Fingerprint, KeyError, PublicKey};
 
 /// A machine id, the value of `X-Machine-Id`: `[A-Za-z0-9._-]{1,128}`, compared byte for byte.
 #[derive(Clone)]
-pub struct MachineId(Text);
+pub struct MachineId(IdBytes);
 
 /// Most ids are at most as long as a UUID. Such an id is stored inline, which saves a lookup one
 /// memory access.
 #[derive(Clone)]
-enum Text {
+enum IdBytes {
     Short(u8, [u8; SHORT]),
     Long(Arc<str>),
 }
 
-/// Longest text stored inline, in bytes: it fits into five words.
+/// Longest id stored inline, in bytes. With its length and the tag of the enum it takes five
+/// machine words.
 const SHORT: usize = 38;
 
 impl MachineId {
@@ -39,12 +40,12 @@ impl MachineId {
             return None;
         }
         let mut bytes = [0; SHORT];
-        let Some(place) = bytes.get_mut(..text.len()) else {
-            return Some(MachineId(Text::Long(text.into())));
+        let Some(buffer) = bytes.get_mut(..text.len()) else {
+            return Some(MachineId(IdBytes::Long(text.into())));
         };
-        place.copy_from_slice(text.as_bytes());
+        buffer.copy_from_slice(text.as_bytes());
         let len = u8::try_from(text.len()).ok()?;
-        Some(MachineId(Text::Short(len, bytes)))
+        Some(MachineId(IdBytes::Short(len, bytes)))
     }
 
     /// Whether `bytes` are a machine id.
@@ -64,8 +65,8 @@ impl MachineId {
     /// The bytes of the id as sent.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
-            Text::Short(len, bytes) => &bytes[..usize::from(*len)],
-            Text::Long(text) => text.as_bytes(),
+            IdBytes::Short(len, bytes) => &bytes[..usize::from(*len)],
+            IdBytes::Long(text) => text.as_bytes(),
         }
     }
 }

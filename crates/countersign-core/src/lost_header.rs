@@ -1,9 +1,10 @@
 //! Client headers that the gateway does not forward.
 //!
 //! The signature covers method, path and body, so other headers are forwarded by an allow-list.
-//! Each header that is left out is counted under its name here. Some headers change what a request
-//! means: without `X-Vault-Wrap-TTL` a secret would come in the clear, without `Content-Encoding` a
-//! compressed body would be stored as it is. A request with such a header is refused.
+//! Each dropped header is counted under its name here. Some headers change the meaning of a
+//! request: without `X-Vault-Wrap-TTL` the secret would come unwrapped, and without
+//! `Content-Encoding` a compressed body would be stored as it is. A request with such a header is
+//! refused.
 
 use super::header_name::is_same_header;
 
@@ -63,7 +64,7 @@ const COUNTED: [&str; 22] = [
 ];
 
 impl LostHeader {
-    /// How many there are, all others as one.
+    /// The number of them; all other headers count as one.
     pub const COUNT: usize = REFUSED.len() + COUNTED.len() + 1;
 
     /// The one of this name, in any spelling that a backend may read as it ([`is_same_header`]).

@@ -31,8 +31,8 @@ impl Window {
 }
 
 /// The key of a spent nonce in the replay cache: 128 bits of SHA-256 over the public key and the
-/// nonce. Two requests that share one by chance are refused, never passed; to make that happen to
-/// another machine's nonce takes a second preimage.
+/// nonce. If two requests share a key, the gateway refuses the second one. An attacker that wants
+/// to block another machine's nonce needs a second preimage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NonceKey([u8; 16]);
 
@@ -65,7 +65,7 @@ impl NonceKey {
 pub struct Claim {
     /// The nonce, under the key that signed it.
     pub nonce: NonceKey,
-    /// Whose quota it counts against.
+    /// The owner of the quota that it counts against.
     pub owner: Owner,
     /// The timestamp that was signed with it.
     pub timestamp: Timestamp,

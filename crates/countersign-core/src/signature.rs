@@ -55,8 +55,8 @@ impl Signature {
 }
 
 /// The key that stands in for an unknown machine's, so that refusing one costs the same work as
-/// refusing a wrong signature. Nobody has its private half: it is a hash, taken as a point, times
-/// the cofactor (a test derives it again).
+/// refusing a wrong signature. Nobody has its private half: the key is a hash, read as a
+/// point of the curve and multiplied by the cofactor. A test derives it again.
 pub(super) fn stand_in_key() -> &'static PublicKey {
     static KEY: LazyLock<PublicKey> = LazyLock::new(|| {
         #[allow(clippy::expect_used, reason = "a constant, checked by a test")]

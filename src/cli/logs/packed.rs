@@ -6,9 +6,9 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::CAPACITY;
 
-/// Most that a compressed file may decompress to: so many times its size, and some. Every record
-/// ends in a hash, 32 bytes that do not compress, so an audit log stays far below. A decompression
-/// bomb does not.
+/// A compressed file may decompress to this many times its size, and to [`FIRST_BYTES`] more. Every
+/// record ends in a hash of 32 bytes, which do not compress, so an audit log stays far below. A
+/// decompression bomb does not.
 const MOST_RATIO: u64 = 200;
 const FIRST_BYTES: u64 = 64 << 20;
 

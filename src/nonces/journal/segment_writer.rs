@@ -175,7 +175,7 @@ mod tests {
         (parent, folder, writer)
     }
 
-    /// Writes so many records, of nonces from `first` on, all stamped `t`.
+    /// Writes `count` records with nonces from `first` on and the timestamp `t`.
     fn fill(writer: &mut SegmentWriter, first: u32, count: u32, t: u64) {
         for n in first..first + count {
             writer.write(&claim(n, t)).unwrap();
