@@ -94,7 +94,7 @@ lint: ## Format, clippy and docs with warnings denied, and the dependencies by d
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
-	$(CARGO) deny --offline --locked check bans licenses sources
+	$(CARGO) deny --offline --locked check --hide-inclusion-graph bans licenses sources
 	@if $(CARGO) deny fetch db >/dev/null 2>&1; then \
 		$(CARGO) deny --locked check advisories; \
 	else \
