@@ -258,7 +258,7 @@ fn policy_facts(
         network,
         credential_missing: matches!(choice, Choice::NoValue(_) | Choice::NotConfigured),
         credential: match choice {
-            Choice::Carry(injection) => Some(injection.credential.name().to_owned()),
+            Choice::Carry(injection) => Some(injection.name().to_owned()),
             Choice::NoValue(credential) => Some(credential.name().to_owned()),
             Choice::NotConfigured => machine.credential.as_deref().map(str::to_owned),
             Choice::Nothing => None,

@@ -21,6 +21,7 @@ use crate::gateway::receive::body::Body;
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
 use crate::gateway::upstream::MOST_INTERIM;
 use crate::gateway::upstream::credentials::check::CheckTarget;
+use crate::gateway::upstream::credentials::state::Injection;
 use crate::gateway::upstream::pool::connection::Connection;
 use crate::gateway::upstream::pool::reuse::FinishedExchange;
 use crate::gateway::upstream::pool::server::UpstreamServer;
@@ -33,6 +34,8 @@ const PIECES: usize = 4;
 /// Sends one request, and passes its response on.
 pub(super) struct Exchange<'a> {
     pub(super) request: &'a AuthorizedRequest,
+    /// The credential that the request carries. Only a signed request has one.
+    pub(super) injection: Option<&'a Injection>,
     pub(super) server: &'a Arc<UpstreamServer>,
     /// For the question whether the backend accepts the credential.
     pub(super) lookups: &'a Arc<Connector>,
@@ -118,7 +121,7 @@ impl Exchange<'_> {
         let identity = &plan.config.identity_header;
         match &self.request.pass {
             RecordedPass::Signed(signed) => {
-                upstream_request::signed(signed, forwarded, upstream, identity)
+                upstream_request::signed(signed, self.injection, forwarded, upstream, identity)
             }
             RecordedPass::Open(open) => upstream_request::open(open, forwarded),
             RecordedPass::Unsigned(unsigned, _) => {
@@ -262,11 +265,8 @@ impl Exchange<'_> {
     /// Whether a response with this status refuses the gateway's credential, and so is not for the
     /// client.
     async fn refuses_the_gateway(&self, status: StatusCode) -> bool {
-        let RecordedPass::Signed(recorded) = &self.request.pass else {
-            return false;
-        };
         let upstream = self.request.plan.upstream(self.request.route);
-        let (Some(injection), Some(path)) = (recorded.injection(), &upstream.check) else {
+        let (Some(injection), Some(path)) = (self.injection, &upstream.check) else {
             return false;
         };
         if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {

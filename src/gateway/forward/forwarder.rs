@@ -15,6 +15,7 @@ use crate::config::ConnectionReuse;
 use crate::gateway::receive::body::Body;
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
 use crate::gateway::record::outcome::RequestOutcome;
+use crate::gateway::upstream::credentials::state::Injection;
 use crate::gateway::upstream::pool::Attempts;
 use crate::gateway::upstream::pool::connect_error;
 use crate::gateway::upstream::pool::connection::Connection;
@@ -46,7 +47,9 @@ impl Forwarder {
         body: Body,
     ) -> (RequestOutcome, Afterwards) {
         let started = self.now();
-        let failure = self.try_servers(client, request, body).await.err();
+        let injection = injection_of(request);
+        let failure = self.try_servers(client, request, injection, body).await;
+        let failure = failure.err();
         let refusal = failure.as_ref().and_then(ForwardFailure::refusal);
         if let Some(refusal) = &refusal {
             client.refuse(refusal, request.provenance.id).await;
@@ -78,6 +81,7 @@ impl Forwarder {
         &self,
         client: &mut Client,
         request: &AuthorizedRequest,
+        injection: Option<&Injection>,
         body: Body,
     ) -> Result<(), ForwardFailure> {
         let pool = request.plan.pool(request.route);
@@ -92,7 +96,7 @@ impl Forwarder {
             match connected {
                 Ok(connection) => {
                     return self
-                        .exchange(client, request, body, &server, connection)
+                        .exchange(client, request, injection, body, &server, connection)
                         .await;
                 }
                 Err(error) => {
@@ -114,12 +118,14 @@ impl Forwarder {
         &self,
         client: &mut Client,
         request: &AuthorizedRequest,
+        injection: Option<&Injection>,
         body: Body,
         server: &Arc<UpstreamServer>,
         mut connection: Connection,
     ) -> Result<(), ForwardFailure> {
         let exchange = Exchange {
             request,
+            injection,
             server,
             lookups: &self.lookups,
         };
@@ -139,6 +145,14 @@ impl Forwarder {
 
     fn now(&self) -> Duration {
         self.clock.now().mono
+    }
+}
+
+/// The credential that the request carries. Only a signed request has one.
+fn injection_of(request: &AuthorizedRequest) -> Option<&Injection> {
+    match &request.pass {
+        RecordedPass::Signed(signed) => signed.injection(),
+        RecordedPass::Open(_) | RecordedPass::Unsigned(..) => None,
     }
 }
 

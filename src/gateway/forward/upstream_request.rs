@@ -31,6 +31,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Pingora's, for a header that cannot be built; the request is then not sent.
 pub(super) fn signed(
     recorded: &Recorded<Permitted>,
+    injection: Option<&Injection>,
     forwarded: ForwardedHeaders<'_>,
     upstream: &Upstream,
     identity: &HeaderName,
@@ -39,8 +40,8 @@ pub(super) fn signed(
     for (name, value) in &upstream.set_headers {
         headers.insert(name, value.clone());
     }
-    if let Some(Injection { credential, value }) = recorded.injection() {
-        headers.insert(credential.header(), HeaderValue::clone(value));
+    if let Some(injection) = injection {
+        headers.insert(injection.header(), injection.value().clone());
     }
 
     // The identity comes last, so that no header above can replace it.

@@ -25,8 +25,8 @@ pub(crate) struct CredentialState {
 /// The credential that a request carries, with the value it had when the request was judged.
 #[derive(Clone, Debug)]
 pub(crate) struct Injection {
-    pub(crate) credential: Arc<CredentialState>,
-    pub(crate) value: Arc<HeaderValue>,
+    pub(super) credential: Arc<CredentialState>,
+    pub(super) value: Arc<HeaderValue>,
 }
 
 /// Whether the backend accepts a credential, as far as is known.
@@ -47,6 +47,23 @@ pub(super) struct LastCheck {
     /// The number of the inquiry.
     pub(super) inquiry: u64,
     pub(super) result: CredentialCheck,
+}
+
+impl Injection {
+    /// Its name in logs and metrics.
+    pub(crate) fn name(&self) -> &str {
+        self.credential.name()
+    }
+
+    /// The header that carries it.
+    pub(crate) fn header(&self) -> &HeaderName {
+        self.credential.header()
+    }
+
+    /// The value of the header: the prefix and the secret.
+    pub(crate) fn value(&self) -> &HeaderValue {
+        &self.value
+    }
 }
 
 impl CredentialState {
