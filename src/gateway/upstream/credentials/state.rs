@@ -64,6 +64,17 @@ impl Injection {
     pub(crate) fn value(&self) -> &HeaderValue {
         &self.value
     }
+
+    /// The text before the secret in the value, such as `Bearer `; often empty.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        self.credential.configured.prefix.as_bytes()
+    }
+
+    /// The secret alone, which no answer may contain.
+    pub(crate) fn secret(&self) -> &[u8] {
+        let value = self.value.as_bytes();
+        value.strip_prefix(self.prefix()).unwrap_or(value)
+    }
 }
 
 impl CredentialState {
