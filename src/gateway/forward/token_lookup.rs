@@ -35,7 +35,7 @@ pub(super) struct NotALookup;
 /// The fields of the answer that matter here. A field that stands twice is a mistake: two programs
 /// may read different ones.
 #[derive(Deserialize)]
-struct Fields<'b> {
+struct LookupBody<'b> {
     #[serde(borrow)]
     data: TokenFields<'b>,
 }
@@ -89,7 +89,7 @@ impl LookupAnswer {
     ///
     /// It is not JSON with one object `data`.
     pub(super) fn emptied(&self) -> Result<Vec<u8>, NotALookup> {
-        let fields: Fields<'_> = serde_json::from_slice(&self.body).map_err(|_| NotALookup)?;
+        let fields: LookupBody<'_> = serde_json::from_slice(&self.body).map_err(|_| NotALookup)?;
         let start = self.body.as_ptr() as usize;
         let mut places: Vec<(usize, usize)> = [fields.data.id, fields.data.accessor]
             .into_iter()
