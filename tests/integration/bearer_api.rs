@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::support::agent::Agent;
 use crate::support::backend::{Backend, read_head, response, scripted};
 use crate::support::gateway::{Gateway, Options, machine, raw, registry, wait_for};
+use crate::support::process::unix_seconds;
 
 const KEY: &str = "sk-proj-4fz0Xk2mVbQ9_tR7-wLhYc81";
 
@@ -86,6 +87,7 @@ fn event(number: usize) -> String {
     format!("data: {{\"delta\":\"{}\"}}\n\n", &KEY[..number])
 }
 
+/// In the time of the system, by which an agent signs.
 fn before(api: &Api) -> Gateway {
     let rules = "    allow: ['POST /v1/chat/completions', 'read /v1/models', 'GET /v1/debug']\n";
     Gateway::with(
@@ -99,6 +101,7 @@ fn before(api: &Api) -> Gateway {
             token: Some(KEY.into()),
             routes: "  - { path: /v1, upstream: secrets, query: signed }\n".into(),
             machines: registry(&[&machine()]) + rules,
+            start: unix_seconds() - 1,
             ..Options::default()
         },
     )
@@ -170,7 +173,6 @@ fn a_program_behind_an_agent_calls_as_ever_with_a_key_that_is_none() {
          Authorization: Bearer any-text\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\n\r\n"
     );
-    // The agent's clock is that of the system, and so not the gateway's: it corrects itself.
     let mut stream = TcpStream::connect(address).unwrap();
     (stream.write_all(&[request.as_bytes(), PROMPT].concat())).unwrap();
     receive_events(stream, &api);
