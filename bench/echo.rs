@@ -6,6 +6,7 @@
     reason = "a benchmark has no reader of its documentation"
 )]
 
+#[allow(dead_code, reason = "its tests run with those of the library")]
 #[path = "../src/gateway/forward/echo/stream_search.rs"]
 mod stream_search;
 
@@ -18,7 +19,8 @@ use self::stream_search::StreamSearch;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A service token of OpenBao, in the length of today's.
-const TOKEN: &str = "hvs.CAESIJ4xVJ0Q2m8nWc1yqk5bT7r3aZs9dLhFgUeXoPiNvBtMGh4KHGh2cy5aQ1dEUkZUR1lIVUpJ";
+const TOKEN: &str =
+    "hvs.CAESIJ4xVJ0Q2m8nWc1yqk5bT7r3aZs9dLhFgUeXoPiNvBtMGh4KHGh2cy5aQ1dEUkZUR1lIVUpJ";
 
 /// The size of an answer.
 const ANSWER: usize = 1 << 20;
