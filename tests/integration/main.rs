@@ -31,6 +31,7 @@ mod hostile;
 mod identity;
 mod journal;
 mod lingering;
+mod login;
 mod metrics;
 mod model;
 mod modes;

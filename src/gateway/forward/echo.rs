@@ -10,7 +10,7 @@ use pingora::http::ResponseHeader;
 
 use self::spellings::Spellings;
 use self::stream_search::StreamSearch;
-use crate::gateway::upstream::credentials::state::Injection;
+use crate::gateway::upstream::credentials::injection::Injection;
 
 /// The secrets of one request, which its answer must not contain.
 #[derive(Default)]

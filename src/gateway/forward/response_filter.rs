@@ -9,7 +9,7 @@ use super::echo::{EchoCheck, EchoPart, EchoedSecrets, is_readable};
 use super::failure::ForwardFailure;
 use super::token_lookup::{self, LookupAnswer, NotALookup};
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
-use crate::gateway::upstream::credentials::state::Injection;
+use crate::gateway::upstream::credentials::injection::Injection;
 use countersign_core::refusal::Refusal;
 
 /// What the responses to one request must not hand to the client.
