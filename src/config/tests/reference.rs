@@ -209,7 +209,7 @@ fn the_configuration_for_vault_loads_without_a_warning() {
     let ca = FILES.path().join("vault-ca.pem");
     for name in ["payments-token", "web-token"] {
         let token = FILES.path().join(name);
-        std::fs::write(&token, "s.token").unwrap();
+        std::fs::write(&token, "s.token-of-vault").unwrap();
         std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o640)).unwrap();
     }
     let text = text.replace("vault-ca.pem", ca.to_str().unwrap());
@@ -222,6 +222,24 @@ fn the_configuration_for_vault_loads_without_a_warning() {
     let loaded = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.config.credentials.len(), 2);
+}
+
+#[test]
+fn the_configuration_for_a_bearer_api_loads_without_a_warning() {
+    let text = include_str!("../../../conf/bearer-api.yaml");
+    let key = FILES.path().join("api-key");
+    std::fs::write(&key, "sk-a-key-of-the-api").unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let file = FILES.path().join("bearer-api.yaml");
+    let environment = Environment {
+        resolve: |_| Ok(vec![([10, 0, 0, 1], 443).into()]),
+        ..environment()
+    };
+    let loaded = read(text, &file, &environment);
+    let loaded = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(loaded.warnings, []);
+    let key = loaded.config.upstreams[0].credential.as_ref().unwrap();
+    assert_eq!(key.value.as_ref().unwrap(), "Bearer sk-a-key-of-the-api");
 }
 
 #[test]
