@@ -16,6 +16,7 @@ pub use countersign_client::settings::{AgentSettings, Listen, MachineCredentials
 
 use countersign_client::address;
 
+mod adapter;
 mod agent;
 mod audit;
 mod certificate;
@@ -40,6 +41,7 @@ mod upstreams;
 mod tests;
 
 pub use crate::yaml::{Finding, Mistakes};
+pub use adapter::{Adapter, AdapterKind};
 pub use agent::AgentFile;
 pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
 pub use certificate::CertificateValidity;
@@ -243,6 +245,7 @@ fn config(
         &named,
         &identity_header,
         &secret_headers,
+        &credentials,
         environment.now,
     );
     let largest_body = routes.iter().map(|route| route.max_body).max().unwrap_or(0);

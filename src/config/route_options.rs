@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::adapter::AdapterOption;
+use super::credential::Credential;
 use super::headers;
 use super::mode::{self, Mode};
 use super::routes::{Route, Routes};
@@ -18,12 +20,14 @@ const MAX_PATH: usize = 1024;
 
 /// Reads the list of routes to the upstreams known, and warns of upstreams without a route. A
 /// route must not forward a client header that the gateway sets: `identity`, `secret_headers`, or a
-/// header of the route's upstream. Dates are judged at `now`, in Unix seconds.
+/// header of the route's upstream. `credentials` are those that machines may name. Dates are judged
+/// at `now`, in Unix seconds.
 pub(super) fn read(
     root: &mut Table<'_>,
     upstreams: &[Named<'_>],
     identity: &HeaderName,
     secret_headers: &[HeaderName],
+    credentials: &[Credential],
     now: u64,
 ) -> Routes {
     let Some(list) = root.required("routes") else {
@@ -56,7 +60,18 @@ pub(super) fn read(
             .chain([identity])
             .collect();
         let strip_prefix = strip_prefix(&mut table, path.as_deref());
-        let route = rest(&mut table, &taken, now);
+        let adapter = AdapterOption::read(&mut table);
+        let route = Route {
+            path: path.clone().unwrap_or_else(|| "/".to_owned()),
+            strip_prefix,
+            ..rest(&mut table, &taken, now)
+        };
+        let has_named = upstream_sets.is_some_and(|upstream| {
+            let is_for =
+                |it: &Credential| it.upstreams.is_empty() || it.upstreams.contains(&upstream.name);
+            credentials.iter().any(is_for)
+        });
+        let adapter = adapter.and_then(|it| it.check(&route, upstream_sets, has_named));
         warn_of_headers_lost(item, route.mode, upstream_sets);
         if let (Some(path), Some(upstream)) = (path, upstream) {
             if route.mode == Mode::Open && path == "/" {
@@ -66,7 +81,11 @@ pub(super) fn read(
             routes.push(Route {
                 path,
                 upstream,
-                strip_prefix,
+                query: match adapter {
+                    None => route.query,
+                    Some(_) => QueryPolicy::Reject,
+                },
+                adapter,
                 ..route
             });
         }
@@ -90,7 +109,7 @@ pub(super) fn read(
     routes
 }
 
-/// All options of a route but `path`, `strip_prefix` and `upstream`.
+/// All options of a route but `path`, `strip_prefix`, `upstream` and `adapter`.
 fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
     let timeout = |table: &mut Table<'_>, key, least| {
         let field = table.field(key)?;
@@ -108,6 +127,7 @@ fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
         forward_headers: forward_headers(table, taken),
         read_timeout: timeout(table, "read_timeout", Duration::from_millis(10)),
         body_timeout: timeout(table, "body_timeout", Duration::from_millis(100)),
+        adapter: None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::adapter::Adapter;
 use super::mode::Mode;
 use countersign_core::target::{self, QueryPolicy};
 
@@ -37,6 +38,9 @@ pub struct Route {
     pub read_timeout: Option<Duration>,
     /// In place of [`Limits::body_timeout`](super::Limits::body_timeout).
     pub body_timeout: Option<Duration>,
+    /// Answers the calls of other clients by reads of a key/value store. Default: none, and requests
+    /// are forwarded as they were signed. With one, [`Route::query`] is [`QueryPolicy::Reject`].
+    pub adapter: Option<Adapter>,
 }
 
 impl Route {
@@ -144,6 +148,7 @@ mod tests {
             forward_headers: Vec::new(),
             read_timeout: None,
             body_timeout: None,
+            adapter: None,
         };
         Routes::new(list.iter().map(route).collect())
     }

@@ -2,7 +2,7 @@
 //!
 //! The rooms:
 //!
-//! `receive` <- `upstream` <- `plan` <- `decide` <- `record` <- `forward` <- `assembly` <- `edge`
+//! `receive` <- `upstream` <- `adapter` <- `plan` <- `decide` <- `record` <- `forward` <- `assembly` <- `edge`
 //!
 //! A room imports only from the rooms to its left. They stand in the order in which a request meets
 //! them, except for `upstream`: `decide` takes the credential from it, and `forward` the server.
@@ -17,6 +17,7 @@
 //! 6. `forward` sends an authorized request to a server, and passes the response on.
 //! 7. `assembly` wires the parts, and `edge` takes one request through them.
 
+mod adapter;
 mod assembly;
 mod decide;
 mod edge;
