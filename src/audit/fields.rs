@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 
+use super::backend_paths::BackendPaths;
 use super::hex::Hex;
 use super::line::{Base64, USUAL_DECISION, encode};
 use super::record::{
@@ -219,6 +220,8 @@ impl Serialize for ResponseRecord<'_> {
             #[serde(skip_serializing_if = "Option::is_none")]
             upstream_ms: Option<u64>,
             bytes: u64,
+            #[serde(skip_serializing_if = "BackendPaths::is_empty")]
+            backend_paths: &'a BackendPaths,
         }
         ResponseFields {
             ts: RecordTime::of(self.wall_ms),
@@ -227,6 +230,7 @@ impl Serialize for ResponseRecord<'_> {
             status: self.status,
             upstream_ms: self.upstream_ms,
             bytes: self.bytes,
+            backend_paths: self.backend_paths,
         }
         .serialize(serializer)
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::backend_paths::BackendPaths;
 use super::token_hash::TokenHash;
 use super::untrusted::{ClaimedMachine, ClaimedNonce, DroppedHeaders, PathOnly, SentMethod};
 use countersign_core::identity::{Machine, MachineId, PublicKey};
@@ -154,6 +155,8 @@ pub struct ResponseRecord<'a> {
     pub upstream_ms: Option<u64>,
     /// The bytes of body sent to the client.
     pub bytes: u64,
+    /// The paths that an adapter asked the backend for, in place of the signed one.
+    pub backend_paths: &'a BackendPaths,
 }
 
 /// A machine registry was loaded, at the start or later.

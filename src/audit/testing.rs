@@ -216,6 +216,8 @@ pub(super) fn refused(id: &str) -> RefusedRecord<'_> {
     }
 }
 
+static NO_PATHS: super::BackendPaths = super::BackendPaths::NONE;
+
 pub(super) fn response(id: &str) -> ResponseRecord<'_> {
     ResponseRecord {
         wall_ms: 1_750_000_000_456,
@@ -223,5 +225,6 @@ pub(super) fn response(id: &str) -> ResponseRecord<'_> {
         status: Some(200),
         upstream_ms: Some(12),
         bytes: 345,
+        backend_paths: &NO_PATHS,
     }
 }

@@ -5,21 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::connectors::http::Connector;
-use pingora::{Error, ErrorType};
 use tracing::warn;
 
+use super::adapters::{AdaptedRequest, Adapters, ForwardEnd};
 use super::client::{Afterwards, Client};
+use super::connect::connect;
 use super::exchange::Exchange;
 use super::failure::ForwardFailure;
-use crate::config::ConnectionReuse;
-use crate::gateway::receive::body::Body;
+use crate::gateway::receive::body::{Body, BodyBudget};
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
 use crate::gateway::record::outcome::RequestOutcome;
 use crate::gateway::upstream::credentials::state::Injection;
-use crate::gateway::upstream::pool::Attempts;
-use crate::gateway::upstream::pool::connect_error;
 use crate::gateway::upstream::pool::connection::Connection;
-use crate::gateway::upstream::pool::idle::ConnectionOwner;
 use crate::gateway::upstream::pool::server::UpstreamServer;
 use countersign_client::clock::Clock;
 
@@ -27,13 +24,16 @@ use countersign_client::clock::Clock;
 pub(crate) struct Forwarder {
     /// Connects for the credential checks, which are requests of the gateway itself.
     lookups: Arc<Connector>,
+    adapters: Adapters,
     clock: Clock,
 }
 
 impl Forwarder {
-    pub(crate) fn new(clock: Clock) -> Forwarder {
+    /// `budget` is that of bodies: the answers that an adapter reads count towards it.
+    pub(crate) fn new(budget: BodyBudget, clock: Clock) -> Forwarder {
         Forwarder {
             lookups: Arc::new(Connector::new(None)),
+            adapters: Adapters::new(budget),
             clock,
         }
     }
@@ -48,9 +48,24 @@ impl Forwarder {
     ) -> (RequestOutcome, Afterwards) {
         let started = self.now();
         let injection = injection_of(request);
-        let failure = self.try_servers(client, request, injection, body).await;
-        let failure = failure.err();
-        let refusal = failure.as_ref().and_then(ForwardFailure::refusal);
+        let ForwardEnd {
+            failure,
+            refusal,
+            backend_paths,
+        } = match &request.plan.route(request.route).adapter {
+            None => ForwardEnd::of(self.try_servers(client, request, injection, body).await),
+            Some(adapter) => {
+                let adapted = AdaptedRequest {
+                    request,
+                    adapter,
+                    injection,
+                    lookups: &self.lookups,
+                    clock: &self.clock,
+                };
+                self.adapters.run(client, &adapted, &body).await
+            }
+        };
+        let refusal = refusal.or_else(|| failure.as_ref().and_then(ForwardFailure::refusal));
         if let Some(refusal) = &refusal {
             client.refuse(refusal, request.provenance.id).await;
         }
@@ -71,12 +86,13 @@ impl Forwarder {
             forwarding_took: self.now().saturating_sub(started),
             failed: failure.is_some(),
             refusal: refusal.map(|refusal| refusal.code()),
+            backend_paths,
         };
         (outcome, client.afterwards())
     }
 
-    /// Tries the servers of the upstream until one accepts a connection. That server gets the
-    /// request, and no other does: a request is sent at most once.
+    /// Sends the request to the first server of the upstream that accepts a connection. No other
+    /// server gets it: a request is sent at most once.
     async fn try_servers(
         &self,
         client: &mut Client,
@@ -84,33 +100,14 @@ impl Forwarder {
         injection: Option<&Injection>,
         body: Body,
     ) -> Result<(), ForwardFailure> {
-        let pool = request.plan.pool(request.route);
-        let mut attempts = Attempts::default();
-        while let Some(server) = pool.next_server(&mut attempts, self.now()) {
-            let connecting = Connection::to(&server, owner_of(request), self.now());
-            let connected = tokio::select! {
-                biased; // nothing is sent for a client that has left
-                gone = client.gone() => return Err(ForwardFailure::unsent(gone)),
-                connected = connecting => connected,
-            };
-            match connected {
-                Ok(connection) => {
-                    return self
-                        .exchange(client, request, injection, body, &server, connection)
-                        .await;
-                }
-                Err(error) => {
-                    let why = connect_error::describe(&error);
-                    warn!(server = %server.address(), error = why, "cannot reach a server of the upstream");
-                    server.refused_connection(self.now());
-                    if !pool.has_more(&attempts) {
-                        return Err(ForwardFailure::unsent(error.into_up()));
-                    }
-                }
-            }
-        }
-        Error::e_explain(ErrorType::ConnectError, "there is no server to try")
-            .map_err(|error| ForwardFailure::unsent(error.into_up()))
+        let connected = tokio::select! {
+            biased; // nothing is sent for a client that has left
+            gone = client.gone() => Err(ForwardFailure::unsent(gone)),
+            connected = connect(request, &self.clock) => connected,
+        };
+        let (server, connection) = connected?;
+        self.exchange(client, request, injection, body, &server, connection)
+            .await
     }
 
     /// Runs the exchange with the server that accepted the connection.
@@ -153,20 +150,5 @@ fn injection_of(request: &AuthorizedRequest) -> Option<&Injection> {
     match &request.pass {
         RecordedPass::Signed(signed) => signed.injection(),
         RecordedPass::Open(_) | RecordedPass::Unsigned(..) => None,
-    }
-}
-
-/// The owner of the idle connections that the request may use, and of the one that it leaves.
-/// `None`: it gets a new connection for itself alone, because its sender is unknown.
-fn owner_of(request: &AuthorizedRequest) -> Option<ConnectionOwner> {
-    if request.plan.upstream(request.route).reuse == ConnectionReuse::Shared {
-        return Some(ConnectionOwner::Everybody);
-    }
-    match &request.pass {
-        RecordedPass::Signed(signed) => {
-            Some(ConnectionOwner::Machine(*signed.signed().key().as_bytes()))
-        }
-        RecordedPass::Open(_) => Some(ConnectionOwner::Open),
-        RecordedPass::Unsigned(unsigned, _) => unsigned.token().map(ConnectionOwner::Token),
     }
 }

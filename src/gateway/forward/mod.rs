@@ -1,8 +1,11 @@
 //! Forwarding: an authorized request goes to a server of its upstream, and the response comes back.
 
+mod adapters;
 pub(crate) mod client;
+mod connect;
 mod exchange;
 mod failure;
 pub(crate) mod forwarder;
+mod kv_forwarder;
 mod response;
 mod upstream_request;

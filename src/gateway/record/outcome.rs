@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::audit::ResponseRecord;
+use crate::audit::{BackendPaths, ResponseRecord};
 use crate::gateway::decide::unsigned::PassReason;
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
 use crate::gateway::record::recorder::Recorder;
@@ -10,7 +10,7 @@ use crate::metrics::{Auth, Outcome};
 use countersign_core::refusal::Code;
 
 /// How a forwarded request ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RequestOutcome {
     /// The status that the client got; `None`: the client left before the response.
     pub(crate) status: Option<u16>,
@@ -23,6 +23,8 @@ pub(crate) struct RequestOutcome {
     pub(crate) failed: bool,
     /// The code that the client got instead of the backend's response.
     pub(crate) refusal: Option<Code>,
+    /// The paths that an adapter asked the backend for.
+    pub(crate) backend_paths: BackendPaths,
 }
 
 impl RequestOutcome {
@@ -33,6 +35,7 @@ impl RequestOutcome {
         forwarding_took: Duration::ZERO,
         failed: true,
         refusal: None,
+        backend_paths: BackendPaths::NONE,
     };
 
     /// Writes the response record, and counts the request.
@@ -62,6 +65,7 @@ impl RequestOutcome {
             status: self.status,
             upstream_ms: u64::try_from(self.forwarding_took.as_millis()).ok(),
             bytes: self.bytes,
+            backend_paths: &self.backend_paths,
         });
     }
 }
