@@ -2,7 +2,6 @@
 //! store, instead of forwarding them.
 
 use super::mode::Mode;
-use super::routes::Route;
 use super::upstreams::Upstream;
 use crate::yaml::{Field, Table, did_you_mean, quoted};
 use countersign_core::target::{Target, behind};
@@ -90,15 +89,17 @@ impl<'a> AdapterOption<'a> {
         Some(AdapterOption { field, adapter })
     }
 
-    /// Checks the rest of the route, and gives the adapter.
+    /// Checks what else the route says, and gives the adapter. `inner_path` is the route's path as
+    /// clients sign it.
     pub(super) fn check(
         self,
-        route: &Route,
+        mode: Mode,
+        inner_path: &str,
         upstream: Option<&Upstream>,
         has_named_credentials: bool,
     ) -> Option<Adapter> {
         let AdapterOption { field, adapter } = self;
-        if route.mode != Mode::ENFORCE {
+        if mode != Mode::ENFORCE {
             field.mistake(
                 "needs `mode: enforce` without bearer_until: a request that is not signed would be \
                  forwarded as it is, and the backend does not know these calls",
@@ -106,13 +107,13 @@ impl<'a> AdapterOption<'a> {
         }
         let kind = adapter.as_ref().map(|adapter| adapter.kind);
         if let Some(kind) = kind
-            && !reaches(kind, route.inner_path())
+            && !reaches(kind, inner_path)
         {
             field.mistake(format!(
                 "would never be asked: no call of the clients of {} lies at or below {}; give the \
                  route the path /v1",
                 kind.as_str(),
-                route.inner_path()
+                inner_path
             ));
         }
         if let Some(upstream) = upstream {

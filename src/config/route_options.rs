@@ -71,7 +71,8 @@ pub(super) fn read(
                 |it: &Credential| it.upstreams.is_empty() || it.upstreams.contains(&upstream.name);
             credentials.iter().any(is_for)
         });
-        let adapter = adapter.and_then(|it| it.check(&route, upstream_sets, has_named));
+        let adapter = adapter
+            .and_then(|it| it.check(route.mode, route.inner_path(), upstream_sets, has_named));
         warn_of_headers_lost(item, route.mode, upstream_sets);
         if let (Some(path), Some(upstream)) = (path, upstream) {
             if route.mode == Mode::Open && path == "/" {

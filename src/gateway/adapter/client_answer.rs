@@ -166,15 +166,15 @@ impl ClientAnswer {
     /// What has happened to watched secrets, by the ids that the client wrote.
     pub(super) fn changes(changes: &BTreeMap<String, WatchState>) -> ClientAnswer {
         #[derive(Serialize)]
-        struct Change {
+        struct WatchChange {
             status: WatchState,
         }
         #[derive(Serialize)]
         struct ChangesBody<'a> {
-            changes: BTreeMap<&'a str, Change>,
+            changes: BTreeMap<&'a str, WatchChange>,
         }
         let changes = changes.iter();
-        let changes = changes.map(|(id, &status)| (&**id, Change { status }));
+        let changes = changes.map(|(id, &status)| (&**id, WatchChange { status }));
         let body = ChangesBody {
             changes: changes.collect(),
         };

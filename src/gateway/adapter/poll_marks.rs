@@ -32,6 +32,9 @@ pub(crate) struct PollMarks(Cache<[u8; 32], Arc<MachineMarks>>);
 /// The marks of one machine, by the place of the secret: upstream and target.
 pub(crate) type MachineMarks = BTreeMap<String, Mark>;
 
+/// What was known of some secrets before a poll.
+pub(crate) struct MarksBefore(BTreeMap<String, Option<Mark>>);
+
 /// The state of a secret at a poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
@@ -60,12 +63,40 @@ impl PollMarks {
         self.0.get(machine).unwrap_or_default()
     }
 
-    /// Sets what a poll has seen. To be called when the machine has the answer: an answer that gets
-    /// lost must be given again.
-    pub(crate) fn set(&self, machine: [u8; 32], seen: MachineMarks) {
+    /// Sets what a poll has seen. Gives what was known of these secrets, for
+    /// [`PollMarks::restore`].
+    pub(crate) fn set(&self, machine: [u8; 32], seen: MachineMarks) -> MarksBefore {
+        let known = self.of(&machine);
+        let before = seen
+            .keys()
+            .map(|place| (place.clone(), known.get(place).cloned()));
+        let before = MarksBefore(before.collect());
+        self.update(machine, |known| merged(known, seen));
+        before
+    }
+
+    /// Takes a poll back whose answer did not reach the machine.
+    pub(crate) fn restore(&self, machine: [u8; 32], before: &MarksBefore) {
+        self.update(machine, |known| {
+            let mut marks = known.cloned().unwrap_or_default();
+            for (place, mark) in &before.0 {
+                match mark {
+                    Some(mark) => marks.insert(place.clone(), mark.clone()),
+                    None => marks.remove(place),
+                };
+            }
+            marks
+        });
+    }
+
+    fn update(
+        &self,
+        machine: [u8; 32],
+        change: impl FnOnce(Option<&MachineMarks>) -> MachineMarks,
+    ) {
         self.0.entry(machine).and_compute_with(|known| {
             let known = known.map(|entry| entry.into_value());
-            Op::Put(Arc::new(merged(known.as_deref(), seen)))
+            Op::Put(Arc::new(change(known.as_deref())))
         });
     }
 }
@@ -177,6 +208,20 @@ mod tests {
             marks(&[("b", Mark::Deleted), ("a", version(2, "b"))]),
         );
         let expected = marks(&[("a", version(2, "b")), ("b", Mark::Deleted)]);
+        assert_eq!(*all.of(&[1; 32]), expected);
+    }
+
+    #[test]
+    fn a_poll_that_is_taken_back_was_never_there() {
+        let all = PollMarks::new();
+        all.set(
+            [1; 32],
+            marks(&[("a", version(1, "a")), ("c", Mark::Denied)]),
+        );
+        let lost = marks(&[("a", version(2, "b")), ("b", Mark::Deleted)]);
+        let before = all.set([1; 32], lost);
+        all.restore([1; 32], &before);
+        let expected = marks(&[("a", version(1, "a")), ("c", Mark::Denied)]);
         assert_eq!(*all.of(&[1; 32]), expected);
     }
 

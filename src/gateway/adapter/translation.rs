@@ -49,7 +49,7 @@ pub(crate) struct PollContext<'a> {
 #[derive(Debug)]
 pub(crate) struct Translated {
     pub(crate) answer: ClientAnswer,
-    /// To be set once the client has the answer.
+    /// To be set with the answer.
     pub(crate) seen: Option<MachineMarks>,
 }
 

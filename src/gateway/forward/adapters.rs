@@ -22,7 +22,7 @@ use crate::config::Adapter;
 use crate::config::headers::REQUEST_ID;
 use crate::gateway::adapter::client_answer::ClientAnswer;
 use crate::gateway::adapter::client_call::ClientCall;
-use crate::gateway::adapter::poll_marks::{MachineMarks, PollMarks};
+use crate::gateway::adapter::poll_marks::PollMarks;
 use crate::gateway::adapter::translation::{PollContext, Translated, translate};
 use crate::gateway::receive::body::{Body, BodyBudget};
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
@@ -152,7 +152,8 @@ impl Adapters {
         }
     }
 
-    /// Writes the answer. What a poll has seen counts once the answer is written.
+    /// Writes the answer. What a poll has seen is noted before, because the next poll may come at
+    /// once. An answer that cannot be written takes it back, so that the next poll gives it again.
     async fn answer(
         &self,
         client: &mut Client,
@@ -169,15 +170,12 @@ impl Adapters {
             );
         }
         let pieces = pieces(answer, request).map_err(ForwardFailure::sent)?;
-        client.pass_on(pieces).await.map_err(ForwardFailure::sent)?;
-        if let Some(seen) = seen {
-            self.remember(machine, seen);
+        let undo = seen.map(|seen| self.marks.set(machine, seen));
+        let passed = client.pass_on(pieces).await;
+        if let (Err(_), Some(before)) = (&passed, undo) {
+            self.marks.restore(machine, &before);
         }
-        Ok(())
-    }
-
-    fn remember(&self, machine: [u8; 32], seen: MachineMarks) {
-        self.marks.set(machine, seen);
+        passed.map(drop).map_err(ForwardFailure::sent)
     }
 }
 
