@@ -16,6 +16,7 @@ pub use countersign_client::settings::{AgentSettings, Listen, MachineCredentials
 
 use countersign_client::address;
 
+mod adapter;
 mod agent;
 mod assertion;
 mod audit;
@@ -42,6 +43,7 @@ mod upstreams;
 mod tests;
 
 pub use crate::yaml::{Finding, Mistakes};
+pub use adapter::{Adapter, AdapterKind};
 pub use agent::AgentFile;
 pub use assertion::Assertion;
 pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
@@ -254,6 +256,7 @@ fn config(
         &identity_header,
         &secret_headers,
         can_assert,
+        &credentials,
         environment.now,
     );
     let largest_body = routes.iter().map(|route| route.max_body).max().unwrap_or(0);

@@ -10,6 +10,7 @@
 
 mod support;
 
+mod adapter;
 mod admin;
 mod agent;
 mod agent_faults;

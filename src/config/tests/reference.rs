@@ -57,12 +57,13 @@ fn without(text: &str, setting: &str) -> String {
         .collect()
 }
 
-/// Every setting, but the date of another mode, the `file` of each two that exclude one another,
+/// Every setting, but the date of another mode, an adapter (which excludes others), the `file` of each two that exclude one another,
 /// and the file of a key.
 fn everything() -> String {
     let with_env = without(&uncommented(), "file: vault-token");
     let with_env = without(&with_env, "file: team-a-token");
     let enforcing = without(&with_env, "observe_until:");
+    let enforcing = without(&enforcing, "adapter:");
     let without_key = without(&enforcing, "signing_key:");
     let mut text = without(&without_key, "password_file:");
     text = without_block(&text, "    login:");
@@ -143,6 +144,7 @@ fn the_reference_with_its_optional_settings_has_every_key_there_is() {
             "credentials.team-a.file",
             "upstreams.secrets.credential.file",
             "upstreams.secrets.login",
+            "routes[0].adapter",
             "routes[0].observe_until",
             "replay.redis.password_file",
             "audit.signing_key"
@@ -150,6 +152,7 @@ fn the_reference_with_its_optional_settings_has_every_key_there_is() {
     );
     assert!(uncommented().contains("signing_key: gateway-key.pem"));
     assert!(uncommented().contains("observe_until: 2027-01-31 "));
+    assert!(uncommented().contains("adapter: { kind: sikkerkey, kv: secret }"));
     assert!(uncommented().contains("file: vault-token"));
     assert!(uncommented().contains("file: team-a-token"));
     assert!(uncommented().contains("password_file: redis-password"));

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::client::Client;
 use super::failure::ForwardFailure;
-use super::response::{self, UnfitResponse};
+use super::response;
 use super::response_filter::{ResponseFilter, ResponsePolicy};
 use super::upstream_request::{self, ForwardedHeaders, RequestSecrets};
 use crate::config::headers::OBSERVED;
@@ -252,15 +252,7 @@ impl Exchange<'_> {
                 self.say_if_observed(head).map_err(ForwardFailure::sent)?;
                 Ok(true)
             }
-            Ok(Some(unfit)) => {
-                let what = match unfit {
-                    UnfitResponse::Framing => "the backend's answer has ambiguous framing",
-                    UnfitResponse::Status => "the backend's answer has a status outside 200 to 599",
-                    UnfitResponse::Upgrade => "the backend switched protocols",
-                    UnfitResponse::Redirect => "the backend answered with a redirect",
-                };
-                Err(self.unfit(Some(status), what))
-            }
+            Ok(Some(unfit)) => Err(self.unfit(Some(status), unfit.text())),
             Err(error) => Err(ForwardFailure::sent(error)),
         }
     }

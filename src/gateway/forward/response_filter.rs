@@ -79,6 +79,18 @@ impl<'r> ResponsePolicy<'r> {
         }
     }
 
+    /// Judges the whole body of a response that is not passed on itself, and made another one of.
+    ///
+    /// # Errors
+    ///
+    /// It holds the credential. Nothing of it must pass.
+    pub(super) fn check_body(&self, body: &[u8]) -> Result<(), ForwardFailure> {
+        match self.secrets.are_in_body(body) {
+            false => Ok(()),
+            true => Err(self.failure(Unfit::Echo(EchoPart::Body))),
+        }
+    }
+
     /// Says why a response is not passed on, and counts it. Nothing of it is repeated.
     fn failure(&self, unfit: Unfit) -> ForwardFailure {
         let AuthorizedRequest { plan, route, .. } = self.request;
