@@ -505,3 +505,47 @@ fn reads_of_one_machine_share_its_connections_and_no_other_machines() {
     assert_eq!(export(&other()).status, 200);
     assert!(backend.connections() > known);
 }
+
+#[test]
+fn a_machine_without_a_credential_gets_503_and_the_backend_hears_nothing() {
+    let backend = engine(1);
+    let machines = registry(&[&machine(), &other()]) + "    credential: team-a\n";
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            machines,
+            upstream: format!("    check: GET {LOOK_UP}\n"),
+            more: "credentials: { team-a: { header: X-Vault-Token, file: token } }\n".into(),
+            ..options(vec![format!("http://{}", backend.address)], "t0ken")
+        },
+    );
+    let get_as = |who: &Machine| {
+        let lines = gateway.sign(who, "GET", "/v1/secret/a", b"").lines();
+        exchange(gateway.address, raw("GET", "/v1/secret/a", &lines, b""))
+    };
+    assert_eq!(get_as(&machine()).code(), "upstream_credential");
+    assert!(backend.seen().is_empty());
+    assert_eq!(get_as(&other()).status, 200);
+    assert_eq!(backend.only().one("x-vault-token"), "t0ken");
+}
+
+#[test]
+fn a_poll_whose_backend_fails_is_given_again() {
+    let polls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&polls);
+    let backend = Backend::answering(move |_| {
+        let number = counted.fetch_add(1, Ordering::SeqCst);
+        let version =
+            json!({ "created_time": number.to_string(), "deletion_time": "", "destroyed": false });
+        let body = json!({ "data": { "current_version": 1, "versions": { "1": version } } });
+        match number {
+            1 => response("503 Service Unavailable", "", b"{}"),
+            _ => ok(body.to_string().as_bytes()),
+        }
+    });
+    let gateway = before(&backend);
+    let poll = || post(&gateway, "/v1/secrets/poll", &json!({ "watch": ["a"] }));
+    assert_eq!(poll().json(), json!({ "changes": {} }));
+    assert_eq!(poll().status, 503);
+    assert_eq!(poll().json()["changes"]["a"]["status"], "changed");
+}
