@@ -81,6 +81,7 @@ fn logging_in() -> String {
     let text = without_block(&with_login, "    set_headers:");
     let text = without(&text, "file: team-a-token");
     let text = without(&text, "observe_until:");
+    let text = without(&text, "adapter:");
     let text = without(&text, "signing_key:");
     let text = without(&text, "role_by:");
     let mut text = without(&text, "password_file:");
@@ -167,6 +168,7 @@ fn the_reference_has_every_key_of_a_login() {
             "upstreams.secrets.credential",
             "upstreams.secrets.login.role_by",
             "upstreams.secrets.set_headers",
+            "routes[0].adapter",
             "routes[0].observe_until",
             "replay.redis.password_file",
             "audit.signing_key"
