@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 
+use super::backend_paths::BackendPaths;
 use super::hex::Hex;
 use super::line::{Base64, USUAL_DECISION, encode};
 use super::record::{
@@ -221,6 +222,8 @@ impl Serialize for ResponseRecord<'_> {
             bytes: u64,
             #[serde(skip_serializing_if = "Option::is_none")]
             login: Option<LoginFacts<'a>>,
+            #[serde(skip_serializing_if = "BackendPaths::is_empty")]
+            backend_paths: &'a BackendPaths,
         }
         ResponseFields {
             ts: RecordTime::of(self.wall_ms),
@@ -230,6 +233,7 @@ impl Serialize for ResponseRecord<'_> {
             upstream_ms: self.upstream_ms,
             bytes: self.bytes,
             login: self.login,
+            backend_paths: self.backend_paths,
         }
         .serialize(serializer)
     }

@@ -18,6 +18,7 @@
 //! writes. Reading: [`reader`] parses a line, [`verify`] checks the chain and the signatures,
 //! [`report`] counts.
 
+mod backend_paths;
 pub mod chain;
 mod chain_state;
 pub mod checkpoint;
@@ -48,6 +49,7 @@ mod writer;
 mod writer_election;
 mod writer_health;
 
+pub use backend_paths::BackendPaths;
 pub use chain_state::Checkpoints;
 pub use error::AuditError;
 pub use log::{AuditLog, Receipt, UnauthenticatedSink};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::backend_paths::BackendPaths;
 use super::token_hash::TokenHash;
 use super::untrusted::{ClaimedMachine, ClaimedNonce, DroppedHeaders, PathOnly, SentMethod};
 use countersign_core::identity::{Machine, MachineId, PublicKey};
@@ -156,6 +157,8 @@ pub struct ResponseRecord<'a> {
     pub bytes: u64,
     /// The login whose token the request carried, if it carried one.
     pub login: Option<LoginFacts<'a>>,
+    /// The paths that an adapter asked the backend for, in place of the signed one.
+    pub backend_paths: &'a BackendPaths,
 }
 
 /// The login of a machine at a backend.

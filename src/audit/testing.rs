@@ -217,6 +217,8 @@ pub(super) fn refused(id: &str) -> RefusedRecord<'_> {
     }
 }
 
+static NO_PATHS: super::BackendPaths = super::BackendPaths::NONE;
+
 pub(super) fn response(id: &str) -> ResponseRecord<'_> {
     ResponseRecord {
         wall_ms: 1_750_000_000_456,
@@ -225,5 +227,6 @@ pub(super) fn response(id: &str) -> ResponseRecord<'_> {
         upstream_ms: Some(12),
         bytes: 345,
         login: None,
+        backend_paths: &NO_PATHS,
     }
 }

@@ -122,7 +122,12 @@ fn summary(
             .map(|server| server.authority.as_str())
             .collect();
         let (path, name, servers) = (&route.path, &upstream.name, servers.join(", "));
-        writeln!(out, "  route     {path} -> {name} ({servers})")?;
+        let adapter = route.adapter.as_ref().map(|adapter| {
+            let (kind, kv) = (adapter.kind.as_str(), &adapter.kv);
+            format!(", answers the clients of {kind} from the KV mount {kv}")
+        });
+        let adapter = adapter.unwrap_or_default();
+        writeln!(out, "  route     {path} -> {name} ({servers}){adapter}")?;
     }
     logins(config, out)?;
     writeln!(

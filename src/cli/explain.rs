@@ -136,6 +136,18 @@ fn as_text(question: &Question<'_>, explanation: &Explanation) -> String {
             let is_there = question.target.contains('?');
             rows.push(("query", query(route.query, is_there).into()));
             rows.extend(route.signed.clone().map(|signed| ("signed path", signed)));
+            if let Some(adapter) = &route.adapter {
+                let (kind, kv) = (adapter.kind.as_str(), &adapter.kv);
+                rows.push((
+                    "adapter",
+                    format!("{kind}, answered from the KV mount {kv}"),
+                ));
+                let asks = adapter.asks.as_deref();
+                rows.push((
+                    "backend",
+                    asks.unwrap_or("nothing: this is no call").to_owned(),
+                ));
+            }
         }
     }
     match &explanation.machine {
@@ -222,6 +234,11 @@ fn as_json(question: &Question<'_>, explanation: &Explanation) -> String {
             "mode": gate(route.gate),
             "query": route.query.as_str(),
             "signed_path": route.signed,
+            "adapter": route.adapter.as_ref().map(|adapter| json!({
+                "kind": adapter.kind.as_str(),
+                "kv": adapter.kv,
+                "asks": adapter.asks,
+            })),
         })),
         "machine": explanation.machine.as_ref().map(|machine| json!({
             "may_act": machine.may_act.is_ok(),

@@ -16,6 +16,7 @@ pub use countersign_client::settings::{AgentSettings, Listen, MachineCredentials
 
 use countersign_client::address;
 
+mod adapter;
 mod agent;
 mod assertion;
 mod audit;
@@ -42,11 +43,12 @@ mod upstreams;
 mod tests;
 
 pub use crate::yaml::{Finding, Mistakes};
+pub use adapter::{Adapter, AdapterKind};
 pub use agent::AgentFile;
 pub use assertion::Assertion;
 pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
 pub use certificate::CertificateValidity;
-pub use credential::{Credential, is_name as is_credential_name};
+pub use credential::{Credential, SHORTEST_CHECKED_SECRET, is_name as is_credential_name};
 pub use environment::{Environment, Resolve};
 pub use limits::Limits;
 pub use listeners::{DEFAULT_ADMIN, Listener, TlsFiles, only_ipv6};
@@ -254,6 +256,7 @@ fn config(
         &identity_header,
         &secret_headers,
         can_assert,
+        &credentials,
         environment.now,
     );
     let largest_body = routes.iter().map(|route| route.max_body).max().unwrap_or(0);

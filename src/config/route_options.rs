@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use http::HeaderName;
+use http::header::RANGE;
 
+use super::adapter::AdapterOption;
+use super::credential::Credential;
 use super::headers;
 use super::mode::{self, Mode};
 use super::routes::{Route, Routes};
@@ -18,13 +21,15 @@ const MAX_PATH: usize = 1024;
 
 /// Reads the list of routes to the upstreams known, and warns of upstreams without a route. A
 /// route must not forward a client header that the gateway sets: `identity`, `secret_headers`, or a
-/// header of the route's upstream. Dates are judged at `now`, in Unix seconds.
+/// header of the route's upstream. `credentials` are those that machines may name. Dates are judged
+/// at `now`, in Unix seconds.
 pub(super) fn read(
     root: &mut Table<'_>,
     upstreams: &[Named<'_>],
     identity: &HeaderName,
     secret_headers: &[HeaderName],
     can_assert: bool,
+    credentials: &[Credential],
     now: u64,
 ) -> Routes {
     let Some(list) = root.required("routes") else {
@@ -60,12 +65,26 @@ pub(super) fn read(
         let assertion = (table.field("assertion")).and_then(|field| {
             assertion(&field, upstream.map(|index| &upstreams[index]), can_assert)
         });
-        let route = rest(&mut table, &taken, now);
-        if assertion == Some(true) && route.mode == Mode::Open {
+        let adapter = AdapterOption::read(&mut table);
+        let route = Route {
+            path: path.clone().unwrap_or_else(|| "/".to_owned()),
+            strip_prefix,
+            assertion: assertion.unwrap_or(false),
+            ..rest(&mut table, &taken, now)
+        };
+        if route.assertion && route.mode == Mode::Open {
             let text = "has no effect on an open route, which names no machine; remove it";
             table.mistake("assertion", text);
         }
+        if route.assertion && adapter.is_some() {
+            let text = "cannot stand beside `adapter`: an assertion names the signed request, and \
+                        the backend gets other ones; remove it";
+            table.mistake("assertion", text);
+        }
+        let adapter = adapter
+            .and_then(|it| it.check(route.mode, route.inner_path(), upstream_sets, credentials));
         warn_of_headers_lost(item, route.mode, upstream_sets);
+        warn_of_ranges(item, &route, upstream_sets, !secret_headers.is_empty());
         if let (Some(path), Some(upstream)) = (path, upstream) {
             if route.mode == Mode::Open && path == "/" {
                 item.warning("opens every path that has no longer route to anybody");
@@ -74,8 +93,11 @@ pub(super) fn read(
             routes.push(Route {
                 path,
                 upstream,
-                strip_prefix,
-                assertion: assertion.unwrap_or(false),
+                query: match adapter {
+                    None => route.query,
+                    Some(_) => QueryPolicy::Reject,
+                },
+                adapter,
                 ..route
             });
         }
@@ -99,7 +121,7 @@ pub(super) fn read(
     routes
 }
 
-/// All options of a route but `path`, `strip_prefix` and `upstream`.
+/// All options of a route but `path`, `strip_prefix`, `upstream` and `adapter`.
 fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
     let timeout = |table: &mut Table<'_>, key, least| {
         let field = table.field(key)?;
@@ -118,6 +140,7 @@ fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
         read_timeout: timeout(table, "read_timeout", Duration::from_millis(10)),
         body_timeout: timeout(table, "body_timeout", Duration::from_millis(100)),
         assertion: false,
+        adapter: None,
     }
 }
 
@@ -158,6 +181,26 @@ fn warn_of_headers_lost(route: &Field<'_>, mode: Mode, upstream: Option<&Upstrea
              upstream sets it on signed requests",
             names.join(", ")
         ));
+    }
+}
+
+/// The echo check sees one answer at a time, and a client may ask for a page in parts.
+fn warn_of_ranges(
+    field: &Field<'_>,
+    route: &Route,
+    upstream: Option<&Upstream>,
+    machines_have_credentials: bool,
+) {
+    let is_checked = upstream.is_some_and(|upstream| {
+        let carries = upstream.credential.is_some() || upstream.login.is_some();
+        upstream.echo_check && (carries || machines_have_credentials)
+    });
+    if is_checked && route.forward_headers.contains(&RANGE) {
+        field.warning(
+            "forwards Range to a backend that gets a credential: a client can ask for a page that \
+             shows the credential in parts, and the echo check finds it in none of them. Make sure \
+             that only stored files lie below this route",
+        );
     }
 }
 

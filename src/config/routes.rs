@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::adapter::Adapter;
 use super::mode::Mode;
 use countersign_core::target::{self, QueryPolicy};
 
@@ -40,6 +41,9 @@ pub struct Route {
     /// Whether the gateway sends its assertion about the machine in `X-Machine-Assertion`. Default:
     /// no.
     pub assertion: bool,
+    /// Answers the calls of other clients by reads of a key/value store. Default: none, and requests
+    /// are forwarded as they were signed. With one, [`Route::query`] is [`QueryPolicy::Reject`].
+    pub adapter: Option<Adapter>,
 }
 
 impl Route {
@@ -148,6 +152,7 @@ mod tests {
             read_timeout: None,
             body_timeout: None,
             assertion: false,
+            adapter: None,
         };
         Routes::new(list.iter().map(route).collect())
     }

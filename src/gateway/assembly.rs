@@ -85,13 +85,13 @@ impl Gateway {
                 registry,
                 nonces,
                 token_names,
-                budget,
+                budget.clone(),
                 draining.clone(),
                 Arc::clone(&metrics),
                 clock.clone(),
             ),
             recorder: Recorder::new(audit, metrics, clock.clone()),
-            forwarder: Forwarder::new(clock),
+            forwarder: Forwarder::new(budget, clock),
             draining,
         })
     }

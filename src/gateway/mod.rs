@@ -2,7 +2,7 @@
 //!
 //! The rooms:
 //!
-//! `receive` <- `upstream` <- `plan` <- `decide` <- `record` <- `forward` <- `assembly` <- `edge`
+//! `receive` <- `upstream` <- `adapter` <- `plan` <- `decide` <- `record` <- `forward` <- `assembly` <- `edge`
 //!
 //! A room imports only from the rooms to its left. They stand in the order in which a request meets
 //! them, except for `upstream`: `decide` takes the credential from it, and `forward` the server.
@@ -11,12 +11,14 @@
 //!    writes the responses to refused requests.
 //! 2. `upstream` holds the servers of each upstream, with their connections and health, and the
 //!    credentials of the backends.
-//! 3. `plan` holds the configuration in force, with its pools, credentials and counters.
-//! 4. `decide` runs the checks in order. A request that passes all of them is a `DecidedRequest`.
-//! 5. `record` writes the decision to the audit log. Only that makes an `AuthorizedRequest`.
-//! 6. `forward` sends an authorized request to a server, and passes the response on.
-//! 7. `assembly` wires the parts, and `edge` takes one request through them.
+//! 3. `adapter` translates the calls of other clients into reads of a key/value store. It is pure.
+//! 4. `plan` holds the configuration in force, with its pools, credentials and counters.
+//! 5. `decide` runs the checks in order. A request that passes all of them is a `DecidedRequest`.
+//! 6. `record` writes the decision to the audit log. Only that makes an `AuthorizedRequest`.
+//! 7. `forward` sends an authorized request to a server, and passes the response on.
+//! 8. `assembly` wires the parts, and `edge` takes one request through them.
 
+mod adapter;
 mod assembly;
 mod decide;
 mod edge;
@@ -28,8 +30,8 @@ mod upstream;
 
 pub use self::assembly::{Gateway, Parts};
 pub use self::decide::explain::{
-    Explanation, MachineFacts, PolicyFacts, PredictedLogin, Prediction, Question, RouteFacts,
-    explain,
+    AdapterFacts, Explanation, MachineFacts, PolicyFacts, PredictedLogin, Prediction, Question,
+    RouteFacts, explain,
 };
 pub(crate) use self::edge::Edge;
 pub(crate) use self::plan::window;

@@ -10,11 +10,13 @@
 
 mod support;
 
+mod adapter;
 mod admin;
 mod agent;
 mod agent_faults;
 mod architecture;
 mod audit;
+mod bearer_api;
 mod bodies;
 mod certificates;
 mod clock;
@@ -22,6 +24,7 @@ mod command_line;
 mod credentials;
 mod deadlines;
 mod doctor;
+mod echo;
 mod files;
 mod forwarding;
 mod fuzz;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod adapter;
 mod audit;
 mod credential;
 mod files;

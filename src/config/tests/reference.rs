@@ -57,12 +57,13 @@ fn without(text: &str, setting: &str) -> String {
         .collect()
 }
 
-/// Every setting, but the date of another mode, the `file` of each two that exclude one another,
+/// Every setting, but the date of another mode, an adapter (which excludes others), the `file` of each two that exclude one another,
 /// and the file of a key.
 fn everything() -> String {
     let with_env = without(&uncommented(), "file: vault-token");
     let with_env = without(&with_env, "file: team-a-token");
     let enforcing = without(&with_env, "observe_until:");
+    let enforcing = without(&enforcing, "adapter:");
     let without_key = without(&enforcing, "signing_key:");
     let mut text = without(&without_key, "password_file:");
     text = without_block(&text, "    login:");
@@ -80,6 +81,7 @@ fn logging_in() -> String {
     let text = without_block(&with_login, "    set_headers:");
     let text = without(&text, "file: team-a-token");
     let text = without(&text, "observe_until:");
+    let text = without(&text, "adapter:");
     let text = without(&text, "signing_key:");
     let text = without(&text, "role_by:");
     let mut text = without(&text, "password_file:");
@@ -143,6 +145,7 @@ fn the_reference_with_its_optional_settings_has_every_key_there_is() {
             "credentials.team-a.file",
             "upstreams.secrets.credential.file",
             "upstreams.secrets.login",
+            "routes[0].adapter",
             "routes[0].observe_until",
             "replay.redis.password_file",
             "audit.signing_key"
@@ -150,6 +153,7 @@ fn the_reference_with_its_optional_settings_has_every_key_there_is() {
     );
     assert!(uncommented().contains("signing_key: gateway-key.pem"));
     assert!(uncommented().contains("observe_until: 2027-01-31 "));
+    assert!(uncommented().contains("adapter: { kind: sikkerkey, kv: secret }"));
     assert!(uncommented().contains("file: vault-token"));
     assert!(uncommented().contains("file: team-a-token"));
     assert!(uncommented().contains("password_file: redis-password"));
@@ -164,6 +168,7 @@ fn the_reference_has_every_key_of_a_login() {
             "upstreams.secrets.credential",
             "upstreams.secrets.login.role_by",
             "upstreams.secrets.set_headers",
+            "routes[0].adapter",
             "routes[0].observe_until",
             "replay.redis.password_file",
             "audit.signing_key"
@@ -209,7 +214,7 @@ fn the_configuration_for_vault_loads_without_a_warning() {
     let ca = FILES.path().join("vault-ca.pem");
     for name in ["payments-token", "web-token"] {
         let token = FILES.path().join(name);
-        std::fs::write(&token, "s.token").unwrap();
+        std::fs::write(&token, "s.token-of-vault").unwrap();
         std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o640)).unwrap();
     }
     let text = text.replace("vault-ca.pem", ca.to_str().unwrap());
@@ -222,6 +227,24 @@ fn the_configuration_for_vault_loads_without_a_warning() {
     let loaded = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.config.credentials.len(), 2);
+}
+
+#[test]
+fn the_configuration_for_a_bearer_api_loads_without_a_warning() {
+    let text = include_str!("../../../conf/bearer-api.yaml");
+    let key = FILES.path().join("api-key");
+    std::fs::write(&key, "sk-a-key-of-the-api").unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let file = FILES.path().join("bearer-api.yaml");
+    let environment = Environment {
+        resolve: |_| Ok(vec![([10, 0, 0, 1], 443).into()]),
+        ..environment()
+    };
+    let loaded = read(text, &file, &environment);
+    let loaded = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(loaded.warnings, []);
+    let key = loaded.config.upstreams[0].credential.as_ref().unwrap();
+    assert_eq!(key.value.as_ref().unwrap(), "Bearer sk-a-key-of-the-api");
 }
 
 #[test]

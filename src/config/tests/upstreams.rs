@@ -154,3 +154,43 @@ fn fixed_headers_cannot_be_reserved_or_set_twice() {
         );
     }
 }
+
+#[test]
+fn answers_are_checked_for_the_credential_unless_that_is_written_out() {
+    let of = |line: &str| {
+        let loaded = read_text(&with_upstream(line)).unwrap();
+        let warnings = loaded.warnings.iter().map(ToString::to_string);
+        let warnings: Vec<String> = warnings.collect();
+        (loaded.config.upstreams[0].echo_check, warnings.join("\n"))
+    };
+    assert_eq!(of("idle_timeout: 4s"), (true, String::new()));
+    assert_eq!(of("echo_check: on"), (true, String::new()));
+    let (is_on, warning) = of("echo_check: off");
+    assert!(!is_on);
+    assert!(
+        warning.contains("upstreams.secrets.echo_check: lets answers pass"),
+        "{warning}"
+    );
+    let text = only(&with_upstream("echo_check: false"));
+    assert!(text.contains("\"false\" is not one of: on, off"), "{text}");
+}
+
+#[test]
+fn a_route_with_ranges_to_a_backend_with_a_credential_is_a_warning() {
+    let credential = "credential: { header: X-Vault-Token, env: VAULT_TOKEN }";
+    let with_range = |upstream: &str| {
+        let text = with_upstream(upstream).replace(
+            "upstream: secrets }",
+            "upstream: secrets, forward_headers: [Range] }",
+        );
+        read_text(&text).unwrap().warnings
+    };
+    let warnings = with_range(credential);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0]
+            .to_string()
+            .contains("routes[0]: forwards Range")
+    );
+    assert_eq!(with_range("idle_timeout: 4s"), []);
+}

@@ -7,7 +7,8 @@
 use core::net::IpAddr;
 use std::time::Duration;
 
-use crate::config::{Config, Gate, Route};
+use crate::config::{Adapter, AdapterKind, Config, Gate, Route};
+use crate::gateway::adapter::client_call::ClientCall;
 use crate::gateway::decide::policy::{
     CREDENTIAL_PATHS, Circumstances, Permitted, closed_path, judge_machine,
 };
@@ -94,6 +95,19 @@ pub struct RouteFacts {
     pub query: QueryPolicy,
     /// The path that a client has to sign; `None` where the query is refused.
     pub signed: Option<String>,
+    /// The adapter that answers in place of forwarding, if the route has one.
+    pub adapter: Option<AdapterFacts>,
+}
+
+/// The adapter of the route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterFacts {
+    /// The clients whose calls it answers.
+    pub kind: AdapterKind,
+    /// The mount that it reads.
+    pub kv: String,
+    /// What it asks the backend for this request; `None` if the request is none of the calls.
+    pub asks: Option<String>,
 }
 
 /// The machine, by the registry.
@@ -158,6 +172,9 @@ pub fn explain(
     let gate = route.map(|route| route.mode.at(question.at));
     let no_policy = match (&matched, &machine) {
         (_, None) => Some("the machine is not in the registry"),
+        (Err(Refusal::NoRoute), _) if route.is_some() => {
+            Some("the request is none of the calls that the route's adapter answers")
+        }
         (Err(_), _) if route.is_some() => Some("the route does not take the method"),
         (Err(_), _) => Some("no route takes the request"),
         (Ok(_), _) if gate == Some(Gate::Nothing) => Some("the route asks for no signature"),
@@ -173,6 +190,7 @@ pub fn explain(
                 gate: route.mode.at(question.at),
                 query: route.query,
                 signed: signed.ok().map(|signed| signed.to_string()),
+                adapter: (route.adapter.as_ref()).map(|it| adapter_facts(it, route, &question)),
             })
         }),
         no_route: match (&parsed, route) {
@@ -223,6 +241,17 @@ pub fn explain(
         Err(refusal) => Prediction::Refused(refusal),
     };
     Ok(explanation)
+}
+
+fn adapter_facts(adapter: &Adapter, route: &Route, question: &Question<'_>) -> AdapterFacts {
+    let target = Target::parse(question.target.as_bytes()).ok();
+    let target = target.and_then(|target| target.behind(&route.strip_prefix));
+    let call = target.and_then(|target| ClientCall::find(question.method, target.path()));
+    AdapterFacts {
+        kind: adapter.kind,
+        kv: adapter.kv.clone(),
+        asks: call.map(|call| call.first_read(&adapter.kv)),
+    }
 }
 
 /// Whether a machine may act by any of its keys; else why not by the first.

@@ -4,6 +4,7 @@
 use pingora::http::RequestHeader;
 
 use crate::config::{Route, Routes};
+use crate::gateway::adapter::client_call::ClientCall;
 use countersign_core::method::{METHODS, Method};
 use countersign_core::refusal::Refusal;
 use countersign_core::target::Target;
@@ -19,7 +20,8 @@ pub(crate) struct RouteMatch<'a> {
 }
 
 impl<'a> RouteMatch<'a> {
-    /// Finds the route of a request, as its method and target were sent.
+    /// Finds the route of a request, as its method and target were sent. A route with an adapter has
+    /// no paths but those of its clients' calls.
     ///
     /// # Errors
     ///
@@ -34,6 +36,9 @@ impl<'a> RouteMatch<'a> {
         let route = &routes[index];
         let method = Method::accept(method, &route.methods).ok_or_else(|| not_allowed(route))?;
         let target = target.behind(&route.strip_prefix).ok_or(Refusal::NoRoute)?;
+        if route.adapter.is_some() && ClientCall::find(method.as_str(), target.path()).is_none() {
+            return Err(Refusal::NoRoute);
+        }
         Ok(RouteMatch {
             route: index,
             method,

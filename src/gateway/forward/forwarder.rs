@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use pingora::connectors::http::Connector;
-use pingora::{Error, ErrorType};
 use tracing::warn;
 
+use super::adapters::{AdaptedRequest, Adapters, ForwardEnd};
 use super::client::{Afterwards, Client};
+use super::connect::connect;
 use super::exchange::Exchange;
 use super::failure::ForwardFailure;
-use crate::config::ConnectionReuse;
-use crate::gateway::receive::body::Body;
+use crate::gateway::receive::body::{Body, BodyBudget};
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
 use crate::gateway::record::outcome::RequestOutcome;
 use crate::gateway::upstream::assertion::NoAssertion;
@@ -21,10 +21,7 @@ use crate::gateway::upstream::credentials::Carried;
 use crate::gateway::upstream::credentials::injection::Injection;
 use crate::gateway::upstream::login::token::MachineToken;
 use crate::gateway::upstream::login::{BackendLogin, LoginMeans};
-use crate::gateway::upstream::pool::Attempts;
-use crate::gateway::upstream::pool::connect_error;
 use crate::gateway::upstream::pool::connection::Connection;
-use crate::gateway::upstream::pool::idle::ConnectionOwner;
 use crate::gateway::upstream::pool::server::UpstreamServer;
 use countersign_client::clock::Clock;
 use countersign_core::decision::Signed;
@@ -34,13 +31,16 @@ use countersign_core::refusal::Refusal;
 pub(crate) struct Forwarder {
     /// Connects for the credential checks, which are requests of the gateway itself.
     lookups: Arc<Connector>,
+    adapters: Adapters,
     clock: Clock,
 }
 
 impl Forwarder {
-    pub(crate) fn new(clock: Clock) -> Forwarder {
+    /// `budget` is that of bodies: the answers that an adapter reads count towards it.
+    pub(crate) fn new(budget: BodyBudget, clock: Clock) -> Forwarder {
         Forwarder {
             lookups: Arc::new(Connector::new(None)),
+            adapters: Adapters::new(budget),
             clock,
         }
     }
@@ -54,15 +54,19 @@ impl Forwarder {
         body: Body,
     ) -> (RequestOutcome, Afterwards) {
         let started = self.now();
-        let (injection, failure) = match self.injection_of(client, request).await {
+        let (injection, end) = match self.injection_of(client, request).await {
             Ok(injection) => {
-                let trying = self.try_servers(client, request, injection.as_ref(), body);
-                let failure = trying.await.err();
-                (injection, failure)
+                let end = self.answer(client, request, injection.as_ref(), body).await;
+                (injection, end)
             }
-            Err(failure) => (None, Some(failure)),
+            Err(failure) => (None, ForwardEnd::of(Err(failure))),
         };
-        let refusal = failure.as_ref().and_then(ForwardFailure::refusal);
+        let ForwardEnd {
+            failure,
+            refusal,
+            backend_paths,
+        } = end;
+        let refusal = refusal.or_else(|| failure.as_ref().and_then(ForwardFailure::refusal));
         if let Some(refusal) = &refusal {
             client.refuse(refusal, request.provenance.id).await;
         }
@@ -84,8 +88,30 @@ impl Forwarder {
             failed: failure.is_some(),
             refusal: refusal.map(|refusal| refusal.code()),
             injection,
+            backend_paths,
         };
         (outcome, client.afterwards())
+    }
+
+    /// Answers the client: by forwarding the request, or by the reads of an adapter.
+    async fn answer(
+        &self,
+        client: &mut Client,
+        request: &AuthorizedRequest,
+        injection: Option<&Injection>,
+        body: Body,
+    ) -> ForwardEnd {
+        let Some(adapter) = &request.plan.route(request.route).adapter else {
+            return ForwardEnd::of(self.try_servers(client, request, injection, body).await);
+        };
+        let adapted = AdaptedRequest {
+            request,
+            adapter,
+            injection,
+            lookups: &self.lookups,
+            clock: &self.clock,
+        };
+        self.adapters.run(client, &adapted, &body).await
     }
 
     /// The secret that the request carries; a machine may have to log in for it. Only a signed
@@ -137,8 +163,8 @@ impl Forwarder {
         login.log_in(signed, means).await.map_err(|_| no_token())
     }
 
-    /// Tries the servers of the upstream until one accepts a connection. That server gets the
-    /// request, and no other does: a request is sent at most once.
+    /// Sends the request to the first server of the upstream that accepts a connection. No other
+    /// server gets it: a request is sent at most once.
     async fn try_servers(
         &self,
         client: &mut Client,
@@ -146,33 +172,14 @@ impl Forwarder {
         injection: Option<&Injection>,
         body: Body,
     ) -> Result<(), ForwardFailure> {
-        let pool = request.plan.pool(request.route);
-        let mut attempts = Attempts::default();
-        while let Some(server) = pool.next_server(&mut attempts, self.now()) {
-            let connecting = Connection::to(&server, owner_of(request), self.now());
-            let connected = tokio::select! {
-                biased; // nothing is sent for a client that has left
-                gone = client.gone() => return Err(ForwardFailure::unsent(gone)),
-                connected = connecting => connected,
-            };
-            match connected {
-                Ok(connection) => {
-                    return self
-                        .exchange(client, request, injection, body, &server, connection)
-                        .await;
-                }
-                Err(error) => {
-                    let why = connect_error::describe(&error);
-                    warn!(server = %server.address(), error = why, "cannot reach a server of the upstream");
-                    server.refused_connection(self.now());
-                    if !pool.has_more(&attempts) {
-                        return Err(ForwardFailure::unsent(error.into_up()));
-                    }
-                }
-            }
-        }
-        Error::e_explain(ErrorType::ConnectError, "there is no server to try")
-            .map_err(|error| ForwardFailure::unsent(error.into_up()))
+        let connected = tokio::select! {
+            biased; // nothing is sent for a client that has left
+            gone = client.gone() => Err(ForwardFailure::unsent(gone)),
+            connected = connect(request, &self.clock) => connected,
+        };
+        let (server, connection) = connected?;
+        self.exchange(client, request, injection, body, &server, connection)
+            .await
     }
 
     /// Runs the exchange with the server that accepted the connection.
@@ -239,20 +246,5 @@ impl Forwarder {
 
     fn now(&self) -> Duration {
         self.clock.now().mono
-    }
-}
-
-/// The owner of the idle connections that the request may use, and of the one that it leaves.
-/// `None`: it gets a new connection for itself alone, because its sender is unknown.
-fn owner_of(request: &AuthorizedRequest) -> Option<ConnectionOwner> {
-    if request.plan.upstream(request.route).reuse == ConnectionReuse::Shared {
-        return Some(ConnectionOwner::Everybody);
-    }
-    match &request.pass {
-        RecordedPass::Signed(signed) => {
-            Some(ConnectionOwner::Machine(*signed.signed().key().as_bytes()))
-        }
-        RecordedPass::Open(_) => Some(ConnectionOwner::Open),
-        RecordedPass::Unsigned(unsigned, _) => unsigned.token().map(ConnectionOwner::Token),
     }
 }

@@ -1,8 +1,14 @@
 //! Forwarding: an authorized request goes to a server of its upstream, and the response comes back.
 
+mod adapters;
 pub(crate) mod client;
+mod connect;
+mod echo;
 mod exchange;
 mod failure;
 pub(crate) mod forwarder;
+mod kv_forwarder;
 mod response;
+mod response_filter;
+mod token_lookup;
 mod upstream_request;

@@ -24,6 +24,18 @@ pub(super) enum UnfitResponse {
     Redirect,
 }
 
+impl UnfitResponse {
+    /// The reason, for the log.
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            UnfitResponse::Framing => "the backend's answer has ambiguous framing",
+            UnfitResponse::Status => "the backend's answer has a status outside 200 to 599",
+            UnfitResponse::Upgrade => "the backend switched protocols",
+            UnfitResponse::Redirect => "the backend answered with a redirect",
+        }
+    }
+}
+
 /// Removes the headers that only the gateway may set from a backend's response, and marks the
 /// response as not to be stored: the signing headers are not `Authorization`, so a shared cache in
 /// front would be free to store a secret. `raw` is its head as sent, `was_head` says that the

@@ -46,7 +46,65 @@ pub(super) fn signed(
     upstream: &Upstream,
     identity: &HeaderName,
 ) -> Result<RequestHeader> {
+    let headers = of_machine(recorded, secrets, forwarded, upstream, identity)?;
+    // The target is taken from what was verified, not from what the parser holds.
+    let message = recorded.signed().message();
+    head(message.method(), message.target(), headers)
+}
+
+/// Builds a read of a KV engine that the request of a machine causes. It carries the same identity
+/// and credential as the request itself would. `forwarded` has the headers of
+/// [`client_head_of_read`].
+///
+/// # Errors
+///
+/// As [`signed`].
+pub(super) fn read(
+    recorded: &Recorded<Permitted>,
+    injection: &Injection,
+    forwarded: ForwardedHeaders<'_>,
+    upstream: &Upstream,
+    identity: &HeaderName,
+    (method, target): (&str, &str),
+) -> Result<RequestHeader> {
+    let secrets = RequestSecrets {
+        injection: Some(injection),
+        assertion: None,
+    };
+    let headers = of_machine(recorded, secrets, forwarded, upstream, identity)?;
+    head(method, target, headers)
+}
+
+/// The client's headers that its reads carry too: its name and its trace. Others are about the
+/// client's own request. `Accept-Encoding` would have the answers compressed, and `If-None-Match`
+/// would leave them out.
+pub(super) fn client_head_of_read(client: &RequestHeader) -> Result<RequestHeader> {
+    let mut head = RequestHeader::build("GET", b"/", Some(4))?;
+    for name in ["user-agent", "traceparent", "tracestate"] {
+        if let Some(value) = client.headers.get(name) {
+            head.insert_header(name, value.clone())?;
+        }
+    }
+    head.insert_header(header::ACCEPT, "application/json")?;
+    Ok(head)
+}
+
+/// The headers of a request for a machine: its identity, and the secrets.
+fn of_machine(
+    recorded: &Recorded<Permitted>,
+    secrets: RequestSecrets<'_>,
+    forwarded: ForwardedHeaders<'_>,
+    upstream: &Upstream,
+    identity: &HeaderName,
+) -> Result<HeaderMap> {
     let mut headers = forwarded.headers()?;
+    if secrets.injection.is_some() && upstream.echo_check {
+        // The echo check cannot read a coding, and the client must not choose whether it can.
+        headers.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
+    }
     for (name, value) in &upstream.set_headers {
         headers.insert(name, value.clone());
     }
@@ -74,9 +132,7 @@ pub(super) fn signed(
     if let Some(assertion) = secrets.assertion {
         headers.insert(MACHINE_ASSERTION, assertion.clone());
     }
-    // The target is taken from what was verified, not from what the parser holds.
-    let message = signed.message();
-    head(message.method(), message.target(), headers)
+    Ok(headers)
 }
 
 /// Builds the upstream request of an open route. It names no sender: neither an identity nor a

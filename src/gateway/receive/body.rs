@@ -22,14 +22,15 @@ pub(crate) struct Body {
     _share: Option<Share>,
 }
 
-/// The bytes that all requests together may hold in memory as bodies.
+/// The bytes that all requests together may hold in memory as bodies. Clones share it.
+#[derive(Clone)]
 pub(crate) struct BodyBudget {
     bytes: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
 /// Part of a [`BodyBudget`], given back when dropped.
-struct Share {
+pub(crate) struct Share {
     permit: OwnedSemaphorePermit,
     metrics: Arc<Metrics>,
 }
@@ -44,7 +45,11 @@ impl BodyBudget {
 
     /// Takes the bytes at once or not at all: a waiting request would keep its share while it
     /// waits.
-    fn take(&self, bytes: usize) -> Result<Share, Refusal> {
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Overloaded`], if that many are not left.
+    pub(crate) fn take(&self, bytes: usize) -> Result<Share, Refusal> {
         let count = u32::try_from(bytes).map_err(|_| Refusal::Overloaded)?;
         let permit = Arc::clone(&self.bytes)
             .try_acquire_many_owned(count)
@@ -58,7 +63,8 @@ impl BodyBudget {
 }
 
 impl Share {
-    fn absorb(&mut self, mut other: Share) {
+    /// Adds another part of the same budget to this one.
+    pub(crate) fn absorb(&mut self, mut other: Share) {
         // `other` is left empty, so that dropping it gives nothing back.
         let all = other.permit.num_permits();
         if let Some(permit) = other.permit.split(all) {

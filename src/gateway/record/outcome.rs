@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::audit::{LoginFacts, ResponseRecord};
+use crate::audit::{BackendPaths, LoginFacts, ResponseRecord};
 use crate::gateway::decide::unsigned::PassReason;
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
 use crate::gateway::record::recorder::Recorder;
@@ -26,6 +26,8 @@ pub(crate) struct RequestOutcome {
     pub(crate) refusal: Option<Code>,
     /// The secret that the request carried.
     pub(crate) injection: Option<Injection>,
+    /// The paths that an adapter asked the backend for.
+    pub(crate) backend_paths: BackendPaths,
 }
 
 impl RequestOutcome {
@@ -37,6 +39,7 @@ impl RequestOutcome {
         failed: true,
         refusal: None,
         injection: None,
+        backend_paths: BackendPaths::NONE,
     };
 
     /// Writes the response record, and counts the request.
@@ -72,6 +75,7 @@ impl RequestOutcome {
                 role: token.role(),
                 accessor: token.accessor(),
             }),
+            backend_paths: &self.backend_paths,
         });
     }
 }
