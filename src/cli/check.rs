@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
 use super::registry_summary::RegistrySummary;
-use crate::config::{self, Config, Environment, Loaded, Mistakes};
+use crate::config::{self, Config, Environment, Loaded, LoginRole, Mistakes};
 use crate::registry::IdCase;
 use crate::server::{Findings, examine};
 use countersign_client::clock::{Clock, check_after_release};
@@ -129,6 +129,7 @@ fn summary(
         let adapter = adapter.unwrap_or_default();
         writeln!(out, "  route     {path} -> {name} ({servers}){adapter}")?;
     }
+    logins(config, out)?;
     writeln!(
         out,
         "  registry  {} ({} machines)",
@@ -160,6 +161,35 @@ fn summary(
     }
     if let Some(more @ 1..) = machines.ended.len().checked_sub(MOST_ENDED) {
         writeln!(out, "warning: and {more} more such machines")?;
+    }
+    Ok(())
+}
+
+/// The assertions, and what a backend needs for each login.
+fn logins(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let Some(assertion) = &config.assertion else {
+        return Ok(());
+    };
+    let (issuer, keys) = (&assertion.issuer, assertion.keys.len());
+    writeln!(
+        out,
+        "  assertion {issuer} ({keys} {}; the first signs)",
+        if keys == 1 { "key" } else { "keys" }
+    )?;
+    let logins = config.upstreams.iter();
+    for (upstream, login) in logins.filter_map(|it| Some((&it.name, it.login.as_ref()?))) {
+        let role = match &login.role {
+            LoginRole::Fixed(role) => format!("the role {role}"),
+            LoginRole::Group => "a role for each group of machines".to_owned(),
+        };
+        writeln!(out, "  login     {upstream}: POST {}", login.path())?;
+        writeln!(
+            out,
+            "            the backend needs: bound_issuer {issuer}; the public keys, from \
+             http://{}/.well-known/jwks.json or `openssl pkey -pubout`; {role} with role_type jwt, \
+             user_claim sub, bound_audiences {}",
+            config.admin, login.audience
+        )?;
     }
     Ok(())
 }
@@ -238,6 +268,38 @@ routes: [{ path: /v1, upstream: secrets }]
             "/v1 -> secrets (127.0.0.1:8200)",
             "3 machines",
             "warning: ",
+        ] {
+            assert!(summary.contains(part), "{part} in {summary}");
+        }
+    }
+
+    #[test]
+    fn what_a_backend_needs_for_a_login_is_told() {
+        let key = Temporary::new(
+            "key",
+            "-----BEGIN PRIVATE KEY-----\n\
+             MC4CAQAwBQYDK2VwBCIEIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH\n\
+             -----END PRIVATE KEY-----\n",
+        );
+        let login =
+            "8200'], login: { method: jwt, mount: jwt, role: machine, audience: bao, header: X-T }";
+        let assertion = format!(
+            "assertion: {{ issuer: gw, keys: ['{}'] }}\n",
+            key.0.display()
+        );
+        let text = GOOD.replace("8200']", login) + &assertion;
+        let file = Temporary::new("login", &text);
+        let check = |_: &Path, case| {
+            assert_eq!(case, IdCase::Folded);
+            Ok(machines(0))
+        };
+        let summary = file.check(check).unwrap();
+        for part in [
+            "assertion gw (1 key;",
+            "secrets: POST /v1/auth/jwt/login",
+            "bound_issuer gw",
+            "bound_audiences bao",
+            "the role machine",
         ] {
             assert!(summary.contains(part), "{part} in {summary}");
         }

@@ -184,6 +184,17 @@ fn as_text(question: &Question<'_>, explanation: &Explanation) -> String {
             (None, false) => "none".into(),
         };
         rows.push(("credential", credential));
+        rows.extend(policy.login.as_ref().map(|login| {
+            let role = match &login.role {
+                Some(role) => format!("role {role}"),
+                None => "no role: the machine is in no group".to_owned(),
+            };
+            let text = format!(
+                "POST {} as {role}, audience {}, unless the gateway holds a token; not tried here",
+                login.path, login.audience
+            );
+            ("login", text)
+        }));
         if !policy.closed.is_empty() {
             let here = if policy.is_closed {
                 " (this is one)"
@@ -245,6 +256,11 @@ fn as_json(question: &Question<'_>, explanation: &Explanation) -> String {
             "network": policy.network,
             "credential": policy.credential,
             "credential_missing": policy.credential_missing,
+            "login": policy.login.as_ref().map(|login| json!({
+                "path": login.path,
+                "role": login.role,
+                "audience": login.audience,
+            })),
             "closed_paths": policy.closed,
             "is_closed": policy.is_closed,
         })),

@@ -72,6 +72,12 @@ pub(super) fn read(field: &Field<'_>, identity: &HeaderName, can_assert: bool) -
     let header = header.and_then(|field| field.parse(|text| credential::header_of(text, identity)));
     let namespace = table.field("namespace");
     let namespace = namespace.and_then(|field| field.parse(namespace_path));
+    if namespace.is_some() && header.as_ref() == Some(&NAMESPACE) {
+        table.mistake(
+            "header",
+            "is the header of the namespace; name the header of the token",
+        );
+    }
     method?;
     Some(Login {
         mount: mount?,

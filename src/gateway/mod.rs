@@ -31,7 +31,8 @@ mod upstream;
 
 pub use self::assembly::{Gateway, Parts};
 pub use self::decide::explain::{
-    AdapterFacts, Explanation, MachineFacts, PolicyFacts, Prediction, Question, RouteFacts, explain,
+    AdapterFacts, Explanation, MachineFacts, PolicyFacts, PredictedLogin, Prediction, Question,
+    RouteFacts, explain,
 };
 pub(crate) use self::edge::Edge;
 pub(crate) use self::plan::window;

@@ -74,7 +74,7 @@ impl ConfiguredMetrics {
             )?,
             credential_checks: declare.counters(
                 "credential_checks_total",
-                "Checks of a credential after the backend refused a request with it, by result: accepted, refused, or unknown (no conclusive answer).",
+                "Checks of a credential after the backend refused a request with it, by result: accepted, refused, or unknown (no conclusive answer). login:<upstream>: the tokens of machines.",
                 &["credential", "result"],
             )?,
             open_until: declare.gauges(

@@ -3,13 +3,14 @@
 import http.client
 import json
 import re
+import subprocess
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import patch
 
-from backend import Backend
-from gateway import Gateway
+from backend import TOKEN, TOKEN_HEADER, Backend
+from gateway import BINARY, Gateway
 from machine import Machine
 
 FAST_SECONDS = 60  # how far ahead a machine's clock is that has a series of its own for it
@@ -42,12 +43,25 @@ class Observed:
         backend, machine, other = Backend(), Named("web-1"), Named("web-2")
         until = (datetime.now(UTC) + timedelta(days=7)).strftime("%Y-%m-%d")
         route = {"upstream": "secrets"}
+        assertion = subprocess.run([BINARY, "keygen", "--out", folder / "assertion.pem"], capture_output=True)
+        assertion.check_returncode()
+        (folder / "token").write_text(TOKEN + "\n")
+        login = {"method": "jwt", "mount": "jwt", "role": "machine", "audience": "api", "header": TOKEN_HEADER}
         more = {
+            "assertion": {"issuer": "https://gw.example", "keys": ["assertion.pem"]},
+            "upstreams": {
+                "secrets": {
+                    "servers": [backend.url],
+                    "credential": {"header": TOKEN_HEADER, "file": "token"},
+                },
+                "vault": {"servers": [backend.url], "login": login},
+            },
             "routes": [
                 route | {"path": "/"},
                 route | {"path": "/open", "mode": "open"},
                 route | {"path": "/observe", "mode": "observe", "observe_until": until},
                 route | {"path": "/bearer", "bearer_until": until},
+                {"path": "/v1/secret", "upstream": "vault"},
                 route | {"path": "/v1/secrets", "adapter": {"kind": "sikkerkey", "kv": "kv"}},
             ],
             "audit": {"file": "audit.jsonl", "token_key": "token-hash.key", "refusals": {"per_second": 1}},
@@ -58,6 +72,7 @@ class Observed:
         self._port, self.key = gateway.port, gateway.public_key
         self._send("POST", "/a?query", machine.sign("POST", "/a", b"{}") | {"Range": "bytes=0-1"}, b"{}")
         self._send("GET", "/open", {})
+        self._send("GET", "/v1/secret/a", machine.sign("GET", "/v1/secret/a"))
         self._send("GET", "/v1/secrets", machine.sign("GET", "/v1/secrets"))
         self._send("GET", "/observe", other.sign("GET", "/elsewhere"))
         self._send("GET", "/bearer", {"Authorization": "Bearer token"})
@@ -105,7 +120,7 @@ class Observed:
         fields = {}
         for record in self.records:
             for name, value in record.items():
-                inside = value if isinstance(value, dict) and name == "machine" else {}
+                inside = value if isinstance(value, dict) and name in ("machine", "login") else {}
                 for field in [name, *(f"{name}.{key}" for key in inside)]:
                     fields.setdefault(field, set()).add(record["decision"])
         return fields

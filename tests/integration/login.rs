@@ -9,7 +9,7 @@ use crate::support::backend::Backend;
 use crate::support::client::{Response, exchange};
 use crate::support::gateway::{Gateway, Options, ask_admin, raw, registry, wait_for};
 use crate::support::openbao::{AUDIENCE, OpenBao, ROOT};
-use crate::support::process::unix_seconds;
+use crate::support::process::{countersign, run, unix_seconds};
 use crate::support::signer::Machine;
 
 /// One for all tests that do not stop or seal it.
@@ -197,6 +197,12 @@ fn a_sealed_openbao_is_a_503_and_works_again_when_it_is_opened() {
         (503, "upstream_credential")
     );
     assert_eq!(site.read(&known, "sealed-1").status, 503);
+    let (status, ready) = site.gateway.admin_get("/readyz");
+    assert_eq!(status, 200);
+    assert!(
+        ready.contains("login:secrets: the last login failed"),
+        "{ready}"
+    );
     assert_eq!(site.logins("unavailable"), 1.0);
     bao.call("POST", "/v1/sys/unseal", json!({ "key": bao.unseal_key() }));
     for machine in [&known, &new] {
@@ -348,4 +354,27 @@ fn the_public_keys_are_served_on_the_path_that_the_configuration_names() {
     assert_eq!(get("POST").0, 401);
     // Root is no machine's token: the fixture alone knows it.
     assert!(!body.contains(ROOT));
+}
+
+#[test]
+fn the_demo_with_openbao_shows_its_steps_and_ends_what_it_started() {
+    let shown = run(&["demo", "--openbao", "--once"]);
+    let text = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.status.success(), "{text}");
+    assert!(text.contains("4. The next try"), "{text}");
+    let address = text.split_once("backend   http://").unwrap().1;
+    let address = address.split(' ').next().unwrap();
+    assert!(std::net::TcpStream::connect(address).is_err(), "{address}");
+}
+
+#[test]
+fn the_demo_says_what_to_install_where_there_is_no_openbao() {
+    let mut demo = countersign(&["demo", "--openbao", "--once"]);
+    let shown = demo.env("PATH", "/nonexistent").output().unwrap();
+    assert_eq!(shown.status.code(), Some(1));
+    let text = String::from_utf8(shown.stderr).unwrap();
+    assert!(
+        text.contains("cannot start bao") && text.contains("--openbao"),
+        "{text}"
+    );
 }

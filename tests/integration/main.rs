@@ -33,6 +33,7 @@ mod identity;
 mod journal;
 mod lingering;
 mod login;
+mod login_faults;
 mod metrics;
 mod model;
 mod modes;

@@ -224,7 +224,9 @@ impl Refusal {
             Refusal::Overloaded => "The gateway is at its limit: try again.".into(),
             Refusal::NotReady => "The gateway is shutting down: try again.".into(),
             Refusal::UpstreamCredential => {
-                "The gateway's own credential for the backend is missing or refused.".into()
+                "The gateway has no credential that the backend accepts for this request: try \
+                 again; the gateway's log tells why."
+                    .into()
             }
             Refusal::UpstreamUnreachable => "The backend could not be reached.".into(),
             Refusal::UpstreamTimeout => "The backend did not answer in time.".into(),

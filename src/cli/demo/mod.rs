@@ -2,6 +2,7 @@
 //! gateway's decisions.
 
 mod backend;
+mod openbao;
 mod stage;
 
 use std::io::{self, Write};
@@ -12,18 +13,23 @@ use crate::config::{self, Environment};
 use crate::server::{GatewayServer, signals};
 use countersign_client::clock::Clock;
 
+use self::openbao::OpenBao;
 use self::stage::{DemoAnswer, Stage};
 
 /// Run a demo: a backend, the gateway and one machine in one process
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
-  countersign demo            show the steps, and stay up until Ctrl-C to try commands by hand
-  countersign demo --once     show the steps and exit")]
+  countersign demo               show the steps, and stay up until Ctrl-C to try commands by hand
+  countersign demo --once        show the steps and exit
+  countersign demo --openbao     log the machine in at an OpenBao (needs `bao` on the PATH)")]
 pub(super) struct DemoArgs {
     /// Exit after the last step
     #[arg(long)]
     once: bool,
+    /// Put the gateway before an OpenBao in development mode, started from `bao` on the PATH
+    #[arg(long)]
+    openbao: bool,
 }
 
 /// Runs the demo and prints its steps.
@@ -36,7 +42,10 @@ pub(super) fn run(
     environment: &Environment,
     out: &mut (dyn Write + Send),
 ) -> Result<(), CommandError> {
-    let stage = Stage::set()?;
+    let (bao, stage) = match args.openbao {
+        true => OpenBao::set().map(|(bao, stage)| (Some(bao), stage))?,
+        false => (None, Stage::set()?),
+    };
     let clock = Clock::system();
     let loaded = config::load(&stage.configuration(), environment)
         .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
@@ -49,11 +58,19 @@ pub(super) fn run(
     let running = runtime.spawn(server.run(async {
         let _ = stopped.await;
     }));
-    let told = tell(&stage, &gateway, &admin, out).and_then(|()| {
+    let told = match &bao {
+        Some(bao) => bao.tell(&stage, &gateway, &admin, out),
+        None => tell(&stage, &gateway, &admin, out),
+    };
+    let told = told.and_then(|()| {
         if args.once {
             return Ok(());
         }
-        commands_to_try(&stage, &gateway, &admin, out).map_err(broken)?;
+        let secret = match &bao {
+            Some(_) => format!("/v1/secret/data/{}/db", stage::MACHINE),
+            None => "/v1/secret/sk_smtp".to_owned(),
+        };
+        commands_to_try(&stage, &gateway, &admin, &secret, out).map_err(broken)?;
         runtime
             .block_on(async { signals().map(|signal| runtime.spawn(signal)) })
             .map_err(broken)
@@ -208,6 +225,7 @@ fn commands_to_try(
     stage: &Stage,
     gateway: &str,
     admin: &str,
+    secret: &str,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let key = stage.key();
@@ -219,13 +237,13 @@ fn commands_to_try(
     )?;
     writeln!(
         out,
-        "  countersign request --key {key} --machine-id {machine} GET {gateway}/v1/secrets"
+        "  countersign request --key {key} --machine-id {machine} GET {gateway}{secret}"
     )?;
     writeln!(
         out,
-        "  countersign sign --key {key} --machine-id {machine} GET /v1/secret/sk_smtp \\\n    | curl -i -H @- {gateway}/v1/secret/sk_smtp"
+        "  countersign sign --key {key} --machine-id {machine} GET {secret} \\\n    | curl -i -H @- {gateway}{secret}"
     )?;
-    writeln!(out, "  curl -i {gateway}/v1/secret/sk_smtp")?;
+    writeln!(out, "  curl -i {gateway}{secret}")?;
     writeln!(
         out,
         "  countersign machine disable --registry {} {machine}",

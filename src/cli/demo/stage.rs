@@ -13,6 +13,7 @@ use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePrivateKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use http::{Request, Response, request};
+use zeroize::Zeroizing;
 
 use super::backend;
 use crate::cli::command_error::CommandError;
@@ -51,21 +52,30 @@ const LIMITS: ExchangeLimits = ExchangeLimits {
 impl Stage {
     /// Makes the folder, writes the files, and starts the backend.
     pub(super) fn set() -> Result<Stage, CommandError> {
-        let secret: [u8; 32] = random()?;
         let token = format!("demo-token-{}", hex(&random::<8>()?));
+        let backend = backend::start(token.clone()).map_err(|e| {
+            CommandError::Operation(format!("the demo's backend does not start: {e}"))
+        })?;
+        let stage = Stage::before(backend)?;
+        stage.write("token", &token)?;
+        let credential = format!(
+            "credential: {{ header: {}, file: token }}",
+            backend::TOKEN_HEADER
+        );
+        stage.configure(&credential, "")?;
+        Ok(stage)
+    }
+
+    /// Makes the folder, with the machine's key and the registry, in front of a backend.
+    pub(super) fn before(backend: SocketAddr) -> Result<Stage, CommandError> {
+        let secret: [u8; 32] = random()?;
         let folder =
             std::env::temp_dir().join(format!("countersign-demo-{}", hex(&random::<6>()?)));
         make_private_folder(&folder).map_err(|e| failed(&folder, &e))?;
 
         let key = SigningKey::from_bytes(&secret);
-        let pem = key
-            .to_pkcs8_pem(LineEnding::LF)
-            .map_err(|_| CommandError::Operation("the demo's key cannot be encoded".into()))?;
+        let pem = pem(&key)?;
         let public = STANDARD.encode(key.verifying_key().as_bytes());
-        let backend = backend::start(token.clone()).map_err(|e| {
-            CommandError::Operation(format!("the demo's backend does not start: {e}"))
-        })?;
-
         let stage = Stage {
             folder,
             backend,
@@ -73,7 +83,6 @@ impl Stage {
             clock: Clock::system(),
         };
         stage.write("key.pem", &pem)?;
-        stage.write("token", &token)?;
         stage.write(
             "machines.yaml",
             &format!(
@@ -81,22 +90,37 @@ impl Stage {
                  public_keys: [\"{public}\"]\n"
             ),
         )?;
-        stage.write(
+        Ok(stage)
+    }
+
+    /// Makes another key, and writes it to a file of the folder.
+    pub(super) fn make_key(&self, name: &str) -> Result<SigningKey, CommandError> {
+        let key = SigningKey::from_bytes(&random()?);
+        self.write(name, &pem(&key)?)?;
+        Ok(key)
+    }
+
+    /// Writes the configuration: a setting of the upstream, and more lines at the top.
+    pub(super) fn configure(&self, upstream: &str, more: &str) -> Result<(), CommandError> {
+        let backend = self.backend;
+        self.write(
             "countersign.yaml",
             &format!(
                 "listeners:\n  - address: 127.0.0.1:0\nadmin: {{ address: 127.0.0.1:0 }}\n\
                  registry: {{ file: machines.yaml }}\nupstreams:\n  secrets:\n    \
-                 servers: [\"http://{backend}\"]\n    credential: {{ header: {}, file: token }}\n\
+                 servers: [\"http://{backend}\"]\n    {upstream}\n\
                  routes:\n  - {{ path: /, upstream: secrets }}\n\
-                 audit: {{ file: audit.jsonl }}\nshutdown: {{ delay: 0s, grace: 5s }}\n",
-                backend::TOKEN_HEADER,
+                 audit: {{ file: audit.jsonl }}\nshutdown: {{ delay: 0s, grace: 5s }}\n{more}"
             ),
-        )?;
-        Ok(stage)
+        )
     }
 
     pub(super) fn backend(&self) -> SocketAddr {
         self.backend
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(super) fn configuration(&self) -> PathBuf {
@@ -144,12 +168,31 @@ impl Stage {
 
     /// The audit record of an accepted request.
     pub(super) fn record_of(&self, answer: &DemoAnswer) -> Result<String, CommandError> {
+        self.find_record(answer, "\"accepted\"")?
+            .ok_or_else(no_record)
+    }
+
+    /// The response record of a forwarded request, which is written after the answer.
+    pub(super) fn response_record_of(&self, answer: &DemoAnswer) -> Result<String, CommandError> {
+        let deadline = self.clock.now().mono + PATIENCE;
+        loop {
+            match self.find_record(answer, "\"response\"")? {
+                Some(record) => return Ok(record),
+                None if self.clock.now().mono > deadline => return Err(no_record()),
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    fn find_record(
+        &self,
+        answer: &DemoAnswer,
+        decision: &str,
+    ) -> Result<Option<String>, CommandError> {
         let path = self.audit();
         let log = fs::read_to_string(&path).map_err(|e| failed(&path, &e))?;
-        log.lines()
-            .find(|line| line.contains(&answer.request_id) && line.contains("\"accepted\""))
-            .map(str::to_owned)
-            .ok_or_else(|| CommandError::Operation("the demo's request has no audit record".into()))
+        let is_it = |line: &&str| line.contains(&answer.request_id) && line.contains(decision);
+        Ok(log.lines().find(is_it).map(str::to_owned))
     }
 
     /// Waits for `/readyz`: in its first second a gateway refuses what an earlier one may have
@@ -214,14 +257,23 @@ fn make_private_folder(path: &Path) -> std::io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)
 }
 
-fn random<const N: usize>() -> Result<[u8; N], CommandError> {
+fn pem(key: &SigningKey) -> Result<Zeroizing<String>, CommandError> {
+    key.to_pkcs8_pem(LineEnding::LF)
+        .map_err(|_| CommandError::Operation("the demo's key cannot be encoded".into()))
+}
+
+fn no_record() -> CommandError {
+    CommandError::Operation("the demo's request has no audit record".into())
+}
+
+pub(super) fn random<const N: usize>() -> Result<[u8; N], CommandError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
         .map_err(|e| CommandError::Operation(format!("the system gives no random numbers: {e}")))?;
     Ok(bytes)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
@@ -230,11 +282,17 @@ fn failed(path: &Path, error: &std::io::Error) -> CommandError {
 }
 
 fn ask(server: &str, request: request::Builder) -> Result<Response<Bytes>, CommandError> {
+    ask_with(server, request, Bytes::new())
+}
+
+pub(super) fn ask_with(
+    server: &str,
+    request: request::Builder,
+    body: Bytes,
+) -> Result<Response<Bytes>, CommandError> {
     let failed = |cause| CommandError::Operation(format!("no answer from {server}: {cause}"));
     let gateway = GatewayUrl::parse(server).map_err(failed)?;
     let connector = Connector::new(gateway, None).map_err(failed)?;
-    let request = request
-        .body(Bytes::new())
-        .map_err(|e| failed(e.to_string()))?;
+    let request = request.body(body).map_err(|e| failed(e.to_string()))?;
     http_client::send(&connector, request, LIMITS).map_err(|e| failed(e.cause()))
 }

@@ -116,6 +116,16 @@ fn a_namespace_is_a_header_that_only_the_gateway_sets() {
 }
 
 #[test]
+fn the_token_has_another_header_than_the_namespace() {
+    let login = LOGIN.replace("X-Vault-Token", "X-Vault-Namespace") + ", namespace: a";
+    mistakes(
+        GOOD,
+        &with_login(&login),
+        &["is the header of the namespace"],
+    );
+}
+
+#[test]
 fn every_setting_of_a_login_is_needed_and_all_that_lack_are_named() {
     let words = [
         "login.method: is missing",

@@ -14,7 +14,7 @@ use crate::gateway::decide::policy::{
 };
 use crate::gateway::decide::rate_limits::RateLimits;
 use crate::gateway::decide::route_match::RouteMatch;
-use crate::gateway::upstream::credentials::{Choice, Credentials};
+use crate::gateway::upstream::credentials::{Carried, Choice, Credentials};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use countersign_core::identity::{Fingerprint, Machine};
@@ -131,12 +131,26 @@ pub struct PolicyFacts {
     pub network: Option<String>,
     /// The name of the credential that the request would carry.
     pub credential: Option<String>,
-    /// Whether that credential is not configured, or has no value.
+    /// Whether that credential is not configured, or has no value; with a login, whether the machine
+    /// has no role.
     pub credential_missing: bool,
+    /// The login by which the machine would get its token, unless the gateway holds one already.
+    pub login: Option<PredictedLogin>,
     /// Paths that are closed to requests with a credential, except for routes inside them.
     pub closed: &'static [&'static str],
     /// Whether the target lies in one of them.
     pub is_closed: bool,
+}
+
+/// A login that a request may cause. The explanation does not try it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PredictedLogin {
+    /// The path of the login at the backend.
+    pub path: String,
+    /// The role that the machine would ask for, if it has one.
+    pub role: Option<String>,
+    /// The backend, by the claim `aud` of the assertion.
+    pub audience: String,
 }
 
 /// Explains a request.
@@ -211,7 +225,12 @@ pub fn explain(
         };
         let (method, target) = (matched.method.as_str(), signed.to_string());
         let choice = choose(machine);
-        Permitted::judge(machine, method, &target, route, choice, circumstances).map(drop)
+        match Permitted::judge(machine, method, &target, route, choice, circumstances)? {
+            Some(Carried::FromLogin(login)) if login.role_of(machine).is_none() => {
+                Err(Refusal::UpstreamCredential)
+            }
+            _ => Ok(()),
+        }
     });
     explanation.verdict = match judged {
         Ok(()) if gate == Some(Gate::Nothing) => Prediction::PassesOpen,
@@ -282,15 +301,27 @@ fn policy_facts(
         Err(objection) => (Err(objection.to_string()), None),
     };
     let carries = !matches!(choice, Choice::Nothing);
+    let login = match &choice {
+        Choice::LogIn(login) => Some(PredictedLogin {
+            path: login.path(),
+            role: login.role_of(machine).map(str::to_owned),
+            audience: login.audience().to_owned(),
+        }),
+        _ => None,
+    };
+    let has_no_role = login.as_ref().is_some_and(|login| login.role.is_none());
     PolicyFacts {
         rule,
         network,
-        credential_missing: matches!(choice, Choice::NoValue(_) | Choice::NotConfigured),
+        credential_missing: has_no_role
+            || matches!(choice, Choice::NoValue(_) | Choice::NotConfigured),
+        login,
         credential: match choice {
             Choice::Carry(injection) => Some(injection.name().to_owned()),
             Choice::NoValue(credential) => Some(credential.name().to_owned()),
             Choice::NotConfigured => machine.credential.as_deref().map(str::to_owned),
-            Choice::LogIn(_) | Choice::Nothing => None,
+            Choice::LogIn(login) => Some(login.name().to_owned()),
+            Choice::Nothing => None,
         },
         closed: if carries { &CREDENTIAL_PATHS } else { &[] },
         is_closed: carries && closed_path(target, route).is_some(),

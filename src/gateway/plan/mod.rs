@@ -131,6 +131,7 @@ impl Plan {
             .out_of_service()
             .into_iter()
             .chain(unusable)
+            .chain(self.logins().filter_map(|login| login.out_of_service()))
             .collect()
     }
 

@@ -7,17 +7,18 @@
 
 mod answer;
 mod failure;
+mod kept;
 mod request;
 pub(crate) mod token;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderName;
-use moka::Expiry;
 use moka::future::Cache;
+use moka::policy::EvictionPolicy;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
@@ -25,6 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use self::answer::Grant;
 use self::failure::FailureLog;
 pub(crate) use self::failure::LoginFailure;
+use self::kept::{ByKind, KeptLogin};
 use self::token::MachineToken;
 use super::assertion::Assertions;
 use super::assertion::asserted_machine::{AssertedMachine, SignerOf};
@@ -36,7 +38,7 @@ use countersign_core::decision::Signed;
 use countersign_core::identity::Machine;
 
 /// Most machines with a token, or with a failed login, at one upstream. At the limit the ones that
-/// are used least log in again. A token takes some 600 bytes.
+/// have asked least recently log in again. A token takes some 600 bytes.
 const MOST_TOKENS: u64 = 100_000;
 
 /// Most logins at once at one upstream; further ones wait for their turn. A backend on one core
@@ -45,10 +47,6 @@ const MOST_AT_ONCE: usize = 32;
 
 /// Longest time of a login, with the wait for its turn. A client is waiting.
 const DEADLINE: Duration = Duration::from_secs(5);
-
-/// How long a failed login is kept: its machine is out of service for this long at most after the
-/// cause has gone.
-const FAILED: Duration = Duration::from_secs(1);
 
 /// A token without use is wiped after this time. A login costs a few milliseconds; a token in memory
 /// is a secret to be stolen.
@@ -78,13 +76,6 @@ struct LoginSettings {
     issuer: String,
     /// The servers, by their names: others may be another backend.
     servers: Vec<String>,
-}
-
-/// The last login of a machine.
-#[derive(Clone)]
-enum KeptLogin {
-    Token(Arc<MachineToken>, Duration),
-    Failed(Arc<LoginFailure>),
 }
 
 /// What a login needs besides its settings.
@@ -127,6 +118,8 @@ impl BackendLogin {
         BackendLogin {
             tokens: Cache::builder()
                 .max_capacity(MOST_TOKENS)
+                // Any other policy may turn away the token of a machine that asks seldom.
+                .eviction_policy(EvictionPolicy::lru())
                 .time_to_idle(IDLE)
                 .expire_after(ByKind)
                 .support_invalidation_closures()
@@ -165,6 +158,22 @@ impl BackendLogin {
     /// The header that carries the tokens.
     pub(crate) fn header(&self) -> &HeaderName {
         &self.settings.login.header
+    }
+
+    /// Why machines cannot log in, if the last login failed at the backend.
+    pub(crate) fn out_of_service(&self) -> Option<String> {
+        let why = self.failures.failing()?;
+        Some(format!("{}: the last login failed: {why}", self.name))
+    }
+
+    /// The path of the login request.
+    pub(crate) fn path(&self) -> String {
+        self.settings.login.path()
+    }
+
+    /// The name of the backend in assertions.
+    pub(crate) fn audience(&self) -> &str {
+        &self.settings.login.audience
     }
 
     /// The path of the auth method at the backend.
@@ -291,6 +300,8 @@ impl BackendLogin {
         };
         if self.tokens.get(token.owner()).await.is_some_and(is_it) {
             self.tokens.invalidate(token.owner()).await;
+            // Wiped now, and not at the next sweep.
+            self.tokens.run_pending_tasks().await;
         }
     }
 
@@ -302,29 +313,6 @@ impl BackendLogin {
     ) {
         // It fails only without support for closures, which the builder asks for.
         let _ = (self.tokens).invalidate_entries_if(move |owner, _| !is_same(owner.machine()));
-    }
-}
-
-/// The time for which a login is kept, by its result.
-struct ByKind;
-
-impl Expiry<AssertedMachine, KeptLogin> for ByKind {
-    fn expire_after_create(
-        &self,
-        _: &AssertedMachine,
-        kept: &KeptLogin,
-        _: Instant,
-    ) -> Option<Duration> {
-        Some(kept.lifetime())
-    }
-}
-
-impl KeptLogin {
-    fn lifetime(&self) -> Duration {
-        match self {
-            KeptLogin::Token(_, keep) => *keep,
-            KeptLogin::Failed(_) => FAILED,
-        }
     }
 }
 

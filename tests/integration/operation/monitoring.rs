@@ -27,10 +27,17 @@ fn exported() -> &'static Exported {
     static EXPORTED: OnceLock<Exported> = OnceLock::new();
     EXPORTED.get_or_init(|| {
         let backend = Backend::start();
+        let keys = tempfile::tempdir().unwrap();
+        let key = keys.path().join("assertion.pem");
+        std::fs::write(&key, machine().pem()).unwrap();
         let gateway = Gateway::with(
             &backend,
             Options {
-                upstream: "    credential: { header: X-Vault-Token, file: token }\n".into(),
+                upstream: "    credential: { header: X-Vault-Token, file: token }\n  \
+                           vault:\n    servers: ['http://127.0.0.1:1']\n    \
+                           login: { method: jwt, mount: jwt, role: r, audience: a, header: X-Token }\n"
+                    .into(),
+                more: format!("assertion: {{ issuer: gw, keys: ['{}'] }}\n", key.display()),
                 token: Some("t0ken".into()),
                 routes: "  - { path: /, upstream: secrets }\n  \
                          - { path: /b, upstream: secrets, bearer_until: '2027-02-01' }\n  \

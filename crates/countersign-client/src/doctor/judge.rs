@@ -151,10 +151,18 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
             ),
             known(),
         ]),
-        Code::UpstreamCredential
-        | Code::UpstreamUnreachable
-        | Code::UpstreamTimeout
-        | Code::UpstreamError => Verified(vec![
+        Code::UpstreamCredential => Verified(vec![
+            here(),
+            known(),
+            fail(
+                Check::Backend,
+                format!(
+                    "{word}: the gateway works, but the backend refuses its credential, or refused to log this \
+                     machine in; ask the gateway's operator to see its log"
+                ),
+            ),
+        ]),
+        Code::UpstreamUnreachable | Code::UpstreamTimeout | Code::UpstreamError => Verified(vec![
             here(),
             known(),
             fail(

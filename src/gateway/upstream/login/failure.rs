@@ -114,13 +114,18 @@ struct LastFailures {
     logged: Option<Duration>,
     /// Failures since then without a line.
     unlogged: u64,
-    is_failing: bool,
+    /// The last failure for which the backend is to blame, until a login works again.
+    failing: Option<String>,
 }
 
 impl FailureLog {
     /// Logs that a login failed, at `now` on the monotonic clock.
     pub(super) fn failed(&self, login: &str, machine: &str, why: &LoginFailure, now: Duration) {
-        if let Some(unlogged) = self.turn(now) {
+        let is_of_backend = matches!(
+            why.result(),
+            LoginResult::Refused | LoginResult::Unavailable
+        );
+        if let Some(unlogged) = self.turn(now, is_of_backend.then(|| why.to_string())) {
             warn!(
                 login,
                 machine,
@@ -133,15 +138,21 @@ impl FailureLog {
     /// Logs that logins work again, where the last one failed.
     pub(super) fn worked(&self, login: &str) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::take(&mut last.is_failing) {
+        if last.failing.take().is_some() {
             info!(login, "logins at the backend work again");
         }
     }
 
+    /// The last failure, unless a login has worked since.
+    pub(super) fn failing(&self) -> Option<String> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.failing.clone()
+    }
+
     /// Whether a line is due; then the number of failures that had none.
-    fn turn(&self, now: Duration) -> Option<u64> {
+    fn turn(&self, now: Duration, failing: Option<String>) -> Option<u64> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_failing = true;
+        last.failing = failing.or(last.failing.take());
         if last.logged.is_some_and(|logged| now < logged + PAUSE) {
             last.unlogged += 1;
             return None;
@@ -159,11 +170,24 @@ mod tests {
     fn a_flood_of_failures_is_one_line_a_second_with_their_number() {
         let log = FailureLog::default();
         let at = Duration::from_millis;
-        assert_eq!(log.turn(at(5_000)), Some(0));
-        assert_eq!(log.turn(at(5_001)), None);
-        assert_eq!(log.turn(at(5_999)), None);
-        assert_eq!(log.turn(at(6_000)), Some(2));
-        assert_eq!(log.turn(at(7_000)), Some(0));
+        assert_eq!(log.turn(at(5_000), None), Some(0));
+        assert_eq!(log.turn(at(5_001), None), None);
+        assert_eq!(log.turn(at(5_999), None), None);
+        assert_eq!(log.turn(at(6_000), None), Some(2));
+        assert_eq!(log.turn(at(7_000), None), Some(0));
+    }
+
+    #[test]
+    fn a_login_that_the_backend_refused_is_out_of_service_until_one_works() {
+        let log = FailureLog::default();
+        let now = Duration::from_secs(1);
+        log.failed("login:a", "m", &LoginFailure::NoGroup, now);
+        assert_eq!(log.failing(), None);
+        log.failed("login:a", "m", &LoginFailure::TimedOut, now);
+        log.failed("login:a", "m", &LoginFailure::NoGroup, now);
+        assert_eq!(log.failing(), Some(LoginFailure::TimedOut.to_string()));
+        log.worked("login:a");
+        assert_eq!(log.failing(), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 use crate::gateway::upstream::assertion::tests::{machine, signed};
 
+use super::kept::FAILED;
 use super::*;
 
 fn login(role: LoginRole) -> Arc<BackendLogin> {
@@ -176,4 +177,34 @@ fn no_form_of_a_login_shows_a_token() {
         format!("{login:?} {token:?}"),
         "BackendLogin(secrets) MachineToken(one)"
     );
+}
+
+/// What a request whose machine holds a token costs beside one with a credential of the
+/// configuration, which takes the value out of an `ArcSwap`. Of a release build:
+/// `cargo test --release --lib login::tests::a_known_token -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement"]
+#[allow(clippy::print_stdout, reason = "a measurement prints its figure")]
+async fn a_known_token_costs_less_than_a_microsecond() {
+    let login = login(fixed());
+    let machines: Vec<_> = (0..1000).map(|n| machine(&format!("m-{n}"), 1)).collect();
+    let requests: Vec<_> = (machines.iter())
+        .map(|machine| signed(machine, 1, "/a", b""))
+        .collect();
+    for request in &requests {
+        keep(&login, request, Ok(grant(Duration::from_secs(3600)))).await;
+    }
+    let clock = Clock::system();
+    let rounds = 1000;
+    let began = clock.now().mono;
+    for _ in 0..rounds {
+        for request in &requests {
+            let token = login.known_token(request).await;
+            std::hint::black_box(token.unwrap());
+        }
+    }
+    let took = clock.now().mono - began;
+    let each = took / (rounds * u32::try_from(requests.len()).unwrap());
+    println!("{each:?} a request");
+    assert!(each < Duration::from_micros(1), "{each:?}");
 }
