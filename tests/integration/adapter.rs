@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::backend::{Backend, Seen, ok, response, scripted};
-use crate::support::bao::{Bao, ROOT};
 use crate::support::client::{Response, exchange};
 use crate::support::gateway::{Gateway, Options, machine, raw, registry};
+use crate::support::openbao::{OpenBao, ROOT};
 use crate::support::signer::Machine;
 
 const LOOK_UP: &str = "/v1/auth/token/lookup-self";
@@ -40,7 +40,7 @@ fn before(backend: &Backend) -> Gateway {
     )
 }
 
-fn before_bao(bao: &Bao, token: &str) -> Gateway {
+fn before_bao(bao: &OpenBao, token: &str) -> Gateway {
     let unused = Backend::start();
     Gateway::with(
         &unused,
@@ -65,14 +65,14 @@ fn ids(answer: &Response) -> Vec<String> {
         .collect()
 }
 
-/// A bao with three secrets, and a deleted one.
-fn stocked() -> Bao {
-    let bao = Bao::start();
-    bao.write("api", json!({ "value": "v" }));
-    bao.write("app/db", json!({ "user": "u", "pass": "p" }));
-    bao.write("app/deep/a%40b%20c", json!({ "n": 5 }));
-    bao.write("old", json!({ "value": "o" }));
-    bao.ask("DELETE", "/v1/secret/data/old", Value::Null);
+/// An OpenBao with three secrets, and a deleted one.
+fn stocked() -> OpenBao {
+    let bao = OpenBao::start();
+    bao.write_fields("api", json!({ "value": "v" }));
+    bao.write_fields("app/db", json!({ "user": "u", "pass": "p" }));
+    bao.write_fields("app/deep/a%40b%20c", json!({ "n": 5 }));
+    bao.write_fields("old", json!({ "value": "o" }));
+    bao.call("DELETE", "/v1/secret/data/old", Value::Null);
     bao
 }
 
@@ -140,8 +140,8 @@ fn a_poll_tells_of_each_change_once_and_each_machine_of_its_own() {
     let gone = json!({ "old": { "status": "deleted" } });
     assert_eq!(poll(&machine()), gone);
     assert_eq!(poll(&machine()), json!({}));
-    bao.write("app/db", json!({ "user": "u", "pass": "new" }));
-    bao.ask("DELETE", "/v1/secret/data/api", Value::Null);
+    bao.write_fields("app/db", json!({ "user": "u", "pass": "new" }));
+    bao.call("DELETE", "/v1/secret/data/api", Value::Null);
     let news = json!({ "app/db": { "status": "changed" }, "api": { "status": "deleted" } });
     assert_eq!(poll(&machine()), news);
     assert_eq!(poll(&machine()), json!({}));
@@ -203,7 +203,7 @@ fn a_token_that_openbao_refuses_is_503_in_every_call() {
 fn a_sealed_openbao_is_503_and_one_that_is_gone_is_502() {
     let bao = stocked();
     let gateway = before_bao(&bao, ROOT);
-    bao.ask("PUT", "/v1/sys/seal", Value::Null);
+    bao.call("PUT", "/v1/sys/seal", Value::Null);
     for path in ["/v1/secret/api", "/v1/secret/none", "/v1/secrets"] {
         assert_eq!(get(&gateway, path).status, 503, "{path}");
     }

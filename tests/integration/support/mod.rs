@@ -2,7 +2,6 @@
 
 pub mod agent;
 pub mod backend;
-pub mod bao;
 pub mod client;
 pub mod gateway;
 pub mod http2;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -38,27 +39,29 @@ impl OpenBao {
     /// Starts it, empty.
     pub fn spawn(&mut self) {
         let log = File::create(self.folder.path().join("log")).unwrap();
-        let script = "command -v bao >/dev/null || { echo missing; exit 1; }; \
-                      bao server -dev -dev-no-store-token -dev-root-token-id=\"$1\" \
+        let script = "\"$0\" server -dev -dev-no-store-token -dev-root-token-id=\"$1\" \
                       -dev-listen-address=\"$2\" & read -r _; kill $!; wait";
+        let program = program();
+        assert!(
+            program.exists(),
+            "{} is missing; run scripts/setup test",
+            program.display()
+        );
         let shell = Command::new("sh")
-            .args(["-c", script, "bao", ROOT, &self.address.to_string()])
+            .args(["-c", script])
+            .arg(program)
+            .args([ROOT, &self.address.to_string()])
             .env("HOME", self.folder.path())
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        let shell = self.shell.insert(shell);
-        let id = shell.id();
-        wait_for("OpenBao, which scripts/setup installs", || {
-            let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(
-                !log.contains("missing"),
-                "there is no bao on the PATH; see scripts/setup ({id})"
-            );
-            let health = self.try_call("GET", "/v1/sys/health", None, ROOT);
-            health.filter(|(status, _)| *status == 200)
+        self.shell = Some(shell);
+        // The engine `secret` is made last.
+        wait_for("OpenBao", || {
+            let ready = self.try_call("GET", "/v1/secret/config", None, ROOT);
+            ready.filter(|(status, _)| *status == 200)
         });
     }
 
@@ -159,8 +162,22 @@ impl OpenBao {
 
     /// Writes a secret of the machine.
     pub fn write(&self, machine: &str, value: &str) {
-        let path = format!("/v1/secret/data/{machine}/db");
-        self.call("POST", &path, json!({"data": {"value": value}}));
+        self.write_fields(&format!("{machine}/db"), json!({ "value": value }));
+    }
+
+    /// Writes a secret of several fields.
+    pub fn write_fields(&self, path: &str, fields: Value) {
+        let path = format!("/v1/secret/data/{path}");
+        self.call("POST", &path, json!({ "data": fields }));
+    }
+
+    /// A token with this policy, and the default one, which allows to look it up.
+    pub fn token(&self, policy: &str) -> String {
+        let body = json!({ "policy": policy });
+        self.call("PUT", "/v1/sys/policies/acl/test", body);
+        let body = json!({ "policies": ["test"], "no_parent": true });
+        let answer = self.call("POST", "/v1/auth/token/create", body);
+        answer["auth"]["client_token"].as_str().unwrap().to_owned()
     }
 }
 
@@ -168,4 +185,15 @@ impl Drop for OpenBao {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Where scripts/setup has put it.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test finds a tool; the gateway reads no environment"
+)]
+fn program() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = target.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"));
+    target.join("tools/usr/bin/bao")
 }
