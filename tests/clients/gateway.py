@@ -74,6 +74,10 @@ class Gateway:
         self.file = self.folder / "countersign.yaml"
         self._write_configuration()
 
+        self._launch()
+
+    def _launch(self):
+        """Starts the gateway, and returns once it is ready."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [BINARY, "serve", "--config", str(self.file)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -205,10 +209,10 @@ def free_ports(count):
     return ports
 
 
-def certificate(folder):
-    """Writes `cert.pem` and `tls-key.pem`, self-signed for localhost, and returns the path of the former."""
+def certificate(folder, name="localhost"):
+    """Writes `cert.pem` and `tls-key.pem`, self-signed for this name, and returns the path of the former."""
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-               "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+               "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}",
                "-addext", "basicConstraints=critical,CA:FALSE",
                "-keyout", str(folder / "tls-key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run(command, check=True, capture_output=True)

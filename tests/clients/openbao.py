@@ -1,0 +1,194 @@
+"""The real OpenBao: initialised, unsealed, with a key/value engine, policies and tokens."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from gateway import certificate, free_ports
+
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or Path(__file__).resolve().parents[2] / "target")
+BINARY = TARGET / "tools" / "usr" / "bin" / "bao"
+TLS_NAME = "vault.internal"
+START_SECONDS = 30
+STOP_SECONDS = 10
+
+# In memory unless the test restarts the server. Audit devices can be had from the file alone.
+CONFIGURATION = """
+storage "{storage}" {{
+  {storage_options}
+}}
+listener "tcp" {{
+  address     = "127.0.0.1:{port}"
+  tls_disable = true
+}}
+listener "tcp" {{
+  address       = "127.0.0.1:{tls_port}"
+  tls_cert_file = "{folder}/cert.pem"
+  tls_key_file  = "{folder}/tls-key.pem"
+}}
+api_addr      = "http://127.0.0.1:{port}"
+cluster_addr  = "http://127.0.0.1:{cluster_port}"
+audit "file" "requests" {{
+  options {{
+    file_path = "{folder}/audit.log"
+    log_raw   = "{log_raw}"
+  }}
+}}
+"""
+# A single node of raft elects itself; the multiplier makes that a second rather than ten.
+ON_DISK = """path = "{folder}/data"
+  node_id = "alone"
+  performance_multiplier = 1"""
+
+
+class OpenBao:
+    """The server in a folder of its own, from construction until `stop`."""
+
+    def __init__(self, folder, on_disk=False, log_raw=False):
+        self.folder = Path(folder)
+        (self.folder / "data").mkdir(parents=True)
+        self.ca = certificate(self.folder, TLS_NAME)
+        port, tls_port, cluster_port = free_ports(3)
+        self.url = f"http://127.0.0.1:{port}"
+        self.tls_url = f"https://127.0.0.1:{tls_port}"
+        self._log = self.folder / "server.log"
+        (self.folder / "server.hcl").write_text(
+            CONFIGURATION.format(
+                folder=self.folder,
+                storage="raft" if on_disk else "inmem",
+                storage_options=ON_DISK.format(folder=self.folder) if on_disk else "",
+                port=port,
+                tls_port=tls_port,
+                cluster_port=cluster_port,
+                log_raw=str(log_raw).lower(),
+            )
+        )
+        self._process = None
+        try:
+            self.start()
+            self._initialise()
+        except BaseException:
+            self.kill()
+            raise
+
+    def start(self):
+        """Starts the server, which is sealed then."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [BINARY, "server", f"-config={self.folder}/server.hcl"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={"HOME": str(self.folder), "PATH": os.environ["PATH"]},
+            )
+        self._wait(lambda: self.ask("GET", "/v1/sys/seal-status")[0] == 200, "does not answer")
+
+    def stop(self):
+        """Asks the server to end, and insists that it ends."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"OpenBao did not end on SIGTERM\n{self.log()}") from None
+
+    def kill(self):
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    def unseal(self):
+        status, answer = self.ask("PUT", "/v1/sys/unseal", {"key": self._unseal_key})
+        assert (status, answer["sealed"]) == (200, False), answer
+        self._wait(lambda: self.ask("GET", "/v1/sys/health")[0] == 200, "does not become active")
+
+    def seal(self):
+        self.write("/v1/sys/seal", None)
+
+    def ask(self, method, path, content=None, token=None, headers=None):
+        """The status and the JSON of one answer, straight from the server."""
+        body = None if content is None else json.dumps(content).encode()
+        request = urllib.request.Request(self.url + path, body, headers or {}, method=method)
+        if token:
+            request.add_header("X-Vault-Token", token)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, json.loads(refusal.read() or b"null")
+
+    def administer(self, method, path, content=None, **headers):
+        """The JSON of an answer to the administrator, who may do everything."""
+        status, answer = self.ask(method, path, content, self.root, headers)
+        assert status in (200, 204), (method, path, status, answer)
+        return answer
+
+    def write(self, path, content):
+        self.administer("POST", path, content)
+
+    def put(self, name, **fields):
+        """Writes a secret of the key/value engine."""
+        self.write(f"/v1/secret/data/{name}", {"data": fields})
+
+    def policy(self, name, rules):
+        self.write(f"/v1/sys/policies/acl/{name}", {"policy": rules})
+
+    def token(self, policy, **more):
+        """A new token with this policy and the default one: an orphan, and periodic."""
+        wanted = {"policies": [policy], "no_parent": True, "period": "24h"} | more
+        return self.administer("POST", "/v1/auth/token/create", wanted)["auth"]["client_token"]
+
+    def revoke(self, token):
+        self.write("/v1/auth/token/revoke", {"token": token})
+
+    def accepts(self, token):
+        return self.ask("GET", "/v1/auth/token/lookup-self", token=token)[0] == 200
+
+    def audit(self):
+        """The whole lines of the audit device, as the server wrote them."""
+        lines = (self.folder / "audit.log").read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def log(self):
+        return self._log.read_text(errors="replace")
+
+    def _initialise(self):
+        answer = {}
+
+        def initialised():
+            status, content = self.ask("PUT", "/v1/sys/init", {"secret_shares": 1, "secret_threshold": 1})
+            answer.update(content)
+            return status == 200
+
+        self._wait(initialised, "cannot be initialised")
+        self.root, self._unseal_key = answer["root_token"], answer["keys"][0]
+        self.unseal()
+        self.write("/v1/sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
+        # For a moment the new engine answers 400: it upgrades its own keys first.
+        self._wait(lambda: self.ask("GET", "/v1/secret/config", token=self.root)[0] == 200, "has no secrets")
+
+    def _wait(self, condition, complaint):
+        until = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                if condition():
+                    return
+            except OSError:
+                pass  # it does not listen yet
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise AssertionError(f"OpenBao {complaint}\n{self.log()}")
+            time.sleep(0.02)
+
+
+def folder_policy(folder):
+    """The rules for a folder of the key/value engine: everything in it, and nothing else."""
+    names = ("data", "metadata", "delete", "undelete", "destroy")
+    everything = '["create", "read", "update", "patch", "delete", "list", "scan"]'
+    return "\n".join(
+        f'path "secret/{name}/{folder}{end}" {{ capabilities = {everything} }}' for name in names for end in ("", "/*")
+    )
