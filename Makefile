@@ -46,6 +46,7 @@ test: ## Every test: unit, integration, real clients, golden vectors, every docu
 	$(VENV_PYTHON) tests/vectors/verify.py
 	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/documents/check.py
 	sh tests/readme.sh "$(BINARY)"
+	sh tests/readme.sh "$(BINARY)" docs/vault.md Set-up
 
 .PHONY: reference
 reference: ## Rewrite what is generated in docs/reference: the metrics and the command line
