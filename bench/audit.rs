@@ -143,6 +143,7 @@ fn machine() -> Machine {
         not_before: None,
         expires: None,
         policy: None,
+        groups: Arc::default(),
     }
 }
 

@@ -62,6 +62,7 @@ fn machine() -> Arc<Machine> {
         not_before: None,
         expires: None,
         policy: None,
+        groups: Arc::default(),
     })
 }
 

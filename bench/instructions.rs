@@ -247,7 +247,9 @@ fn registry(folder: &Path, machines: u64) -> RegistryStore {
     }
     let file = folder.join("machines.yaml");
     fs::write(&file, text).unwrap();
-    RegistryStore::open(&file).unwrap().0
+    RegistryStore::open(&file, countersign::registry::IdCase::Exact)
+        .unwrap()
+        .0
 }
 
 fn id_of(number: u64) -> String {
@@ -307,6 +309,7 @@ fn machine() -> Machine {
         not_before: None,
         expires: None,
         policy: None,
+        groups: Arc::default(),
     }
 }
 

@@ -100,6 +100,7 @@ fn core_times() -> [Vec<Duration>; 2] {
         not_before: None,
         expires: None,
         policy: None,
+        groups: Arc::default(),
     });
     let window = Window {
         past: 300,

@@ -59,6 +59,7 @@ pub(crate) fn serve(address: SocketAddr) {
             not_before: None,
             expires: None,
             policy: None,
+            groups: Arc::default(),
         }),
         nonces: MemoryNonces::new(WINDOW, quotas, clock.clone()).unwrap(),
         clock,

@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer};
 use super::hex::Hex;
 use super::line::{Base64, USUAL_DECISION, encode};
 use super::record::{
-    AcceptedRecord, BodyDigest, ClaimedFacts, OpenRecord, Query, RefusalEvidence, RefusedRecord,
-    RegistryRecord, RequestFacts, ResponseRecord, SignatureFacts, UnsignedRecord,
+    AcceptedRecord, BodyDigest, ClaimedFacts, LoginFacts, OpenRecord, Query, RefusalEvidence,
+    RefusedRecord, RegistryRecord, RequestFacts, ResponseRecord, SignatureFacts, UnsignedRecord,
 };
 use super::record_time::RecordTime;
 use super::token_hash::TokenHash;
@@ -219,6 +219,8 @@ impl Serialize for ResponseRecord<'_> {
             #[serde(skip_serializing_if = "Option::is_none")]
             upstream_ms: Option<u64>,
             bytes: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            login: Option<LoginFacts<'a>>,
         }
         ResponseFields {
             ts: RecordTime::of(self.wall_ms),
@@ -227,6 +229,7 @@ impl Serialize for ResponseRecord<'_> {
             status: self.status,
             upstream_ms: self.upstream_ms,
             bytes: self.bytes,
+            login: self.login,
         }
         .serialize(serializer)
     }

@@ -52,8 +52,8 @@ pub use chain_state::Checkpoints;
 pub use error::AuditError;
 pub use log::{AuditLog, Receipt, UnauthenticatedSink};
 pub use record::{
-    AcceptedRecord, BodyDigest, ClaimedFacts, OpenRecord, Query, RefusalEvidence, RefusedRecord,
-    RegistryRecord, RequestFacts, ResponseRecord, SignatureFacts, UnsignedRecord,
+    AcceptedRecord, BodyDigest, ClaimedFacts, LoginFacts, OpenRecord, Query, RefusalEvidence,
+    RefusedRecord, RegistryRecord, RequestFacts, ResponseRecord, SignatureFacts, UnsignedRecord,
 };
 pub use sink::{Bounds, Sink};
 pub use token_hash::{TokenHash, TokenNames};

@@ -154,6 +154,20 @@ pub struct ResponseRecord<'a> {
     pub upstream_ms: Option<u64>,
     /// The bytes of body sent to the client.
     pub bytes: u64,
+    /// The login whose token the request carried, if it carried one.
+    pub login: Option<LoginFacts<'a>>,
+}
+
+/// The login of a machine at a backend.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LoginFacts<'a> {
+    /// The path of the auth method.
+    pub mount: &'a str,
+    /// The role.
+    pub role: &'a str,
+    /// The name of the token in the backend's audit log. Batch tokens have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accessor: Option<&'a str>,
 }
 
 /// A machine registry was loaded, at the start or later.

@@ -169,6 +169,7 @@ pub(super) fn machine() -> Machine {
         not_before: None,
         expires: None,
         policy: None,
+        groups: Arc::default(),
     }
 }
 
@@ -223,5 +224,6 @@ pub(super) fn response(id: &str) -> ResponseRecord<'_> {
         status: Some(200),
         upstream_ms: Some(12),
         bytes: 345,
+        login: None,
     }
 }

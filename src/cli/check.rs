@@ -8,6 +8,7 @@ use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
 use super::registry_summary::RegistrySummary;
 use crate::config::{self, Config, Environment, Loaded, Mistakes};
+use crate::registry::IdCase;
 use crate::server::{Findings, examine};
 use countersign_client::clock::{Clock, check_after_release};
 
@@ -36,14 +37,14 @@ pub(super) struct CheckArgs {
 pub(super) fn run(
     args: &CheckArgs,
     environment: &Environment,
-    registry_check: impl Fn(&Path) -> Result<RegistrySummary, Vec<String>>,
+    registry_check: impl Fn(&Path, IdCase) -> Result<RegistrySummary, Vec<String>>,
     examine: impl Fn(&Config) -> Findings,
     out: &mut dyn Write,
 ) -> Result<(), CommandError> {
     let file = args.config.find(environment)?;
     let loaded = config::load(&file, environment);
     let found = (loaded.as_ref()).map_or_else(|_| Findings::default(), |it| examine(&it.config));
-    let machines = registry_of(&loaded).map(|file| registry_check(&file));
+    let machines = registry_of(&loaded).map(|(file, case)| registry_check(&file, case));
     match (loaded, machines) {
         (Ok(loaded), Some(Ok(machines))) if found.is_good() => {
             summary(&loaded, &found, &machines, out).map_err(|error| {
@@ -71,9 +72,9 @@ pub(super) fn examine_start(config: &Config) -> Findings {
 pub(super) fn failure(
     loaded: &Result<Loaded, Mistakes>,
     found: &Findings,
-    registry_check: impl Fn(&Path) -> Result<RegistrySummary, Vec<String>>,
+    registry_check: impl Fn(&Path, IdCase) -> Result<RegistrySummary, Vec<String>>,
 ) -> CommandError {
-    let machines = registry_of(loaded).map(|file| registry_check(&file));
+    let machines = registry_of(loaded).map(|(file, case)| registry_check(&file, case));
     let registry = machines.and_then(Result::err).unwrap_or_default();
     let is_refused = loaded.is_ok() && found.mistakes.is_empty() && registry.is_empty();
     let lines = every_mistake(loaded.as_ref().err(), found, registry).join("\n");
@@ -84,10 +85,10 @@ pub(super) fn failure(
     }
 }
 
-fn registry_of(loaded: &Result<Loaded, Mistakes>) -> Option<PathBuf> {
+fn registry_of(loaded: &Result<Loaded, Mistakes>) -> Option<(PathBuf, IdCase)> {
     match loaded {
-        Ok(loaded) => Some(loaded.config.registry.clone()),
-        Err(mistakes) => config::registry_file(mistakes.file()),
+        Ok(loaded) => Some((loaded.config.registry.clone(), IdCase::of(&loaded.config))),
+        Err(mistakes) => Some((config::registry_file(mistakes.file())?, IdCase::Exact)),
     }
 }
 
@@ -196,7 +197,7 @@ routes: [{ path: /v1, upstream: secrets }]
 
         fn check(
             &self,
-            registry: impl Fn(&Path) -> Result<RegistrySummary, Vec<String>>,
+            registry: impl Fn(&Path, IdCase) -> Result<RegistrySummary, Vec<String>>,
         ) -> Result<String, CommandError> {
             let args = CheckArgs {
                 config: ConfigArgs {
@@ -224,7 +225,7 @@ routes: [{ path: /v1, upstream: secrets }]
     #[test]
     fn two_good_files_give_a_summary_and_the_warnings() {
         let summary = Temporary::new("good", GOOD)
-            .check(|_| Ok(machines(3)))
+            .check(|_, _| Ok(machines(3)))
             .unwrap();
         for part in [
             "no mistakes",
@@ -240,12 +241,12 @@ routes: [{ path: /v1, upstream: secrets }]
     #[test]
     fn machines_without_a_good_key_are_named_as_far_as_anyone_reads() {
         let file = Temporary::new("ended", GOOD);
-        let summary = file.check(|_| Ok(machines(2))).unwrap();
+        let summary = file.check(|_, _| Ok(machines(2))).unwrap();
         assert!(
             summary.contains("old-1: not_after of all its keys is past"),
             "{summary}"
         );
-        let summary = file.check(|_| Ok(machines(12))).unwrap();
+        let summary = file.check(|_, _| Ok(machines(12))).unwrap();
         assert!(summary.contains("and 2 more such machines"), "{summary}");
     }
 
@@ -253,7 +254,7 @@ routes: [{ path: /v1, upstream: secrets }]
     fn the_registry_is_looked_for_beside_the_configuration() {
         let file = Temporary::new("beside", GOOD);
         let expected = file.0.with_file_name("machines.yaml");
-        let check = |path: &Path| {
+        let check = |path: &Path, _| {
             assert_eq!(path, expected);
             Ok(machines(0))
         };
@@ -263,7 +264,7 @@ routes: [{ path: /v1, upstream: secrets }]
     #[test]
     fn mistakes_of_both_files_are_reported_together_with_exit_code_78() {
         let text = format!("{GOOD}threads: many\nlimit: {{}}\n");
-        let registry = |_: &Path| Err(vec!["machines.yaml: machines[0].id: is odd".to_owned()]);
+        let registry = |_: &Path, _| Err(vec!["machines.yaml: machines[0].id: is odd".to_owned()]);
         let failure = Temporary::new("both", &text).check(registry).unwrap_err();
         assert_eq!(failure.exit_code(), 78);
         let lines = failure.to_string();
@@ -275,7 +276,7 @@ routes: [{ path: /v1, upstream: secrets }]
 
     #[test]
     fn a_mistake_in_the_registry_alone_fails() {
-        let registry = |_: &Path| Err(vec!["machines.yaml: is empty".to_owned()]);
+        let registry = |_: &Path, _| Err(vec!["machines.yaml: is empty".to_owned()]);
         let failure = Temporary::new("registry", GOOD)
             .check(registry)
             .unwrap_err();
@@ -292,7 +293,7 @@ routes: [{ path: /v1, upstream: secrets }]
                 config: Some("no/such/file.yaml".into()),
             },
         };
-        let registry = |_: &Path| panic!("there is no registry to check");
+        let registry = |_: &Path, _| panic!("there is no registry to check");
         let environment = Environment::of_process(1_800_000_000);
         let failure = run(
             &args,

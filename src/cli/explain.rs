@@ -10,7 +10,7 @@ use super::configuration::ConfigArgs;
 use super::terminal::say;
 use crate::config::{self, Environment, Gate, instant};
 use crate::gateway::{Explanation, Prediction, Question, explain};
-use crate::registry::Registry;
+use crate::registry::{IdCase, Registry};
 use countersign_core::refusal::Refusal;
 use countersign_core::target::QueryPolicy;
 
@@ -63,7 +63,7 @@ pub(super) fn run(
     let config = config::load(&file, environment)
         .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?
         .config;
-    let registry = Registry::load(&config.registry, None)
+    let registry = Registry::load_with(&config.registry, None, IdCase::of(&config))
         .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
     let question = Question {
         machine: &args.machine_id,

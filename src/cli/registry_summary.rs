@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::registry::Registry;
+use crate::registry::{IdCase, Registry};
 use countersign_client::clock::Clock;
 use countersign_core::identity::Machine;
 
@@ -16,12 +16,12 @@ pub(super) struct RegistrySummary {
     pub ended: Vec<String>,
 }
 
-/// Reads a registry file.
+/// Reads a registry file, by the rule for the case of ids.
 ///
 /// # Errors
 ///
 /// One line for each of its mistakes.
-pub(super) fn check_registry(file: &Path) -> Result<RegistrySummary, Vec<String>> {
+pub(super) fn check_registry(file: &Path, case: IdCase) -> Result<RegistrySummary, Vec<String>> {
     let now = Clock::system().now().unix_seconds();
     let is_past = |end: Option<u64>| end.is_some_and(|end| end < now);
     let has_ended = |machine: &Machine| {
@@ -30,7 +30,7 @@ pub(super) fn check_registry(file: &Path) -> Result<RegistrySummary, Vec<String>
             .iter()
             .all(|key| is_past(key.validity.not_after()))
     };
-    match Registry::load(file, None) {
+    match Registry::load_with(file, None, case) {
         Ok(registry) => Ok(RegistrySummary {
             count: registry.len(),
             credentials: registry

@@ -75,6 +75,16 @@ pub struct Rotate {
 pub struct GatewayKey(SigningKey);
 
 impl GatewayKey {
+    pub(super) fn new(key: SigningKey) -> GatewayKey {
+        GatewayKey(key)
+    }
+
+    /// A key that a test has made.
+    #[cfg(test)]
+    pub(crate) fn of_test(key: SigningKey) -> GatewayKey {
+        GatewayKey(key)
+    }
+
     /// The key, to sign with.
     pub fn reveal(&self) -> &SigningKey {
         &self.0

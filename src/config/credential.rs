@@ -151,7 +151,7 @@ fn fields(
 }
 
 /// A header that only the credential sets.
-fn header_of(text: &str, identity: &HeaderName) -> Result<HeaderName, String> {
+pub(super) fn header_of(text: &str, identity: &HeaderName) -> Result<HeaderName, String> {
     let header = headers::settable(text)?;
     if headers::is_same_header(&header, identity) {
         Err(format!("{header} is the identity header"))

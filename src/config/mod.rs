@@ -17,6 +17,7 @@ pub use countersign_client::settings::{AgentSettings, Listen, MachineCredentials
 use countersign_client::address;
 
 mod agent;
+mod assertion;
 mod audit;
 mod certificate;
 mod credential;
@@ -24,6 +25,7 @@ mod environment;
 pub mod instant;
 mod limits;
 mod listeners;
+mod login;
 mod mode;
 mod operation;
 mod proxies;
@@ -41,12 +43,14 @@ mod tests;
 
 pub use crate::yaml::{Finding, Mistakes};
 pub use agent::AgentFile;
+pub use assertion::Assertion;
 pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
 pub use certificate::CertificateValidity;
 pub use credential::{Credential, is_name as is_credential_name};
 pub use environment::{Environment, Resolve};
 pub use limits::Limits;
 pub use listeners::{DEFAULT_ADMIN, Listener, TlsFiles, only_ipv6};
+pub use login::{Login, LoginRole};
 pub use mode::{Gate, Mode};
 pub use operation::{Format, Log, Shutdown};
 pub use proxies::TrustedProxies;
@@ -88,6 +92,8 @@ pub struct Config {
     /// The `Host` values taken, in lower case and compared whole, port included; any other is
     /// refused with `bad_request`. Empty, the default: every well-formed one is taken.
     pub hosts: Vec<String>,
+    /// The gateway's assertions about machines. Default: none are made.
+    pub assertion: Option<Assertion>,
     /// The credentials that machines may be given in the registry, by name.
     pub credentials: Vec<Credential>,
     /// The backends, in the order of the file; [`Route::upstream`] is an index here.
@@ -221,6 +227,9 @@ fn config(
     let hosts = hosts(&mut root);
     let identity_header =
         (root.table("identity")).value("header", headers::DEFAULT_IDENTITY, headers::identity);
+    // Whether it is there, not whether it is good: one mistake in it must not become several.
+    let can_assert = root.has_any(&["assertion"]);
+    let assertion = assertion::read(&mut root, base);
     let credentials = credential::named(&mut root, &identity_header, base, environment);
     let secret_headers: Vec<HeaderName> = (credentials.iter())
         .map(|(credential, ..)| credential.header.clone())
@@ -231,18 +240,20 @@ fn config(
         &secret_headers,
         base,
         environment,
+        can_assert,
     );
     let names: Vec<&str> = named.iter().map(|named| named.name).collect();
     let credentials = credential::bind(credentials, &names);
     let own_headers = (named.iter())
-        .filter_map(|named| named.upstream.as_ref()?.credential.as_ref())
-        .map(|credential| credential.header.clone());
+        .filter_map(|named| named.upstream.as_ref()?.secret_header())
+        .cloned();
     let secret_headers: Vec<HeaderName> = secret_headers.into_iter().chain(own_headers).collect();
     let routes = route_options::read(
         &mut root,
         &named,
         &identity_header,
         &secret_headers,
+        can_assert,
         environment.now,
     );
     let largest_body = routes.iter().map(|route| route.max_body).max().unwrap_or(0);
@@ -263,6 +274,7 @@ fn config(
         admin_hosts,
         registry,
         hosts,
+        assertion,
         credentials,
         upstreams,
         routes,

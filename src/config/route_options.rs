@@ -24,6 +24,7 @@ pub(super) fn read(
     upstreams: &[Named<'_>],
     identity: &HeaderName,
     secret_headers: &[HeaderName],
+    can_assert: bool,
     now: u64,
 ) -> Routes {
     let Some(list) = root.required("routes") else {
@@ -56,7 +57,14 @@ pub(super) fn read(
             .chain([identity])
             .collect();
         let strip_prefix = strip_prefix(&mut table, path.as_deref());
+        let assertion = (table.field("assertion")).and_then(|field| {
+            assertion(&field, upstream.map(|index| &upstreams[index]), can_assert)
+        });
         let route = rest(&mut table, &taken, now);
+        if assertion == Some(true) && route.mode == Mode::Open {
+            let text = "has no effect on an open route, which names no machine; remove it";
+            table.mistake("assertion", text);
+        }
         warn_of_headers_lost(item, route.mode, upstream_sets);
         if let (Some(path), Some(upstream)) = (path, upstream) {
             if route.mode == Mode::Open && path == "/" {
@@ -67,6 +75,7 @@ pub(super) fn read(
                 path,
                 upstream,
                 strip_prefix,
+                assertion: assertion.unwrap_or(false),
                 ..route
             });
         }
@@ -108,7 +117,34 @@ fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
         forward_headers: forward_headers(table, taken),
         read_timeout: timeout(table, "read_timeout", Duration::from_millis(10)),
         body_timeout: timeout(table, "body_timeout", Duration::from_millis(100)),
+        assertion: false,
     }
+}
+
+/// Reads whether the gateway sends an assertion on the route to this upstream.
+fn assertion(field: &Field<'_>, upstream: Option<&Named<'_>>, can_assert: bool) -> Option<bool> {
+    let is_on = field.parse(one_of(&[("true", true), ("false", false)]))?;
+    if !is_on {
+        return Some(false);
+    }
+    if !can_assert {
+        field.mistake(
+            "needs the gateway's signing key: add assertion: { issuer: https://gw.example, keys: \
+             [assertion.pem] }",
+        );
+    }
+    if let Some(Named {
+        name,
+        upstream: Some(upstream),
+        ..
+    }) = upstream
+        && upstream.assertion_audience().is_none()
+    {
+        field.mistake(format!(
+            "needs the name of the backend, which the assertion is for: add upstreams.{name}.audience"
+        ));
+    }
+    Some(true)
 }
 
 /// The headers in the upstream's `set_headers` are the gateway's alone, also on requests that get

@@ -37,6 +37,9 @@ pub struct Route {
     pub read_timeout: Option<Duration>,
     /// In place of [`Limits::body_timeout`](super::Limits::body_timeout).
     pub body_timeout: Option<Duration>,
+    /// Whether the gateway sends its assertion about the machine in `X-Machine-Assertion`. Default:
+    /// no.
+    pub assertion: bool,
 }
 
 impl Route {
@@ -144,6 +147,7 @@ mod tests {
             forward_headers: Vec::new(),
             read_timeout: None,
             body_timeout: None,
+            assertion: false,
         };
         Routes::new(list.iter().map(route).collect())
     }

@@ -13,9 +13,11 @@ pub use health::Health;
 pub use servers::Server;
 pub use tls::{ClientFiles, ClientTls, TlsMaterial};
 
+use super::assertion;
 use super::credential::{self, Credential};
 use super::environment::Environment;
 use super::headers;
+use super::login::{self, Login};
 use super::units::duration;
 use crate::yaml::{Field, Table, quoted};
 use countersign_core::target::Target;
@@ -38,9 +40,13 @@ pub struct Upstream {
     pub health: Option<Health>,
     /// The gateway's own credential for it. Default: none is sent.
     pub credential: Option<Credential>,
+    /// The login of each machine, in place of the credential. Default: none.
+    pub login: Option<Login>,
+    /// The claim `aud` of the assertion that a route sends as a header. Default: that of the login.
+    pub audience: Option<String>,
     /// The path of the credential check: after a 401 or 403 the gateway asks the backend there
-    /// whether it still takes the request's credential. Default: no check, and the answer is
-    /// forwarded.
+    /// whether it still takes the request's credential. Default: with a login
+    /// `/v1/auth/token/lookup-self`, else no check, and the answer is forwarded.
     pub check: Option<String>,
     /// Headers set on every request to it, replacing the client's. Default: none. Their values are
     /// marked as sensitive, so that their `Debug` prints nothing of them.
@@ -74,11 +80,24 @@ pub enum ConnectionReuse {
 impl Upstream {
     /// The headers that the gateway sets on every request to it.
     pub(super) fn headers_set(&self) -> impl Iterator<Item = &HeaderName> {
-        let credential = self.credential.iter().map(|credential| &credential.header);
+        let namespace = self.login.iter().filter(|login| login.namespace.is_some());
         self.set_headers
             .iter()
             .map(|(name, _)| name)
-            .chain(credential)
+            .chain(self.secret_header())
+            .chain(namespace.map(|_| &login::NAMESPACE))
+    }
+
+    /// The header of its own credential, or of the tokens of its login.
+    pub(super) fn secret_header(&self) -> Option<&HeaderName> {
+        let credential = self.credential.as_ref().map(|own| &own.header);
+        credential.or(self.login.as_ref().map(|login| &login.header))
+    }
+
+    /// The claim `aud` of the assertions that are sent to it as a header.
+    pub fn assertion_audience(&self) -> Option<&str> {
+        let of_login = || self.login.as_ref().map(|login| &*login.audience);
+        self.audience.as_deref().or_else(of_login)
     }
 }
 
@@ -98,6 +117,7 @@ pub(super) fn read<'a>(
     secret_headers: &[HeaderName],
     base: &Path,
     environment: &Environment,
+    can_assert: bool,
 ) -> Vec<Named<'a>> {
     let Some(field) = root.required("upstreams") else {
         return Vec::new();
@@ -106,7 +126,15 @@ pub(super) fn read<'a>(
         field.some_entries("names no upstream; add at least one: secrets: { servers: [..] }");
     let read_one = |(name, field): (&'a str, Field<'a>)| Named {
         name,
-        upstream: upstream(name, &field, identity, secret_headers, base, environment),
+        upstream: upstream(
+            name,
+            &field,
+            identity,
+            secret_headers,
+            base,
+            environment,
+            can_assert,
+        ),
         field,
     };
     named.into_iter().map(read_one).collect()
@@ -119,6 +147,7 @@ fn upstream(
     secret_headers: &[HeaderName],
     base: &Path,
     environment: &Environment,
+    can_assert: bool,
 ) -> Option<Upstream> {
     if !credential::is_name(name) {
         field.mistake("has a name outside [a-z0-9_-]{1,64}; it becomes a metric label");
@@ -136,14 +165,27 @@ fn upstream(
     let health = health::read(&mut table);
     let credential = (table.field("credential"))
         .and_then(|field| credential::of_upstream(&field, name, identity, base, environment));
+    let login_field = table.field("login");
+    let login = (login_field.as_ref()).and_then(|field| login::read(field, identity, can_assert));
+    if let (Some(field), Some(_)) = (&login_field, &credential) {
+        field.mistake("is set together with `credential`; remove one of the two");
+    }
+    let audience = table.field("audience");
+    let audience = audience.and_then(|field| field.parse(assertion::name));
+    let namespace = login
+        .as_ref()
+        .is_some_and(|login| login.namespace.is_some());
     let secret_header = credential.as_ref().map(|credential| &credential.header);
     let taken: Vec<&HeaderName> = (secret_headers.iter())
         .chain(secret_header)
+        .chain(login.as_ref().map(|login| &login.header))
+        .chain(namespace.then_some(&login::NAMESPACE))
         .chain([identity])
         .collect();
     let set_headers = set_headers(&mut table, &taken);
     let check = table.field("check").and_then(|field| field.parse(check));
-    if check.is_some() && credential.is_none() && secret_headers.is_empty() {
+    let check = check.or_else(|| login.as_ref().map(|_| login::LOOK_UP.to_owned()));
+    if check.is_some() && credential.is_none() && login.is_none() && secret_headers.is_empty() {
         field.warning("has a check, and there is no credential to look up");
     }
     let timeout = |table: &mut Table<'_>, key, default| {
@@ -167,6 +209,8 @@ fn upstream(
         tls: is_encrypted.then_some(tls),
         health,
         credential,
+        login,
+        audience,
         check,
         set_headers,
         connect_timeout,

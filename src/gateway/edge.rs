@@ -24,7 +24,7 @@ use super::receive::linger::Linger;
 use super::receive::origin::{Origin, RequestSource};
 use super::receive::request_id::RequestId;
 use super::receive::reset_on_close::ResetOnClose;
-use super::receive::{health, keep_alive, refusal_response};
+use super::receive::{health, jwks, keep_alive, refusal_response};
 use super::record::authorized::AuthorizedRequest;
 use super::record::outcome::RequestOutcome;
 use crate::config::HEADER_BYTES;
@@ -220,6 +220,14 @@ impl HttpServerApp for Edge {
             }
             RequestHead::Read(mut session, line) => {
                 let plan = gateway.plan();
+                if let Some(assertions) = plan.assertions()
+                    && health::is_asked(&session, assertions.jwks_path())
+                {
+                    if jwks::answer(&mut session, assertions.jwks()).await.is_ok() {
+                        self.linger().close(*session).await;
+                    }
+                    return None;
+                }
                 let source =
                     RequestSource::of_request(self.origin, &session, &plan.config.trusted_proxies);
                 let authorizing = self.authorize(&plan, &mut session, line.as_ref(), source, id);

@@ -12,6 +12,12 @@ pub(super) const UPSTREAM_BUCKETS: [f64; 15] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 
+/// Seconds. A backend in the same network verifies an assertion and stores a token within a few
+/// milliseconds; a login is given up after five seconds.
+pub(super) const LOGIN_BUCKETS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+
 /// Seconds. A store in the same network answers within a millisecond; its deadline is 50 ms by
 /// default and 5 s at most.
 pub(super) const STORE_BUCKETS: [f64; 12] = [

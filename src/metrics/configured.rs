@@ -37,8 +37,12 @@ pub struct UpstreamTimes(Histogram);
 #[derive(Clone, Debug)]
 pub struct CredentialCounts {
     usable: IntGauge,
-    checks: [IntCounter; CredentialCheck::ALL.len()],
+    checks: CheckCounts,
 }
+
+/// The counters of the checks of one credential, or of the tokens of one upstream's logins.
+#[derive(Clone, Debug)]
+pub struct CheckCounts([IntCounter; CredentialCheck::ALL.len()]);
 
 impl ConfiguredMetrics {
     pub(super) fn declare(declare: &Declare) -> Result<ConfiguredMetrics> {
@@ -105,12 +109,18 @@ impl ConfiguredMetrics {
     }
 
     pub(super) fn credential(&self, name: &str) -> CredentialCounts {
-        let check = |result: CredentialCheck| [name, result.as_str()];
         CredentialCounts {
             usable: self.credential_usable.with_label_values(&[name]),
-            checks: CredentialCheck::ALL
-                .map(|result| self.credential_checks.with_label_values(&check(result))),
+            checks: self.checks(name),
         }
+    }
+
+    pub(super) fn checks(&self, name: &str) -> CheckCounts {
+        let check = |result: CredentialCheck| [name, result.as_str()];
+        CheckCounts(
+            CredentialCheck::ALL
+                .map(|result| self.credential_checks.with_label_values(&check(result))),
+        )
     }
 }
 
@@ -136,9 +146,16 @@ impl CredentialCounts {
         self.usable.set(usable.into());
     }
 
-    /// Counts a credential check.
+    /// The counters of its checks.
+    pub fn checks(&self) -> &CheckCounts {
+        &self.checks
+    }
+}
+
+impl CheckCounts {
+    /// Counts a check.
     pub fn checked(&self, result: CredentialCheck) {
-        self.checks[result as usize].inc();
+        self.0[result as usize].inc();
     }
 }
 

@@ -87,6 +87,39 @@ impl CredentialCheck {
     }
 }
 
+/// The result of a login of a machine at a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginResult {
+    /// The backend gave a token.
+    Accepted,
+    /// The backend refused the login.
+    Refused,
+    /// There was no answer, or the backend is out of service.
+    Unavailable,
+    /// The answer holds no token that the gateway can use, or the login could not be made.
+    Unusable,
+}
+
+impl LoginResult {
+    /// Every result, in the order of the enum.
+    pub const ALL: [LoginResult; 4] = [
+        LoginResult::Accepted,
+        LoginResult::Refused,
+        LoginResult::Unavailable,
+        LoginResult::Unusable,
+    ];
+
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            LoginResult::Accepted => "accepted",
+            LoginResult::Refused => "refused",
+            LoginResult::Unavailable => "unavailable",
+            LoginResult::Unusable => "unusable",
+        }
+    }
+}
+
 /// The result of writing an audit record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditResult {

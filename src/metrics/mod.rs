@@ -13,6 +13,7 @@ mod codes;
 mod configured;
 mod declare;
 mod labels;
+mod logins;
 mod machines;
 mod recent;
 mod reloads;
@@ -31,6 +32,7 @@ use self::clock::ClockMetrics;
 use self::codes::CodeCounters;
 use self::configured::ConfiguredMetrics;
 use self::declare::{Declare, gauge_value};
+use self::logins::LoginMetrics;
 use self::machines::MachineMetrics;
 use self::reloads::ReloadMetrics;
 use self::replay::ReplayMetrics;
@@ -40,8 +42,9 @@ use countersign_core::lost_header::LostHeader;
 use countersign_core::refusal::Code;
 
 pub use backend::curve25519_backend;
-pub use configured::{CredentialCounts, RouteCounts, UpstreamTimes};
-pub use labels::{AuditResult, Auth, CredentialCheck, Outcome};
+pub use configured::{CheckCounts, CredentialCounts, RouteCounts, UpstreamTimes};
+pub use labels::{AuditResult, Auth, CredentialCheck, LoginResult, Outcome};
+pub use logins::{CountedToken, LoginCounts};
 pub use reloads::{CertificateUse, Files, Reload};
 pub use servers::ServerSeries;
 
@@ -54,6 +57,7 @@ pub struct Metrics {
     registry: Registry,
     configured: ConfiguredMetrics,
     codes: CodeCounters,
+    logins: LoginMetrics,
     verify: Histogram,
     servers: ServerMetrics,
     clock: ClockMetrics,
@@ -103,6 +107,7 @@ impl Metrics {
         Ok(Metrics {
             configured: ConfiguredMetrics::declare(&declare)?,
             codes: CodeCounters::declare(&declare)?,
+            logins: LoginMetrics::declare(&declare)?,
             verify: declare.histogram(
                 "verify_seconds",
                 "Time of the decision on one request: the work, not the wait for its body.",
@@ -162,6 +167,16 @@ impl Metrics {
     /// The series of a credential of the configuration.
     pub fn credential(&self, name: &str) -> CredentialCounts {
         self.configured.credential(name)
+    }
+
+    /// The counters of the checks of the tokens from logins, under this name.
+    pub fn token_checks(&self, name: &str) -> CheckCounts {
+        self.configured.checks(name)
+    }
+
+    /// The series of the logins at an upstream of the configuration.
+    pub fn login(&self, upstream: &str) -> LoginCounts {
+        self.logins.upstream(upstream)
     }
 
     /// Shows which routes let unsigned requests pass, by name and mode, and until when, in Unix

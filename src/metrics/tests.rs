@@ -290,7 +290,7 @@ fn a_credential_shows_whether_it_is_usable_and_what_look_ups_came_to() {
     let metrics = metrics();
     let credential = metrics.credential("upstream:secrets");
     credential.usable(true);
-    credential.checked(CredentialCheck::Refused);
+    credential.checks().checked(CredentialCheck::Refused);
     let page = Page::of(&metrics);
     let name = r#"credential="upstream:secrets""#;
     assert_eq!(page.value(&format!("credential_usable{{{name}}}")), 1.0);

@@ -53,7 +53,8 @@ pub(super) struct Renewal {
 const BUCKET: Duration = Duration::from_secs(10);
 
 /// The time between the floor's rise past an entry and the earliest moment at which the cache may
-/// forget it. Both use the same monotonic clock, so this is a reserve against unforeseen causes.
+/// forget it. Both use the same monotonic clock. A claim may stall for less than this while its
+/// entry is inserted; see [`Floor::was_covered`].
 const MARGIN: Duration = Duration::from_secs(10);
 
 /// Time for a renewal between a bucket's [due](Floor::due) age and its limit. The scan takes a
@@ -105,11 +106,21 @@ impl Floor {
     }
 
     /// Covers an entry with `timestamp` that is inserted after `now`: the floor rises to the
-    /// timestamp before the cache can forget the entry. The caller must do so before the insertion.
-    /// A renewal in between covers the entry too.
+    /// timestamp before the cache can forget the entry. The caller must do so before the insertion,
+    /// and ask [`Floor::was_covered`] after it.
     pub(super) fn cover(&mut self, now: Duration, timestamp: u64) {
         let bucket = self.bucket(now);
         bucket.greatest = bucket.greatest.max(timestamp);
+    }
+
+    /// Whether an entry that was covered at `before` and is in the cache at `now` is covered still.
+    /// If not, the claim must be refused.
+    ///
+    /// The cache reads its clock before other threads can see the entry. The scan of a renewal that
+    /// begins in between misses the entry, and the renewal's bucket starts after that reading. The
+    /// bucket covers the entry only if it starts less than the margin later.
+    pub(super) fn was_covered(before: Duration, now: Duration) -> bool {
+        now.saturating_sub(before) < MARGIN
     }
 
     /// Begins to renew the entries that are due at `now` and whose timestamps are after `passed`,

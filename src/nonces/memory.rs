@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::floor::Floor;
@@ -15,12 +15,13 @@ use countersign_core::replay::{Claim, ClaimError, NonceStore, Window};
 /// A [`NonceStore`] in memory. It forgets nothing early and evicts nothing: a full store refuses.
 ///
 /// A claim checks the floor, inserts its nonce into the replay cache, and checks the floor again.
-/// It may pause for any time in between.
+/// It may pause in between. A claim that paused for too long is refused.
 #[derive(Debug)]
 pub struct MemoryNonces {
     local: Arc<LocalNonces>,
+    timer: JoinHandle<()>,
     /// Ends the timer's thread when it is dropped.
-    _timer: SyncSender<()>,
+    _timer_end: SyncSender<()>,
 }
 
 /// The state that requests and the timer share.
@@ -70,9 +71,9 @@ impl MemoryNonces {
         clock: Clock,
     ) -> io::Result<MemoryNonces> {
         let local = Arc::new(LocalNonces::above(level, window, quotas, clock));
-        let (timer, dropped) = sync_channel(0);
+        let (timer_end, dropped) = sync_channel(0);
         let maintained = Arc::clone(&local);
-        thread::Builder::new()
+        let timer = thread::Builder::new()
             .name("replay-cache".into())
             .spawn(move || {
                 while dropped.recv_timeout(TIMER) == Err(RecvTimeoutError::Timeout) {
@@ -81,7 +82,8 @@ impl MemoryNonces {
             })?;
         Ok(MemoryNonces {
             local,
-            _timer: timer,
+            timer,
+            _timer_end: timer_end,
         })
     }
 
@@ -119,12 +121,17 @@ impl LocalNonces {
 
     fn claim(&self, claim: &Claim) -> Result<(), ClaimError> {
         let stamp = claim.unix_seconds();
-        {
+        let before = {
             let (mut floor, now) = self.admitting(claim)?;
             floor.cover(now.mono, stamp);
-        }
+            now.mono
+        };
         self.cache.insert(claim)?;
-        self.admitting(claim).map(drop)
+        let now = self.admitting(claim)?.1;
+        match Floor::was_covered(before, now.mono) {
+            true => Ok(()),
+            false => Err(STALLED),
+        }
     }
 
     /// Checks that the floor is below `claim`.
@@ -188,6 +195,9 @@ fn below(level: u64, now: Now) -> ClaimError {
     }
 }
 
+/// The thread of the claim did not run for seconds. A fresh claim is likely to pass.
+const STALLED: ClaimError = ClaimError::Unavailable { retry_after: 1 };
+
 const BROKEN: ClaimError = ClaimError::Unavailable {
     retry_after: RETRY_WHEN_BROKEN,
 };
@@ -200,7 +210,8 @@ impl NonceStore for MemoryNonces {
 
     fn ready(&self) -> Result<(), String> {
         let level = self.level();
-        if self.local.floor.is_poisoned() {
+        // Without the timer nothing removes expired nonces from a full store.
+        if self.local.floor.is_poisoned() || self.timer.is_finished() {
             return Err("a bug has damaged the nonces in memory; restart the gateway".into());
         }
         if self.local.clock.now().unix_seconds() > level {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::claims::{self, KeyClaim};
 use super::entry::{Entry, Lists};
-use super::ids::Ids;
+use super::ids::{IdCase, Ids};
 use super::instants::instant;
 use super::policies::{Group, Policies};
 use super::removed::{self, TombstoneDraft};
@@ -32,9 +32,10 @@ pub(super) struct Fields<'a> {
 pub(super) fn read<'a>(
     lists: &Lists<'a>,
     previous: Option<&Registry>,
+    case: IdCase,
     notes: &'a Notes,
 ) -> Fields<'a> {
-    let mut ids = Ids::with_capacity(lists.machines.len() + lists.removed.len());
+    let mut ids = Ids::new(case, lists.machines.len() + lists.removed.len());
     let mut claims = Vec::with_capacity(lists.machines.len());
     let removed = removed::read(&lists.removed, &mut ids, &mut claims, notes);
     let before = previous.into_iter().flat_map(Registry::machines);
@@ -83,7 +84,7 @@ impl<'a> MachineReader<'a> {
             let text = "is not after not_before, so the machine could never act";
             table.mistake("expires", text);
         }
-        let policy = self.policies.of(&mut table);
+        let (policy, groups) = self.policies.of(&mut table);
         let machine = Machine {
             id: id?,
             name,
@@ -95,6 +96,7 @@ impl<'a> MachineReader<'a> {
             not_before,
             expires,
             policy,
+            groups,
         };
         Some((machine, claims))
     }

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::entry::Lists;
 use super::fields;
+use super::ids::IdCase;
 use super::keys::{self, CheckKey};
 use super::removed::{Tombstone, TombstoneDraft};
 use super::snapshot::{ById, Registry};
@@ -26,7 +27,20 @@ impl Registry {
     ///
     /// All the mistakes of the file together; one refuses the whole of it.
     pub fn load(file: &Path, previous: Option<&Registry>) -> Result<Registry, Mistakes> {
-        build(file, &read(file)?, previous, &PublicKey::from_bytes)
+        Registry::load_with(file, previous, IdCase::Exact)
+    }
+
+    /// As [`Registry::load`], with a rule about the case of ids.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registry::load`].
+    pub fn load_with(
+        file: &Path,
+        previous: Option<&Registry>,
+        case: IdCase,
+    ) -> Result<Registry, Mistakes> {
+        build(file, &read(file)?, previous, case, &PublicKey::from_bytes)
     }
 
     /// Makes a registry of the contents of a file; `file` is only for the messages.
@@ -41,7 +55,7 @@ impl Registry {
     ) -> Result<Registry, Mistakes> {
         let text = std::str::from_utf8(bytes)
             .map_err(|error| yaml::not_text(file, &bytes[..error.valid_up_to()]))?;
-        build(file, text, previous, &PublicKey::from_bytes)
+        build(file, text, previous, IdCase::Exact, &PublicKey::from_bytes)
     }
 }
 
@@ -66,12 +80,13 @@ pub(super) fn build(
     file: &Path,
     text: &str,
     previous: Option<&Registry>,
+    case: IdCase,
     check_key: &CheckKey<'_>,
 ) -> Result<Registry, Mistakes> {
     let notes = Notes::new(file);
     let none = "is empty; for a registry without machines write `machines: []`";
     let registry = yaml::document(text, &notes, none).map(|document| {
-        let fields = fields::read(&Lists::of(&document, &notes), previous, &notes);
+        let fields = fields::read(&Lists::of(&document, &notes), previous, case, &notes);
         let keys = keys::check(&fields.claims, previous, check_key, &notes);
         let with_dates = |claims: Range<usize>| -> Box<[MachineKey]> {
             let claims = claims.filter_map(|at| {

@@ -32,6 +32,7 @@ mod fixtures;
 mod tests;
 
 pub use change::Change;
+pub use ids::IdCase;
 pub use load::MAX_FILE;
 pub use policies::{Group, PolicyTerms, combine};
 pub use removed::Tombstone;

@@ -61,6 +61,8 @@ pub(super) struct Policies {
     by_name: HashMap<Arc<str>, usize>,
     /// Of machines without terms of their own, by the groups they are in.
     of_groups: HashMap<Vec<usize>, Option<Arc<Policy>>>,
+    /// The lists of names that machines share, by the groups.
+    lists: HashMap<Vec<usize>, Arc<[Arc<str>]>>,
     /// All policies, including those of the registry in force: an unchanged machine then shares the
     /// policy that it had, and comparing the two is quick.
     known: HashSet<Arc<Policy>>,
@@ -77,6 +79,7 @@ impl Policies {
             groups: Vec::with_capacity(entries.len()),
             by_name: HashMap::new(),
             of_groups: HashMap::new(),
+            lists: HashMap::new(),
             known: HashSet::new(),
         };
         let mut seen = HashSet::new();
@@ -117,9 +120,23 @@ impl Policies {
         self.groups.push(Group { name, terms });
     }
 
-    /// The policy of a machine, shared with those that have the same.
-    pub(super) fn of(&mut self, table: &mut Table<'_>) -> Option<Arc<Policy>> {
+    /// The policy of a machine and the names of its groups, both shared with machines that have the
+    /// same.
+    pub(super) fn of(&mut self, table: &mut Table<'_>) -> (Option<Arc<Policy>>, Arc<[Arc<str>]>) {
         let groups = self.named(table);
+        let names = match self.lists.get(&groups) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let names = groups.iter().map(|group| &self.groups[*group].name);
+                let names: Arc<[Arc<str>]> = names.cloned().collect();
+                self.lists.insert(groups.clone(), Arc::clone(&names));
+                names
+            }
+        };
+        (self.policy(table, groups), names)
+    }
+
+    fn policy(&mut self, table: &mut Table<'_>, groups: Vec<usize>) -> Option<Arc<Policy>> {
         let own = terms(table, None);
         if own != PolicyTerms::default() {
             return self.combine(&own, &groups);

@@ -1,13 +1,13 @@
 //! A registry as it was loaded: its machines, groups and tombstones.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::policies::Group;
 use super::removed::Tombstone;
-use countersign_core::identity::Machine;
+use countersign_core::identity::{Machine, MachineId};
 
 /// All machines of one registry file, every one of them checked. It never changes; a reload makes
 /// another one.
@@ -33,6 +33,17 @@ impl Registry {
     /// The groups that machines may be in, in the order of the file.
     pub fn groups(&self) -> &[Group] {
         &self.groups
+    }
+
+    /// Two ids that differ in case only, removed ones among them, if there are any.
+    pub fn differing_in_case(&self) -> Option<[&MachineId; 2]> {
+        let removed = self.removed.iter().map(|tombstone| &tombstone.id);
+        let ids = self.machines().map(|machine| &machine.id).chain(removed);
+        let mut known = HashMap::with_capacity(self.len() + self.removed.len());
+        ids.into_iter().find_map(|id| {
+            let other = known.insert(id.as_str().to_ascii_lowercase(), id)?;
+            Some([other, id])
+        })
     }
 
     /// The machines that were removed, in the order of the file.

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 
 use super::change::Change;
+use super::ids::IdCase;
 use super::load::{self, build};
 use super::snapshot::Registry;
 use crate::yaml::Mistakes;
@@ -32,6 +34,8 @@ fn is_mass_deletion(before: usize, removed: usize) -> bool {
 pub struct RegistryStore {
     file: PathBuf,
     current: ArcSwap<Registry>,
+    /// Whether [`IdCase::Folded`] holds.
+    folds_case: AtomicBool,
 }
 
 impl RegistryStore {
@@ -40,12 +44,13 @@ impl RegistryStore {
     /// # Errors
     ///
     /// All the mistakes: without a good registry there is no store.
-    pub fn open(file: &Path) -> Result<(RegistryStore, Change), Mistakes> {
-        let registry = Registry::load(file, None)?;
+    pub fn open(file: &Path, case: IdCase) -> Result<(RegistryStore, Change), Mistakes> {
+        let registry = Registry::load_with(file, None, case)?;
         let change = Change::between(&Registry::default(), &registry);
         let store = RegistryStore {
             file: file.to_owned(),
             current: ArcSwap::from_pointee(registry),
+            folds_case: AtomicBool::new(case == IdCase::Folded),
         };
         Ok((store, change))
     }
@@ -66,6 +71,30 @@ impl RegistryStore {
         self.current.load().find(id).cloned()
     }
 
+    /// Sets the rule for the registries from now on.
+    ///
+    /// # Errors
+    ///
+    /// The registry in force breaks the rule. Then the rule before stays.
+    pub fn set_case(&self, case: IdCase) -> Result<(), String> {
+        // Before the look at the registry in force: one that comes after it is loaded by this rule.
+        let before = (self.folds_case).swap(case == IdCase::Folded, Ordering::SeqCst);
+        if case == IdCase::Exact {
+            return Ok(());
+        }
+        match self.current.load().differing_in_case() {
+            None => Ok(()),
+            Some([one, other]) => {
+                self.folds_case.store(before, Ordering::SeqCst);
+                Err(format!(
+                    "{}: the ids {one} and {other} differ in case only, and the backend at which \
+                     machines log in would take the two for one machine; rename one of them first",
+                    self.file.display()
+                ))
+            }
+        }
+    }
+
     /// Loads the file again and puts it in force. It blocks, for seconds with a hundred thousand
     /// machines, so a thread that serves requests must not call it. Calls must not overlap (the
     /// server queues them): the older of two files could stay in force.
@@ -83,6 +112,10 @@ impl RegistryStore {
             &self.file,
             &text,
             Some(&old),
+            match self.folds_case.load(Ordering::SeqCst) {
+                true => IdCase::Folded,
+                false => IdCase::Exact,
+            },
             &PublicKey::from_bytes,
         )?);
         let change = Change::between(&old, &new);
@@ -121,7 +154,7 @@ mod tests {
                 path,
             };
             fixture.write(&file(items));
-            let (store, _) = RegistryStore::open(&fixture.path).unwrap();
+            let (store, _) = RegistryStore::open(&fixture.path, IdCase::Exact).unwrap();
             (fixture, store)
         }
 
@@ -133,7 +166,7 @@ mod tests {
     #[test]
     fn the_first_load_counts_every_machine_as_added() {
         let (fixture, _) = Fixture::with(&(entry("a", 1) + &entry("b", 2)));
-        let (store, change) = RegistryStore::open(&fixture.path).unwrap();
+        let (store, change) = RegistryStore::open(&fixture.path, IdCase::Exact).unwrap();
         assert_eq!(change.added.len(), 2);
         assert_eq!(change.digest, store.current().digest());
     }
@@ -141,7 +174,7 @@ mod tests {
     #[test]
     fn a_store_does_not_open_without_a_good_file() {
         let (fixture, _) = Fixture::with(&entry("a", 1));
-        assert!(RegistryStore::open(&fixture.path.with_extension("none")).is_err());
+        assert!(RegistryStore::open(&fixture.path.with_extension("none"), IdCase::Exact).is_err());
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::audit::AuditLog;
 use crate::config::{Config, Shutdown, TrustedProxies};
 use crate::gateway::{Edge, Gateway, Parts};
 use crate::metrics::{Metrics, curve25519_backend};
-use crate::registry::RegistryStore;
+use crate::registry::{IdCase, RegistryStore};
 use countersign_client::clock::Clock;
 use countersign_core::replay::NonceStore;
 
@@ -89,7 +89,7 @@ impl GatewayServer {
         replay: ReplayCache,
     ) -> Result<GatewayServer, StartError> {
         let replay = Arc::new(replay);
-        let (registry, first) = RegistryStore::open(&config.registry)
+        let (registry, first) = RegistryStore::open(&config.registry, IdCase::of(&config))
             .map_err(|mistakes| StartError::Configuration(mistakes.to_string()))?;
         let registry = Arc::new(registry);
         let audit = Arc::new(audit_log::open(&config.audit, &clock, &metrics)?);

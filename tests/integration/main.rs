@@ -29,6 +29,7 @@ mod hostile;
 mod identity;
 mod journal;
 mod lingering;
+mod login;
 mod metrics;
 mod model;
 mod modes;

@@ -141,6 +141,9 @@ pub struct Machine {
     /// The allowed requests; machines may share a policy. `None` allows every request that the
     /// routes take, and the backend decides.
     pub policy: Option<Arc<Policy>>,
+    /// The names of the groups that the machine is in, in the order of its entry; machines may
+    /// share the list.
+    pub groups: Arc<[Arc<str>]>,
 }
 
 /// One of a machine's keys.

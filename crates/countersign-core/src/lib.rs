@@ -128,7 +128,7 @@
 //!     keys: [PublicKey::from_bytes(&key).unwrap().into()].into(),
 //!     enabled: true,
 //!     name: None, vault: None, owner: None, credential: None,
-//!     not_before: None, expires: None, policy: None,
+//!     not_before: None, expires: None, policy: None, groups: Default::default(),
 //! });
 //! let headers = SigningHeaders::parse(|header| Occurrence::Once(match header {
 //!     SigningHeader::MachineId => b"5b0c6f3e-8a1d-4f0e-9a57-0e6a4f6d1c2b",

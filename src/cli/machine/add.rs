@@ -136,6 +136,7 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandE
         not_before,
         expires,
         policy,
+        groups: args.groups.iter().map(|name| Arc::from(&**name)).collect(),
     };
     open.put(text, id.as_str(), Some(&expected))?;
     Ok(id)

@@ -10,6 +10,7 @@ use super::*;
 mod audit;
 mod credential;
 mod files;
+mod login;
 mod modes;
 mod proxies;
 mod redis;

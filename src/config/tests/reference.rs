@@ -6,6 +6,11 @@ use std::sync::LazyLock;
 
 use super::*;
 
+/// As `openssl genpkey` writes it.
+const ASSERTION_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
+    MC4CAQAwBQYDK2VwBCIEIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH\n\
+    -----END PRIVATE KEY-----\n";
+
 const REFERENCE: &str = include_str!("../../../conf/countersign.yaml");
 
 /// Where the files are that an upstream's `tls` names: they are read with the configuration.
@@ -16,6 +21,7 @@ static FILES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
         ("vault-ca.pem", made.cert.pem()),
         ("gateway-cert.pem", made.cert.pem()),
         ("gateway-tls-key.pem", made.signing_key.serialize_pem()),
+        ("assertion.pem", ASSERTION_KEY.to_owned()),
     ] {
         std::fs::write(folder.path().join(name), content).unwrap();
     }
@@ -59,16 +65,59 @@ fn everything() -> String {
     let enforcing = without(&with_env, "observe_until:");
     let without_key = without(&enforcing, "signing_key:");
     let mut text = without(&without_key, "password_file:");
-    for name in ["vault-ca.pem", "gateway-cert.pem", "gateway-tls-key.pem"] {
-        assert!(text.contains(name), "{name}");
-        let path = FILES.path().join(name);
-        text = text.replace(name, path.to_str().unwrap());
-    }
+    text = without_block(&text, "    login:");
+    with_files(&mut text);
     text.replace("http://127.0.0.1:8200", "https://127.0.0.1:8200")
         .replace("- path: /  ", "- path: /edge  ")
         .replace("file: \"-\"", "file: audit.jsonl")
         .replace("store: memory", "store: redis")
         .replace("state_dir: state", "state_dir: none")
+}
+
+/// A login in place of the credential.
+fn logging_in() -> String {
+    let with_login = without_block(&uncommented(), "    credential:");
+    let text = without_block(&with_login, "    set_headers:");
+    let text = without(&text, "file: team-a-token");
+    let text = without(&text, "observe_until:");
+    let text = without(&text, "signing_key:");
+    let text = without(&text, "role_by:");
+    let mut text = without(&text, "password_file:");
+    with_files(&mut text);
+    text.replace("http://127.0.0.1:8200", "https://127.0.0.1:8200")
+        .replace("- path: /  ", "- path: /edge  ")
+        .replace("file: \"-\"", "file: audit.jsonl")
+        .replace("store: memory", "store: redis")
+        .replace("state_dir: state", "state_dir: none")
+}
+
+/// Leaves a key out, with all that is indented deeper.
+fn without_block(text: &str, head: &str) -> String {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let depth = indent(head);
+    let mut inside = false;
+    let kept = text.lines().filter(|line| {
+        inside = match line.starts_with(head) {
+            true => true,
+            false => inside && (line.trim().is_empty() || indent(line) > depth),
+        };
+        !inside
+    });
+    kept.map(|line| format!("{line}\n")).collect()
+}
+
+/// Names the files that are there.
+fn with_files(text: &mut String) {
+    for name in [
+        "vault-ca.pem",
+        "gateway-cert.pem",
+        "gateway-tls-key.pem",
+        "assertion.pem",
+    ] {
+        assert!(text.contains(name), "{name}");
+        let path = FILES.path().join(name);
+        *text = text.replace(name, path.to_str().unwrap());
+    }
 }
 
 fn absent_keys(text: &str) -> Vec<String> {
@@ -93,6 +142,7 @@ fn the_reference_with_its_optional_settings_has_every_key_there_is() {
         [
             "credentials.team-a.file",
             "upstreams.secrets.credential.file",
+            "upstreams.secrets.login",
             "routes[0].observe_until",
             "replay.redis.password_file",
             "audit.signing_key"
@@ -103,6 +153,23 @@ fn the_reference_with_its_optional_settings_has_every_key_there_is() {
     assert!(uncommented().contains("file: vault-token"));
     assert!(uncommented().contains("file: team-a-token"));
     assert!(uncommented().contains("password_file: redis-password"));
+}
+
+#[test]
+fn the_reference_has_every_key_of_a_login() {
+    assert_eq!(
+        absent_keys(&logging_in()),
+        [
+            "credentials.team-a.file",
+            "upstreams.secrets.credential",
+            "upstreams.secrets.login.role_by",
+            "upstreams.secrets.set_headers",
+            "routes[0].observe_until",
+            "replay.redis.password_file",
+            "audit.signing_key"
+        ]
+    );
+    assert!(uncommented().contains("role_by: group"));
 }
 
 #[test]

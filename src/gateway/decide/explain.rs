@@ -135,7 +135,7 @@ pub fn explain(
     registry: &Registry,
     question: Question<'_>,
 ) -> prometheus::Result<Explanation> {
-    let credentials = Credentials::new(config, &Metrics::new("", "")?);
+    let credentials = Credentials::new(config, &Metrics::new("", "")?, None);
     let parsed = Target::parse(question.target.as_bytes());
     let matched = RouteMatch::find(&config.routes, question.method, question.target.as_bytes());
     let index = (parsed.as_ref().ok()).and_then(|target| config.routes.find(target.path()));
@@ -261,7 +261,7 @@ fn policy_facts(
             Choice::Carry(injection) => Some(injection.name().to_owned()),
             Choice::NoValue(credential) => Some(credential.name().to_owned()),
             Choice::NotConfigured => machine.credential.as_deref().map(str::to_owned),
-            Choice::Nothing => None,
+            Choice::LogIn(_) | Choice::Nothing => None,
         },
         closed: if carries { &CREDENTIAL_PATHS } else { &[] },
         is_closed: carries && closed_path(target, route).is_some(),

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use crate::config::Route;
 use crate::gateway::decide::rate_limits::RateLimits;
-use crate::gateway::upstream::credentials::Choice;
-use crate::gateway::upstream::credentials::state::Injection;
+use crate::gateway::upstream::credentials::{Carried, Choice};
 use countersign_core::decision::{Admitted, Denied, Signed};
 use countersign_core::identity::Machine;
 use countersign_core::policy::{Objection, Permission};
@@ -17,7 +16,7 @@ use countersign_core::target::behind;
 #[derive(Debug)]
 pub(crate) struct Permitted {
     admitted: Admitted,
-    injection: Option<Injection>,
+    carried: Option<Carried>,
 }
 
 /// Where Vault-like servers issue, show and revoke tokens.
@@ -57,10 +56,7 @@ impl Permitted {
         let (machine, message) = (signed.machine(), signed.message());
         let (method, target) = (message.method(), message.target());
         match Self::judge(machine, method, target, route, choice, circumstances) {
-            Ok(injection) => Ok(Permitted {
-                admitted,
-                injection,
-            }),
+            Ok(carried) => Ok(Permitted { admitted, carried }),
             Err(refusal) => Err(admitted.deny(refusal)),
         }
     }
@@ -77,12 +73,13 @@ impl Permitted {
         route: &Route,
         choice: Choice,
         circumstances: Circumstances<'_>,
-    ) -> Result<Option<Injection>, Refusal> {
+    ) -> Result<Option<Carried>, Refusal> {
         judge_machine(machine, method, target, circumstances.client)?;
-        let injection = match (choice, closed_path(target, route)) {
+        let carried = match (choice, closed_path(target, route)) {
             (Choice::Nothing, _) => None,
             (_, Some(closed)) => return Err(Refusal::PathClosed(closed)),
-            (Choice::Carry(injection), None) => Some(injection),
+            (Choice::Carry(injection), None) => Some(Carried::Secret(injection)),
+            (Choice::LogIn(login), None) => Some(Carried::FromLogin(login)),
             (Choice::NoValue(_) | Choice::NotConfigured, None) => {
                 return Err(Refusal::UpstreamCredential);
             }
@@ -92,12 +89,12 @@ impl Permitted {
                 .take(&machine.id, rate, circumstances.now)
                 .map_err(|retry_after| Refusal::Throttled { retry_after })?;
         }
-        Ok(injection)
+        Ok(carried)
     }
 
-    /// The credential it carries.
-    pub(crate) fn injection(&self) -> Option<&Injection> {
-        self.injection.as_ref()
+    /// The secret that it carries.
+    pub(crate) fn carried(&self) -> Option<&Carried> {
+        self.carried.as_ref()
     }
 
     /// The signed message and its machine.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use pingora::Result;
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -14,14 +14,14 @@ use tracing::warn;
 use super::client::Client;
 use super::failure::ForwardFailure;
 use super::response::{self, UnfitResponse};
-use super::upstream_request::{self, ForwardedHeaders};
+use super::upstream_request::{self, ForwardedHeaders, RequestSecrets};
 use crate::config::headers::OBSERVED;
 use crate::gateway::decide::unsigned::PassReason;
 use crate::gateway::receive::body::Body;
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
 use crate::gateway::upstream::MOST_INTERIM;
 use crate::gateway::upstream::credentials::check::CheckTarget;
-use crate::gateway::upstream::credentials::state::Injection;
+use crate::gateway::upstream::credentials::injection::Injection;
 use crate::gateway::upstream::pool::connection::Connection;
 use crate::gateway::upstream::pool::reuse::FinishedExchange;
 use crate::gateway::upstream::pool::server::UpstreamServer;
@@ -36,6 +36,8 @@ pub(super) struct Exchange<'a> {
     pub(super) request: &'a AuthorizedRequest,
     /// The credential that the request carries. Only a signed request has one.
     pub(super) injection: Option<&'a Injection>,
+    /// The gateway's assertion about the machine and the request, where the route sends one.
+    pub(super) assertion: Option<HeaderValue>,
     pub(super) server: &'a Arc<UpstreamServer>,
     /// For the question whether the backend accepts the credential.
     pub(super) lookups: &'a Arc<Connector>,
@@ -121,7 +123,11 @@ impl Exchange<'_> {
         let identity = &plan.config.identity_header;
         match &self.request.pass {
             RecordedPass::Signed(signed) => {
-                upstream_request::signed(signed, self.injection, forwarded, upstream, identity)
+                let secrets = RequestSecrets {
+                    injection: self.injection,
+                    assertion: self.assertion.as_ref(),
+                };
+                upstream_request::signed(signed, secrets, forwarded, upstream, identity)
             }
             RecordedPass::Open(open) => upstream_request::open(open, forwarded),
             RecordedPass::Unsigned(unsigned, _) => {
@@ -271,7 +277,7 @@ impl Exchange<'_> {
         };
         if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             if status.is_success() {
-                injection.worked().await;
+                injection.worked();
             }
             return false;
         }
@@ -280,6 +286,7 @@ impl Exchange<'_> {
             peer: self.server.peer(),
             host: self.server.host.clone(),
             path: path.clone(),
+            namespace: (upstream.login.as_ref()).and_then(|login| login.namespace_header()),
         };
         injection.is_refused(target).await
     }

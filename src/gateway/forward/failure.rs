@@ -24,6 +24,15 @@ impl ForwardFailure {
         }
     }
 
+    /// Nothing has left the gateway, and the client gets this refusal.
+    pub(super) fn refused(refusal: Refusal, why: &'static str) -> ForwardFailure {
+        ForwardFailure {
+            error: Error::explain(ErrorType::InternalError, why),
+            sent: false,
+            replaced_by: Some(refusal),
+        }
+    }
+
     pub(super) fn sent(error: Box<Error>) -> ForwardFailure {
         ForwardFailure {
             error,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use pingora::connectors::http::Connector;
 use pingora::{Error, ErrorType};
 use tracing::warn;
@@ -15,13 +16,19 @@ use crate::config::ConnectionReuse;
 use crate::gateway::receive::body::Body;
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
 use crate::gateway::record::outcome::RequestOutcome;
-use crate::gateway::upstream::credentials::state::Injection;
+use crate::gateway::upstream::assertion::NoAssertion;
+use crate::gateway::upstream::credentials::Carried;
+use crate::gateway::upstream::credentials::injection::Injection;
+use crate::gateway::upstream::login::token::MachineToken;
+use crate::gateway::upstream::login::{BackendLogin, LoginMeans};
 use crate::gateway::upstream::pool::Attempts;
 use crate::gateway::upstream::pool::connect_error;
 use crate::gateway::upstream::pool::connection::Connection;
 use crate::gateway::upstream::pool::idle::ConnectionOwner;
 use crate::gateway::upstream::pool::server::UpstreamServer;
 use countersign_client::clock::Clock;
+use countersign_core::decision::Signed;
+use countersign_core::refusal::Refusal;
 
 /// Forwards requests.
 pub(crate) struct Forwarder {
@@ -47,9 +54,14 @@ impl Forwarder {
         body: Body,
     ) -> (RequestOutcome, Afterwards) {
         let started = self.now();
-        let injection = injection_of(request);
-        let failure = self.try_servers(client, request, injection, body).await;
-        let failure = failure.err();
+        let (injection, failure) = match self.injection_of(client, request).await {
+            Ok(injection) => {
+                let trying = self.try_servers(client, request, injection.as_ref(), body);
+                let failure = trying.await.err();
+                (injection, failure)
+            }
+            Err(failure) => (None, Some(failure)),
+        };
         let refusal = failure.as_ref().and_then(ForwardFailure::refusal);
         if let Some(refusal) = &refusal {
             client.refuse(refusal, request.provenance.id).await;
@@ -71,8 +83,58 @@ impl Forwarder {
             forwarding_took: self.now().saturating_sub(started),
             failed: failure.is_some(),
             refusal: refusal.map(|refusal| refusal.code()),
+            injection,
         };
         (outcome, client.afterwards())
+    }
+
+    /// The secret that the request carries; a machine may have to log in for it. Only a signed
+    /// request has one.
+    async fn injection_of(
+        &self,
+        client: &mut Client,
+        request: &AuthorizedRequest,
+    ) -> Result<Option<Injection>, ForwardFailure> {
+        let RecordedPass::Signed(signed) = &request.pass else {
+            return Ok(None);
+        };
+        let login = match signed.carried() {
+            None => return Ok(None),
+            Some(Carried::Secret(injection)) => return Ok(Some(injection.clone())),
+            Some(Carried::FromLogin(login)) => login,
+        };
+        let token = match login.known_token(signed.signed()).await {
+            Some(token) => token,
+            None => {
+                let logging_in = self.log_in(request, signed.signed(), login);
+                tokio::select! {
+                    biased; // a client that has left needs no token
+                    gone = client.gone() => return Err(ForwardFailure::unsent(gone)),
+                    token = logging_in => token?,
+                }
+            }
+        };
+        Ok(Some(Injection::Token {
+            login: Arc::clone(login),
+            token,
+        }))
+    }
+
+    async fn log_in(
+        &self,
+        request: &AuthorizedRequest,
+        signed: &Signed,
+        login: &Arc<BackendLogin>,
+    ) -> Result<Arc<MachineToken>, ForwardFailure> {
+        let plan = &request.plan;
+        let no_token =
+            || ForwardFailure::refused(Refusal::UpstreamCredential, "the machine has no token");
+        let means = LoginMeans {
+            pool: Arc::clone(plan.pool(request.route)),
+            assertions: plan.assertions().ok_or_else(no_token)?.clone(),
+            clock: self.clock.clone(),
+        };
+        login.log_in(signed, means).await.map_err(|_| no_token())
     }
 
     /// Tries the servers of the upstream until one accepts a connection. That server gets the
@@ -123,9 +185,11 @@ impl Forwarder {
         server: &Arc<UpstreamServer>,
         mut connection: Connection,
     ) -> Result<(), ForwardFailure> {
+        let assertion = self.assertion_of(request)?;
         let exchange = Exchange {
             request,
             injection,
+            assertion,
             server,
             lookups: &self.lookups,
         };
@@ -143,16 +207,38 @@ impl Forwarder {
         }
     }
 
+    /// The gateway's assertion about the machine and its request, where the route sends one.
+    fn assertion_of(
+        &self,
+        request: &AuthorizedRequest,
+    ) -> Result<Option<HeaderValue>, ForwardFailure> {
+        let plan = &request.plan;
+        let RecordedPass::Signed(signed) = &request.pass else {
+            return Ok(None);
+        };
+        if !plan.route(request.route).assertion {
+            return Ok(None);
+        }
+        let audience = plan.upstream(request.route).assertion_audience();
+        let made = plan
+            .assertions()
+            .zip(audience)
+            .map(|(assertions, audience)| {
+                let now = self.clock.now().unix_seconds();
+                assertions.for_request(signed.signed(), audience, now)
+            });
+        match made {
+            Some(Ok(assertion)) => Ok(Some(assertion)),
+            // The configuration is checked for both, and the system has random bytes.
+            Some(Err(NoAssertion)) | None => Err(ForwardFailure::refused(
+                Refusal::UpstreamCredential,
+                "no assertion can be made",
+            )),
+        }
+    }
+
     fn now(&self) -> Duration {
         self.clock.now().mono
-    }
-}
-
-/// The credential that the request carries. Only a signed request has one.
-fn injection_of(request: &AuthorizedRequest) -> Option<&Injection> {
-    match &request.pass {
-        RecordedPass::Signed(signed) => signed.injection(),
-        RecordedPass::Open(_) | RecordedPass::Unsigned(..) => None,
     }
 }
 

@@ -7,9 +7,10 @@ use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr, Result};
 
 use crate::config::headers::{
-    MACHINE_KEY, MACHINE_NAME, MACHINE_OWNER, MACHINE_VAULT, REQUEST_ID, is_same_header, reserved,
+    MACHINE_ASSERTION, MACHINE_KEY, MACHINE_NAME, MACHINE_OWNER, MACHINE_VAULT, REQUEST_ID,
+    is_same_header, reserved,
 };
-use crate::config::{Route, Upstream};
+use crate::config::{Login, Route, Upstream};
 use crate::gateway::decide::bearer;
 use crate::gateway::decide::decided_request::Provenance;
 use crate::gateway::decide::forwarded_headers::{forwarded, is_forwarded, is_identity_name};
@@ -18,11 +19,20 @@ use crate::gateway::decide::policy::Permitted;
 use crate::gateway::decide::unsigned::UnsignedRequest;
 use crate::gateway::plan::Plan;
 use crate::gateway::record::authorized::Recorded;
-use crate::gateway::upstream::credentials::state::Injection;
+use crate::gateway::upstream::credentials::injection::Injection;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// The secrets that prove to the backend who sends the request of a machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestSecrets<'a> {
+    /// The credential, or the token of the machine.
+    pub(super) injection: Option<&'a Injection>,
+    /// The gateway's assertion about the machine and the request.
+    pub(super) assertion: Option<&'a HeaderValue>,
+}
 
 /// Builds the upstream request of a machine.
 ///
@@ -31,7 +41,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Pingora's, for a header that cannot be built; the request is then not sent.
 pub(super) fn signed(
     recorded: &Recorded<Permitted>,
-    injection: Option<&Injection>,
+    secrets: RequestSecrets<'_>,
     forwarded: ForwardedHeaders<'_>,
     upstream: &Upstream,
     identity: &HeaderName,
@@ -40,7 +50,10 @@ pub(super) fn signed(
     for (name, value) in &upstream.set_headers {
         headers.insert(name, value.clone());
     }
-    if let Some(injection) = injection {
+    if let Some((name, value)) = upstream.login.as_ref().and_then(Login::namespace_header) {
+        headers.insert(name, value);
+    }
+    if let Some(injection) = secrets.injection {
         headers.insert(injection.header(), injection.value().clone());
     }
 
@@ -57,6 +70,9 @@ pub(super) fn signed(
         if let Some(text) = text {
             headers.insert(name, value(text)?);
         }
+    }
+    if let Some(assertion) = secrets.assertion {
+        headers.insert(MACHINE_ASSERTION, assertion.clone());
     }
     // The target is taken from what was verified, not from what the parser holds.
     let message = signed.message();

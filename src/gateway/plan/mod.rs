@@ -7,10 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderName;
+use tracing::error;
 
 use crate::config::{Config, Limits, Route, Upstream};
+use crate::gateway::upstream::assertion::{Assertions, NoAssertion};
 use crate::gateway::upstream::credentials::state::CredentialState;
 use crate::gateway::upstream::credentials::{Choice, Credentials};
+use crate::gateway::upstream::login::BackendLogin;
 use crate::gateway::upstream::pool::context::PoolContext;
 use crate::gateway::upstream::pool::{Pool, Pools};
 use crate::metrics::{RouteCounts, UpstreamTimes};
@@ -25,6 +28,7 @@ pub(crate) struct Plan {
     pub(crate) window: Window,
     pools: Pools,
     credentials: Credentials,
+    assertions: Option<Arc<Assertions>>,
     route_counts: Vec<RouteCounts>,
     no_route: RouteCounts,
     upstream_times: Vec<UpstreamTimes>,
@@ -36,6 +40,18 @@ impl Plan {
     pub(crate) fn new(config: Config, pool_context: &PoolContext, before: Option<&Plan>) -> Plan {
         let metrics = &*pool_context.metrics;
         let routes = config.routes.iter();
+        let before_credentials = before.map(|plan| &plan.credentials);
+        let credentials = Credentials::new(&config, metrics, before_credentials);
+        for login in credentials.logins() {
+            login.start_sweeping(&pool_context.runtime);
+        }
+        let assertions = config.assertion.as_ref().and_then(|assertion| {
+            let made = Assertions::new(assertion);
+            // Never seen; then logins fail, and say so.
+            made.map_err(|NoAssertion| error!("the keys of `assertion` cannot be encoded"))
+                .ok()
+        });
+        let assertions = assertions.map(Arc::new);
         Plan {
             window: window(&config),
             pools: Pools::new(
@@ -43,7 +59,8 @@ impl Plan {
                 pool_context,
                 before.map(|plan| &plan.pools),
             ),
-            credentials: Credentials::new(&config, metrics),
+            credentials,
+            assertions,
             route_counts: routes.map(|route| metrics.route(&route.path)).collect(),
             no_route: metrics.no_route(),
             upstream_times: (config.upstreams.iter())
@@ -67,7 +84,7 @@ impl Plan {
     }
 
     /// The servers of the upstream of a route.
-    pub(crate) fn pool(&self, route: usize) -> &Pool {
+    pub(crate) fn pool(&self, route: usize) -> &Arc<Pool> {
         self.pools.of(self.route(route).upstream)
     }
 
@@ -111,6 +128,16 @@ impl Plan {
             .into_iter()
             .chain(unusable)
             .collect()
+    }
+
+    /// The gateway's assertions about machines, if it makes any.
+    pub(crate) fn assertions(&self) -> Option<&Arc<Assertions>> {
+        self.assertions.as_ref()
+    }
+
+    /// The logins of machines at backends.
+    pub(crate) fn logins(&self) -> impl Iterator<Item = &Arc<BackendLogin>> {
+        self.credentials.logins()
     }
 
     /// All credentials, to be read again.

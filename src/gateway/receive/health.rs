@@ -7,8 +7,8 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 
-/// Whether a request is the health check. Its path alone decides: the Host header does not matter,
-/// and a load balancer signs nothing.
+/// Whether a request is for this path, which the gateway itself answers. The path alone decides: the
+/// Host header does not matter, and a load balancer signs nothing.
 pub(crate) fn is_asked(session: &ServerSession, path: Option<&str>) -> bool {
     let head = session.req_header();
     let asks = matches!(head.method, Method::GET | Method::HEAD);

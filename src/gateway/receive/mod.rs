@@ -8,6 +8,7 @@ pub(crate) mod first_line;
 pub(crate) mod framing;
 pub(crate) mod head;
 pub(crate) mod health;
+pub(crate) mod jwks;
 pub(crate) mod keep_alive;
 pub(crate) mod linger;
 pub(crate) mod origin;

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use crate::audit::ResponseRecord;
+use crate::audit::{LoginFacts, ResponseRecord};
 use crate::gateway::decide::unsigned::PassReason;
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
 use crate::gateway::record::recorder::Recorder;
+use crate::gateway::upstream::credentials::injection::Injection;
 use crate::metrics::{Auth, Outcome};
 use countersign_core::refusal::Code;
 
 /// How a forwarded request ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RequestOutcome {
     /// The status that the client got; `None`: the client left before the response.
     pub(crate) status: Option<u16>,
@@ -23,6 +24,8 @@ pub(crate) struct RequestOutcome {
     pub(crate) failed: bool,
     /// The code that the client got instead of the backend's response.
     pub(crate) refusal: Option<Code>,
+    /// The secret that the request carried.
+    pub(crate) injection: Option<Injection>,
 }
 
 impl RequestOutcome {
@@ -33,6 +36,7 @@ impl RequestOutcome {
         forwarding_took: Duration::ZERO,
         failed: true,
         refusal: None,
+        injection: None,
     };
 
     /// Writes the response record, and counts the request.
@@ -56,12 +60,18 @@ impl RequestOutcome {
         if let Some(code) = self.refusal {
             recorder.metrics.refused(code);
         }
+        let login = self.injection.as_ref().and_then(Injection::login);
         recorder.audit.response(&ResponseRecord {
             wall_ms: recorder.clock.now().wall_ms,
             request_id: request.provenance.id.as_str(),
             status: self.status,
             upstream_ms: u64::try_from(self.forwarding_took.as_millis()).ok(),
             bytes: self.bytes,
+            login: login.map(|(login, token)| LoginFacts {
+                mount: login.mount(),
+                role: token.role(),
+                accessor: token.accessor(),
+            }),
         });
     }
 }

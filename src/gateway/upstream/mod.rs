@@ -1,7 +1,11 @@
-//! The backends: their servers, with connections and health, and the credentials that requests
-//! carry to them.
+//! The backends: their servers, with connections and health, and the secrets that requests carry to
+//! them: credentials of the configuration, and tokens of machines that the gateway logs in.
 
+mod acceptance;
+pub(crate) mod assertion;
 pub(crate) mod credentials;
+pub(crate) mod login;
+mod own_request;
 pub(crate) mod pool;
 
 /// Most interim responses (RFC 9110, section 15.2) before the final one. They are not passed on.

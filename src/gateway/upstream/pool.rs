@@ -29,7 +29,7 @@ use countersign_client::watch::Watch;
 
 /// The pools of one configuration, in the order of its upstreams. They can be replaced by those of
 /// another at any time; health checks and watches end with them.
-pub(crate) struct Pools(Vec<Pool>);
+pub(crate) struct Pools(Vec<Arc<Pool>>);
 
 /// The servers of one upstream.
 pub(crate) struct Pool {
@@ -55,12 +55,12 @@ impl Pools {
         context: &PoolContext,
         before: Option<&Pools>,
     ) -> Pools {
-        let pool = |upstream| Pool::new(upstream, context, before);
+        let pool = |upstream| Arc::new(Pool::new(upstream, context, before));
         Pools(upstreams.iter().map(pool).collect())
     }
 
     /// Those of the upstream of this index.
-    pub(crate) fn of(&self, upstream: usize) -> &Pool {
+    pub(crate) fn of(&self, upstream: usize) -> &Arc<Pool> {
         &self.0[upstream]
     }
 

@@ -38,7 +38,18 @@ struct Gateway {
 struct Pending {
     nonce: u64,
     stamp: u64,
-    inserted: bool,
+    /// The time of the first look.
+    looked: u64,
+    step: Step,
+}
+
+/// A claim may pause after each step.
+#[derive(Clone, Copy)]
+enum Step {
+    Looked,
+    /// The cache has read its clock, at this time. Nobody sees the entry yet.
+    Inserting(u64),
+    Inserted,
 }
 
 impl Gateway {
@@ -68,21 +79,34 @@ impl Gateway {
             Pending {
                 nonce,
                 stamp,
-                inserted: false,
+                looked: self.now,
+                step: Step::Looked,
             }
         })
     }
 
+    fn begin_insertion(&mut self, claim: Pending) -> Option<Pending> {
+        let absent = !self.cache.contains_key(&claim.nonce);
+        let step = Step::Inserting(self.now);
+        absent.then_some(Pending { step, ..claim })
+    }
+
+    fn end_insertion(&mut self, read: u64, claim: Pending) -> Pending {
+        if self.now < read + TIME_TO_LIVE.as_secs() {
+            self.cache.insert(claim.nonce, (read, claim.stamp));
+        }
+        let step = Step::Inserted;
+        Pending { step, ..claim }
+    }
+
+    /// An insertion without a pause.
     fn insert(&mut self, claim: Pending) -> Option<Pending> {
-        let inserted = !self.cache.contains_key(&claim.nonce);
-        inserted.then(|| {
-            self.cache.insert(claim.nonce, (self.now, claim.stamp));
-            Pending { inserted, ..claim }
-        })
+        let begun = self.begin_insertion(claim)?;
+        Some(self.end_insertion(self.now, begun))
     }
 
     fn look_again(&mut self, claim: Pending) -> bool {
-        self.admits(claim.stamp)
+        self.admits(claim.stamp) && Floor::was_covered(secs(claim.looked), secs(self.now))
     }
 
     /// All of a claim at once.
@@ -236,9 +260,10 @@ fn a_renewal_that_comes_too_late_raises_the_floor_to_everything() {
 }
 
 #[test]
-fn a_claim_that_sleeps_through_a_renewal_is_covered_by_the_bucket_of_the_renewal() {
+fn a_claim_that_sleeps_for_less_than_the_margin_through_a_renewal_is_covered_by_its_bucket() {
     let mut gateway = Gateway::new(START);
     assert!(gateway.accepts(1, START + 3600));
+    gateway.to(DUE - 1, START);
     let looked = gateway.look(2, START + 3600).unwrap();
     gateway.to(DUE, START);
     assert!(gateway.renew());
@@ -249,6 +274,23 @@ fn a_claim_that_sleeps_through_a_renewal_is_covered_by_the_bucket_of_the_renewal
     gateway.to(DUE + LIMIT, START);
     assert!(!gateway.admits(START + 3600));
     assert!(gateway.cache.contains_key(&2), "the floor rose before");
+}
+
+#[test]
+fn a_claim_that_stalls_between_the_clock_of_the_cache_and_its_table_is_refused() {
+    let mut gateway = Gateway::new(START);
+    assert!(gateway.accepts(1, START + 3600));
+    gateway.to(575, START);
+    let looked = gateway.look(2, START + 3600).unwrap();
+    let begun = gateway.begin_insertion(looked).unwrap();
+    // The scan of a renewal does not see the entry.
+    gateway.to(DUE, START);
+    assert!(gateway.renew());
+    let claim = gateway.end_insertion(575, begun);
+    assert!(!gateway.look_again(claim));
+    // The cache forgets the entry before the bucket of the renewal raises the floor.
+    gateway.to(575 + TIME_TO_LIVE.as_secs(), START);
+    assert!(gateway.accepts(2, START + 3600), "the first time");
 }
 
 #[test]
@@ -300,12 +342,20 @@ proptest! {
                 }
                 (3..6, _) if next < pending.len() => {
                     let claim = pending.swap_remove(next);
-                    if !claim.inserted {
-                        pending.extend(gateway.insert(claim));
-                    } else if gateway.look_again(claim) {
-                        let request = (claim.nonce, claim.stamp);
-                        prop_assert!(!accepted.contains(&request), "passed twice");
-                        accepted.push(request);
+                    let is_copy = |other: &Pending| {
+                        other.nonce == claim.nonce && matches!(other.step, Step::Inserting(_))
+                    };
+                    match claim.step {
+                        // The cache lets one copy at a time insert.
+                        Step::Looked if pending.iter().any(is_copy) => pending.push(claim),
+                        Step::Looked => pending.extend(gateway.begin_insertion(claim)),
+                        Step::Inserting(read) => pending.push(gateway.end_insertion(read, claim)),
+                        Step::Inserted if gateway.look_again(claim) => {
+                            let request = (claim.nonce, claim.stamp);
+                            prop_assert!(!accepted.contains(&request), "passed twice");
+                            accepted.push(request);
+                        }
+                        Step::Inserted => {}
                     }
                 }
                 (6, None) => renewal = gateway.begin_renewal(),

@@ -26,9 +26,13 @@ fn store(quota: u64) -> (MemoryNonces, Hands) {
 
 /// Its rounds are made by the tests, which move the clock between them.
 fn without_timer(level: u64, quotas: NonceQuotas, clock: Clock) -> MemoryNonces {
+    let (timer_end, dropped) = sync_channel(0);
     MemoryNonces {
         local: Arc::new(LocalNonces::above(level, WINDOW, quotas, clock)),
-        _timer: sync_channel(0).0,
+        timer: thread::spawn(move || {
+            let _ = dropped.recv();
+        }),
+        _timer_end: timer_end,
     }
 }
 
@@ -301,6 +305,18 @@ fn a_store_that_a_bug_has_damaged_lets_nothing_in_and_says_so() {
         bug.join().unwrap_err();
     });
     assert_eq!(store.claim_now(claim(1, NOW + 1)), Err(BROKEN));
+    assert!(store.ready().unwrap_err().contains("restart the gateway"));
+}
+
+#[test]
+fn it_is_not_ready_once_the_thread_of_the_timer_has_ended() {
+    let (mut store, hands) = store(10);
+    hands.advance(Duration::from_secs(1));
+    assert_eq!(store.ready(), Ok(()));
+    store.timer = thread::spawn(|| ());
+    while !store.timer.is_finished() {
+        thread::yield_now();
+    }
     assert!(store.ready().unwrap_err().contains("restart the gateway"));
 }
 

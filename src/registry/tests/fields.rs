@@ -1,8 +1,12 @@
 //! One wrong value a test, told with its machine, key and line.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::registry::IdCase;
 use crate::registry::fixtures::{entry, file, key, load, refusal, registry};
+use crate::registry::load::build;
+use countersign_core::identity::PublicKey;
 
 /// Asserts that one machine with `lines` under it is refused, once, in these words.
 fn refused(lines: &str, words: &str) {
@@ -318,4 +322,42 @@ fn no_message_repeats_a_value() {
     let told = refusal(&text);
     assert!(told.lines().count() >= 5, "{told}");
     assert!(!told.contains(secret), "{told}");
+}
+
+#[test]
+fn with_a_login_ids_that_differ_in_case_only_are_all_mistakes() {
+    let ids = ["Case-1", "case-1", "b", "CASE-1", "B"];
+    let entries = ids.iter().zip(1..).map(|(id, number)| entry(id, number));
+    let text = file(&entries.collect::<String>());
+    let path = Path::new("m.yaml");
+    let check = PublicKey::from_bytes;
+    assert_eq!(
+        build(path, &text, None, IdCase::Exact, &check)
+            .unwrap()
+            .len(),
+        5
+    );
+    let told = build(path, &text, None, IdCase::Folded, &check).unwrap_err();
+    assert_eq!(told.list.len(), 3, "{told}");
+    assert!(
+        told.to_string()
+            .contains("\"case-1\": id: differs from \"Case-1\" in case only"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_machine_knows_its_groups_in_the_order_of_its_entry() {
+    let groups = "groups:\n  - name: a\n    rate: { per_minute: 5 }\n  - name: b\n    rate: { per_minute: 6 }\n";
+    let machines = entry("one", 1)
+        + "    groups: [b, a]\n"
+        + &entry("two", 2)
+        + "    groups: [b, a]\n"
+        + &entry("three", 3);
+    let registry = load(&format!("{groups}{}", file(&machines))).unwrap();
+    let of = |id| Vec::from_iter(registry.find(id).unwrap().groups.iter().map(|name| &**name));
+    assert_eq!(of("one"), ["b", "a"]);
+    assert_eq!(of("three"), [""; 0]);
+    let shared = |id| registry.find(id).unwrap().groups.as_ptr();
+    assert_eq!(shared("one"), shared("two"));
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::config::{self, Environment};
 use crate::registry::entry::Lists;
 use crate::registry::fixtures::{entry, file, key, load, refusal};
-use crate::registry::{MAX_FILE, Registry, fields};
+use crate::registry::{IdCase, MAX_FILE, Registry, fields};
 use crate::yaml::{Notes, document};
 
 #[test]
@@ -328,7 +328,7 @@ fn the_reference_registry_has_every_key_there_is() {
     let notes = Notes::new(Path::new("machines.yaml"));
     let document = document(text, &notes, "").unwrap();
     let lists = Lists::of(&document, &notes);
-    fields::read(&lists, None, &notes);
+    fields::read(&lists, None, IdCase::Exact, &notes);
     let absent = notes.absent_keys();
     for (noun, entries) in [
         ("\"", &lists.machines),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap};
 use http::{Method, StatusCode};
 use pingora::ErrorType;
@@ -21,7 +22,7 @@ use self::pending::PendingConnections;
 use super::listen::accept::{ListenerOptions, Serve};
 use super::reload::Reloader;
 use super::replay_cache::ReplayCache;
-use crate::gateway::{Gateway, Origin, ResetOnClose};
+use crate::gateway::{Gateway, Origin, ResetOnClose, jwks};
 use crate::metrics::{self, Metrics};
 
 /// The application of the admin listener.
@@ -81,8 +82,12 @@ impl Serve for Admin {
 struct AdminResponse {
     status: StatusCode,
     content_type: &'static str,
-    body: String,
+    caching: &'static str,
+    body: Bytes,
 }
+
+/// Where the public keys of the gateway's assertions are.
+const JWKS: &str = "/.well-known/jwks.json";
 
 impl Admin {
     pub(crate) fn new(
@@ -123,10 +128,26 @@ impl Admin {
                 AdminResponse {
                     status: StatusCode::OK,
                     content_type: metrics::CONTENT_TYPE,
-                    body: self.metrics.render(),
+                    caching: NOT_KEPT,
+                    body: self.metrics.render().into(),
                 }
             }
-            _ => text(StatusCode::NOT_FOUND, "only /metrics, /livez and /readyz"),
+            JWKS => match self.gateway.plan().assertions() {
+                Some(assertions) => AdminResponse {
+                    status: StatusCode::OK,
+                    content_type: jwks::MEDIA_TYPE,
+                    caching: jwks::CACHING,
+                    body: assertions.jwks(),
+                },
+                None => text(
+                    StatusCode::NOT_FOUND,
+                    "the configuration has no `assertion`, so there are no keys",
+                ),
+            },
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "only /metrics, /livez, /readyz and /.well-known/jwks.json",
+            ),
         }
     }
 
@@ -173,8 +194,10 @@ impl Admin {
         if matches!(path, "/livez" | "/readyz") {
             let mut answer = self.answer(&head.method, path);
             if !is_own {
-                let first = answer.body.lines().next().unwrap_or_default();
-                answer.body = format!("{first}\n");
+                let end = answer.body.iter().position(|byte| *byte == b'\n');
+                answer
+                    .body
+                    .truncate(end.map_or(answer.body.len(), |end| end + 1));
             }
             return answer;
         }
@@ -233,10 +256,10 @@ impl Admin {
         let mut header = ResponseHeader::build(answer.status, Some(4))?;
         header.insert_header(CONTENT_TYPE, answer.content_type)?;
         header.insert_header(CONTENT_LENGTH, answer.body.len())?;
-        header.insert_header(CACHE_CONTROL, "no-store")?;
+        header.insert_header(CACHE_CONTROL, answer.caching)?;
         session.write_response_header(Box::new(header)).await?;
-        let body = if is_head { String::new() } else { answer.body };
-        session.write_response_body(body.into(), true).await
+        let body = if is_head { Bytes::new() } else { answer.body };
+        session.write_response_body(body, true).await
     }
 }
 
@@ -265,11 +288,15 @@ fn is_own_host(headers: &HeaderMap, hosts: &[String]) -> bool {
     name == "localhost" || name.parse::<Ipv4Addr>().is_ok() || hosts.iter().any(|host| host == name)
 }
 
+/// `Cache-Control` of what is true at this moment only.
+const NOT_KEPT: &str = "no-store";
+
 fn text(status: StatusCode, words: &str) -> AdminResponse {
     AdminResponse {
         status,
         content_type: "text/plain; charset=utf-8",
-        body: format!("{words}\n"),
+        caching: NOT_KEPT,
+        body: format!("{words}\n").into(),
     }
 }
 

@@ -6,6 +6,7 @@ use super::parts::ReloadedParts;
 use super::result::{FileMistakes, ReloadFailure, ReloadResult, Trigger};
 use crate::config::{self, Environment, Mistakes};
 use crate::metrics::Reload;
+use crate::registry::IdCase;
 
 impl ReloadedParts {
     /// Reads the configuration again, and puts in force the settings that a running gateway can
@@ -29,6 +30,9 @@ impl ReloadedParts {
         }
         let environment = Environment::of_process(self.clock.now().unix_seconds());
         let loaded = config::read(&text, file, &environment).map_err(rejected)?;
+        (self.registry)
+            .set_case(IdCase::of(&loaded.config))
+            .map_err(|text| rejected(Mistakes::only(file, None, text)))?;
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
@@ -45,10 +49,22 @@ impl ReloadedParts {
         }))
     }
 
-    /// Reads the files of the credentials again. A missing or bad credential is no longer sent.
+    /// Reads the files of the credentials and of the assertion keys again. A missing or bad credential
+    /// is no longer sent; after a mistake in a key the last good keys stay.
     pub(super) fn credentials(&self) -> ReloadResult {
         let (mut changed, mut mistakes) = (Vec::new(), FileMistakes::default());
-        for credential in self.gateway.plan().credentials() {
+        let plan = self.gateway.plan();
+        if let Some(assertions) = plan.assertions() {
+            match assertions.read_again() {
+                Ok(false) => {}
+                Ok(true) => changed.push("the keys of assertions".to_owned()),
+                Err(error) => mistakes.add(
+                    format!("assertion: {error}; the last good keys stay in force"),
+                    error.may_pass,
+                ),
+            }
+        }
+        for credential in plan.credentials() {
             match credential.read_again() {
                 Ok(false) => {}
                 Ok(true) => changed.push(credential.name().to_owned()),

@@ -1,5 +1,7 @@
 //! Hot reload of the registry.
 
+use std::sync::Arc;
+
 use tracing::warn;
 
 use super::parts::ReloadedParts;
@@ -31,6 +33,14 @@ impl ReloadedParts {
             return Ok(Some("the registry has not changed".into()));
         }
         self.report(&change);
+        let registry = self.registry.current();
+        for login in self.gateway.plan().logins() {
+            let registry = Arc::clone(&registry);
+            login.keep_only(move |machine| {
+                let known = registry.find(machine.id.as_str());
+                known.is_some_and(|known| Arc::ptr_eq(known, machine))
+            });
+        }
         self.warn_of_missing_credentials();
         Ok(Some(format!(
             "the registry was loaded: {} machines, {} added, {} removed, {} with other keys, {} \

@@ -31,7 +31,8 @@ impl ReloadedParts {
                 let files = plan
                     .credentials()
                     .filter_map(|credential| credential.file());
-                files.map(Path::to_owned).collect()
+                let keys = plan.assertions().into_iter().flat_map(|it| it.files());
+                files.chain(keys).map(Path::to_owned).collect()
             }
             Files::Tls => {
                 let tls = self.tls.iter().flat_map(|tls| tls.files());

@@ -5,6 +5,7 @@ pub mod backend;
 pub mod client;
 pub mod gateway;
 pub mod http2;
+pub mod openbao;
 pub mod process;
 pub mod redis;
 pub mod siege;

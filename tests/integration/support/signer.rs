@@ -37,6 +37,13 @@ impl Machine {
         STANDARD.encode(self.key.verifying_key().as_bytes())
     }
 
+    /// The public key in PEM, as OpenBao takes it.
+    pub fn public_pem(&self) -> String {
+        const HEAD: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+        let der = STANDARD.encode([HEAD, self.key.verifying_key().as_bytes()].concat());
+        format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n")
+    }
+
     /// The private key in PKCS#8 PEM, as `countersign keygen` writes it.
     pub fn pem(&self) -> String {
         const HEAD: &[u8] = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";

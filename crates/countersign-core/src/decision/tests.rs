@@ -74,6 +74,7 @@ fn machine(seeds: &[u8]) -> Machine {
         not_before: None,
         expires: None,
         policy: None,
+        groups: Arc::default(),
     }
 }
 

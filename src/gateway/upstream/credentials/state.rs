@@ -3,14 +3,13 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
-use tokio::sync::Mutex;
 
 use crate::config::Credential;
-use crate::metrics::{CredentialCheck, CredentialCounts, Metrics};
+use crate::gateway::upstream::acceptance::Acceptance;
+use crate::metrics::{CredentialCounts, Metrics};
 use countersign_client::file::Unusable;
 
 /// One credential as it is now.
@@ -20,50 +19,6 @@ pub(crate) struct CredentialState {
     pub(super) value: ArcSwapOption<HeaderValue>,
     pub(super) acceptance: Acceptance,
     pub(super) counts: CredentialCounts,
-}
-
-/// The credential that a request carries, with the value it had when the request was judged.
-#[derive(Clone, Debug)]
-pub(crate) struct Injection {
-    pub(super) credential: Arc<CredentialState>,
-    pub(super) value: Arc<HeaderValue>,
-}
-
-/// Whether the backend accepts a credential, as far as is known.
-#[derive(Default)]
-pub(super) struct Acceptance {
-    /// Number of inquiries that have begun.
-    pub(super) begun: AtomicU64,
-    /// The result of the last inquiry. The lock is held during an inquiry, so that there is one at
-    /// a time.
-    pub(super) last: Mutex<Option<LastCheck>>,
-    /// Whether the last inquiry ended without an acceptance.
-    pub(super) in_doubt: AtomicBool,
-}
-
-pub(super) struct LastCheck {
-    /// The value that was asked about. Another value in the file is another credential.
-    pub(super) value: Arc<HeaderValue>,
-    /// The number of the inquiry.
-    pub(super) inquiry: u64,
-    pub(super) result: CredentialCheck,
-}
-
-impl Injection {
-    /// Its name in logs and metrics.
-    pub(crate) fn name(&self) -> &str {
-        self.credential.name()
-    }
-
-    /// The header that carries it.
-    pub(crate) fn header(&self) -> &HeaderName {
-        self.credential.header()
-    }
-
-    /// The value of the header: the prefix and the secret.
-    pub(crate) fn value(&self) -> &HeaderValue {
-        &self.value
-    }
 }
 
 impl CredentialState {

@@ -34,7 +34,7 @@ impl Fixture {
         let loaded = config::read(CONFIG, &file, &Environment::of_process(1_800_000_000)).unwrap();
         let metrics = Metrics::new("", "").unwrap();
         Fixture {
-            credentials: Credentials::new(&loaded.config, &metrics),
+            credentials: Credentials::new(&loaded.config, &metrics, None),
             folder,
             metrics,
         }
@@ -53,11 +53,12 @@ impl Fixture {
     /// The header and the value that a machine with this credential sends to an upstream.
     fn carried(&self, credential: Option<&str>, upstream: usize) -> Option<(String, String)> {
         match self.choose(credential, upstream) {
-            Choice::Carry(Injection { credential, value }) => {
+            Choice::Carry(Injection::Credential { credential, value }) => {
                 let value = value.to_str().unwrap().to_owned();
                 Some((credential.header().to_string(), value))
             }
             Choice::Nothing => None,
+            Choice::LogIn(_) | Choice::Carry(Injection::Token { .. }) => panic!("a login"),
             Choice::NoValue(_) | Choice::NotConfigured => panic!("missing"),
         }
     }
@@ -74,6 +75,7 @@ impl Fixture {
             not_before: None,
             expires: None,
             policy: None,
+            groups: Arc::default(),
         };
         (self.credentials).choose(&machine, upstream, ["first", "second"][upstream])
     }

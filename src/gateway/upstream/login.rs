@@ -1,0 +1,339 @@
+//! The login of each machine at a backend: with an assertion of the gateway, a machine gets a token
+//! of its own, which its requests then carry.
+//!
+//! Tokens are kept in a bounded cache, until two thirds of their lease and for a minute without
+//! use. However many requests of a machine wait, one login goes to the backend. A failed login is
+//! kept for a second: a thousand clients that try again do not become a thousand logins.
+
+mod answer;
+mod failure;
+mod request;
+pub(crate) mod token;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use http::HeaderName;
+use moka::Expiry;
+use moka::future::Cache;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::answer::Grant;
+use self::failure::FailureLog;
+pub(crate) use self::failure::LoginFailure;
+use self::token::MachineToken;
+use super::assertion::Assertions;
+use super::assertion::asserted_machine::{AssertedMachine, SignerOf};
+use super::pool::Pool;
+use crate::config::{Login, LoginRole, Upstream};
+use crate::metrics::{CheckCounts, LoginCounts, LoginResult, Metrics};
+use countersign_client::clock::Clock;
+use countersign_core::decision::Signed;
+use countersign_core::identity::Machine;
+
+/// Most machines with a token, or with a failed login, at one upstream. At the limit the ones that
+/// are used least log in again. A token takes some 600 bytes.
+const MOST_TOKENS: u64 = 100_000;
+
+/// Most logins at once at one upstream; further ones wait for their turn. A backend on one core
+/// does some 400 logins a second, so the last of this many waits less than a tenth of a second.
+const MOST_AT_ONCE: usize = 32;
+
+/// Longest time of a login, with the wait for its turn. A client is waiting.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a failed login is kept: its machine is out of service for this long at most after the
+/// cause has gone.
+const FAILED: Duration = Duration::from_secs(1);
+
+/// A token without use is wiped after this time. A login costs a few milliseconds; a token in memory
+/// is a secret to be stolen.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Between two looks for tokens whose time is over.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// The logins at one upstream. It outlives a configuration whose successor has the same login.
+pub(crate) struct BackendLogin {
+    /// The name in logs, and in the metrics of checks.
+    name: String,
+    settings: LoginSettings,
+    tokens: Cache<AssertedMachine, KeptLogin>,
+    turns: Semaphore,
+    counts: LoginCounts,
+    checks: CheckCounts,
+    failures: FailureLog,
+    sweeper: OnceLock<AbortOnDropHandle<()>>,
+}
+
+/// The settings on which the tokens of a login depend. Tokens are not carried over to other ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct LoginSettings {
+    upstream: String,
+    login: Login,
+    issuer: String,
+    /// The servers, by their names: others may be another backend.
+    servers: Vec<String>,
+}
+
+/// The last login of a machine.
+#[derive(Clone)]
+enum KeptLogin {
+    Token(Arc<MachineToken>, Duration),
+    Failed(Arc<LoginFailure>),
+}
+
+/// What a login needs besides its settings.
+#[derive(Clone)]
+pub(crate) struct LoginMeans {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) assertions: Arc<Assertions>,
+    pub(crate) clock: Clock,
+}
+
+impl BackendLogin {
+    /// The logins at an upstream; `None` if it has none. Those of `before` are carried over if
+    /// nothing about them has changed.
+    pub(crate) fn of(
+        upstream: &Upstream,
+        issuer: &str,
+        metrics: &Metrics,
+        before: &[&Arc<BackendLogin>],
+    ) -> Option<Arc<BackendLogin>> {
+        let settings = LoginSettings {
+            upstream: upstream.name.clone(),
+            login: upstream.login.clone()?,
+            issuer: issuer.to_owned(),
+            servers: (upstream.servers.iter())
+                .map(|server| server.authority.clone())
+                .collect(),
+        };
+        let same = before
+            .iter()
+            .copied()
+            .find(|known| known.settings == settings);
+        Some(match same {
+            Some(same) => Arc::clone(same),
+            None => Arc::new(BackendLogin::new(settings, metrics)),
+        })
+    }
+
+    fn new(settings: LoginSettings, metrics: &Metrics) -> BackendLogin {
+        let name = format!("login:{}", settings.upstream);
+        BackendLogin {
+            tokens: Cache::builder()
+                .max_capacity(MOST_TOKENS)
+                .time_to_idle(IDLE)
+                .expire_after(ByKind)
+                .support_invalidation_closures()
+                .build(),
+            turns: Semaphore::new(MOST_AT_ONCE),
+            counts: metrics.login(&settings.upstream),
+            checks: metrics.token_checks(&name),
+            failures: FailureLog::default(),
+            sweeper: OnceLock::new(),
+            name,
+            settings,
+        }
+    }
+
+    /// Begins to wipe the tokens whose time is over. The cache itself does so only when it is used.
+    pub(crate) fn start_sweeping(self: &Arc<Self>, runtime: &Handle) {
+        self.sweeper.get_or_init(|| {
+            let this = Arc::downgrade(self);
+            AbortOnDropHandle::new(runtime.spawn(async move {
+                loop {
+                    tokio::time::sleep(SWEEP).await;
+                    let Some(this) = this.upgrade() else {
+                        return;
+                    };
+                    this.tokens.run_pending_tasks().await;
+                }
+            }))
+        });
+    }
+
+    /// The name in logs, and in the metrics of checks: `login:` and the upstream.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The header that carries the tokens.
+    pub(crate) fn header(&self) -> &HeaderName {
+        &self.settings.login.header
+    }
+
+    /// The path of the auth method at the backend.
+    pub(crate) fn mount(&self) -> &str {
+        &self.settings.login.mount
+    }
+
+    /// The role that the machine asks for; `None` if it has none.
+    pub(crate) fn role_of<'a>(&'a self, machine: &'a Machine) -> Option<&'a str> {
+        match &self.settings.login.role {
+            LoginRole::Fixed(role) => Some(role),
+            LoginRole::Group => machine.groups.first().map(|group| &**group),
+        }
+    }
+
+    pub(super) fn check_counts(&self) -> &CheckCounts {
+        &self.checks
+    }
+
+    /// The token of the machine that signed, if it has one.
+    pub(crate) async fn known_token(&self, signed: &Signed) -> Option<Arc<MachineToken>> {
+        match self.tokens.get(&SignerOf(signed)).await {
+            Some(KeptLogin::Token(token, _)) => Some(token),
+            Some(KeptLogin::Failed(_)) | None => None,
+        }
+    }
+
+    /// Logs the machine in, or waits for the login of another of its requests.
+    ///
+    /// # Errors
+    ///
+    /// [`LoginFailure`]; it is logged. The machine has no token, and it has not failed to log in a
+    /// moment ago.
+    pub(crate) async fn log_in(
+        self: &Arc<Self>,
+        signed: &Signed,
+        means: LoginMeans,
+    ) -> Result<Arc<MachineToken>, Arc<LoginFailure>> {
+        let owner = AssertedMachine::of(signed);
+        let LoginMeans {
+            pool,
+            assertions,
+            clock,
+        } = means;
+        let this = Arc::clone(self);
+        // A task of its own: a client that goes away must not end the login for the others.
+        let logging_in = tokio::spawn(async move {
+            let attempt = async {
+                let began = clock.now().mono;
+                let asked = this.ask(&owner, &assertions, &pool, &clock).await;
+                this.finish(&owner, asked, began, clock.now().mono)
+            };
+            this.tokens.get_with(owner.clone(), attempt).await
+        });
+        match logging_in.await {
+            Ok(KeptLogin::Token(token, _)) => Ok(token),
+            Ok(KeptLogin::Failed(why)) => Err(why),
+            Err(_) => Err(Arc::new(LoginFailure::Unreachable)),
+        }
+    }
+
+    /// One login, in its turn and within the deadline.
+    async fn ask(
+        &self,
+        owner: &AssertedMachine,
+        assertions: &Assertions,
+        pool: &Pool,
+        clock: &Clock,
+    ) -> Result<(Box<str>, Grant), LoginFailure> {
+        let login = &self.settings.login;
+        let role = self.role_of(owner.machine()).ok_or(LoginFailure::NoGroup)?;
+        let has_turn = AtomicBool::new(false);
+        let asking = async {
+            let _turn = self.turns.acquire().await;
+            has_turn.store(true, Ordering::Relaxed);
+            // Now, because it is valid for a minute from now.
+            let now = clock.now().unix_seconds();
+            let assertion = assertions.for_login(owner, &login.audience, now);
+            let assertion = assertion.map_err(|_| LoginFailure::NoAssertion)?;
+            request::log_in(login, role, &assertion, pool, clock).await
+        };
+        let asked = tokio::time::timeout(DEADLINE, asking).await;
+        let late = || match has_turn.load(Ordering::Relaxed) {
+            true => LoginFailure::TimedOut,
+            false => LoginFailure::Busy,
+        };
+        let grant = asked.unwrap_or_else(|_| Err(late()))?;
+        Ok((role.into(), grant))
+    }
+
+    /// Counts and logs a login.
+    fn finish(
+        &self,
+        owner: &AssertedMachine,
+        asked: Result<(Box<str>, Grant), LoginFailure>,
+        began: Duration,
+        now: Duration,
+    ) -> KeptLogin {
+        let took = now.saturating_sub(began);
+        match asked {
+            Ok((role, grant)) => {
+                self.counts.login(LoginResult::Accepted, took);
+                self.failures.worked(&self.name);
+                // The lease began at the latest when the answer was sent.
+                let keep = grant.keep.saturating_sub(took);
+                let counted = self.counts.token();
+                let token = MachineToken::new(owner.clone(), grant, &role, counted);
+                KeptLogin::Token(Arc::new(token), keep)
+            }
+            Err(why) => {
+                self.counts.login(why.result(), took);
+                let machine = owner.machine().id.as_str();
+                self.failures.failed(&self.name, machine, &why, now);
+                KeptLogin::Failed(Arc::new(why))
+            }
+        }
+    }
+
+    /// Drops a token that the backend refuses, unless the machine has another one by now.
+    pub(super) async fn drop_token(&self, token: &Arc<MachineToken>) {
+        let is_it = |kept: KeptLogin| match kept {
+            KeptLogin::Token(known, _) => Arc::ptr_eq(&known, token),
+            KeptLogin::Failed(_) => false,
+        };
+        if self.tokens.get(token.owner()).await.is_some_and(is_it) {
+            self.tokens.invalidate(token.owner()).await;
+        }
+    }
+
+    /// Drops the tokens of all machines but those that are still the same, as `is_same` tells. None
+    /// of those would be used again; this wipes them.
+    pub(crate) fn keep_only(
+        &self,
+        is_same: impl Fn(&Arc<Machine>) -> bool + Send + Sync + 'static,
+    ) {
+        // It fails only without support for closures, which the builder asks for.
+        let _ = (self.tokens).invalidate_entries_if(move |owner, _| !is_same(owner.machine()));
+    }
+}
+
+/// The time for which a login is kept, by its result.
+struct ByKind;
+
+impl Expiry<AssertedMachine, KeptLogin> for ByKind {
+    fn expire_after_create(
+        &self,
+        _: &AssertedMachine,
+        kept: &KeptLogin,
+        _: Instant,
+    ) -> Option<Duration> {
+        Some(kept.lifetime())
+    }
+}
+
+impl KeptLogin {
+    fn lifetime(&self) -> Duration {
+        match self {
+            KeptLogin::Token(_, keep) => *keep,
+            KeptLogin::Failed(_) => FAILED,
+        }
+    }
+}
+
+impl fmt::Debug for BackendLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BackendLogin({})", self.settings.upstream)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;

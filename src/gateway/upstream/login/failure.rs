@@ -1,0 +1,183 @@
+//! Failed logins: their causes, what to do about them, and the log of them.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use tracing::{info, warn};
+
+use crate::metrics::LoginResult;
+
+/// Why a machine has no token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LoginFailure {
+    /// The role is that of the machine's group, and the machine is in none.
+    NoGroup,
+    /// No assertion could be made.
+    NoAssertion,
+    /// Too many logins are in progress.
+    Busy,
+    /// No server accepts a connection, or the connection broke.
+    Unreachable,
+    /// The backend did not answer in time.
+    TimedOut,
+    /// The backend refused the login, perhaps with its reason.
+    Refused(StatusCode, Option<String>),
+    /// The backend answered with a status that is no refusal.
+    Unavailable(StatusCode),
+    /// The answer holds no token.
+    NoToken,
+    /// The token has a limited number of uses.
+    LimitedUses,
+}
+
+impl LoginFailure {
+    pub(super) fn result(&self) -> LoginResult {
+        match self {
+            LoginFailure::Refused(..) => LoginResult::Refused,
+            LoginFailure::Busy
+            | LoginFailure::Unreachable
+            | LoginFailure::TimedOut
+            | LoginFailure::Unavailable(_) => LoginResult::Unavailable,
+            LoginFailure::NoGroup
+            | LoginFailure::NoAssertion
+            | LoginFailure::NoToken
+            | LoginFailure::LimitedUses => LoginResult::Unusable,
+        }
+    }
+}
+
+/// What failed, its cause and the next step.
+impl fmt::Display for LoginFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoginFailure::NoGroup => f.write_str(
+                "the machine is in no group, which would be its role: name one in `groups` of its \
+                 registry entry",
+            ),
+            LoginFailure::NoAssertion => {
+                f.write_str("no assertion could be made: the system gives no random bytes")
+            }
+            LoginFailure::Busy => f.write_str(
+                "too many logins are in progress, so the backend is slow or was just restarted; the \
+                 client's next try logs in",
+            ),
+            LoginFailure::Unreachable => f.write_str(
+                "no server of the upstream answers: is the backend running, and is `servers` its \
+                 address?",
+            ),
+            LoginFailure::TimedOut => f.write_str("the backend did not answer the login in time"),
+            LoginFailure::Refused(status, reason) => {
+                write!(f, "the backend refused the login with {}", status.as_u16())?;
+                if let Some(reason) = reason {
+                    write!(f, " ({reason})")?;
+                }
+                f.write_str(
+                    ": compare `login` and `assertion` with the auth method and the role at the \
+                     backend (issuer, audience, keys, user_claim), and the clocks",
+                )
+            }
+            LoginFailure::Unavailable(status) if status.is_redirection() => write!(
+                f,
+                "the backend answered the login with the redirect {}: name the active node in \
+                 `servers`, or a health check that finds it",
+                status.as_u16()
+            ),
+            LoginFailure::Unavailable(status) => write!(
+                f,
+                "the backend answered the login with {}: is it sealed or in standby?",
+                status.as_u16()
+            ),
+            LoginFailure::NoToken => {
+                f.write_str("the answer to the login holds no token: is this Vault or OpenBao?")
+            }
+            LoginFailure::LimitedUses => f.write_str(
+                "the token has a limited number of uses, and would end between two requests: set \
+                 token_num_uses of the role to 0",
+            ),
+        }
+    }
+}
+
+/// Pause between two lines of the log about failed logins at one upstream: a thousand machines may
+/// fail in the same second.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The log of the failed logins at one upstream.
+#[derive(Debug, Default)]
+pub(super) struct FailureLog(Mutex<LastFailures>);
+
+#[derive(Debug, Default)]
+struct LastFailures {
+    /// When the last line was written, on the monotonic clock.
+    logged: Option<Duration>,
+    /// Failures since then without a line.
+    unlogged: u64,
+    is_failing: bool,
+}
+
+impl FailureLog {
+    /// Logs that a login failed, at `now` on the monotonic clock.
+    pub(super) fn failed(&self, login: &str, machine: &str, why: &LoginFailure, now: Duration) {
+        if let Some(unlogged) = self.turn(now) {
+            warn!(
+                login,
+                machine,
+                unlogged,
+                "a machine could not log in, and its request gets 503 upstream_credential: {why}"
+            );
+        }
+    }
+
+    /// Logs that logins work again, where the last one failed.
+    pub(super) fn worked(&self, login: &str) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut last.is_failing) {
+            info!(login, "logins at the backend work again");
+        }
+    }
+
+    /// Whether a line is due; then the number of failures that had none.
+    fn turn(&self, now: Duration) -> Option<u64> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_failing = true;
+        if last.logged.is_some_and(|logged| now < logged + PAUSE) {
+            last.unlogged += 1;
+            return None;
+        }
+        last.logged = Some(now);
+        Some(std::mem::take(&mut last.unlogged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_failures_is_one_line_a_second_with_their_number() {
+        let log = FailureLog::default();
+        let at = Duration::from_millis;
+        assert_eq!(log.turn(at(5_000)), Some(0));
+        assert_eq!(log.turn(at(5_001)), None);
+        assert_eq!(log.turn(at(5_999)), None);
+        assert_eq!(log.turn(at(6_000)), Some(2));
+        assert_eq!(log.turn(at(7_000)), Some(0));
+    }
+
+    #[test]
+    fn a_refusal_tells_the_status_the_reason_and_what_to_compare() {
+        let status = StatusCode::BAD_REQUEST;
+        let text = LoginFailure::Refused(status, Some("\"invalid audience\"".into())).to_string();
+        assert!(
+            text.contains("with 400 (\"invalid audience\"): compare"),
+            "{text}"
+        );
+        assert!(
+            !LoginFailure::Refused(status, None)
+                .to_string()
+                .contains("400 (")
+        );
+    }
+}

@@ -1,0 +1,179 @@
+use crate::gateway::upstream::assertion::tests::{machine, signed};
+
+use super::*;
+
+fn login(role: LoginRole) -> Arc<BackendLogin> {
+    Arc::new(BackendLogin::new(
+        settings(role),
+        &Metrics::new("", "").unwrap(),
+    ))
+}
+
+fn settings(role: LoginRole) -> LoginSettings {
+    LoginSettings {
+        upstream: "secrets".into(),
+        login: Login {
+            mount: "jwt".into(),
+            role,
+            audience: "openbao".into(),
+            header: HeaderName::from_static("x-vault-token"),
+            namespace: None,
+        },
+        issuer: "https://gw.example".into(),
+        servers: vec!["127.0.0.1:8200".into()],
+    }
+}
+
+fn fixed() -> LoginRole {
+    LoginRole::Fixed("machine".into())
+}
+
+fn grant(keep: Duration) -> (Box<str>, Grant) {
+    let grant = Grant {
+        token: "s.token".parse().unwrap(),
+        accessor: None,
+        keep,
+    };
+    ("machine".into(), grant)
+}
+
+/// Keeps the end of a login of the machine that signed, as a login does.
+async fn keep(
+    login: &BackendLogin,
+    signed: &Signed,
+    asked: Result<(Box<str>, Grant), LoginFailure>,
+) {
+    let owner = AssertedMachine::of(signed);
+    let kept = login.finish(&owner, asked, Duration::ZERO, Duration::ZERO);
+    login.tokens.insert(owner, kept).await;
+}
+
+fn held(login: &BackendLogin) -> usize {
+    login
+        .tokens
+        .iter()
+        .filter(|(_, kept)| matches!(kept, KeptLogin::Token(..)))
+        .count()
+}
+
+#[tokio::test]
+async fn a_token_is_found_by_requests_of_its_machine_alone() {
+    let login = login(fixed());
+    let (one, other) = (machine("one", 1), machine("other", 2));
+    let of_one = signed(&one, 1, "/a", b"");
+    keep(&login, &of_one, Ok(grant(Duration::from_secs(60)))).await;
+    assert!(login.known_token(&of_one).await.is_some());
+    assert!(
+        login
+            .known_token(&signed(&one, 1, "/b", b""))
+            .await
+            .is_some()
+    );
+    assert!(
+        login
+            .known_token(&signed(&other, 2, "/a", b""))
+            .await
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn a_machine_that_was_changed_never_finds_the_token_that_it_had() {
+    let login = login(fixed());
+    let before = signed(&machine("one", 1), 1, "/a", b"");
+    keep(&login, &before, Ok(grant(Duration::from_secs(60)))).await;
+    // The same entry, loaded anew because something in it has changed.
+    let after = signed(&machine("one", 1), 1, "/a", b"");
+    assert!(login.known_token(&after).await.is_none());
+}
+
+#[tokio::test]
+async fn a_token_is_kept_for_its_time_and_not_longer() {
+    let login = login(fixed());
+    let signed = signed(&machine("one", 1), 1, "/a", b"");
+    keep(&login, &signed, Ok(grant(Duration::from_millis(50)))).await;
+    assert!(login.known_token(&signed).await.is_some());
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    assert!(login.known_token(&signed).await.is_none());
+}
+
+#[tokio::test]
+async fn the_time_that_a_login_took_is_taken_off() {
+    let login = login(fixed());
+    let owner = AssertedMachine::of(&signed(&machine("one", 1), 1, "/a", b""));
+    let asked = Ok(grant(Duration::from_secs(60)));
+    let kept = login.finish(
+        &owner,
+        asked,
+        Duration::from_secs(10),
+        Duration::from_secs(14),
+    );
+    assert!(matches!(kept, KeptLogin::Token(_, keep) if keep == Duration::from_secs(56)));
+}
+
+#[tokio::test]
+async fn a_failed_login_is_no_token_and_is_kept_for_a_moment() {
+    let login = login(fixed());
+    let signed = signed(&machine("one", 1), 1, "/a", b"");
+    keep(&login, &signed, Err(LoginFailure::TimedOut)).await;
+    assert!(login.known_token(&signed).await.is_none());
+    let kept = login.tokens.get(&SignerOf(&signed)).await;
+    assert_eq!(kept.as_ref().map(KeptLogin::lifetime), Some(FAILED));
+    assert!(matches!(kept, Some(KeptLogin::Failed(why)) if *why == LoginFailure::TimedOut));
+}
+
+#[tokio::test]
+async fn a_refused_token_is_dropped_unless_there_is_another_by_now() {
+    let login = login(fixed());
+    let signed = signed(&machine("one", 1), 1, "/a", b"");
+    keep(&login, &signed, Ok(grant(Duration::from_secs(60)))).await;
+    let first = login.known_token(&signed).await.unwrap();
+    keep(&login, &signed, Ok(grant(Duration::from_secs(60)))).await;
+    login.drop_token(&first).await;
+    let second = login.known_token(&signed).await.unwrap();
+    assert!(!Arc::ptr_eq(&first, &second));
+    login.drop_token(&second).await;
+    assert!(login.known_token(&signed).await.is_none());
+}
+
+#[tokio::test]
+async fn tokens_of_machines_that_have_changed_are_wiped() {
+    let login = login(fixed());
+    let (stays, goes) = (machine("stays", 1), machine("goes", 2));
+    let (of_stays, of_goes) = (signed(&stays, 1, "/a", b""), signed(&goes, 2, "/a", b""));
+    for signed in [&of_stays, &of_goes] {
+        keep(&login, signed, Ok(grant(Duration::from_secs(60)))).await;
+    }
+    assert_eq!(held(&login), 2);
+    login.keep_only(move |machine| Arc::ptr_eq(machine, &stays));
+    login.tokens.run_pending_tasks().await;
+    assert!(login.known_token(&of_stays).await.is_some());
+    assert!(login.known_token(&of_goes).await.is_none());
+    assert_eq!(held(&login), 1);
+}
+
+#[test]
+fn the_role_is_the_fixed_one_or_the_first_group_of_the_machine() {
+    let machine = machine("one", 1);
+    assert_eq!(login(fixed()).role_of(&machine), Some("machine"));
+    assert_eq!(login(LoginRole::Group).role_of(&machine), Some("fleet"));
+    let alone = Machine {
+        groups: Arc::default(),
+        ..Machine::clone(&machine)
+    };
+    assert_eq!(login(LoginRole::Group).role_of(&alone), None);
+}
+
+#[test]
+fn no_form_of_a_login_shows_a_token() {
+    let login = login(fixed());
+    let owner = AssertedMachine::of(&signed(&machine("one", 1), 1, "/a", b""));
+    let kept = login.finish(&owner, Ok(grant(FAILED)), Duration::ZERO, Duration::ZERO);
+    let KeptLogin::Token(token, _) = kept else {
+        unreachable!("a token was granted");
+    };
+    assert_eq!(
+        format!("{login:?} {token:?}"),
+        "BackendLogin(secrets) MachineToken(one)"
+    );
+}
