@@ -84,6 +84,21 @@ siege-mixed: ## Wrong backends behind five machines, for SECONDS (60) each: whet
 	sh tests/clients/setup.sh
 	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/mixed_answers.py --seconds $(or $(SECONDS),60)
 
+.PHONY: openbao-faults
+openbao-faults: ## Breaks OpenBao in each way that it breaks, and prints what clients get meanwhile, as a table
+	@scripts/setup test
+	$(CARGO) build --locked
+	sh tests/clients/setup.sh
+	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/backend_faults.py
+
+.PHONY: siege-openbao
+siege-openbao: ## MACHINES (1000) log in at OpenBao for SECONDS (120); which of their tokens are left where
+	@scripts/setup test
+	$(CARGO) build --locked
+	sh tests/clients/setup.sh
+	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/siege_openbao.py --machines $(or $(MACHINES),1000) \
+		--seconds $(or $(SECONDS),120)
+
 .PHONY: first-starts
 first-starts: ## A hundred first starts of each kind that fail or are killed, and the start after each
 	@scripts/setup test

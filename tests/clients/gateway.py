@@ -103,6 +103,10 @@ class Gateway:
         if code != 0:
             raise AssertionError(f"the gateway ended with {code}\n{self.log()}")
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def register(self, machines):
         """Replaces the registry while the gateway runs, and returns when that is in force."""
         before = self.metric("registry_reloads_total")

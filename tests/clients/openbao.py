@@ -14,6 +14,9 @@ from gateway import certificate, free_ports
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or Path(__file__).resolve().parents[2] / "target")
 BINARY = TARGET / "tools" / "usr" / "bin" / "bao"
 TLS_NAME = "vault.internal"
+# As conf/vault.yaml has them.
+ISSUER = "https://gw.example"
+AUDIENCE = "openbao"
 START_SECONDS = 30
 STOP_SECONDS = 10
 
@@ -97,6 +100,9 @@ class OpenBao:
             self.kill()
             raise AssertionError(f"OpenBao did not end on SIGTERM\n{self.log()}") from None
 
+    def signal(self, number):
+        self._process.send_signal(number)
+
     def kill(self):
         if self._process:
             self._process.kill()
@@ -131,6 +137,9 @@ class OpenBao:
     def write(self, path, content):
         self.administer("POST", path, content)
 
+    def delete(self, path):
+        self.administer("DELETE", path)
+
     def put(self, name, **fields):
         """Writes a secret of the key/value engine."""
         self.write(f"/v1/secret/data/{name}", {"data": fields})
@@ -148,6 +157,24 @@ class OpenBao:
 
     def accepts(self, token):
         return self.ask("GET", "/v1/auth/token/lookup-self", token=token)[0] == 200
+
+    def trust(self, public_key, mount="jwt", **role):
+        """Lets machines log in with assertions of this key (PEM), each for the secrets under its own id.
+
+        `role` has further settings of the role, such as the lifetime of its tokens.
+        """
+        self.write(f"/v1/sys/auth/{mount}", {"type": "jwt"})
+        self.write(f"/v1/auth/{mount}/config", {"jwt_validation_pubkeys": [public_key], "bound_issuer": ISSUER})
+        accessor = self.administer("GET", "/v1/sys/auth")["data"][f"{mount}/"]["accessor"]
+        self.policy("machine", folder_policy("{{identity.entity.aliases.%s.name}}" % accessor))
+        wanted = {"role_type": "jwt", "user_claim": "sub", "bound_audiences": [AUDIENCE], "token_policies": ["machine"]}
+        self.write(f"/v1/auth/{mount}/role/machine", wanted | {"token_ttl": "10m"} | role)
+
+    def issued(self):
+        """Every token that it issued to anybody; needs `log_raw`."""
+        responses = [line["response"] for line in self.audit() if line["type"] == "response"]
+        grants = [it.get("auth") or {} for it in responses]
+        return {it["client_token"] for it in grants if it.get("client_token")}
 
     def audit(self):
         """The whole lines of the audit device, as the server wrote them."""

@@ -1,9 +1,10 @@
 """Starts and stops the real countersign with the shipped conf/vault.yaml, in front of OpenBao."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
-from gateway import Gateway, certificate, free_ports
+from gateway import BINARY, Gateway, certificate, free_ports
 
 SHIPPED = Path(__file__).resolve().parents[2] / "conf" / "vault.yaml"
 SERVERS = '["https://vault-1.internal:8200", "https://vault-2.internal:8200", "https://vault-3.internal:8200"]'
@@ -12,10 +13,11 @@ SERVERS = '["https://vault-1.internal:8200", "https://vault-2.internal:8200", "h
 class VaultGateway(Gateway):
     """`countersign serve` with the shipped file; only addresses, and where the audit log is, are other ones.
 
-    `changes` are further texts of the file, each with what stands in its place.
+    OpenBao gets to know its key, and a role with these settings. `changes` are further texts of the file, each
+    with what stands in its place.
     """
 
-    def __init__(self, folder, vault, machines, tokens, changes=()):
+    def __init__(self, folder, vault, machines, changes=(), **role):
         self.folder = Path(folder)
         self.folder.mkdir()
         self.port, admin_port = free_ports(2)
@@ -27,8 +29,9 @@ class VaultGateway(Gateway):
         self.ca = certificate(self.folder)
         (self.folder / "tls-key.pem").rename(self.folder / "key.pem")
         shutil.copy(vault.ca, self.folder / "vault-ca.pem")
-        for name, token in tokens.items():
-            self.give(name, token)
+        key = self.folder / "assertion.pem"
+        subprocess.run([BINARY, "keygen", "--out", key], check=True, capture_output=True)
+        vault.trust(subprocess.check_output(["openssl", "pkey", "-in", key, "-pubout"], text=True), **role)
         self._write_registry(machines)
         text = SHIPPED.read_text()
         for old, new in (
@@ -41,10 +44,3 @@ class VaultGateway(Gateway):
             text = text.replace(old, new)
         self.file.write_text(f"{text}\nadmin: {{ address: 127.0.0.1:{admin_port} }}\n")
         self._launch()
-
-    def give(self, name, token):
-        """Puts a token in the file that the gateway has it from."""
-        new = self.folder / "new-token"
-        new.write_text(token + "\n")
-        new.chmod(0o600)
-        new.replace(self.folder / f"{name}-token")
