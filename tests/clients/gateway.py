@@ -174,7 +174,12 @@ class Gateway:
     def _write_registry(self, machines):
         """By renaming, as editors do, so that no half of it is ever read."""
         new = self.folder / "machines.yaml.new"
-        new.write_text(json.dumps({"machines": [machine.entry() for machine in machines]}, indent=2))
+        registry = {"machines": [machine.entry() for machine in machines]}
+        # The gateway itself lets a group's machines do everything: what they may is for the backend to say.
+        groups = sorted({name for machine in machines for name in machine.groups})
+        if groups:
+            registry["groups"] = [{"name": name, "allow": ["any /**"]} for name in groups]
+        new.write_text(json.dumps(registry, indent=2))
         new.replace(self.folder / "machines.yaml")
 
     def _ready(self):

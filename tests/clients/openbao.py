@@ -58,6 +58,7 @@ class OpenBao:
         self.ca = certificate(self.folder, TLS_NAME)
         port, tls_port, cluster_port = free_ports(3)
         self.url = f"http://127.0.0.1:{port}"
+        self.namespace = None  # of the administrator's requests
         self.tls_url = f"https://127.0.0.1:{tls_port}"
         self._log = self.folder / "server.log"
         (self.folder / "server.hcl").write_text(
@@ -122,20 +123,27 @@ class OpenBao:
         request = urllib.request.Request(self.url + path, body, headers or {}, method=method)
         if token:
             request.add_header("X-Vault-Token", token)
+        if self.namespace:
+            request.add_header("X-Vault-Namespace", self.namespace)
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as refusal:
             return refusal.code, json.loads(refusal.read() or b"null")
 
-    def administer(self, method, path, content=None, **headers):
+    def administer(self, method, path, content=None):
         """The JSON of an answer to the administrator, who may do everything."""
-        status, answer = self.ask(method, path, content, self.root, headers)
+        status, answer = self.ask(method, path, content, self.root)
         assert status in (200, 204), (method, path, status, answer)
         return answer
 
     def write(self, path, content):
         self.administer("POST", path, content)
+
+    def mount_secrets(self):
+        self.write("/v1/sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
+        # For a moment the new engine answers 400: it upgrades its own keys first.
+        self._wait(lambda: self.ask("GET", "/v1/secret/config", token=self.root)[0] == 200, "has no secrets")
 
     def delete(self, path):
         self.administer("DELETE", path)
@@ -170,6 +178,18 @@ class OpenBao:
         wanted = {"role_type": "jwt", "user_claim": "sub", "bound_audiences": [AUDIENCE], "token_policies": ["machine"]}
         self.write(f"/v1/auth/{mount}/role/machine", wanted | {"token_ttl": "10m"} | role)
 
+    def share(self, group, mount="jwt"):
+        """Gives the machines of a group of the registry the folder `shared/<group>`."""
+        role = self.administer("GET", f"/v1/auth/{mount}/role/machine")["data"]
+        self.write(f"/v1/auth/{mount}/role/machine", role | {"groups_claim": "/machine/groups"})
+        self.policy(f"group-{group}", folder_policy(f"shared/{group}"))
+        made = self.administer(
+            "POST", "/v1/identity/group", {"name": group, "type": "external", "policies": [f"group-{group}"]}
+        )
+        accessor = self.administer("GET", "/v1/sys/auth")["data"][f"{mount}/"]["accessor"]
+        alias = {"name": group, "mount_accessor": accessor, "canonical_id": made["data"]["id"]}
+        self.write("/v1/identity/group-alias", alias)
+
     def issued(self):
         """Every token that it issued to anybody; needs `log_raw`."""
         responses = [line["response"] for line in self.audit() if line["type"] == "response"]
@@ -195,9 +215,7 @@ class OpenBao:
         self._wait(initialised, "cannot be initialised")
         self.root, self._unseal_key = answer["root_token"], answer["keys"][0]
         self.unseal()
-        self.write("/v1/sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
-        # For a moment the new engine answers 400: it upgrades its own keys first.
-        self._wait(lambda: self.ask("GET", "/v1/secret/config", token=self.root)[0] == 200, "has no secrets")
+        self.mount_secrets()
 
     def _wait(self, condition, complaint):
         until = time.monotonic() + START_SECONDS

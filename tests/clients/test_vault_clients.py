@@ -42,8 +42,11 @@ const say = (step, value) => console.log(step, JSON.stringify(value));
 """
 
 
-class OfficialClients(unittest.TestCase):
-    """One OpenBao, one gateway and one agent for all of them; each has secrets of its own."""
+class ThroughTheShippedFile(unittest.TestCase):
+    """One OpenBao, one gateway and one agent for the tests of a class."""
+
+    namespace = None
+    changes = ()  # of conf/vault.yaml
 
     @classmethod
     def setUpClass(cls):
@@ -52,9 +55,13 @@ class OfficialClients(unittest.TestCase):
         cls.folder = Path(folder.name)
         cls.vault = OpenBao(cls.folder / "openbao", log_raw=True)
         cls.addClassCleanup(cls.vault.stop)
+        if cls.namespace:
+            cls.vault.write(f"/v1/sys/namespaces/{cls.namespace}", None)
+            cls.vault.namespace = cls.namespace
+            cls.vault.mount_secrets()
         cls.vault.put("pay-1/key", value="p4y")
-        machine = Machine("web-1")
-        cls.gateway = VaultGateway(cls.folder / "gateway", cls.vault, [machine])
+        machine = Machine("web-1", groups=["payments"])
+        cls.gateway = VaultGateway(cls.folder / "gateway", cls.vault, [machine], cls.changes)
         cls.addClassCleanup(cls.gateway.stop)
         cls.identity = machine.settle(cls.folder / "home", cls.gateway.url)
         cls.agent = Agent(cls.identity, "--cacert", cls.gateway.ca)
@@ -88,6 +95,8 @@ class OfficialClients(unittest.TestCase):
         kinds = 2 if command in ("kv", "token") else 1
         return json.loads(self.bao(*arguments[:kinds], "-format=json", *arguments[kinds:], **environment))
 
+
+class OfficialClients(ThroughTheShippedFile):
     # The command line.
 
     def test_bao_kv_puts_gets_versions_lists_and_deletes(self):
@@ -233,6 +242,28 @@ class OfficialClients(unittest.TestCase):
         self.assertEqual(theirs[-1]["headers"]["x-machine-identity"], ["web-1"])
         ours = [it for it in self.gateway.records() if it.get("path") == "/v1/secret/data/web-1/named-by"]
         self.assertEqual(ours[0]["machine"]["id"], "web-1")
+
+    def test_a_group_of_machines_shares_secrets(self):
+        self.vault.put("shared/payments/key", value="s4me")
+        self.assertIn("permission denied", self.bao("kv", "get", "secret/shared/payments/key", fails=True))
+        self.vault.share("payments")
+        self.vault.write("/v1/sys/leases/revoke-prefix/auth/jwt/login", None)
+        self.bao("kv", "get", "secret/shared/payments/key", fails=True)  # the token was revoked: 503, and a new one
+        self.assertEqual(self.bao("kv", "get", "-field=value", "secret/shared/payments/key").strip(), "s4me")
+
+
+class Namespaces(ThroughTheShippedFile):
+    namespace = "team-a"
+    changes = [("header: X-Vault-Token }", "header: X-Vault-Token, namespace: team-a }")]
+
+    def test_the_gateways_namespace_holds_and_no_client_can_name_another(self):
+        self.bao("kv", "put", "secret/web-1/db", "value=one")
+        for namespace in ({}, {"BAO_NAMESPACE": "team-a"}, {"BAO_NAMESPACE": "team-a/"}):
+            with self.subTest(namespace):
+                self.assertEqual(self.bao("kv", "get", "-field=value", "secret/web-1/db", **namespace).strip(), "one")
+        refused = self.bao("kv", "get", "secret/web-1/db", fails=True, BAO_NAMESPACE="team-b")
+        self.assertIn("X-Vault-Namespace", refused)
+        self.assertIn("permission denied", self.bao("kv", "get", "secret/pay-1/key", fails=True))
 
 
 if __name__ == "__main__":
