@@ -132,7 +132,7 @@ bench-memory: ## What the gateway's memory does in REQUESTS (2000000) of them
 .PHONY: bench-core
 bench-core: ## Micro benchmark of the decision, and the CPU cost of an accepted request against the signature alone
 	@scripts/setup build
-	$(CARGO) bench --locked --bench core --bench accepted
+	$(CARGO) bench --locked --bench core --bench accepted --bench echo
 
 .PHONY: bench-instructions
 bench-instructions: ## Instructions of each part of the decision, counted by callgrind, into bench/INSTRUCTIONS.md

@@ -17,6 +17,10 @@ use countersign_client::file::{self, Unusable};
 /// block beyond 8 KiB. A larger file is a wrong file, and is refused.
 const MAX_SECRET: usize = 8 * 1024;
 
+/// Shortest secret, in bytes, that the echo check looks for in answers. Tokens have twenty and more.
+/// A shorter text stands in answers by chance, which would then not pass.
+pub const SHORTEST_CHECKED_SECRET: usize = 8;
+
 /// A header with a secret that the gateway sends to the backend. It replaces the client's header of
 /// that name.
 #[derive(Clone, Debug)]
@@ -138,6 +142,14 @@ fn fields(
     let prefix = table.value("prefix", String::new(), prefix);
     let mut path = None;
     let secret = secret(table, base, environment, &mut path);
+    if let Some(Some(secret)) = &secret
+        && secret.len() < SHORTEST_CHECKED_SECRET
+    {
+        field.warning(format!(
+            "holds a secret of fewer than {SHORTEST_CHECKED_SECRET} bytes: the echo check cannot \
+             look for it, because it stands in answers by chance. Use a longer one"
+        ));
+    }
     let value = secret?.map(|secret| value(&prefix, &secret)).transpose();
     let value = value.map_err(|text| field.mistake(text)).ok()?;
     Some(Credential {

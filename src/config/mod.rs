@@ -46,7 +46,7 @@ pub use agent::AgentFile;
 pub use assertion::Assertion;
 pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
 pub use certificate::CertificateValidity;
-pub use credential::{Credential, is_name as is_credential_name};
+pub use credential::{Credential, SHORTEST_CHECKED_SECRET, is_name as is_credential_name};
 pub use environment::{Environment, Resolve};
 pub use limits::Limits;
 pub use listeners::{DEFAULT_ADMIN, Listener, TlsFiles, only_ipv6};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderName;
+use http::header::RANGE;
 
 use super::headers;
 use super::mode::{self, Mode};
@@ -66,6 +67,7 @@ pub(super) fn read(
             table.mistake("assertion", text);
         }
         warn_of_headers_lost(item, route.mode, upstream_sets);
+        warn_of_ranges(item, &route, upstream_sets, !secret_headers.is_empty());
         if let (Some(path), Some(upstream)) = (path, upstream) {
             if route.mode == Mode::Open && path == "/" {
                 item.warning("opens every path that has no longer route to anybody");
@@ -158,6 +160,26 @@ fn warn_of_headers_lost(route: &Field<'_>, mode: Mode, upstream: Option<&Upstrea
              upstream sets it on signed requests",
             names.join(", ")
         ));
+    }
+}
+
+/// The echo check sees one answer at a time, and a client may ask for a page in parts.
+fn warn_of_ranges(
+    field: &Field<'_>,
+    route: &Route,
+    upstream: Option<&Upstream>,
+    machines_have_credentials: bool,
+) {
+    let is_checked = upstream.is_some_and(|upstream| {
+        let carries = upstream.credential.is_some() || upstream.login.is_some();
+        upstream.echo_check && (carries || machines_have_credentials)
+    });
+    if is_checked && route.forward_headers.contains(&RANGE) {
+        field.warning(
+            "forwards Range to a backend that gets a credential: a client can ask for a page that \
+             shows the credential in parts, and the echo check finds it in none of them. Make sure \
+             that only stored files lie below this route",
+        );
     }
 }
 

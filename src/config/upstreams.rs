@@ -19,7 +19,7 @@ use super::environment::Environment;
 use super::headers;
 use super::login::{self, Login};
 use super::units::duration;
-use crate::yaml::{Field, Table, quoted};
+use crate::yaml::{Field, Table, one_of, quoted};
 use countersign_core::target::Target;
 
 const MS: Duration = Duration::from_millis(1);
@@ -48,6 +48,9 @@ pub struct Upstream {
     /// whether it still takes the request's credential. Default: with a login
     /// `/v1/auth/token/lookup-self`, else no check, and the answer is forwarded.
     pub check: Option<String>,
+    /// Whether answers that contain the credential of their request are kept from clients. Default:
+    /// yes.
+    pub echo_check: bool,
     /// Headers set on every request to it, replacing the client's. Default: none. Their values are
     /// marked as sensitive, so that their `Debug` prints nothing of them.
     pub set_headers: Vec<(HeaderName, HeaderValue)>,
@@ -86,6 +89,23 @@ impl Upstream {
             .map(|(name, _)| name)
             .chain(self.secret_header())
             .chain(namespace.map(|_| &login::NAMESPACE))
+    }
+
+    /// Whether the gateway sets this header to this value on requests to it. A namespace is the same
+    /// with a slash at its end, which the command lines of Vault and OpenBao add.
+    pub fn sets(&self, name: &HeaderName, value: &HeaderValue) -> bool {
+        fn path(value: &HeaderValue) -> &[u8] {
+            let bytes = value.as_bytes();
+            bytes.strip_suffix(b"/").unwrap_or(bytes)
+        }
+        let is_same = |fixed: &HeaderValue| match *name == login::NAMESPACE {
+            true => path(fixed) == path(value),
+            false => fixed == value,
+        };
+        let namespace = self.login.as_ref().and_then(|login| login.namespace.as_ref());
+        let of_login = namespace.filter(|_| *name == login::NAMESPACE);
+        let fixed = self.set_headers.iter().filter(|(own, _)| own == name);
+        fixed.map(|(_, fixed)| fixed).chain(of_login).any(is_same)
     }
 
     /// The header of its own credential, or of the tokens of its login.
@@ -188,6 +208,7 @@ fn upstream(
     if check.is_some() && credential.is_none() && login.is_none() && secret_headers.is_empty() {
         field.warning("has a check, and there is no credential to look up");
     }
+    let echo_check = echo_check(&mut table);
     let timeout = |table: &mut Table<'_>, key, default| {
         table.value(
             key,
@@ -212,6 +233,7 @@ fn upstream(
         login,
         audience,
         check,
+        echo_check,
         set_headers,
         connect_timeout,
         read_timeout,
@@ -219,6 +241,20 @@ fn upstream(
         idle_timeout,
         reuse,
     })
+}
+
+fn echo_check(table: &mut Table<'_>) -> bool {
+    let Some(field) = table.field("echo_check") else {
+        return true;
+    };
+    let is_on = field.parse(one_of(&[("on", true), ("off", false)]));
+    if is_on == Some(false) {
+        field.warning(
+            "lets answers pass that contain the credential: a machine that finds a page of the \
+             backend that shows request headers has the credential. Remove it if you can",
+        );
+    }
+    is_on.unwrap_or(true)
 }
 
 fn connection_reuse(text: &str) -> Result<ConnectionReuse, String> {

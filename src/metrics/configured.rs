@@ -23,6 +23,8 @@ pub(super) struct ConfiguredMetrics {
     credential_usable: IntGaugeVec,
     credential_checks: IntCounterVec,
     open_until: IntGaugeVec,
+    credential_echoes: IntCounterVec,
+    echo_unread: IntCounterVec,
 }
 
 /// The counters of the requests of one route.
@@ -32,6 +34,13 @@ pub struct RouteCounts([[IntCounter; Auth::ALL.len()]; Outcome::ALL.len()]);
 /// The histogram of the forwarding times of one upstream.
 #[derive(Clone, Debug)]
 pub struct UpstreamTimes(Histogram);
+
+/// The counters of the echo check of one upstream.
+#[derive(Clone, Debug)]
+pub struct EchoCounts {
+    found: IntCounter,
+    unread: IntCounter,
+}
 
 /// The series of one credential.
 #[derive(Clone, Debug)]
@@ -73,6 +82,16 @@ impl ConfiguredMetrics {
                 "Unix time at which a route stops letting unsigned requests pass, for routes with such a date.",
                 &["route", "mode"],
             )?,
+            credential_echoes: declare.counters(
+                "credential_echoes_total",
+                "Answers that were kept from the client because they held the credential of the request.",
+                &["upstream"],
+            )?,
+            echo_unread: declare.counters(
+                "echo_unread_total",
+                "Answers whose body passed without an echo check, because it had a content coding such as gzip.",
+                &["upstream"],
+            )?,
         };
         configured.no_route();
         Ok(configured)
@@ -106,6 +125,13 @@ impl ConfiguredMetrics {
 
     pub(super) fn upstream(&self, name: &str) -> UpstreamTimes {
         UpstreamTimes(self.upstream_seconds.with_label_values(&[name]))
+    }
+
+    pub(super) fn echoes(&self, upstream: &str) -> EchoCounts {
+        EchoCounts {
+            found: self.credential_echoes.with_label_values(&[upstream]),
+            unread: self.echo_unread.with_label_values(&[upstream]),
+        }
     }
 
     pub(super) fn credential(&self, name: &str) -> CredentialCounts {
@@ -156,6 +182,18 @@ impl CheckCounts {
     /// Counts a check.
     pub fn checked(&self, result: CredentialCheck) {
         self.0[result as usize].inc();
+    }
+}
+
+impl EchoCounts {
+    /// Counts an answer that held the credential.
+    pub fn found(&self) {
+        self.found.inc();
+    }
+
+    /// Counts an answer whose body could not be read.
+    pub fn unread(&self) {
+        self.unread.inc();
     }
 }
 

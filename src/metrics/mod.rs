@@ -42,7 +42,7 @@ use countersign_core::lost_header::LostHeader;
 use countersign_core::refusal::Code;
 
 pub use backend::curve25519_backend;
-pub use configured::{CheckCounts, CredentialCounts, RouteCounts, UpstreamTimes};
+pub use configured::{CheckCounts, CredentialCounts, EchoCounts, RouteCounts, UpstreamTimes};
 pub use labels::{AuditResult, Auth, CredentialCheck, LoginResult, Outcome};
 pub use logins::{CountedToken, LoginCounts};
 pub use reloads::{CertificateUse, Files, Reload};
@@ -157,6 +157,11 @@ impl Metrics {
     /// The times of an upstream of the configuration.
     pub fn upstream(&self, name: &str) -> UpstreamTimes {
         self.configured.upstream(name)
+    }
+
+    /// The counters of the echo check of an upstream of the configuration.
+    pub fn echoes(&self, upstream: &str) -> EchoCounts {
+        self.configured.echoes(upstream)
     }
 
     /// The series of one server of an upstream, both by their names in the configuration.

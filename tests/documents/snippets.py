@@ -79,7 +79,8 @@ class Snippets:
         names = set(re.findall(r"credential: (\w+)", text))
         credentials = "".join(f"  {name}: {{ header: X-Vault-Token, file: redis-password }}\n" for name in names)
         rest = "\n".join(line for key, line in REST.items() if key != "registry")
-        return self._checked(f"registry: {{ file: some.yaml }}\n{rest}\ncredentials:\n{credentials}\n")
+        credentials = f"credentials:\n{credentials}" if credentials else ""
+        return self._checked(f"registry: {{ file: some.yaml }}\n{rest}\n{credentials}\n")
 
     def _checked(self, text):
         file = self.folder / "countersign.yaml"

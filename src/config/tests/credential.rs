@@ -140,3 +140,26 @@ fn fixed_headers_and_forwarded_ones_cannot_be_the_credentials() {
     );
     assert!(only(&forward).contains("routes[0].forward_headers[0]"));
 }
+
+#[test]
+fn a_secret_too_short_for_the_echo_check_is_a_warning_that_does_not_tell_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let warnings = |secret: &str| {
+        let file = folder.path().join("secret");
+        std::fs::write(&file, secret).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+        let file = file.display();
+        let more = format!("credential: {{ header: X-Vault-Token, file: '{file}' }}");
+        read_text(&with_upstream(&more)).unwrap().warnings
+    };
+    assert_eq!(warnings("rootkey8"), []);
+    let short = warnings("rootkey");
+    assert_eq!(short.len(), 1, "{short:?}");
+    let text = short[0].to_string();
+    assert!(
+        text.contains("credential: holds a secret of fewer than 8 bytes"),
+        "{text}"
+    );
+    assert!(!text.contains("rootkey"), "{text}");
+}

@@ -221,6 +221,24 @@ fn the_configuration_for_vault_loads_without_a_warning() {
 }
 
 #[test]
+fn the_configuration_for_a_bearer_api_loads_without_a_warning() {
+    let text = include_str!("../../../conf/bearer-api.yaml");
+    let key = FILES.path().join("api-key");
+    std::fs::write(&key, "sk-a-key-of-the-api").unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let file = FILES.path().join("bearer-api.yaml");
+    let environment = Environment {
+        resolve: |_| Ok(vec![([10, 0, 0, 1], 443).into()]),
+        ..environment()
+    };
+    let loaded = read(text, &file, &environment);
+    let loaded = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(loaded.warnings, []);
+    let key = loaded.config.upstreams[0].credential.as_ref().unwrap();
+    assert_eq!(key.value.as_ref().unwrap(), "Bearer sk-a-key-of-the-api");
+}
+
+#[test]
 fn the_registry_of_the_reference_lies_beside_it() {
     let config = reference().config;
     assert_eq!(config.registry, config.file.with_file_name("machines.yaml"));

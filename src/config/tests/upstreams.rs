@@ -134,6 +134,24 @@ fn fixed_headers_are_read_and_never_printed() {
 }
 
 #[test]
+fn a_namespace_is_the_same_with_a_slash_at_its_end() {
+    let fixed = "set_headers: { X-Vault-Namespace: team-a, X-Fixed: team-a }";
+    let config = good(&with_upstream(fixed));
+    let sets = |name: &'static str, value: &'static str| {
+        let name = http::HeaderName::from_static(name);
+        config.upstreams[0].sets(&name, &http::HeaderValue::from_static(value))
+    };
+    for same in ["team-a", "team-a/"] {
+        assert!(sets("x-vault-namespace", same), "{same}");
+    }
+    for other in ["team-b", "team-a//", "team-a/b", "", "/"] {
+        assert!(!sets("x-vault-namespace", other), "{other}");
+    }
+    assert!(sets("x-fixed", "team-a") && !sets("x-fixed", "team-a/"));
+    assert!(!sets("x-other", "team-a"));
+}
+
+#[test]
 fn fixed_headers_cannot_be_reserved_or_set_twice() {
     for header in [
         "X-Machine-Identity: a",
@@ -153,4 +171,44 @@ fn fixed_headers_cannot_be_reserved_or_set_twice() {
             "{header}"
         );
     }
+}
+
+#[test]
+fn answers_are_checked_for_the_credential_unless_that_is_written_out() {
+    let of = |line: &str| {
+        let loaded = read_text(&with_upstream(line)).unwrap();
+        let warnings = loaded.warnings.iter().map(ToString::to_string);
+        let warnings: Vec<String> = warnings.collect();
+        (loaded.config.upstreams[0].echo_check, warnings.join("\n"))
+    };
+    assert_eq!(of("idle_timeout: 4s"), (true, String::new()));
+    assert_eq!(of("echo_check: on"), (true, String::new()));
+    let (is_on, warning) = of("echo_check: off");
+    assert!(!is_on);
+    assert!(
+        warning.contains("upstreams.secrets.echo_check: lets answers pass"),
+        "{warning}"
+    );
+    let text = only(&with_upstream("echo_check: false"));
+    assert!(text.contains("\"false\" is not one of: on, off"), "{text}");
+}
+
+#[test]
+fn a_route_with_ranges_to_a_backend_with_a_credential_is_a_warning() {
+    let credential = "credential: { header: X-Vault-Token, env: VAULT_TOKEN }";
+    let with_range = |upstream: &str| {
+        let text = with_upstream(upstream).replace(
+            "upstream: secrets }",
+            "upstream: secrets, forward_headers: [Range] }",
+        );
+        read_text(&text).unwrap().warnings
+    };
+    let warnings = with_range(credential);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0]
+            .to_string()
+            .contains("routes[0]: forwards Range")
+    );
+    assert_eq!(with_range("idle_timeout: 4s"), []);
 }

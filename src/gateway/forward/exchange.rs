@@ -14,6 +14,7 @@ use tracing::warn;
 use super::client::Client;
 use super::failure::ForwardFailure;
 use super::response::{self, UnfitResponse};
+use super::response_filter::{ResponseFilter, ResponsePolicy};
 use super::upstream_request::{self, ForwardedHeaders, RequestSecrets};
 use crate::config::headers::OBSERVED;
 use crate::gateway::decide::unsigned::PassReason;
@@ -150,6 +151,8 @@ impl Exchange<'_> {
         let upstream = self.request.plan.upstream(self.request.route);
         let route = self.request.plan.route(self.request.route);
         let read_timeout = route.read_timeout.unwrap_or(upstream.read_timeout);
+        let policy = ResponsePolicy::new(self.request, self.injection);
+        let mut filter = ResponseFilter::new(&policy);
         let mut interim = 0;
         let mut answered = ResponseEnd {
             status: StatusCode::OK,
@@ -176,7 +179,10 @@ impl Exchange<'_> {
                 let piece = match piece {
                     Ok(HttpTask::Header(mut head, end)) => {
                         let raw = session.get_headers_raw_bytes();
-                        if self.check_head(&mut head, &raw, client, end).await? {
+                        if self
+                            .check_head(&mut head, &raw, client, end, &policy)
+                            .await?
+                        {
                             answered.status = head.status;
                             answered.early = !stream.is_sent();
                             HttpTask::Header(head, end)
@@ -203,6 +209,10 @@ impl Exchange<'_> {
             }
             let Some(last) = pieces.last() else { continue };
             answered.whole = last.is_end() && !matches!(last, HttpTask::Failed(_));
+            let pieces = filter.pass(pieces)?;
+            if pieces.is_empty() {
+                continue; // all is held back
+            }
             let passed = tokio::select! {
                 biased;
                 passed = client.pass_on(pieces) => passed,
@@ -222,6 +232,7 @@ impl Exchange<'_> {
         raw: &[u8],
         client: &Client,
         end: bool,
+        policy: &ResponsePolicy<'_>,
     ) -> Result<bool, ForwardFailure> {
         let (plan, id) = (&self.request.plan, self.request.provenance.id);
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -234,6 +245,7 @@ impl Exchange<'_> {
             let what = "the backend refuses the gateway's credential";
             return Err(ForwardFailure::replaced(Refusal::UpstreamCredential, what));
         }
+        policy.check_head(head)?;
         let was_head = client.head().method == Method::HEAD;
         match response::prepare(head, raw, was_head, end, id, plan) {
             Ok(None) => {

@@ -47,6 +47,13 @@ pub(super) fn signed(
     identity: &HeaderName,
 ) -> Result<RequestHeader> {
     let mut headers = forwarded.headers()?;
+    if secrets.injection.is_some() && upstream.echo_check {
+        // The echo check cannot read a coding, and the client must not choose whether it can.
+        headers.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
+    }
     for (name, value) in &upstream.set_headers {
         headers.insert(name, value.clone());
     }

@@ -16,7 +16,7 @@ use crate::gateway::upstream::credentials::{Choice, Credentials};
 use crate::gateway::upstream::login::BackendLogin;
 use crate::gateway::upstream::pool::context::PoolContext;
 use crate::gateway::upstream::pool::{Pool, Pools};
-use crate::metrics::{RouteCounts, UpstreamTimes};
+use crate::metrics::{EchoCounts, RouteCounts, UpstreamTimes};
 use countersign_core::identity::Machine;
 use countersign_core::replay::Window;
 
@@ -32,6 +32,7 @@ pub(crate) struct Plan {
     route_counts: Vec<RouteCounts>,
     no_route: RouteCounts,
     upstream_times: Vec<UpstreamTimes>,
+    echo_counts: Vec<EchoCounts>,
 }
 
 impl Plan {
@@ -65,6 +66,9 @@ impl Plan {
             no_route: metrics.no_route(),
             upstream_times: (config.upstreams.iter())
                 .map(|upstream| metrics.upstream(&upstream.name))
+                .collect(),
+            echo_counts: (config.upstreams.iter())
+                .map(|upstream| metrics.echoes(&upstream.name))
                 .collect(),
             config,
         }
@@ -148,6 +152,11 @@ impl Plan {
     /// The forwarding times of the upstream of a route.
     pub(crate) fn upstream_times(&self, route: usize) -> &UpstreamTimes {
         &self.upstream_times[self.route(route).upstream]
+    }
+
+    /// The counters of the echo check of the upstream of a route.
+    pub(crate) fn echo_counts(&self, route: usize) -> &EchoCounts {
+        &self.echo_counts[self.route(route).upstream]
     }
 
     /// The migration routes, which let unsigned requests pass until a date. Each comes with the

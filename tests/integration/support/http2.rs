@@ -93,6 +93,33 @@ impl Http2 {
     }
 }
 
+/// A response as far as it came.
+pub struct Received {
+    pub response: Response,
+    /// How the gateway broke the stream off; `None` for a whole response.
+    pub reset: Option<h2::Reason>,
+    pub trailers: Option<http::HeaderMap>,
+}
+
+impl Http2 {
+    /// GETs with these headers, and takes what comes, whole or not.
+    pub fn receive(&mut self, target: &str, headers: &[(&str, &str)]) -> Received {
+        let mut request = http::Request::get(format!("https://localhost{target}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (send, request) = (self.send.clone(), request.body(()).unwrap());
+        let receiving = async {
+            let mut send = send.ready().await.unwrap();
+            let (answer, _) = send.send_request(request, true).unwrap();
+            received(answer.await.unwrap()).await
+        };
+        self.runtime
+            .block_on(async { tokio::time::timeout(Duration::from_secs(30), receiving).await })
+            .expect("an answer in time")
+    }
+}
+
 /// What became of an upload that goes on whatever the gateway says.
 pub struct Upload {
     pub answer: Response,
@@ -209,23 +236,41 @@ async fn exchange(
 }
 
 async fn content(answer: http::Response<h2::RecvStream>) -> Response {
+    let received = received(answer).await;
+    assert_eq!(received.reset, None, "the answer broke off");
+    received.response
+}
+
+async fn received(answer: http::Response<h2::RecvStream>) -> Received {
     let (head, mut content) = answer.into_parts();
-    let mut body = Vec::new();
+    let (mut body, mut reset) = (Vec::new(), None);
     while let Some(piece) = content.data().await {
-        let piece = piece.unwrap();
-        content
-            .flow_control()
-            .release_capacity(piece.len())
-            .unwrap();
-        body.extend_from_slice(&piece);
+        match piece {
+            Ok(piece) => {
+                let flow = content.flow_control();
+                flow.release_capacity(piece.len()).unwrap();
+                body.extend_from_slice(&piece);
+            }
+            Err(error) => {
+                reset = error.reason();
+                assert!(reset.is_some(), "{error}");
+                break;
+            }
+        }
     }
-    Response {
-        status: head.status.as_u16(),
-        headers: head
-            .headers
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
-            .collect(),
-        body,
+    let trailers = match reset {
+        None => content.trailers().await.unwrap(),
+        Some(_) => None,
+    };
+    let headers = head.headers.iter();
+    let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
+    Received {
+        response: Response {
+            status: head.status.as_u16(),
+            headers: (headers.map(|(name, value)| (name.to_string(), text(value)))).collect(),
+            body,
+        },
+        reset,
+        trailers,
     }
 }

@@ -48,6 +48,20 @@ impl Injection {
         self.shared_value()
     }
 
+    /// The text before the secret in the value, such as `Bearer `; often empty.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        match self {
+            Injection::Credential { credential, .. } => credential.prefix().as_bytes(),
+            Injection::Token { .. } => b"",
+        }
+    }
+
+    /// The secret alone, which no answer may contain.
+    pub(crate) fn secret(&self) -> &[u8] {
+        let value = self.value().as_bytes();
+        value.strip_prefix(self.prefix()).unwrap_or(value)
+    }
+
     /// The login that it is from, and its token.
     pub(crate) fn login(&self) -> Option<(&Arc<BackendLogin>, &Arc<MachineToken>)> {
         match self {

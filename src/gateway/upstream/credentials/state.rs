@@ -52,6 +52,11 @@ impl CredentialState {
         &self.configured.header
     }
 
+    /// The text before the secret in the value; often empty.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.configured.prefix
+    }
+
     /// Reads the file again. Returns whether the value has changed.
     ///
     /// # Errors
