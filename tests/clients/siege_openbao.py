@@ -284,7 +284,8 @@ def main():
         try:
             besiege(siege, arguments.seconds, arguments.day_lease, arguments.lease)
         except Failed as why:
-            print(f"WRONG: {why}")
+            warnings = [line for line in siege.gateway.log().splitlines() if "WARN" in line or "ERROR" in line]
+            print("\n".join([*warnings[:20], f"WRONG: {why}"]))
             return 1
         finally:
             siege.close()

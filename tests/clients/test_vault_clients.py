@@ -36,6 +36,7 @@ const say = (step, value) => console.log(step, JSON.stringify(value));
   await vault.delete(data);
   say("deleted", (await vault.read(data).catch(error => error.response)).statusCode);
   say("denied", (await vault.read("secret/data/pay-1/key").catch(error => error.response)).statusCode);
+  say("lookup", (await vault.tokenLookupSelf()).data.id);
   say("status", (await vault.status()).sealed);
   say("health", (await vault.health()).initialized);
 })().catch(error => { console.error(error); process.exit(1); });
@@ -141,6 +142,11 @@ class OfficialClients(ThroughTheShippedFile):
         status = self.bao_json("status")
         self.assertEqual((status["sealed"], status["version"]), (False, "2.7.2"))
 
+    def test_bao_token_lookup_shows_what_the_token_may_and_not_the_token(self):
+        answer = json.loads(self.bao("token", "lookup", "-format=json"))["data"]
+        self.assertEqual((answer["id"], answer["accessor"]), ("", ""))
+        self.assertEqual((answer["display_name"], answer["policies"]), ("jwt-web-1", ["default", "machine"]))
+
     def test_bao_unwraps_what_it_had_wrapped_once(self):
         self.bao("kv", "put", "secret/web-1/wrap/db", "value=one")
         get = ("kv", "get", "-wrap-ttl=60s", "secret/web-1/wrap/db")
@@ -187,6 +193,13 @@ class OfficialClients(ThroughTheShippedFile):
         with self.assertRaises(hvac.exceptions.InvalidPath):
             kv.list_secrets("web-1/hvac")
 
+    def test_hvac_is_authenticated_without_seeing_the_token(self):
+        client = self.hvac()
+        self.assertTrue(client.is_authenticated())
+        self.assertEqual(client.auth.token.lookup_self()["data"]["id"], "")
+        with self.assertRaises(hvac.exceptions.InvalidRequest):  # wrapped, it would be unwrapped elsewhere
+            client.read("auth/token/lookup-self", wrap_ttl="60s")
+
     def test_hvac_has_answers_wrapped_and_unwraps_them(self):
         client = self.hvac()
         client.secrets.kv.v2.create_or_update_secret("web-1/hvac-wrap", {"value": "one"})
@@ -219,6 +232,7 @@ class OfficialClients(ThroughTheShippedFile):
             "unwrap": {"value": "one"},
             "deleted": 404,
             "denied": 403,
+            "lookup": "",
             "status": False,
             "health": True,
         }
