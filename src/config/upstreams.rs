@@ -102,7 +102,10 @@ impl Upstream {
             true => path(fixed) == path(value),
             false => fixed == value,
         };
-        let namespace = self.login.as_ref().and_then(|login| login.namespace.as_ref());
+        let namespace = self
+            .login
+            .as_ref()
+            .and_then(|login| login.namespace.as_ref());
         let of_login = namespace.filter(|_| *name == login::NAMESPACE);
         let fixed = self.set_headers.iter().filter(|(own, _)| own == name);
         fixed.map(|(_, fixed)| fixed).chain(of_login).any(is_same)

@@ -191,7 +191,7 @@ class Site:
                 is_the_policy=True,
             ),
             Fault("sealed", vault.seal, vault.unseal),
-            Fault("token lease of two seconds", lambda: set_role(token_ttl=2) or revoke(), set_role),
+            Fault("tokens revoked, then leases of two seconds", lambda: set_role(token_ttl=2) or revoke(), set_role),
         ]
 
     def slow(self):

@@ -1,6 +1,7 @@
 //! `conf/countersign.yaml` is the documentation of every key: these tests keep it complete and
 //! true.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::LazyLock;
 
 use super::*;
@@ -22,7 +23,9 @@ static FILES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
         ("gateway-tls-key.pem", made.signing_key.serialize_pem()),
         ("assertion.pem", ASSERTION_KEY.to_owned()),
     ] {
-        std::fs::write(folder.path().join(name), content).unwrap();
+        let file = folder.path().join(name);
+        std::fs::write(&file, content).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     }
     folder
 });

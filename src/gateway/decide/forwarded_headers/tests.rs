@@ -78,9 +78,8 @@ fn a_header_without_which_a_request_means_something_else_refuses_it_unless_it_cr
 fn a_header_that_the_upstream_sets_to_what_the_client_sent_is_not_lost() {
     let sent = headers(&["x-vault-namespace"]); // "a"
     for (value, is_lost) in [("a", false), ("b", true)] {
-        let is_set = |name: &HeaderName, sent: &HeaderValue| {
-            name == "x-vault-namespace" && sent == value
-        };
+        let is_set =
+            |name: &HeaderName, sent: &HeaderValue| name == "x-vault-namespace" && sent == value;
         let dropped = check(&sent, &route("[]"), is_set).unwrap();
         assert_eq!(dropped.check().is_err(), is_lost, "{value}");
     }
