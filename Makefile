@@ -46,6 +46,7 @@ test: ## Every test: unit, integration, real clients, golden vectors, every docu
 	$(VENV_PYTHON) tests/vectors/verify.py
 	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/documents/check.py
 	sh tests/readme.sh "$(BINARY)"
+	sh tests/readme.sh "$(BINARY)" docs/vault.md Set-up
 
 .PHONY: reference
 reference: ## Rewrite what is generated in docs/reference: the metrics and the command line
@@ -82,6 +83,21 @@ siege-mixed: ## Wrong backends behind five machines, for SECONDS (60) each: whet
 	$(CARGO) build --locked
 	sh tests/clients/setup.sh
 	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/mixed_answers.py --seconds $(or $(SECONDS),60)
+
+.PHONY: openbao-faults
+openbao-faults: ## Breaks OpenBao in each way that it breaks, and prints what clients get meanwhile, as a table
+	@scripts/setup test
+	$(CARGO) build --locked
+	sh tests/clients/setup.sh
+	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/backend_faults.py
+
+.PHONY: siege-openbao
+siege-openbao: ## MACHINES (1000) log in at OpenBao for SECONDS (120); which of their tokens are left where
+	@scripts/setup test
+	$(CARGO) build --locked
+	sh tests/clients/setup.sh
+	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/siege_openbao.py --machines $(or $(MACHINES),1000) \
+		--seconds $(or $(SECONDS),120)
 
 .PHONY: first-starts
 first-starts: ## A hundred first starts of each kind that fail or are killed, and the start after each

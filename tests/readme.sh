@@ -1,15 +1,16 @@
 #!/bin/sh
-# Runs the README's ten minutes as they stand there: every ```sh block of that section, in order, in
-# an empty directory, with the given binary on PATH. What a ```text block of the section shows must
-# come out, line by line in that order; `...` stands for anything.
+# Runs a section of a document as it stands there: every ```sh block, in order, in an empty
+# directory, with the given binary on PATH. What a ```text block of the section shows must come out,
+# line by line in that order; `...` stands for anything. Without a document, the README's ten minutes.
 #
-#   sh tests/readme.sh target/debug/countersign
+#   sh tests/readme.sh target/debug/countersign [DOCUMENT SECTION]
 set -eu
 
-binary=${1:?usage: sh tests/readme.sh BINARY}
+binary=${1:?usage: sh tests/readme.sh BINARY [DOCUMENT SECTION]}
 binary=$(cd "$(dirname "$binary")" && pwd)/$(basename "$binary")
-readme=$(cd "$(dirname "$0")/.." && pwd)/README.md
-section='## Ten minutes'
+document=${2:-README.md}
+section="## ${3:-Ten minutes}"
+file=$(cd "$(dirname "$0")/.." && pwd)/$document
 limit=120 # seconds; the section takes about fifteen
 
 work=$(mktemp -d)
@@ -27,7 +28,7 @@ blocks() {
         other && $0 == "```" { other = 0; next }
         $0 == fence { inside = 1; next }
         /^```/ { other = 1 }
-    ' "$readme"
+    ' "$file"
 }
 
 {
@@ -38,13 +39,13 @@ blocks() {
 blocks text >"$work/expected"
 for part in script expected; do
     if [ "$(wc -l <"$work/$part")" -lt 5 ]; then
-        echo "readme: found no blocks in the section '$section' of README.md" >&2
+        echo "readme: found no blocks in the section '$section' of $document" >&2
         exit 1
     fi
 done
 
 fail() {
-    echo "readme: $1; what came out:" >&2
+    echo "readme: $document: $1; what came out:" >&2
     sed 's/^/    /' "$work/output" >&2
     exit 1
 }
@@ -78,6 +79,6 @@ missing=$(awk '
     found < total && matches($0, expected[found + 1]) { found++ }
     END { if (found < total) print expected[found + 1] }
 ' "$work/expected" "$work/output")
-[ -z "$missing" ] || fail "the README shows this line, and it did not come out: $missing"
+[ -z "$missing" ] || fail "this line is shown, and it did not come out: $missing"
 
-echo "readme: the ten minutes work as written"
+echo "readme: the commands of $document ($section) work as written"

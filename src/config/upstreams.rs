@@ -91,6 +91,26 @@ impl Upstream {
             .chain(namespace.map(|_| &login::NAMESPACE))
     }
 
+    /// Whether the gateway sets this header to this value on requests to it. A namespace is the same
+    /// with a slash at its end, which the command lines of Vault and OpenBao add.
+    pub fn sets(&self, name: &HeaderName, value: &HeaderValue) -> bool {
+        fn path(value: &HeaderValue) -> &[u8] {
+            let bytes = value.as_bytes();
+            bytes.strip_suffix(b"/").unwrap_or(bytes)
+        }
+        let is_same = |fixed: &HeaderValue| match *name == login::NAMESPACE {
+            true => path(fixed) == path(value),
+            false => fixed == value,
+        };
+        let namespace = self
+            .login
+            .as_ref()
+            .and_then(|login| login.namespace.as_ref());
+        let of_login = namespace.filter(|_| *name == login::NAMESPACE);
+        let fixed = self.set_headers.iter().filter(|(own, _)| own == name);
+        fixed.map(|(_, fixed)| fixed).chain(of_login).any(is_same)
+    }
+
     /// The header of its own credential, or of the tokens of its login.
     pub(super) fn secret_header(&self) -> Option<&HeaderName> {
         let credential = self.credential.as_ref().map(|own| &own.header);

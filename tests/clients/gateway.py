@@ -74,6 +74,10 @@ class Gateway:
         self.file = self.folder / "countersign.yaml"
         self._write_configuration()
 
+        self._launch()
+
+    def _launch(self):
+        """Starts the gateway, and returns once it is ready."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [BINARY, "serve", "--config", str(self.file)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -98,6 +102,10 @@ class Gateway:
             raise AssertionError(f"the gateway did not end on SIGTERM\n{self.log()}") from None
         if code != 0:
             raise AssertionError(f"the gateway ended with {code}\n{self.log()}")
+
+    @property
+    def pid(self):
+        return self._process.pid
 
     def register(self, machines):
         """Replaces the registry while the gateway runs, and returns when that is in force."""
@@ -166,7 +174,12 @@ class Gateway:
     def _write_registry(self, machines):
         """By renaming, as editors do, so that no half of it is ever read."""
         new = self.folder / "machines.yaml.new"
-        new.write_text(json.dumps({"machines": [machine.entry() for machine in machines]}, indent=2))
+        registry = {"machines": [machine.entry() for machine in machines]}
+        # The gateway itself lets a group's machines do everything: what they may is for the backend to say.
+        groups = sorted({name for machine in machines for name in machine.groups})
+        if groups:
+            registry["groups"] = [{"name": name, "allow": ["any /**"]} for name in groups]
+        new.write_text(json.dumps(registry, indent=2))
         new.replace(self.folder / "machines.yaml")
 
     def _ready(self):
@@ -205,10 +218,10 @@ def free_ports(count):
     return ports
 
 
-def certificate(folder):
-    """Writes `cert.pem` and `tls-key.pem`, self-signed for localhost, and returns the path of the former."""
+def certificate(folder, name="localhost"):
+    """Writes `cert.pem` and `tls-key.pem`, self-signed for this name, and returns the path of the former."""
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-               "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+               "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}",
                "-addext", "basicConstraints=critical,CA:FALSE",
                "-keyout", str(folder / "tls-key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run(command, check=True, capture_output=True)

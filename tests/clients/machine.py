@@ -17,10 +17,11 @@ VAULT = "vault_test"
 class Machine:
     """A machine with a fresh key."""
 
-    def __init__(self, id, enabled=True, credential=None):
+    def __init__(self, id, enabled=True, credential=None, groups=()):
         self.id = id
         self.enabled = enabled
         self.credential = credential
+        self.groups = list(groups)
         self._key = Ed25519PrivateKey.generate()
 
     def entry(self):
@@ -36,6 +37,8 @@ class Machine:
         }
         if self.credential:
             entry["credential"] = self.credential
+        if self.groups:
+            entry["groups"] = self.groups
         return entry
 
     def sign(self, method, path, body=b""):

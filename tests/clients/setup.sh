@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the client packages that run.py drives, at the versions pinned beside this file:
-# the Python SDK, hvac and httpx into .venv, the Go CLI into node_modules. Does nothing when both are right.
+# the Python SDK, hvac and httpx into .venv, the Go CLI and node-vault into node_modules. Does nothing when
+# both are right.
 set -eu
 
 cd "$(dirname "$0")"
@@ -23,7 +24,7 @@ sdk_is_right() {
 
 cli=node_modules/@sikkerkey/cli-linux-x64/sikkerkey
 cli_is_right() {
-    cmp -s package-lock.json node_modules/installed.json && "$cli" version >/dev/null 2>&1
+    cmp -s package-lock.json node_modules/installed.json && [ -d node_modules/node-vault ] && "$cli" version >/dev/null 2>&1
 }
 
 if ! sdk_is_right; then

@@ -1,8 +1,8 @@
 """The whole move of docs/migration.md, in one go: bearer tokens, observe, bearer_until, enforce.
 
 Two services, one with hvac and one with curl, stay as they are; what changes is the address that they ask, and
-what the gateway's route says, while it runs. RustyVault 0.2.1 evaluates no policies, so whose token it was
-that came along is told by its look-up of the token itself, and by which token can be taken away.
+what the gateway's route says, while it runs. Whose token it was that came along is told by OpenBao's look-up of
+the token itself, and by which token can be taken away.
 """
 
 import json
@@ -21,14 +21,14 @@ from agent import Agent
 from gateway import BINARY, Gateway
 from machine import Machine
 from migration_report import MADE_UP, MigrationReport, moment
-from rusty_vault import RustyVault
+from openbao import OpenBao, folder_policy
 from wire import Wire
 
 CHECKER = Path(__file__).resolve().parents[1] / "audit" / "check.py"
 DAY = 86_400
 LOOK_UP = "/v1/auth/token/lookup-self"
 RUN_SECONDS = 30
-SECRET = "/v1/secret/app/db"
+SECRET = "/v1/secret/data/app/db"
 
 
 class TheMigration(MigrationReport):
@@ -36,10 +36,11 @@ class TheMigration(MigrationReport):
         folder = tempfile.TemporaryDirectory(prefix="countersign-migration-")
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
-        self.vault = RustyVault(self.folder / "vault")
+        self.vault = OpenBao(self.folder / "openbao")
         self.addCleanup(self.vault.stop)
         # The services' own tokens. The attacker has curl's, and one that was taken away long ago.
-        self.tokens = {name: self.vault.token(name) for name in ("hvac", "curl", "revoked")}
+        self.vault.policy("app", folder_policy("app"))
+        self.tokens = {name: self.vault.token("app") for name in ("hvac", "curl", "revoked")}
         self.vault.revoke(self.tokens["revoked"])
         self.stolen = self.tokens["curl"]
 
@@ -145,7 +146,7 @@ class TheMigration(MigrationReport):
         bearer = {"x-vault-token": self.stolen}
         self.assert_refused(self.captured.send(self.gateway.url), "replayed")
         self.assert_refused(self.captured.send(self.gateway.url, **bearer), "replayed")
-        self.assert_refused(self.captured.send(self.gateway.url, path="/v1/secret/other", **bearer), "bad_signature")
+        self.assert_refused(self.captured.send(self.gateway.url, path="/v1/secret/data/other", **bearer), "bad_signature")
         for count in (1, 2, 3):
             for kept in combinations(attacker.SIGNING, count):
                 self.assert_refused(self.captured.send(self.gateway.url, kept, **bearer))
@@ -238,7 +239,7 @@ class TheMigration(MigrationReport):
         folder = self.folder / "gateway"
         folder.mkdir()
         names = ("hvac", "curl", "idle")
-        self.own = {f"the gateway for {name}": self.vault.token(name) for name in names}
+        self.own = {f"the gateway for {name}": self.vault.token("app") for name in names}
         self.machines = {f"{name}-1": Machine(f"{name}-1", credential=name) for name in names}
         for name, token in zip(names, self.own.values()):
             (folder / f"{name}-token").write_text(token + "\n")
@@ -263,10 +264,11 @@ class TheMigration(MigrationReport):
         """The service with hvac, unmodified: writes, reads and lists."""
         client = hvac.Client(url=url, token=token or self.tokens["hvac"], timeout=RUN_SECONDS)
         try:
-            kv = client.secrets.kv.v1
-            kv.create_or_update_secret("app/db", {"value": "one"}, method="PUT", mount_point="secret")
-            self.assertEqual(kv.read_secret("app/db", mount_point="secret")["data"], {"value": "one"})
-            self.assertEqual(kv.list_secrets("app", mount_point="secret")["data"]["keys"], ["db"])
+            kv = client.secrets.kv.v2
+            kv.create_or_update_secret("app/db", {"value": "one"})
+            answer = kv.read_secret_version("app/db", raise_on_deleted_version=True)
+            self.assertEqual(answer["data"]["data"], {"value": "one"})
+            self.assertEqual(kv.list_secrets("app")["data"]["keys"], ["db"])
         finally:
             client.adapter.close()
 
@@ -275,7 +277,7 @@ class TheMigration(MigrationReport):
         command = ["curl", "-sS", "-w", "\n%{http_code}", "-H", f"X-Vault-Token: {self.tokens['curl']}", url + SECRET]
         answer, status = subprocess.check_output(command, timeout=RUN_SECONDS).rsplit(b"\n", 1)
         if status == b"200":
-            self.assertEqual(json.loads(answer)["data"], {"value": "one"})
+            self.assertEqual(json.loads(answer)["data"]["data"], {"value": "one"})
         return int(status)
 
     def assert_same_answer(self, here, there):

@@ -47,7 +47,7 @@ def main(rewrite):
     seen.close()
     faults += links.orphans(all_documents, linked)
     print("{:40} {:6} {:6} {:8} {:7} {:6} {:8}".format("all", *totals))
-    print("others: lines of other programs, of which only the syntax is checked; tests/readme.sh executes README.md")
+    print("others: lines of other programs, of which only the syntax is checked; tests/readme.sh executes README.md and docs/vault.md")
 
     count, wrong = in_comments(commands)
     print(f"conf/: {count} commands in comments and units")

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-# Beside README.md, whose ten minutes tests/readme.sh runs.
+# Beside README.md and docs/vault.md, of which tests/readme.sh runs a section each.
 DOCUMENTS = {"docs/machines.md", "docs/audit.md"}
 CONFIGURATION = """
 listeners: [{ address: 127.0.0.1:0 }]

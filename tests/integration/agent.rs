@@ -563,14 +563,14 @@ fn a_header_that_must_not_be_lost_is_refused_by_the_agent_and_crosses_where_it_i
     let backend = Backend::start();
     let gateway = gateway(
         &backend,
-        "  - { path: /, upstream: secrets, forward_headers: [X-Vault-Wrap-TTL] }\n",
+        "  - { path: /, upstream: secrets, forward_headers: [Depth] }\n",
     );
     let url = format!("http://{}", gateway.address);
     let (plain, told) = (
         Agent::before(gateway.address),
-        Agent::start(&url, &["--forward-header", "X-Vault-Wrap-TTL"], Vec::new()),
+        Agent::start(&url, &["--forward-header", "Depth"], Vec::new()),
     );
-    let line = "X-Vault-Wrap-TTL: 5m\r\n";
+    let line = "Depth: 1\r\n";
     let answer = plain.request("GET", "/a", line, b"");
     assert_eq!(
         (answer.status, &*answer.code()),
@@ -578,5 +578,25 @@ fn a_header_that_must_not_be_lost_is_refused_by_the_agent_and_crosses_where_it_i
     );
     assert_eq!(backend.connections(), 0);
     assert_eq!(told.request("GET", "/a", line, b"").status, 200);
+    assert_eq!(backend.only().one("depth"), "1");
+}
+
+#[test]
+fn response_wrapping_is_for_the_gateways_route_to_allow() {
+    let backend = Backend::start();
+    let gateway = gateway(
+        &backend,
+        "  - { path: /, upstream: secrets, forward_headers: [X-Vault-Wrap-TTL] }\n  \
+         - { path: /plain, upstream: secrets }\n",
+    );
+    let agent = Agent::before(gateway.address);
+    let line = "X-Vault-Wrap-TTL: 5m\r\n";
+    assert_eq!(agent.request("GET", "/a", line, b"").status, 200);
     assert_eq!(backend.only().one("x-vault-wrap-ttl"), "5m");
+    let refused = agent.request("GET", "/plain", line, b"");
+    assert_eq!(
+        (refused.status, &*refused.code()),
+        (400, "header_not_forwarded")
+    );
+    assert_eq!(backend.seen().len(), 1);
 }

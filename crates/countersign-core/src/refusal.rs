@@ -213,7 +213,9 @@ impl Refusal {
                  opens it."
             )
             .into(),
-            Refusal::NoRoute => "No route matches this path.".into(),
+            Refusal::NoRoute => {
+                "No route (routes[].path) matches this path: it is closed to every machine here.".into()
+            },
             Refusal::Throttled { .. } => "Too many requests: wait before trying again.".into(),
             Refusal::ReplayUnavailable { .. } => {
                 "The gateway cannot tell at present whether this request is new: try again.".into()

@@ -134,6 +134,24 @@ fn fixed_headers_are_read_and_never_printed() {
 }
 
 #[test]
+fn a_namespace_is_the_same_with_a_slash_at_its_end() {
+    let fixed = "set_headers: { X-Vault-Namespace: team-a, X-Fixed: team-a }";
+    let config = good(&with_upstream(fixed));
+    let sets = |name: &'static str, value: &'static str| {
+        let name = http::HeaderName::from_static(name);
+        config.upstreams[0].sets(&name, &http::HeaderValue::from_static(value))
+    };
+    for same in ["team-a", "team-a/"] {
+        assert!(sets("x-vault-namespace", same), "{same}");
+    }
+    for other in ["team-b", "team-a//", "team-a/b", "", "/"] {
+        assert!(!sets("x-vault-namespace", other), "{other}");
+    }
+    assert!(sets("x-fixed", "team-a") && !sets("x-fixed", "team-a/"));
+    assert!(!sets("x-other", "team-a"));
+}
+
+#[test]
 fn fixed_headers_cannot_be_reserved_or_set_twice() {
     for header in [
         "X-Machine-Identity: a",

@@ -70,8 +70,8 @@ impl Dropped {
 }
 
 /// Refuses a request whose forwarded headers hold more than visible ASCII, spaces and tabs, or are
-/// repeated where they may not be. Returns the headers that are dropped. `set` are those that the
-/// upstream sets itself: a header that it sets to the client's own value is not lost.
+/// repeated where they may not be. Returns the headers that are dropped. `is_set` tells whether the
+/// gateway sets a header itself to the client's own value: it is not lost then.
 ///
 /// # Errors
 ///
@@ -79,7 +79,7 @@ impl Dropped {
 pub(crate) fn check(
     headers: &HeaderMap,
     route: &Route,
-    set: &[(HeaderName, HeaderValue)],
+    is_set: impl Fn(&HeaderName, &HeaderValue) -> bool,
 ) -> Result<Dropped, Refusal> {
     let is_repeated = |name| headers.get_all(name).iter().count() > 1;
     // If there are as many names as lines, no header is repeated.
@@ -94,8 +94,7 @@ pub(crate) fn check(
             visible(value)?;
         } else if reserved(name.as_str()).is_none() {
             let lost = LostHeader::of(name.as_str());
-            let is_set = |(own, fixed): &(HeaderName, HeaderValue)| own == name && fixed == value;
-            if lost.refuses() && dropped.refusing.is_none() && !set.iter().any(is_set) {
+            if lost.refuses() && dropped.refusing.is_none() && !is_set(name, value) {
                 dropped.refusing = Some(lost);
             }
             dropped.add(name);

@@ -103,11 +103,10 @@ impl HeadChecks {
         let matched = RouteMatch::find(routes, method, head.raw_path())?;
         let route = plan.route(matched.route);
         let gate = route.mode.at(arrival.unix_seconds());
-        let set = match gate {
-            Gate::Nothing => &[][..],
-            _ => &plan.upstream(matched.route).set_headers,
+        let is_set = |name: &_, value: &_| {
+            gate != Gate::Nothing && plan.upstream(matched.route).sets(name, value)
         };
-        let dropped = forwarded_headers::check(&head.headers, route, set)?;
+        let dropped = forwarded_headers::check(&head.headers, route, is_set)?;
         let routed = RoutedHead {
             plan,
             matched,

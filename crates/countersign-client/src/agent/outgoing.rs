@@ -12,10 +12,12 @@ use crate::gateway_headers::ALLOWED;
 use crate::signing::Headers;
 use countersign_core::lost_header::LostHeader;
 
-/// Headers of Vault's clients. The gateway forwards them if its route lists them.
-const OF_VAULT_CLIENTS: [HeaderName; 2] = [
+/// Headers of Vault's clients. The gateway decides: it forwards them if its route lists them, and
+/// otherwise refuses the two that change a request's meaning.
+const OF_VAULT_CLIENTS: [HeaderName; 3] = [
     HeaderName::from_static("x-vault-request"),
     HeaderName::from_static("x-vault-namespace"),
+    HeaderName::from_static("x-vault-wrap-ttl"),
 ];
 
 /// The forwarded headers.
@@ -140,19 +142,20 @@ mod tests {
             "Content-Type",
             "X-Vault-Request",
             "X-Vault-Namespace",
+            "X-Vault-Wrap-TTL",
             "X-Team",
         ];
-        assert_eq!(forwarded(&sent, &[]).len(), 3);
+        assert_eq!(forwarded(&sent, &[]).len(), 4);
         assert_eq!(
             forwarded(&sent, &[HeaderName::from_static("x-team")]).len(),
-            4
+            5
         );
     }
 
     #[test]
     fn a_header_that_must_not_be_lost_refuses_the_request_unless_it_is_listed() {
         for name in [
-            "x-vault-wrap-ttl",
+            "depth",
             "content-encoding",
             "content.encoding",
             "x-http-method",

@@ -1,0 +1,20 @@
+"""The siege of siege_openbao.py in short: a few machines, and leases of seconds."""
+
+import tempfile
+import unittest
+from pathlib import Path
+
+from siege_openbao import Siege, besiege
+
+
+class OpenBaoUnderSiege(unittest.TestCase):
+    def test_each_machine_has_its_own_token_and_no_string_that_is_left_opens_anything(self):
+        folder = tempfile.TemporaryDirectory(prefix="countersign-siege-")
+        self.addCleanup(folder.cleanup)
+        siege = Siege(Path(folder.name), 20, token_ttl="5s", others=4)
+        self.addCleanup(siege.close)
+        besiege(siege, seconds=6, day_lease=2, idle_lease=6, say=lambda line: None)
+
+
+if __name__ == "__main__":
+    unittest.main()
