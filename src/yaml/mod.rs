@@ -10,6 +10,7 @@ mod mistakes;
 mod path;
 mod reader;
 mod scalar;
+mod syntax;
 mod tree;
 mod words;
 
