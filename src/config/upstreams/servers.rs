@@ -12,7 +12,6 @@ use rustls::pki_types::ServerName;
 
 use super::super::address;
 use super::super::environment::{Environment, Resolve};
-use super::super::units::whole;
 use crate::yaml::{Field, Table};
 
 /// Largest weight. A larger ratio between two servers is no balance; and a request must not wait
@@ -78,7 +77,7 @@ fn server(item: &Field<'_>, common: &Common<'_>) -> Option<Server> {
         return parse(item);
     }
     let mut table = item.table();
-    let weight = table.value("weight", 1, whole(1..=MAX_WEIGHT));
+    let weight = table.whole("weight", 1, 1..=MAX_WEIGHT);
     let server = table.required("url").and_then(|url| parse(&url))?;
     Some(Server { weight, ..server })
 }
