@@ -6,6 +6,7 @@ pub use countersign_core::header_name::is_same_header;
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, header};
 
+use crate::address;
 use crate::quoted::quoted;
 
 /// The identity header unless the configuration names another.
@@ -152,8 +153,9 @@ pub fn host(text: &str) -> Result<HeaderValue, String> {
     let authority: Option<Authority> = text.parse().ok();
     authority
         .filter(|authority| {
-            let port_fits = text == authority.host() || authority.port_u16().is_some();
-            port_fits && !authority.host().is_empty() && !text.contains('@')
+            address::port_of(authority).is_ok()
+                && !authority.host().is_empty()
+                && !text.contains('@')
         })
         .and_then(|_| HeaderValue::from_str(text).ok())
         .ok_or_else(|| format!("{} is not a host, or host:port", quoted(text)))

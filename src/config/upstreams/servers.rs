@@ -102,7 +102,7 @@ fn parse_url(url: &str, field: &Field<'_>, common: &Common<'_>) -> Result<Server
     }
     let parsed: Authority =
         (authority.parse()).map_err(|_| format!("has an invalid host; {FORM}"))?;
-    match parsed.port_u16() {
+    match address::port_of(&parsed).map_err(|why| format!("{why}; {FORM}"))? {
         Some(1..) if !parsed.host().is_empty() => {}
         _ => return Err(format!("has no host or no port of 1 to 65535; {FORM}")),
     }
