@@ -9,7 +9,8 @@ pub(super) enum CommandError {
     Operation(String),
     /// The command was called wrongly; exit code 64 (`EX_USAGE`).
     Usage(String),
-    /// The configuration or the registry is wrong; exit code 78 (`EX_CONFIG`).
+    /// A file that the command needs has a mistake: the configuration, the registry, a key or a
+    /// certificate; exit code 78 (`EX_CONFIG`).
     Configuration(String),
 }
 

@@ -44,8 +44,8 @@ impl SignerArgs {
             false => ("", key_file::read_private(&self.key)),
         };
         let private = key.map_err(|fault| match name {
-            "" => CommandError::Operation(format!("{}: {fault}", self.key.display())),
-            name => CommandError::Operation(format!("{name}: {fault}")),
+            "" => CommandError::Configuration(format!("{}: {fault}", self.key.display())),
+            name => CommandError::Configuration(format!("{name}: {fault}")),
         })?;
         Ok(Signer::new(&self.machine_id, private)?)
     }
@@ -86,5 +86,20 @@ impl From<Unsignable> for CommandError {
             | Unsignable::Query => CommandError::Usage(why.to_string()),
             Unsignable::Clock | Unsignable::Random(_) => CommandError::Operation(why.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_file_that_cannot_be_used_is_a_mistake_in_a_file() {
+        let args = SignerArgs {
+            key: PathBuf::from("/nowhere/key.pem"),
+            machine_id: "web-1".to_owned(),
+        };
+        let error = args.signer().map(|_| ()).map_err(|error| error.exit_code());
+        assert_eq!(error, Err(78));
     }
 }

@@ -14,6 +14,7 @@ use super::terminal::cannot_print;
 use crate::config::GatewayUrl;
 use countersign_client::agent::connect::Connector;
 use countersign_client::clock::Clock;
+use countersign_client::gateway_headers;
 use countersign_client::http_client::{self, ExchangeLimits, RequestError};
 
 /// Sign a request, send it, and print the body of the answer
@@ -22,7 +23,8 @@ use countersign_client::http_client::{self, ExchangeLimits, RequestError};
 Example:
   countersign request --key key.pem --machine-id web-1 GET http://127.0.0.1:8080/v1/secret/db
 
-Exit codes: 0 for a 2xx answer; 1 otherwise, with the status on standard error.")]
+Exit codes: 0 for a 2xx answer, 64 for wrong usage, 78 for a mistake in a file; 1 otherwise, with
+the status on standard error.")]
 pub(super) struct RequestArgs {
     #[command(flatten)]
     signer: SignerArgs,
@@ -56,6 +58,9 @@ const LIMITS: ExchangeLimits = ExchangeLimits {
 /// The arguments are wrong; no answer came; the answer is not 2xx, and its body is written all the
 /// same.
 pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let further = (args.header.iter())
+        .map(|line| further_header(line))
+        .collect::<Result<Vec<_>, _>>()?;
     let signer = args.signer.signer()?;
     let body = args.body.read(args.signer.key_is_stdin())?;
     let (gateway, target) = split(&args.url)?;
@@ -70,18 +75,15 @@ pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), Command
     for (header, value) in &headers {
         request = request.header(header.name(), value);
     }
-    for line in &args.header {
-        let (name, value) = line.split_once(':').ok_or_else(|| {
-            CommandError::Usage(format!("--header '{line}' is not 'Name: value'"))
-        })?;
-        request = request.header(name.trim(), value.trim());
+    for (name, value) in further {
+        request = request.header(name, value);
     }
     let request = request
         .body(Bytes::from(body))
         .map_err(|e| CommandError::Usage(format!("the request cannot be built: {e}")))?;
 
     let connector =
-        Connector::new(gateway, args.cacert.as_deref()).map_err(CommandError::Operation)?;
+        Connector::new(gateway, args.cacert.as_deref()).map_err(CommandError::Configuration)?;
     let answer = http_client::send(&connector, request, LIMITS).map_err(|error| {
         let gateway = &connector.gateway;
         CommandError::Operation(match error {
@@ -99,6 +101,16 @@ pub(super) fn run(args: &RequestArgs, out: &mut dyn Write) -> Result<(), Command
         status => Err(CommandError::Operation(format!(
             "the gateway answered {status}"
         ))),
+    }
+}
+
+/// The name and the value of a further header.
+fn further_header(line: &str) -> Result<(&str, &str), CommandError> {
+    let usage = |why: &str| CommandError::Usage(format!("--header '{line}' {why}"));
+    let (name, value) = (line.split_once(':')).ok_or_else(|| usage("is not 'Name: value'"))?;
+    match gateway_headers::written_by_the_client(name.trim()) {
+        Some(why) => Err(usage(&format!("{why}; leave it out"))),
+        None => Ok((name.trim(), value.trim())),
     }
 }
 
@@ -121,6 +133,24 @@ fn split(url: &str) -> Result<(GatewayUrl, &str), CommandError> {
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_of_the_framing_or_of_the_signature_is_a_usage_mistake() {
+        assert_eq!(further_header("X-A : b:c "), Ok(("X-A", "b:c")));
+        for line in [
+            "Content-Length: 5",
+            "transfer-encoding: chunked",
+            "Host: other",
+            "Connection: close",
+            "TE: trailers",
+            "X-Nonce: n",
+            "x_signature: s",
+            "nothing",
+        ] {
+            let told = further_header(line);
+            assert!(matches!(told, Err(CommandError::Usage(_))), "{line}");
+        }
+    }
 
     #[test]
     fn the_target_is_what_stands_in_the_url() {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::operation::{self, Log};
-use super::units::{duration, size, whole};
+use super::units::{duration, size};
 use super::{AgentSettings, GatewayUrl, Listen, MachineCredentials, headers, text_of};
 use crate::yaml::{Field, Finding, Mistakes, Notes, Table, document, one_of};
 use countersign_core::target::QueryPolicy;
@@ -42,7 +42,6 @@ fn settings(mut root: Table<'_>, base: &Path) -> Option<AgentFile> {
         let bounds = Duration::from_millis(100)..=Duration::from_secs(3600);
         table.value(key, default, duration(bounds))
     };
-    let truth = one_of(&[("true", true), ("false", false)]);
     let words = QueryPolicy::ALL.map(|policy| (policy.as_str(), policy));
     let listen =
         (root.required("listen")).and_then(|it| it.parse(|text| Listen::parse(text, base)));
@@ -58,8 +57,8 @@ fn settings(mut root: Table<'_>, base: &Path) -> Option<AgentFile> {
         MachineCredentials::Identity(_) => root.field("gateway"),
     }
     .and_then(|field| field.parse(GatewayUrl::parse));
-    it.allow_remote_clients = root.value("allow_remote_clients", false, &truth);
-    it.allow_plain_gateway = root.value("allow_plain_gateway", false, &truth);
+    it.allow_remote_clients = root.truth("allow_remote_clients", false);
+    it.allow_plain_gateway = root.truth("allow_plain_gateway", false);
     it.hosts = (root.items("hosts").iter())
         .filter_map(|item| item.parse(AgentSettings::parse_host))
         .collect();
@@ -79,7 +78,7 @@ fn settings(mut root: Table<'_>, base: &Path) -> Option<AgentFile> {
         }
         it.forward_headers.push(name);
     }
-    it.connections = root.value("connections", it.connections, whole(1..=100_000));
+    it.connections = root.whole("connections", it.connections, 1..=100_000);
     it.max_body = root.value("max_body", it.max_body, size(1..=32 << 20));
     it.body_budget = root.value("body_budget", it.body_budget, size(1..=1 << 31));
     it.answer_timeout = time(&mut root, "answer_timeout", it.answer_timeout);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 
 use super::operation;
-use super::units::{duration, size, whole};
+use super::units::{duration, size};
 use crate::yaml::{Field, Table};
 use countersign_client::file;
 use countersign_core::private_key;
@@ -120,7 +120,7 @@ pub(super) fn read(mut table: Table<'_>, base: &Path) -> Audit {
         Some(file)
     });
     let mut checkpoint = table.table("checkpoint");
-    let checkpoint_records = checkpoint.value("records", 1000, whole(1..=1_000_000));
+    let checkpoint_records = checkpoint.whole("records", 1000, 1..=1_000_000);
     let checkpoint_interval = checkpoint.value(
         "interval",
         Duration::from_secs(60),
@@ -153,7 +153,7 @@ fn refusals(mut table: Table<'_>, trail: &AuditSink, base: &Path) -> Refusals {
     });
     Refusals {
         file,
-        per_second: table.value("per_second", 100, whole(1..=100_000)),
+        per_second: table.whole("per_second", 100, 1..=100_000),
         size: table.value("size", 64 << 20, size(1 << 20..=1 << 40)),
     }
 }

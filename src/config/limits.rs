@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::units::{duration, size, whole};
+use super::units::{duration, size};
 use crate::yaml::Table;
 
 /// The limits of one client, and of all clients together, in time and memory.
@@ -56,14 +56,10 @@ pub(super) fn read(mut table: Table<'_>, largest_body: u64) -> Limits {
         }),
         drain_bytes: table.value("drain_bytes", 32 << 20, size(0..=1 << 30)),
         drain_timeout: time(&mut table, "drain_timeout", 5),
-        requests_per_connection: table.value(
-            "requests_per_connection",
-            10_000,
-            whole(1..=1_000_000_000),
-        ),
-        connections: table.value("connections", 20_000, whole(1..=1_000_000)),
-        connections_per_source: table.value("connections_per_source", 2_000, whole(1..=1_000_000)),
-        h2_streams: table.value("h2_streams", 128, whole(1..=10_000)),
+        requests_per_connection: table.whole("requests_per_connection", 10_000, 1..=1_000_000_000),
+        connections: table.whole("connections", 20_000, 1..=1_000_000),
+        connections_per_source: table.whole("connections_per_source", 2_000, 1..=1_000_000),
+        h2_streams: table.whole("h2_streams", 128, 1..=10_000),
     }
 }
 

@@ -7,7 +7,7 @@ use super::address;
 use super::headers;
 use super::operation;
 use super::proxies::TrustedProxies;
-use crate::yaml::{Field, Table, one_of, quoted};
+use crate::yaml::{Field, Table, quoted};
 use countersign_core::target::Target;
 
 /// The operator's address unless the configuration names another.
@@ -84,7 +84,7 @@ fn proxy_protocol(table: &mut Table<'_>, trusted: &TrustedProxies) -> bool {
     let Some(field) = table.field("proxy_protocol") else {
         return false;
     };
-    let on = field.parse(one_of(&[("true", true), ("false", false)]));
+    let on = field.truth();
     if on == Some(true) && trusted.is_empty() {
         field.mistake(
             "has no trusted proxy to take PROXY lines from, so every connection would be closed; \

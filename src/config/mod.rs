@@ -64,8 +64,6 @@ pub use upstreams::{
     ClientFiles, ClientTls, ConnectionReuse, Health, Server, TlsMaterial, Upstream,
 };
 
-use units::whole;
-
 use crate::yaml::{Field, Notes, Table, document};
 
 /// Largest configuration file read, in bytes. A hand-written one has a few KiB; the bound keeps a
@@ -266,7 +264,7 @@ fn config(
     let audit = audit::read(root.table("audit"), base);
     let log = operation::log(root.table("log"));
     let shutdown = operation::shutdown(root.table("shutdown"));
-    let threads = root.value("threads", 0, whole(0..=1024));
+    let threads = root.whole("threads", 0, 0..=1024);
     let upstreams: Option<Vec<Upstream>> = named.into_iter().map(|named| named.upstream).collect();
     registry.zip(upstreams).map(|(registry, upstreams)| Config {
         file: file.to_path_buf(),

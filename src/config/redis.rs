@@ -138,9 +138,9 @@ fn endpoint(url: &str) -> Result<Endpoint, String> {
     };
     let authority: http::uri::Authority = authority.parse().map_err(|_| FORM)?;
     let host = authority.host();
-    let port = match authority.as_str()[host.len()..].strip_prefix(':') {
-        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(FORM)?,
-        None => 6379,
+    let port = match address::port_of(&authority)? {
+        Some(0) => return Err(FORM.into()),
+        port => port.unwrap_or(6379),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     if host.is_empty() {

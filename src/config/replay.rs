@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::environment::Environment;
 use super::operation;
 use super::redis::{self, Redis};
-use super::units::{seconds, whole};
-use crate::yaml::{Table, one_of};
+use super::units::seconds;
+use crate::yaml::{Table, one_of, whole};
 
 /// The window, the quotas and the store of the replay check. Nonces are kept in memory, and either
 /// in a journal across restarts or in a store that several gateways share.
@@ -44,17 +44,21 @@ pub(super) fn read(mut table: Table<'_>, base: &Path, environment: &Environment)
     };
     let past = table.value("window", 300, seconds(1..=3600));
     let future = table.value("future", past, seconds(1..=3600));
-    let quota = table.value("quota", 1_000_000, whole(1..=100_000_000));
+    let quota = table.whole("quota", 1_000_000, 1..=100_000_000);
     let share = u32::try_from(quota).unwrap_or(u32::MAX);
-    let quota_per_machine = table.value("quota_per_machine", share.min(100_000), |text| {
-        let number = whole(1..=u32::MAX)(text)?;
-        if number > share {
-            return Err(format!(
-                "is more than `quota`, {quota}, the bound of all together"
-            ));
-        }
-        Ok(number)
+    let quota_per_machine = table.field("quota_per_machine");
+    let quota_per_machine = quota_per_machine.and_then(|field| {
+        field.number(|text| {
+            let number = whole(1..=u32::MAX)(text)?;
+            if number > share {
+                return Err(format!(
+                    "is more than `quota`, {quota}, the bound of all together"
+                ));
+            }
+            Ok(number)
+        })
     });
+    let quota_per_machine = quota_per_machine.unwrap_or(share.min(100_000));
     Replay {
         past,
         future,
@@ -73,7 +77,7 @@ fn store(table: &mut Table<'_>, base: &Path, environment: &Environment) -> (bool
         false,
         one_of(&[("memory", false), ("redis", true)]),
     );
-    let instances = table.value("instances", 1, whole(1..=1000));
+    let instances = table.whole("instances", 1, 1..=1000);
     if instances > 1 && !shared {
         let text = "is above 1, and each gateway would remember only what it saw itself, so a \
                     request would pass once at each; use `store: redis`";

@@ -146,7 +146,7 @@ fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
 
 /// Reads whether the gateway sends an assertion on the route to this upstream.
 fn assertion(field: &Field<'_>, upstream: Option<&Named<'_>>, can_assert: bool) -> Option<bool> {
-    let is_on = field.parse(one_of(&[("true", true), ("false", false)]))?;
+    let is_on = field.truth()?;
     if !is_on {
         return Some(false);
     }

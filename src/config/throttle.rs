@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::units::{duration, whole};
+use super::units::duration;
 use crate::yaml::Table;
 
 /// The limit on failures of a source, and the ban beyond it.
@@ -25,7 +25,7 @@ impl ThrottleSettings {
 pub(super) fn read(mut table: Table<'_>) -> ThrottleSettings {
     let bans = Duration::from_secs(1)..=Duration::from_secs(3600);
     ThrottleSettings {
-        failures_per_minute: table.value("failures_per_minute", 100, whole(0..=1_000_000)),
+        failures_per_minute: table.whole("failures_per_minute", 100, 0..=1_000_000),
         ban: table.value("ban", Duration::from_secs(60), duration(bans)),
     }
 }

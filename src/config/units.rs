@@ -1,11 +1,9 @@
-//! Durations, sizes and numbers as people write them: `500ms`, `5s`, `5m`, `1h`; `64KiB`, `1MiB`.
+//! Durations and sizes as people write them: `500ms`, `5s`, `5m`, `1h`; `64KiB`, `1MiB`.
 
-use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::str::FromStr;
 use std::time::Duration;
 
-use crate::yaml::quoted;
+use crate::yaml::{is_decimal, quoted};
 
 /// Units of time in milliseconds, the longest first.
 const TIME: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
@@ -25,9 +23,9 @@ pub(super) fn duration(
 ) -> impl Fn(&str) -> Result<Duration, String> {
     move |text| {
         let (number, unit) = split(text);
-        let millis = (number.parse().ok())
+        let millis = amount(number)
             .zip(factor(&TIME, unit))
-            .and_then(|(number, factor): (u64, u64)| number.checked_mul(factor))
+            .and_then(|(number, factor)| number.checked_mul(factor))
             .ok_or_else(|| not_a_duration(text, number, unit))?;
         let duration = Duration::from_millis(millis);
         if bounds.contains(&duration) {
@@ -55,9 +53,9 @@ pub(super) fn size(bounds: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, 
     move |text| {
         let (number, unit) = split(text);
         let unit = if unit.is_empty() { "B" } else { unit };
-        let bytes = (number.parse().ok())
+        let bytes = amount(number)
             .zip(factor(&SIZE, unit))
-            .and_then(|(number, factor): (u64, u64)| number.checked_mul(factor))
+            .and_then(|(number, factor)| number.checked_mul(factor))
             .ok_or_else(|| {
                 format!(
                     "{} is not a size; write bytes, or KiB, MiB, GiB: 64KiB",
@@ -69,27 +67,6 @@ pub(super) fn size(bounds: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, 
         } else {
             let (low, high) = (show_size(*bounds.start()), show_size(*bounds.end()));
             Err(format!("must be between {low} and {high}, not {text}"))
-        }
-    }
-}
-
-/// A parser of whole numbers within `bounds`, in digits alone.
-pub(super) fn whole<T>(bounds: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String>
-where
-    T: FromStr + PartialOrd + Display,
-{
-    move |text| {
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(format!("{} is not a whole number", quoted(text)));
-        }
-        match text.parse() {
-            Ok(number) if bounds.contains(&number) => Ok(number),
-            _ => Err(format!(
-                "must be between {} and {}, not {}",
-                bounds.start(),
-                bounds.end(),
-                quoted(text)
-            )),
         }
     }
 }
@@ -117,6 +94,11 @@ fn show(amount: u64, units: &[(&str, u64)]) -> String {
 fn split(text: &str) -> (&str, &str) {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     text.split_at(digits)
+}
+
+/// Decimal digits without a leading zero: some read `010` as octal.
+fn amount(digits: &str) -> Option<u64> {
+    digits.parse().ok().filter(|_| is_decimal(digits))
 }
 
 fn factor(units: &[(&str, u64)], unit: &str) -> Option<u64> {
@@ -165,6 +147,7 @@ mod tests {
     fn what_is_not_a_duration_is_refused() {
         for text in [
             "", "s", "-5s", "+5s", "5 s", " 5s", "5s ", "1.5s", "5S", "5sec", "1m30s", "5d", "٥s",
+            "05s", "00ms",
         ] {
             assert!(any_duration(text).is_err(), "{text}");
         }
@@ -220,6 +203,8 @@ mod tests {
             "",
             "MiB",
             "99999999999GiB",
+            "010",
+            "064KiB",
         ] {
             assert!(any_size(text).is_err(), "{text}");
         }
@@ -233,24 +218,6 @@ mod tests {
             parse("33MiB").unwrap_err(),
             "must be between 1B and 32MiB, not 33MiB"
         );
-    }
-
-    #[test]
-    fn numbers_are_digits_within_bounds() {
-        assert_eq!(whole(0..=8u32)("8").unwrap(), 8);
-        for text in [
-            "9",
-            "-1",
-            "+1",
-            "1_0",
-            "0x1",
-            "1e1",
-            "four",
-            "",
-            "99999999999999999999",
-        ] {
-            assert!(whole(0..=8u32)(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::json;
 
 pub use keys::{NewKey, rotate};
 
-use outline::{Item, Outline};
+use outline::{BYTE_ORDER_MARK, Item, Outline};
 
 use super::key_format;
 use super::removed::Tombstone;
@@ -103,8 +103,16 @@ pub fn add_tombstone(text: &str, tombstone: &Tombstone) -> Result<String, Cannot
         format!("at: {}", json!(instant::to_text(tombstone.at))),
         format!("public_keys: {}", json!(keys)),
     ];
-    if text.lines().any(|line| line.starts_with("removed:")) {
+    let mut all = text.trim_start_matches(BYTE_ORDER_MARK).lines();
+    if all.any(|line| line.starts_with("removed:")) {
         return Ok(append(&outline(text, "removed")?, &lines));
+    }
+    if text.lines().any(|line| line.starts_with("...")) {
+        return Err(CannotEdit(
+            "cannot add the list `removed` behind the line `...`, which ends the document. Remove \
+             that line, and try again"
+                .to_owned(),
+        ));
     }
     let end = line_end(&outline(text, "machines")?);
     let gap = if text.ends_with('\n') { "" } else { end };
@@ -156,7 +164,8 @@ pub fn remove(text: &str, id: &str) -> Result<String, CannotEdit> {
     lines.drain(item.lines.clone());
     if outline.items.len() == 1 {
         let head = &mut lines[outline.head];
-        head.insert_str("machines:".len(), " []");
+        let behind = head.find(':').map_or(head.len(), |colon| colon + 1);
+        head.insert_str(behind, " []");
     }
     Ok(lines.concat())
 }
@@ -400,6 +409,30 @@ machines:
                 "{buried}"
             );
         }
+    }
+
+    #[test]
+    fn a_file_that_begins_with_a_byte_order_mark_is_edited() {
+        let text = "\u{feff}machines:\n  - id: a\n";
+        let added = add(text, &new_machine("c")).unwrap();
+        assert!(
+            added.starts_with(text) && added.contains("- id: \"c\""),
+            "{added}"
+        );
+        assert_eq!(remove(text, "a").unwrap(), "\u{feff}machines: []\n");
+        let disabled = set_enabled(text, "a", false).unwrap();
+        assert_eq!(disabled, format!("{text}    enabled: false\n"));
+        let text = "\u{feff}removed: []\nmachines: []\n";
+        let buried = add_tombstone(text, &tombstone("c")).unwrap();
+        assert_eq!(buried.matches("removed:").count(), 1, "{buried}");
+    }
+
+    #[test]
+    fn a_document_end_before_the_new_list_is_named() {
+        let told = add_tombstone("machines: []\n...\n", &tombstone("c")).unwrap_err();
+        assert!(told.to_string().contains("Remove that line"), "{told}");
+        let text = "machines: []\nremoved: []\n...\n";
+        assert!(add_tombstone(text, &tombstone("c")).is_ok());
     }
 
     #[test]

@@ -74,8 +74,7 @@ impl<'a> MachineReader<'a> {
         let owner = label(&mut table, "owner").map(|text| self.intern(text));
         let credential = credential(&mut table).map(|text| self.intern(text));
         let claims = claims::read(&mut table, entry, &mut self.claims);
-        let enabled = table.field("enabled");
-        let enabled = enabled.and_then(|field| field.typed("true or false, without quotes"));
+        let enabled = table.truth("enabled", true);
         let not_before = instant(&mut table, "not_before");
         let expires = instant(&mut table, "expires");
         if let (Some(not_before), Some(expires)) = (not_before, expires)
@@ -92,7 +91,7 @@ impl<'a> MachineReader<'a> {
             owner,
             credential,
             keys: Box::default(),
-            enabled: enabled.unwrap_or(true),
+            enabled,
             not_before,
             expires,
             policy,

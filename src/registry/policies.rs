@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::entry::Entry;
-use crate::yaml::{Field, Notes, Table, quoted};
+use crate::yaml::{Field, Notes, Table, quoted, whole};
 use countersign_core::identity::Machine;
 use countersign_core::policy::rate::Rate;
 use countersign_core::policy::rule::Rule;
@@ -239,10 +239,12 @@ fn rate(table: &mut Table<'_>) -> Option<Rate> {
     }
     let missing = "is missing: rate: { per_minute: 600 }";
     let per_minute = field.table().required_or("per_minute", missing)?;
-    let count = per_minute.typed("a whole number, such as per_minute: 600")?;
-    let rate = Rate::new(count);
-    if rate.is_none() {
-        per_minute.mistake(format!("must be between 1 and {}", Rate::MAX));
-    }
-    rate
+    // No message about a registry repeats a value: it may be a secret in the wrong place.
+    let count = per_minute.number(|text| {
+        whole(1..=u64::from(Rate::MAX))(text).map_err(|_| {
+            let most = Rate::MAX;
+            format!("must be between 1 and {most}, in decimal digits, such as per_minute: 600")
+        })
+    })?;
+    Rate::new(count)
 }

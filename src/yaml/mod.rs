@@ -10,6 +10,7 @@ mod mistakes;
 mod path;
 mod reader;
 mod scalar;
+mod syntax;
 mod tree;
 mod words;
 
@@ -19,5 +20,6 @@ pub(crate) use countersign_client::quoted::quoted;
 pub(crate) use document::{document, not_text, text_of};
 pub(crate) use mistakes::Notes;
 pub(crate) use reader::{Field, Table};
+pub(crate) use scalar::{is_decimal, whole};
 pub(crate) use tree::Node;
 pub(crate) use words::{did_you_mean, one_of};

@@ -3,7 +3,9 @@
 
 use std::borrow::Cow;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
+use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
+
+use super::syntax::{self, ALIAS, SyntaxError};
 
 /// Deepest nesting accepted. The configuration needs six levels. The bound protects the stack from
 /// the recursion here and in the reader.
@@ -53,18 +55,12 @@ impl<'t> Node<'t> {
     }
 }
 
-/// Why the text is not one YAML document, and the line where that shows.
-#[derive(Debug)]
-pub(crate) struct SyntaxError {
-    pub(crate) line: usize,
-    pub(crate) text: String,
-}
-
 /// Reads the one document in `text`; `None` if it is empty or null.
 ///
 /// Aliases are kept as [`Value::Unsupported`] and never followed: a file cannot grow in memory
 /// beyond what is written in it.
 pub(crate) fn parse(text: &str) -> Result<Option<Node<'_>>, SyntaxError> {
+    syntax::refuse_control_characters(text)?;
     let document = document(text).map_err(|error| error.in_text(text))?;
     Ok(document.filter(|root| !matches!(root.value, Value::Null)))
 }
@@ -157,8 +153,6 @@ impl<'text> Builder<'text> {
     }
 }
 
-const ALIAS: &str = "is an alias (*), which is not supported; write the value out";
-
 /// The YAML that this dialect refuses, with the next step. An alias could make a small file large,
 /// and hides a value from a reader of its key; a tag changes what a value means; an anchor serves
 /// aliases only.
@@ -182,30 +176,6 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value<'_> {
     match &*text {
         "" | "~" | "null" | "Null" | "NULL" if is_plain => Value::Null,
         _ => Value::Scalar { text, is_plain },
-    }
-}
-
-impl SyntaxError {
-    /// Adds the likely cause: a bracket without quotes begins a list, also that of an IPv6 address.
-    fn in_text(mut self, text: &str) -> SyntaxError {
-        let line = text.lines().nth(self.line.saturating_sub(1));
-        if line.is_some_and(|line| line.contains("[:") || line.contains("]:")) {
-            self.text += "; an IPv6 address in brackets needs quotes, such as \"[::]:8080\"";
-        }
-        self
-    }
-}
-
-impl From<ScanError> for SyntaxError {
-    fn from(error: ScanError) -> SyntaxError {
-        SyntaxError {
-            line: error.marker().line(),
-            text: match error.info() {
-                // An alias to an anchor that does not exist.
-                info if info.contains("unknown anchor") => ALIAS.to_owned(),
-                info => format!("is not YAML: {info}"),
-            },
-        }
     }
 }
 

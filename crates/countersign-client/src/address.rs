@@ -3,27 +3,61 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use http::uri::Authority;
+
 use crate::quoted::quoted;
 
 /// Parses an IP address and port to listen on; `example` is for the error text.
 pub fn socket(text: &str, example: &str) -> Result<SocketAddr, String> {
-    let port = text.rsplit_once(':').map_or("", |(_, port)| port);
-    let is_padded = port.len() > 1 && port.starts_with('0');
-    let parsed: Option<SocketAddr> = text.parse().ok().filter(|_| !is_padded);
-    let address = parsed.ok_or_else(|| {
-        let shown = quoted(text);
-        match text.rsplit_once(':').and_then(|(host, _)| padded(host)) {
-            Some(plain) => {
-                format!("{shown} has leading zeros, which some read as octal; write {plain}:{port}")
-            }
-            None => format!("{shown} is not an IP address and port, such as {example}"),
-        }
-    })?;
+    let shown = quoted(text);
+    let no_address = || format!("{shown} is not an IP address and port, such as {example}");
+    let (host, port) = text.rsplit_once(':').ok_or_else(no_address)?;
+    let plain = padded(host).filter(|plain| plain.to_string() != host);
+    let is_address = format!("{host}:0").parse::<SocketAddr>().is_ok();
+    if plain.is_none() && !is_address {
+        return Err(no_address());
+    }
+    self::port(port).map_err(|why| format!("{shown} {why}"))?;
+    if let Some(plain) = plain {
+        return Err(format!(
+            "{shown} has leading zeros, which some read as octal; write {plain}:{port}"
+        ));
+    }
+    let address: SocketAddr = text.parse().map_err(|_| no_address())?;
     match address.ip().to_canonical() {
         IpAddr::V4(ip) if address.is_ipv6() => Err(format!(
             "{address} is an IPv4 address in IPv6 clothes; write {ip}:{port}"
         )),
         _ => Ok(address),
+    }
+}
+
+/// The port of an authority, `host` or `host:port`; `None` if it has none. [`Authority::port_u16`]
+/// takes `+80` and `080`, which the value of `Host` would then repeat.
+pub fn port_of(authority: &Authority) -> Result<Option<u16>, String> {
+    let (_, behind_user) =
+        (authority.as_str().rsplit_once('@')).unwrap_or(("", authority.as_str()));
+    match behind_user.get(authority.host().len()..) {
+        None | Some("") => Ok(None),
+        Some(rest) => port(rest.strip_prefix(':').unwrap_or(rest)).map(Some),
+    }
+}
+
+/// A port in decimal digits, without sign and leading zeros.
+fn port(text: &str) -> Result<u16, String> {
+    let plain = text.trim_start_matches('0');
+    match text {
+        "" => Err("has no port behind the colon".to_owned()),
+        _ if !text.bytes().all(|byte| byte.is_ascii_digit()) => Err(format!(
+            "has the port {}, which is not a number in digits",
+            quoted(text)
+        )),
+        "0" => Ok(0),
+        _ if plain.len() < text.len() => Err(format!(
+            "has the port {text}, with leading zeros; write {}",
+            if plain.is_empty() { "0" } else { plain }
+        )),
+        _ => (text.parse()).map_err(|_| format!("has the port {}, above 65535", quoted(text))),
     }
 }
 
@@ -94,6 +128,45 @@ mod tests {
         assert!(text.ends_with("write 10.0.0.1:80"), "{text}");
         let text = socket("[::ffff:10.0.0.1]:80", "x").unwrap_err();
         assert!(text.ends_with("write 10.0.0.1:80"), "{text}");
+    }
+
+    #[test]
+    fn a_wrong_port_is_named_as_what_it_is() {
+        for (text, why) in [
+            ("127.0.0.1:99999", "has the port \"99999\", above 65535"),
+            ("[::1]:65536", "has the port \"65536\", above 65535"),
+            (
+                "127.0.0.1:+18080",
+                "has the port \"+18080\", which is not a number",
+            ),
+            ("[::1]:80x", "has the port \"80x\", which is not a number"),
+            ("127.0.0.1:-1", "has the port \"-1\", which is not a number"),
+            ("127.0.0.1:", "has no port behind the colon"),
+            (
+                "127.0.0.1:018080",
+                "has the port 018080, with leading zeros; write 18080",
+            ),
+            ("127.0.0.1:00", "with leading zeros; write 0"),
+            ("010.0.0.1:80x", "which is not a number"),
+            ("127.0.0.1", "is not an IP address and port, such as x"),
+            ("[::1]", "is not an IP address and port, such as x"),
+            ("::1", "is not an IP address and port, such as x"),
+            ("vault:80x", "is not an IP address and port, such as x"),
+        ] {
+            let told = socket(text, "x").unwrap_err();
+            assert!(told.contains(why), "{text}: {told}");
+        }
+    }
+
+    #[test]
+    fn the_port_of_an_authority_is_digits_without_sign_and_leading_zeros() {
+        let port_of = |text: &str| port_of(&text.parse().unwrap());
+        assert_eq!(port_of("gw"), Ok(None));
+        assert_eq!(port_of("gw:8200"), Ok(Some(8200)));
+        assert_eq!(port_of("[::1]:1"), Ok(Some(1)));
+        for text in ["gw:+8200", "gw:08200", "gw:", "[::1]:+1", "gw:99999"] {
+            assert!(port_of(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub use countersign_core::header_name::is_same_header;
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, header};
 
+use crate::address;
 use crate::quoted::quoted;
 
 /// The identity header unless the configuration names another.
@@ -109,6 +110,19 @@ pub fn reserved(name: &str) -> Option<&'static str> {
     }
 }
 
+/// Why a request that is signed here cannot have this header as an extra one; `None` if it can. The
+/// signer and the HTTP client write these, and a second one makes the request ambiguous.
+pub fn written_by_the_client(name: &str) -> Option<&'static str> {
+    let is = |own: &str| is_same_header(name, own);
+    if SigningHeader::ALL.iter().any(|header| is(header.name())) {
+        Some("is one of the four signing headers, which this command writes")
+    } else if CONNECTION.into_iter().any(is) {
+        Some("belongs to the connection or the framing, which this command writes")
+    } else {
+        None
+    }
+}
+
 /// Whether a client could override a signed field with this header.
 pub fn overrides_the_request(name: &HeaderName) -> bool {
     OVERRIDES.iter().any(|own| is_same_header(name, own))
@@ -152,8 +166,9 @@ pub fn host(text: &str) -> Result<HeaderValue, String> {
     let authority: Option<Authority> = text.parse().ok();
     authority
         .filter(|authority| {
-            let port_fits = text == authority.host() || authority.port_u16().is_some();
-            port_fits && !authority.host().is_empty() && !text.contains('@')
+            address::port_of(authority).is_ok()
+                && !authority.host().is_empty()
+                && !text.contains('@')
         })
         .and_then(|_| HeaderValue::from_str(text).ok())
         .ok_or_else(|| format!("{} is not a host, or host:port", quoted(text)))

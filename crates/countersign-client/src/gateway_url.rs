@@ -51,7 +51,6 @@ impl GatewayUrl {
         };
         let (name, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let prefix = prefix.trim_end_matches('/');
-        gateway_headers::host(name)?;
         let prefix_is_a_path = prefix.is_empty()
             || Target::parse(prefix.as_bytes()).is_ok_and(|target| target.query().is_none());
         if !prefix_is_a_path {
@@ -59,11 +58,13 @@ impl GatewayUrl {
         }
         let authority: Authority =
             (name.parse()).map_err(|_| format!("{} is not a host, or host:port", quoted(name)))?;
+        let port = address::port_of(&authority).map_err(|why| format!("{} {why}", quoted(name)))?;
+        gateway_headers::host(name)?;
         address::host(authority.host())?;
         Ok(GatewayUrl {
             tls,
             host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            port: port.unwrap_or(if tls { 443 } else { 80 }),
             authority: name.to_owned(),
             prefix: prefix.to_owned(),
         })
@@ -96,6 +97,10 @@ mod tests {
             "https://",
             "https://u@gw",
             "https://gw:x",
+            "http://gw:+8200",
+            "http://gw:08200",
+            "http://[::1]:+8200",
+            "http://gw:",
             "https://gw/a/../b",
             "https://gw/a?b",
             "https://010.0.0.1",

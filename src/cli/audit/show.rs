@@ -32,10 +32,10 @@ pub(super) struct ShowArgs {
     path: Option<String>,
     /// Show this decision: accepted, refused, observed, response, registry, log, checkpoint,
     /// summary
-    #[arg(long, value_name = "WORD")]
+    #[arg(long, value_name = "WORD", value_parser = DECISIONS, hide_possible_values = true)]
     decision: Option<String>,
     /// Show records of this authentication: signature, bearer, none
-    #[arg(long, value_name = "WORD")]
+    #[arg(long, value_name = "WORD", value_parser = AUTHS, hide_possible_values = true)]
     auth: Option<String>,
     /// Show records of this bearer token, by its `token_hash`
     #[arg(long, value_name = "HASH")]
@@ -53,6 +53,21 @@ pub(super) struct ShowArgs {
     #[arg(long)]
     follow: bool,
 }
+
+/// The decisions of a record, as docs/reference/audit-fields.md lists them.
+const DECISIONS: [&str; 8] = [
+    "accepted",
+    "refused",
+    "observed",
+    "response",
+    "registry",
+    "log",
+    "checkpoint",
+    "summary",
+];
+
+/// The authentications of a decision record.
+const AUTHS: [&str; 3] = ["signature", "bearer", "none"];
 
 /// How often a followed file is checked.
 const LOOK: Duration = Duration::from_millis(250);
@@ -77,14 +92,35 @@ pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), 
         true => files.pop(),
         false => None,
     };
+    let mut no_records = 0;
     for mut file in files {
         let name = file.name.clone();
-        print_all(&wanted, &mut file, out, &name)?;
+        no_records += print_all(&wanted, &mut file, out, &name)?.no_records;
+    }
+    if let Some(text) = left_out(no_records) {
+        let _ = writeln!(std::io::stderr(), "{text}");
     }
     match followed {
         Some(file) => follow(&wanted, &file, out),
         None => Ok(()),
     }
+}
+
+/// What is said at the end about lines that are no records.
+fn left_out(no_records: u64) -> Option<String> {
+    match no_records {
+        0 => None,
+        1 => Some("1 line is no record".to_owned()),
+        many => Some(format!("{many} lines are no records")),
+    }
+}
+
+/// What [`print_all`] found besides the records that it printed.
+struct Rest {
+    /// The length of an unfinished last line, in bytes.
+    unfinished: usize,
+    /// How many whole lines are no records.
+    no_records: u64,
 }
 
 /// Prints the records of a file, and then those that are added, without end.
@@ -130,20 +166,21 @@ fn print_added(
     out: &mut dyn Write,
     name: &str,
 ) -> Result<(), CommandError> {
-    let left = print_all(wanted, file, out, name)?;
+    let left = print_all(wanted, file, out, name)?.unfinished;
     let back = i64::try_from(left).unwrap_or(0);
     let moved = file.seek(SeekFrom::Current(-back));
     moved.map_err(|error| CommandError::Operation(format!("{name}: {error}")))?;
     Ok(())
 }
 
-/// Prints the whole lines that are there, and gives the length of an unfinished last line.
+/// Prints the records among the whole lines that are there.
 fn print_all(
     wanted: &RecordFilter<'_>,
     file: &mut impl BufRead,
     out: &mut dyn Write,
     name: &str,
-) -> Result<usize, CommandError> {
+) -> Result<Rest, CommandError> {
+    let mut no_records = 0;
     loop {
         let mut line = Vec::new();
         let read = next_line(file, &mut line)
@@ -157,9 +194,13 @@ fn print_all(
             continue;
         }
         if line.last() != Some(&b'\n') {
-            return Ok(read);
+            return Ok(Rest {
+                unfinished: read,
+                no_records,
+            });
         }
         let Some(record) = Record::parse(&line) else {
+            no_records += 1;
             continue;
         };
         if !wanted.takes(&record) {
@@ -290,19 +331,47 @@ mod tests {
         );
     }
 
+    #[derive(clap::Parser)]
+    struct TestArgs {
+        #[command(flatten)]
+        args: ShowArgs,
+    }
+
+    fn args(flags: &[&str]) -> Result<ShowArgs, clap::Error> {
+        let line = ["show", "--audit", "x"].iter().chain(flags);
+        <TestArgs as clap::Parser>::try_parse_from(line).map(|line| line.args)
+    }
+
+    #[test]
+    fn an_unknown_decision_or_authentication_is_refused_with_the_words() {
+        for (flag, words) in [("--decision", &DECISIONS[..]), ("--auth", &AUTHS[..])] {
+            let told = args(&[flag, "nope"]).map(|_| ()).unwrap_err().to_string();
+            for word in words {
+                assert!(told.contains(word), "{word}: {told}");
+                assert!(args(&[flag, word]).is_ok(), "{word}");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_that_are_no_records_are_counted() {
+        let log = b"{\"decision\":\"log\"}\nnone\n{}\n[1]\n{\"decision\":\"log\"}\nunfin";
+        let args = args(&[]).unwrap();
+        let (mut out, mut file) = (Vec::new(), &log[..]);
+        let rest = print_all(&args.wanted(0), &mut file, &mut out, "x").unwrap();
+        assert_eq!((rest.no_records, rest.unfinished), (3, 5));
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 2);
+        assert_eq!(left_out(3).unwrap(), "3 lines are no records");
+        assert_eq!(left_out(0), None);
+    }
+
     #[test]
     fn records_are_chosen_by_auth_and_token() {
         let wants = |flags: &[&str], record: &Value| {
-            #[derive(clap::Parser)]
-            struct TestArgs {
-                #[command(flatten)]
-                args: ShowArgs,
-            }
-            let line = ["show", "--audit", "x"].iter().chain(flags);
-            let line = <TestArgs as clap::Parser>::try_parse_from(line).unwrap();
+            let args = args(flags).unwrap();
             let text = record.to_string();
             let record = Record::parse(text.as_bytes()).unwrap();
-            line.args.wanted(0).takes(&record)
+            args.wanted(0).takes(&record)
         };
         let bearer = json!({"decision": "accepted", "auth": "bearer", "token_hash": "5bdc"});
         let signed = json!({"decision": "accepted", "auth": "signature"});

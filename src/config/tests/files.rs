@@ -124,9 +124,9 @@ fn a_key_without_a_value_is_a_mistake_and_not_its_default() {
 
 #[test]
 fn a_wrong_kind_of_value_is_named() {
-    assert!(only(&minimal_and("threads: [1]")).contains("must be a single value, not a list"));
+    assert!(only(&minimal_and("threads: [1]")).contains("must be a whole number, not a list"));
     assert!(
-        only(&minimal_and("threads: { a: 1 }")).contains("must be a single value, not a mapping")
+        only(&minimal_and("threads: { a: 1 }")).contains("must be a whole number, not a mapping")
     );
     assert!(only(&minimal_and("hosts: a")).contains("must be a list, not a single value"));
     assert!(only(&minimal_and("log: info")).contains("must be a mapping, not a single value"));

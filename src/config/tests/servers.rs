@@ -50,6 +50,14 @@ fn a_server_is_a_url_or_a_table_of_url_and_weight() {
 }
 
 #[test]
+fn the_port_of_a_server_has_neither_sign_nor_leading_zeros() {
+    for port in ["+8200", "08200", "82x", "99999", ""] {
+        let told = only(&with_servers(&format!("['http://10.0.0.1:{port}']")));
+        assert!(told.contains("port"), "{port}: {told}");
+    }
+}
+
+#[test]
 fn a_weight_is_one_to_a_hundred() {
     for weight in ["0", "101", "-1", "1.5", "heavy"] {
         let text = with_servers(&format!(

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::units::{duration, whole};
-use crate::yaml::{Field, Table, quoted};
+use super::super::units::duration;
+use crate::yaml::{Field, Table, quoted, whole};
 use countersign_core::target::Target;
 
 /// The active health check of an upstream's servers.
@@ -32,9 +32,8 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<Health> {
     let between = |low, high| duration(Duration::from_millis(low)..=Duration::from_secs(high));
     let interval = table.value("interval", Duration::from_secs(5), between(100, 3600));
     let timeout = table.value("timeout", Duration::from_secs(2), between(10, 60));
-    let in_a_row = || whole(1..=100);
-    let healthy = table.value("healthy", 1, in_a_row());
-    let unhealthy = table.value("unhealthy", 2, in_a_row());
+    let healthy = table.whole("healthy", 1, 1..=100);
+    let unhealthy = table.whole("unhealthy", 2, 1..=100);
     Some(Health {
         path: path?,
         expect: expect.unwrap_or_else(|| vec![200]),
@@ -57,6 +56,8 @@ fn path(text: &str) -> Result<String, String> {
 
 fn expect(field: Field<'_>) -> Vec<u16> {
     let items = field.one_or_more("names no status; write 200, or remove it");
-    let statuses = items.iter().filter_map(|item| item.parse(whole(200..=599)));
+    let statuses = items
+        .iter()
+        .filter_map(|item| item.number(whole(200..=599)));
     statuses.collect()
 }

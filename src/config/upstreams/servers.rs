@@ -12,7 +12,6 @@ use rustls::pki_types::ServerName;
 
 use super::super::address;
 use super::super::environment::{Environment, Resolve};
-use super::super::units::whole;
 use crate::yaml::{Field, Table};
 
 /// Largest weight. A larger ratio between two servers is no balance; and a request must not wait
@@ -78,7 +77,7 @@ fn server(item: &Field<'_>, common: &Common<'_>) -> Option<Server> {
         return parse(item);
     }
     let mut table = item.table();
-    let weight = table.value("weight", 1, whole(1..=MAX_WEIGHT));
+    let weight = table.whole("weight", 1, 1..=MAX_WEIGHT);
     let server = table.required("url").and_then(|url| parse(&url))?;
     Some(Server { weight, ..server })
 }
@@ -103,7 +102,7 @@ fn parse_url(url: &str, field: &Field<'_>, common: &Common<'_>) -> Result<Server
     }
     let parsed: Authority =
         (authority.parse()).map_err(|_| format!("has an invalid host; {FORM}"))?;
-    match parsed.port_u16() {
+    match address::port_of(&parsed).map_err(|why| format!("{why}; {FORM}"))? {
         Some(1..) if !parsed.host().is_empty() => {}
         _ => return Err(format!("has no host or no port of 1 to 65535; {FORM}")),
     }

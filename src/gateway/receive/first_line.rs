@@ -25,6 +25,10 @@ pub(crate) struct FirstLine {
     head_len: usize,
 }
 
+/// The refusal for a second empty line before a request. The parser skips any number of them.
+const NO_REQUEST_LINE: Refusal =
+    Refusal::BadRequest("an empty line stands where the request line should be");
+
 /// Why there is no head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeadError {
@@ -107,8 +111,12 @@ impl FirstLine {
     ///
     /// # Errors
     ///
-    /// As [`framing::check_h1`]; and 400 where the parser found another end of the head.
+    /// As [`framing::check_h1`]; and 400 where there is no request line, or the parser found another
+    /// end of the head.
     pub(crate) fn check(&self, session: &ServerSession) -> Result<Framing, Refusal> {
+        if self.line.is_empty() {
+            return Err(NO_REQUEST_LINE);
+        }
         let raw = session.to_h1_raw();
         let framing = framing::check_h1(session.req_header(), &self.line, &raw, HEADER_BYTES)?;
         if raw.len() != self.head_len {
@@ -127,7 +135,7 @@ impl FirstLine {
         if text.contains("header larger than") || text.contains("too many headers") {
             Refusal::HeaderTooLarge
         } else if self.line.is_empty() {
-            Refusal::BadRequest("an empty line stands where the request line should be")
+            NO_REQUEST_LINE
         } else if self.has_bad_target() {
             Refusal::BadTarget(TargetError::ForbiddenByte)
         } else {
@@ -262,6 +270,27 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(line, "");
+    }
+
+    #[tokio::test]
+    async fn several_empty_lines_before_a_request_are_named_as_such() {
+        for before in ["\r\n\r\n", "\r\n\r\n\r\n", "\n", "\n\n"] {
+            let (mut client, server) = tokio::io::duplex(256);
+            let text = format!("{before}GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            tokio::io::AsyncWriteExt::write_all(&mut client, text.as_bytes())
+                .await
+                .unwrap();
+            let mut stream = RequestStream::next_request(Box::new(server)).unwrap();
+            assert!(FirstLine::wait(&mut stream).await);
+            let (line, head) = FirstLine::read(&mut stream).await.unwrap();
+            let mut session = session_with(stream, head);
+            assert!(session.read_request().await.unwrap());
+            assert_eq!(
+                line.check(&session).unwrap_err(),
+                NO_REQUEST_LINE,
+                "{text:?}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -7,6 +7,9 @@
 
 use std::ops::Range;
 
+/// What some editors write before the first line.
+pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// The lines of a registry file and the machines' places among them.
 pub(super) struct Outline<'t> {
     /// All lines, each with its line end.
@@ -33,7 +36,7 @@ impl<'t> Outline<'t> {
     pub(super) fn of(text: &'t str, key: &str) -> Option<Outline<'t>> {
         let lines: Vec<&str> = text.split_inclusive('\n').collect();
         let starts = |line: &str| {
-            line.strip_prefix(key)
+            (line.trim_start_matches(BYTE_ORDER_MARK).strip_prefix(key))
                 .is_some_and(|rest| rest.starts_with(':'))
         };
         let mut heads = lines.iter().enumerate().filter(|(_, line)| starts(line));

@@ -180,7 +180,9 @@ fn a_value_of_the_wrong_kind_is_refused() {
 
 #[test]
 fn enabled_is_true_or_false_and_nothing_like_it() {
-    for value in ["yes", "no", "\"true\"", "1", "off", "[true]"] {
+    for value in [
+        "yes", "no", "\"true\"", "1", "off", "[true]", "True", "FALSE",
+    ] {
         refused(
             &format!("    enabled: {value}\n"),
             "enabled: must be true or false",

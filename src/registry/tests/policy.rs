@@ -146,6 +146,9 @@ fn a_rate_is_a_mapping_with_a_whole_number() {
         "{ per_minute: x }",
         "{ per_minute: 1.5 }",
         "{ per_minute: -1 }",
+        "{ per_minute: +10 }",
+        "{ per_minute: 0x10 }",
+        "{ per_minute: 010 }",
         "[60]",
     ] {
         refused(&format!("    rate: {rate}\n"), "per_minute: 600");
