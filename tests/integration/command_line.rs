@@ -347,7 +347,7 @@ fn sign_and_request_read_the_key_and_the_body_from_standard_input() {
     assert_eq!(stdout(&signed).lines().count(), 4, "{}", stderr(&signed));
     // A body in place of the key is told, without its content.
     let wrong = with_input(&[&sign[..], &["-", "GET", "/a"]].concat(), &body);
-    assert_eq!(wrong.status.code(), Some(1));
+    assert_eq!(wrong.status.code(), Some(78));
     assert!(
         stderr(&wrong).starts_with("--key -: "),
         "{}",

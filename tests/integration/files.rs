@@ -273,7 +273,7 @@ fn everything(backend: &Backend) -> (tempfile::TempDir, PathBuf) {
         )
         + "credentials: { team-a: { header: X-Vault-Token, file: token } }\n";
     fs::write(at("countersign.yaml"), config).unwrap();
-    fs::write(at("token"), "t0ken\n").unwrap();
+    fs::write(at("token"), "t0ken-of-team-a\n").unwrap();
     let key = at("sign.pem");
     assert!(
         run(&["keygen", "--out", key.to_str().unwrap()])

@@ -144,6 +144,17 @@ async fn after_a_slow_write_the_thread_writes_for_a_while() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_one_request_is_stuck_in_a_write_the_others_are_refused_in_time() {
+    // The thread may be at work just then, and be stuck in the request's place.
+    for _ in 0..5 {
+        if a_request_is_stuck_and_the_others_are_refused().await {
+            return;
+        }
+    }
+    panic!("the thread took every record along");
+}
+
+/// Whether the request that was stuck wrote its own record.
+async fn a_request_is_stuck_and_the_others_are_refused() -> bool {
     // Long enough for the writes that must succeed on a busy machine.
     const DEADLINE: Duration = Duration::from_secs(1);
     let tape = Tape::default();
@@ -169,8 +180,9 @@ async fn while_one_request_is_stuck_in_a_write_the_others_are_refused_in_time() 
         assert!(matches!(outcome, Err(AuditError::Late(_))), "{outcome:?}");
     }
     tape.unblock();
-    stuck.await.unwrap().unwrap();
+    let wrote_itself = stuck.await.unwrap().is_ok();
     tokio::spawn(write(&log)).await.unwrap().unwrap();
+    wrote_itself
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -72,7 +72,7 @@ fn configuration(name: &str) -> Loaded {
         ("/etc/countersign-redis/password", "password"),
         ("/etc/countersign-redis/ca.pem", &*ca),
     ];
-    let token = ("/etc/countersign-backend/token", "s.token");
+    let token = ("/etc/countersign-backend/token", "s.token-of-the-gateway");
     let text = word(&config["data"]["countersign.yaml"]);
     match name {
         // The longer path first: the other one is its beginning.

@@ -30,7 +30,7 @@ fn value(key: &str) -> String {
 fn configuration() -> Loaded {
     let text = text_of("conf/systemd/countersign.yaml");
     let token = format!("{CREDENTIALS}backend-token");
-    load(&text, &[(&token, "s.token")])
+    load(&text, &[(&token, "s.token-of-the-gateway")])
 }
 
 /// The names of the units that are shipped.
