@@ -115,7 +115,10 @@ fn the_upstream_must_carry_a_credential() {
         &without(adapted(SIKKERKEY, ""))
             .replace("check: GET /v1/auth/token/lookup-self", "reuse: machine"),
     );
-    assert!(text.contains("give the upstream a login or a credential"), "{text}");
+    assert!(
+        text.contains("give the upstream a login or a credential"),
+        "{text}"
+    );
     // A machine's own will do.
     let named = "credentials: { a: { header: X-Vault-Token, env: VAULT_TOKEN } }\n";
     good(&(without(adapted(SIKKERKEY, "")) + named));
