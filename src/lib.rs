@@ -1,20 +1,19 @@
-//! Countersign is a reverse-proxy gateway that lets only signed requests through. It stands in
-//! front of a backend that knows bearer tokens and nothing else, and turns every access into a
-//! request that one machine signed with its Ed25519 key, that happens once, and that is on record
-//! under that machine's name.
+//! Countersign is a reverse-proxy gateway for backends that know only bearer tokens. Unless a route
+//! says otherwise, it lets only signed requests through. One machine signs a request with its
+//! Ed25519 key. The request passes once. The audit log has it under the machine's name.
 //!
 //! # Map
 //!
-//! `docs/architecture.md` numbers the way of a request, with the file of each step, and has the
+//! `docs/architecture.md` numbers the steps of a request, with the file of each, and has the
 //! threads, the stores and the glossary. `docs/decisions` has the choices, each with the figure
 //! that decided it. In short: [`server`] accepts a connection; [`gateway`] reads the head, decides,
 //! records and forwards; it asks [`registry`] for the machine, [`nonces`] for the nonce, and
 //! [`audit`] for the record without which nothing is forwarded.
 //!
-//! Each step makes the value that the next one takes, and only it can: see
-//! [`countersign_core::decision`] for the line of proofs. Its last value alone can forward. A
-//! refusal is a value too, of one closed enum, [`countersign_core::refusal::Refusal`]; its code is
-//! the same word in the answer, the record and the metric.
+//! The main checks form a sequence: each takes a value that only the check before it can make. See
+//! [`countersign_core::decision`]. Only the last value, a recorded request, can be forwarded. A
+//! refusal is a value too, of one closed enum, [`countersign_core::refusal::Refusal`]. Its code is
+//! the same word in the response, the record and the metric.
 //!
 //! # Crates and modules
 //!
@@ -26,8 +25,8 @@
 //!   the modules that both sides need: files, watches, clocks.
 //! - `countersign`: this crate, the gateway and the command line.
 //!
-//! A module of this crate imports only modules to its left; a test reads the sources and holds
-//! this:
+//! A module of this crate imports only modules to its left. A test reads the next line, compares
+//! the sources with it, and fails if its form changes:
 //!
 //! `metrics`, `yaml` ← `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ← `cli`
 //!

@@ -1,5 +1,5 @@
-//! The chain of one stream: the writer gives each line its number and hash, and adds lines of its
-//! own where the chain begins or continues, is signed, or has left refusals out.
+//! The chain of one stream. The writer gives each line its number and hash. It adds a line when the
+//! chain begins or continues, for each checkpoint, and for refusals that were not recorded.
 
 use std::sync::Arc;
 use std::time::Duration;

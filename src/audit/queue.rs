@@ -156,7 +156,7 @@ impl Queue {
         }
     }
 
-    /// Does the same, and puts `own` behind them, without queueing it.
+    /// Moves items as [`Queue::take`] does, then appends `own`, which is not queued.
     ///
     /// # Errors
     ///

@@ -119,8 +119,7 @@ impl Sink {
         })
     }
 
-    /// Whether [`Sink::file`] can be had for this path, without opening it for good or making
-    /// anything.
+    /// Checks that [`Sink::file`] could open this path. It creates nothing.
     ///
     /// # Errors
     ///

@@ -83,8 +83,8 @@ impl WriterElection {
     }
 
     /// Writes up to `batches` batches, while requests wait for lines in the queue and the writer is
-    /// free. Each writer looks into the queue again before it leaves: a request may have queued its
-    /// line meanwhile.
+    /// free. Each writer checks the queue again after it has released the lock: a request may have
+    /// queued its line meanwhile.
     fn help(&self, queue: &Queue, batches: usize) {
         for _ in 0..batches {
             if !queue.has_urgent() {

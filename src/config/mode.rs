@@ -13,8 +13,9 @@ pub enum Mode {
         /// headers stop passing. Default: they never pass.
         bearer_until: Option<u64>,
     },
-    /// Requests are checked and recorded in the same way, but a request that `enforce` would refuse
-    /// passes unchanged.
+    /// Requests are checked and recorded as under `enforce`. A request that fails a check passes if
+    /// the refusal [judges the caller](countersign_core::refusal::Refusal::judges_the_caller). It
+    /// keeps the client's headers, except those that only the gateway sets.
     Observe {
         /// First second (Unix) in which the route enforces.
         until: u64,
@@ -31,9 +32,9 @@ pub enum Gate {
     Signature,
     /// A signature, or a bearer credential without any signing header.
     SignatureOrBearer,
-    /// None; a request without a valid signature is recorded as such.
+    /// No signature, but the record has the code with which [`Gate::Signature`] would refuse.
     Observed,
-    /// None.
+    /// Nothing: every well-formed request passes.
     Nothing,
 }
 

@@ -87,11 +87,13 @@ impl Routes {
         self.0.iter()
     }
 
-    /// Pairs of routes, by their indices, to which one and the same signed path can be sent under
-    /// different prefixes, and which send it to different upstreams. A signature covers the path
-    /// behind `strip_prefix`. So an eavesdropper on one of the two routes could send the request to
-    /// the other one first (afterwards it is a replay). Open routes verify no signature and take no
-    /// part.
+    /// Pairs of routes, by their indices, that take the same signed path under different prefixes
+    /// and send it to different upstreams. Example: `/a/x` with `strip_prefix: /a`, and `/b/x` with
+    /// `strip_prefix: /b`, both take the signed path `/x`.
+    ///
+    /// A signature covers the path behind `strip_prefix`. So an eavesdropper on one of the two
+    /// routes could send the request to the other one first (afterwards it is a replay). Open
+    /// routes verify no signature and take no part.
     ///
     /// Routes are written without percent-encoding. A request that encodes its prefix (`/a%40b` for
     /// `/a@b`) reaches the same route, so comparing the written forms is enough.

@@ -1,11 +1,12 @@
 //! The gateway: Pingora on both sides of the decision.
 //!
-//! The rooms:
+//! The layers:
 //!
 //! `receive` <- `upstream` <- `adapter` <- `plan` <- `decide` <- `record` <- `forward` <- `assembly` <- `edge`
 //!
-//! A room imports only from the rooms to its left. They stand in the order in which a request meets
-//! them, except for `upstream`: `decide` takes the credential from it, and `forward` the server.
+//! A layer imports only layers to its left. A test reads the line above and holds this. They stand
+//! in the order in which a request meets them, except for `upstream`: `decide` takes the credential
+//! from it, and `forward` the server.
 //!
 //! 1. `receive` reads a request: its head, framing, source and body. It answers health checks, and
 //!    writes the responses to refused requests.

@@ -57,8 +57,8 @@ const BUCKET: Duration = Duration::from_secs(10);
 /// entry is inserted; see [`Floor::was_covered`].
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Time for a renewal between a bucket's [due](Floor::due) age and its limit. The scan takes a
-/// second.
+/// A renewal has this long, from the [due](Floor::due) age of a bucket to its limit. The scan takes
+/// a second.
 const RENEWAL: Duration = Duration::from_secs(30);
 
 impl Floor {

@@ -12,7 +12,7 @@ use countersign_client::file::open_to_writers;
 pub struct Findings {
     /// Mistakes in files.
     pub mistakes: Vec<String>,
-    /// Refusals of the system: a directory that is missing or not writable. It may be there later.
+    /// System errors: a directory that is missing or not writable. It may be there later.
     pub refused: Vec<String>,
     /// Settings that are suspicious and not wrong.
     pub warnings: Vec<String>,

@@ -13,7 +13,7 @@ use super::audit_log;
 use super::clock_watch::ClockWatch;
 use super::listen::accept::{AcceptLoop, BoundListener};
 use super::listen::bind::{self, BoundListeners};
-use super::listen::connection_limits::ConnectionLimits;
+use super::listen::connection_timeouts::ConnectionTimeouts;
 use super::listen::descriptors;
 use super::listen::sources::Sources;
 use super::migration_routes::MigrationRoutes;
@@ -42,7 +42,7 @@ pub struct GatewayServer {
     connections: usize,
     sources: Arc<Sources>,
     trusted: TrustedProxies,
-    limits: ConnectionLimits,
+    timeouts: ConnectionTimeouts,
     shutdown: Shutdown,
 }
 
@@ -102,7 +102,7 @@ impl GatewayServer {
         let sources = Sources::new(config.limits.connections_per_source);
         let trusted = config.trusted_proxies.clone();
         let admin_hosts = config.admin_hosts.clone();
-        let limits = ConnectionLimits {
+        let timeouts = ConnectionTimeouts {
             handshake: config.limits.header_timeout,
             idle: config.limits.keepalive,
         };
@@ -143,7 +143,7 @@ impl GatewayServer {
             connections,
             sources,
             trusted,
-            limits,
+            timeouts,
             shutdown,
         })
     }
@@ -177,7 +177,7 @@ impl GatewayServer {
             metrics: Some(self.metrics),
             sources: Some((self.sources, self.trusted)),
             tasks: tasks.clone(),
-            ..AcceptLoop::new(edge, self.connections, self.limits, shutdown)
+            ..AcceptLoop::new(edge, self.connections, self.timeouts, shutdown)
         });
         for listener in self.bound.listeners {
             tokio::spawn(Arc::clone(&data).run(listener));
@@ -185,7 +185,7 @@ impl GatewayServer {
         let admin = Arc::new(AcceptLoop::new(
             self.admin,
             MOST_CONNECTIONS,
-            self.limits,
+            self.timeouts,
             admin_shutdown,
         ));
         tokio::spawn(admin.run(BoundListener {

@@ -1,7 +1,7 @@
 //! The running gateway: everything is made and bound here, and nothing serves before all of it
 //! stands.
 //!
-//! Rooms: `listen` <- `reload` <- `admin`
+//! Layers: `listen` <- `reload` <- `admin`
 //!
 //! `listen` binds the listeners, accepts connections and decrypts them; `reload` reads files again
 //! while the gateway runs; `admin` answers probes, scrapes and the order to reload.

@@ -1,4 +1,4 @@
-"""docs/architecture.md: its modules, their order, the rooms and the refusals are those of the code."""
+"""docs/architecture.md: its modules, their order, the layers and the refusals are those of the code."""
 
 import re
 

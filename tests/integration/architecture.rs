@@ -63,7 +63,7 @@ fn no_files_import_one_another_in_a_circle() {
 
 /// `src/gateway/mod.rs` has the order in one line: "`a` <- `b` <- `c`".
 #[test]
-fn the_rooms_of_the_gateway_import_only_rooms_before_them() {
+fn the_layers_of_the_gateway_import_only_layers_to_their_left() {
     let imports = &*SOURCES;
     let top = imports
         .files
@@ -75,26 +75,26 @@ fn the_rooms_of_the_gateway_import_only_rooms_before_them() {
         .lines()
         .find(|line| line.starts_with("//! `") && line.contains(" <- "))
         .unwrap();
-    let rooms: Vec<&str> = line
+    let layers: Vec<&str> = line
         .trim_start_matches("//! ")
         .split(" <- ")
-        .map(|room| room.trim_matches('`'))
+        .map(|layer| layer.trim_matches('`'))
         .collect();
-    assert!(rooms.len() >= 4, "{rooms:?}");
-    let room_of = |path: &str| {
+    assert!(layers.len() >= 4, "{layers:?}");
+    let layer_of = |path: &str| {
         let rest = path.strip_prefix("src/gateway/")?;
         let name = rest.split('/').next()?.trim_end_matches(".rs");
-        let place = rooms.iter().position(|room| *room == name);
-        assert!(place.is_some() || rest == "mod.rs", "{path} is in no room");
+        let place = layers.iter().position(|layer| *layer == name);
+        assert!(place.is_some() || rest == "mod.rs", "{path} is in no layer");
         place
     };
     let mut broken = Vec::new();
     for (from, targets) in imports.edges() {
-        let Some(from_room) = room_of(&imports.files[from].path) else {
+        let Some(from_layer) = layer_of(&imports.files[from].path) else {
             continue;
         };
         for to in targets {
-            let against = room_of(&imports.files[to].path).is_some_and(|room| room > from_room);
+            let against = layer_of(&imports.files[to].path).is_some_and(|layer| layer > from_layer);
             if against || imports.files[to].path == top.path {
                 broken.push(format!(
                     "{} imports {}",

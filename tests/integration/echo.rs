@@ -12,6 +12,7 @@ use crate::support::backend::{Backend, read_head, response, scripted};
 use crate::support::client::{Client, Response};
 use crate::support::gateway::{Gateway, Options, machine, raw};
 use crate::support::http2::{Http2, Received};
+use crate::support::signer::Machine;
 
 /// Overlaps itself, and has the three marks that some encoders of JSON escape.
 const TOKEN: &str = "hvs.hvs.hv+AESIJ/Zmx0b2tlbg==";
@@ -341,6 +342,30 @@ fn a_request_without_a_credential_keeps_its_codings_and_its_answer() {
     let answer = client.exchange(&raw("GET", "/a", &asking, b""));
     assert_eq!(answer.body, TOKEN.as_bytes());
     assert_eq!(backend.only().one("accept-encoding"), "gzip");
+}
+
+#[test]
+fn an_assertion_that_the_backend_repeats_does_not_pass() {
+    let backend = Backend::answering(|request| {
+        response("200 OK", "", request.one("x-machine-assertion").as_bytes())
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("assertion.pem");
+    std::fs::write(&key, Machine::new("gateway", 200).pem()).unwrap();
+    let options = Options {
+        routes: "  - { path: /, upstream: secrets, assertion: true }\n".into(),
+        upstream: "    audience: api\n".into(),
+        more: format!(
+            "assertion: {{ issuer: 'https://gw.example', keys: [{}] }}\n",
+            key.display()
+        ),
+        ..Options::default()
+    };
+    let gateway = Gateway::with(&backend, options);
+    let answer = gateway.request("GET", "/a", b"");
+    assert_eq!((answer.status, &*answer.code()), (502, "upstream_error"));
+    assert_eq!(gateway.metric(FOUND), 1.0);
+    assert_eq!(backend.only().one("accept-encoding"), "identity");
 }
 
 #[test]

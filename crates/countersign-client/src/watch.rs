@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Time between two looks at the files. A revocation counts within two seconds of the write: this,
-/// [`MAX_QUIETS`] times [`QUIET`], and the reading.
+/// Time between two polls of the files. A revocation counts within two seconds of the write: the
+/// sum of this interval, [`MAX_QUIETS`] times [`QUIET`], and the time to read.
 const POLL: Duration = Duration::from_millis(500);
 
 /// How long the files must be unchanged before a change is reported, so that a writer can finish.
@@ -99,7 +99,8 @@ fn start(
                             break;
                         }
                     }
-                    // Before the call: a write while a file is being read differs from this.
+                    // Stored before the call: if a file changes during the read, the next poll
+                    // finds another state.
                     told = Some(found);
                     retry = on_change();
                 }

@@ -1,4 +1,4 @@
-//! The decision, as a line of values each of which only the step before it can make.
+//! The decision is a sequence of values. Only one step can make each value, from the value before.
 //!
 //! [`Attempt`] (parsed) → [`Timely`] (inside the window) → [`Attributed`] (a machine looked up) →
 //! [`Signed`] (the signature is good) → [`Verified`] (the machine may act) → [`Admitted`] (the
@@ -37,7 +37,7 @@ pub struct Attributed {
     signature: Signature,
 }
 
-/// A request that was signed by a machine of the registry. The machine may still be disabled.
+/// A verified request: a machine of the registry signed it. The machine may still be disabled.
 #[derive(Debug)]
 pub struct Signed {
     machine: Arc<Machine>,
@@ -63,7 +63,7 @@ impl From<Unproved> for Refusal {
     }
 }
 
-/// A signed request of a machine that may act now.
+/// A verified request of a machine that may act now.
 #[derive(Debug)]
 pub struct Verified(Signed);
 

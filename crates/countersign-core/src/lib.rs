@@ -1,10 +1,10 @@
 //! The signed request of Countersign: its grammar, its message, its signature, and every reason to
 //! refuse it.
 //!
-//! Countersign is a gateway that lets only signed requests through. A machine signs each request
-//! with its Ed25519 key; the gateway verifies the signature, refuses replays, and forwards the
-//! request under the machine's name. This crate holds the rules that both sides share. Authors of
-//! clients check their messages against it; the gateway decides with it.
+//! Countersign is a gateway that lets only signed requests through, unless a route says otherwise.
+//! A machine signs each request with its Ed25519 key. The gateway verifies the signature, refuses
+//! replays, and forwards the request under the machine's name. This crate holds the rules that both
+//! sides share. Authors of clients check their messages against it; the gateway decides with it.
 //!
 //! The crate is pure. It opens no socket or file, reads no clock and no environment, and writes no
 //! log; the time is an argument. Keys from files, random nonces and a proxy that signs are in
@@ -103,8 +103,8 @@
 //!
 //! # Verify a request
 //!
-//! The gateway's decision is a line of values. Only a step can make the value that the next one
-//! takes, so a caller cannot leave one out: see [`decision`].
+//! The gateway's decision is a sequence of values. Only one step can make each value, from the
+//! value before, so a caller cannot leave a step out: see [`decision`].
 //!
 //! ```
 //! use std::sync::Arc;

@@ -84,7 +84,7 @@ impl LostHeader {
         usize::from(self.0)
     }
 
-    /// Whether a request may not go on without it.
+    /// Whether a request with this header is refused where the header is not forwarded.
     pub fn refuses(self) -> bool {
         self.index() < REFUSED.len()
     }

@@ -64,7 +64,7 @@ pub enum Refusal {
     PathClosed(&'static str),
     /// No route matches.
     NoRoute,
-    /// Too many failures from this source, or the machine is over its quota.
+    /// Too many failures from this source, or the machine is over its nonce quota or rate limit.
     Throttled {
         /// Seconds to wait before trying again.
         retry_after: u32,

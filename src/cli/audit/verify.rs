@@ -36,7 +36,7 @@ pub(super) struct VerifyArgs {
     /// Trust only these registries, and no registry record of the log
     #[arg(long, requires = "registries")]
     registry_only: bool,
-    /// Verify the file of refusals, which has checkpoints of its own kind
+    /// Verify a refusals file (audit.refusals.file): its checkpoints differ from the log's
     #[arg(long)]
     refusals: bool,
     /// Check the checkpoints with this public key of the gateway, as keygen printed it

@@ -26,7 +26,8 @@ pub(in crate::cli) struct RotateArgs {
     /// The new public key: base64, PEM, or "ssh-ed25519 ..", or @FILE
     #[arg(long, value_name = "KEY|@FILE", allow_hyphen_values = true)]
     pub new_key: String,
-    /// How long the present keys stay good, such as 7d or 12h; a key that ends earlier still does
+    /// How long the present keys stay valid, such as 7d or 12h; a key that expires earlier keeps
+    /// its date
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = overlap)]
     pub overlap: u64,
     /// Refuse the new key before this time (RFC 3339, or a date)

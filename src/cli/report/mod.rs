@@ -14,8 +14,8 @@ use crate::audit::report::Tally;
 use crate::config::{self, Environment, Mode, Route, instant};
 use crate::registry::Registry;
 
-/// Report which machines sign, which clients send bearer tokens, and which requests enforcing
-/// refuses
+/// Report which machines sign, which clients send bearer tokens, and which requests `mode: enforce`
+/// would refuse
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:

@@ -82,7 +82,7 @@ pub(crate) fn check(
     set: &[(HeaderName, HeaderValue)],
 ) -> Result<Dropped, Refusal> {
     let is_repeated = |name| headers.get_all(name).iter().count() > 1;
-    // Where there are as many names as lines none is.
+    // If there are as many names as lines, no header is repeated.
     if headers.len() != headers.keys_len() && SINGLE.iter().any(is_repeated) {
         return Err(Refusal::BadRequest(
             "a header that is sent once was sent twice",

@@ -31,7 +31,7 @@ use countersign_core::header_name::SigningHeader;
 use countersign_core::headers::SigningHeaders;
 use countersign_core::refusal::Refusal;
 
-/// The checks, with what they ask.
+/// The checks of a head, with the parts that they need.
 pub(super) struct HeadChecks {
     pub(super) registry: Arc<RegistryStore>,
     pub(super) throttle: Throttle,
@@ -50,7 +50,7 @@ pub(super) struct CheckedHead {
     pub(super) dropped: Dropped,
 }
 
-/// The sender, as far as the head tells.
+/// The sender, by the head alone.
 pub(super) enum RequestSender {
     /// A claimed machine, not yet verified. On an observed route: also the unsigned request that
     /// passes if a later check fails.
@@ -74,8 +74,8 @@ struct RoutedHead<'a> {
 }
 
 impl HeadChecks {
-    /// Checks a head. A request that needs no signature is checked for its framing and its route
-    /// only.
+    /// Checks a head. A request that needs no signature skips the throttle, the signing headers,
+    /// the time and the machine. A bearer request skips query policy and dropped headers too.
     ///
     /// # Errors
     ///

@@ -32,8 +32,8 @@ const SHARDS: usize = 16;
 /// Time for which a machine that verified from a source may still pass its ban.
 const FAMILIAR: Duration = Duration::from_secs(3600);
 
-/// Age at which the time of a machine's last verification is renewed. Most requests so write
-/// nothing.
+/// The time of a machine's last verification is updated only when it is older than this. Most
+/// requests therefore write nothing.
 const RENEWED: Duration = Duration::from_secs(60);
 
 /// The failures of all sources. Its memory is bounded: some megabytes.

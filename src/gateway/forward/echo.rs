@@ -10,7 +10,7 @@ use pingora::http::ResponseHeader;
 
 use self::spellings::Spellings;
 use self::stream_search::StreamSearch;
-use crate::gateway::upstream::credentials::injection::Injection;
+use super::upstream_request::RequestSecrets;
 
 /// The secrets of one request, which its answer must not contain.
 #[derive(Default)]
@@ -32,8 +32,17 @@ pub(super) struct EchoCheck<'s> {
 }
 
 impl EchoedSecrets {
-    pub(super) fn of(injection: &Injection) -> EchoedSecrets {
-        EchoedSecrets(Spellings::of(injection.prefix(), injection.secret()))
+    /// The credential or token, and the assertion: who has one can log in as the machine while it
+    /// is valid.
+    pub(super) fn of(secrets: RequestSecrets<'_>) -> EchoedSecrets {
+        let mut spellings = match secrets.injection {
+            None => Spellings::default(),
+            Some(injection) => Spellings::of(injection.prefix(), injection.secret()),
+        };
+        if let Some(assertion) = secrets.assertion {
+            spellings.add(assertion.as_bytes());
+        }
+        EchoedSecrets(spellings)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -110,6 +110,13 @@ impl Exchange<'_> {
         }
     }
 
+    fn secrets(&self) -> RequestSecrets<'_> {
+        RequestSecrets {
+            injection: self.injection,
+            assertion: self.assertion.as_ref(),
+        }
+    }
+
     /// Builds the upstream request.
     fn upstream_request(&self, client: &RequestHeader, body_len: usize) -> Result<RequestHeader> {
         let AuthorizedRequest { plan, route, .. } = self.request;
@@ -124,11 +131,7 @@ impl Exchange<'_> {
         let identity = &plan.config.identity_header;
         match &self.request.pass {
             RecordedPass::Signed(signed) => {
-                let secrets = RequestSecrets {
-                    injection: self.injection,
-                    assertion: self.assertion.as_ref(),
-                };
-                upstream_request::signed(signed, secrets, forwarded, upstream, identity)
+                upstream_request::signed(signed, self.secrets(), forwarded, upstream, identity)
             }
             RecordedPass::Open(open) => upstream_request::open(open, forwarded),
             RecordedPass::Unsigned(unsigned, _) => {
@@ -151,7 +154,7 @@ impl Exchange<'_> {
         let upstream = self.request.plan.upstream(self.request.route);
         let route = self.request.plan.route(self.request.route);
         let read_timeout = route.read_timeout.unwrap_or(upstream.read_timeout);
-        let policy = ResponsePolicy::new(self.request, self.injection);
+        let policy = ResponsePolicy::new(self.request, self.secrets());
         let mut filter = ResponseFilter::new(&policy);
         let mut interim = 0;
         let mut answered = ResponseEnd {

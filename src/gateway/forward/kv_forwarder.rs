@@ -15,7 +15,7 @@ use super::connect::connect;
 use super::failure::ForwardFailure;
 use super::response;
 use super::response_filter::ResponsePolicy;
-use super::upstream_request::{self, ForwardedHeaders};
+use super::upstream_request::{self, ForwardedHeaders, RequestSecrets};
 use crate::audit::BackendPaths;
 use crate::gateway::adapter::kv_answer::{KvAnswer, NotKv};
 use crate::gateway::adapter::kv_read::KvRead;
@@ -90,7 +90,11 @@ impl KvReader for KvForwarder<'_> {
         })?;
         let now = self.clock.now().mono;
         connection.put_away(&server, &finished, now).await;
-        ResponsePolicy::new(self.request, Some(self.injection)).check_body(&body)?;
+        let sent = RequestSecrets {
+            injection: Some(self.injection),
+            assertion: None,
+        };
+        ResponsePolicy::new(self.request, sent).check_body(&body)?;
         let answer = KvAnswer::understand(read.kind(), status, &body);
         let answer = answer.map_err(|NotKv(why)| self.unfit(Some(status), why))?;
         match answer {

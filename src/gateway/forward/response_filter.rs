@@ -8,8 +8,8 @@ use tracing::warn;
 use super::echo::{EchoCheck, EchoPart, EchoedSecrets, is_readable};
 use super::failure::ForwardFailure;
 use super::token_lookup::{self, LookupAnswer, NotALookup};
+use super::upstream_request::RequestSecrets;
 use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
-use crate::gateway::upstream::credentials::injection::Injection;
 use countersign_core::refusal::Refusal;
 
 /// What the responses to one request must not hand to the client.
@@ -47,12 +47,11 @@ impl From<NotALookup> for Unfit {
 impl<'r> ResponsePolicy<'r> {
     pub(super) fn new(
         request: &'r AuthorizedRequest,
-        injection: Option<&Injection>,
+        sent: RequestSecrets<'_>,
     ) -> ResponsePolicy<'r> {
         let is_checked = request.plan.upstream(request.route).echo_check;
-        let checked = injection.filter(|_| is_checked);
         let (is_lookup, is_head) = match &request.pass {
-            RecordedPass::Signed(signed) if injection.is_some() => {
+            RecordedPass::Signed(signed) if sent.injection.is_some() => {
                 let message = signed.signed().message();
                 let (method, target) = (message.method(), message.target());
                 (token_lookup::is_asked(method, target), method == "HEAD")
@@ -61,7 +60,10 @@ impl<'r> ResponsePolicy<'r> {
         };
         ResponsePolicy {
             request,
-            secrets: checked.map(EchoedSecrets::of).unwrap_or_default(),
+            secrets: match is_checked {
+                true => EchoedSecrets::of(sent),
+                false => EchoedSecrets::default(),
+            },
             is_lookup,
             is_head,
         }

@@ -98,7 +98,8 @@ fn of_machine(
     identity: &HeaderName,
 ) -> Result<HeaderMap> {
     let mut headers = forwarded.headers()?;
-    if secrets.injection.is_some() && upstream.echo_check {
+    let has_secret = secrets.injection.is_some() || secrets.assertion.is_some();
+    if has_secret && upstream.echo_check {
         // The echo check cannot read a coding, and the client must not choose whether it can.
         headers.insert(
             header::ACCEPT_ENCODING,

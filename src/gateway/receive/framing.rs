@@ -1,5 +1,5 @@
-//! The first check: ambiguous framing (request smuggling) is refused before anything else is read
-//! from the request.
+//! The framing of a request. Ambiguous framing (request smuggling) is refused before the route, the
+//! signing headers and the body are looked at.
 //!
 //! Pingora's parser is lenient where old clients are: bare line feeds, both lengths at once, a
 //! `#fragment`, an illegal target. Such faults are found here, in the raw header block and in the
@@ -27,8 +27,8 @@ pub(crate) struct Framing {
     pub(crate) expects_continue: bool,
 }
 
-/// Judges the head of an HTTP/1 request; `line` is the request line as sent, and `raw` the block
-/// from the request line, which the parser may have rewritten, to the empty line.
+/// Judges the head of an HTTP/1 request. `line` is the request line as sent. `raw` is the header
+/// block up to the empty line; the parser may have rewritten its request line.
 ///
 /// # Errors
 ///
@@ -254,8 +254,8 @@ fn content_length(headers: &HeaderMap) -> Result<u64, Refusal> {
     Ok(text.parse().unwrap_or(u64::MAX))
 }
 
-/// Exactly one Host of the form that RFC 9112, section 3.2 asks for. It is not signed and not
-/// forwarded, but a request without one has no certain reading.
+/// Exactly one Host of the form that RFC 9112, section 3.2 asks for. It is not signed, and reaches
+/// the backend as `X-Forwarded-Host` only. But a request without one has no certain reading.
 fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
     match lines(headers, header::HOST) {
         Occurrence::Once(value) if is_authority(value) => Ok(()),
@@ -298,8 +298,7 @@ fn is_authority(value: &[u8]) -> bool {
 }
 
 /// `Connection` may name nothing but itself: a header that it names is dropped on the way, also
-/// one that the gateway relies on. The one upgrade that is asked for unbidden, and ignored, is
-/// h2c.
+/// one that the gateway relies on. Some clients send `Upgrade: h2c` unasked; it is ignored.
 fn check_connection(headers: &HeaderMap) -> Result<(), Refusal> {
     let upgrade = match lines(headers, header::UPGRADE) {
         Occurrence::Absent => false,

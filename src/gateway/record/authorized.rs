@@ -106,7 +106,8 @@ impl AuthorizedRequest {
                 RecordedPass::Unsigned(Recorded { request, _receipt }, reason)
             }
         };
-        // An unsigned request is forwarded as it was sent, so nothing of it is dropped.
+        // `dropped` and `query_stripped` follow the route. An unsigned request keeps its query and
+        // its headers, except those that only the gateway sets and aliases of credential headers.
         if !matches!(pass, RecordedPass::Unsigned(..)) {
             recorder.count_dropped(&dropped, query_stripped);
         }

@@ -13,7 +13,8 @@ use countersign_core::refusal::Code;
 /// How a forwarded request ended.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestOutcome {
-    /// The status that the client got; `None`: the client left before the response.
+    /// The status that the client got. `None`: the client left before the response, or the
+    /// forwarding panicked.
     pub(crate) status: Option<u16>,
     /// Bytes of body sent to the client.
     pub(crate) bytes: u64,

@@ -4,9 +4,10 @@
 //!
 //! - Segments of records, one record for each accepted claim. The record is written before the
 //!   claim succeeds, and not flushed: it survives the process, but not power loss.
-//! - The reservation, synchronised to disk. It holds the floor, below which claims are forgotten,
-//!   and the bound R, which accepted timestamps do not exceed. F bounds the few claims beyond R,
-//!   which are synchronised one by one. It also names the segments, so that a missing one shows.
+//! - The reservation, synchronised to disk. It holds the floor, at or below which claims are
+//!   forgotten, and `bound`, which accepted timestamps do not exceed. A few claims go beyond
+//!   `bound`, and are synchronised one by one; they do not exceed `ahead`. The reservation also
+//!   names the segments, so that a missing one shows.
 //! - The lock on the directory: one process at a time uses the journal.
 //!
 //! The first file in a new directory is a reservation that names no segment. A reservation that
@@ -14,9 +15,9 @@
 //! crash at any point: the directory shows that nothing was accepted, or it holds all of the above.
 //!
 //! A start that finds a complete journal restores every claim. If records may be missing, it raises
-//! the floor to R, or to the greater of R and F. Without a reservation it raises the floor to the
-//! end of the window. Requests at or below the floor are refused until time has passed it. See
-//! [`recover`].
+//! the floor to `bound`, or to the greater of `bound` and `ahead`. Without a reservation it raises
+//! the floor to the end of the window. Requests at or below the floor are refused until time has
+//! passed it. See [`recover`].
 
 mod folder;
 mod record;

@@ -17,7 +17,7 @@ pub(super) struct Recovered {
     /// Every accepted timestamp is at or below it, or its claim is in `claims`.
     pub(super) floor: u64,
     pub(super) claims: Vec<Claim>,
-    /// The segments of the claims, in order. Only the last ones may have room.
+    /// The segments of the claims, in order. Only the last ones may have free slots.
     pub(super) segments: Vec<Segment>,
     /// The number of the next segment to create. No segment with a record ever had it.
     pub(super) next: u64,

@@ -17,10 +17,10 @@ pub(super) struct Reservation {
     pub(super) boot: String,
     /// The floor: no timestamp at or below it is accepted any more. Unix seconds, as below.
     pub(super) floor: u64,
-    /// R: accepted timestamps above the floor are at or below it, except those that `ahead` bounds.
+    /// Accepted timestamps above the floor are at or below it, except those that `ahead` bounds.
     pub(super) bound: u64,
-    /// F: accepted timestamps beyond `bound` are at or below it. Their records are synchronised one
-    /// by one.
+    /// Accepted timestamps beyond `bound` are at or below it. Their records are synchronised one by
+    /// one.
     pub(super) ahead: u64,
     /// The first and the last segment that may hold a record above the floor. All of them exist.
     pub(super) first: u64,

@@ -57,7 +57,7 @@ const FIRST_HEAD: Duration = Duration::from_secs(5);
 /// Longest time for the next one: a scraper comes every fifteen or thirty seconds.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Longest time for a request, of which a reload may take some.
+/// Longest time for a request, a reload included.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Most parts that `/readyz` names.

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::client_stream::ClientStream;
-use super::connection_limits::ConnectionLimits;
+use super::connection_timeouts::ConnectionTimeouts;
 use super::sources::{SourceSlot, Sources};
 use super::tls::Tls;
 use super::{http2, proxy_line};
@@ -83,7 +83,7 @@ pub(crate) struct AcceptLoop<A> {
     pub(crate) full: AtomicBool,
     /// Connections closed because of their PROXY line, or the lack of one.
     pub(crate) turned_away: AtomicU64,
-    pub(crate) limits: ConnectionLimits,
+    pub(crate) timeouts: ConnectionTimeouts,
     /// Turns true when every connection should end after its current request.
     pub(crate) shutdown: ShutdownWatch,
     /// Every connection's task.
@@ -102,7 +102,7 @@ impl<A: Serve> AcceptLoop<A> {
     pub(crate) fn new(
         app: Arc<A>,
         connections: usize,
-        limits: ConnectionLimits,
+        timeouts: ConnectionTimeouts,
         shutdown: ShutdownWatch,
     ) -> AcceptLoop<A> {
         AcceptLoop {
@@ -112,7 +112,7 @@ impl<A: Serve> AcceptLoop<A> {
             sources: None,
             full: AtomicBool::new(false),
             turned_away: AtomicU64::new(0),
-            limits,
+            timeouts,
             shutdown,
             tasks: TaskTracker::new(),
         }
@@ -171,7 +171,7 @@ impl<A: Serve> AcceptLoop<A> {
                     let acceptor = tls.acceptor();
                     let mut stop = this.shutdown.clone();
                     let shaken = tokio::select! {
-                        shaken = tokio::time::timeout(this.limits.handshake, acceptor.tls_handshake(plain)) => shaken,
+                        shaken = tokio::time::timeout(this.timeouts.handshake, acceptor.tls_handshake(plain)) => shaken,
                         _ = stop.wait_for(|&stop| stop) => return,
                     };
                     match shaken {
@@ -185,7 +185,7 @@ impl<A: Serve> AcceptLoop<A> {
                 }
             };
             if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
-                http2::serve(&app, stream, this.limits, &this.shutdown, &this.tasks).await;
+                http2::serve(&app, stream, this.timeouts, &this.shutdown, &this.tasks).await;
             } else {
                 // Pingora's loop over the requests of an HTTP/1 connection.
                 app.process_new(stream, &this.shutdown).await;
@@ -214,7 +214,7 @@ impl<A: Serve> AcceptLoop<A> {
         }
         let mut stop = self.shutdown.clone();
         let read = tokio::select! {
-            read = proxy_line::read(stream, self.limits.handshake) => read,
+            read = proxy_line::read(stream, self.timeouts.handshake) => read,
             _ = stop.wait_for(|&stop| stop) => return None,
         };
         match read {

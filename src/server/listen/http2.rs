@@ -12,7 +12,7 @@ use pingora::server::ShutdownWatch;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-use super::connection_limits::ConnectionLimits;
+use super::connection_timeouts::ConnectionTimeouts;
 use super::http2_stream::Http2Stream;
 
 /// Serves the connection until it ends, each stream in a task of its own. A shutdown lets the
@@ -20,7 +20,7 @@ use super::http2_stream::Http2Stream;
 pub(super) async fn serve<A>(
     app: &Arc<A>,
     stream: Stream,
-    limits: ConnectionLimits,
+    timeouts: ConnectionTimeouts,
     shutdown: &ShutdownWatch,
     tasks: &TaskTracker,
 ) where
@@ -34,7 +34,7 @@ pub(super) async fn serve<A>(
     });
     let mut stop = shutdown.clone();
     let connection = tokio::select! {
-        made = tokio::time::timeout(limits.handshake, handshake(stream, app.h2_options())) => made,
+        made = tokio::time::timeout(timeouts.handshake, handshake(stream, app.h2_options())) => made,
         _ = stop.wait_for(|&stop| stop) => return,
     };
     let Ok(Ok(mut connection)) = connection else {
@@ -62,7 +62,7 @@ pub(super) async fn serve<A>(
                 }));
             }
             Some(_) = streams.join_next() => {}
-            () = tokio::time::sleep(limits.idle), if streams.is_empty() => break,
+            () = tokio::time::sleep(timeouts.idle), if streams.is_empty() => break,
         }
     }
     // Requests that were forwarded still get their response record, though no client is left.

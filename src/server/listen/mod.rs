@@ -3,7 +3,7 @@
 pub(crate) mod accept;
 pub(crate) mod bind;
 mod client_stream;
-pub(crate) mod connection_limits;
+pub(crate) mod connection_timeouts;
 pub(crate) mod descriptors;
 mod http2;
 mod http2_stream;

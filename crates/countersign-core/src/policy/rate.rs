@@ -1,7 +1,8 @@
 //! The rate limit of a machine. Pure: time is an argument.
 //!
 //! The algorithm is the generic cell rate algorithm (ITU-T I.371, annex A.1) with a burst of one
-//! minute's quota. It stores one number per machine: the instant at which the whole quota is free.
+//! minute's requests. It stores one number per machine: the instant at which the whole burst is
+//! free.
 
 use core::num::NonZeroU32;
 use core::time::Duration;
@@ -10,10 +11,10 @@ use core::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Rate(NonZeroU32);
 
-/// The used part of a machine's quota. The default is an unused quota.
+/// The used part of a machine's burst. The default is an unused burst.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meter {
-    /// When the whole quota is free, on the clock of [`Meter::take`]'s `now`.
+    /// When the whole burst is free, on the clock of [`Meter::take`]'s `now`.
     free_at: Duration,
 }
 
@@ -35,19 +36,19 @@ impl Rate {
         self.0.get()
     }
 
-    /// The time that refills the quota by one request.
+    /// The time that refills the burst by one request.
     fn share(self) -> Duration {
         MINUTE / self.0.get()
     }
 }
 
 impl Meter {
-    /// Takes one request from the quota. A burst may use the whole quota; it refills evenly over a
-    /// minute. `now` is on a monotonic clock. A meter stays valid when the rate changes.
+    /// Takes one request from the burst, which refills evenly over a minute. `now` is on a
+    /// monotonic clock. A meter stays valid when the rate changes.
     ///
     /// # Errors
     ///
-    /// The seconds, rounded up, until the quota has one request free. The quota does not change.
+    /// The seconds, rounded up, until the burst has one request free. The burst does not change.
     pub fn take(&mut self, rate: Rate, now: Duration) -> Result<(), u32> {
         let free_at = self.free_at.max(now).saturating_add(rate.share());
         match free_at.checked_sub(now.saturating_add(MINUTE)) {
@@ -62,7 +63,7 @@ impl Meter {
         }
     }
 
-    /// Whether the whole quota is free, so that the meter equals a new one and can be dropped.
+    /// Whether the whole burst is free, so that the meter equals a new one and can be dropped.
     pub fn is_idle(&self, now: Duration) -> bool {
         self.free_at <= now
     }

@@ -127,7 +127,7 @@ mod tests {
         for (index, code) in Code::ALL.into_iter().enumerate() {
             assert_eq!(code as usize, index);
         }
-        // The last variant: a new one behind it makes this fail until ALL has it.
+        // `Internal` stays the last variant: one after it would be missing from ALL unnoticed.
         assert_eq!(Code::ALL.len(), Code::Internal as usize + 1);
     }
 

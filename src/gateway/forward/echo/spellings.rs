@@ -83,7 +83,8 @@ impl Spellings {
         self.iter().any(stands)
     }
 
-    fn add(&mut self, secret: &[u8]) {
+    /// Adds the spellings of another secret.
+    pub(super) fn add(&mut self, secret: &[u8]) {
         if secret.len() < SHORTEST_CHECKED_SECRET {
             return;
         }

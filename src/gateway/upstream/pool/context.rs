@@ -12,7 +12,7 @@ use countersign_client::clock::Clock;
 pub(crate) struct PoolContext {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
-    /// Where health checks run. Handed in, because a reload may come from a thread that is not of
-    /// the runtime.
+    /// The runtime of the pools' tasks: health checks, name look-ups, sweeps of idle connections.
+    /// Handed in, because a reload may come from a thread that is not of the runtime.
     pub(crate) runtime: Handle,
 }

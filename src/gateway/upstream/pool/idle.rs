@@ -21,11 +21,12 @@ use crate::audit::TokenHash;
 /// Most idle connections to one server. Beyond it the oldest are closed.
 const MOST: usize = 1024;
 
-/// Time that a connection rests before it is used again, if unsolicited bytes may still come. On a
-/// local network they come within two milliseconds.
+/// Time that a connection rests (is kept unused) after a response, if unsolicited bytes may still
+/// come. On a local network they come within two milliseconds.
 const REST: Duration = Duration::from_millis(50);
 
-/// After this many quiet rests the server is trusted, and its connections skip the rest.
+/// After this many quiet rests (without unsolicited bytes) the server is trusted. Its connections
+/// then rest only after HEAD, 204 and 304.
 const TRUSTED_AFTER: u32 = 16;
 
 /// Unsolicited bytes within this time of an answer belong to it. Later ones do not make a server
@@ -165,8 +166,8 @@ impl Idle {
         queues.count = queues.of.values().map(VecDeque::len).sum();
     }
 
-    /// Whether connections of this server may do without a rest: enough of them were watched
-    /// through one, and none of them was caught.
+    /// Whether connections of this server need no rest. Enough rests were quiet, and no connection
+    /// received unsolicited bytes behind a response that had a body.
     fn is_trusted(&self) -> bool {
         self.quiet.load(Ordering::Relaxed) >= TRUSTED_AFTER && !self.suspect.load(Ordering::Relaxed)
     }
