@@ -376,6 +376,24 @@ fn a_check_without_an_answer_that_counts_is_a_503_and_leaves_the_token() {
 }
 
 #[test]
+fn a_check_that_refuses_new_tokens_makes_no_storm_of_logins_and_says_what_to_do() {
+    let (backend, statuses) = refusing();
+    let gateway = gateway(&backend, registry(&[&machine()]), "", "");
+    statuses[1].store(403, Ordering::SeqCst);
+    for _ in 0..8 {
+        refused_by_credential(&ask(&gateway, &machine(), "/a"));
+    }
+    assert!(logins(&backend) <= 3, "{}", logins(&backend));
+    let (_, ready) = gateway.admin_get("/readyz");
+    assert!(ready.contains("let the role's policies read"), "{ready}");
+    // What the policy permits still passes, with the token that is there.
+    let before = logins(&backend);
+    statuses[0].store(200, Ordering::SeqCst);
+    assert_eq!(ask(&gateway, &machine(), "/b").status, 200);
+    assert_eq!(logins(&backend), before);
+}
+
+#[test]
 fn a_credential_of_the_machine_comes_before_the_login() {
     let backend = granting();
     let machines = registry(&[&machine()]) + "    credential: own\n";

@@ -199,6 +199,7 @@ impl Forwarder {
             assertion,
             server,
             lookups: &self.lookups,
+            clock: &self.clock,
         };
         match exchange.run(&mut connection, client, body).await {
             Ok(finished) => {

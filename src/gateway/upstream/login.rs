@@ -6,6 +6,7 @@
 //! kept for a second: a thousand clients that try again do not become a thousand logins.
 
 mod answer;
+pub(super) mod doubt;
 mod failure;
 mod kept;
 mod request;
@@ -24,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::answer::Grant;
+use self::doubt::Doubts;
 use self::failure::FailureLog;
 pub(crate) use self::failure::LoginFailure;
 use self::kept::{ByKind, KeptLogin};
@@ -65,6 +67,7 @@ pub(crate) struct BackendLogin {
     counts: LoginCounts,
     checks: CheckCounts,
     failures: FailureLog,
+    doubts: Doubts,
     sweeper: OnceLock<AbortOnDropHandle<()>>,
 }
 
@@ -128,6 +131,7 @@ impl BackendLogin {
             counts: metrics.login(&settings.upstream),
             checks: metrics.token_checks(&name),
             failures: FailureLog::default(),
+            doubts: Doubts::new(),
             sweeper: OnceLock::new(),
             name,
             settings,
@@ -160,10 +164,13 @@ impl BackendLogin {
         &self.settings.login.header
     }
 
-    /// Why machines cannot log in, if the last login failed at the backend.
+    /// Why machines cannot log in, if the last login failed at the backend, or why the check cannot
+    /// judge their tokens.
     pub(crate) fn out_of_service(&self) -> Option<String> {
-        let why = self.failures.failing()?;
-        Some(format!("{}: the last login failed: {why}", self.name))
+        match self.failures.failing() {
+            Some(why) => Some(format!("{}: the last login failed: {why}", self.name)),
+            None => Some(format!("{}: {}", self.name, self.check_in_doubt()?)),
+        }
     }
 
     /// The path of the login request.
@@ -280,7 +287,7 @@ impl BackendLogin {
                 // The lease began at the latest when the answer was sent.
                 let keep = grant.keep.saturating_sub(took);
                 let counted = self.counts.token();
-                let token = MachineToken::new(owner.clone(), grant, &role, counted);
+                let token = MachineToken::new(owner.clone(), grant, &role, now, counted);
                 KeptLogin::Token(Arc::new(token), keep)
             }
             Err(why) => {
@@ -293,7 +300,7 @@ impl BackendLogin {
     }
 
     /// Drops a token that the backend refuses, unless the machine has another one by now.
-    pub(super) async fn drop_token(&self, token: &Arc<MachineToken>) {
+    async fn drop_token(&self, token: &Arc<MachineToken>) {
         let is_it = |kept: KeptLogin| match kept {
             KeptLogin::Token(known, _) => Arc::ptr_eq(&known, token),
             KeptLogin::Failed(_) => false,

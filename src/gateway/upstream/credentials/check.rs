@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::injection::Injection;
 use crate::gateway::upstream::acceptance::Checked;
+use crate::gateway::upstream::login::doubt::{CANNOT_TELL, RefusedToken};
 use crate::gateway::upstream::own_request;
 use crate::metrics::CredentialCheck;
 
@@ -37,8 +38,9 @@ pub(crate) struct CheckTarget {
 impl Injection {
     /// Whether the backend refused the credential, and not the request. In doubt it refused the
     /// credential: the client then tries again, where a refusal of the request would make it give
-    /// up. A token that the backend refuses is dropped, so that the next try logs in anew.
-    pub(crate) async fn is_refused(&self, target: CheckTarget) -> bool {
+    /// up. A token that the backend refuses is dropped, so that the next try logs in anew; one that
+    /// it has just granted is not. `now` is monotonic.
+    pub(crate) async fn is_refused(&self, target: CheckTarget, now: Duration) -> bool {
         let before = self.acceptance().begun();
         let this = self.clone();
         // A task of its own: a client that goes away must not end the question for the others.
@@ -50,10 +52,14 @@ impl Injection {
             let note = |checked| this.note(checked);
             let asking = (this.acceptance()).ask_or_share(this.shared_value(), before, ask, note);
             let result = asking.await;
-            if let Injection::Token { login, token } = &this
-                && result == CredentialCheck::Refused
-            {
-                login.drop_token(token).await;
+            if let Injection::Token { login, token } = &this {
+                match result {
+                    CredentialCheck::Accepted => login.accepted(token).await,
+                    CredentialCheck::Refused => {
+                        this.log_of_refused_token(login.refused(token, now).await);
+                    }
+                    CredentialCheck::Unknown => {}
+                }
             }
             result
         });
@@ -126,14 +132,8 @@ impl Injection {
                 machine,
                 "the backend accepts the machine's token: its own policy refused the request"
             ),
-            CredentialCheck::Refused => warn!(
-                credential,
-                machine,
-                status,
-                "the backend refuses the machine's token: the token is dropped, the request gets 503 \
-                 upstream_credential, and the next one logs in anew. If new tokens are refused too, let \
-                 the role's policies read auth/token/lookup-self"
-            ),
+            // Logged with its consequence for the token.
+            CredentialCheck::Refused => {}
             CredentialCheck::Unknown => warn!(
                 credential,
                 machine,
@@ -141,6 +141,27 @@ impl Injection {
                 "the backend refused a request, and its answer at the upstream's `check` does not tell \
                  whether it accepts the machine's token: the request gets 503 upstream_credential"
             ),
+        }
+    }
+
+    fn log_of_refused_token(&self, consequence: RefusedToken) {
+        let credential = self.name();
+        let machine = self.machine();
+        match consequence {
+            RefusedToken::Dropped => warn!(
+                credential,
+                machine,
+                "the backend refuses the machine's token: the token is dropped, the request gets 503 \
+                 upstream_credential, and the next one logs in anew"
+            ),
+            RefusedToken::Held(hold) => warn!(
+                credential,
+                machine,
+                hold_s = hold.as_secs(),
+                "a request gets 503 upstream_credential, and the machine's token stays in use: \
+                 {CANNOT_TELL}"
+            ),
+            RefusedToken::StillHeld => {}
         }
     }
 }
