@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -226,6 +226,79 @@ fn no_answer_without_a_usable_token_lets_a_request_through() {
     assert_eq!(results.iter().sum::<f64>(), count as f64);
     assert_eq!(results[0], 3.0);
     assert_eq!(results[3], 0.0);
+}
+
+/// A gateway with these two servers for its logins.
+fn gateway_of_two(servers: [SocketAddr; 2], machines: String) -> Gateway {
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("assertion.pem");
+    fs::write(&key, Machine::new("gateway", 200).pem()).unwrap();
+    Gateway::with(
+        &Backend::start(),
+        Options {
+            servers: Some(servers.map(|server| format!("http://{server}")).to_vec()),
+            upstream:
+                "    login: { method: jwt, mount: jwt, role: r, audience: a, header: X-Token }\n"
+                    .into(),
+            more: format!("assertion: {{ issuer: gw, keys: ['{}'] }}\n", key.display()),
+            machines,
+            ..Options::default()
+        },
+    )
+}
+
+/// A server that does this with each login, and answers other requests with 200; and the assertions
+/// that it got.
+fn logging_in_by(answer: fn() -> Vec<u8>) -> Backend {
+    Backend::answering(move |seen| match &*seen.target {
+        LOGIN => answer(),
+        _ => ok(b"{}"),
+    })
+}
+
+fn assertions(backend: &Backend) -> Vec<String> {
+    let logins = backend
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.target == LOGIN);
+    let body = |seen: Seen| serde_json::from_slice::<Value>(&seen.body).unwrap();
+    logins
+        .map(|seen| body(seen)["jwt"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_sealed_server_sends_the_login_on_to_the_next_with_another_assertion() {
+    let sealed = logging_in_by(|| response("503 Service Unavailable", "", b"{}"));
+    let open = logging_in_by(|| grants("t"));
+    let machines: Vec<Machine> = (0..4)
+        .map(|n| Machine::new(&format!("m-{n}"), 50 + n))
+        .collect();
+    let all = registry(&machines.iter().collect::<Vec<_>>());
+    let gateway = gateway_of_two([sealed.address, open.address], all);
+    for machine in &machines {
+        assert_eq!(ask(&gateway, machine, "/a").status, 200);
+    }
+    assert!(logins(&sealed) > 0);
+    assert_eq!(logins(&open), 4);
+    let mut all = assertions(&sealed);
+    all.extend(assertions(&open));
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), count);
+}
+
+#[test]
+fn a_server_that_refuses_a_login_has_the_last_word() {
+    let refusing = || logging_in_by(|| response("400 Bad Request", "", b"{}"));
+    let servers = [refusing(), refusing()];
+    let gateway = gateway_of_two(
+        [servers[0].address, servers[1].address],
+        registry(&[&machine()]),
+    );
+    refused_by_credential(&ask(&gateway, &machine(), "/a"));
+    assert_eq!(logins(&servers[0]) + logins(&servers[1]), 1);
 }
 
 #[test]

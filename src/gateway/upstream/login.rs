@@ -256,11 +256,13 @@ impl BackendLogin {
         let asking = async {
             let _turn = self.turns.acquire().await;
             has_turn.store(true, Ordering::Relaxed);
-            // Now, because it is valid for a minute from now.
-            let now = clock.now().unix_seconds();
-            let assertion = assertions.for_login(owner, &login.audience, now);
-            let assertion = assertion.map_err(|_| LoginFailure::NoAssertion)?;
-            request::log_in(login, role, &assertion, pool, clock).await
+            let assertion = || {
+                // Now, because it is valid for a minute from now.
+                let now = clock.now().unix_seconds();
+                let made = assertions.for_login(owner, &login.audience, now);
+                made.map_err(|_| LoginFailure::NoAssertion)
+            };
+            request::log_in(login, role, assertion, pool, clock).await
         };
         let asked = tokio::time::timeout(DEADLINE, asking).await;
         let late = || match has_turn.load(Ordering::Relaxed) {

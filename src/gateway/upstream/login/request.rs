@@ -1,4 +1,4 @@
-//! The login request: one try at the servers of the upstream, with a deadline.
+//! The login request: one try at each server of the upstream, until one decides.
 
 use std::sync::{Arc, LazyLock};
 
@@ -43,7 +43,8 @@ struct BackendErrors<'a> {
     errors: Vec<std::borrow::Cow<'a, str>>,
 }
 
-/// Logs in at the first server of the upstream that accepts a connection.
+/// Logs in at the servers of the upstream, one after another, until one grants a token or refuses.
+/// Each gets an assertion of its own, because a backend may take each once.
 ///
 /// # Errors
 ///
@@ -51,33 +52,48 @@ struct BackendErrors<'a> {
 pub(super) async fn log_in(
     login: &Login,
     role: &str,
-    assertion: &str,
+    assertion: impl Fn() -> Result<String, LoginFailure>,
     pool: &Pool,
     clock: &Clock,
 ) -> Result<Grant, LoginFailure> {
-    let request = LoginRequest {
-        role,
-        jwt: assertion,
-    };
-    let body = Bytes::from(serde_json::to_vec(&request).map_err(|_| LoginFailure::NoAssertion)?);
     let mut attempts = Attempts::default();
+    let mut failure = LoginFailure::Unreachable;
     while let Some(server) = pool.next_server(&mut attempts, clock.now().mono) {
-        let head = head(login, &server, body.len()).map_err(|_| LoginFailure::NoAssertion)?;
-        let peer = server.peer();
-        match own_request::send(&CONNECTOR, &peer, head, body.clone()).await {
-            Ok(session) => {
+        let jwt = &assertion()?;
+        let body = serde_json::to_vec(&LoginRequest { role, jwt });
+        let body = Bytes::from(body.map_err(|_| LoginFailure::NoAssertion)?);
+        match ask(login, &server, body, clock).await {
+            // It has granted no token, and another server may.
+            Err(why @ LoginFailure::Unavailable(_)) => failure = why,
+            Err(LoginFailure::Unreachable) => {}
+            end => {
                 server.answered();
-                return read(session).await;
+                return end;
             }
-            Err(error) if could_not_connect(&error) => {
+        }
+    }
+    Err(failure)
+}
+
+/// Asks one server.
+async fn ask(
+    login: &Login,
+    server: &Arc<UpstreamServer>,
+    body: Bytes,
+    clock: &Clock,
+) -> Result<Grant, LoginFailure> {
+    let head = head(login, server, body.len()).map_err(|_| LoginFailure::NoAssertion)?;
+    match own_request::send(&CONNECTOR, &server.peer(), head, body).await {
+        Ok(session) => read(session).await,
+        Err(error) => {
+            if could_not_connect(&error) {
                 let why = connect_error::describe(&error);
                 warn!(server = %server.address(), error = why, "cannot reach a server of the upstream");
                 server.refused_connection(clock.now().mono);
             }
-            Err(_) => return Err(LoginFailure::Unreachable),
+            Err(LoginFailure::Unreachable)
         }
     }
-    Err(LoginFailure::Unreachable)
 }
 
 fn head(
