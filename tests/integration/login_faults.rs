@@ -290,6 +290,35 @@ fn a_sealed_server_sends_the_login_on_to_the_next_with_another_assertion() {
 }
 
 #[test]
+fn a_silent_server_is_left_for_the_next_one_and_put_out_of_service() {
+    let silent = scripted(|mut stream| {
+        let _ = crate::support::backend::read_head(&mut stream);
+        std::thread::sleep(Duration::from_secs(20));
+    });
+    let open = logging_in_by(|| grants("t"));
+    let machines: Vec<Machine> = (0..8)
+        .map(|n| Machine::new(&format!("m-{n}"), 50 + n))
+        .collect();
+    let all = registry(&machines.iter().collect::<Vec<_>>());
+    let gateway = gateway_of_two([silent, open.address], all);
+    let lines: Vec<_> = (machines.iter())
+        .map(|machine| gateway.sign(machine, "GET", "/a", b"").lines())
+        .collect();
+    // Their requests may go to the silent server too, and are not waited for.
+    let clients: Vec<_> = (lines.iter())
+        .map(|lines| {
+            let mut client = TcpStream::connect(gateway.address).unwrap();
+            client.write_all(&raw("GET", "/a", lines, b"")).unwrap();
+            client
+        })
+        .collect();
+    wait_for("all logins", || (logins(&open) == 8).then_some(()));
+    let (_, ready) = gateway.admin_get("/readyz");
+    assert!(ready.contains(&silent.to_string()), "{ready}");
+    drop(clients);
+}
+
+#[test]
 fn a_server_that_refuses_a_login_has_the_last_word() {
     let refusing = || logging_in_by(|| response("400 Bad Request", "", b"{}"));
     let servers = [refusing(), refusing()];

@@ -13,7 +13,6 @@ mod request;
 pub(crate) mod token;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -252,24 +251,16 @@ impl BackendLogin {
     ) -> Result<(Box<str>, Grant), LoginFailure> {
         let login = &self.settings.login;
         let role = self.role_of(owner.machine()).ok_or(LoginFailure::NoGroup)?;
-        let has_turn = AtomicBool::new(false);
-        let asking = async {
-            let _turn = self.turns.acquire().await;
-            has_turn.store(true, Ordering::Relaxed);
-            let assertion = || {
-                // Now, because it is valid for a minute from now.
-                let now = clock.now().unix_seconds();
-                let made = assertions.for_login(owner, &login.audience, now);
-                made.map_err(|_| LoginFailure::NoAssertion)
-            };
-            request::log_in(login, role, assertion, pool, clock).await
+        let until = clock.now().mono + DEADLINE;
+        let turn = tokio::time::timeout(DEADLINE, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| LoginFailure::Busy)?;
+        let assertion = || {
+            // Now, because it is valid for a minute from now.
+            let now = clock.now().unix_seconds();
+            let made = assertions.for_login(owner, &login.audience, now);
+            made.map_err(|_| LoginFailure::NoAssertion)
         };
-        let asked = tokio::time::timeout(DEADLINE, asking).await;
-        let late = || match has_turn.load(Ordering::Relaxed) {
-            true => LoginFailure::TimedOut,
-            false => LoginFailure::Busy,
-        };
-        let grant = asked.unwrap_or_else(|_| Err(late()))?;
+        let grant = request::log_in(login, role, assertion, pool, clock, until).await?;
         Ok((role.into(), grant))
     }
 

@@ -1,6 +1,7 @@
 //! The login request: one try at each server of the upstream, until one decides.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
@@ -28,6 +29,12 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// Longest reason of the backend in the log, in bytes.
 const MAX_REASON: usize = 200;
 
+/// Longest wait for one server where there are others.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A server that had less time than this is not to blame for its silence.
+const FAIR: Duration = Duration::from_secs(1);
+
 static CONNECTOR: LazyLock<Connector> = LazyLock::new(|| Connector::new(None));
 
 #[derive(Serialize)]
@@ -43,8 +50,9 @@ struct BackendErrors<'a> {
     errors: Vec<std::borrow::Cow<'a, str>>,
 }
 
-/// Logs in at the servers of the upstream, one after another, until one grants a token or refuses.
-/// Each gets an assertion of its own, because a backend may take each once.
+/// Logs in at the servers of the upstream, one after another, until one grants a token or refuses,
+/// or it is `until` on the monotonic clock. Each gets an assertion of its own, because a backend may
+/// take each once.
 ///
 /// # Errors
 ///
@@ -55,24 +63,42 @@ pub(super) async fn log_in(
     assertion: impl Fn() -> Result<String, LoginFailure>,
     pool: &Pool,
     clock: &Clock,
+    until: Duration,
 ) -> Result<Grant, LoginFailure> {
     let mut attempts = Attempts::default();
     let mut failure = LoginFailure::Unreachable;
-    while let Some(server) = pool.next_server(&mut attempts, clock.now().mono) {
+    loop {
+        let now = clock.now().mono;
+        let left = until.saturating_sub(now);
+        if left.is_zero() {
+            return Err(LoginFailure::TimedOut);
+        }
+        let Some(server) = pool.next_server(&mut attempts, now) else {
+            return Err(failure);
+        };
+        let wait = match pool.has_more(&attempts) {
+            true => left.min(PATIENCE),
+            false => left,
+        };
         let jwt = &assertion()?;
         let body = serde_json::to_vec(&LoginRequest { role, jwt });
         let body = Bytes::from(body.map_err(|_| LoginFailure::NoAssertion)?);
-        match ask(login, &server, body, clock).await {
-            // It has granted no token, and another server may.
-            Err(why @ LoginFailure::Unavailable(_)) => failure = why,
-            Err(LoginFailure::Unreachable) => {}
-            end => {
+        match tokio::time::timeout(wait, ask(login, &server, body, clock)).await {
+            // It has granted no token that could be used, and another server may.
+            Ok(Err(why @ LoginFailure::Unavailable(_))) => failure = why,
+            Ok(Err(LoginFailure::Unreachable)) => {}
+            Err(_) => {
+                failure = LoginFailure::TimedOut;
+                if wait >= FAIR {
+                    server.timed_out(clock.now().mono);
+                }
+            }
+            Ok(end) => {
                 server.answered();
                 return end;
             }
         }
     }
-    Err(failure)
 }
 
 /// Asks one server.
