@@ -382,6 +382,32 @@ fn a_client_that_leaves_does_not_end_the_login_for_the_others() {
 }
 
 #[test]
+fn a_machine_that_is_disabled_during_its_login_gets_no_use_of_the_token() {
+    let backend = Backend::answering(|seen| match &*seen.target {
+        LOGIN => {
+            std::thread::sleep(Duration::from_millis(1_500));
+            grants("t")
+        }
+        _ => ok(b"{}"),
+    });
+    let gateway = gateway(&backend, registry(&[&machine()]), "", "");
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| ask(&gateway, &machine(), "/a"));
+        wait_for("the login to begin", || {
+            (backend.connections() == 1).then_some(())
+        });
+        let disabled = registry(&[&machine()]) + "    enabled: false\n";
+        gateway.write_registry(&disabled);
+        refused_by_credential(&asked.join().unwrap());
+    });
+    assert!(backend.seen().iter().all(|seen| seen.target == LOGIN));
+    let tokens = "countersign_backend_tokens{upstream=\"secrets\"}";
+    wait_for("the token to be gone", || {
+        (gateway.metric(tokens) == 0.0).then_some(())
+    });
+}
+
+#[test]
 fn a_hundred_requests_at_once_make_one_failed_login() {
     let backend = Backend::answering(|_| {
         std::thread::sleep(Duration::from_millis(200));

@@ -34,6 +34,7 @@ use super::assertion::asserted_machine::{AssertedMachine, SignerOf};
 use super::pool::Pool;
 use crate::config::{Login, LoginRole, Upstream};
 use crate::metrics::{CheckCounts, LoginCounts, LoginResult, Metrics};
+use crate::registry::RegistryStore;
 use countersign_client::clock::Clock;
 use countersign_core::decision::Signed;
 use countersign_core::identity::Machine;
@@ -85,6 +86,7 @@ struct LoginSettings {
 pub(crate) struct LoginMeans {
     pub(crate) pool: Arc<Pool>,
     pub(crate) assertions: Arc<Assertions>,
+    pub(crate) registry: Arc<RegistryStore>,
     pub(crate) clock: Clock,
 }
 
@@ -222,6 +224,7 @@ impl BackendLogin {
         let LoginMeans {
             pool,
             assertions,
+            registry,
             clock,
         } = means;
         let this = Arc::clone(self);
@@ -232,13 +235,28 @@ impl BackendLogin {
                 let asked = this.ask(&owner, &assertions, &pool, &clock).await;
                 this.finish(&owner, asked, began, clock.now().mono)
             };
-            this.tokens.get_with(owner.clone(), attempt).await
+            let kept = this.tokens.get_with(owner.clone(), attempt).await;
+            this.if_in_force(kept, &registry).await
         });
         match logging_in.await {
             Ok(KeptLogin::Token(token, _)) => Ok(token),
             Ok(KeptLogin::Failed(why)) => Err(why),
             Err(_) => Err(Arc::new(LoginFailure::Unreachable)),
         }
+    }
+
+    /// The end of a login, unless its machine was changed during the login. The token is dropped then.
+    /// A change after this look finds the token in the cache ([`keep_only`](Self::keep_only)).
+    async fn if_in_force(&self, kept: KeptLogin, registry: &RegistryStore) -> KeptLogin {
+        if let KeptLogin::Token(token, _) = &kept {
+            let machine = token.owner().machine();
+            let known = registry.find(machine.id.as_str());
+            if !known.is_some_and(|known| Arc::ptr_eq(&known, machine)) {
+                self.drop_token(token).await;
+                return KeptLogin::Failed(Arc::new(LoginFailure::MachineChanged));
+            }
+        }
+        kept
     }
 
     /// One login, in its turn and within the deadline.
