@@ -99,6 +99,19 @@ async fn a_token_is_kept_for_its_time_and_not_longer() {
 }
 
 #[tokio::test]
+async fn a_token_over_an_earlier_one_has_its_own_time() {
+    let login = login(fixed());
+    let signed = signed(&machine("one", 1), 1, "/a", b"");
+    keep(&login, &signed, Ok(grant(Duration::from_millis(200)))).await;
+    keep(&login, &signed, Ok(grant(Duration::from_secs(60)))).await;
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert!(login.known_token(&signed).await.is_some());
+    keep(&login, &signed, Ok(grant(Duration::from_millis(50)))).await;
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    assert!(login.known_token(&signed).await.is_none());
+}
+
+#[tokio::test]
 async fn the_time_that_a_login_took_is_taken_off() {
     let login = login(fixed());
     let owner = AssertedMachine::of(&signed(&machine("one", 1), 1, "/a", b""));
