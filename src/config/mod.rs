@@ -19,6 +19,7 @@ use countersign_client::address;
 mod adapter;
 mod agent;
 mod assertion;
+mod assertion_option;
 mod audit;
 mod certificate;
 mod credential;

@@ -306,3 +306,35 @@ fn an_open_route_names_no_machine_and_so_sends_no_assertion() {
         &["has no effect on an open route"],
     );
 }
+
+#[test]
+fn no_other_backend_gets_an_assertion_that_it_could_log_in_with() {
+    let upstreams = format!(
+        "upstreams: {{ secrets: {{ servers: ['http://127.0.0.1:8200'], login: {{ {LOGIN} }} }}, \
+         api: {{ servers: ['http://127.0.0.1:9000'], audience: openbao }} }}"
+    );
+    let text = MINIMAL
+        .replace(
+            "upstreams: { secrets: { servers: ['http://127.0.0.1:8200'] } }",
+            &upstreams,
+        )
+        .replace(
+            "[{ path: /, upstream: secrets }]",
+            "[{ path: /, upstream: secrets }, { path: /api, upstream: api, assertion: true }]",
+        );
+    let words = "upstreams.api.audience is the same as upstreams.secrets.login.audience";
+    mistakes(GOOD, &text, &[words]);
+    let other = text.replace("audience: openbao } }", "audience: api } }");
+    assert!(read_with(GOOD, &other).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn an_assertion_with_the_audience_of_the_backends_own_login_is_a_warning() {
+    let route = "upstream: secrets, assertion: true";
+    let text = with_login(LOGIN).replace("upstream: secrets", route);
+    let warnings = read_with(GOOD, &text).unwrap().warnings;
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].text.contains("Set upstreams.secrets.audience"));
+    let other = text.replace("login:", "audience: api, login:");
+    assert!(read_with(GOOD, &other).unwrap().warnings.is_empty());
+}
