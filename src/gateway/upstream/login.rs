@@ -10,6 +10,7 @@ pub(super) mod doubt;
 mod failure;
 mod kept;
 mod request;
+mod settings;
 pub(crate) mod token;
 
 use std::fmt;
@@ -28,11 +29,12 @@ use self::doubt::Doubts;
 use self::failure::FailureLog;
 pub(crate) use self::failure::LoginFailure;
 use self::kept::{ByKind, KeptLogin};
+use self::settings::LoginSettings;
 use self::token::MachineToken;
 use super::assertion::Assertions;
 use super::assertion::asserted_machine::{AssertedMachine, SignerOf};
 use super::pool::Pool;
-use crate::config::{Login, LoginRole, Upstream};
+use crate::config::{LoginRole, Upstream};
 use crate::metrics::{CheckCounts, LoginCounts, LoginResult, Metrics};
 use crate::registry::RegistryStore;
 use countersign_client::clock::Clock;
@@ -71,16 +73,6 @@ pub(crate) struct BackendLogin {
     sweeper: OnceLock<AbortOnDropHandle<()>>,
 }
 
-/// The settings on which the tokens of a login depend. Tokens are not carried over to other ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct LoginSettings {
-    upstream: String,
-    login: Login,
-    issuer: String,
-    /// The servers, by their names: others may be another backend.
-    servers: Vec<String>,
-}
-
 /// What a login needs besides its settings.
 #[derive(Clone)]
 pub(crate) struct LoginMeans {
@@ -99,14 +91,7 @@ impl BackendLogin {
         metrics: &Metrics,
         before: &[&Arc<BackendLogin>],
     ) -> Option<Arc<BackendLogin>> {
-        let settings = LoginSettings {
-            upstream: upstream.name.clone(),
-            login: upstream.login.clone()?,
-            issuer: issuer.to_owned(),
-            servers: (upstream.servers.iter())
-                .map(|server| server.authority.clone())
-                .collect(),
-        };
+        let settings = LoginSettings::of(upstream, issuer)?;
         let same = before
             .iter()
             .copied()
