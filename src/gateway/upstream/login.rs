@@ -9,6 +9,7 @@ mod answer;
 pub(super) mod doubt;
 mod failure;
 mod kept;
+mod line_rate;
 mod request;
 mod settings;
 pub(crate) mod token;
@@ -29,6 +30,7 @@ use self::doubt::Doubts;
 use self::failure::FailureLog;
 pub(crate) use self::failure::LoginFailure;
 use self::kept::{ByKind, KeptLogin};
+use self::line_rate::CheckLines;
 use self::settings::LoginSettings;
 use self::token::MachineToken;
 use super::assertion::Assertions;
@@ -70,6 +72,7 @@ pub(crate) struct BackendLogin {
     checks: CheckCounts,
     failures: FailureLog,
     doubts: Doubts,
+    check_lines: CheckLines,
     sweeper: OnceLock<AbortOnDropHandle<()>>,
 }
 
@@ -118,6 +121,7 @@ impl BackendLogin {
             checks: metrics.token_checks(&name),
             failures: FailureLog::default(),
             doubts: Doubts::new(),
+            check_lines: CheckLines::default(),
             sweeper: OnceLock::new(),
             name,
             settings,
@@ -184,6 +188,10 @@ impl BackendLogin {
 
     pub(super) fn check_counts(&self) -> &CheckCounts {
         &self.checks
+    }
+
+    pub(super) fn check_lines(&self) -> &CheckLines {
+        &self.check_lines
     }
 
     /// The token of the machine that signed, if it has one.
