@@ -345,3 +345,25 @@ fn an_assertion_with_the_audience_of_the_backends_own_login_is_a_warning() {
     let other = text.replace("login:", "audience: api, login:");
     assert!(warnings(GOOD, &other).is_empty());
 }
+
+#[test]
+fn the_path_of_the_keys_is_not_that_of_a_health_check() {
+    let text = MINIMAL.replace("0.0.0.0:8080", "0.0.0.0:8080, health: /keys");
+    let assertion = GOOD.replace(" }", ", jwks_path: /keys }");
+    let words = "jwks_path: /keys is the health check of the listener 0.0.0.0:8080";
+    mistakes(&assertion, &text, &[words]);
+    let other = text.replace("/keys", "/livez");
+    assert!(warnings(&assertion, &other).is_empty());
+}
+
+#[test]
+fn a_path_of_the_keys_that_a_route_asks_signatures_for_is_a_warning() {
+    let assertion = GOOD.replace(" }", ", jwks_path: /v1/keys }");
+    let route = |route: &str| MINIMAL.replace("path: /,", route);
+    let found = warnings(&assertion, &route("path: /v1,"));
+    assert!(found.len() == 1 && found[0].contains("lies below the route /v1"));
+    // A route for everything leaves no other place.
+    for other in ["path: /v1, mode: open,", "path: /v2,", "path: /,"] {
+        assert_eq!(warnings(&assertion, &route(other)), [""; 0], "{other}");
+    }
+}
