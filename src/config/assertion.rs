@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::audit::GatewayKey;
+use super::listeners::Listener;
+use super::mode::Mode;
 use super::operation;
+use super::routes::Routes;
 use crate::yaml::{Field, Table, quoted};
 use countersign_client::file::{self, Unusable};
 use countersign_core::private_key;
@@ -43,19 +46,62 @@ impl Assertion {
     }
 }
 
+/// The path of the public keys, with its place in the file.
+pub(super) struct JwksPath<'a>(Option<(Field<'a>, String)>);
+
+impl JwksPath<'_> {
+    /// Notes what else is at the path: the keys are answered before any route is looked for.
+    pub(super) fn check(&self, listeners: &[Listener], routes: &Routes) {
+        let Some((field, path)) = &self.0 else {
+            return;
+        };
+        let is_health = |listener: &&Listener| listener.health.as_ref() == Some(path);
+        if let Some(listener) = listeners.iter().find(is_health) {
+            field.mistake(format!(
+                "{path} is the health check of the listener {}; give the keys another path",
+                listener.address
+            ));
+        }
+        let route = routes.find(path).map(|index| &routes[index]);
+        // A route for everything leaves no other place.
+        if let Some(route) = route
+            && route.mode != Mode::Open
+            && route.path != "/"
+        {
+            field.warning(format!(
+                "lies below the route {}, which asks for signatures: the gateway answers {path} \
+                 with the keys, unsigned, and the backend never gets it. Choose a path outside the \
+                 routes, such as /.well-known/jwks.json",
+                route.path
+            ));
+        }
+    }
+}
+
 /// Reads `assertion`; `None` without it.
-pub(super) fn read(root: &mut Table<'_>, base: &Path) -> Option<Assertion> {
-    let mut table = root.field("assertion")?.table();
+pub(super) fn read<'a>(root: &mut Table<'a>, base: &Path) -> (Option<Assertion>, JwksPath<'a>) {
+    let Some(field) = root.field("assertion") else {
+        return (None, JwksPath(None));
+    };
+    let mut table = field.table();
+    let jwks_path = table.field("jwks_path").and_then(|field| {
+        let path = field.parse(path)?;
+        Some((field, path))
+    });
+    let assertion = settings(&mut table, jwks_path.as_ref().map(|(_, path)| path), base);
+    (assertion, JwksPath(jwks_path))
+}
+
+fn settings(table: &mut Table<'_>, jwks_path: Option<&String>, base: &Path) -> Option<Assertion> {
     let issuer = (table.required("issuer")).and_then(|field| field.parse(name));
     let keys = table.required("keys");
     let keys = keys.map(|field| self::keys(&field, base));
-    let jwks_path = (table.field("jwks_path")).and_then(|field| field.parse(path));
     let (files, keys) = keys?.into_iter().unzip();
     Some(Assertion {
         issuer: issuer?,
         keys,
         files,
-        jwks_path,
+        jwks_path: jwks_path.cloned(),
     })
 }
 

@@ -19,6 +19,7 @@ use countersign_client::address;
 mod adapter;
 mod agent;
 mod assertion;
+mod assertion_option;
 mod audit;
 mod certificate;
 mod credential;
@@ -229,7 +230,7 @@ fn config(
         (root.table("identity")).value("header", headers::DEFAULT_IDENTITY, headers::identity);
     // Whether it is there, not whether it is good: one mistake in it must not become several.
     let can_assert = root.has_any(&["assertion"]);
-    let assertion = assertion::read(&mut root, base);
+    let (assertion, jwks_path) = assertion::read(&mut root, base);
     let credentials = credential::named(&mut root, &identity_header, base, environment);
     let secret_headers: Vec<HeaderName> = (credentials.iter())
         .map(|(credential, ..)| credential.header.clone())
@@ -257,6 +258,7 @@ fn config(
         &credentials,
         environment.now,
     );
+    jwks_path.check(&listeners, &routes);
     let largest_body = routes.iter().map(|route| route.max_body).max().unwrap_or(0);
     let replay = replay::read(root.table("replay"), base, environment);
     let limits = limits::read(root.table("limits"), largest_body);

@@ -6,6 +6,7 @@ use http::HeaderName;
 use http::header::RANGE;
 
 use super::adapter::AdapterOption;
+use super::assertion_option::assertion;
 use super::credential::Credential;
 use super::headers;
 use super::mode::{self, Mode};
@@ -63,7 +64,12 @@ pub(super) fn read(
             .collect();
         let strip_prefix = strip_prefix(&mut table, path.as_deref());
         let assertion = (table.field("assertion")).and_then(|field| {
-            assertion(&field, upstream.map(|index| &upstreams[index]), can_assert)
+            assertion(
+                &field,
+                upstream.map(|index| &upstreams[index]),
+                upstreams,
+                can_assert,
+            )
         });
         let adapter = AdapterOption::read(&mut table);
         let route = Route {
@@ -142,32 +148,6 @@ fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
         assertion: false,
         adapter: None,
     }
-}
-
-/// Reads whether the gateway sends an assertion on the route to this upstream.
-fn assertion(field: &Field<'_>, upstream: Option<&Named<'_>>, can_assert: bool) -> Option<bool> {
-    let is_on = field.truth()?;
-    if !is_on {
-        return Some(false);
-    }
-    if !can_assert {
-        field.mistake(
-            "needs the gateway's signing key: add assertion: { issuer: https://gw.example, keys: \
-             [assertion.pem] }",
-        );
-    }
-    if let Some(Named {
-        name,
-        upstream: Some(upstream),
-        ..
-    }) = upstream
-        && upstream.assertion_audience().is_none()
-    {
-        field.mistake(format!(
-            "needs the name of the backend, which the assertion is for: add upstreams.{name}.audience"
-        ));
-    }
-    Some(true)
 }
 
 /// The headers in the upstream's `set_headers` are the gateway's alone, also on requests that get

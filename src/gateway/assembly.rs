@@ -82,7 +82,7 @@ impl Gateway {
                 draining.clone(),
             )),
             decider: Decider::new(
-                registry,
+                Arc::clone(&registry),
                 nonces,
                 token_names,
                 budget.clone(),
@@ -91,7 +91,7 @@ impl Gateway {
                 clock.clone(),
             ),
             recorder: Recorder::new(audit, metrics, clock.clone()),
-            forwarder: Forwarder::new(budget, clock),
+            forwarder: Forwarder::new(budget, registry, clock),
             draining,
         })
     }

@@ -168,6 +168,8 @@ fn a_token_revoked_at_openbao_costs_one_503_and_the_next_try_logs_in_anew() {
     let machine = Machine::new("revoked", 30);
     let site = Site::new(&BAO, &[&machine]);
     assert_eq!(site.read(&machine, "revoked").status, 200);
+    // A check has accepted the token once: so the refusal of a new token tells that it is dead.
+    assert_eq!(site.read(&machine, "another").status, 403);
     let accessor = site.accessors(1).remove(0);
     BAO.call(
         "POST",

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -228,6 +228,108 @@ fn no_answer_without_a_usable_token_lets_a_request_through() {
     assert_eq!(results[3], 0.0);
 }
 
+/// A gateway with these two servers for its logins.
+fn gateway_of_two(servers: [SocketAddr; 2], machines: String) -> Gateway {
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("assertion.pem");
+    fs::write(&key, Machine::new("gateway", 200).pem()).unwrap();
+    Gateway::with(
+        &Backend::start(),
+        Options {
+            servers: Some(servers.map(|server| format!("http://{server}")).to_vec()),
+            upstream:
+                "    login: { method: jwt, mount: jwt, role: r, audience: a, header: X-Token }\n"
+                    .into(),
+            more: format!("assertion: {{ issuer: gw, keys: ['{}'] }}\n", key.display()),
+            machines,
+            ..Options::default()
+        },
+    )
+}
+
+/// A server that does this with each login, and answers other requests with 200; and the assertions
+/// that it got.
+fn logging_in_by(answer: fn() -> Vec<u8>) -> Backend {
+    Backend::answering(move |seen| match &*seen.target {
+        LOGIN => answer(),
+        _ => ok(b"{}"),
+    })
+}
+
+fn assertions(backend: &Backend) -> Vec<String> {
+    let logins = backend
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.target == LOGIN);
+    let body = |seen: Seen| serde_json::from_slice::<Value>(&seen.body).unwrap();
+    logins
+        .map(|seen| body(seen)["jwt"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_sealed_server_sends_the_login_on_to_the_next_with_another_assertion() {
+    let sealed = logging_in_by(|| response("503 Service Unavailable", "", b"{}"));
+    let open = logging_in_by(|| grants("t"));
+    let machines: Vec<Machine> = (0..4)
+        .map(|n| Machine::new(&format!("m-{n}"), 50 + n))
+        .collect();
+    let all = registry(&machines.iter().collect::<Vec<_>>());
+    let gateway = gateway_of_two([sealed.address, open.address], all);
+    for machine in &machines {
+        assert_eq!(ask(&gateway, machine, "/a").status, 200);
+    }
+    assert!(logins(&sealed) > 0);
+    assert_eq!(logins(&open), 4);
+    let mut all = assertions(&sealed);
+    all.extend(assertions(&open));
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), count);
+}
+
+#[test]
+fn a_silent_server_is_left_for_the_next_one_and_put_out_of_service() {
+    let silent = scripted(|mut stream| {
+        let _ = crate::support::backend::read_head(&mut stream);
+        std::thread::sleep(Duration::from_secs(20));
+    });
+    let open = logging_in_by(|| grants("t"));
+    let machines: Vec<Machine> = (0..8)
+        .map(|n| Machine::new(&format!("m-{n}"), 50 + n))
+        .collect();
+    let all = registry(&machines.iter().collect::<Vec<_>>());
+    let gateway = gateway_of_two([silent, open.address], all);
+    let lines: Vec<_> = (machines.iter())
+        .map(|machine| gateway.sign(machine, "GET", "/a", b"").lines())
+        .collect();
+    // Their requests may go to the silent server too, and are not waited for.
+    let clients: Vec<_> = (lines.iter())
+        .map(|lines| {
+            let mut client = TcpStream::connect(gateway.address).unwrap();
+            client.write_all(&raw("GET", "/a", lines, b"")).unwrap();
+            client
+        })
+        .collect();
+    wait_for("all logins", || (logins(&open) == 8).then_some(()));
+    let (_, ready) = gateway.admin_get("/readyz");
+    assert!(ready.contains(&silent.to_string()), "{ready}");
+    drop(clients);
+}
+
+#[test]
+fn a_server_that_refuses_a_login_has_the_last_word() {
+    let refusing = || logging_in_by(|| response("400 Bad Request", "", b"{}"));
+    let servers = [refusing(), refusing()];
+    let gateway = gateway_of_two(
+        [servers[0].address, servers[1].address],
+        registry(&[&machine()]),
+    );
+    refused_by_credential(&ask(&gateway, &machine(), "/a"));
+    assert_eq!(logins(&servers[0]) + logins(&servers[1]), 1);
+}
+
 #[test]
 fn a_login_without_an_answer_ends_at_its_deadline() {
     let address = scripted(|mut stream: TcpStream| {
@@ -277,6 +379,32 @@ fn a_client_that_leaves_does_not_end_the_login_for_the_others() {
     drop(leaving);
     assert_eq!(ask(&gateway, &machine(), "/b").status, 200);
     assert_eq!(logins(&backend), 1);
+}
+
+#[test]
+fn a_machine_that_is_disabled_during_its_login_gets_no_use_of_the_token() {
+    let backend = Backend::answering(|seen| match &*seen.target {
+        LOGIN => {
+            std::thread::sleep(Duration::from_millis(1_500));
+            grants("t")
+        }
+        _ => ok(b"{}"),
+    });
+    let gateway = gateway(&backend, registry(&[&machine()]), "", "");
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| ask(&gateway, &machine(), "/a"));
+        wait_for("the login to begin", || {
+            (backend.connections() == 1).then_some(())
+        });
+        let disabled = registry(&[&machine()]) + "    enabled: false\n";
+        gateway.write_registry(&disabled);
+        refused_by_credential(&asked.join().unwrap());
+    });
+    assert!(backend.seen().iter().all(|seen| seen.target == LOGIN));
+    let tokens = "countersign_backend_tokens{upstream=\"secrets\"}";
+    wait_for("the token to be gone", || {
+        (gateway.metric(tokens) == 0.0).then_some(())
+    });
 }
 
 #[test]
@@ -373,6 +501,24 @@ fn a_check_without_an_answer_that_counts_is_a_503_and_leaves_the_token() {
     statuses[0].store(200, Ordering::SeqCst);
     assert_eq!(ask(&gateway, &machine(), "/a").status, 200);
     assert_eq!(logins(&backend), 1);
+}
+
+#[test]
+fn a_check_that_refuses_new_tokens_makes_no_storm_of_logins_and_says_what_to_do() {
+    let (backend, statuses) = refusing();
+    let gateway = gateway(&backend, registry(&[&machine()]), "", "");
+    statuses[1].store(403, Ordering::SeqCst);
+    for _ in 0..8 {
+        refused_by_credential(&ask(&gateway, &machine(), "/a"));
+    }
+    assert!(logins(&backend) <= 3, "{}", logins(&backend));
+    let (_, ready) = gateway.admin_get("/readyz");
+    assert!(ready.contains("let the role's policies read"), "{ready}");
+    // What the policy permits still passes, with the token that is there.
+    let before = logins(&backend);
+    statuses[0].store(200, Ordering::SeqCst);
+    assert_eq!(ask(&gateway, &machine(), "/b").status, 200);
+    assert_eq!(logins(&backend), before);
 }
 
 #[test]

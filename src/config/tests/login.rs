@@ -60,6 +60,13 @@ fn mistakes(assertion: &str, text: &str, words: &[&str]) {
     }
 }
 
+/// The warnings besides those of the keys' modes.
+fn warnings(assertion: &str, text: &str) -> Vec<String> {
+    let found = read_with(assertion, text).unwrap().warnings;
+    let others = (found.into_iter()).filter(|found| !found.key.starts_with("assertion.keys"));
+    others.map(|found| found.text).collect()
+}
+
 #[test]
 fn a_login_has_its_settings_and_a_check() {
     let config = logging_in(LOGIN);
@@ -305,4 +312,58 @@ fn an_open_route_names_no_machine_and_so_sends_no_assertion() {
         &text.replace("path: /,", "path: /a,"),
         &["has no effect on an open route"],
     );
+}
+
+#[test]
+fn no_other_backend_gets_an_assertion_that_it_could_log_in_with() {
+    let upstreams = format!(
+        "upstreams: {{ secrets: {{ servers: ['http://127.0.0.1:8200'], login: {{ {LOGIN} }} }}, \
+         api: {{ servers: ['http://127.0.0.1:9000'], audience: openbao }} }}"
+    );
+    let text = MINIMAL
+        .replace(
+            "upstreams: { secrets: { servers: ['http://127.0.0.1:8200'] } }",
+            &upstreams,
+        )
+        .replace(
+            "[{ path: /, upstream: secrets }]",
+            "[{ path: /, upstream: secrets }, { path: /api, upstream: api, assertion: true }]",
+        );
+    let words = "upstreams.api.audience is the same as upstreams.secrets.login.audience";
+    mistakes(GOOD, &text, &[words]);
+    let other = text.replace("audience: openbao } }", "audience: api } }");
+    assert!(warnings(GOOD, &other).is_empty());
+}
+
+#[test]
+fn an_assertion_with_the_audience_of_the_backends_own_login_is_a_warning() {
+    let route = "upstream: secrets, assertion: true";
+    let text = with_login(LOGIN).replace("upstream: secrets", route);
+    let found = warnings(GOOD, &text);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].contains("Set upstreams.secrets.audience"));
+    let other = text.replace("login:", "audience: api, login:");
+    assert!(warnings(GOOD, &other).is_empty());
+}
+
+#[test]
+fn the_path_of_the_keys_is_not_that_of_a_health_check() {
+    let text = MINIMAL.replace("0.0.0.0:8080", "0.0.0.0:8080, health: /keys");
+    let assertion = GOOD.replace(" }", ", jwks_path: /keys }");
+    let words = "jwks_path: /keys is the health check of the listener 0.0.0.0:8080";
+    mistakes(&assertion, &text, &[words]);
+    let other = text.replace("/keys", "/livez");
+    assert!(warnings(&assertion, &other).is_empty());
+}
+
+#[test]
+fn a_path_of_the_keys_that_a_route_asks_signatures_for_is_a_warning() {
+    let assertion = GOOD.replace(" }", ", jwks_path: /v1/keys }");
+    let route = |route: &str| MINIMAL.replace("path: /,", route);
+    let found = warnings(&assertion, &route("path: /v1,"));
+    assert!(found.len() == 1 && found[0].contains("lies below the route /v1"));
+    // A route for everything leaves no other place.
+    for other in ["path: /v1, mode: open,", "path: /v2,", "path: /,"] {
+        assert_eq!(warnings(&assertion, &route(other)), [""; 0], "{other}");
+    }
 }

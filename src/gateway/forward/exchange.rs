@@ -26,6 +26,7 @@ use crate::gateway::upstream::credentials::injection::Injection;
 use crate::gateway::upstream::pool::connection::Connection;
 use crate::gateway::upstream::pool::reuse::FinishedExchange;
 use crate::gateway::upstream::pool::server::UpstreamServer;
+use countersign_client::clock::Clock;
 use countersign_core::refusal::Refusal;
 
 /// Most pieces of a response that are passed on at once. The head and the body of a small response
@@ -42,6 +43,7 @@ pub(super) struct Exchange<'a> {
     pub(super) server: &'a Arc<UpstreamServer>,
     /// For the question whether the backend accepts the credential.
     pub(super) lookups: &'a Arc<Connector>,
+    pub(super) clock: &'a Clock,
 }
 
 /// The end of an exchange whose response the client has.
@@ -295,6 +297,6 @@ impl Exchange<'_> {
             path: path.clone(),
             namespace: (upstream.login.as_ref()).and_then(|login| login.namespace_header()),
         };
-        injection.is_refused(target).await
+        injection.is_refused(target, self.clock.now().mono).await
     }
 }

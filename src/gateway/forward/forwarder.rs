@@ -23,6 +23,7 @@ use crate::gateway::upstream::login::token::MachineToken;
 use crate::gateway::upstream::login::{BackendLogin, LoginMeans};
 use crate::gateway::upstream::pool::connection::Connection;
 use crate::gateway::upstream::pool::server::UpstreamServer;
+use crate::registry::RegistryStore;
 use countersign_client::clock::Clock;
 use countersign_core::decision::Signed;
 use countersign_core::refusal::Refusal;
@@ -32,15 +33,18 @@ pub(crate) struct Forwarder {
     /// Connects for the credential checks, which are requests of the gateway itself.
     lookups: Arc<Connector>,
     adapters: Adapters,
+    registry: Arc<RegistryStore>,
     clock: Clock,
 }
 
 impl Forwarder {
-    /// `budget` is that of bodies: the answers that an adapter reads count towards it.
-    pub(crate) fn new(budget: BodyBudget, clock: Clock) -> Forwarder {
+    /// `budget` is that of bodies: the answers that an adapter reads count towards it. `registry`
+    /// tells whether a machine was changed during its login.
+    pub(crate) fn new(budget: BodyBudget, registry: Arc<RegistryStore>, clock: Clock) -> Forwarder {
         Forwarder {
             lookups: Arc::new(Connector::new(None)),
             adapters: Adapters::new(budget),
+            registry,
             clock,
         }
     }
@@ -158,6 +162,7 @@ impl Forwarder {
         let means = LoginMeans {
             pool: Arc::clone(plan.pool(request.route)),
             assertions: plan.assertions().ok_or_else(no_token)?.clone(),
+            registry: Arc::clone(&self.registry),
             clock: self.clock.clone(),
         };
         login.log_in(signed, means).await.map_err(|_| no_token())
@@ -199,6 +204,7 @@ impl Forwarder {
             assertion,
             server,
             lookups: &self.lookups,
+            clock: &self.clock,
         };
         match exchange.run(&mut connection, client, body).await {
             Ok(finished) => {

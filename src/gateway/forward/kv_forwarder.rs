@@ -122,7 +122,8 @@ impl KvForwarder<'_> {
             path: path.clone(),
             namespace: (upstream.login.as_ref()).and_then(|login| login.namespace_header()),
         };
-        self.injection.is_refused(target).await
+        let now = self.clock.now().mono;
+        self.injection.is_refused(target, now).await
     }
 
     /// The paths that were asked for.

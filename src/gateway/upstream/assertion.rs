@@ -27,6 +27,10 @@ use countersign_core::message::Message;
 /// How long an assertion is valid, in seconds: it is used at once, and for one request.
 const LIFETIME: u64 = 60;
 
+/// An assertion is valid from this long before it is made, in seconds: the clock of its verifier may
+/// be behind.
+const BEHIND: u64 = 30;
+
 /// An assertion could not be made: the system gave no random bytes, or a bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoAssertion;
@@ -178,7 +182,7 @@ impl Assertions {
             sub: machine.id.as_str(),
             aud: audience,
             iat: now,
-            nbf: now,
+            nbf: now.saturating_sub(BEHIND),
             exp: now + LIFETIME,
             jti: URL_SAFE_NO_PAD.encode(id),
             machine: MachineClaims {

@@ -6,13 +6,15 @@
 //! kept for a second: a thousand clients that try again do not become a thousand logins.
 
 mod answer;
+pub(super) mod doubt;
 mod failure;
 mod kept;
+mod line_rate;
 mod request;
+mod settings;
 pub(crate) mod token;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,15 +26,19 @@ use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::answer::Grant;
+use self::doubt::Doubts;
 use self::failure::FailureLog;
 pub(crate) use self::failure::LoginFailure;
 use self::kept::{ByKind, KeptLogin};
+use self::line_rate::CheckLines;
+use self::settings::LoginSettings;
 use self::token::MachineToken;
 use super::assertion::Assertions;
 use super::assertion::asserted_machine::{AssertedMachine, SignerOf};
 use super::pool::Pool;
-use crate::config::{Login, LoginRole, Upstream};
+use crate::config::{LoginRole, Upstream};
 use crate::metrics::{CheckCounts, LoginCounts, LoginResult, Metrics};
+use crate::registry::RegistryStore;
 use countersign_client::clock::Clock;
 use countersign_core::decision::Signed;
 use countersign_core::identity::Machine;
@@ -65,17 +71,9 @@ pub(crate) struct BackendLogin {
     counts: LoginCounts,
     checks: CheckCounts,
     failures: FailureLog,
+    doubts: Doubts,
+    check_lines: CheckLines,
     sweeper: OnceLock<AbortOnDropHandle<()>>,
-}
-
-/// The settings on which the tokens of a login depend. Tokens are not carried over to other ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct LoginSettings {
-    upstream: String,
-    login: Login,
-    issuer: String,
-    /// The servers, by their names: others may be another backend.
-    servers: Vec<String>,
 }
 
 /// What a login needs besides its settings.
@@ -83,6 +81,7 @@ struct LoginSettings {
 pub(crate) struct LoginMeans {
     pub(crate) pool: Arc<Pool>,
     pub(crate) assertions: Arc<Assertions>,
+    pub(crate) registry: Arc<RegistryStore>,
     pub(crate) clock: Clock,
 }
 
@@ -95,14 +94,7 @@ impl BackendLogin {
         metrics: &Metrics,
         before: &[&Arc<BackendLogin>],
     ) -> Option<Arc<BackendLogin>> {
-        let settings = LoginSettings {
-            upstream: upstream.name.clone(),
-            login: upstream.login.clone()?,
-            issuer: issuer.to_owned(),
-            servers: (upstream.servers.iter())
-                .map(|server| server.authority.clone())
-                .collect(),
-        };
+        let settings = LoginSettings::of(upstream, issuer)?;
         let same = before
             .iter()
             .copied()
@@ -128,6 +120,8 @@ impl BackendLogin {
             counts: metrics.login(&settings.upstream),
             checks: metrics.token_checks(&name),
             failures: FailureLog::default(),
+            doubts: Doubts::new(),
+            check_lines: CheckLines::default(),
             sweeper: OnceLock::new(),
             name,
             settings,
@@ -160,10 +154,13 @@ impl BackendLogin {
         &self.settings.login.header
     }
 
-    /// Why machines cannot log in, if the last login failed at the backend.
+    /// Why machines cannot log in, if the last login failed at the backend, or why the check cannot
+    /// judge their tokens.
     pub(crate) fn out_of_service(&self) -> Option<String> {
-        let why = self.failures.failing()?;
-        Some(format!("{}: the last login failed: {why}", self.name))
+        match self.failures.failing() {
+            Some(why) => Some(format!("{}: the last login failed: {why}", self.name)),
+            None => Some(format!("{}: {}", self.name, self.check_in_doubt()?)),
+        }
     }
 
     /// The path of the login request.
@@ -193,6 +190,10 @@ impl BackendLogin {
         &self.checks
     }
 
+    pub(super) fn check_lines(&self) -> &CheckLines {
+        &self.check_lines
+    }
+
     /// The token of the machine that signed, if it has one.
     pub(crate) async fn known_token(&self, signed: &Signed) -> Option<Arc<MachineToken>> {
         match self.tokens.get(&SignerOf(signed)).await {
@@ -216,6 +217,7 @@ impl BackendLogin {
         let LoginMeans {
             pool,
             assertions,
+            registry,
             clock,
         } = means;
         let this = Arc::clone(self);
@@ -226,13 +228,28 @@ impl BackendLogin {
                 let asked = this.ask(&owner, &assertions, &pool, &clock).await;
                 this.finish(&owner, asked, began, clock.now().mono)
             };
-            this.tokens.get_with(owner.clone(), attempt).await
+            let kept = this.tokens.get_with(owner.clone(), attempt).await;
+            this.if_in_force(kept, &registry).await
         });
         match logging_in.await {
             Ok(KeptLogin::Token(token, _)) => Ok(token),
             Ok(KeptLogin::Failed(why)) => Err(why),
             Err(_) => Err(Arc::new(LoginFailure::Unreachable)),
         }
+    }
+
+    /// The end of a login, unless its machine was changed during the login. The token is dropped then.
+    /// A change after this look finds the token in the cache ([`keep_only`](Self::keep_only)).
+    async fn if_in_force(&self, kept: KeptLogin, registry: &RegistryStore) -> KeptLogin {
+        if let KeptLogin::Token(token, _) = &kept {
+            let machine = token.owner().machine();
+            let known = registry.find(machine.id.as_str());
+            if !known.is_some_and(|known| Arc::ptr_eq(&known, machine)) {
+                self.drop_token(token).await;
+                return KeptLogin::Failed(Arc::new(LoginFailure::MachineChanged));
+            }
+        }
+        kept
     }
 
     /// One login, in its turn and within the deadline.
@@ -245,22 +262,16 @@ impl BackendLogin {
     ) -> Result<(Box<str>, Grant), LoginFailure> {
         let login = &self.settings.login;
         let role = self.role_of(owner.machine()).ok_or(LoginFailure::NoGroup)?;
-        let has_turn = AtomicBool::new(false);
-        let asking = async {
-            let _turn = self.turns.acquire().await;
-            has_turn.store(true, Ordering::Relaxed);
+        let until = clock.now().mono + DEADLINE;
+        let turn = tokio::time::timeout(DEADLINE, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| LoginFailure::Busy)?;
+        let assertion = || {
             // Now, because it is valid for a minute from now.
             let now = clock.now().unix_seconds();
-            let assertion = assertions.for_login(owner, &login.audience, now);
-            let assertion = assertion.map_err(|_| LoginFailure::NoAssertion)?;
-            request::log_in(login, role, &assertion, pool, clock).await
+            let made = assertions.for_login(owner, &login.audience, now);
+            made.map_err(|_| LoginFailure::NoAssertion)
         };
-        let asked = tokio::time::timeout(DEADLINE, asking).await;
-        let late = || match has_turn.load(Ordering::Relaxed) {
-            true => LoginFailure::TimedOut,
-            false => LoginFailure::Busy,
-        };
-        let grant = asked.unwrap_or_else(|_| Err(late()))?;
+        let grant = request::log_in(login, role, assertion, pool, clock, until).await?;
         Ok((role.into(), grant))
     }
 
@@ -280,7 +291,7 @@ impl BackendLogin {
                 // The lease began at the latest when the answer was sent.
                 let keep = grant.keep.saturating_sub(took);
                 let counted = self.counts.token();
-                let token = MachineToken::new(owner.clone(), grant, &role, counted);
+                let token = MachineToken::new(owner.clone(), grant, &role, now, counted);
                 KeptLogin::Token(Arc::new(token), keep)
             }
             Err(why) => {
@@ -293,7 +304,7 @@ impl BackendLogin {
     }
 
     /// Drops a token that the backend refuses, unless the machine has another one by now.
-    pub(super) async fn drop_token(&self, token: &Arc<MachineToken>) {
+    async fn drop_token(&self, token: &Arc<MachineToken>) {
         let is_it = |kept: KeptLogin| match kept {
             KeptLogin::Token(known, _) => Arc::ptr_eq(&known, token),
             KeptLogin::Failed(_) => false,

@@ -116,13 +116,19 @@ fn an_assertion_holds_the_claims_of_the_contract_and_no_others() {
     let fingerprint = machine("web-1", 1).keys[0].public.fingerprint().to_string();
     let expected = json!({
         "iss": "https://gw.example", "sub": "web-1", "aud": "openbao",
-        "iat": NOW, "nbf": NOW, "exp": NOW + 60,
+        "iat": NOW, "nbf": NOW - 30, "exp": NOW + 60,
         "machine": {
             "id": "web-1", "name": "prod-api-7", "owner": "payments",
             "groups": ["fleet", "eu"], "key": fingerprint,
         },
     });
     assert_eq!(claims, expected);
+}
+
+#[test]
+fn an_assertion_is_valid_for_a_verifier_whose_clock_is_behind() {
+    let (_, claims) = login(7);
+    assert!(claims["nbf"].as_u64().unwrap() + 30 <= claims["iat"].as_u64().unwrap());
 }
 
 #[test]

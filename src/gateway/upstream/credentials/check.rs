@@ -16,6 +16,8 @@ use tracing::{debug, info, warn};
 
 use super::injection::Injection;
 use crate::gateway::upstream::acceptance::Checked;
+use crate::gateway::upstream::login::BackendLogin;
+use crate::gateway::upstream::login::doubt::{CANNOT_TELL, RefusedToken};
 use crate::gateway::upstream::own_request;
 use crate::metrics::CredentialCheck;
 
@@ -37,8 +39,9 @@ pub(crate) struct CheckTarget {
 impl Injection {
     /// Whether the backend refused the credential, and not the request. In doubt it refused the
     /// credential: the client then tries again, where a refusal of the request would make it give
-    /// up. A token that the backend refuses is dropped, so that the next try logs in anew.
-    pub(crate) async fn is_refused(&self, target: CheckTarget) -> bool {
+    /// up. A token that the backend refuses is dropped, so that the next try logs in anew; one that
+    /// it has just granted is not. `now` is monotonic.
+    pub(crate) async fn is_refused(&self, target: CheckTarget, now: Duration) -> bool {
         let before = self.acceptance().begun();
         let this = self.clone();
         // A task of its own: a client that goes away must not end the question for the others.
@@ -47,13 +50,18 @@ impl Injection {
                 let asked = tokio::time::timeout(DEADLINE, look_up(&target, &this)).await;
                 asked.ok().and_then(Result::ok)
             };
-            let note = |checked| this.note(checked);
+            let note = |checked| this.note(checked, now);
             let asking = (this.acceptance()).ask_or_share(this.shared_value(), before, ask, note);
             let result = asking.await;
-            if let Injection::Token { login, token } = &this
-                && result == CredentialCheck::Refused
-            {
-                login.drop_token(token).await;
+            if let Injection::Token { login, token } = &this {
+                match result {
+                    CredentialCheck::Accepted => login.accepted(token).await,
+                    CredentialCheck::Refused => {
+                        let consequence = login.refused(token, now).await;
+                        this.log_of_refused_token(login, consequence, now);
+                    }
+                    CredentialCheck::Unknown => {}
+                }
             }
             result
         });
@@ -67,11 +75,11 @@ impl Injection {
         }
     }
 
-    fn note(&self, checked: Checked) {
+    fn note(&self, checked: Checked, now: Duration) {
         self.check_counts().checked(checked.result);
         match self {
             Injection::Credential { .. } if checked.is_new => self.log_of_credential(checked),
-            Injection::Token { .. } => self.log_of_token(checked),
+            Injection::Token { login, .. } => self.log_of_token(login, checked, now),
             Injection::Credential { .. } => {}
         }
         let is_accepted = checked.result == CredentialCheck::Accepted;
@@ -116,7 +124,7 @@ impl Injection {
         }
     }
 
-    fn log_of_token(&self, checked: Checked) {
+    fn log_of_token(&self, login: &BackendLogin, checked: Checked, now: Duration) {
         let credential = self.name();
         let machine = self.machine();
         let status = checked.status.map(|status| status.as_u16());
@@ -126,21 +134,53 @@ impl Injection {
                 machine,
                 "the backend accepts the machine's token: its own policy refused the request"
             ),
-            CredentialCheck::Refused => warn!(
-                credential,
-                machine,
-                status,
-                "the backend refuses the machine's token: the token is dropped, the request gets 503 \
-                 upstream_credential, and the next one logs in anew. If new tokens are refused too, let \
-                 the role's policies read auth/token/lookup-self"
-            ),
-            CredentialCheck::Unknown => warn!(
-                credential,
-                machine,
-                status,
-                "the backend refused a request, and its answer at the upstream's `check` does not tell \
-                 whether it accepts the machine's token: the request gets 503 upstream_credential"
-            ),
+            // Logged with its consequence for the token.
+            CredentialCheck::Refused => {}
+            CredentialCheck::Unknown => {
+                if let Some(unlogged) = login.check_lines().unknown.turn(now) {
+                    warn!(
+                        credential,
+                        machine,
+                        status,
+                        unlogged,
+                        "the backend refused a request, and its answer at the upstream's `check` does \
+                         not tell whether it accepts the machine's token: the request gets 503 \
+                         upstream_credential"
+                    );
+                }
+            }
+        }
+    }
+
+    fn log_of_refused_token(&self, login: &BackendLogin, consequence: RefusedToken, now: Duration) {
+        let credential = self.name();
+        let machine = self.machine();
+        let lines = login.check_lines();
+        match consequence {
+            RefusedToken::Dropped => {
+                if let Some(unlogged) = lines.dropped.turn(now) {
+                    warn!(
+                        credential,
+                        machine,
+                        unlogged,
+                        "the backend refuses the machine's token: the token is dropped, the request \
+                         gets 503 upstream_credential, and the next one logs in anew"
+                    );
+                }
+            }
+            RefusedToken::Held(hold) => {
+                if let Some(unlogged) = lines.held.turn(now) {
+                    warn!(
+                        credential,
+                        machine,
+                        unlogged,
+                        hold_s = hold.as_secs(),
+                        "a request gets 503 upstream_credential, and the machine's token stays in \
+                         use: {CANNOT_TELL}"
+                    );
+                }
+            }
+            RefusedToken::StillHeld => {}
         }
     }
 }

@@ -30,6 +30,8 @@ pub(crate) enum LoginFailure {
     NoToken,
     /// The token has a limited number of uses.
     LimitedUses,
+    /// The machine was changed in the registry, or removed from it, during the login.
+    MachineChanged,
 }
 
 impl LoginFailure {
@@ -43,7 +45,8 @@ impl LoginFailure {
             LoginFailure::NoGroup
             | LoginFailure::NoAssertion
             | LoginFailure::NoToken
-            | LoginFailure::LimitedUses => LoginResult::Unusable,
+            | LoginFailure::LimitedUses
+            | LoginFailure::MachineChanged => LoginResult::Unusable,
         }
     }
 }
@@ -95,6 +98,10 @@ impl fmt::Display for LoginFailure {
             LoginFailure::LimitedUses => f.write_str(
                 "the token has a limited number of uses, and would end between two requests: set \
                  token_num_uses of the role to 0",
+            ),
+            LoginFailure::MachineChanged => f.write_str(
+                "the machine was changed in the registry during its login; the client's next try is \
+                 judged by the registry in force",
             ),
         }
     }

@@ -32,6 +32,17 @@ impl Expiry<AssertedMachine, KeptLogin> for ByKind {
     ) -> Option<Duration> {
         Some(kept.lifetime())
     }
+
+    /// A new login over one whose time is over, and which is not swept yet, is an update to moka.
+    fn expire_after_update(
+        &self,
+        _: &AssertedMachine,
+        kept: &KeptLogin,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(kept.lifetime())
+    }
 }
 
 impl KeptLogin {

@@ -1,6 +1,7 @@
-//! The login request: one try at the servers of the upstream, with a deadline.
+//! The login request: one try at each server of the upstream, until one decides.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
@@ -28,6 +29,12 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// Longest reason of the backend in the log, in bytes.
 const MAX_REASON: usize = 200;
 
+/// Longest wait for one server where there are others.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A server that had less time than this is not to blame for its silence.
+const FAIR: Duration = Duration::from_secs(1);
+
 static CONNECTOR: LazyLock<Connector> = LazyLock::new(|| Connector::new(None));
 
 #[derive(Serialize)]
@@ -43,7 +50,9 @@ struct BackendErrors<'a> {
     errors: Vec<std::borrow::Cow<'a, str>>,
 }
 
-/// Logs in at the first server of the upstream that accepts a connection.
+/// Logs in at the servers of the upstream, one after another, until one grants a token or refuses,
+/// or it is `until` on the monotonic clock. Each gets an assertion of its own, because a backend may
+/// take each once.
 ///
 /// # Errors
 ///
@@ -51,33 +60,66 @@ struct BackendErrors<'a> {
 pub(super) async fn log_in(
     login: &Login,
     role: &str,
-    assertion: &str,
+    assertion: impl Fn() -> Result<String, LoginFailure>,
     pool: &Pool,
     clock: &Clock,
+    until: Duration,
 ) -> Result<Grant, LoginFailure> {
-    let request = LoginRequest {
-        role,
-        jwt: assertion,
-    };
-    let body = Bytes::from(serde_json::to_vec(&request).map_err(|_| LoginFailure::NoAssertion)?);
     let mut attempts = Attempts::default();
-    while let Some(server) = pool.next_server(&mut attempts, clock.now().mono) {
-        let head = head(login, &server, body.len()).map_err(|_| LoginFailure::NoAssertion)?;
-        let peer = server.peer();
-        match own_request::send(&CONNECTOR, &peer, head, body.clone()).await {
-            Ok(session) => {
-                server.answered();
-                return read(session).await;
+    let mut failure = LoginFailure::Unreachable;
+    loop {
+        let now = clock.now().mono;
+        let left = until.saturating_sub(now);
+        if left.is_zero() {
+            return Err(LoginFailure::TimedOut);
+        }
+        let Some(server) = pool.next_server(&mut attempts, now) else {
+            return Err(failure);
+        };
+        let wait = match pool.has_more(&attempts) {
+            true => left.min(PATIENCE),
+            false => left,
+        };
+        let jwt = &assertion()?;
+        let body = serde_json::to_vec(&LoginRequest { role, jwt });
+        let body = Bytes::from(body.map_err(|_| LoginFailure::NoAssertion)?);
+        match tokio::time::timeout(wait, ask(login, &server, body, clock)).await {
+            // It has granted no token that could be used, and another server may.
+            Ok(Err(why @ LoginFailure::Unavailable(_))) => failure = why,
+            Ok(Err(LoginFailure::Unreachable)) => {}
+            Err(_) => {
+                failure = LoginFailure::TimedOut;
+                if wait >= FAIR {
+                    server.timed_out(clock.now().mono);
+                }
             }
-            Err(error) if could_not_connect(&error) => {
+            Ok(end) => {
+                server.answered();
+                return end;
+            }
+        }
+    }
+}
+
+/// Asks one server.
+async fn ask(
+    login: &Login,
+    server: &Arc<UpstreamServer>,
+    body: Bytes,
+    clock: &Clock,
+) -> Result<Grant, LoginFailure> {
+    let head = head(login, server, body.len()).map_err(|_| LoginFailure::NoAssertion)?;
+    match own_request::send(&CONNECTOR, &server.peer(), head, body).await {
+        Ok(session) => read(session).await,
+        Err(error) => {
+            if could_not_connect(&error) {
                 let why = connect_error::describe(&error);
                 warn!(server = %server.address(), error = why, "cannot reach a server of the upstream");
                 server.refused_connection(clock.now().mono);
             }
-            Err(_) => return Err(LoginFailure::Unreachable),
+            Err(LoginFailure::Unreachable)
         }
     }
-    Err(LoginFailure::Unreachable)
 }
 
 fn head(

@@ -1,7 +1,12 @@
 use crate::gateway::upstream::assertion::tests::{machine, signed};
 
+use std::path::Path;
+
+use http::HeaderValue;
+
 use super::kept::FAILED;
 use super::*;
+use crate::config::{self, ClientTls, Environment, Login, TlsMaterial};
 
 fn login(role: LoginRole) -> Arc<BackendLogin> {
     Arc::new(BackendLogin::new(
@@ -21,7 +26,8 @@ fn settings(role: LoginRole) -> LoginSettings {
             namespace: None,
         },
         issuer: "https://gw.example".into(),
-        servers: vec!["127.0.0.1:8200".into()],
+        servers: Vec::new(),
+        tls: None,
     }
 }
 
@@ -99,6 +105,19 @@ async fn a_token_is_kept_for_its_time_and_not_longer() {
 }
 
 #[tokio::test]
+async fn a_token_over_an_earlier_one_has_its_own_time() {
+    let login = login(fixed());
+    let signed = signed(&machine("one", 1), 1, "/a", b"");
+    keep(&login, &signed, Ok(grant(Duration::from_millis(200)))).await;
+    keep(&login, &signed, Ok(grant(Duration::from_secs(60)))).await;
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert!(login.known_token(&signed).await.is_some());
+    keep(&login, &signed, Ok(grant(Duration::from_millis(50)))).await;
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    assert!(login.known_token(&signed).await.is_none());
+}
+
+#[tokio::test]
 async fn the_time_that_a_login_took_is_taken_off() {
     let login = login(fixed());
     let owner = AssertedMachine::of(&signed(&machine("one", 1), 1, "/a", b""));
@@ -163,6 +182,49 @@ fn the_role_is_the_fixed_one_or_the_first_group_of_the_machine() {
         ..Machine::clone(&machine)
     };
     assert_eq!(login(LoginRole::Group).role_of(&alone), None);
+}
+
+/// An upstream with a login.
+fn upstream() -> Upstream {
+    let text = "listeners: [{ address: 127.0.0.1:0 }]\nregistry: { file: machines.yaml }\n\
+                upstreams: { secrets: { servers: ['https://127.0.0.1:8200'] } }\n\
+                routes: [{ path: /, upstream: secrets }]\n";
+    let environment = Environment::of_process(1_800_000_000);
+    let loaded = config::read(text, Path::new("countersign.yaml"), &environment).unwrap();
+    let mut upstream = loaded.config.upstreams[0].clone();
+    upstream.login = Some(settings(fixed()).login);
+    upstream
+}
+
+#[test]
+fn tokens_are_carried_over_to_the_same_backend_and_to_no_other() {
+    let metrics = Metrics::new("", "").unwrap();
+    let first = BackendLogin::of(&upstream(), "gw", &metrics, &[]).unwrap();
+    let is_kept = |upstream: &Upstream, issuer| {
+        let next = BackendLogin::of(upstream, issuer, &metrics, &[&first]).unwrap();
+        Arc::ptr_eq(&next, &first)
+    };
+    assert!(is_kept(&upstream(), "gw"));
+    assert!(!is_kept(&upstream(), "other"));
+    let mut other = upstream();
+    other.servers[0].authority = "127.0.0.1:8201".into();
+    assert!(!is_kept(&other, "gw"));
+    let mut other = upstream();
+    other.servers[0].host = HeaderValue::from_static("other");
+    assert!(!is_kept(&other, "gw"));
+    let mut other = upstream();
+    other.servers[0].certified_name = Some("other".into());
+    assert!(!is_kept(&other, "gw"));
+    let mut other = upstream();
+    other.tls = Some(ClientTls {
+        ca: None,
+        identity: None,
+        material: Arc::new(TlsMaterial {
+            roots: vec![vec![1].into()],
+            identity: None,
+        }),
+    });
+    assert!(!is_kept(&other, "gw"));
 }
 
 #[test]

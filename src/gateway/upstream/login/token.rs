@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use http::HeaderValue;
 
@@ -21,6 +23,10 @@ pub(crate) struct MachineToken {
     accessor: Option<Box<str>>,
     /// The role that it was asked for with.
     role: Box<str>,
+    /// When it was granted, on the monotonic clock.
+    pub(super) granted: Duration,
+    /// Whether a check has accepted it.
+    pub(super) was_accepted: AtomicBool,
     _counted: CountedToken,
 }
 
@@ -29,6 +35,7 @@ impl MachineToken {
         owner: AssertedMachine,
         grant: Grant,
         role: &str,
+        granted: Duration,
         counted: CountedToken,
     ) -> MachineToken {
         MachineToken {
@@ -37,6 +44,8 @@ impl MachineToken {
             acceptance: Acceptance::default(),
             accessor: grant.accessor,
             role: role.into(),
+            granted,
+            was_accepted: AtomicBool::new(false),
             _counted: counted,
         }
     }
