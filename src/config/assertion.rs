@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::audit::GatewayKey;
 use super::listeners::Listener;
-use super::mode::Mode;
 use super::operation;
-use super::routes::Routes;
 use crate::yaml::{Field, Table, quoted};
 use countersign_client::file::{self, Unusable};
 use countersign_core::private_key;
@@ -51,7 +49,12 @@ pub(super) struct JwksPath<'a>(Option<(Field<'a>, String)>);
 
 impl JwksPath<'_> {
     /// Notes what else is at the path: the keys are answered before any route is looked for.
-    pub(super) fn check(&self, listeners: &[Listener], routes: &Routes) {
+    /// `signed_route` gives the path of the route, other than an open one, that a path lies below.
+    pub(super) fn check<'r>(
+        &self,
+        listeners: &[Listener],
+        signed_route: impl Fn(&str) -> Option<&'r str>,
+    ) {
         let Some((field, path)) = &self.0 else {
             return;
         };
@@ -62,17 +65,12 @@ impl JwksPath<'_> {
                 listener.address
             ));
         }
-        let route = routes.find(path).map(|index| &routes[index]);
         // A route for everything leaves no other place.
-        if let Some(route) = route
-            && route.mode != Mode::Open
-            && route.path != "/"
-        {
+        if let Some(route) = signed_route(path).filter(|route| *route != "/") {
             field.warning(format!(
-                "lies below the route {}, which asks for signatures: the gateway answers {path} \
-                 with the keys, unsigned, and the backend never gets it. Choose a path outside the \
-                 routes, such as /.well-known/jwks.json",
-                route.path
+                "lies below the route {route}, which asks for signatures: the gateway answers \
+                 {path} with the keys, unsigned, and the backend never gets it. Choose a path \
+                 outside the routes, such as /.well-known/jwks.json"
             ));
         }
     }

@@ -258,7 +258,12 @@ fn config(
         &credentials,
         environment.now,
     );
-    jwks_path.check(&listeners, &routes);
+    jwks_path.check(&listeners, |path| {
+        let route = routes.find(path).map(|index| &routes[index]);
+        route
+            .filter(|route| route.mode != Mode::Open)
+            .map(|route| &*route.path)
+    });
     let largest_body = routes.iter().map(|route| route.max_body).max().unwrap_or(0);
     let replay = replay::read(root.table("replay"), base, environment);
     let limits = limits::read(root.table("limits"), largest_body);

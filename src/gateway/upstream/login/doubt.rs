@@ -28,7 +28,7 @@ const FORGOTTEN: Duration = Duration::from_secs(300);
 
 /// A machine's new token was refused: the check may be unable to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Doubt {
+struct RefusedNewToken {
     /// When the token was granted, which tells it from its successors.
     granted: Duration,
     hold: Duration,
@@ -48,7 +48,7 @@ pub(in crate::gateway::upstream) enum RefusedToken {
 }
 
 /// The doubts at one upstream, by machine.
-pub(super) struct Doubts(Cache<AssertedMachine, Doubt>);
+pub(super) struct Doubts(Cache<AssertedMachine, RefusedNewToken>);
 
 impl Doubts {
     pub(super) fn new() -> Doubts {
@@ -63,7 +63,11 @@ impl Doubts {
 }
 
 /// Judges the refusal of a token that was granted at `granted`, and the doubt from now on.
-fn judge(before: Option<Doubt>, granted: Duration, now: Duration) -> (RefusedToken, Option<Doubt>) {
+fn judge(
+    before: Option<RefusedNewToken>,
+    granted: Duration,
+    now: Duration,
+) -> (RefusedToken, Option<RefusedNewToken>) {
     match before {
         Some(doubt) if now < doubt.until => (RefusedToken::StillHeld, before),
         // It was refused before and after its hold, so it is dead, or nothing can tell.
@@ -72,7 +76,7 @@ fn judge(before: Option<Doubt>, granted: Duration, now: Duration) -> (RefusedTok
         _ => {
             let hold = before.map_or(FIRST_HOLD, |doubt| (doubt.hold * 2).min(LAST_HOLD));
             let until = now + hold;
-            let doubt = Doubt {
+            let doubt = RefusedNewToken {
                 granted,
                 hold,
                 until,
