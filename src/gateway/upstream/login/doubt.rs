@@ -16,12 +16,9 @@ use crate::gateway::upstream::assertion::asserted_machine::AssertedMachine;
 /// granted.
 const NEW: Duration = Duration::from_secs(5);
 
-/// How long the first new token that is refused stays in use.
-const FIRST_HOLD: Duration = Duration::from_secs(1);
-
-/// Longest time for which a refused token stays in use: a machine whose token is dead waits for this
-/// long at most.
-const LAST_HOLD: Duration = Duration::from_secs(60);
+/// How long a new token that is refused stays in use: a machine whose token is dead waits for this
+/// long, and a role that no check can judge makes one login in this time.
+const HOLD: Duration = Duration::from_secs(1);
 
 /// A doubt is forgotten after this time without a refusal.
 const FORGOTTEN: Duration = Duration::from_secs(300);
@@ -31,7 +28,6 @@ const FORGOTTEN: Duration = Duration::from_secs(300);
 struct RefusedNewToken {
     /// When the token was granted, which tells it from its successors.
     granted: Duration,
-    hold: Duration,
     /// End of the hold, on the monotonic clock.
     until: Duration,
 }
@@ -74,14 +70,9 @@ fn judge(
         Some(doubt) if doubt.granted == granted => (RefusedToken::Dropped, before),
         _ if now.saturating_sub(granted) >= NEW => (RefusedToken::Dropped, before),
         _ => {
-            let hold = before.map_or(FIRST_HOLD, |doubt| (doubt.hold * 2).min(LAST_HOLD));
-            let until = now + hold;
-            let doubt = RefusedNewToken {
-                granted,
-                hold,
-                until,
-            };
-            (RefusedToken::Held(hold), Some(doubt))
+            let until = now + HOLD;
+            let doubt = RefusedNewToken { granted, until };
+            (RefusedToken::Held(HOLD), Some(doubt))
         }
     }
 }
@@ -154,18 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn the_hold_doubles_up_to_a_minute_while_new_tokens_are_refused() {
-        let mut now = 10 * SECOND;
-        let mut doubt = None;
-        let mut holds = Vec::new();
-        for _ in 0..9 {
-            let (verdict, next) = judge(doubt, now, now);
-            if let RefusedToken::Held(hold) = verdict {
-                holds.push(hold.as_secs());
-                now += hold;
-            }
-            doubt = next;
-        }
-        assert_eq!(holds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    fn the_next_new_token_that_is_refused_is_held_for_as_long() {
+        let (verdict, first) = judge(None, SECOND, SECOND);
+        assert_eq!(verdict, RefusedToken::Held(HOLD));
+        let (verdict, second) = judge(first, 3 * SECOND, 4 * SECOND);
+        assert_eq!(verdict, RefusedToken::Held(HOLD));
+        let (verdict, _) = judge(second, 3 * SECOND, 5 * SECOND);
+        assert_eq!(verdict, RefusedToken::Dropped);
     }
 }
