@@ -1,4 +1,4 @@
-//! What the echo check costs: the search for a credential in the pieces of an answer.
+//! The cost of the echo check: the search for a credential in the pieces of an answer.
 //!
 //!     make bench-core
 #![allow(
@@ -68,7 +68,7 @@ fn secret_of_8_kib(bencher: Bencher<'_, '_>, piece: usize) {
     search(bencher, &text(), &"hvs.CAES".repeat(1024), piece);
 }
 
-/// What an answer without a body costs but for the lines of its head.
+/// The cost of an answer without a body, but for the lines of its head.
 #[divan::bench]
 fn begin() -> bool {
     StreamSearch::new(black_box(TOKEN.as_bytes())).is_some()

@@ -1,4 +1,4 @@
-//! What people would put beside nginx or Envoy: a service that is asked about each request. It has
+//! The verifier that people would put beside nginx or Envoy: it is asked about each request. It has
 //! the gateway's own core (parsing, `verify_strict`, nonces in memory), two threads, kept
 //! connections, and no log; a bare HTTP/1.1 loop around it keeps it as fast as such a service can
 //! be.

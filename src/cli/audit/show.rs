@@ -106,7 +106,7 @@ pub(super) fn run(args: &ShowArgs, now: u64, out: &mut dyn Write) -> Result<(), 
     }
 }
 
-/// What is said at the end about lines that are no records.
+/// The note at the end about lines that are no records.
 fn left_out(no_records: u64) -> Option<String> {
     match no_records {
         0 => None,

@@ -163,7 +163,7 @@ impl ClientAnswer {
         ClientAnswer::secrets(exported.collect(), is_cut)
     }
 
-    /// What has happened to watched secrets, by the ids that the client wrote.
+    /// The changes of watched secrets, by the ids that the client wrote.
     pub(super) fn changes(changes: &BTreeMap<String, WatchState>) -> ClientAnswer {
         #[derive(Serialize)]
         struct WatchChange {
