@@ -45,6 +45,8 @@ pub struct Options {
     pub servers: Option<Vec<String>>,
     /// The registry file.
     pub machines: String,
+    /// The value of `registry`.
+    pub registry: String,
     /// The audit file, relative to the gateway's folder.
     pub audit: String,
     /// The content of the file `token`, for a credential.
@@ -80,6 +82,7 @@ impl Default for Options {
             upstream: String::new(),
             servers: None,
             machines: registry(&[&machine()]),
+            registry: "{ file: machines.yaml }".into(),
             audit: "audit.jsonl".into(),
             token: None,
             tls: false,
@@ -280,9 +283,15 @@ fn write_files(folder: &Path, backend: &Backend, options: &Options) -> PathBuf {
     };
     let config = format!(
         "listeners:\n{listeners}admin: {{ address: 127.0.0.1:0{} }}\n\
-         registry: {{ file: machines.yaml }}\nupstreams:\n  secrets:\n{servers}{}\
+         registry: {}\nupstreams:\n  secrets:\n{servers}{}\
          routes:\n{}audit: {{ file: {} }}\nshutdown: {{ delay: 0s, grace: {} }}\n{}",
-        options.admin, options.upstream, options.routes, options.audit, options.grace, options.more,
+        options.admin,
+        options.registry,
+        options.upstream,
+        options.routes,
+        options.audit,
+        options.grace,
+        options.more,
     );
     // No journal: the clock is the test's own, and restarts are tested with real processes.
     let replay = match options.more.contains("replay:") {
