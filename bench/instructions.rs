@@ -247,9 +247,12 @@ fn registry(folder: &Path, machines: u64) -> RegistryStore {
     }
     let file = folder.join("machines.yaml");
     fs::write(&file, text).unwrap();
-    RegistryStore::open(&file, countersign::registry::IdCase::Exact)
-        .unwrap()
-        .0
+    RegistryStore::open(
+        &countersign::config::RegistrySource::File(file),
+        countersign::registry::IdCase::Exact,
+    )
+    .unwrap()
+    .0
 }
 
 fn id_of(number: u64) -> String {

@@ -2,12 +2,11 @@
 //! files.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
 use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
 use super::registry_summary::RegistrySummary;
-use crate::config::{self, Config, Environment, Loaded, LoginRole, Mistakes};
+use crate::config::{self, Config, Environment, Loaded, LoginRole, Mistakes, RegistrySource};
 use crate::registry::IdCase;
 use crate::server::{Findings, examine};
 use countersign_client::clock::{Clock, check_after_release};
@@ -27,8 +26,8 @@ pub(super) struct CheckArgs {
     pub config: ConfigArgs,
 }
 
-/// Reads all files and writes a summary to `out`. `registry_check` reads a registry file and gives
-/// its machines, or one line for each mistake. `examine` checks everything else that a start reads.
+/// Reads all files and writes a summary to `out`. `registry_check` reads a registry and gives its
+/// machines, or one line for each mistake. `examine` checks everything else that a start reads.
 ///
 /// # Errors
 ///
@@ -37,14 +36,14 @@ pub(super) struct CheckArgs {
 pub(super) fn run(
     args: &CheckArgs,
     environment: &Environment,
-    registry_check: impl Fn(&Path, IdCase) -> Result<RegistrySummary, Vec<String>>,
+    registry_check: impl Fn(&RegistrySource, IdCase) -> Result<RegistrySummary, Vec<String>>,
     examine: impl Fn(&Config) -> Findings,
     out: &mut dyn Write,
 ) -> Result<(), CommandError> {
     let file = args.config.find(environment)?;
     let loaded = config::load(&file, environment);
     let found = (loaded.as_ref()).map_or_else(|_| Findings::default(), |it| examine(&it.config));
-    let machines = registry_of(&loaded).map(|(file, case)| registry_check(&file, case));
+    let machines = registry_of(&loaded).map(|(source, case)| registry_check(&source, case));
     match (loaded, machines) {
         (Ok(loaded), Some(Ok(machines))) if found.is_good() => {
             summary(&loaded, &found, &machines, out).map_err(|error| {
@@ -72,9 +71,9 @@ pub(super) fn examine_start(config: &Config) -> Findings {
 pub(super) fn failure(
     loaded: &Result<Loaded, Mistakes>,
     found: &Findings,
-    registry_check: impl Fn(&Path, IdCase) -> Result<RegistrySummary, Vec<String>>,
+    registry_check: impl Fn(&RegistrySource, IdCase) -> Result<RegistrySummary, Vec<String>>,
 ) -> CommandError {
-    let machines = registry_of(loaded).map(|(file, case)| registry_check(&file, case));
+    let machines = registry_of(loaded).map(|(source, case)| registry_check(&source, case));
     let registry = machines.and_then(Result::err).unwrap_or_default();
     let is_refused = loaded.is_ok() && found.mistakes.is_empty() && registry.is_empty();
     let lines = every_mistake(loaded.as_ref().err(), found, registry).join("\n");
@@ -85,13 +84,13 @@ pub(super) fn failure(
     }
 }
 
-fn registry_of(loaded: &Result<Loaded, Mistakes>) -> Option<(PathBuf, IdCase)> {
+fn registry_of(loaded: &Result<Loaded, Mistakes>) -> Option<(RegistrySource, IdCase)> {
     match loaded {
-        Ok(loaded) => {
-            let path = loaded.config.registry.path()?.to_owned();
-            Some((path, IdCase::of(&loaded.config)))
-        }
-        Err(mistakes) => Some((config::registry_file(mistakes.file())?, IdCase::Exact)),
+        Ok(loaded) => Some((
+            loaded.config.registry.source.clone(),
+            IdCase::of(&loaded.config),
+        )),
+        Err(mistakes) => Some((config::registry_source(mistakes.file())?, IdCase::Exact)),
     }
 }
 
@@ -204,6 +203,7 @@ const MOST_ENDED: usize = 10;
 mod tests {
     use super::*;
     use std::fs;
+    use std::path::PathBuf;
 
     const GOOD: &str = "
 listeners: [{ address: 127.0.0.1:8080 }]
@@ -234,7 +234,7 @@ routes: [{ path: /v1, upstream: secrets }]
 
         fn check(
             &self,
-            registry: impl Fn(&Path, IdCase) -> Result<RegistrySummary, Vec<String>>,
+            registry: impl Fn(&RegistrySource, IdCase) -> Result<RegistrySummary, Vec<String>>,
         ) -> Result<String, CommandError> {
             let args = CheckArgs {
                 config: ConfigArgs {
@@ -291,7 +291,7 @@ routes: [{ path: /v1, upstream: secrets }]
         );
         let text = GOOD.replace("8200']", login) + &assertion;
         let file = Temporary::new("login", &text);
-        let check = |_: &Path, case| {
+        let check = |_: &RegistrySource, case| {
             assert_eq!(case, IdCase::Folded);
             Ok(machines(0))
         };
@@ -323,8 +323,8 @@ routes: [{ path: /v1, upstream: secrets }]
     fn the_registry_is_looked_for_beside_the_configuration() {
         let file = Temporary::new("beside", GOOD);
         let expected = file.0.with_file_name("machines.yaml");
-        let check = |path: &Path, _| {
-            assert_eq!(path, expected);
+        let check = |source: &RegistrySource, _| {
+            assert_eq!(source, &RegistrySource::File(expected.clone()));
             Ok(machines(0))
         };
         assert!(file.check(check).is_ok());
@@ -333,7 +333,8 @@ routes: [{ path: /v1, upstream: secrets }]
     #[test]
     fn mistakes_of_both_files_are_reported_together_with_exit_code_78() {
         let text = format!("{GOOD}threads: many\nlimit: {{}}\n");
-        let registry = |_: &Path, _| Err(vec!["machines.yaml: machines[0].id: is odd".to_owned()]);
+        let registry =
+            |_: &RegistrySource, _| Err(vec!["machines.yaml: machines[0].id: is odd".to_owned()]);
         let failure = Temporary::new("both", &text).check(registry).unwrap_err();
         assert_eq!(failure.exit_code(), 78);
         let lines = failure.to_string();
@@ -345,7 +346,7 @@ routes: [{ path: /v1, upstream: secrets }]
 
     #[test]
     fn a_mistake_in_the_registry_alone_fails() {
-        let registry = |_: &Path, _| Err(vec!["machines.yaml: is empty".to_owned()]);
+        let registry = |_: &RegistrySource, _| Err(vec!["machines.yaml: is empty".to_owned()]);
         let failure = Temporary::new("registry", GOOD)
             .check(registry)
             .unwrap_err();
@@ -362,7 +363,7 @@ routes: [{ path: /v1, upstream: secrets }]
                 config: Some("no/such/file.yaml".into()),
             },
         };
-        let registry = |_: &Path, _| panic!("there is no registry to check");
+        let registry = |_: &RegistrySource, _| panic!("there is no registry to check");
         let environment = Environment::of_process(1_800_000_000);
         let failure = run(
             &args,

@@ -63,8 +63,7 @@ pub(super) fn run(
     let config = config::load(&file, environment)
         .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?
         .config;
-    let file = config.registry.path().unwrap_or(std::path::Path::new(""));
-    let registry = Registry::load_with(file, None, IdCase::of(&config))
+    let registry = Registry::load_source(&config.registry.source, None, IdCase::of(&config))
         .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
     let question = Question {
         machine: &args.machine_id,

@@ -1,7 +1,8 @@
-//! `countersign machine`: shows the registry file, and edits one machine so that the rest of the
-//! file stays as it is.
+//! `countersign machine`: shows the registry, and edits one machine so that the rest of its file
+//! stays as it is.
 
 mod add;
+mod bulk;
 mod print;
 mod registry_edit;
 mod rotate;
@@ -9,21 +10,21 @@ mod rotate;
 mod tests;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
 use super::terminal::say;
-use crate::config::{self, Environment};
-use crate::registry::Tombstone;
+use crate::config::{self, Environment, RegistrySource};
 use crate::registry::edit;
-use countersign_core::identity::Machine;
+use crate::registry::{EditedFile, Tombstone};
+use countersign_core::identity::{Machine, MachineId};
 
 use self::add::AddArgs;
 use self::registry_edit::{RegistryEdit, load, unknown};
 use self::rotate::RotateArgs;
 
-/// List or edit the machines of a registry file
+/// List or edit the machines of a registry
 #[derive(Debug, clap::Args)]
 #[command(
     subcommand_required = true,
@@ -35,8 +36,13 @@ An edit keeps comments and layout and replaces the file in one step. A running g
 two seconds."
 )]
 pub(super) struct MachineArgs {
-    /// The registry file; default: the one that the configuration names
-    #[arg(long, value_name = "FILE", global = true, conflicts_with = "config")]
+    /// The registry, a file or a directory; default: the one that the configuration names
+    #[arg(
+        long,
+        value_name = "FILE|DIR",
+        global = true,
+        conflicts_with = "config"
+    )]
     pub registry: Option<PathBuf>,
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -48,7 +54,7 @@ pub(super) struct MachineArgs {
 /// An action on the registry.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum RegistryAction {
-    /// Add a machine and print its id
+    /// Add a machine, or many, and print their ids
     Add(AddArgs),
     /// List all machines
     #[command(after_help = "Example:
@@ -93,8 +99,7 @@ pub(super) enum RegistryAction {
     },
 }
 
-/// Runs the action on `registry`, the file that [`MachineArgs::registry`] found, at `now` (Unix
-/// seconds).
+/// Runs the action on `registry`, which [`MachineArgs::registry`] found, at `now` (Unix seconds).
 ///
 /// # Errors
 ///
@@ -103,14 +108,25 @@ pub(super) enum RegistryAction {
 /// this machine changes. After an error the file is as it was.
 pub(super) fn run(
     args: &MachineArgs,
-    registry: &Path,
+    registry: &RegistrySource,
     now: u64,
     out: &mut dyn Write,
 ) -> Result<(), CommandError> {
+    if let RegistrySource::Database(database) = registry {
+        return match &args.action {
+            RegistryAction::Add(AddArgs {
+                from: Some(from), ..
+            }) => say_ids(out, &bulk::add_to_database(from, database, now)?),
+            _ => Err(CommandError::Usage(format!(
+                "the machines stand in the database {registry}, and this command edits a file; name \
+                 a gateway with --gateway, or a file with --registry"
+            ))),
+        };
+    }
     match &args.action {
         RegistryAction::Add(add) => {
-            let id = add::add(add, registry)?;
-            say(out, &format!("{id}\n"))
+            let ids = add::add(add, registry)?;
+            say_ids(out, &ids)
         }
         RegistryAction::List { json } => {
             let registry = load(registry)?;
@@ -127,7 +143,7 @@ pub(super) fn run(
         RegistryAction::Disable { id } => set_enabled(registry, id, false, out),
         RegistryAction::Rotate(args) => rotate::rotate(args, registry, now, out),
         RegistryAction::Remove { id } => {
-            let open = RegistryEdit::new(registry)?;
+            let open = RegistryEdit::new(registry, EditedFile::Of(id))?;
             let machine = open.machine(id)?;
             let tombstone = Tombstone {
                 id: machine.id.clone(),
@@ -136,7 +152,7 @@ pub(super) fn run(
                     .collect(),
                 at: now,
             };
-            let text = edit::remove(open.held.text(), id)
+            let text = edit::remove(open.text(), id)
                 .and_then(|text| edit::add_tombstone(&text, &tombstone));
             open.put_with(text, id, None, Some(tombstone))?;
             say(out, &format!("{id}: removed\n"))
@@ -145,38 +161,39 @@ pub(super) fn run(
 }
 
 impl MachineArgs {
-    /// The registry file: named itself, or by the configuration.
-    pub(super) fn registry(&self, environment: &Environment) -> Result<PathBuf, CommandError> {
+    /// The registry: named itself, or by the configuration.
+    pub(super) fn registry(
+        &self,
+        environment: &Environment,
+    ) -> Result<RegistrySource, CommandError> {
         if let Some(registry) = &self.registry {
-            return Ok(registry.clone());
+            return Ok(RegistrySource::at(registry));
         }
         let file = self.config.find(environment).map_err(|error| {
             CommandError::Usage(format!("{error}, or the registry with --registry FILE"))
         })?;
         match config::load(&file, environment) {
-            Ok(loaded) => match loaded.config.registry.path() {
-                Some(path) => Ok(path.to_owned()),
-                None => Err(CommandError::Usage(format!(
-                    "the machines stand in the database {}, and this command edits a file; name a \
-                     gateway with --gateway, or a file with --registry",
-                    loaded.config.registry.source
-                ))),
-            },
+            Ok(loaded) => Ok(loaded.config.registry.source),
             // Other mistakes need not keep anyone from disabling a machine.
-            Err(mistakes) => config::registry_file(&file)
+            Err(mistakes) => config::registry_source(&file)
                 .ok_or_else(|| CommandError::Configuration(mistakes.to_string())),
         }
     }
 }
 
+fn say_ids(out: &mut dyn Write, ids: &[MachineId]) -> Result<(), CommandError> {
+    let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
+    say(out, &lines)
+}
+
 fn set_enabled(
-    registry: &Path,
+    registry: &RegistrySource,
     id: &str,
     enabled: bool,
     out: &mut dyn Write,
 ) -> Result<(), CommandError> {
     let word = if enabled { "enabled" } else { "disabled" };
-    let open = RegistryEdit::new(registry)?;
+    let open = RegistryEdit::new(registry, EditedFile::Of(id))?;
     let machine = open.machine(id)?;
     if machine.enabled == enabled {
         return say(out, &format!("{id}: {word} already\n"));
@@ -185,7 +202,7 @@ fn set_enabled(
         enabled,
         ..machine.clone()
     };
-    let text = edit::set_enabled(open.held.text(), id, enabled);
+    let text = edit::set_enabled(open.text(), id, enabled);
     open.put(text, id, Some(&expected))?;
     say(out, &format!("{id}: {word}\n"))
 }

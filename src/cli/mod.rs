@@ -15,6 +15,7 @@ mod logs;
 mod machine;
 mod machine_options;
 mod process;
+mod registry_change;
 mod registry_summary;
 mod reload;
 mod report;

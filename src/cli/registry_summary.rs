@@ -1,7 +1,6 @@
-//! The machines of a registry file, as far as `check` reports them.
+//! The machines of a registry, as far as `check` reports them.
 
-use std::path::Path;
-
+use crate::config::RegistrySource;
 use crate::registry::{IdCase, Registry};
 use countersign_client::clock::Clock;
 use countersign_core::identity::Machine;
@@ -16,12 +15,15 @@ pub(super) struct RegistrySummary {
     pub ended: Vec<String>,
 }
 
-/// Reads a registry file, by the rule for the case of ids.
+/// Reads a registry, by the rule for the case of ids.
 ///
 /// # Errors
 ///
 /// One line for each of its mistakes.
-pub(super) fn check_registry(file: &Path, case: IdCase) -> Result<RegistrySummary, Vec<String>> {
+pub(super) fn check_registry(
+    source: &RegistrySource,
+    case: IdCase,
+) -> Result<RegistrySummary, Vec<String>> {
     let now = Clock::system().now().unix_seconds();
     let is_past = |end: Option<u64>| end.is_some_and(|end| end < now);
     let has_ended = |machine: &Machine| {
@@ -30,7 +32,7 @@ pub(super) fn check_registry(file: &Path, case: IdCase) -> Result<RegistrySummar
             .iter()
             .all(|key| is_past(key.validity.not_after()))
     };
-    match Registry::load_with(file, None, case) {
+    match Registry::load_source(source, None, case) {
         Ok(registry) => Ok(RegistrySummary {
             count: registry.len(),
             credentials: registry

@@ -161,15 +161,15 @@ pub fn admin_address(path: &Path) -> Result<SocketAddr, Mistakes> {
     notes.conclude(address).map(|(address, _)| address)
 }
 
-/// The registry file that the configuration at `path` names, in spite of mistakes elsewhere in it.
-pub fn registry_file(path: &Path) -> Option<PathBuf> {
+/// The file or directory of machines that the configuration at `path` names, in spite of mistakes
+/// elsewhere in it.
+pub fn registry_source(path: &Path) -> Option<RegistrySource> {
     registry_in(&text_of(path).ok()?, path)
 }
 
-fn registry_in(text: &str, file: &Path) -> Option<PathBuf> {
+fn registry_in(text: &str, file: &Path) -> Option<RegistrySource> {
     let root = document(text, &Notes::new(file), EMPTY)?;
-    let named = root.entry("registry")?.entry("file")?.text()?;
-    operation::path(named, file.parent().unwrap_or(Path::new(""))).ok()
+    registry::source_in(&root, file.parent().unwrap_or(Path::new("")))
 }
 
 /// The text of a configuration file.

@@ -40,9 +40,9 @@ impl CheckedEntry {
     pub(super) fn read(node: &Node<'_>) -> Result<CheckedEntry, Mistakes> {
         let notes = Notes::new(Path::new(""));
         let (id, keys) = {
-            let lists = Lists::alone(node, Section::Machines);
-            let read = fields::read(&lists, None, IdCase::Exact, &notes);
-            keys::check(&read.claims, None, &PublicKey::from_bytes, &notes);
+            let lists = Lists::alone(node, Section::Machines, &notes);
+            let read = fields::read(&lists, None, IdCase::Exact);
+            keys::check(&read.claims, None, &PublicKey::from_bytes);
             let id = read
                 .machines
                 .into_iter()
@@ -138,8 +138,8 @@ impl CheckedGroup {
     pub(super) fn read(node: &Node<'_>) -> Result<CheckedGroup, Mistakes> {
         let notes = Notes::new(Path::new(""));
         let name = {
-            let lists = Lists::alone(node, Section::Groups);
-            let read = fields::read(&lists, None, IdCase::Exact, &notes);
+            let lists = Lists::alone(node, Section::Groups, &notes);
+            let read = fields::read(&lists, None, IdCase::Exact);
             read.groups.first().map(|group| group.name.to_string())
         };
         let (name, _) = notes.conclude(name)?;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::entry::{Entry, Section};
 use super::instants::instant;
 use super::key_format;
-use crate::yaml::{Field, Notes, Table};
+use crate::yaml::{Field, Table};
 use countersign_core::identity::Machine;
 use countersign_core::validity::Validity;
 
@@ -22,9 +22,9 @@ pub(super) struct KeyClaim<'a> {
 
 impl KeyClaim<'_> {
     /// Notes a mistake at the key.
-    pub(super) fn mistake(&self, notes: &Notes, text: String) {
+    pub(super) fn mistake(&self, text: String) {
         let path = format!("{}: public_keys[{}]", self.entry.name(), self.index);
-        notes.mistake(Some(self.line), &path, text);
+        self.entry.notes.mistake(Some(self.line), &path, text);
     }
 }
 

@@ -6,12 +6,13 @@
 mod keys;
 mod outline;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use keys::{NewKey, rotate};
 
 use outline::{BYTE_ORDER_MARK, Item, Outline};
 
+use super::checked_entry::CheckedEntry;
 use super::key_format;
 use super::removed::Tombstone;
 use crate::config::instant;
@@ -88,7 +89,43 @@ impl NewMachine<'_> {
 ///
 /// The list is not a block list or `[]`.
 pub fn add(text: &str, machine: &NewMachine<'_>) -> Result<String, CannotEdit> {
-    Ok(append(&outline(text, "machines")?, &machine.lines()))
+    Ok(append(&outline(text, "machines")?, &[machine.lines()]))
+}
+
+/// The text with these machines at the end of the list, in their order.
+///
+/// # Errors
+///
+/// The list is not a block list or `[]`.
+pub fn add_all(text: &str, entries: &[CheckedEntry]) -> Result<String, CannotEdit> {
+    let lines: Vec<Vec<String>> = entries.iter().map(lines_of).collect();
+    Ok(append(&outline(text, "machines")?, &lines))
+}
+
+/// The fields of an entry, in the order in which people read them.
+const FIELDS: [&str; 13] = [
+    "id",
+    "name",
+    "vault",
+    "owner",
+    "credential",
+    "public_keys",
+    "enabled",
+    "not_before",
+    "expires",
+    "groups",
+    "allow",
+    "cidrs",
+    "rate",
+];
+
+/// A line for each field. JSON is YAML in one line.
+fn lines_of(entry: &CheckedEntry) -> Vec<String> {
+    let place = |key: &str| FIELDS.iter().position(|known| *known == key);
+    let mut fields: Vec<_> = entry.fields().iter().collect();
+    fields.sort_by_key(|(key, _)| place(key).unwrap_or(FIELDS.len()));
+    let line = |(key, value): (&String, &Value)| format!("{key}: {value}");
+    fields.into_iter().map(line).collect()
 }
 
 /// The text with one more tombstone.
@@ -98,14 +135,14 @@ pub fn add(text: &str, machine: &NewMachine<'_>) -> Result<String, CannotEdit> {
 /// The list exists, but is not a block list or `[]`.
 pub fn add_tombstone(text: &str, tombstone: &Tombstone) -> Result<String, CannotEdit> {
     let keys: Vec<String> = tombstone.keys.iter().map(key_format::to_base64).collect();
-    let lines = [
+    let lines = vec![
         format!("id: {}", json!(tombstone.id.as_str())),
         format!("at: {}", json!(instant::to_text(tombstone.at))),
         format!("public_keys: {}", json!(keys)),
     ];
     let mut all = text.trim_start_matches(BYTE_ORDER_MARK).lines();
     if all.any(|line| line.starts_with("removed:")) {
-        return Ok(append(&outline(text, "removed")?, &lines));
+        return Ok(append(&outline(text, "removed")?, &[lines]));
     }
     if text.lines().any(|line| line.starts_with("...")) {
         return Err(CannotEdit(
@@ -120,16 +157,16 @@ pub fn add_tombstone(text: &str, tombstone: &Tombstone) -> Result<String, Cannot
         "{text}{gap}{end}# Removed machines: their ids and keys cannot be used again.{end}removed: \
          []{end}"
     );
-    Ok(append(&outline(&text, "removed")?, &lines))
+    Ok(append(&outline(&text, "removed")?, &[lines]))
 }
 
-/// The text with one more item at the end of the list.
-fn append(outline: &Outline<'_>, entry: &[String]) -> String {
+/// The text with more items at the end of the list.
+fn append(outline: &Outline<'_>, entries: &[Vec<String>]) -> String {
     let last = outline.items.last();
     let (dash, keys) = last.map_or((2, 4), |item| (item.dash, item.keys.max(item.dash + 2)));
     let end = line_end(outline);
     let mut block = String::new();
-    for (index, line) in entry.iter().enumerate() {
+    for (index, line) in entries.iter().flat_map(|entry| entry.iter().enumerate()) {
         let indent = if index == 0 {
             format!("{:dash$}-{:gap$}", "", "", gap = keys - dash - 1)
         } else {

@@ -19,6 +19,8 @@ pub(super) struct Entry<'a> {
     pub(super) section: Section,
     position: usize,
     node: &'a Node<'a>,
+    /// Those of its file.
+    pub(super) notes: &'a Notes,
 }
 
 impl<'a> Entry<'a> {
@@ -28,8 +30,8 @@ impl<'a> Entry<'a> {
     }
 
     /// The value of the entry.
-    pub(super) fn field(self, notes: &'a Notes) -> Field<'a> {
-        Field::entry(self.node, self.name(), notes)
+    pub(super) fn field(self) -> Field<'a> {
+        Field::entry(self.node, self.name(), self.notes)
     }
 
     /// The entry as messages call it: `"web-1"`, `group "fleet"`, `machine no. 3`.
@@ -46,22 +48,25 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The [`name`](Entry::name) and the line.
-    pub(super) fn whereabouts(self) -> String {
-        match self.node.line {
+    /// The [`name`](Entry::name) and the line, for a message at the entry `at`: with the file, if
+    /// that is another one.
+    pub(super) fn whereabouts(self, at: Entry<'_>) -> String {
+        let (name, line) = (self.name(), self.node.line);
+        match std::ptr::eq(self.notes, at.notes) {
             // Not from a file.
-            0 => self.name(),
-            line => format!("{} (line {line})", self.name()),
+            _ if line == 0 => name,
+            true => format!("{name} (line {line})"),
+            false => format!("{name} ({}:{line})", self.notes.file().display()),
         }
     }
 
-    /// Whether both are the same entry of the file.
+    /// Whether both are the same entry.
     pub(super) fn is(self, other: Entry<'_>) -> bool {
-        (self.section, self.position) == (other.section, other.position)
+        std::ptr::eq(self.node, other.node)
     }
 }
 
-/// The entries of a file, list by list.
+/// The entries of all files, list by list.
 #[derive(Default)]
 pub(super) struct Lists<'a> {
     pub(super) machines: Vec<Entry<'a>>,
@@ -74,8 +79,8 @@ pub(super) struct Lists<'a> {
 
 impl<'a> Lists<'a> {
     /// One entry, checked by itself.
-    pub(super) fn alone(node: &'a Node<'a>, section: Section) -> Lists<'a> {
-        let entries = Lists::entries(std::slice::from_ref(node), section);
+    pub(super) fn alone(node: &'a Node<'a>, section: Section, notes: &'a Notes) -> Lists<'a> {
+        let entries = Lists::entries(std::slice::from_ref(node), section, notes);
         let mut lists = Lists {
             has_other_groups: true,
             ..Lists::default()
@@ -89,25 +94,44 @@ impl<'a> Lists<'a> {
     }
 
     /// Entries of one list.
-    pub(super) fn entries(nodes: &'a [Node<'a>], section: Section) -> Vec<Entry<'a>> {
+    pub(super) fn entries(
+        nodes: &'a [Node<'a>],
+        section: Section,
+        notes: &'a Notes,
+    ) -> Vec<Entry<'a>> {
         let entry = |(position, node)| Entry {
             section,
             position,
             node,
+            notes,
         };
         nodes.iter().enumerate().map(entry).collect()
     }
 
-    /// The lists of a document; those that are missing or no lists are empty, and may be mistakes.
-    pub(super) fn of(document: &'a Node<'a>, notes: &'a Notes) -> Lists<'a> {
-        let mut table = Field::root(document, notes).table();
-        let machines = table.required_or("machines", NO_MACHINES);
-        Lists {
-            machines: entries(machines.filter(is_written), Section::Machines),
-            groups: entries(table.field("groups"), Section::Groups),
-            removed: entries(table.field("removed"), Section::Removed),
-            has_other_groups: false,
+    /// The lists of the documents; those that are missing or no lists are empty, and may be
+    /// mistakes. Of several files one may hold only groups, or only tombstones.
+    pub(super) fn of(
+        documents: impl ExactSizeIterator<Item = (&'a Node<'a>, &'a Notes)>,
+    ) -> Lists<'a> {
+        let is_alone = documents.len() == 1;
+        let mut lists = Lists::default();
+        for (document, notes) in documents {
+            let mut table = Field::root(document, notes).table();
+            let machines = match !is_alone && table.has_any(&["groups", "removed"]) {
+                true => table.field("machines"),
+                false => table.required_or("machines", NO_MACHINES),
+            };
+            let machines = machines.filter(is_written);
+            let sections = [
+                (&mut lists.machines, machines, Section::Machines),
+                (&mut lists.groups, table.field("groups"), Section::Groups),
+                (&mut lists.removed, table.field("removed"), Section::Removed),
+            ];
+            for (list, field, section) in sections {
+                list.extend(entries(field, section, notes));
+            }
         }
+        lists
     }
 }
 
@@ -122,7 +146,7 @@ fn is_written(machines: &Field<'_>) -> bool {
     !is_null
 }
 
-fn entries<'a>(list: Option<Field<'a>>, section: Section) -> Vec<Entry<'a>> {
+fn entries<'a>(list: Option<Field<'a>>, section: Section, notes: &'a Notes) -> Vec<Entry<'a>> {
     let nodes = list.map_or(&[][..], |field| field.nodes(MAX_ENTRIES));
-    Lists::entries(nodes, section)
+    Lists::entries(nodes, section, notes)
 }

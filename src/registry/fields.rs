@@ -13,13 +13,13 @@ use super::policies::{Group, Policies};
 use super::removed::{self, TombstoneDraft};
 use super::snapshot::Registry;
 use crate::config::is_credential_name;
-use crate::yaml::{Notes, Table};
+use crate::yaml::Table;
 use countersign_core::identity::Machine;
 
 /// Longest `name`, `vault` and `owner`, in bytes. They become headers.
 const MAX_LABEL: usize = 128;
 
-/// The entries of a file before their keys are checked as points of the curve. It is complete only
+/// The entries of all files before their keys are checked as points of the curve. It is complete only
 /// where there are no mistakes.
 pub(super) struct Fields<'a> {
     /// Machines without their keys, and the range of those among the claims.
@@ -30,25 +30,20 @@ pub(super) struct Fields<'a> {
 }
 
 /// Reads all entries. `previous` is the registry in force.
-pub(super) fn read<'a>(
-    lists: &Lists<'a>,
-    previous: Option<&Registry>,
-    case: IdCase,
-    notes: &'a Notes,
-) -> Fields<'a> {
+pub(super) fn read<'a>(lists: &Lists<'a>, previous: Option<&Registry>, case: IdCase) -> Fields<'a> {
     let mut ids = Ids::new(case, lists.machines.len() + lists.removed.len());
     let mut claims = Vec::with_capacity(lists.machines.len());
-    let removed = removed::read(&lists.removed, &mut ids, &mut claims, notes);
+    let removed = removed::read(&lists.removed, &mut ids, &mut claims);
     let before = previous.into_iter().flat_map(Registry::machines);
     let mut reader = MachineReader {
-        policies: Policies::read(&lists.groups, lists.has_other_groups, before, notes),
+        policies: Policies::read(&lists.groups, lists.has_other_groups, before),
         texts: HashSet::new(),
         ids,
         claims,
     };
     let mut machines = Vec::with_capacity(lists.machines.len());
     for &entry in &lists.machines {
-        machines.extend(reader.machine(entry, notes));
+        machines.extend(reader.machine(entry));
     }
     Fields {
         machines,
@@ -66,9 +61,9 @@ pub(super) struct SharedTerms {
 
 impl SharedTerms {
     /// The groups that the machines may name.
-    pub(super) fn read<'a>(groups: &[Entry<'a>], notes: &'a Notes) -> SharedTerms {
+    pub(super) fn read(groups: &[Entry<'_>]) -> SharedTerms {
         SharedTerms {
-            policies: Policies::read(groups, false, std::iter::empty(), notes),
+            policies: Policies::read(groups, false, std::iter::empty()),
             texts: HashSet::new(),
         }
     }
@@ -89,7 +84,6 @@ impl SharedTerms {
 pub(super) fn read_machines<'a>(
     terms: &mut SharedTerms,
     entries: &[Entry<'a>],
-    notes: &'a Notes,
 ) -> (Vec<(Machine, Range<usize>)>, Vec<KeyClaim<'a>>) {
     let mut reader = MachineReader {
         policies: mem::take(&mut terms.policies),
@@ -97,7 +91,7 @@ pub(super) fn read_machines<'a>(
         ids: Ids::new(IdCase::Exact, entries.len()),
         claims: Vec::with_capacity(entries.len()),
     };
-    let read = entries.iter().map(|entry| reader.machine(*entry, notes));
+    let read = entries.iter().map(|entry| reader.machine(*entry));
     let machines = read.collect::<Vec<_>>().into_iter().flatten().collect();
     (terms.policies, terms.texts) = (reader.policies, reader.texts);
     (machines, reader.claims)
@@ -112,8 +106,8 @@ struct MachineReader<'a> {
 }
 
 impl<'a> MachineReader<'a> {
-    fn machine(&mut self, entry: Entry<'a>, notes: &'a Notes) -> Option<(Machine, Range<usize>)> {
-        let mut table = entry.field(notes).table();
+    fn machine(&mut self, entry: Entry<'a>) -> Option<(Machine, Range<usize>)> {
+        let mut table = entry.field().table();
         let id = self.ids.read(&mut table, entry);
         let name = label(&mut table, "name").map(Arc::from);
         let vault = label(&mut table, "vault").map(|text| self.intern(text));

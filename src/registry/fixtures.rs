@@ -5,7 +5,9 @@ use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 
-use super::{Registry, key_format};
+use super::files::RegistryFiles;
+use super::keys::CheckKey;
+use super::{IdCase, Registry, key_format, load as loading};
 use crate::yaml::Mistakes;
 
 /// The public key number `number`, in base64.
@@ -23,6 +25,17 @@ pub(super) fn entry(id: &str, number: u64) -> String {
 /// The file of these items.
 pub(super) fn file(items: &str) -> String {
     format!("machines:\n{items}")
+}
+
+/// Builds the registry of the file `m.yaml`.
+pub(super) fn build(
+    text: &str,
+    previous: Option<&Registry>,
+    case: IdCase,
+    check_key: &CheckKey<'_>,
+) -> Result<Registry, Mistakes> {
+    let files = RegistryFiles::one(Path::new("m.yaml"), text.to_owned());
+    loading::build(&files, previous, case, check_key)
 }
 
 /// Loads a file.

@@ -1,4 +1,4 @@
-//! The ids of machines: no two entries of a file have the same.
+//! The ids of machines: no two entries of a registry have the same.
 
 use std::collections::HashMap;
 
@@ -63,7 +63,7 @@ impl<'a> Ids<'a> {
             })
         })?;
         if let Some(first) = self.known.insert(id.clone(), entry) {
-            let first_place = first.whereabouts();
+            let first_place = first.whereabouts(entry);
             field.mistake(match (first.section, entry.section) {
                 (Section::Removed, Section::Machines) => format!(
                     "the id was that of {first_place}, and old records name it; choose another id, \
@@ -76,7 +76,7 @@ impl<'a> Ids<'a> {
                 "differs from {} in case only, and the backend at which machines log in would take \
                  the two for one machine; {} has that id: choose another one",
                 quoted(other.as_str()),
-                first.whereabouts()
+                first.whereabouts(entry)
             ));
         }
         Some(id)

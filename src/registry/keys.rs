@@ -7,7 +7,6 @@ use super::claims::KeyClaim;
 use super::cores::on_all_cores;
 use super::entry::Section;
 use super::snapshot::Registry;
-use crate::yaml::Notes;
 use countersign_core::identity::{KeyError, PublicKey};
 
 /// Fewer keys than this are not worth a thread: it costs about as much as one key.
@@ -24,9 +23,8 @@ pub(super) fn check(
     claims: &[KeyClaim<'_>],
     previous: Option<&Registry>,
     check_key: &CheckKey<'_>,
-    notes: &Notes,
 ) -> Vec<Option<PublicKey>> {
-    refuse_shared_keys(claims, notes);
+    refuse_shared_keys(claims);
     let before = previous.into_iter().flat_map(Registry::machines);
     let known: HashMap<&[u8; 32], PublicKey> = before
         .flat_map(|machine| &machine.keys)
@@ -43,15 +41,14 @@ pub(super) fn check(
         keys[*at].is_none() && !is_removed
     };
     let fresh: Vec<usize> = (0..claims.len()).filter(is_fresh).collect();
-    let checked = on_all_cores(&fresh, KEYS_WORTH_A_THREAD, |&at| {
-        check_key(&claims[at].key)
-    });
+    let bytes: Vec<&[u8; 32]> = fresh.iter().map(|at| &claims[*at].key).collect();
+    let checked = on_all_cores(&bytes, KEYS_WORTH_A_THREAD, |key| check_key(key));
     for (at, result) in fresh.into_iter().zip(checked) {
         match result {
             Ok(key) => keys[at] = Some(key),
             Err(error) => {
                 let text = format!("{error}; make a new key with `countersign keygen`");
-                claims[at].mistake(notes, text);
+                claims[at].mistake(text);
             }
         }
     }
@@ -60,7 +57,7 @@ pub(super) fn check(
 
 /// `X-Machine-Id` is not signed: two machines with one key could each replay the other's requests
 /// once.
-pub(super) fn refuse_shared_keys(claims: &[KeyClaim<'_>], notes: &Notes) {
+pub(super) fn refuse_shared_keys(claims: &[KeyClaim<'_>]) {
     let mut owners = HashMap::with_capacity(claims.len());
     for claim in claims {
         let Some(owner) = owners.insert(&claim.key, claim.entry) else {
@@ -71,13 +68,13 @@ pub(super) fn refuse_shared_keys(claims: &[KeyClaim<'_>], notes: &Notes) {
             (Section::Removed, Section::Machines) => format!(
                 "the key was that of {}, and old records name it; make a new key, or take that entry \
                  out of `removed` if this is the same machine",
-                owner.whereabouts()
+                owner.whereabouts(claim.entry)
             ),
             _ => format!(
                 "the key belongs to {} already; a key may belong to one machine only",
-                owner.whereabouts()
+                owner.whereabouts(claim.entry)
             ),
         };
-        claim.mistake(notes, text);
+        claim.mistake(text);
     }
 }

@@ -1,13 +1,13 @@
 //! The machines that may act: `machines.yaml` -> checked machines; a reload that fails keeps the
 //! last good ones.
 //!
-//! In the order of a load: `load` reads the file; [`yaml`](crate::yaml) parses it, and collects its
-//! mistakes; `entry` takes the lists apart; `removed` reads the tombstones, and `fields` each
-//! machine, with `ids`, with `claims` for the public keys in their four [spellings](key_format),
-//! and with `policies`; `keys` checks the keys on all `cores`. The result is a [`Registry`], which
-//! never changes. A [`RegistryStore`] holds the current one, and
-//! [`watch`](countersign_client::watch) reports a change of the file. [`edit`] edits the text of
-//! a file, and [`replace`] puts it in place.
+//! In the order of a load: `files` reads the file, or the files of a directory; [`yaml`](crate::yaml)
+//! parses them, and collects their mistakes; `load` builds the registry. `entry` takes the lists
+//! apart; `removed` reads the tombstones, and `fields` each machine, with `ids`, with `claims` for
+//! the public keys in their four [spellings](key_format), and with `policies`; `keys` checks the
+//! keys on all `cores`. The result is a [`Registry`], which never changes. A [`RegistryStore`] holds
+//! the current one, and [`watch`](countersign_client::watch) reports a change of the files.
+//! [`new_machines`] reads many at once; [`edit`] edits the text of a file of a [`LockedRegistry`], and [`replace`] puts it in place.
 
 mod change;
 mod checked_entry;
@@ -17,6 +17,7 @@ pub mod database;
 pub mod edit;
 mod entry;
 mod fields;
+mod files;
 mod follower;
 mod ids;
 mod instants;
@@ -24,7 +25,9 @@ pub mod key_format;
 mod key_index;
 mod keys;
 mod load;
+mod locked_registry;
 mod machine_table;
+pub mod new_machines;
 mod next;
 mod policies;
 mod removed;
@@ -40,9 +43,11 @@ mod tests;
 
 pub use change::Change;
 pub use checked_entry::{CheckedEntry, CheckedGroup};
+pub use files::watched as watched_paths;
 pub use follower::{Copier, FollowError, Followed, Follower};
 pub use ids::IdCase;
 pub use load::MAX_FILE;
+pub use locked_registry::{EditedFile, LockFailure, LockedRegistry};
 pub use policies::{Group, PolicyTerms, combine};
 pub use removed::Tombstone;
 pub use snapshot::Registry;

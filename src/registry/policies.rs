@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::entry::Entry;
-use crate::yaml::{Field, Notes, Table, quoted, whole};
+use crate::yaml::{Field, Table, quoted, whole};
 use countersign_core::identity::Machine;
 use countersign_core::policy::rate::Rate;
 use countersign_core::policy::rule::Rule;
@@ -55,7 +55,7 @@ pub fn combine(own: &PolicyTerms, groups: &[&PolicyTerms]) -> Option<Policy> {
     (!policy.is_empty()).then_some(policy)
 }
 
-/// The groups of a file, and the policies made of them so far.
+/// The groups of the registry, and the policies made of them so far.
 #[derive(Default)]
 pub(super) struct Policies {
     groups: Vec<Group>,
@@ -77,7 +77,6 @@ impl Policies {
         entries: &[Entry<'a>],
         has_other_groups: bool,
         before: impl Iterator<Item = &'b Arc<Machine>>,
-        notes: &'a Notes,
     ) -> Policies {
         let mut policies = Policies {
             groups: Vec::with_capacity(entries.len()),
@@ -94,7 +93,7 @@ impl Policies {
             }
         }
         for entry in entries {
-            policies.group(&entry.field(notes));
+            policies.group(&entry.field());
         }
         policies
     }

@@ -7,7 +7,6 @@ use super::claims::{self, KeyClaim};
 use super::entry::Entry;
 use super::ids::Ids;
 use super::instants;
-use crate::yaml::Notes;
 use countersign_core::identity::MachineId;
 
 /// The id and the keys of a machine that was removed.
@@ -34,11 +33,10 @@ pub(super) fn read<'a>(
     entries: &[Entry<'a>],
     ids: &mut Ids<'a>,
     claims: &mut Vec<KeyClaim<'a>>,
-    notes: &'a Notes,
 ) -> Vec<TombstoneDraft> {
     let mut removed = Vec::with_capacity(entries.len());
     for &entry in entries {
-        let mut table = entry.field(notes).table();
+        let mut table = entry.field().table();
         let id = ids.read(&mut table, entry);
         let claims = claims::read(&mut table, entry, claims);
         let at = table.required_or("at", "is missing; write when the machine was removed");

@@ -37,18 +37,13 @@ impl LockedFile {
     /// process has held its lock for ten seconds ([`io::ErrorKind::WouldBlock`]).
     pub fn take(path: &Path) -> io::Result<LockedFile> {
         let path = path.canonicalize()?;
-        for _ in 0..PATIENCE_STEPS {
-            if let Some(file) = try_lock(&path)? {
-                let mut text = String::new();
-                (&file).take(MAX_FILE + 1).read_to_string(&mut text)?;
-                if text.len() as u64 > MAX_FILE {
-                    return Err(io::ErrorKind::FileTooLarge.into());
-                }
-                return Ok(LockedFile { path, file, text });
-            }
-            thread::sleep(PATIENCE_STEP);
+        let file = patiently(|| try_lock(&path))?;
+        let mut text = String::new();
+        (&file).take(MAX_FILE + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MAX_FILE {
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
-        Err(io::ErrorKind::WouldBlock.into())
+        Ok(LockedFile { path, file, text })
     }
 
     /// The text of the file.
@@ -101,6 +96,48 @@ impl LockedFile {
     }
 }
 
+/// A directory of registry files that is locked against other editors of any of them, by the same
+/// kind of lock as a [`LockedFile`].
+#[derive(Debug)]
+pub struct DirectoryLock {
+    _directory: File,
+}
+
+impl DirectoryLock {
+    /// Locks a directory.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be opened, or another process has held its lock for ten seconds
+    /// ([`io::ErrorKind::WouldBlock`]).
+    pub fn take(path: &Path) -> io::Result<DirectoryLock> {
+        let directory = File::open(path)?;
+        patiently(|| Ok(has_locked(&directory)?.then_some(())))?;
+        Ok(DirectoryLock {
+            _directory: directory,
+        })
+    }
+}
+
+/// Waits for a lock that another editor may hold.
+fn patiently<T>(try_lock: impl Fn() -> io::Result<Option<T>>) -> io::Result<T> {
+    for _ in 0..PATIENCE_STEPS {
+        if let Some(held) = try_lock()? {
+            return Ok(held);
+        }
+        thread::sleep(PATIENCE_STEP);
+    }
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
+fn has_locked(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// The locked file; `None` if another process holds the lock, or has just replaced the file, which
 /// leaves the lock on a deleted file.
 fn try_lock(path: &Path) -> io::Result<Option<File>> {
@@ -110,10 +147,8 @@ fn try_lock(path: &Path) -> io::Result<Option<File>> {
     })?;
     // For writing, because some network file systems lock no other.
     let file = OpenOptions::new().read(true).write(true).open(path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(None),
-        Err(TryLockError::Error(error)) => return Err(error),
+    if !has_locked(&file)? {
+        return Ok(None);
     }
     let (locked, there) = (file.metadata()?, path.metadata()?);
     let same = (locked.dev(), locked.ino()) == (there.dev(), there.ino());
@@ -206,6 +241,16 @@ mod tests {
         assert!(try_lock(&file).unwrap().is_none());
         drop(held);
         assert!(try_lock(&file).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_directory_is_locked_by_one_editor_at_a_time() {
+        let (directory, _) = directory_with("");
+        let held = DirectoryLock::take(directory.path()).unwrap();
+        let other = File::open(directory.path()).unwrap();
+        assert!(!has_locked(&other).unwrap());
+        drop(held);
+        assert!(has_locked(&other).unwrap());
     }
 
     #[test]

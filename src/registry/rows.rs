@@ -35,7 +35,7 @@ impl RowReader {
     pub(super) fn new(groups: &[String]) -> Result<RowReader, Vec<String>> {
         let nodes = nodes(groups.iter().map(|group| ("a group", &**group)))?;
         let notes = notes();
-        let terms = SharedTerms::read(&Lists::entries(&nodes, Section::Groups), &notes);
+        let terms = SharedTerms::read(&Lists::entries(&nodes, Section::Groups, &notes));
         let terms = notes.conclude(Some(terms));
         let (terms, _) = terms.map_err(|mistakes| texts(&mistakes))?;
         Ok(RowReader { terms })
@@ -55,14 +55,14 @@ impl RowReader {
         let nodes = nodes(rows.iter().map(|row| (&*row.id, &*row.entry)))?;
         let notes = notes();
         let read = {
-            let entries = Lists::entries(&nodes, Section::Machines);
-            let (machines, claims) = fields::read_machines(&mut self.terms, &entries, &notes);
-            keys::refuse_shared_keys(&claims, &notes);
+            let entries = Lists::entries(&nodes, Section::Machines, &notes);
+            let (machines, claims) = fields::read_machines(&mut self.terms, &entries);
+            keys::refuse_shared_keys(&claims);
             let keys: Vec<Option<PublicKey>> = (claims.iter())
                 .map(|claim| match PublicKey::from_bytes(&claim.key) {
                     Ok(key) => Some(key),
                     Err(error) => {
-                        claim.mistake(&notes, error.to_string());
+                        claim.mistake(error.to_string());
                         None
                     }
                 })

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sha2::{Digest, Sha256};
 
 use super::change::Change;
 use super::database::Database;
+use super::files::{self, RegistryFiles};
 use super::ids::IdCase;
-use super::load::{self, build};
+use super::load::build;
 use super::snapshot::Registry;
+use crate::config::RegistrySource;
 use crate::yaml::Mistakes;
 use countersign_core::identity::{Machine, PublicKey};
 
@@ -36,7 +37,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The current registry of one file, or of a database.
+/// The current registry of a file, of a directory of files, or of a database.
 pub struct RegistryStore {
     source: StoreSource,
     current: ArcSwap<Registry>,
@@ -51,21 +52,25 @@ pub struct RegistryStore {
 }
 
 enum StoreSource {
-    File(PathBuf),
+    /// A file, or a directory of files.
+    Files(RegistrySource),
     Database(Database),
 }
 
 impl RegistryStore {
-    /// Loads the file for the first time. The change is from no machines at all.
+    /// Loads a file, or the files of a directory, for the first time. The change is from no machines at all.
     ///
     /// # Errors
     ///
     /// All the mistakes: without a good registry there is no store.
-    pub fn open(file: &Path, case: IdCase) -> Result<(RegistryStore, Change), Mistakes> {
-        let registry = Registry::load_with(file, None, case)?;
+    pub fn open(
+        source: &RegistrySource,
+        case: IdCase,
+    ) -> Result<(RegistryStore, Change), Mistakes> {
+        let registry = Registry::load_source(source, None, case)?;
         let change = Change::between(&Registry::default(), &registry);
         let store = RegistryStore {
-            source: StoreSource::File(file.to_owned()),
+            source: StoreSource::Files(source.clone()),
             current: ArcSwap::from_pointee(registry),
             folds_case: AtomicBool::new(case == IdCase::Folded),
             counts_until: AtomicU64::new(u64::MAX),
@@ -87,18 +92,18 @@ impl RegistryStore {
         }
     }
 
-    /// The file it is loaded from; `None` with a database.
-    pub fn file(&self) -> Option<&Path> {
+    /// The paths whose change may change the registry; none with a database.
+    pub fn watched(&self) -> Vec<PathBuf> {
         match &self.source {
-            StoreSource::File(file) => Some(file),
-            StoreSource::Database(_) => None,
+            StoreSource::Files(source) => files::watched(source),
+            StoreSource::Database(_) => Vec::new(),
         }
     }
 
     /// The database that the machines are in; `None` with files.
     pub fn database(&self) -> Option<&Database> {
         match &self.source {
-            StoreSource::File(_) => None,
+            StoreSource::Files(_) => None,
             StoreSource::Database(database) => Some(database),
         }
     }
@@ -180,7 +185,7 @@ impl RegistryStore {
                     database.set_case(self.case());
                 }
                 let place = match &self.source {
-                    StoreSource::File(file) => file.display().to_string(),
+                    StoreSource::Files(source) => source.to_string(),
                     StoreSource::Database(database) => database.config().address.to_string(),
                 };
                 Err(format!(
@@ -192,7 +197,7 @@ impl RegistryStore {
         }
     }
 
-    /// Loads the file again and puts it in force. It blocks, for seconds with a hundred thousand
+    /// Loads the files again and puts it in force. It blocks, for seconds with a hundred thousand
     /// machines, so a thread that serves requests must not call it. Calls must not overlap (the
     /// server queues them): the older of two files could stay in force.
     ///
@@ -201,17 +206,16 @@ impl RegistryStore {
     /// All the mistakes; then the last good registry stays in force.
     pub fn reload(&self, losses: Losses) -> Result<Change, Mistakes> {
         let old = self.current();
-        let StoreSource::File(file) = &self.source else {
+        let StoreSource::Files(source) = &self.source else {
             // A follower reads databases.
             return Ok(Change::between(&old, &old));
         };
-        let text = load::read(file)?;
-        if old.digest() == <[u8; 32]>::from(Sha256::digest(&text)) {
+        let files = RegistryFiles::read(source)?;
+        if old.digest() == files.digest {
             return Ok(Change::between(&old, &old));
         }
         let new = Arc::new(build(
-            file,
-            &text,
+            &files,
             Some(&old),
             self.case(),
             &PublicKey::from_bytes,
@@ -219,12 +223,13 @@ impl RegistryStore {
         let change = Change::between(&old, &new);
         if losses == Losses::Few && is_mass_deletion(old.len(), change.removed.len()) {
             let text = format!(
-                "{} of {} machines are gone, more than half, so the file is taken for a mistake; to put it \
+                "{} of {} machines are gone, more than half, so this is taken for a mistake; to put it \
                  in force all the same, run countersign reload --force, or restart",
                 change.removed.len(),
                 old.len()
             );
-            return Err(Mistakes::only(file, None, text));
+            let path = source.path().unwrap_or(Path::new(""));
+            return Err(Mistakes::only(path, None, text));
         }
         self.current.store(new);
         Ok(change)
@@ -252,8 +257,12 @@ mod tests {
                 path,
             };
             fixture.write(&file(items));
-            let (store, _) = RegistryStore::open(&fixture.path, IdCase::Exact).unwrap();
+            let (store, _) = RegistryStore::open(&fixture.source(), IdCase::Exact).unwrap();
             (fixture, store)
+        }
+
+        fn source(&self) -> RegistrySource {
+            RegistrySource::File(self.path.clone())
         }
 
         fn write(&self, text: &str) {
@@ -264,7 +273,7 @@ mod tests {
     #[test]
     fn the_first_load_counts_every_machine_as_added() {
         let (fixture, _) = Fixture::with(&(entry("a", 1) + &entry("b", 2)));
-        let (store, change) = RegistryStore::open(&fixture.path, IdCase::Exact).unwrap();
+        let (store, change) = RegistryStore::open(&fixture.source(), IdCase::Exact).unwrap();
         assert_eq!(change.added.len(), 2);
         assert_eq!(change.digest, store.current().digest());
     }
@@ -272,7 +281,8 @@ mod tests {
     #[test]
     fn a_store_does_not_open_without_a_good_file() {
         let (fixture, _) = Fixture::with(&entry("a", 1));
-        assert!(RegistryStore::open(&fixture.path.with_extension("none"), IdCase::Exact).is_err());
+        let none = RegistrySource::File(fixture.path.with_extension("none"));
+        assert!(RegistryStore::open(&none, IdCase::Exact).is_err());
     }
 
     #[test]
@@ -401,5 +411,168 @@ mod tests {
         fixture.write("machines: []\n");
         store.reload(Losses::Few).unwrap();
         assert!(before.find("a").is_some());
+    }
+
+    /// A directory with these files, as a source.
+    fn directory(files: &[(&str, String)]) -> (tempfile::TempDir, RegistrySource) {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        let source = RegistrySource::Directory(directory.path().to_owned());
+        (directory, source)
+    }
+
+    fn told(source: &RegistrySource) -> String {
+        let opened = RegistryStore::open(source, IdCase::Exact);
+        opened.map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_files_of_a_directory_are_one_registry() {
+        let with_group = entry("b", 2) + "    groups: [fleet]\n";
+        let (_directory, source) = directory(&[
+            ("a.yaml", file(&entry("a", 1))),
+            ("b.yaml", file(&with_group)),
+            (
+                "groups.yaml",
+                "groups: [{ name: fleet, rate: { per_minute: 9 } }]\n".to_owned(),
+            ),
+            ("README", "not YAML: [".to_owned()),
+            (".b.yaml.swp.yaml", "an editor's".to_owned()),
+        ]);
+        let (store, change) = RegistryStore::open(&source, IdCase::Exact).unwrap();
+        assert_eq!(change.machines, 2);
+        let policy = store.find("b").unwrap().policy.clone().unwrap();
+        assert_eq!(policy.rate.unwrap().per_minute(), 9);
+        assert_eq!(store.watched().len(), 4);
+    }
+
+    #[test]
+    fn a_file_that_comes_or_goes_changes_the_registry() {
+        let (directory, source) = directory(&[("a.yaml", file(&entry("a", 1)))]);
+        let (store, first) = RegistryStore::open(&source, IdCase::Exact).unwrap();
+        let more = directory.path().join("b.yaml");
+        fs::write(&more, file(&entry("b", 2))).unwrap();
+        let change = store.reload(Losses::Few).unwrap();
+        assert_eq!(change.added.len(), 1);
+        assert_ne!(change.digest, first.digest);
+        fs::remove_file(&more).unwrap();
+        let change = store.reload(Losses::Few).unwrap();
+        assert_eq!(change.removed.len(), 1);
+        assert_eq!(change.digest, first.digest);
+    }
+
+    #[test]
+    fn one_bad_file_refuses_the_change_as_a_whole_and_is_named() {
+        let (directory, source) = directory(&[
+            ("a.yaml", file(&entry("a", 1))),
+            ("b.yaml", file(&entry("b", 2))),
+        ]);
+        let (store, _) = RegistryStore::open(&source, IdCase::Exact).unwrap();
+        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        write("a.yaml", &file(&(entry("a", 1) + &entry("c", 3))));
+        write("b.yaml", "machines: [{ id: b }]\n");
+        let told = store.reload(Losses::Few).unwrap_err().to_string();
+        let path = directory.path().join("b.yaml").display().to_string();
+        assert!(
+            told.starts_with(&format!("{path}:1: \"b\": public_keys")),
+            "{told}"
+        );
+        assert!(store.find("c").is_none() && store.find("b").is_some());
+        write("b.yaml", &file(&entry("b", 2)));
+        store.reload(Losses::Few).unwrap();
+        assert!(store.find("c").is_some());
+    }
+
+    #[test]
+    fn mistakes_of_several_files_are_told_together() {
+        let (_directory, source) = directory(&[
+            ("a.yaml", "machines: [".to_owned()),
+            ("b.yaml", String::new()),
+            ("c.yml", "machines: []".to_owned()),
+        ]);
+        assert!(told(&source).contains("c.yml: would be ignored"));
+        let (directory, source) = directory(&[
+            ("a.yaml", "machines: [".to_owned()),
+            ("b.yaml", String::new()),
+        ]);
+        let told = told(&source);
+        for name in ["a.yaml", "b.yaml"] {
+            let path = directory.path().join(name).display().to_string();
+            assert!(told.contains(&path), "{name} in {told}");
+        }
+    }
+
+    #[test]
+    fn an_id_a_key_or_a_group_of_two_files_is_a_mistake_that_names_both() {
+        let group = "groups: [{ name: g, rate: { per_minute: 9 } }]\n";
+        let (directory, source) = directory(&[
+            ("a.yaml", file(&(entry("a", 1) + &entry("x", 3)))),
+            ("b.yaml", file(&(entry("a", 2) + &entry("y", 3)))),
+            ("c.yaml", group.to_owned()),
+            ("d.yaml", group.to_owned()),
+        ]);
+        let told = told(&source);
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        for text in [
+            format!(
+                "{}:2: \"a\": id: the id is used twice; \"a\" ({}:2) has it already",
+                at("b.yaml"),
+                at("a.yaml")
+            ),
+            format!(
+                "{}:5: \"y\": public_keys[0]: the key belongs to \"x\" ({}:4) already",
+                at("b.yaml"),
+                at("a.yaml")
+            ),
+            format!("{}:1: group \"g\": name: another group", at("d.yaml")),
+        ] {
+            assert!(told.contains(&text), "{text} in {told}");
+        }
+    }
+
+    #[test]
+    fn a_tombstone_in_one_file_counts_in_the_others() {
+        let removed = format!(
+            "removed:\n  - {{ id: a, at: 2026-01-01, public_keys: [\"{}\"] }}\n",
+            super::super::fixtures::key(1)
+        );
+        let (_directory, source) =
+            directory(&[("a.yaml", file(&entry("a", 2))), ("z.yaml", removed)]);
+        assert!(told(&source).contains("old records name it"));
+    }
+
+    #[test]
+    fn a_directory_that_lost_its_files_is_taken_for_one_that_is_not_mounted() {
+        let (directory, source) = directory(&[("a.yaml", file(&entry("a", 1)))]);
+        let (store, _) = RegistryStore::open(&source, IdCase::Exact).unwrap();
+        fs::remove_file(directory.path().join("a.yaml")).unwrap();
+        let mistakes = store.reload(Losses::Any).unwrap_err();
+        assert!(mistakes.may_pass, "{mistakes}");
+        assert!(
+            mistakes.to_string().contains("has no file *.yaml"),
+            "{mistakes}"
+        );
+        assert!(store.find("a").is_some());
+    }
+
+    #[test]
+    fn the_digest_of_a_directory_is_that_of_the_lines_of_sha256sum() {
+        let (directory, source) = directory(&[
+            ("b.yaml", file(&entry("b", 2))),
+            ("a.yaml", file(&entry("a", 1))),
+        ]);
+        let (_, change) = RegistryStore::open(&source, IdCase::Exact).unwrap();
+        let sums = std::process::Command::new("sh")
+            .args(["-c", "LC_ALL=C; sha256sum *.yaml | sha256sum"])
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        let digest: String = change.digest.map(|byte| format!("{byte:02x}")).concat();
+        assert_eq!(
+            String::from_utf8(sums.stdout).unwrap(),
+            format!("{digest}  -\n")
+        );
     }
 }

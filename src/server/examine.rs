@@ -4,6 +4,7 @@ use super::listen::tls::Tls;
 use crate::audit::Sink;
 use crate::config::{AuditSink, Config};
 use crate::nonces::{JournaledNonces, SharedNonces};
+use crate::registry::watched_paths;
 use countersign_client::file::open_to_writers;
 
 /// The findings about the files and directories that a configuration names, except the registry:
@@ -29,8 +30,8 @@ impl Findings {
 /// neither whether an address is free nor what standard output is: a running gateway has both.
 pub fn examine(config: &Config, now: u64) -> Findings {
     let mut found = Findings::default();
-    let files = [Some(config.file.as_path()), config.registry.path()];
-    for path in files.into_iter().flatten() {
+    let machines = watched_paths(&config.registry.source);
+    for path in [&config.file].into_iter().chain(&machines) {
         if let Some(mode) = open_to_writers(path) {
             found.warnings.push(format!(
                 "{} is open to writers (mode {mode:04o}): every user of this machine can decide who passes; \

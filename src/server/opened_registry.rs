@@ -29,8 +29,8 @@ impl OpenedRegistry {
     pub(super) async fn open(config: &Config, clock: &Clock) -> Result<OpenedRegistry, StartError> {
         let case = IdCase::of(config);
         match &config.registry.source {
-            RegistrySource::File(file) | RegistrySource::Directory(file) => {
-                let (store, first) = RegistryStore::open(file, case)
+            source @ (RegistrySource::File(_) | RegistrySource::Directory(_)) => {
+                let (store, first) = RegistryStore::open(source, case)
                     .map_err(|mistakes| StartError::Configuration(mistakes.to_string()))?;
                 Ok(OpenedRegistry {
                     store: Arc::new(store),

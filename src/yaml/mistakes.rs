@@ -36,15 +36,16 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Every mistake of one file, in the order of its lines; at least one, and at most a hundred
-/// listed. Prints one line each. Nothing of a file with a mistake takes effect.
+/// Every mistake of a file, or of the files that are read together, in the order of their lines; at
+/// least one, and at most a hundred listed. Prints one line each. Nothing of a file with a mistake
+/// takes effect.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes {
     /// The mistakes listed.
     pub list: Vec<Finding>,
     /// How many more there are.
     pub unlisted: usize,
-    /// The file could not be read, so another attempt may succeed: see
+    /// A file could not be read, so another attempt may succeed: see
     /// [`FileFault::may_pass`](countersign_client::file::FileFault::may_pass).
     pub may_pass: bool,
 }
@@ -65,7 +66,20 @@ impl Mistakes {
         }
     }
 
-    /// The file, as it was named.
+    /// The mistakes of several files; `None` if there are none.
+    pub(crate) fn together(files: impl IntoIterator<Item = Mistakes>) -> Option<Mistakes> {
+        let mut files = files.into_iter();
+        let mut all = files.next()?;
+        for more in files {
+            all.list.extend(more.list);
+            all.unlisted += more.unlisted + all.list.len().saturating_sub(MAX_LISTED);
+            all.list.truncate(MAX_LISTED);
+            all.may_pass |= more.may_pass;
+        }
+        Some(all)
+    }
+
+    /// The first file, as it was named.
     pub fn file(&self) -> &Path {
         self.list.first().map_or(Path::new(""), |first| &first.file)
     }
@@ -160,6 +174,27 @@ impl Notes {
         }
     }
 
+    /// The value if none of the files has a mistake, else the mistakes of all.
+    pub(crate) fn conclude_all<T>(files: Vec<Notes>, value: Option<T>) -> Result<T, Mistakes> {
+        let first = files
+            .first()
+            .map_or(PathBuf::new(), |notes| notes.file.clone());
+        let found = files.into_iter().map(|notes| notes.conclude(Some(())));
+        let unexplained = || {
+            Notes::new(&first)
+                .conclude(None::<T>)
+                .map(|(value, _)| value)
+        };
+        match Mistakes::together(found.filter_map(Result::err)) {
+            Some(mistakes) => Err(mistakes),
+            None => value.map_or_else(unexplained, Ok),
+        }
+    }
+
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
     fn finding(&self, line: Option<usize>, key: &str, text: String) -> Finding {
         Finding {
             file: self.file.clone(),
@@ -215,6 +250,28 @@ mod tests {
     #[test]
     fn a_missing_value_is_refused_even_without_a_mistake() {
         assert!(notes().conclude(None::<()>).is_err());
+    }
+
+    #[test]
+    fn the_mistakes_of_several_files_are_reported_together() {
+        let files = ["a.yaml", "b.yaml"].map(|file| {
+            let notes = Notes::new(Path::new(file));
+            notes.mistake(Some(1), "", "wrong");
+            notes
+        });
+        let told = Notes::conclude_all(files.into(), Some(())).unwrap_err();
+        assert_eq!(told.to_string(), "a.yaml:1: wrong\nb.yaml:1: wrong");
+    }
+
+    #[test]
+    fn of_several_files_no_more_mistakes_are_listed_than_of_one() {
+        let files = ["a", "b", "c"].map(|file| {
+            let notes = Notes::new(Path::new(file));
+            (0..60).for_each(|line| notes.mistake(Some(line), "", "wrong"));
+            notes
+        });
+        let told = Notes::conclude_all(files.into(), Some(())).unwrap_err();
+        assert_eq!((told.list.len(), told.unlisted), (MAX_LISTED, 80));
     }
 
     #[test]

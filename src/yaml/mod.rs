@@ -22,5 +22,5 @@ pub(crate) use document::{document, not_text, text_of};
 pub(crate) use mistakes::Notes;
 pub(crate) use reader::{Field, Table};
 pub(crate) use scalar::{is_decimal, whole};
-pub(crate) use tree::Node;
+pub(crate) use tree::{Node, Value};
 pub(crate) use words::{did_you_mean, one_of};

@@ -44,6 +44,14 @@ impl<'t> Node<'t> {
         }
     }
 
+    /// The items of the list here.
+    pub(crate) fn items(&self) -> &[Node<'t>] {
+        match &self.value {
+            Value::List(items) => items,
+            _ => &[],
+        }
+    }
+
     /// The value under a key of the table here; the last one of repeated keys.
     pub(crate) fn entry(&self, key: &str) -> Option<&Node<'t>> {
         let Value::Table(entries) = &self.value else {

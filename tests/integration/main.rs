@@ -24,6 +24,7 @@ mod command_line;
 mod credentials;
 mod database;
 mod deadlines;
+mod directory;
 mod doctor;
 mod echo;
 mod files;

@@ -10,6 +10,7 @@
 //! - A gateway keeps file descriptors in reserve, so that a connection flood cannot prevent the
 //!   reading of a revocation.
 
+mod listing;
 mod reserve;
 
 use std::collections::BTreeSet;
@@ -27,6 +28,7 @@ use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::unistd::{AccessFlags, eaccess};
 use zeroize::Zeroizing;
 
+pub use self::listing::Listing;
 pub use self::reserve::{keep as keep_in_reserve, open as with_reserve};
 
 /// Longest wait for the next byte of a file. A disk answers within milliseconds, and a slower
@@ -59,6 +61,9 @@ pub enum FileFault {
     /// The file is larger than the limit, in bytes.
     #[error("is larger than {}", Size(*.0))]
     TooLarge(usize),
+    /// The directory has more files than the limit.
+    #[error("has more than {0} files")]
+    TooMany(usize),
 }
 
 impl FileFault {

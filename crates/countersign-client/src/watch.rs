@@ -205,7 +205,7 @@ impl Observer {
 
 /// The state of a file, to detect a change without reading it. Symlinks are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FileState {
+pub(crate) enum FileState {
     Missing,
     Present {
         device: u64,
@@ -218,7 +218,7 @@ enum FileState {
 }
 
 impl FileState {
-    fn of(file: &Path) -> FileState {
+    pub(crate) fn of(file: &Path) -> FileState {
         let Ok(metadata) = file.metadata() else {
             return FileState::Missing;
         };

@@ -1,13 +1,15 @@
 //! `countersign machine add`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::bulk;
 use super::registry_edit::RegistryEdit;
 use crate::cli::command_error::CommandError;
-use crate::config::instant;
+use crate::config::{RegistrySource, instant};
 use crate::registry::edit::{self, NewMachine};
-use crate::registry::{PolicyTerms, combine, key_format};
+use crate::registry::new_machines::random_id;
+use crate::registry::{EditedFile, PolicyTerms, combine, key_format};
 use countersign_client::file;
 use countersign_core::identity::{Machine, MachineId, PublicKey};
 use countersign_core::policy::rate::Rate;
@@ -19,7 +21,8 @@ use countersign_core::policy::{List, network};
 #[command(after_help = "Example:
   countersign machine add --registry machines.yaml --name web-1 --vault vault_prod \\
       --public-key \"$(countersign keygen --out key.pem)\" --allow 'read /v1/secret/data/web/**'
-  countersign machine add --registry machines.yaml --machine-id ci.eu-1 --public-key @ci.pub")]
+  countersign machine add --registry machines.yaml --machine-id ci.eu-1 --public-key @ci.pub
+  countersign machine add --registry machines.yaml --from fleet.csv")]
 pub(in crate::cli) struct AddArgs {
     /// The id under which the registry knows the machine; default: a random UUID
     #[arg(long = "machine-id", alias = "id", value_name = "ID")]
@@ -46,7 +49,7 @@ pub(in crate::cli) struct AddArgs {
     #[arg(
         long = "public-key",
         value_name = "KEY|@FILE",
-        required = true,
+        required_unless_present = "from",
         allow_hyphen_values = true
     )]
     pub public_keys: Vec<String>,
@@ -59,20 +62,65 @@ pub(in crate::cli) struct AddArgs {
     /// A network that the machine may connect from. Repeat it for several
     #[arg(long = "cidr", value_name = "NETWORK")]
     pub cidrs: Vec<String>,
+    /// Add the machines of this file, all or none; - is standard input. Their fields are those of the
+    /// registry, as YAML, as JSON lines, or as CSV with a header (`public_key` at least; `;` between
+    /// items of a list). Or the file has lines of authorized_keys, with the id as the comment
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = SINGLE)]
+    pub from: Option<PathBuf>,
+    /// The file that gets the machine, by its name in a registry that is a directory
+    #[arg(long, value_name = "NAME")]
+    pub into: Option<String>,
     /// The rate limit of the machine, in requests a minute
     #[arg(long, value_name = "REQUESTS")]
     pub per_minute: Option<u64>,
 }
 
-/// Adds the machine and gives its id.
-pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandError> {
+/// The options that describe one machine.
+const SINGLE: [&str; 12] = [
+    "id",
+    "name",
+    "vault",
+    "owner",
+    "credential",
+    "not_before",
+    "expires",
+    "public_keys",
+    "groups",
+    "allow",
+    "cidrs",
+    "per_minute",
+];
+
+/// Adds the machine, or those of a file, and gives their ids.
+pub(super) fn add(
+    args: &AddArgs,
+    registry: &RegistrySource,
+) -> Result<Vec<MachineId>, CommandError> {
+    if let (RegistrySource::File(path), Some(_)) = (registry, &args.into) {
+        return Err(CommandError::Usage(format!(
+            "--into: the registry {} is one file, not a directory of files",
+            path.display()
+        )));
+    }
+    let file = EditedFile::Named(args.into.as_deref());
+    match &args.from {
+        Some(from) => bulk::add(from, registry, file),
+        None => Ok(vec![add_one(args, registry, file)?]),
+    }
+}
+
+fn add_one(
+    args: &AddArgs,
+    registry: &RegistrySource,
+    file: EditedFile<'_>,
+) -> Result<MachineId, CommandError> {
     let id = match &args.id {
         Some(text) => MachineId::parse(text).ok_or_else(|| {
             CommandError::Usage(
                 "--machine-id: an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -".into(),
             )
         })?,
-        None => random_id()?,
+        None => random_id().map_err(CommandError::Operation)?,
     };
     let keys = args
         .public_keys
@@ -84,21 +132,21 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandE
 
     let terms = terms(args)?;
 
-    let open = RegistryEdit::new(registry)?;
-    let refuse = |why: String| CommandError::Operation(format!("{}: {why}", registry.display()));
-    if open.before.find(id.as_str()).is_some() {
+    let open = RegistryEdit::new(registry, file)?;
+    let refuse = |why: String| CommandError::Operation(format!("{}: {why}", open.path().display()));
+    if open.before().find(id.as_str()).is_some() {
         return Err(refuse(format!(
             "the machine {id} exists already. Name another id with --machine-id"
         )));
     }
-    if let Some(gone) = open.before.removed().iter().find(|gone| gone.id == id) {
+    if let Some(gone) = open.before().removed().iter().find(|gone| gone.id == id) {
         return Err(refuse(format!(
             "the machine {id} was removed on {}, and old records name it. Choose another id, or \
              take its entry out of `removed` if this is the same machine",
             instant::to_text(gone.at)
         )));
     }
-    let known = open.before.groups();
+    let known = open.before().groups();
     let groups = args.groups.iter().map(|name| {
         let group = known.iter().find(|group| *group.name == **name);
         group
@@ -109,7 +157,7 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandE
     let policy = combine(&terms, &groups).map(Arc::new);
     let bytes: Vec<[u8; 32]> = keys.iter().map(|key| *key.as_bytes()).collect();
     let text = edit::add(
-        open.held.text(),
+        open.text(),
         &NewMachine {
             id: id.as_str(),
             name: args.name.as_deref(),
@@ -201,25 +249,4 @@ pub(super) fn instant(option: &str, text: Option<&str>) -> Result<Option<u64>, C
             instant::EXPECTED
         ))),
     }
-}
-
-/// A random UUID (RFC 9562, section 5.4).
-fn random_id() -> Result<MachineId, CommandError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        CommandError::Operation(format!("the system gives no random numbers: {error}"))
-    })?;
-    let mut number = u128::from_be_bytes(bytes);
-    number = number & !(0xf << 76) | (4 << 76);
-    number = number & !(0b11 << 62) | (0b10 << 62);
-    let hex = format!("{number:032x}");
-    let groups = [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ];
-    MachineId::parse(&groups.join("-"))
-        .ok_or_else(|| CommandError::Operation("the random id is not valid; this is a bug".into()))
 }

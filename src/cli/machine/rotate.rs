@@ -1,13 +1,13 @@
 //! `countersign machine rotate`.
 
 use std::io::Write;
-use std::path::Path;
 
 use super::add::{instant, public_key};
 use super::registry_edit::RegistryEdit;
 use crate::cli::command_error::CommandError;
 use crate::cli::terminal::say;
-use crate::config::instant;
+use crate::config::{RegistrySource, instant};
+use crate::registry::EditedFile;
 use crate::registry::edit::{self, NewKey};
 use countersign_core::identity::{Machine, MachineKey};
 use countersign_core::validity::Validity;
@@ -58,16 +58,17 @@ fn overlap(text: &str) -> Result<u64, String> {
 /// Adds the key, at `now` (Unix seconds).
 pub(super) fn rotate(
     args: &RotateArgs,
-    registry: &Path,
+    registry: &RegistrySource,
     now: u64,
     out: &mut dyn Write,
 ) -> Result<(), CommandError> {
     let new = public_key("--new-key", &args.new_key)?;
     let not_before = instant("--not-before", args.not_before.as_deref())?;
-    let open = RegistryEdit::new(registry)?;
+    let open = RegistryEdit::new(registry, EditedFile::Of(&args.id))?;
     let machine = open.machine(&args.id)?;
-    let refuse =
-        |why: &str| CommandError::Operation(format!("{}: {} {why}", registry.display(), args.id));
+    let refuse = |why: &str| {
+        CommandError::Operation(format!("{}: {} {why}", open.path().display(), args.id))
+    };
     if machine.keys.iter().any(|key| key.public == new) {
         return Err(refuse(
             "has this key already. Give another key with --new-key",
@@ -115,7 +116,7 @@ pub(super) fn rotate(
             key.public.fingerprint()
         );
     }
-    let text = edit::rotate(open.held.text(), &args.id, &lines);
+    let text = edit::rotate(open.text(), &args.id, &lines);
     open.put(text, &args.id, Some(&expected))?;
     say(out, &said)
 }

@@ -69,7 +69,7 @@ impl Fixture {
         let arguments = ["machine"].iter().chain(arguments);
         let cli = Cli::try_parse_from(arguments).map_err(|e| CommandError::Usage(e.to_string()))?;
         let mut out = Vec::new();
-        run(&cli.args, &self.path(), NOW, &mut out)?;
+        run(&cli.args, &RegistrySource::at(&self.path()), NOW, &mut out)?;
         Ok(String::from_utf8(out).unwrap())
     }
 
@@ -728,4 +728,165 @@ fn show_as_json_is_the_machine_of_the_list() {
             serde_json::from_str::<serde_json::Value>(&text).unwrap()
         });
     assert_eq!(shown, listed[0]);
+}
+
+fn csv(machines: std::ops::Range<u8>) -> String {
+    let rows = machines.map(|n| format!("new-{n},{}\n", key(n)));
+    format!("id,public_key\n{}", rows.collect::<String>())
+}
+
+#[test]
+fn add_from_a_file_adds_all_and_prints_their_ids() {
+    let fixture = Fixture::new(FILE);
+    let from = tempfile::NamedTempFile::new().unwrap();
+    fs::write(from.path(), csv(10..13)).unwrap();
+    let from = from.path().to_str().unwrap();
+    let added = fixture.run(&["add", "--from", from]).unwrap();
+    assert_eq!(added, "new-10\nnew-11\nnew-12\n");
+    let block: String = (10..13)
+        .map(|n| format!("  - id: \"new-{n}\"\n    public_keys: [\"{}\"]\n", key(n)))
+        .collect();
+    assert_eq!(
+        fixture.now(),
+        fixture.text.replace("# end", &(block + "# end"))
+    );
+}
+
+#[test]
+fn add_from_writes_every_field_as_it_was_read() {
+    let fixture = Fixture::new("groups: [{ name: g, rate: { per_minute: 5 } }]\nmachines: []\n");
+    let from = tempfile::NamedTempFile::new().unwrap();
+    let entry = format!(
+        "- id: \"1e3\"\n  name: 'it''s \"x\": #1'\n  enabled: false\n  groups: [g]\n  \
+         allow: [\"read /v1/a/**\"]\n  rate: {{ per_minute: 60 }}\n  expires: 2030-01-01\n  \
+         public_keys:\n    - {{ key: \"{}\", not_after: 2029-01-01 }}\n    - {}\n",
+        key(3),
+        key(4)
+    );
+    fs::write(from.path(), entry).unwrap();
+    let from = from.path().to_str().unwrap();
+    assert_eq!(fixture.run(&["add", "--from", from]).unwrap(), "1e3\n");
+    let registry = fixture.registry();
+    let machine = registry.find("1e3").unwrap();
+    assert_eq!(machine.name.as_deref(), Some("it's \"x\": #1"));
+    assert!(!machine.enabled);
+    assert_eq!(machine.keys.len(), 2);
+    assert!(machine.keys[0].validity.not_after().is_some());
+    assert_eq!(
+        machine.policy.as_ref().unwrap().rate.unwrap().per_minute(),
+        60
+    );
+    assert_eq!(&*machine.groups[0], "g");
+}
+
+#[test]
+fn add_from_adds_none_if_one_has_a_mistake_and_names_each_with_its_line() {
+    let fixture = Fixture::new(FILE);
+    let from = tempfile::NamedTempFile::new().unwrap();
+    let text = format!(
+        "id,public_key,groups\nok,{},\nweb-1,{},\nx,{},\ny,{},nobody\n",
+        key(5),
+        key(6),
+        key(1),
+        key(7)
+    );
+    fs::write(from.path(), text).unwrap();
+    let from = from.path().to_str().unwrap();
+    let told = fixture
+        .run(&["add", "--from", from])
+        .unwrap_err()
+        .to_string();
+    let registry = fixture.path().display().to_string();
+    for line in [
+        format!("{from}:3: \"web-1\": id: the id is used twice; \"web-1\" ({registry}:4)"),
+        format!("{from}:4: \"x\": public_keys[0]: the key belongs to \"web-1\" ({registry}:4)"),
+        format!("{from}:5: \"y\": groups[0]: there is no group \"nobody\""),
+    ] {
+        assert!(told.contains(&line), "{line} in {told}");
+    }
+    assert_eq!(told.lines().count(), 3, "{told}");
+    assert_eq!(fixture.now(), fixture.text);
+}
+
+#[test]
+fn add_takes_one_machine_or_a_file_and_not_both() {
+    for arguments in [
+        &["m", "add"][..],
+        &["m", "add", "--from", "f", "--machine-id", "a"],
+        &["m", "add", "--from", "f", "--public-key", "k"],
+        &["m", "add", "--from", "f", "--group", "g"],
+    ] {
+        assert!(Cli::try_parse_from(arguments).is_err(), "{arguments:?}");
+    }
+    assert!(Cli::try_parse_from(["m", "add", "--from", "-"]).is_ok());
+}
+
+/// A directory of two files, of which one has the groups of the other.
+fn of_two_files() -> Fixture {
+    let fixture = Fixture::new(FILE);
+    fs::remove_file(fixture.path()).unwrap();
+    fs::create_dir(fixture.path()).unwrap();
+    let web = fixture.text.replace("name: prod web", "groups: [fleet]");
+    fs::write(fixture.path().join("web.yaml"), web).unwrap();
+    let db = format!(
+        "groups: [{{ name: fleet, rate: {{ per_minute: 9 }} }}]\nmachines:\n- id: db-1\n  \
+         public_keys: [\"{}\"]\n",
+        key(9)
+    );
+    fs::write(fixture.path().join("db.yaml"), db).unwrap();
+    fixture
+}
+
+#[test]
+fn an_edit_finds_the_file_of_the_machine_in_a_directory() {
+    let fixture = of_two_files();
+    let read = |name: &str| fs::read_to_string(fixture.path().join(name)).unwrap();
+    let (web, db) = (read("web.yaml"), read("db.yaml"));
+    fixture.run(&["disable", "db-1"]).unwrap();
+    assert!(!fixture.registry().find("db-1").unwrap().enabled);
+    fixture.run(&["enable", "db-1"]).unwrap();
+    fixture
+        .run(&["rotate", "db-1", "--new-key", &key(8)])
+        .unwrap();
+    assert_eq!(fixture.registry().find("db-1").unwrap().keys.len(), 2);
+    assert_eq!(read("web.yaml"), web);
+    fixture.run(&["remove", "web-1"]).unwrap();
+    assert_eq!(fixture.registry().removed().len(), 1);
+    assert!(read("web.yaml").contains("removed:") && !db.contains("removed:"));
+    let told = fixture.run(&["disable", "nobody"]).unwrap_err().to_string();
+    assert!(told.contains("there is no machine \"nobody\""), "{told}");
+}
+
+#[test]
+fn in_a_directory_add_wants_the_file_that_gets_the_machine() {
+    let fixture = of_two_files();
+    let add = |more: &[&str]| {
+        let new = key(7);
+        let arguments = [&["add", "--id", "n", "--public-key", &new], more].concat();
+        fixture.run(&arguments).map_err(|error| error.to_string())
+    };
+    assert!(add(&[]).unwrap_err().contains("--into NAME"));
+    let told = add(&["--into", "none.yaml"]).unwrap_err();
+    assert!(told.contains("there is no file \"none.yaml\""), "{told}");
+    assert_eq!(
+        add(&["--into", "db.yaml", "--group", "fleet"]).unwrap(),
+        "n\n"
+    );
+    let told = fixture.run(&[
+        "add",
+        "--id",
+        "n",
+        "--public-key",
+        &key(6),
+        "--into",
+        "web.yaml",
+    ]);
+    assert!(told.unwrap_err().to_string().contains("exists already"));
+    let from = tempfile::NamedTempFile::new().unwrap();
+    fs::write(from.path(), csv(20..22)).unwrap();
+    let from = from.path().to_str().unwrap();
+    fixture
+        .run(&["add", "--into", "web.yaml", "--from", from])
+        .unwrap();
+    assert_eq!(fixture.registry().len(), 6);
 }

@@ -112,14 +112,14 @@ fn configured(
             Ok((loaded.config.registry.path().map(Path::to_owned), asks))
         }
         Err(mistakes) => {
-            let Some(registry) = config::registry_file(file) else {
+            let Some(registry) = config::registry_source(file) else {
                 return Err(CommandError::Configuration(mistakes.to_string()));
             };
             let _ = writeln!(
                 io::stderr(),
                 "the modes of the routes are left out of the report, because the configuration has mistakes:\n{mistakes}"
             );
-            Ok((Some(registry), Vec::new()))
+            Ok((registry.path().map(Path::to_owned), Vec::new()))
         }
     }
 }

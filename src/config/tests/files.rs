@@ -71,7 +71,8 @@ fn an_empty_table_names_every_key_that_has_no_default() {
 #[test]
 fn the_registry_file_is_found_beside_mistakes() {
     let file = registry_in(&minimal_and("threads: many"), Path::new("conf/x.yaml"));
-    assert_eq!(file.as_deref(), Some(Path::new("conf/machines.yaml")));
+    let expected = RegistrySource::File(Path::new("conf/machines.yaml").into());
+    assert_eq!(file, Some(expected));
 }
 
 #[test]

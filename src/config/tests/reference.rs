@@ -67,6 +67,7 @@ fn everything() -> String {
     let enforcing = without(&with_env, "observe_until:");
     let enforcing = without(&enforcing, "adapter:");
     let without_key = without(&enforcing, "signing_key:");
+    let without_key = without(&without_key, "directory: machines.d");
     let mut text = without(&without_key, "password_file:");
     text = without_block(&text, "    login:");
     with_files(&mut text);
@@ -85,6 +86,7 @@ fn logging_in() -> String {
     let text = without(&text, "observe_until:");
     let text = without(&text, "adapter:");
     let text = without(&text, "signing_key:");
+    let text = without(&text, "directory: machines.d");
     let text = without(&text, "role_by:");
     let mut text = without(&text, "password_file:");
     with_files(&mut text);
@@ -144,6 +146,7 @@ fn the_reference_with_its_optional_settings_has_every_key_there_is() {
     assert_eq!(
         absent_keys(&everything()),
         [
+            "registry.directory",
             "credentials.team-a.file",
             "upstreams.secrets.credential.file",
             "upstreams.secrets.login",
@@ -166,6 +169,7 @@ fn the_reference_has_every_key_of_a_login() {
     assert_eq!(
         absent_keys(&logging_in()),
         [
+            "registry.directory",
             "credentials.team-a.file",
             "upstreams.secrets.credential",
             "upstreams.secrets.login.role_by",

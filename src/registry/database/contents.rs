@@ -54,9 +54,9 @@ impl RegistryContents {
         let notes = Notes::new(file);
         let none = "is empty; for a registry without machines write `machines: []`";
         let contents = yaml::document(text, &notes, none).map(|document| {
-            let lists = Lists::of(&document, &notes);
-            let fields = fields::read(&lists, None, IdCase::Exact, &notes);
-            keys::check(&fields.claims, None, &PublicKey::from_bytes, &notes);
+            let lists = Lists::of([(&document, &notes)].into_iter());
+            let fields = fields::read(&lists, None, IdCase::Exact);
+            keys::check(&fields.claims, None, &PublicKey::from_bytes);
             let bytes = |claims: Range<usize>| {
                 let claims = fields.claims[claims].iter();
                 claims.map(|claim| claim.key).collect::<Vec<_>>()

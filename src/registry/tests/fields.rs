@@ -1,11 +1,9 @@
 //! One wrong value a test, told with its machine, key and line.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::registry::IdCase;
-use crate::registry::fixtures::{entry, file, key, load, refusal, registry};
-use crate::registry::load::build;
+use crate::registry::fixtures::{build, entry, file, key, load, refusal, registry};
 use countersign_core::identity::PublicKey;
 
 /// Asserts that one machine with `lines` under it is refused, once, in these words.
@@ -331,15 +329,9 @@ fn with_a_login_ids_that_differ_in_case_only_are_all_mistakes() {
     let ids = ["Case-1", "case-1", "b", "CASE-1", "B"];
     let entries = ids.iter().zip(1..).map(|(id, number)| entry(id, number));
     let text = file(&entries.collect::<String>());
-    let path = Path::new("m.yaml");
     let check = PublicKey::from_bytes;
-    assert_eq!(
-        build(path, &text, None, IdCase::Exact, &check)
-            .unwrap()
-            .len(),
-        5
-    );
-    let told = build(path, &text, None, IdCase::Folded, &check).unwrap_err();
+    assert_eq!(build(&text, None, IdCase::Exact, &check).unwrap().len(), 5);
+    let told = build(&text, None, IdCase::Folded, &check).unwrap_err();
     assert_eq!(told.list.len(), 3, "{told}");
     assert!(
         told.to_string()

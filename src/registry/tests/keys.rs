@@ -1,11 +1,10 @@
 //! Keys: their spellings in YAML, which are refused, and that each belongs to one machine.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Mutex;
 
-use crate::registry::fixtures::{entry, file, key, load, refusal, registry};
-use crate::registry::{IdCase, Registry, load as loading};
+use crate::registry::fixtures::{build, entry, file, key, load, refusal, registry};
+use crate::registry::{IdCase, Registry};
 use crate::yaml::Mistakes;
 use countersign_core::identity::{KeyError, PublicKey};
 use countersign_core::validity::Validity;
@@ -137,7 +136,7 @@ fn counted(text: &str, previous: Option<&Registry>) -> (Result<Registry, Mistake
         *checked.lock().unwrap() += 1;
         PublicKey::from_bytes(bytes)
     };
-    let built = loading::build(Path::new("m.yaml"), text, previous, IdCase::Exact, &check);
+    let built = build(text, previous, IdCase::Exact, &check);
     let count = *checked.lock().unwrap();
     (built, count)
 }

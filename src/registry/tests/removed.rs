@@ -1,11 +1,9 @@
 //! Machines that were removed.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::super::fixtures::{entry, file, key, load, refusal};
+use super::super::fixtures::{build, entry, file, key, load, refusal};
 use crate::registry::IdCase;
-use crate::registry::load::build;
 use countersign_core::identity::PublicKey;
 
 fn tombstone(id: &str, number: u64) -> String {
@@ -112,14 +110,7 @@ fn keys_of_machines_removed_before_are_not_checked_again() {
         checked.fetch_add(1, Ordering::Relaxed);
         PublicKey::from_bytes(bytes)
     };
-    let new = build(
-        Path::new("m.yaml"),
-        &text,
-        Some(&old),
-        IdCase::Exact,
-        &count,
-    )
-    .unwrap();
+    let new = build(&text, Some(&old), IdCase::Exact, &count).unwrap();
     assert_eq!(new.removed().len(), 3);
     assert_eq!(checked.into_inner(), 1);
 }
@@ -127,15 +118,14 @@ fn keys_of_machines_removed_before_are_not_checked_again() {
 #[test]
 fn with_a_login_an_id_may_not_differ_from_a_removed_one_in_case_only() {
     let text = with_removed(&entry("web", 1), &tombstone("WEB", 2));
-    let path = Path::new("m.yaml");
     let check = PublicKey::from_bytes;
-    let told = build(path, &text, None, IdCase::Folded, &check).unwrap_err();
+    let told = build(&text, None, IdCase::Folded, &check).unwrap_err();
     assert!(
         told.to_string()
             .contains("\"web\": id: differs from \"WEB\" in case only"),
         "{told}"
     );
-    let exact = build(path, &text, None, IdCase::Exact, &check).unwrap();
+    let exact = build(&text, None, IdCase::Exact, &check).unwrap();
     let [one, other] = exact.differing_in_case().unwrap();
     assert!(one.as_str().eq_ignore_ascii_case(other.as_str()) && one != other);
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+use crate::config::RegistrySource;
 use crate::config::{self, Environment};
 use crate::registry::entry::Lists;
 use crate::registry::fixtures::{entry, file, key, load, refusal};
@@ -263,10 +264,13 @@ fn what_is_no_regular_file_is_refused_at_once() {
             .unwrap()
             .success()
     );
-    for path in [directory.path(), &pipe, Path::new("/dev/zero")] {
+    for path in [&pipe, Path::new("/dev/zero")] {
         let told = Registry::load(path, None).unwrap_err();
         assert!(told.to_string().contains("not a regular file"), "{told}");
     }
+    let file = RegistrySource::File(directory.path().to_owned());
+    let told = Registry::load_source(&file, None, IdCase::Exact).unwrap_err();
+    assert!(told.to_string().contains("a directory, not a regular file"));
 }
 
 #[test]
@@ -327,8 +331,8 @@ fn the_reference_registry_has_every_key_there_is() {
     let text = include_str!("../../../conf/machines.yaml");
     let notes = Notes::new(Path::new("machines.yaml"));
     let document = document(text, &notes, "").unwrap();
-    let lists = Lists::of(&document, &notes);
-    fields::read(&lists, None, IdCase::Exact, &notes);
+    let lists = Lists::of([(&document, &notes)].into_iter());
+    fields::read(&lists, None, IdCase::Exact);
     let absent = notes.absent_keys();
     for (noun, entries) in [
         ("\"", &lists.machines),

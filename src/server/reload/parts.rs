@@ -24,9 +24,7 @@ impl ReloadedParts {
     /// The paths of a kind of file.
     pub(super) fn files(&self, files: Files) -> Vec<PathBuf> {
         match files {
-            Files::Registry => (self.registry.file().map(Path::to_owned))
-                .into_iter()
-                .collect(),
+            Files::Registry => self.registry.watched(),
             Files::Configuration => vec![self.gateway.plan().config.file.clone()],
             Files::Credentials => {
                 let plan = self.gateway.plan();
