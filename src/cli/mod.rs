@@ -15,6 +15,7 @@ mod logs;
 mod machine;
 mod machine_options;
 mod process;
+mod registry;
 mod registry_change;
 mod registry_summary;
 mod reload;
@@ -52,6 +53,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Keygen(keygen::KeygenArgs),
     Machine(machine::MachineArgs),
+    Registry(registry::RegistryArgs),
     Sign(sign::SignArgs),
     Request(request::RequestArgs),
     Health(health::HealthArgs),
@@ -98,6 +100,7 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), CommandErro
         Command::Demo(args) => demo::run(&args, &environment, out),
         Command::Keygen(args) => keygen::run(&args, out),
         Command::Machine(args) => machine::run(&args, &args.registry(&environment)?, now, out),
+        Command::Registry(args) => registry::run(&args, &environment, out),
         Command::Sign(args) => sign::run(&args, out),
         Command::Request(args) => request::run(&args, out),
         Command::Health(args) => health::run(&args, &environment),

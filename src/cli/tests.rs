@@ -44,9 +44,9 @@ fn every_command_has_an_example_that_starts_with_its_own_words() {
 
 #[test]
 fn every_command_is_told_in_the_imperative() {
-    const VERBS: [&str; 15] = [
-        "Add", "Check", "Disable", "Enable", "Explain", "Find", "Generate", "List", "Reload",
-        "Remove", "Report", "Run", "Show", "Sign", "Verify",
+    const VERBS: [&str; 18] = [
+        "Add", "Check", "Disable", "Enable", "Explain", "Export", "Find", "Generate", "Import",
+        "List", "Migrate", "Reload", "Remove", "Report", "Run", "Show", "Sign", "Verify",
     ];
     for (words, command) in commands() {
         let about = command.get_about().unwrap().to_string();

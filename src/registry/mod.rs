@@ -35,6 +35,7 @@ pub mod replace;
 mod rows;
 mod snapshot;
 mod store;
+mod whole;
 
 #[cfg(test)]
 mod fixtures;
