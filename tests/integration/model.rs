@@ -1,4 +1,7 @@
-//! Why nothing passes twice, as models that are searched to their last state.
+//! Why nothing passes twice, no token admits too many, and no revoked machine stays, as models that
+//! are searched to their last state.
+//!
+//! # Replay
 //!
 //! A verified request carries a timestamp `t`. A gateway keeps a set `S` of what it has accepted
 //! and a floor `L` that only rises, and accepts a request if and only if
@@ -12,7 +15,7 @@
 //! An entry may be forgotten only once `L >= t`. So a second acceptance is impossible: either the
 //! entry is still in `S`, and 3 fails, or it was forgotten, and 1 or 4 fails.
 //!
-//! Each file below is one place where that could go wrong, small enough to be searched whole:
+//! Each of these files is one place where that could go wrong, small enough to be searched whole:
 //!
 //! | model | what it adds | clauses |
 //! |---|---|---|
@@ -24,6 +27,15 @@
 //! time, any number of times. The first copy to arrive is as good as the machine's own: it is the
 //! second acceptance that must not exist.
 //!
+//! # Fleet
+//!
+//! | model | what it holds |
+//! |---|---|
+//! | [`enrolment`] | a token enrols at most `max_uses` machines, over several gateways that crash |
+//! | [`revocation`] | a revoked machine is refused everywhere within the bound; a stale gateway fails closed |
+//!
+//! # Mutations
+//!
 //! Each model can be broken in named ways. Every one of these mutations must be found out, or the
 //! model would prove nothing.
 
@@ -32,8 +44,10 @@
     reason = "`--nocapture` shows the searches at work"
 )]
 
+mod enrolment;
 mod memory;
 mod restart;
+mod revocation;
 mod shared;
 
 use std::fmt::Debug;
@@ -41,7 +55,7 @@ use std::hash::Hash;
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-/// The invariant of every model.
+/// The invariant of the models of replay.
 const ONCE: &str = "no request is accepted twice";
 
 /// Searches every state. All that must always hold holds, and all that must be possible is.
