@@ -47,6 +47,7 @@ test: ## Every test: unit, integration, real clients, golden vectors, every docu
 	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/documents/check.py
 	sh tests/readme.sh "$(BINARY)"
 	sh tests/readme.sh "$(BINARY)" docs/vault.md Set-up
+	sh tests/readme.sh "$(BINARY)" docs/fleet.md "Ten minutes"
 
 .PHONY: reference
 reference: ## Rewrite what is generated in docs/reference: the metrics and the command line
