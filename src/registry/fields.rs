@@ -15,9 +15,6 @@ use crate::config::is_credential_name;
 use crate::yaml::{Notes, Table};
 use countersign_core::identity::Machine;
 
-/// Longest `name`, `vault` and `owner`, in bytes. They become headers.
-const MAX_LABEL: usize = 128;
-
 /// The entries of a file before their keys are checked as points of the curve. It is complete only
 /// where there are no mistakes.
 pub(super) struct Fields<'a> {
@@ -113,14 +110,13 @@ impl<'a> MachineReader<'a> {
 fn label<'a>(table: &mut Table<'a>, key: &'static str) -> Option<&'a str> {
     let field = table.field(key)?;
     let text = field.text()?;
-    let is_visible = text.bytes().all(|b| (0x20..=0x7e).contains(&b));
-    let is_trimmed = text.trim_matches(' ').len() == text.len();
-    if (1..=MAX_LABEL).contains(&text.len()) && is_visible && is_trimmed {
+    if Machine::is_label(text) {
         return Some(text);
     }
     field.mistake(format!(
-        "becomes a header, so it must be 1 to {MAX_LABEL} visible ASCII characters, without a space at \
-         either end"
+        "becomes a header, so it must be 1 to {} visible ASCII characters, without a space at \
+         either end",
+        Machine::MAX_LABEL
     ));
     None
 }
