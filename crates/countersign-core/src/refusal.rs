@@ -64,6 +64,19 @@ pub enum Refusal {
     PathClosed(&'static str),
     /// No route matches.
     NoRoute,
+    /// An enrolment token or JWT is wrong, whatever is wrong with it.
+    EnrolmentRefused,
+    /// A call to the registry is not valid: one text for each mistake, at least one.
+    Invalid(Arc<[String]>),
+    /// The registry has no machine of this id. It is a call's answer, after its signature has
+    /// verified.
+    NoMachine,
+    /// The registry has no enrolment token of this id.
+    NoEnrolmentToken,
+    /// The registry has it already; the text says what.
+    Exists(String),
+    /// The database of the registry is away, or the registry is staler than allowed.
+    RegistryUnavailable(RegistryFault),
     /// Too many failures from this source, or the machine is over its nonce quota or rate limit.
     Throttled {
         /// Seconds to wait before trying again.
@@ -90,6 +103,35 @@ pub enum Refusal {
     UpstreamError,
     /// A bug of the gateway; the request was not forwarded.
     Internal,
+}
+
+/// What is unavailable about the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegistryFault {
+    /// The machines in memory are older than allowed.
+    Stale,
+    /// The database did not answer; nothing was changed.
+    Away,
+    /// The database did not tell in time whether it made a change.
+    Unknown,
+}
+
+impl RegistryFault {
+    const fn text(self) -> &'static str {
+        match self {
+            RegistryFault::Stale => {
+                "The gateway has not heard from the registry's database for too long: try again."
+            }
+            RegistryFault::Away => {
+                "The registry's database cannot be reached at present: try again. Nothing was \
+                 changed."
+            }
+            RegistryFault::Unknown => {
+                "The registry's database did not answer in time. It is unknown whether the change \
+                 was made: read the machine or the changes before trying again."
+            }
+        }
+    }
 }
 
 impl From<QueryNotAllowed> for Refusal {
@@ -123,6 +165,12 @@ impl Refusal {
             | Refusal::BodyTooLarge { .. }
             | Refusal::RequestTimeout
             | Refusal::NoRoute
+            | Refusal::EnrolmentRefused
+            | Refusal::Invalid(_)
+            | Refusal::NoMachine
+            | Refusal::NoEnrolmentToken
+            | Refusal::Exists(_)
+            | Refusal::RegistryUnavailable(_)
             | Refusal::Throttled { .. }
             | Refusal::ReplayUnavailable { .. }
             | Refusal::AuditUnavailable
@@ -156,6 +204,11 @@ impl Refusal {
             Refusal::MachineExpired => Code::MachineExpired,
             Refusal::NotPermitted | Refusal::PathClosed(_) => Code::NotPermitted,
             Refusal::NoRoute => Code::NoRoute,
+            Refusal::EnrolmentRefused => Code::EnrolmentRefused,
+            Refusal::Invalid(_) => Code::Invalid,
+            Refusal::NoMachine | Refusal::NoEnrolmentToken => Code::NoMachine,
+            Refusal::Exists(_) => Code::Exists,
+            Refusal::RegistryUnavailable(_) => Code::RegistryUnavailable,
             Refusal::Throttled { .. } => Code::Throttled,
             Refusal::ReplayUnavailable { .. } => Code::ReplayUnavailable,
             Refusal::AuditUnavailable => Code::AuditUnavailable,
@@ -216,6 +269,17 @@ impl Refusal {
             Refusal::NoRoute => {
                 "No route (routes[].path) matches this path: it is closed to every machine here.".into()
             },
+            Refusal::EnrolmentRefused => {
+                "This token or JWT does not enrol a machine here: ask for a new one.".into()
+            }
+            Refusal::Invalid(mistakes) => match &**mistakes {
+                [only] => only.clone().into(),
+                _ => format!("There are {} mistakes; `errors` has each.", mistakes.len()).into(),
+            },
+            Refusal::NoMachine => "The registry has no machine of this id.".into(),
+            Refusal::NoEnrolmentToken => "The registry has no enrolment token of this id.".into(),
+            Refusal::Exists(what) => what.clone().into(),
+            Refusal::RegistryUnavailable(fault) => fault.text().into(),
             Refusal::Throttled { .. } => "Too many requests: wait before trying again.".into(),
             Refusal::ReplayUnavailable { .. } => {
                 "The gateway cannot tell at present whether this request is new: try again.".into()
@@ -234,6 +298,14 @@ impl Refusal {
             Refusal::UpstreamTimeout => "The backend did not answer in time.".into(),
             Refusal::UpstreamError => "The backend's answer could not be passed on.".into(),
             Refusal::Internal => "The gateway failed; the request was not forwarded.".into(),
+        }
+    }
+
+    /// One text for each mistake, where the refusal names several.
+    pub fn mistakes(&self) -> &[String] {
+        match self {
+            Refusal::Invalid(mistakes) => mistakes,
+            _ => &[],
         }
     }
 
@@ -276,6 +348,11 @@ mod tests {
             Refusal::BadTarget(TargetError::TooLong),
             Refusal::BodyTooLarge { limit: 1 },
             Refusal::NoRoute,
+            Refusal::EnrolmentRefused,
+            Refusal::Invalid(["why".to_owned()].into()),
+            Refusal::NoMachine,
+            Refusal::Exists("why".into()),
+            Refusal::RegistryUnavailable(RegistryFault::Stale),
             Refusal::Throttled { retry_after: 1 },
             Refusal::ReplayUnavailable { retry_after: 1 },
             Refusal::AuditUnavailable,
@@ -297,6 +374,13 @@ mod tests {
             Refusal::BodyTooLarge { limit: 1 },
             Refusal::BadSignature,
             Refusal::PathClosed("/v1/sys"),
+            Refusal::EnrolmentRefused,
+            Refusal::Invalid(["A".to_owned(), "B".to_owned()].into()),
+            Refusal::NoMachine,
+            Refusal::NoEnrolmentToken,
+            Refusal::RegistryUnavailable(RegistryFault::Stale),
+            Refusal::RegistryUnavailable(RegistryFault::Away),
+            Refusal::RegistryUnavailable(RegistryFault::Unknown),
             Refusal::HeaderNotForwarded(LostHeader::of("content-encoding")),
         ] {
             let text = refusal.text();

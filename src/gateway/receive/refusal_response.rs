@@ -18,7 +18,7 @@ use countersign_core::refusal::Refusal;
 #[derive(Serialize)]
 struct Reply<'a> {
     error: &'a str,
-    errors: [&'a str; 1],
+    errors: &'a [&'a str],
     code: &'static str,
     request_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,9 +45,13 @@ pub(crate) async fn write(
 fn reply(refusal: &Refusal, id: RequestId) -> Result<(ResponseHeader, Bytes)> {
     let code = refusal.code();
     let text = refusal.text();
+    let mistakes: Vec<&str> = refusal.mistakes().iter().map(String::as_str).collect();
     let body = serde_json::to_vec(&Reply {
         error: &text,
-        errors: [&text],
+        errors: match &mistakes[..] {
+            [] => &[&*text],
+            mistakes => mistakes,
+        },
         code: code.as_str(),
         request_id: id.as_str(),
         server_time: match refusal {

@@ -89,6 +89,12 @@ fn is_temporary(code: Code) -> bool {
         | Code::MachineExpired
         | Code::NotPermitted
         | Code::NoRoute
+        | Code::EnrolmentRefused
+        | Code::Invalid
+        | Code::NoMachine
+        | Code::Exists
+        // Also the answer to a change whose result is unknown.
+        | Code::RegistryUnavailable
         | Code::AuditUnavailable
         | Code::Overloaded
         | Code::UpstreamCredential

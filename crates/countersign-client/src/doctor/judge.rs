@@ -142,15 +142,17 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
                 ),
             ),
         ]),
-        Code::ReplayUnavailable | Code::AuditUnavailable => NotVerified(vec![
-            fail(
-                Check::Gateway,
-                format!(
-                    "not ready ({word}): wait a few seconds; if it stays, see the gateway's log and /readyz"
+        Code::ReplayUnavailable | Code::AuditUnavailable | Code::RegistryUnavailable => {
+            NotVerified(vec![
+                fail(
+                    Check::Gateway,
+                    format!(
+                        "not ready ({word}): wait a few seconds; if it stays, see the gateway's log and /readyz"
+                    ),
                 ),
-            ),
-            known(),
-        ]),
+                known(),
+            ])
+        }
         Code::UpstreamCredential => Verified(vec![
             here(),
             known(),
@@ -181,6 +183,10 @@ pub(super) fn plain(probe: &Probe, path: &str, id: &str, public: &str) -> Judgem
         | Code::BodyTooLarge
         | Code::RequestTimeout
         | Code::ClockSkew
+        | Code::EnrolmentRefused
+        | Code::Invalid
+        | Code::NoMachine
+        | Code::Exists
         | Code::Overloaded
         | Code::NotReady
         | Code::Internal => other(),

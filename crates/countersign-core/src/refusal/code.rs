@@ -24,6 +24,11 @@ pub enum Code {
     MachineExpired,
     NotPermitted,
     NoRoute,
+    EnrolmentRefused,
+    Invalid,
+    NoMachine,
+    Exists,
+    RegistryUnavailable,
     Throttled,
     ReplayUnavailable,
     AuditUnavailable,
@@ -38,7 +43,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the enum, so that `Code::ALL[code as usize] == code`.
-    pub const ALL: [Code; 27] = [
+    pub const ALL: [Code; 32] = [
         Code::BadRequest,
         Code::BadTarget,
         Code::HeaderNotForwarded,
@@ -56,6 +61,11 @@ impl Code {
         Code::MachineExpired,
         Code::NotPermitted,
         Code::NoRoute,
+        Code::EnrolmentRefused,
+        Code::Invalid,
+        Code::NoMachine,
+        Code::Exists,
+        Code::RegistryUnavailable,
         Code::Throttled,
         Code::ReplayUnavailable,
         Code::AuditUnavailable,
@@ -88,6 +98,11 @@ impl Code {
             Code::MachineExpired => ("machine_expired", 403),
             Code::NotPermitted => ("not_permitted", 403),
             Code::NoRoute => ("no_route", 404),
+            Code::EnrolmentRefused => ("enrolment_refused", 401),
+            Code::Invalid => ("invalid", 422),
+            Code::NoMachine => ("no_machine", 404),
+            Code::Exists => ("exists", 409),
+            Code::RegistryUnavailable => ("registry_unavailable", 503),
             Code::Throttled => ("throttled", 429),
             Code::ReplayUnavailable => ("replay_unavailable", 503),
             Code::AuditUnavailable => ("audit_unavailable", 503),
@@ -150,6 +165,7 @@ mod tests {
     fn faults_of_the_gateway_are_never_401_403_or_404() {
         // Clients give up for good on those, and retry 503.
         for code in [
+            Code::RegistryUnavailable,
             Code::ReplayUnavailable,
             Code::AuditUnavailable,
             Code::Overloaded,
