@@ -46,10 +46,11 @@ fn reply(refusal: &Refusal, id: RequestId) -> Result<(ResponseHeader, Bytes)> {
     let code = refusal.code();
     let text = refusal.text();
     let mistakes: Vec<&str> = refusal.mistakes().iter().map(String::as_str).collect();
+    let only = [&*text];
     let body = serde_json::to_vec(&Reply {
         error: &text,
         errors: match &mistakes[..] {
-            [] => &[&*text],
+            [] => &only,
             mistakes => mistakes,
         },
         code: code.as_str(),
