@@ -1,5 +1,7 @@
 //! The terms on which a machine is enrolled: those of a token, and those of a joiner.
 
+use std::ops::RangeInclusive;
+
 use ipnet::IpNet;
 
 use super::credential::is_name;
@@ -9,11 +11,9 @@ use countersign_core::identity::Machine;
 use countersign_core::policy::network;
 use serde_json::{Map, Value, json};
 
-/// Shortest life of an enrolled machine, in seconds: a shorter one ends before its first request.
-const SHORTEST: u64 = 60;
-
-/// Longest life, in seconds: ten years. A machine without an end has no `expires_in`.
-const LONGEST: u64 = 3650 * 86_400;
+/// The lives that a machine may have, in seconds: one of less than a minute ends before its first
+/// request, and one without an end has no `expires_in`.
+pub const LIFETIMES: RangeInclusive<u64> = 60..=3650 * 86_400;
 
 /// Most groups and networks, as in an entry of the registry.
 const MAX_GROUPS: usize = 8;
@@ -52,7 +52,7 @@ impl MachineTerms {
             })
         });
         let expires_in = table.field("expires_in");
-        let expires_in = expires_in.and_then(|field| field.parse(lifetime(SHORTEST..=LONGEST)));
+        let expires_in = expires_in.and_then(|field| field.parse(lifetime(LIFETIMES)));
         let cidrs = table.field("cidrs").map(|field| networks(&field));
         let may_renew = table.truth("may_renew", false);
         if may_renew && expires_in.is_none() {

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use crate::config::machine_terms::{MachineTerms, label, networks};
 use crate::config::{lifetime, show_lifetime};
-use crate::yaml::{Field, Notes, Table, document};
+use crate::yaml::{Field, Node, Notes, Table};
 use countersign_core::enrolment::is_vault;
 use countersign_core::pattern::Pattern;
 
@@ -50,12 +51,10 @@ impl TokenTerms {
     ///
     /// Every mistake, one text each. None repeats a value that may be secret.
     pub fn parse(value: &Value) -> Result<TokenTerms, Vec<String>> {
-        // JSON is YAML: the one reader of tables finds every mistake at once.
-        let text = value.to_string();
+        let root = Node::deserialize(value).map_err(|_| vec!["is no JSON value".to_owned()])?;
         let notes = Notes::new(Path::new(""));
-        let terms = document(&text, &notes, "is empty")
-            .map(|root| read(&mut Field::root(&root, &notes).table()));
-        match notes.conclude(terms.flatten()) {
+        let terms = read(&mut Field::root(&root, &notes).table());
+        match notes.conclude(terms) {
             Ok((terms, _)) => Ok(terms),
             Err(mistakes) => Err(mistakes.list.iter().map(told).collect()),
         }

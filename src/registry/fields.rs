@@ -11,7 +11,8 @@ use super::instants::instant;
 use super::policies::{Group, Policies};
 use super::removed::{self, TombstoneDraft};
 use super::snapshot::Registry;
-use crate::config::is_credential_name;
+use crate::config::machine_terms::LIFETIMES;
+use crate::config::{is_credential_name, lifetime};
 use crate::yaml::{Notes, Table};
 use countersign_core::identity::Machine;
 
@@ -80,6 +81,7 @@ impl<'a> MachineReader<'a> {
             let text = "is not after not_before, so the machine could never act";
             table.mistake("expires", text);
         }
+        renewal(&mut table);
         let (policy, groups) = self.policies.of(&mut table);
         let machine = Machine {
             id: id?,
@@ -119,6 +121,17 @@ fn label<'a>(table: &mut Table<'a>, key: &'static str) -> Option<&'a str> {
         Machine::MAX_LABEL
     ));
     None
+}
+
+/// Checks the terms on which a machine renews itself. Only a renewal reads them, out of the entry,
+/// so no machine in memory has them.
+fn renewal(table: &mut Table<'_>) {
+    let expires_in = table.field("expires_in");
+    let expires_in = expires_in.and_then(|field| field.parse(lifetime(LIFETIMES)));
+    if table.truth("may_renew", false) && expires_in.is_none() {
+        let text = "needs `expires_in`, the life of the machine after each renewal: 24h";
+        table.mistake("may_renew", text);
+    }
 }
 
 fn credential<'a>(table: &mut Table<'a>) -> Option<&'a str> {

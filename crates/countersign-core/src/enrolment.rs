@@ -21,9 +21,10 @@ const TOKEN_BYTES: usize = 32;
 /// The characters of [`TOKEN_BYTES`] in base64url without padding.
 const TOKEN_TEXT: usize = 43;
 
-/// The first part of every proof. No request message begins like it, because methods are upper
-/// case. So one signature never serves as both.
-const PROOF: &str = "countersign-enrol-1";
+/// The first parts of the two proofs. No request message begins like them, because methods are upper
+/// case. So no signature serves as two of them.
+const ENROLMENT: &str = "countersign-enrol-1";
+const RENEWAL: &str = "countersign-renew-1";
 
 /// The name of a vault, as it stands in the path of an enrolment: `[A-Za-z0-9._-]{1,128}`. It holds
 /// no ':' and no '/'.
@@ -94,31 +95,39 @@ impl fmt::Debug for SecretDigest {
     }
 }
 
-/// A proof: the signature of a new key over the enrolment that registers it. It binds the key to
-/// the vault, to the secret and to a time: nobody can register a key that they do not hold.
+/// A proof that a machine holds the private half of a new key: the key's signature over the call
+/// that registers it. Nobody can register a key that they do not hold.
 #[derive(Clone, Debug)]
-pub struct EnrolmentProof {
+pub struct KeyProof {
     message: String,
 }
 
-impl EnrolmentProof {
-    /// What the new key signs: `countersign-enrol-1:{vault}:{hex SHA-256 of the
+impl KeyProof {
+    /// What a key signs to be enrolled: `countersign-enrol-1:{vault}:{hex SHA-256 of the
     /// secret}:{publicKey}:{timestamp}`, with the key in standard base64 and the time in Unix
     /// seconds. No field holds a ':', so the text has one reading.
-    pub fn new(
+    pub fn of_enrolment(
         vault: &str,
         secret: &SecretDigest,
         public_key: &[u8; 32],
         timestamp: u64,
-    ) -> EnrolmentProof {
-        use std::fmt::Write as _;
-        let mut message = format!("{PROOF}:{vault}:");
-        for byte in secret.as_bytes() {
-            // Writing to a string does not fail.
-            let _ = write!(message, "{byte:02x}");
+    ) -> KeyProof {
+        let digest: String = (secret.as_bytes().iter())
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let key = STANDARD.encode(public_key);
+        KeyProof {
+            message: format!("{ENROLMENT}:{vault}:{digest}:{key}:{timestamp}"),
         }
-        let _ = write!(message, ":{}:{timestamp}", STANDARD.encode(public_key));
-        EnrolmentProof { message }
+    }
+
+    /// What a new key signs to stand beside the old one of a machine:
+    /// `countersign-renew-1:{machine id}:{public key}:{timestamp}`.
+    pub fn of_renewal(id: &MachineId, public_key: &[u8; 32], timestamp: u64) -> KeyProof {
+        let key = STANDARD.encode(public_key);
+        KeyProof {
+            message: format!("{RENEWAL}:{id}:{key}:{timestamp}"),
+        }
     }
 
     /// The bytes that are signed.

@@ -16,8 +16,8 @@ fn public() -> PublicKey {
     PublicKey::from_bytes(key().verifying_key().as_bytes()).unwrap()
 }
 
-fn proof(vault: &str, secret: &str, timestamp: u64) -> EnrolmentProof {
-    EnrolmentProof::new(
+fn proof(vault: &str, secret: &str, timestamp: u64) -> KeyProof {
+    KeyProof::of_enrolment(
         vault,
         &SecretDigest::of(secret),
         public().as_bytes(),
@@ -74,7 +74,7 @@ fn a_proof_is_for_one_vault_one_secret_one_time_and_one_key() {
         proof("vault_prod2", TOKEN, 1_800_000_000),
         proof("vault_prod", &TOKEN[1..], 1_800_000_000),
         proof("vault_prod", TOKEN, 1_800_000_001),
-        EnrolmentProof::new(
+        KeyProof::of_enrolment(
             "vault_prod",
             &SecretDigest::of(TOKEN),
             &[7; 32],
@@ -118,4 +118,14 @@ fn a_vault_is_one_segment_of_a_path() {
     ] {
         assert!(!is_vault(vault), "{vault}");
     }
+}
+
+#[test]
+fn a_proof_of_a_renewal_is_none_of_an_enrolment() {
+    let id = MachineId::parse("web-1").unwrap();
+    let renewal = KeyProof::of_renewal(&id, public().as_bytes(), 1_800_000_000);
+    let expected = "countersign-renew-1:web-1:A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=:1800000000";
+    assert_eq!(renewal.as_bytes(), expected.as_bytes());
+    assert!(renewal.is_given_by(&public(), &renewal.sign(&key())));
+    assert!(!renewal.is_given_by(&public(), PROOF_TEXT));
 }
