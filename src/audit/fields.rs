@@ -76,6 +76,7 @@ impl Serialize for RefusedRecord<'_> {
         match &self.evidence {
             RefusalEvidence::Claimed(claim) => decision.claim(claim),
             RefusalEvidence::Signed(signed) => decision.prove(signed),
+            RefusalEvidence::Enrolment { cause } => decision.cause = *cause,
         }
         decision.serialize(serializer)
     }
@@ -90,6 +91,8 @@ struct DecisionFields<'a> {
     auth: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     machine: Option<SignerFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,6 +135,7 @@ impl<'a> DecisionFields<'a> {
             decision,
             auth: Auth::None.as_str(),
             code: None,
+            cause: None,
             machine: None,
             claimed_machine: None,
             machine_known: None,

@@ -22,6 +22,7 @@ mod backend_paths;
 pub mod chain;
 mod chain_state;
 pub mod checkpoint;
+mod enrolled;
 mod error;
 mod fields;
 mod hex;
@@ -51,6 +52,7 @@ mod writer_health;
 
 pub use backend_paths::BackendPaths;
 pub use chain_state::Checkpoints;
+pub use enrolled::{EnrolledBy, EnrolledRecord};
 pub use error::AuditError;
 pub use log::{AuditLog, Receipt, UnauthenticatedSink};
 pub use record::{

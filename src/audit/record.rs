@@ -140,6 +140,11 @@ pub enum RefusalEvidence<'a> {
     Claimed(ClaimedFacts<'a>),
     /// Refused although the signature verified.
     Signed(SignatureFacts<'a>),
+    /// Not enrolled. The cause is for the operator: the client is not told.
+    Enrolment {
+        /// The word of the cause, if the secret was judged.
+        cause: Option<&'static str>,
+    },
 }
 
 /// How an accepted request ended.

@@ -55,12 +55,13 @@ pub(super) struct AgentArgs {
     allow_plain_gateway: bool,
 }
 
-const OPTIONS: [&str; 11] = [
+const OPTIONS: [&str; 12] = [
     "listen",
     "gateway",
     "key",
     "machine_id",
     "identity",
+    "home",
     "cacert",
     "query",
     "forward_header",

@@ -8,6 +8,7 @@ mod command_error;
 mod configuration;
 mod demo;
 mod doctor;
+mod enrol;
 mod explain;
 mod health;
 mod keygen;
@@ -55,6 +56,7 @@ enum Command {
     Request(request::RequestArgs),
     Health(health::HealthArgs),
     Reload(reload::ReloadArgs),
+    Enrol(enrol::EnrolArgs),
     Agent(agent::AgentArgs),
     Doctor(doctor::DoctorArgs),
     Audit(audit::AuditArgs),
@@ -100,6 +102,7 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), CommandErro
         Command::Sign(args) => sign::run(&args, out),
         Command::Request(args) => request::run(&args, out),
         Command::Health(args) => health::run(&args, &environment),
+        Command::Enrol(args) => enrol::run(&args, &environment, out),
         Command::Agent(args) => agent::run(&args),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Reload(args) => reload::run(&args, &environment, out),

@@ -36,7 +36,8 @@ pub(super) fn read(
     let list = root.field("joiners");
     let Some(first) = routes.first() else {
         for unused in [settings, list].iter().flatten() {
-            unused.mistake("has no effect: no route has `enrolment: true`; add one, or remove this");
+            unused
+                .mistake("has no effect: no route has `enrolment: true`; add one, or remove this");
         }
         return None;
     };

@@ -143,7 +143,10 @@ pub(super) fn read(list: Option<Field<'_>>, base: &Path) -> Vec<Joiner> {
             continue;
         };
         if joiners.iter().any(|known| known.name == joiner.name) {
-            item.mistake(format!("another joiner has the name {} already", joiner.name));
+            item.mistake(format!(
+                "another joiner has the name {} already",
+                joiner.name
+            ));
         }
         joiners.push(joiner);
     }
@@ -237,10 +240,11 @@ fn claims_of(field: &Field<'_>) -> Vec<(String, Pattern)> {
     let mut claims = Vec::new();
     for (name, field) in field.some_entries(none) {
         if !(1..=MAX_TEXT).contains(&name.len()) {
-            field.mistake(format!("the name of a claim has 1 to {MAX_TEXT} characters"));
+            field.mistake(format!(
+                "the name of a claim has 1 to {MAX_TEXT} characters"
+            ));
         }
-        let Some(pattern) =
-            field.parse(|text| Pattern::parse(text).map_err(|why| why.to_string()))
+        let Some(pattern) = field.parse(|text| Pattern::parse(text).map_err(|why| why.to_string()))
         else {
             continue;
         };
@@ -286,7 +290,9 @@ mod tests {
 
     #[test]
     fn other_braces_are_no_template() {
-        for text in ["", "{", "}", "{}", "{sub", "sub}", "{a{b}", "{a}}", "a}b{c}"] {
+        for text in [
+            "", "{", "}", "{}", "{sub", "sub}", "{a{b}", "{a}}", "a}b{c}",
+        ] {
             assert!(NameTemplate::parse(text).is_err(), "{text}");
         }
         assert!(NameTemplate::parse(&"x".repeat(MAX_TEXT + 1)).is_err());

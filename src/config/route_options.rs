@@ -143,7 +143,9 @@ fn enrolment_route<'a>(
     let field = table.required("path")?;
     let path = field.parse(route_path)?;
     if known.iter().any(|route| route.path == path) {
-        item.mistake(format!("another route enrols machines at {path} already; remove one"));
+        item.mistake(format!(
+            "another route enrols machines at {path} already; remove one"
+        ));
     }
     Some(EnrolmentRoute { path, field })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::call::{EnrolmentSecret, EnrolmentCall};
+use super::call::{EnrolmentCall, EnrolmentSecret};
 use super::fault::{EnrolmentFault, NotEnrolled};
 use super::issuer_keys::{ActiveJoiner, Unverified};
 use super::token_terms::TokenTerms;
@@ -60,7 +60,7 @@ pub(super) async fn judge(
     database: &Database,
     now: u64,
 ) -> Result<Grant, NotEnrolled> {
-    match call.credential {
+    match call.secret {
         EnrolmentSecret::Token => token(&call.vault, secret, client, database, now).await,
         EnrolmentSecret::Jwt => jwt(&call.vault, secret, joiners, now).await,
     }
@@ -81,7 +81,10 @@ async fn token(
     let stored = found.ok_or_else(unknown)?;
     let terms = TokenTerms::parse(&stored.terms).map_err(|mistakes| {
         // Never seen: only this program writes them.
-        warn!(token = stored.id, "the terms of the token cannot be read: {mistakes:?}");
+        warn!(
+            token = stored.id,
+            "the terms of the token cannot be read: {mistakes:?}"
+        );
         unknown()
     })?;
     match fault(&stored, &terms, vault, client, now) {
@@ -203,7 +206,3 @@ pub(super) fn away(error: WriteError) -> NotEnrolled {
     warn!(%error, "the registry's database could not be read");
     NotEnrolled::unavailable(RegistryFault::Away)
 }
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
-mod tests;

@@ -42,7 +42,10 @@ impl EnrolmentBody {
     /// # Errors
     ///
     /// Every mistake of its form. None repeats a value: any of them may be the secret.
-    pub(super) fn parse(credential: EnrolmentSecret, bytes: &[u8]) -> Result<EnrolmentBody, Vec<String>> {
+    pub(super) fn parse(
+        credential: EnrolmentSecret,
+        bytes: &[u8],
+    ) -> Result<EnrolmentBody, Vec<String>> {
         let sent: SentFields = serde_json::from_slice(bytes).map_err(|_| {
             vec!["The body is not a JSON object, or names a field twice.".to_owned()]
         })?;
@@ -95,7 +98,8 @@ fn proof(
     let signature = text(proof, "proof", mistakes);
     let timestamp = match timestamp {
         Some(value) => value.as_u64().or_else(|| {
-            mistakes.push("timestamp: must be a number of Unix seconds, without quotes.".to_owned());
+            mistakes
+                .push("timestamp: must be a number of Unix seconds, without quotes.".to_owned());
             None
         }),
         None => {
@@ -123,8 +127,12 @@ mod tests {
     #[test]
     fn the_body_of_a_stock_client_is_enough() {
         let body = json!({ "token": "t", "publicKey": "k", "hostname": "h", "agent": [1] });
-        let body = EnrolmentBody::parse(EnrolmentSecret::Token, body.to_string().as_bytes()).unwrap();
-        assert_eq!((&**body.secret, &*body.public_key, &*body.hostname), ("t", "k", "h"));
+        let body =
+            EnrolmentBody::parse(EnrolmentSecret::Token, body.to_string().as_bytes()).unwrap();
+        assert_eq!(
+            (&**body.secret, &*body.public_key, &*body.hostname),
+            ("t", "k", "h")
+        );
         assert!(body.name.is_none() && body.proof.is_none());
     }
 
@@ -133,7 +141,14 @@ mod tests {
         let told = mistakes(&json!({
             "token": ["planted"], "publicKey": 1, "name": {}, "timestamp": "1800000000", "proof": 7,
         }));
-        for key in ["token:", "publicKey:", "hostname:", "name:", "timestamp:", "proof:"] {
+        for key in [
+            "token:",
+            "publicKey:",
+            "hostname:",
+            "name:",
+            "timestamp:",
+            "proof:",
+        ] {
             assert!(told.contains(key), "{key} in {told}");
         }
         assert!(!told.contains("planted"), "{told}");

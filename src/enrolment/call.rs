@@ -20,7 +20,7 @@ pub struct EnrolmentCall {
     /// The vault, as the path names it.
     pub vault: String,
     /// The kind of secret in the body.
-    pub credential: EnrolmentSecret,
+    pub secret: EnrolmentSecret,
 }
 
 impl EnrolmentCall {
@@ -29,7 +29,7 @@ impl EnrolmentCall {
     pub fn find(enrolment: &Enrolment, path: &str) -> Option<EnrolmentCall> {
         let (route, rest) = enrolment.behind_prefix(path)?;
         let (vault, call) = rest.strip_prefix('/')?.split_once('/')?;
-        let credential = match call {
+        let secret = match call {
             "enroll/register" => EnrolmentSecret::Token,
             "enroll/jwt" => EnrolmentSecret::Jwt,
             _ => return None,
@@ -37,7 +37,7 @@ impl EnrolmentCall {
         is_vault(vault).then(|| EnrolmentCall {
             route: route.to_owned(),
             vault: vault.to_owned(),
-            credential,
+            secret,
         })
     }
 }
@@ -54,15 +54,21 @@ mod tests {
             public_url: GatewayUrl::parse("https://gw").unwrap(),
             joiners: Vec::new(),
         };
-        EnrolmentCall::find(&enrolment, path).map(|call| (call.vault, call.credential))
+        EnrolmentCall::find(&enrolment, path).map(|call| (call.vault, call.secret))
     }
 
     #[test]
     fn two_paths_below_the_prefix_are_taken() {
         let vault = || "vault_prod".to_owned();
         let at = |path| find("/v1", path);
-        assert_eq!(at("/v1/vault_prod/enroll/register"), Some((vault(), EnrolmentSecret::Token)));
-        assert_eq!(at("/v1/vault_prod/enroll/jwt"), Some((vault(), EnrolmentSecret::Jwt)));
+        assert_eq!(
+            at("/v1/vault_prod/enroll/register"),
+            Some((vault(), EnrolmentSecret::Token))
+        );
+        assert_eq!(
+            at("/v1/vault_prod/enroll/jwt"),
+            Some((vault(), EnrolmentSecret::Jwt))
+        );
         assert_eq!(
             find("/", "/vault_prod/enroll/jwt"),
             Some((vault(), EnrolmentSecret::Jwt))

@@ -73,7 +73,7 @@ pub async fn enrol(
     let EnrolmentRequest {
         call, client, now, ..
     } = *request;
-    let body = EnrolmentBody::parse(call.credential, request.body);
+    let body = EnrolmentBody::parse(call.secret, request.body);
     let body = body.map_err(NotEnrolled::invalid)?;
     let judging = admission::judge(call, &body.secret, client, joiners, database, now);
     let grant = judging.await?;
@@ -150,3 +150,7 @@ impl std::fmt::Display for AdmittedBy {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests;

@@ -87,7 +87,10 @@ impl ActiveJoiner {
             clock,
         };
         if let Err(why) = this.read_again() {
-            warn!(joiner = this.joiner.name, "the keys of the issuer cannot be read: {why}");
+            warn!(
+                joiner = this.joiner.name,
+                "the keys of the issuer cannot be read: {why}"
+            );
         }
         this
     }
@@ -184,7 +187,11 @@ impl ActiveJoiner {
         };
         match fetch(url, ca.as_deref()).await {
             Ok(keys) => {
-                info!(joiner = self.joiner.name, keys = keys.len(), "the keys of the issuer were read");
+                info!(
+                    joiner = self.joiner.name,
+                    keys = keys.len(),
+                    "the keys of the issuer were read"
+                );
                 self.store(keys);
                 true
             }

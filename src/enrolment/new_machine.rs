@@ -63,7 +63,11 @@ impl NewMachine {
                 "hostname: must be 1 to {MAX_HOSTNAME} visible ASCII characters."
             )),
         });
-        let name = grant.name.as_ref().or(body.name.as_ref()).unwrap_or(hostname);
+        let name = grant
+            .name
+            .as_ref()
+            .or(body.name.as_ref())
+            .unwrap_or(hostname);
         note(match Machine::is_label(name) {
             true => fits("name", name, grant.name_pattern.as_ref()),
             false => Err(format!(
@@ -164,7 +168,3 @@ fn fits(what: &str, text: &str, pattern: Option<&Pattern>) -> Result<(), String>
         _ => Ok(()),
     }
 }
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
-mod tests;

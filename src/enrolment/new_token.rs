@@ -48,8 +48,8 @@ impl IssuedToken {
     ///
     /// Every mistake, one text each.
     pub fn terms_of(body: &[u8]) -> Result<TokenTerms, Vec<String>> {
-        let value: Value = serde_json::from_slice(body)
-            .map_err(|_| vec!["The body is not JSON.".to_owned()])?;
+        let value: Value =
+            serde_json::from_slice(body).map_err(|_| vec!["The body is not JSON.".to_owned()])?;
         TokenTerms::parse(&value)
     }
 }

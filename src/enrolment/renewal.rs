@@ -57,16 +57,21 @@ impl Renewal {
             ]);
         }
         let life = text("expires_in").and_then(|text| lifetime(LIFETIMES)(text).ok());
-        let life = life.ok_or_else(|| vec!["The machine's entry has no `expires_in`.".to_owned()])?;
+        let life =
+            life.ok_or_else(|| vec!["The machine's entry has no `expires_in`.".to_owned()])?;
         let sent: SentKey = serde_json::from_slice(body).map_err(|_| {
-            vec!["The body is not {\"public_key\": TEXT, \"timestamp\": NUMBER, \"proof\": TEXT}."
-                .to_owned()]
+            vec![
+                "The body is not {\"public_key\": TEXT, \"timestamp\": NUMBER, \"proof\": TEXT}."
+                    .to_owned(),
+            ]
         })?;
         let bytes = STANDARD.decode(&sent.public_key).ok();
         let bytes: Option<[u8; 32]> = bytes.and_then(|bytes| bytes.try_into().ok());
         let bytes = bytes.ok_or_else(|| {
-            vec!["public_key: must be the 32 bytes of an Ed25519 public key in standard base64."
-                .to_owned()]
+            vec![
+                "public_key: must be the 32 bytes of an Ed25519 public key in standard base64."
+                    .to_owned(),
+            ]
         })?;
         let key = PublicKey::from_bytes(&bytes)
             .map_err(|why| vec![format!("public_key: {why}; make another key.")])?;
@@ -99,10 +104,15 @@ mod tests {
     use serde_json::json;
 
     const NOW: u64 = 1_800_000_000;
-    const WINDOW: Window = Window { past: 300, future: 300 };
+    const WINDOW: Window = Window {
+        past: 300,
+        future: 300,
+    };
 
     fn public(seed: u8) -> [u8; 32] {
-        SigningKey::from_bytes(&[seed; 32]).verifying_key().to_bytes()
+        SigningKey::from_bytes(&[seed; 32])
+            .verifying_key()
+            .to_bytes()
     }
 
     fn entry(may_renew: bool) -> CheckedEntry {
@@ -137,7 +147,12 @@ mod tests {
 
     #[test]
     fn a_machine_that_may_not_renew_is_refused() {
-        let told = Renewal::judge(body(2, NOW).to_string().as_bytes(), &entry(false), &WINDOW, NOW);
+        let told = Renewal::judge(
+            body(2, NOW).to_string().as_bytes(),
+            &entry(false),
+            &WINDOW,
+            NOW,
+        );
         assert!(told.unwrap_err()[0].contains("may_renew"));
     }
 

@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use crate::audit::{AuditLog, TokenNames};
 use crate::config::Config;
 use crate::gateway::decide::decider::Decider;
+use crate::gateway::enrol::enrolments::Enrolments;
 use crate::gateway::forward::forwarder::Forwarder;
 use crate::gateway::plan::Plan;
 use crate::gateway::plan::in_force::PlanInForce;
@@ -27,6 +28,7 @@ pub struct Gateway {
     pub(crate) decider: Decider,
     pub(crate) recorder: Recorder,
     pub(crate) forwarder: Forwarder,
+    pub(crate) enrolments: Enrolments,
     readiness: Arc<Readiness>,
     draining: Draining,
 }
@@ -91,6 +93,7 @@ impl Gateway {
                 clock.clone(),
             ),
             recorder: Recorder::new(audit, metrics, clock.clone()),
+            enrolments: Enrolments::new(Arc::clone(&registry), clock.clone()),
             forwarder: Forwarder::new(budget, registry, clock),
             draining,
         })

@@ -26,8 +26,10 @@ use super::receive::request_id::RequestId;
 use super::receive::reset_on_close::ResetOnClose;
 use super::receive::{health, jwks, keep_alive, refusal_response};
 use super::record::authorized::AuthorizedRequest;
+use super::record::enrolment::EnrolmentFacts;
 use super::record::outcome::RequestOutcome;
 use crate::config::HEADER_BYTES;
+use crate::enrolment::EnrolmentCall;
 use countersign_core::refusal::Refusal;
 
 /// The application that Pingora runs for each request of a data listener.
@@ -153,6 +155,60 @@ impl Edge {
         None
     }
 
+    /// Enrols a machine, and closes the connection: whoever enrols has nothing else to ask unsigned.
+    async fn enrol(
+        &self,
+        plan: Arc<Plan>,
+        mut session: Box<ServerSession>,
+        line: Option<&FirstLine>,
+        source: RequestSource,
+        id: RequestId,
+        call: EnrolmentCall,
+    ) -> Option<ReusedHttpStream> {
+        let Gateway {
+            decider,
+            recorder,
+            enrolments,
+            ..
+        } = &*self.gateway;
+        let head = session.req_header();
+        let facts = EnrolmentFacts {
+            method: head.method.as_str().to_owned(),
+            path: head.raw_path().to_owned(),
+            route: call.route.clone(),
+            source,
+            id,
+        };
+        let enrolling = async {
+            let receiving = decider.receive_enrolment(&plan, &mut session, line, source);
+            let body = receiving.await.map_err(|refusal| (refusal, None))?;
+            let enrolled = enrolments.enrol(recorder, &plan, call, body, &facts).await;
+            enrolled.map_err(|why| (why.refusal, Some(why.cause)))
+        };
+        let ended = AssertUnwindSafe(enrolling).catch_unwind().await;
+        let ended = ended.unwrap_or_else(|_| {
+            error!(request_id = %id, "a panic while an enrolment was received");
+            Err((Refusal::Internal, None))
+        });
+        let counts = plan.enrolment_counts(&facts.route);
+        match ended {
+            Ok(enrolled) => {
+                session.set_keepalive(None);
+                let answered = enrolments.answer(&mut session, &plan, &enrolled, id).await;
+                if answered.is_ok() {
+                    self.linger().close(*session).await;
+                }
+                None
+            }
+            Err((refusal, cause)) => {
+                recorder.not_enrolled(&refusal, cause, &facts, counts);
+                decider.refused(&plan, refusal.code(), source);
+                let rejection = Rejection::Unverified(refusal);
+                self.refuse(session, &rejection, id, true).await
+            }
+        }
+    }
+
     /// Answers a rejected request. Before the signature has verified, the framing of what the
     /// client sends on this connection is not trusted, so it is closed.
     async fn refuse(
@@ -187,6 +243,14 @@ impl Edge {
             time: limits.drain_timeout,
         }
     }
+}
+
+/// The call that enrols a machine, if the request is one.
+fn enrolment_call(plan: &Plan, session: &ServerSession) -> Option<EnrolmentCall> {
+    let enrolment = plan.config.enrolment.as_ref()?;
+    let target = std::str::from_utf8(session.req_header().raw_path()).ok()?;
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    EnrolmentCall::find(enrolment, path)
 }
 
 #[async_trait]
@@ -230,6 +294,11 @@ impl HttpServerApp for Edge {
                 }
                 let source =
                     RequestSource::of_request(self.origin, &session, &plan.config.trusted_proxies);
+                if let Some(call) = enrolment_call(&plan, &session) {
+                    return self
+                        .enrol(plan, session, line.as_ref(), source, id, call)
+                        .await;
+                }
                 let authorizing = self.authorize(&plan, &mut session, line.as_ref(), source, id);
                 match authorizing.await {
                     Ok((request, body)) => self.forward(session, &request, body, shutdown).await,

@@ -2,7 +2,7 @@
 //!
 //! The layers:
 //!
-//! `receive` <- `upstream` <- `adapter` <- `plan` <- `decide` <- `record` <- `forward` <- `assembly` <- `edge`
+//! `receive` <- `upstream` <- `adapter` <- `plan` <- `decide` <- `record` <- `forward` <- `enrol` <- `assembly` <- `edge`
 //!
 //! A layer imports only layers to its left. A test reads the line above and holds this. They stand
 //! in the order in which a request meets them, except for `upstream`: `decide` takes the credential
@@ -17,12 +17,14 @@
 //! 5. `decide` runs the checks in order. A request that passes all of them is a `DecidedRequest`.
 //! 6. `record` writes the decision to the audit log. Only that makes an `AuthorizedRequest`.
 //! 7. `forward` sends an authorized request to a server, and passes the response on.
-//! 8. `assembly` wires the parts, and `edge` takes one request through them.
+//! 8. `enrol` answers the calls by which machines register themselves.
+//! 9. `assembly` wires the parts, and `edge` takes one request through them.
 
 mod adapter;
 mod assembly;
 mod decide;
 mod edge;
+mod enrol;
 mod forward;
 mod plan;
 mod receive;

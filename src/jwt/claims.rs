@@ -7,6 +7,9 @@ use super::object::JsonObject;
 /// How far the clocks of issuer and gateway may differ, in seconds.
 const LEEWAY: u64 = 30;
 
+/// The furthest end of a token, in seconds from now: a year, as Kubernetes extends tokens, and a day.
+const FURTHEST: u64 = 366 * 86_400;
+
 /// The claims of a verified token. Only [`Jwt::verify`](super::Jwt::verify) makes them. Whether they
 /// are meant for this gateway, and now, is still to be checked.
 #[derive(Clone)]
@@ -41,7 +44,8 @@ impl JwtClaims {
 
     /// The second from which on the token is good no more, if it is good at `now`: `exp`, which it
     /// must have, and 30 s for a clock that differs. It fails closed: a time that is no number makes
-    /// the token bad.
+    /// the token bad, and so does an end more than a year away, because a spent token is remembered
+    /// until its end.
     pub fn end_if_good_at(&self, now: u64) -> Option<u64> {
         let end = self.time("exp")??.saturating_add(LEEWAY);
         let latest = now.saturating_add(LEEWAY);
@@ -49,7 +53,8 @@ impl JwtClaims {
             self.time(key)
                 .map(|from| from.is_none_or(|from| from <= latest))
         };
-        let is_good = now < end && has_begun("nbf")? && has_begun("iat")?;
+        let is_near = end <= now.saturating_add(FURTHEST);
+        let is_good = now < end && is_near && has_begun("nbf")? && has_begun("iat")?;
         is_good.then_some(end)
     }
 

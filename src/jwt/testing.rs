@@ -39,7 +39,10 @@ pub(crate) fn rsa() -> &'static TestKey {
     KEY.get_or_init(|| {
         let arguments = ["genpkey", "-algorithm", "RSA", "-outform", "DER"];
         let made = Command::new("openssl").args(arguments).output().unwrap();
-        TestKey::Rsa(Box::new(RsaKeyPair::from_pkcs8(&made.stdout).unwrap()))
+        // Versions of OpenSSL differ in the form that they write.
+        let der = &made.stdout;
+        let pair = RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der));
+        TestKey::Rsa(Box::new(pair.unwrap()))
     })
 }
 

@@ -12,6 +12,7 @@ mod clock;
 mod codes;
 mod configured;
 mod declare;
+mod enrolments;
 mod labels;
 mod logins;
 mod machines;
@@ -32,6 +33,7 @@ use self::clock::ClockMetrics;
 use self::codes::CodeCounters;
 use self::configured::ConfiguredMetrics;
 use self::declare::{Declare, gauge_value};
+use self::enrolments::EnrolmentMetrics;
 use self::logins::LoginMetrics;
 use self::machines::MachineMetrics;
 use self::reloads::ReloadMetrics;
@@ -43,6 +45,7 @@ use countersign_core::refusal::Code;
 
 pub use backend::curve25519_backend;
 pub use configured::{CheckCounts, CredentialCounts, EchoCounts, RouteCounts, UpstreamTimes};
+pub use enrolments::EnrolmentResult;
 pub use labels::{AuditResult, Auth, CredentialCheck, LoginResult, Outcome};
 pub use logins::{CountedToken, LoginCounts};
 pub use reloads::{CertificateUse, Files, Reload};
@@ -58,6 +61,7 @@ pub struct Metrics {
     configured: ConfiguredMetrics,
     codes: CodeCounters,
     logins: LoginMetrics,
+    enrolments: EnrolmentMetrics,
     verify: Histogram,
     servers: ServerMetrics,
     clock: ClockMetrics,
@@ -108,6 +112,7 @@ impl Metrics {
             configured: ConfiguredMetrics::declare(&declare)?,
             codes: CodeCounters::declare(&declare)?,
             logins: LoginMetrics::declare(&declare)?,
+            enrolments: EnrolmentMetrics::declare(&declare)?,
             verify: declare.histogram(
                 "verify_seconds",
                 "Time of the decision on one request: the work, not the wait for its body.",
@@ -193,6 +198,11 @@ impl Metrics {
     /// Counts a request that passed and that enforcing would have refused.
     pub fn observed(&self, code: Code) {
         self.codes.observed(code);
+    }
+
+    /// Counts an enrolment.
+    pub fn enrolment(&self, result: EnrolmentResult) {
+        self.enrolments.count(result);
     }
 
     /// Counts a refusal.

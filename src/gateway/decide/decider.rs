@@ -7,7 +7,6 @@ use std::time::Duration;
 use pingora::protocols::http::ServerSession;
 
 use crate::audit::TokenNames;
-use crate::config::Route;
 use crate::gateway::decide::decided_request::{DecidedRequest, Pass};
 use crate::gateway::decide::forwarded_headers;
 use crate::gateway::decide::head_checks::{CheckedHead, HeadChecks, RequestSender};
@@ -30,6 +29,9 @@ use countersign_core::decision::{Admitted, Attributed};
 use countersign_core::message::BodyHash;
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::replay::NonceStore;
+
+/// Largest body of an enrolment, in bytes: a token and a key, or a JWT of some kilobytes.
+const MAX_ENROLMENT_BODY: u64 = 16 * 1024;
 
 /// Judges requests.
 pub(crate) struct Decider {
@@ -95,7 +97,7 @@ impl Decider {
         } = head;
 
         let timeout = (plan.route(route).body_timeout).unwrap_or(plan.limits().body_timeout);
-        let body = (self.read_body(session, &framing, plan.route(route), timeout)).await?;
+        let body = (self.read_body(session, &framing, plan.route(route).max_body, timeout)).await?;
         body::check_trailers(session, |name| {
             forwarded_headers::is_identity_name(name, &plan.config.identity_header)
                 || plan.resembles_credential_header(name)
@@ -130,6 +132,27 @@ impl Decider {
         Ok((decision, body))
     }
 
+    /// Receives a call that enrols a machine: its head is checked, and its body is read.
+    ///
+    /// # Errors
+    ///
+    /// The first check that refused, or why the body could not be read.
+    pub(crate) async fn receive_enrolment(
+        &self,
+        plan: &Plan,
+        session: &mut ServerSession,
+        line: Option<&FirstLine>,
+        source: RequestSource,
+    ) -> Result<Body, Refusal> {
+        let arrival = self.clock.now();
+        let framing = (self.head).check_enrolment(plan, session, line, source, arrival)?;
+        let timeout = plan.limits().body_timeout;
+        let reading = self.read_body(session, &framing, MAX_ENROLMENT_BODY, timeout);
+        let body = reading.await?;
+        body::check_trailers(session, |_| false)?;
+        Ok(body)
+    }
+
     /// Notes a refusal against its source, for the throttle.
     pub(crate) fn refused(&self, plan: &Plan, code: Code, source: RequestSource) {
         let now = self.clock.now().mono;
@@ -141,10 +164,9 @@ impl Decider {
         &self,
         session: &mut ServerSession,
         framing: &Framing,
-        route: &Route,
+        limit: u64,
         timeout: Duration,
     ) -> Result<Body, Refusal> {
-        let limit = route.max_body;
         if framing.content_length.is_some_and(|length| length > limit) {
             return Err(Refusal::BodyTooLarge { limit });
         }

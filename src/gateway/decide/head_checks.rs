@@ -136,6 +136,38 @@ impl HeadChecks {
         })
     }
 
+    /// Checks the head of a call that enrols a machine. It has no signature that anybody knows, and no
+    /// route is asked.
+    ///
+    /// # Errors
+    ///
+    /// The first check that refused.
+    pub(super) fn check_enrolment(
+        &self,
+        plan: &Plan,
+        session: &ServerSession,
+        line: Option<&FirstLine>,
+        source: RequestSource,
+        arrival: Now,
+    ) -> Result<Framing, Refusal> {
+        let head = session.req_header();
+        let framing = match line {
+            Some(line) => line.check(session)?,
+            None => framing::check_h2(head, HEADER_BYTES)?,
+        };
+        served_host(head, &plan.config.hosts)?;
+        if head.method != http::Method::POST {
+            return Err(Refusal::MethodNotAllowed {
+                allow: "POST".into(),
+            });
+        }
+        if head.raw_path().contains(&b'?') {
+            return Err(Refusal::QueryNotAllowed);
+        }
+        (self.throttle).check(source.client, None, arrival.mono, &plan.config.throttle)?;
+        Ok(framing)
+    }
+
     /// The sender by the rules of the route, and whether the query is stripped.
     fn sender(&self, head: &RoutedHead<'_>) -> Result<(RequestSender, bool), Refusal> {
         match head.gate {

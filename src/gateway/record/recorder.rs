@@ -38,7 +38,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) id: RequestId,
 }
 
-/// Writes the records, and counts what they tell.
+/// Writes the records, and counts what they tell. Clones share the audit log.
+#[derive(Clone)]
 pub(crate) struct Recorder {
     pub(super) audit: Arc<AuditLog>,
     pub(super) metrics: Arc<Metrics>,

@@ -124,7 +124,8 @@ fn a_vault_is_one_segment_of_a_path() {
 fn a_proof_of_a_renewal_is_none_of_an_enrolment() {
     let id = MachineId::parse("web-1").unwrap();
     let renewal = KeyProof::of_renewal(&id, public().as_bytes(), 1_800_000_000);
-    let expected = "countersign-renew-1:web-1:A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=:1800000000";
+    let expected =
+        "countersign-renew-1:web-1:A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=:1800000000";
     assert_eq!(renewal.as_bytes(), expected.as_bytes());
     assert!(renewal.is_given_by(&public(), &renewal.sign(&key())));
     assert!(!renewal.is_given_by(&public(), PROOF_TEXT));
