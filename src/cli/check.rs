@@ -87,7 +87,10 @@ pub(super) fn failure(
 
 fn registry_of(loaded: &Result<Loaded, Mistakes>) -> Option<(PathBuf, IdCase)> {
     match loaded {
-        Ok(loaded) => Some((loaded.config.registry.clone(), IdCase::of(&loaded.config))),
+        Ok(loaded) => {
+            let path = loaded.config.registry.path()?.to_owned();
+            Some((path, IdCase::of(&loaded.config)))
+        }
         Err(mistakes) => Some((config::registry_file(mistakes.file())?, IdCase::Exact)),
     }
 }
@@ -133,8 +136,7 @@ fn summary(
     writeln!(
         out,
         "  registry  {} ({} machines)",
-        config.registry.display(),
-        machines.count
+        config.registry.source, machines.count
     )?;
     for warning in &loaded.warnings {
         writeln!(out, "warning: {warning}")?;
@@ -148,7 +150,7 @@ fn summary(
             out,
             "warning: {}: machines name the credential {name}, which is not among `credentials`: \
              their requests get 503 upstream_credential",
-            config.registry.display()
+            config.registry.source
         )?;
     }
     for id in machines.ended.iter().take(MOST_ENDED) {
@@ -156,7 +158,7 @@ fn summary(
             out,
             "warning: {}: {id}: not_after of all its keys is past, so its requests get 403 \
              machine_expired; give it a key with `countersign machine rotate`",
-            config.registry.display()
+            config.registry.source
         )?;
     }
     if let Some(more @ 1..) = machines.ended.len().checked_sub(MOST_ENDED) {

@@ -63,7 +63,8 @@ pub(super) fn run(
     let config = config::load(&file, environment)
         .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?
         .config;
-    let registry = Registry::load_with(&config.registry, None, IdCase::of(&config))
+    let file = config.registry.path().unwrap_or(std::path::Path::new(""));
+    let registry = Registry::load_with(file, None, IdCase::of(&config))
         .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
     let question = Question {
         machine: &args.machine_id,

@@ -154,7 +154,14 @@ impl MachineArgs {
             CommandError::Usage(format!("{error}, or the registry with --registry FILE"))
         })?;
         match config::load(&file, environment) {
-            Ok(loaded) => Ok(loaded.config.registry),
+            Ok(loaded) => match loaded.config.registry.path() {
+                Some(path) => Ok(path.to_owned()),
+                None => Err(CommandError::Usage(format!(
+                    "the machines stand in the database {}, and this command edits a file; name a \
+                     gateway with --gateway, or a file with --registry",
+                    loaded.config.registry.source
+                ))),
+            },
             // Other mistakes need not keep anyone from disabling a machine.
             Err(mistakes) => config::registry_file(&file)
                 .ok_or_else(|| CommandError::Configuration(mistakes.to_string())),

@@ -32,6 +32,7 @@ mod mode;
 mod operation;
 mod proxies;
 mod redis;
+mod registry;
 mod replay;
 mod route_options;
 mod routes;
@@ -58,6 +59,7 @@ pub use mode::{Gate, Mode};
 pub use operation::{Format, Log, Shutdown};
 pub use proxies::TrustedProxies;
 pub use redis::{Endpoint, Password, Redis};
+pub use registry::{DatabaseAddress, DatabaseConfig, DatabaseTls, RegistryConfig, RegistrySource};
 pub use replay::Replay;
 pub use routes::{Route, Routes};
 pub use throttle::ThrottleSettings;
@@ -88,8 +90,8 @@ pub struct Config {
     /// The `Host` names that the admin listener takes besides `localhost` and addresses, in lower
     /// case and without a port; default: none.
     pub admin_hosts: Vec<String>,
-    /// The file of machines.
-    pub registry: PathBuf,
+    /// Where the machines and the operators stand.
+    pub registry: RegistryConfig,
     /// The `Host` values taken, in lower case and compared whole, port included; any other is
     /// refused with `bad_request`. Empty, the default: every well-formed one is taken.
     pub hosts: Vec<String>,
@@ -221,10 +223,7 @@ fn config(
 ) -> Option<Config> {
     let trusted_proxies = proxies::read(&mut root);
     let (listeners, admin, admin_hosts) = listeners::read(&mut root, base, &trusted_proxies);
-    let registry = root
-        .table("registry")
-        .required("file")
-        .and_then(|field| operation::file(&field, base));
+    let registry = registry::read(root.table("registry"), base);
     let hosts = hosts(&mut root);
     let identity_header =
         (root.table("identity")).value("header", headers::DEFAULT_IDENTITY, headers::identity);

@@ -25,7 +25,7 @@ impl Config {
             "admin",
             (self.admin, &self.admin_hosts) != (running.admin, &running.admin_hosts),
         );
-        kept("registry.file", self.registry != running.registry);
+        kept("registry", self.registry != running.registry);
         kept("replay", self.replay != running.replay);
         let (new, old) = (&self.limits, &running.limits);
         kept(

@@ -43,7 +43,11 @@ impl<'a> Entry<'a> {
 
     /// The [`name`](Entry::name) and the line.
     pub(super) fn whereabouts(self) -> String {
-        format!("{} (line {})", self.name(), self.node.line)
+        match self.node.line {
+            // Not from a file.
+            0 => self.name(),
+            line => format!("{} (line {line})", self.name()),
+        }
     }
 
     /// Whether both are the same entry of the file.
@@ -58,9 +62,37 @@ pub(super) struct Lists<'a> {
     pub(super) machines: Vec<Entry<'a>>,
     pub(super) groups: Vec<Entry<'a>>,
     pub(super) removed: Vec<Entry<'a>>,
+    /// Machines may name groups that are not among `groups`: whoever puts the machines in force
+    /// knows those.
+    pub(super) has_other_groups: bool,
 }
 
 impl<'a> Lists<'a> {
+    /// One entry, checked by itself.
+    pub(super) fn alone(node: &'a Node<'a>, section: Section) -> Lists<'a> {
+        let entries = Lists::entries(std::slice::from_ref(node), section);
+        let mut lists = Lists {
+            has_other_groups: true,
+            ..Lists::default()
+        };
+        match section {
+            Section::Machines => lists.machines = entries,
+            Section::Groups => lists.groups = entries,
+            Section::Removed => lists.removed = entries,
+        }
+        lists
+    }
+
+    /// Entries of one list.
+    pub(super) fn entries(nodes: &'a [Node<'a>], section: Section) -> Vec<Entry<'a>> {
+        let entry = |(position, node)| Entry {
+            section,
+            position,
+            node,
+        };
+        nodes.iter().enumerate().map(entry).collect()
+    }
+
     /// The lists of a document; those that are missing or no lists are empty, and may be mistakes.
     pub(super) fn of(document: &'a Node<'a>, notes: &'a Notes) -> Lists<'a> {
         let mut table = Field::root(document, notes).table();
@@ -69,6 +101,7 @@ impl<'a> Lists<'a> {
             machines: entries(machines.filter(is_written), Section::Machines),
             groups: entries(table.field("groups"), Section::Groups),
             removed: entries(table.field("removed"), Section::Removed),
+            has_other_groups: false,
         }
     }
 }
@@ -86,10 +119,5 @@ fn is_written(machines: &Field<'_>) -> bool {
 
 fn entries<'a>(list: Option<Field<'a>>, section: Section) -> Vec<Entry<'a>> {
     let nodes = list.map_or(&[][..], |field| field.nodes(MAX_ENTRIES));
-    let entry = |(position, node)| Entry {
-        section,
-        position,
-        node,
-    };
-    nodes.iter().enumerate().map(entry).collect()
+    Lists::entries(nodes, section)
 }

@@ -40,7 +40,7 @@ pub(super) fn read<'a>(
     let removed = removed::read(&lists.removed, &mut ids, &mut claims, notes);
     let before = previous.into_iter().flat_map(Registry::machines);
     let mut reader = MachineReader {
-        policies: Policies::read(&lists.groups, before, notes),
+        policies: Policies::read(&lists.groups, lists.has_other_groups, before, notes),
         texts: HashSet::new(),
         ids,
         claims,

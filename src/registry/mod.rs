@@ -10,8 +10,10 @@
 //! a file, and [`replace`] puts it in place.
 
 mod change;
+mod checked_entry;
 mod claims;
 mod cores;
+pub mod database;
 pub mod edit;
 mod entry;
 mod fields;
@@ -32,6 +34,7 @@ mod fixtures;
 mod tests;
 
 pub use change::Change;
+pub use checked_entry::{CheckedEntry, CheckedGroup};
 pub use ids::IdCase;
 pub use load::MAX_FILE;
 pub use policies::{Group, PolicyTerms, combine};

@@ -66,12 +66,15 @@ pub(super) struct Policies {
     /// All policies, including those of the registry in force: an unchanged machine then shares the
     /// policy that it had, and comparing the two is quick.
     known: HashSet<Arc<Policy>>,
+    /// A name that is no group's is that of a group elsewhere, whose terms are not known here.
+    has_other_groups: bool,
 }
 
 impl Policies {
     /// Reads the groups. `before` are the machines of the registry in force.
     pub(super) fn read<'a, 'b>(
         entries: &[Entry<'a>],
+        has_other_groups: bool,
         before: impl Iterator<Item = &'b Arc<Machine>>,
         notes: &'a Notes,
     ) -> Policies {
@@ -81,6 +84,7 @@ impl Policies {
             of_groups: HashMap::new(),
             lists: HashMap::new(),
             known: HashSet::new(),
+            has_other_groups,
         };
         let mut seen = HashSet::new();
         for policy in before.filter_map(|machine| machine.policy.as_ref()) {
@@ -164,7 +168,7 @@ impl Policies {
     }
 
     /// The groups that a machine names.
-    fn named(&self, table: &mut Table<'_>) -> Vec<usize> {
+    fn named(&mut self, table: &mut Table<'_>) -> Vec<usize> {
         let Some(field) = table.field("groups") else {
             return Vec::new();
         };
@@ -172,6 +176,7 @@ impl Policies {
         let mut named = Vec::with_capacity(items.len());
         for item in items {
             let group = item.parse_text(|name| match self.by_name.get(name) {
+                None if self.has_other_groups => Ok(self.elsewhere(group_name(name)?)),
                 None => Err(format!(
                     "there is no group {}; add it under `groups`",
                     quoted(name)
@@ -184,6 +189,17 @@ impl Policies {
             named.extend(group);
         }
         named
+    }
+
+    /// A group that is known by its name alone.
+    fn elsewhere(&mut self, name: Arc<str>) -> usize {
+        let index = self.groups.len();
+        self.by_name.insert(Arc::clone(&name), index);
+        self.groups.push(Group {
+            name,
+            terms: PolicyTerms::default(),
+        });
+        index
     }
 }
 

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 
 use super::change::Change;
+use super::database::Database;
 use super::ids::IdCase;
 use super::load::{self, build};
 use super::snapshot::Registry;
@@ -58,6 +59,11 @@ impl RegistryStore {
     /// The file it is loaded from.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// The database that the machines are in; `None` with files.
+    pub fn database(&self) -> Option<&Database> {
+        None
     }
 
     /// The registry in force at this moment.

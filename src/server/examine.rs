@@ -29,7 +29,8 @@ impl Findings {
 /// neither whether an address is free nor what standard output is: a running gateway has both.
 pub fn examine(config: &Config, now: u64) -> Findings {
     let mut found = Findings::default();
-    for path in [&config.file, &config.registry] {
+    let files = [Some(config.file.as_path()), config.registry.path()];
+    for path in files.into_iter().flatten() {
         if let Some(mode) = open_to_writers(path) {
             found.warnings.push(format!(
                 "{} is open to writers (mode {mode:04o}): every user of this machine can decide who passes; \

@@ -89,8 +89,11 @@ impl GatewayServer {
         replay: ReplayCache,
     ) -> Result<GatewayServer, StartError> {
         let replay = Arc::new(replay);
-        let (registry, first) = RegistryStore::open(&config.registry, IdCase::of(&config))
-            .map_err(|mistakes| StartError::Configuration(mistakes.to_string()))?;
+        let (registry, first) = RegistryStore::open(
+            config.registry.path().unwrap_or(std::path::Path::new("")),
+            IdCase::of(&config),
+        )
+        .map_err(|mistakes| StartError::Configuration(mistakes.to_string()))?;
         let registry = Arc::new(registry);
         let audit = Arc::new(audit_log::open(&config.audit, &clock, &metrics)?);
 

@@ -6,6 +6,7 @@
 //! mistakes in both files.
 
 mod document;
+mod json;
 mod mistakes;
 mod path;
 mod reader;

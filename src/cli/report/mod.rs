@@ -109,7 +109,7 @@ fn configured(
                 now: asked_at(route.mode, now),
             };
             let asks = loaded.config.routes.iter().map(asks).collect();
-            Ok((Some(loaded.config.registry), asks))
+            Ok((loaded.config.registry.path().map(Path::to_owned), asks))
         }
         Err(mistakes) => {
             let Some(registry) = config::registry_file(file) else {

@@ -14,14 +14,20 @@ fn the_least_configuration_is_enough() {
 #[test]
 fn paths_are_relative_to_the_file() {
     let config = good(&minimal_and("audit: { file: audit.log }"));
-    assert_eq!(config.registry, Path::new("conf/machines.yaml"));
+    assert_eq!(
+        config.registry.path(),
+        Some(Path::new("conf/machines.yaml"))
+    );
     assert_eq!(config.audit.sink, AuditSink::File("conf/audit.log".into()));
 }
 
 #[test]
 fn absolute_paths_stay_as_they_are() {
     let config = good(&MINIMAL.replace("machines.yaml", "/etc/machines.yaml"));
-    assert_eq!(config.registry, Path::new("/etc/machines.yaml"));
+    assert_eq!(
+        config.registry.path(),
+        Some(Path::new("/etc/machines.yaml"))
+    );
 }
 
 #[test]

@@ -249,5 +249,8 @@ fn the_configuration_for_a_bearer_api_loads_without_a_warning() {
 #[test]
 fn the_registry_of_the_reference_lies_beside_it() {
     let config = reference().config;
-    assert_eq!(config.registry, config.file.with_file_name("machines.yaml"));
+    assert_eq!(
+        config.registry.path().unwrap(),
+        config.file.with_file_name("machines.yaml")
+    );
 }

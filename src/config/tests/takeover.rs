@@ -39,7 +39,7 @@ fn each_key_that_needs_a_restart_is_named_and_keeps_its_value() {
     }
     for (key, from, to) in [
         ("listeners", "0.0.0.0:8080", "0.0.0.0:8081"),
-        ("registry.file", "machines.yaml", "others.yaml"),
+        ("registry", "machines.yaml", "others.yaml"),
     ] {
         let (_, waiting) = good(&MINIMAL.replace(from, to)).taken_over(&good(MINIMAL));
         assert_eq!(waiting, [key]);

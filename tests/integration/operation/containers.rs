@@ -112,6 +112,8 @@ fn the_configurations_in_the_manifests_load_and_only_the_admin_address_is_remark
             configuration(name)
                 .config
                 .registry
+                .path()
+                .unwrap()
                 .ends_with("machines.yaml")
         );
     }
