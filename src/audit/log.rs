@@ -12,8 +12,8 @@ use super::checkpoint::Domain;
 use super::error::AuditError;
 use super::queued_line::LineKind;
 use super::record::{
-    AcceptedRecord, OpenRecord, RefusalEvidence, RefusedRecord, RegistryRecord, ResponseRecord,
-    UnsignedRecord,
+    AcceptedRecord, OpenRecord, RefusalEvidence, RefusedRecord, RegistryCallRecord, RegistryRecord,
+    ResponseRecord, UnsignedRecord,
 };
 use super::refusal_limiter::RefusalLimiter;
 use super::sink::Sink;
@@ -123,6 +123,18 @@ impl AuditLog {
     /// As [`AuditLog::accepted`].
     pub async fn unsigned(&self, record: &UnsignedRecord<'_>) -> Result<Receipt, AuditError> {
         self.acknowledged(LineKind::Open, record).await
+    }
+
+    /// Records what a call will change in the registry, and waits as for an accepted request.
+    ///
+    /// # Errors
+    ///
+    /// As [`AuditLog::accepted`]. The change must then not be made.
+    pub async fn registry_call(
+        &self,
+        record: &RegistryCallRecord<'_>,
+    ) -> Result<Receipt, AuditError> {
+        self.acknowledged(LineKind::Accepted, record).await
     }
 
     async fn acknowledged(

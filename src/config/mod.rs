@@ -28,6 +28,7 @@ pub mod instant;
 mod limits;
 mod listeners;
 mod login;
+mod management;
 mod mode;
 mod operation;
 mod proxies;
@@ -61,7 +62,7 @@ pub use proxies::TrustedProxies;
 pub use redis::{Endpoint, Password, Redis};
 pub use registry::{DatabaseAddress, DatabaseConfig, DatabaseTls, RegistryConfig, RegistrySource};
 pub use replay::Replay;
-pub use routes::{Route, Routes};
+pub use routes::{Route, RouteService, Routes};
 pub use throttle::ThrottleSettings;
 pub use upstreams::{
     ClientFiles, ClientTls, ConnectionReuse, Health, Server, TlsMaterial, Upstream,
@@ -255,6 +256,7 @@ fn config(
         &secret_headers,
         can_assert,
         &credentials,
+        registry.as_ref(),
         environment.now,
     );
     jwks_path.check(&listeners, |path| {
