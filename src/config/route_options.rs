@@ -8,6 +8,7 @@ use http::header::RANGE;
 use super::adapter::AdapterOption;
 use super::assertion_option::assertion;
 use super::credential::Credential;
+use super::enrolment::EnrolmentRoute;
 use super::headers;
 use super::management::ManagementOption;
 use super::mode::{self, Mode};
@@ -26,8 +27,8 @@ const MAX_PATH: usize = 1024;
 /// route must not forward a client header that the gateway sets: `identity`, `secret_headers`, or a
 /// header of the route's upstream. `credentials` are those that machines may name. Dates are judged
 /// at `now`, in Unix seconds.
-pub(super) fn read(
-    root: &mut Table<'_>,
+pub(super) fn read<'a>(
+    root: &mut Table<'a>,
     upstreams: &[Named<'_>],
     identity: &HeaderName,
     secret_headers: &[HeaderName],
@@ -35,16 +36,21 @@ pub(super) fn read(
     credentials: &[Credential],
     registry: Option<&RegistryConfig>,
     now: u64,
-) -> Routes {
+) -> (Routes, Vec<EnrolmentRoute<'a>>) {
     let Some(list) = root.required("routes") else {
-        return Routes::new(Vec::new());
+        return (Routes::new(Vec::new()), Vec::new());
     };
     let items = list.some_items("has no route; without one every request is refused");
+    let mut enrolment: Vec<EnrolmentRoute<'_>> = Vec::new();
     let mut routes: Vec<Route> = Vec::with_capacity(items.len());
     let mut fields = Vec::with_capacity(items.len());
     let mut used = vec![false; upstreams.len()];
     for item in &items {
         let mut table = item.table();
+        if table.has_any(&["enrolment"]) && table.truth("enrolment", false) {
+            enrolment.extend(enrolment_route(item, &mut table, &enrolment));
+            continue;
+        }
         let management = ManagementOption::read(&mut table);
         let path = table.required("path").and_then(|field| {
             let path = field.parse(route_path)?;
@@ -134,7 +140,22 @@ pub(super) fn read(
             ));
         }
     }
-    routes
+    (routes, enrolment)
+}
+
+/// Reads a route for enrolments. It may have the path of another route: it takes one path below its
+/// own alone.
+fn enrolment_route<'a>(
+    item: &Field<'a>,
+    table: &mut Table<'a>,
+    known: &[EnrolmentRoute<'a>],
+) -> Option<EnrolmentRoute<'a>> {
+    let field = table.required("path")?;
+    let path = field.parse(route_path)?;
+    if known.iter().any(|route| route.path == path) {
+        item.mistake(format!("another route enrols machines at {path} already; remove one"));
+    }
+    Some(EnrolmentRoute { path, field })
 }
 
 /// All options of a route but `path`, `strip_prefix`, `upstream` and `adapter`.

@@ -51,14 +51,19 @@ impl CheckedEntry {
             (id, read.claims.iter().map(|claim| claim.key).collect())
         };
         let (id, _) = notes.conclude(id)?;
+        Ok(CheckedEntry::of_checked(id, keys, node))
+    }
+
+    /// An entry of a document that was checked as a whole.
+    pub(super) fn of_checked(id: MachineId, keys: Vec<[u8; 32]>, node: &Node<'_>) -> CheckedEntry {
         let fields = canonical(node);
         let json = Value::Object(fields.clone()).to_string();
-        Ok(CheckedEntry {
+        CheckedEntry {
             id,
             keys,
             fields,
             json,
-        })
+        }
     }
 
     /// The machine's id.
@@ -138,9 +143,18 @@ impl CheckedGroup {
             read.groups.first().map(|group| group.name.to_string())
         };
         let (name, _) = notes.conclude(name)?;
+        Ok(CheckedGroup::of_checked(&name, node))
+    }
+
+    /// A group of a document that was checked as a whole.
+    pub(super) fn of_checked(name: &str, node: &Node<'_>) -> CheckedGroup {
         let fields = canonical(node);
         let json = Value::Object(fields.clone()).to_string();
-        Ok(CheckedGroup { name, fields, json })
+        CheckedGroup {
+            name: name.to_owned(),
+            fields,
+            json,
+        }
     }
 
     /// The group's name.

@@ -22,6 +22,11 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
+    /// The entry as the tree has it.
+    pub(super) fn node(self) -> &'a Node<'a> {
+        self.node
+    }
+
     /// The value of the entry.
     pub(super) fn field(self, notes: &'a Notes) -> Field<'a> {
         Field::entry(self.node, self.name(), notes)

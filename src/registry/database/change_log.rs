@@ -2,6 +2,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+use super::connect::Database;
+use super::connection::AnswerRow;
+use super::connection::Argument::{Int, Text};
+use super::session::{Purpose, Session};
+use super::write_error::WriteError;
 use countersign_core::identity::MachineId;
 
 /// The number of the last change. A new database has revision 0.
@@ -42,6 +49,138 @@ pub struct LoggedChange {
     pub removed: Vec<MachineId>,
     /// Machines whose entry was changed.
     pub changed: Vec<MachineId>,
-    /// Everything was replaced, by an import; the lists are then empty.
+    /// Everything may have changed, by an import; the lists are then empty.
     pub is_replacement: bool,
+}
+
+/// A revision, and the random name of the change that made it. A database that was restored from a
+/// backup, or a replica that lagged, may come to the same number by other changes; the name tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::registry) struct Position {
+    pub(in crate::registry) revision: u64,
+    pub(in crate::registry) head: String,
+}
+
+/// How much a change touches, as the log stores it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::registry) enum ChangeScope {
+    Machines = 0,
+    Groups = 1,
+    Everything = 2,
+}
+
+/// The ids that a change touches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::registry) struct TouchedIds {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::registry) added: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::registry) removed: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::registry) changed: Vec<String>,
+}
+
+/// Most ids of one row. A larger change is logged as one of everything: a gateway reads everything
+/// again about as quickly.
+pub(super) const MOST_LISTED: usize = 20_000;
+
+impl TouchedIds {
+    pub(in crate::registry) fn len(&self) -> usize {
+        self.added.len() + self.removed.len() + self.changed.len()
+    }
+}
+
+/// A name for a change: 128 random bits.
+pub(super) fn new_head() -> Result<String, WriteError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        WriteError::Unavailable(format!("the system has no random bytes: {error}"))
+    })?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// The position of the database.
+pub(super) async fn position(session: &mut Session) -> Result<Position, WriteError> {
+    let sql = "SELECT revision, head FROM registry";
+    let Some(row) = session.row(sql, &[]).await? else {
+        return Err(WriteError::Unavailable(
+            "the table `registry` of the database is empty".to_owned(),
+        ));
+    };
+    Ok(Position {
+        revision: session.value(row.int(0))?,
+        head: session.value(row.text(1))?,
+    })
+}
+
+/// A row of the log.
+pub(super) struct LogRow {
+    pub(super) position: Position,
+    pub(super) scope: ChangeScope,
+    pub(super) touched: TouchedIds,
+    at: u64,
+    by: String,
+    request_id: String,
+}
+
+/// The rows after a revision, `limit` at most.
+pub(super) async fn rows_after(
+    session: &mut Session,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<LogRow>, WriteError> {
+    let sql = "SELECT revision, head, at, author, request_id, scope, machines FROM change_log \
+               WHERE revision > $1 ORDER BY revision LIMIT $2";
+    let rows = session.rows(sql, &[Int(after), Int(limit.into())]).await?;
+    rows.iter().map(|row| session.value(log_row(row))).collect()
+}
+
+fn log_row(row: &AnswerRow) -> Result<LogRow, sqlx::Error> {
+    let touched = serde_json::from_str(&row.text(6)?);
+    Ok(LogRow {
+        position: Position {
+            revision: row.int(0)?,
+            head: row.text(1)?,
+        },
+        at: row.int(2)?,
+        by: row.text(3)?,
+        request_id: row.text(4)?,
+        scope: match row.int(5)? {
+            0 => ChangeScope::Machines,
+            1 => ChangeScope::Groups,
+            _ => ChangeScope::Everything,
+        },
+        touched: touched.map_err(|error| sqlx::Error::Decode(error.into()))?,
+    })
+}
+
+impl Database {
+    /// The changes after a revision, `limit` at most, and the revision in force.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Unavailable`].
+    pub async fn changes(
+        &self,
+        after: Revision,
+        limit: u32,
+    ) -> Result<(Vec<LoggedChange>, Revision), WriteError> {
+        let mut session = self.begin(Purpose::Read).await?;
+        let now = position(&mut session).await?;
+        let rows = rows_after(&mut session, after.0, limit).await?;
+        session.roll_back().await;
+        let ids = |ids: Vec<String>| ids.iter().filter_map(|id| MachineId::parse(id)).collect();
+        let changes = rows.into_iter().map(|row| LoggedChange {
+            revision: Revision(row.position.revision),
+            at: row.at,
+            by: row.by,
+            request_id: row.request_id,
+            added: ids(row.touched.added),
+            removed: ids(row.touched.removed),
+            changed: ids(row.touched.changed),
+            is_replacement: row.scope == ChangeScope::Everything,
+        });
+        Ok((changes.collect(), Revision(now.revision)))
+    }
 }

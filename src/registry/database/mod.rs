@@ -6,12 +6,19 @@
 
 mod change_log;
 mod connect;
+mod connection;
 mod contents;
 mod enrol;
 mod read;
+mod schema;
+mod session;
 mod tokens;
+mod transaction;
 mod write;
 mod write_error;
+
+#[cfg(test)]
+mod tests;
 
 pub use change_log::{Author, LoggedChange, Revision};
 pub use connect::Database;

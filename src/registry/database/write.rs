@@ -1,15 +1,22 @@
 //! Changes of machines. Each is one transaction, and one revision.
 
-use serde_json::{Map, Value};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::change_log::{Author, Revision};
-use super::connect::{Database, not_yet};
+use serde_json::{Map, Value, json};
+
+use super::change_log::{Author, ChangeScope, Revision, TouchedIds};
+use super::connect::Database;
+use super::connection::Argument::{self, Bytes, Int, Text};
+use super::read::{checked, entry_text, search_text};
+use super::transaction::Transaction;
 use super::write_error::WriteError;
+use crate::config::instant;
 use crate::registry::checked_entry::CheckedEntry;
-use countersign_core::identity::MachineId;
+use crate::registry::key_format;
+use countersign_core::identity::{Machine, MachineId};
 
 impl Database {
-    /// Adds machines, all or none.
+    /// Adds machines, all or none. No machine at all is no change.
     ///
     /// # Errors
     ///
@@ -17,24 +24,37 @@ impl Database {
     /// not exist, or two of the entries share an id or a key; [`WriteError::Unavailable`].
     pub async fn add(
         &self,
-        _entries: &[CheckedEntry],
-        _author: &Author,
+        entries: &[CheckedEntry],
+        author: &Author,
     ) -> Result<Revision, WriteError> {
-        not_yet()
+        let mut change = self.begin_change().await?;
+        if entries.is_empty() {
+            let revision = change.revision_before();
+            change.roll_back().await;
+            return Ok(revision);
+        }
+        match change.add(entries, self.folds_case()).await {
+            Ok(touched) => change.commit(touched, ChangeScope::Machines, author).await,
+            Err(error) => {
+                change.roll_back().await;
+                Err(error)
+            }
+        }
     }
 
-    /// Changes fields of a machine; `null` removes one.
+    /// Changes fields of a machine; `null` removes one. A patch without effect is no change.
     ///
     /// # Errors
     ///
     /// [`WriteError::NoMachine`]; as [`Database::add`] otherwise.
     pub async fn patch(
         &self,
-        _id: &MachineId,
-        _patch: &Map<String, Value>,
-        _author: &Author,
+        id: &MachineId,
+        patch: &Map<String, Value>,
+        author: &Author,
     ) -> Result<Revision, WriteError> {
-        not_yet()
+        let patched = |entry: &CheckedEntry| entry.patched(patch).map_err(WriteError::Invalid);
+        self.edit(id, patched, author).await
     }
 
     /// Removes a machine, and leaves a tombstone: its id and keys stay taken.
@@ -42,8 +62,20 @@ impl Database {
     /// # Errors
     ///
     /// [`WriteError::NoMachine`], [`WriteError::Unavailable`].
-    pub async fn remove(&self, _id: &MachineId, _author: &Author) -> Result<Revision, WriteError> {
-        not_yet()
+    pub async fn remove(&self, id: &MachineId, author: &Author) -> Result<Revision, WriteError> {
+        let mut change = self.begin_change().await?;
+        let sql = "UPDATE machine SET entry = NULL, removed = $2, search = '' \
+                   WHERE id = $1 AND entry IS NOT NULL";
+        let values = [Text(id.as_str()), Int(author.at)];
+        if change.session.execute(sql, &values).await? == 0 {
+            change.roll_back().await;
+            return Err(WriteError::NoMachine);
+        }
+        let touched = TouchedIds {
+            removed: vec![id.as_str().to_owned()],
+            ..TouchedIds::default()
+        };
+        change.commit(touched, ChangeScope::Machines, author).await
     }
 
     /// Adds a key. The machine's other keys end at `others_end` (Unix seconds) if not before; keys
@@ -55,12 +87,303 @@ impl Database {
     /// [`WriteError::Invalid`] for a weak key, or one too many; otherwise as [`Database::patch`].
     pub async fn add_key(
         &self,
-        _id: &MachineId,
-        _key: [u8; 32],
-        _others_end: u64,
-        _expires: Option<u64>,
-        _author: &Author,
+        id: &MachineId,
+        key: [u8; 32],
+        others_end: u64,
+        expires: Option<u64>,
+        author: &Author,
     ) -> Result<Revision, WriteError> {
-        not_yet()
+        let with_key = |entry: &CheckedEntry| {
+            if entry.keys().contains(&key) {
+                return Err(WriteError::Exists(format!("{id} has this key already")));
+            }
+            let mut patch = Map::new();
+            let keys = with_new_key(entry, &key, others_end, author.at);
+            patch.insert("public_keys".to_owned(), Value::Array(keys));
+            if let Some(expires) = expires {
+                patch.insert("expires".to_owned(), json!(instant::to_text(expires)));
+            }
+            entry.patched(&patch).map_err(WriteError::Invalid)
+        };
+        self.edit(id, with_key, author).await
+    }
+
+    async fn edit(
+        &self,
+        id: &MachineId,
+        edit: impl FnOnce(&CheckedEntry) -> Result<CheckedEntry, WriteError>,
+        author: &Author,
+    ) -> Result<Revision, WriteError> {
+        let mut change = self.begin_change().await?;
+        match change.edit(id, edit).await {
+            Ok(true) => {
+                let touched = TouchedIds {
+                    changed: vec![id.as_str().to_owned()],
+                    ..TouchedIds::default()
+                };
+                change.commit(touched, ChangeScope::Machines, author).await
+            }
+            Ok(false) => {
+                let revision = change.revision_before();
+                change.roll_back().await;
+                Ok(revision)
+            }
+            Err(error) => {
+                change.roll_back().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The keys of an entry with their ends, and a new one.
+fn with_new_key(entry: &CheckedEntry, key: &[u8; 32], others_end: u64, now: u64) -> Vec<Value> {
+    let old = entry.fields().get("public_keys").and_then(Value::as_array);
+    let mut keys = Vec::with_capacity(Machine::MAX_KEYS);
+    for old in old.into_iter().flatten() {
+        let mut dated = match old {
+            Value::Object(dated) => dated.clone(),
+            text => Map::from_iter([("key".to_owned(), text.clone())]),
+        };
+        let end = dated.get("not_after").and_then(Value::as_str);
+        let end = end.and_then(instant::to_unix_seconds);
+        let end = end.map_or(others_end, |end| end.min(others_end));
+        dated.insert("not_after".to_owned(), json!(instant::to_text(end)));
+        keys.push((end, Value::Object(dated)));
+    }
+    while keys.len() >= Machine::MAX_KEYS {
+        let ended = (keys.iter().enumerate())
+            .filter(|(_, (end, _))| *end <= now)
+            .min_by_key(|(_, (end, _))| *end);
+        match ended.map(|(index, _)| index) {
+            Some(index) => keys.remove(index),
+            // The reader of the entry says that there are too many.
+            None => break,
+        };
+    }
+    let keys = keys.into_iter().map(|(_, key)| key);
+    keys.chain([json!(key_format::to_base64(key))]).collect()
+}
+
+impl Transaction {
+    /// Adds machines whose ids, keys and groups are free and there.
+    pub(super) async fn add(
+        &mut self,
+        entries: &[CheckedEntry],
+        folds_case: bool,
+    ) -> Result<TouchedIds, WriteError> {
+        refuse_twins(entries, folds_case)?;
+        self.refuse_taken_ids(entries, folds_case).await?;
+        let keys = entries.iter().flat_map(|entry| {
+            let id = entry.id();
+            entry.keys().iter().map(move |key| (key, id))
+        });
+        self.refuse_taken_keys(keys).await?;
+        let groups: BTreeSet<&str> = entries.iter().flat_map(CheckedEntry::groups).collect();
+        self.refuse_missing_groups(&groups).await?;
+        self.insert_machines(entries).await?;
+        Ok(TouchedIds {
+            added: entries.iter().map(|entry| entry.id().to_string()).collect(),
+            ..TouchedIds::default()
+        })
+    }
+
+    pub(super) async fn insert_machines(
+        &mut self,
+        entries: &[CheckedEntry],
+    ) -> Result<(), WriteError> {
+        for entries in entries.chunks(super::transaction::BATCH) {
+            let texts: Vec<(String, String)> = (entries.iter())
+                .map(|entry| (entry.id().as_str().to_ascii_lowercase(), search_text(entry)))
+                .collect();
+            let rows: Vec<Argument<'_>> = (entries.iter().zip(&texts))
+                .flat_map(|(entry, (folded, search))| {
+                    let id = entry.id().as_str();
+                    [Text(id), Text(folded), Text(search), Text(entry.json())]
+                })
+                .collect();
+            let sql = "INSERT INTO machine (id, folded, search, entry) VALUES";
+            self.insert(sql, 4, &rows).await?;
+            let keys: Vec<Argument<'_>> = (entries.iter())
+                .flat_map(|entry| entry.keys().iter().map(move |key| (key, entry.id())))
+                .flat_map(|(key, id)| [Bytes(key), Text(id.as_str())])
+                .collect();
+            self.insert("INSERT INTO machine_key (public_key, id) VALUES", 2, &keys)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Changes a machine. Whether its entry is another one now.
+    async fn edit(
+        &mut self,
+        id: &MachineId,
+        edit: impl FnOnce(&CheckedEntry) -> Result<CheckedEntry, WriteError>,
+    ) -> Result<bool, WriteError> {
+        let Some(text) = entry_text(&mut self.session, id).await? else {
+            return Err(WriteError::NoMachine);
+        };
+        let before = checked(&text)?;
+        let after = edit(&before)?;
+        if after == before {
+            return Ok(false);
+        }
+        let (old, new): (HashSet<_>, HashSet<_>) = (
+            before.keys().iter().collect(),
+            after.keys().iter().collect(),
+        );
+        let fresh: Vec<&[u8; 32]> = new.difference(&old).copied().collect();
+        self.refuse_taken_keys(fresh.iter().map(|key| (*key, id)))
+            .await?;
+        self.refuse_missing_groups(&after.groups().collect())
+            .await?;
+        for key in old.difference(&new) {
+            let sql = "DELETE FROM machine_key WHERE public_key = $1";
+            self.session.execute(sql, &[Bytes(*key)]).await?;
+        }
+        let rows: Vec<Argument<'_>> = (fresh.iter())
+            .flat_map(|key| [Bytes(*key), Text(id.as_str())])
+            .collect();
+        self.insert("INSERT INTO machine_key (public_key, id) VALUES", 2, &rows)
+            .await?;
+        let sql = "UPDATE machine SET entry = $2, search = $3 WHERE id = $1";
+        let search = search_text(&after);
+        let values = [Text(id.as_str()), Text(after.json()), Text(&search)];
+        self.session.execute(sql, &values).await?;
+        Ok(true)
+    }
+
+    async fn refuse_taken_ids(
+        &mut self,
+        entries: &[CheckedEntry],
+        folds_case: bool,
+    ) -> Result<(), WriteError> {
+        let folded: Vec<String> = match folds_case {
+            true => (entries.iter())
+                .map(|entry| entry.id().as_str().to_ascii_lowercase())
+                .collect(),
+            false => Vec::new(),
+        };
+        let (sql, values) = match folds_case {
+            true => (
+                "SELECT id, removed FROM machine WHERE folded IN ({})",
+                folded.iter().map(|id| Text(id)).collect::<Vec<_>>(),
+            ),
+            false => (
+                "SELECT id, removed FROM machine WHERE id IN ({})",
+                entries
+                    .iter()
+                    .map(|entry| Text(entry.id().as_str()))
+                    .collect(),
+            ),
+        };
+        let mut taken = Vec::new();
+        for row in self.look_up(sql, &values).await? {
+            let id = self.session.value(row.text(0))?;
+            let is_same = entries.iter().any(|entry| entry.id().as_str() == id);
+            taken.push(match self.session.value(row.maybe_int(1))? {
+                _ if !is_same => format!(
+                    "there is a machine {id}, whose id differs in case only, and the backend at \
+                     which machines log in would take the two for one machine; choose another id"
+                ),
+                None => format!("there is a machine {id} already"),
+                Some(at) => format!(
+                    "{id} was the id of a machine that was removed on {}, and old records name it; \
+                     choose another id",
+                    instant::to_text(at)
+                ),
+            });
+        }
+        refuse(taken, WriteError::Exists)
+    }
+
+    /// Refuses keys that are taken; each comes with the id of its machine.
+    pub(super) async fn refuse_taken_keys<'k>(
+        &mut self,
+        keys: impl Iterator<Item = (&'k [u8; 32], &'k MachineId)>,
+    ) -> Result<(), WriteError> {
+        let wanted: HashMap<&[u8; 32], &MachineId> = keys.collect();
+        let values: Vec<Argument<'_>> = wanted.keys().map(|key| Bytes(*key)).collect();
+        let sql = "SELECT k.public_key, k.id, m.removed FROM machine_key k \
+                   LEFT JOIN machine m ON m.id = k.id WHERE k.public_key IN ({})";
+        let mut taken = Vec::new();
+        for row in self.look_up(sql, &values).await? {
+            let key = self.session.value(row.bytes(0))?;
+            let owner = self.session.value(row.text(1))?;
+            let removed = self.session.value(row.maybe_int(2))?;
+            let machine = <&[u8; 32]>::try_from(&key[..]).ok();
+            let machine = machine.and_then(|key| wanted.get(key));
+            let machine = machine.map_or("", |id| id.as_str());
+            taken.push(match removed {
+                None => format!("a key of {machine} is a key of the machine {owner} already"),
+                Some(_) => format!(
+                    "a key of {machine} was that of the removed machine {owner}, and old records \
+                     name it; make a new key"
+                ),
+            });
+        }
+        refuse(taken, WriteError::Exists)
+    }
+
+    pub(super) async fn refuse_missing_groups(
+        &mut self,
+        groups: &BTreeSet<&str>,
+    ) -> Result<(), WriteError> {
+        let values: Vec<Argument<'_>> = groups.iter().map(|group| Text(group)).collect();
+        let sql = "SELECT name FROM machine_group WHERE name IN ({})";
+        let mut known = HashSet::new();
+        for row in self.look_up(sql, &values).await? {
+            known.insert(self.session.value(row.text(0))?);
+        }
+        let missing = groups.iter().filter(|group| !known.contains(**group));
+        let missing: Vec<String> = missing
+            .map(|group| format!("groups: there is no group {group}"))
+            .collect();
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(WriteError::Invalid(missing)),
+        }
+    }
+}
+
+/// Most mistakes that one error lists.
+const MOST_LISTED: usize = 100;
+
+fn refuse(mut texts: Vec<String>, error: fn(String) -> WriteError) -> Result<(), WriteError> {
+    if texts.is_empty() {
+        return Ok(());
+    }
+    texts.sort_unstable();
+    let more = texts.len().saturating_sub(MOST_LISTED);
+    texts.truncate(MOST_LISTED);
+    if more > 0 {
+        texts.push(format!("and {more} more"));
+    }
+    Err(error(texts.join("\n")))
+}
+
+/// Refuses two entries of one call with the same id or key.
+fn refuse_twins(entries: &[CheckedEntry], folds_case: bool) -> Result<(), WriteError> {
+    let (mut ids, mut keys) = (HashSet::new(), HashMap::new());
+    let mut twins = Vec::new();
+    for entry in entries {
+        let id = entry.id().as_str();
+        let is_new = match folds_case {
+            true => ids.insert(id.to_ascii_lowercase()),
+            false => ids.insert(id.to_owned()),
+        };
+        if !is_new {
+            twins.push(format!("{id}: the id is used twice"));
+        }
+        for key in entry.keys() {
+            if let Some(other) = keys.insert(key, id) {
+                twins.push(format!("{id}: a key is one of {other} too"));
+            }
+        }
+    }
+    twins.truncate(MOST_LISTED);
+    match twins.is_empty() {
+        true => Ok(()),
+        false => Err(WriteError::Invalid(twins)),
     }
 }
