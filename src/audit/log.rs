@@ -13,8 +13,8 @@ use super::enrolled::EnrolledRecord;
 use super::error::AuditError;
 use super::queued_line::LineKind;
 use super::record::{
-    AcceptedRecord, OpenRecord, RefusalEvidence, RefusedRecord, RegistryRecord, ResponseRecord,
-    UnsignedRecord,
+    AcceptedRecord, OpenRecord, RefusalEvidence, RefusedRecord, RegistryCallRecord, RegistryRecord,
+    ResponseRecord, UnsignedRecord,
 };
 use super::refusal_limiter::RefusalLimiter;
 use super::sink::Sink;
@@ -133,6 +133,18 @@ impl AuditLog {
     /// As [`AuditLog::accepted`]. The machine must not stay in the registry then.
     pub async fn enrolled(&self, record: &EnrolledRecord<'_>) -> Result<Receipt, AuditError> {
         self.acknowledged(LineKind::Open, record).await
+    }
+
+    /// Records what a call will change in the registry, and waits as for an accepted request.
+    ///
+    /// # Errors
+    ///
+    /// As [`AuditLog::accepted`]. The change must then not be made.
+    pub async fn registry_call(
+        &self,
+        record: &RegistryCallRecord<'_>,
+    ) -> Result<Receipt, AuditError> {
+        self.acknowledged(LineKind::Accepted, record).await
     }
 
     async fn acknowledged(

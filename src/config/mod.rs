@@ -32,6 +32,7 @@ mod limits;
 mod listeners;
 mod login;
 pub mod machine_terms;
+mod management;
 mod mode;
 mod operation;
 mod proxies;
@@ -68,7 +69,7 @@ pub use proxies::TrustedProxies;
 pub use redis::{Endpoint, Password, Redis};
 pub use registry::{DatabaseAddress, DatabaseConfig, DatabaseTls, RegistryConfig, RegistrySource};
 pub use replay::Replay;
-pub use routes::{Route, Routes};
+pub use routes::{Route, RouteService, Routes};
 pub use throttle::ThrottleSettings;
 pub use upstreams::{
     ClientFiles, ClientTls, ConnectionReuse, Health, Server, TlsMaterial, Upstream,
@@ -264,6 +265,7 @@ fn config(
         &secret_headers,
         can_assert,
         &credentials,
+        registry.as_ref(),
         environment.now,
     );
     let enrolment = enrolment::read(&mut root, base, enrolment_routes, registry.as_ref());

@@ -10,8 +10,10 @@ use super::assertion_option::assertion;
 use super::credential::Credential;
 use super::enrolment::EnrolmentRoute;
 use super::headers;
+use super::management::ManagementOption;
 use super::mode::{self, Mode};
-use super::routes::{Route, Routes};
+use super::registry::RegistryConfig;
+use super::routes::{Route, RouteService, Routes};
 use super::units::{duration, size};
 use super::upstreams::{Named, Upstream};
 use crate::yaml::{Field, Table, did_you_mean, one_of, quoted};
@@ -32,6 +34,7 @@ pub(super) fn read<'a>(
     secret_headers: &[HeaderName],
     can_assert: bool,
     credentials: &[Credential],
+    registry: Option<&RegistryConfig>,
     now: u64,
 ) -> (Routes, Vec<EnrolmentRoute<'a>>) {
     let Some(list) = root.required("routes") else {
@@ -48,6 +51,7 @@ pub(super) fn read<'a>(
             enrolment.extend(enrolment_route(item, &mut table, &enrolment));
             continue;
         }
+        let management = ManagementOption::read(&mut table);
         let path = table.required("path").and_then(|field| {
             let path = field.parse(route_path)?;
             if routes.iter().any(|known| known.path == path) {
@@ -57,7 +61,10 @@ pub(super) fn read<'a>(
             }
             Some(path)
         });
-        let upstream = (table.required("upstream")).and_then(|field| find(&field, upstreams));
+        let upstream = match management {
+            None => (table.required("upstream")).and_then(|field| find(&field, upstreams)),
+            Some(_) => None,
+        };
         if let Some(index) = upstream {
             used[index] = true;
         }
@@ -97,14 +104,17 @@ pub(super) fn read<'a>(
             .and_then(|it| it.check(route.mode, route.inner_path(), upstream_sets, credentials));
         warn_of_headers_lost(item, route.mode, upstream_sets);
         warn_of_ranges(item, &route, upstream_sets, !secret_headers.is_empty());
-        if let (Some(path), Some(upstream)) = (path, upstream) {
+        if let (Some(path), Some(management)) = (&path, &management) {
+            fields.push((path.clone(), item));
+            routes.push(management.route(route, registry));
+        } else if let (Some(path), Some(upstream)) = (path, upstream) {
             if route.mode == Mode::Open && path == "/" {
                 item.warning("opens every path that has no longer route to anybody");
             }
             fields.push((path.clone(), item));
             routes.push(Route {
                 path,
-                upstream,
+                service: RouteService::Upstream(upstream),
                 query: match adapter {
                     None => route.query,
                     Some(_) => QueryPolicy::Reject,
@@ -159,7 +169,7 @@ fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
     let policies = QueryPolicy::ALL.map(|policy| (policy.as_str(), policy));
     Route {
         path: String::new(),
-        upstream: 0,
+        service: RouteService::Upstream(0),
         mode: mode::read(table, now),
         strip_prefix: String::new(),
         query: table.value("query", QueryPolicy::Strip, one_of(&policies)),

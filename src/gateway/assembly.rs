@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::gateway::decide::decider::Decider;
 use crate::gateway::enrol::enrolments::Enrolments;
 use crate::gateway::forward::forwarder::Forwarder;
+use crate::gateway::manage::manager::Manager;
 use crate::gateway::plan::Plan;
 use crate::gateway::plan::in_force::PlanInForce;
 use crate::gateway::receive::body::BodyBudget;
@@ -17,7 +18,7 @@ use crate::gateway::receive::readiness::Readiness;
 use crate::gateway::record::recorder::Recorder;
 use crate::gateway::upstream::pool::context::PoolContext;
 use crate::metrics::Metrics;
-use crate::registry::RegistryStore;
+use crate::registry::{Operators, RegistryStore};
 use countersign_client::clock::Clock;
 use countersign_core::decision;
 use countersign_core::replay::NonceStore;
@@ -29,6 +30,7 @@ pub struct Gateway {
     pub(crate) recorder: Recorder,
     pub(crate) forwarder: Forwarder,
     pub(crate) enrolments: Enrolments,
+    pub(crate) manager: Manager,
     readiness: Arc<Readiness>,
     draining: Draining,
 }
@@ -39,6 +41,8 @@ pub struct Parts {
     pub config: Config,
     /// The machines.
     pub registry: Arc<RegistryStore>,
+    /// The operators, if the configuration names any.
+    pub operators: Option<Arc<Operators>>,
     /// The replay cache.
     pub nonces: Arc<dyn NonceStore>,
     /// The audit log.
@@ -61,6 +65,7 @@ impl Gateway {
         let Parts {
             config,
             registry,
+            operators,
             nonces,
             audit,
             token_names,
@@ -85,6 +90,7 @@ impl Gateway {
             )),
             decider: Decider::new(
                 Arc::clone(&registry),
+                operators.clone(),
                 nonces,
                 token_names,
                 budget.clone(),
@@ -92,8 +98,14 @@ impl Gateway {
                 Arc::clone(&metrics),
                 clock.clone(),
             ),
+            enrolments: Enrolments::new(Arc::clone(&registry), operators.clone(), clock.clone()),
+            manager: Manager::new(
+                Arc::clone(&registry),
+                operators,
+                Arc::clone(&metrics),
+                clock.clone(),
+            ),
             recorder: Recorder::new(audit, metrics, clock.clone()),
-            enrolments: Enrolments::new(Arc::clone(&registry), clock.clone()),
             forwarder: Forwarder::new(budget, registry, clock),
             draining,
         })

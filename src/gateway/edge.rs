@@ -1,5 +1,7 @@
 //! The edge: one request from its head to its end. It is received, decided, recorded, and then
-//! either answered with a refusal or forwarded.
+//! answered with a refusal, forwarded, or answered as a call to the registry.
+
+mod enrolment;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -25,11 +27,9 @@ use super::receive::origin::{Origin, RequestSource};
 use super::receive::request_id::RequestId;
 use super::receive::reset_on_close::ResetOnClose;
 use super::receive::{health, jwks, keep_alive, refusal_response};
-use super::record::authorized::AuthorizedRequest;
-use super::record::enrolment::EnrolmentFacts;
-use super::record::outcome::RequestOutcome;
+use super::record::authorized::{Authorization, AuthorizedCall, AuthorizedRequest};
+use super::record::outcome::{CallOutcome, RequestOutcome};
 use crate::config::HEADER_BYTES;
-use crate::enrolment::EnrolmentCall;
 use countersign_core::refusal::Refusal;
 
 /// The application that Pingora runs for each request of a data listener.
@@ -93,15 +93,14 @@ impl Edge {
         line: Option<&FirstLine>,
         source: RequestSource,
         id: RequestId,
-    ) -> Result<(AuthorizedRequest, Body), Rejection> {
+    ) -> Result<(Authorization, Body), Rejection> {
         let Gateway {
             decider, recorder, ..
         } = &*self.gateway;
         let authorizing = async {
             let (decision, body) = decider.decide(plan, session, line, source, id).await?;
             let head = session.req_header();
-            let recording =
-                AuthorizedRequest::record(recorder, plan, head, source, decision, &body);
+            let recording = Authorization::record(recorder, plan, head, source, decision, &body);
             Ok((recording.await?, body))
         };
         AssertUnwindSafe(authorizing)
@@ -137,11 +136,44 @@ impl Edge {
         let afterwards = ended.unwrap_or_else(|_| {
             error!(request_id = %request.provenance.id, "a panic while a request was forwarded");
             RequestOutcome::PANICKED.record(recorder, request);
-            match client.afterwards() {
-                Afterwards::Reset => Afterwards::Reset,
-                _ => Afterwards::Close,
-            }
+            after_a_panic(&client)
         });
+        self.end(client, afterwards, shutdown).await
+    }
+
+    /// Answers a call to the registry, and gives the connection back as [`Edge::forward`] does.
+    async fn manage(
+        &self,
+        session: Box<ServerSession>,
+        call: &AuthorizedCall,
+        body: Body,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let Gateway {
+            recorder, manager, ..
+        } = &*self.gateway;
+        let mut client = Client::new(session, self.gateway.draining().clone());
+        let managing = async {
+            let (outcome, afterwards) = manager.answer(&mut client, recorder, call, body).await;
+            outcome.record(recorder, call);
+            afterwards
+        };
+        let ended = AssertUnwindSafe(managing).catch_unwind().await;
+        let afterwards = ended.unwrap_or_else(|_| {
+            error!(request_id = %call.provenance.id, "a panic while a call was answered");
+            CallOutcome::PANICKED.record(recorder, call);
+            after_a_panic(&client)
+        });
+        self.end(client, afterwards, shutdown).await
+    }
+
+    /// Ends a request on its client's connection.
+    async fn end(
+        &self,
+        client: Client,
+        afterwards: Afterwards,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
         let session = client.into_session();
         match afterwards {
             Afterwards::KeepAlive if !*shutdown.borrow() => {
@@ -153,60 +185,6 @@ impl Edge {
             Afterwards::Reset => {}
         }
         None
-    }
-
-    /// Enrols a machine, and closes the connection: whoever enrols has nothing else to ask unsigned.
-    async fn enrol(
-        &self,
-        plan: Arc<Plan>,
-        mut session: Box<ServerSession>,
-        line: Option<&FirstLine>,
-        source: RequestSource,
-        id: RequestId,
-        call: EnrolmentCall,
-    ) -> Option<ReusedHttpStream> {
-        let Gateway {
-            decider,
-            recorder,
-            enrolments,
-            ..
-        } = &*self.gateway;
-        let head = session.req_header();
-        let facts = EnrolmentFacts {
-            method: head.method.as_str().to_owned(),
-            path: head.raw_path().to_owned(),
-            route: call.route.clone(),
-            source,
-            id,
-        };
-        let enrolling = async {
-            let receiving = decider.receive_enrolment(&plan, &mut session, line, source);
-            let body = receiving.await.map_err(|refusal| (refusal, None))?;
-            let enrolled = enrolments.enrol(recorder, &plan, call, body, &facts).await;
-            enrolled.map_err(|why| (why.refusal, Some(why.cause)))
-        };
-        let ended = AssertUnwindSafe(enrolling).catch_unwind().await;
-        let ended = ended.unwrap_or_else(|_| {
-            error!(request_id = %id, "a panic while an enrolment was received");
-            Err((Refusal::Internal, None))
-        });
-        let counts = plan.enrolment_counts(&facts.route);
-        match ended {
-            Ok(enrolled) => {
-                session.set_keepalive(None);
-                let answered = enrolments.answer(&mut session, &plan, &enrolled, id).await;
-                if answered.is_ok() {
-                    self.linger().close(*session).await;
-                }
-                None
-            }
-            Err((refusal, cause)) => {
-                recorder.not_enrolled(&refusal, cause, &facts, counts);
-                decider.refused(&plan, refusal.code(), source);
-                let rejection = Rejection::Unverified(refusal);
-                self.refuse(session, &rejection, id, true).await
-            }
-        }
     }
 
     /// Answers a rejected request. Before the signature has verified, the framing of what the
@@ -245,12 +223,12 @@ impl Edge {
     }
 }
 
-/// The call that enrols a machine, if the request is one.
-fn enrolment_call(plan: &Plan, session: &ServerSession) -> Option<EnrolmentCall> {
-    let enrolment = plan.config.enrolment.as_ref()?;
-    let target = std::str::from_utf8(session.req_header().raw_path()).ok()?;
-    let path = target.split_once('?').map_or(target, |(path, _)| path);
-    EnrolmentCall::find(enrolment, path)
+/// After a panic the client gets nothing more: its connection is not used again.
+fn after_a_panic(client: &Client) -> Afterwards {
+    match client.afterwards() {
+        Afterwards::Reset => Afterwards::Reset,
+        _ => Afterwards::Close,
+    }
 }
 
 #[async_trait]
@@ -294,14 +272,19 @@ impl HttpServerApp for Edge {
                 }
                 let source =
                     RequestSource::of_request(self.origin, &session, &plan.config.trusted_proxies);
-                if let Some(call) = enrolment_call(&plan, &session) {
+                if let Some(call) = enrolment::find_call(&plan, &session) {
                     return self
                         .enrol(plan, session, line.as_ref(), source, id, call)
                         .await;
                 }
                 let authorizing = self.authorize(&plan, &mut session, line.as_ref(), source, id);
                 match authorizing.await {
-                    Ok((request, body)) => self.forward(session, &request, body, shutdown).await,
+                    Ok((Authorization::Forward(request), body)) => {
+                        self.forward(session, &request, body, shutdown).await
+                    }
+                    Ok((Authorization::Manage(call), body)) => {
+                        self.manage(session, &call, body, shutdown).await
+                    }
                     Err(rejection) => {
                         let head = session.req_header();
                         (gateway.recorder).refused(&plan, head, &rejection, source, id);

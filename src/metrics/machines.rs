@@ -118,6 +118,12 @@ impl MachineMetrics {
         }
     }
 
+    /// Unix time of a machine's last accepted request, if it has a series.
+    pub(super) fn last_used(&self, machine: &str) -> Option<u64> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        u64::try_from(known.get(machine)?.last_used.get()).ok()
+    }
+
     /// Takes away the series of the keys of a machine that has others now.
     pub(super) fn forget_keys(&self, machine: &str) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
@@ -169,6 +175,8 @@ mod tests {
         machines.seen("web-1", NOW + 1, 0);
         let series = "last_used_timestamp_seconds{machine=\"web-1\"} 1800000001";
         assert!(page(&registry).contains(series), "{}", page(&registry));
+        assert_eq!(machines.last_used("web-1"), Some(NOW + 1));
+        assert_eq!(machines.last_used("web-2"), None);
     }
 
     #[test]

@@ -233,6 +233,11 @@ impl Metrics {
         self.machines.key_used(machine.as_str(), key, now);
     }
 
+    /// Unix time of a machine's last accepted request here, if it has a series.
+    pub fn machine_last_used(&self, machine: &MachineId) -> Option<u64> {
+        self.machines.last_used(machine.as_str())
+    }
+
     /// Removes the series of the keys of a machine whose keys have changed.
     pub fn machine_keys_changed(&self, machine: &MachineId) {
         self.machines.forget_keys(machine.as_str());
@@ -308,7 +313,7 @@ impl Metrics {
         self.reloads.registry_not_loaded(result);
     }
 
-    /// Counts an attempt to load the configuration again.
+    /// Counts an attempt to load the configuration, or the file of operators, again.
     pub fn config_reload(&self, result: Reload) {
         self.reloads.config_reload(result);
     }

@@ -7,7 +7,8 @@
 //! and with `policies`; `keys` checks the keys on all `cores`. The result is a [`Registry`], which
 //! never changes. A [`RegistryStore`] holds the current one, and
 //! [`watch`](countersign_client::watch) reports a change of the file. [`edit`] edits the text of
-//! a file, and [`replace`] puts it in place.
+//! a file, and [`replace`] puts it in place. [`Operators`] are those who may manage the machines of a
+//! database.
 
 mod change;
 mod checked_entry;
@@ -22,6 +23,7 @@ mod instants;
 pub mod key_format;
 mod keys;
 mod load;
+mod operators;
 mod policies;
 mod removed;
 pub mod replace;
@@ -37,6 +39,7 @@ pub use change::Change;
 pub use checked_entry::{CheckedEntry, CheckedGroup};
 pub use ids::IdCase;
 pub use load::MAX_FILE;
+pub use operators::Operators;
 pub use policies::{Group, PolicyTerms, combine};
 pub use removed::Tombstone;
 pub use snapshot::Registry;

@@ -24,7 +24,7 @@ use crate::audit::AuditLog;
 use crate::config::{Config, Shutdown, TrustedProxies};
 use crate::gateway::{Edge, Gateway, Parts};
 use crate::metrics::{Metrics, curve25519_backend};
-use crate::registry::{IdCase, RegistryStore};
+use crate::registry::{IdCase, Operators, RegistryStore};
 use countersign_client::clock::Clock;
 use countersign_core::replay::NonceStore;
 
@@ -95,6 +95,12 @@ impl GatewayServer {
         )
         .map_err(|mistakes| StartError::Configuration(mistakes.to_string()))?;
         let registry = Arc::new(registry);
+        let operators = (config.registry.operators.as_ref())
+            .map(|file| Operators::open(file, &registry.current()))
+            .transpose()
+            .map_err(|mistakes| StartError::Configuration(mistakes.to_string()))?;
+        let (operators, first_operators) = operators.unzip();
+        let operators = operators.map(Arc::new);
         let audit = Arc::new(audit_log::open(&config.audit, &clock, &metrics)?);
 
         // All files first: a bad one must not leave another listener bound.
@@ -114,6 +120,7 @@ impl GatewayServer {
             token_names: audit_log::token_names(&config),
             config,
             registry: Arc::clone(&registry),
+            operators: operators.clone(),
             nonces: replay.store(),
             audit: Arc::clone(&audit),
             metrics: Arc::clone(&metrics),
@@ -122,12 +129,16 @@ impl GatewayServer {
         let reloader = Arc::new(Reloader::new(
             Arc::clone(&gateway),
             registry,
+            operators,
             Arc::clone(&metrics),
             Arc::clone(&audit),
             clock.clone(),
             tls.into_iter().flatten().collect(),
         ));
         reloader.report_start(&first);
+        if let Some(first) = &first_operators {
+            reloader.report_operators(first);
+        }
         Ok(GatewayServer {
             bound,
             admin: Arc::new(Admin::new(

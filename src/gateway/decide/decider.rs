@@ -22,8 +22,9 @@ use crate::gateway::receive::first_line::FirstLine;
 use crate::gateway::receive::framing::Framing;
 use crate::gateway::receive::origin::RequestSource;
 use crate::gateway::receive::request_id::RequestId;
+use crate::management::call::{CallSigner, RegistryCall};
 use crate::metrics::Metrics;
-use crate::registry::RegistryStore;
+use crate::registry::{Operators, RegistryStore};
 use countersign_client::clock::{Clock, Now};
 use countersign_core::decision::{Admitted, Attributed};
 use countersign_core::message::BodyHash;
@@ -47,6 +48,7 @@ pub(crate) struct Decider {
 impl Decider {
     pub(crate) fn new(
         registry: Arc<RegistryStore>,
+        operators: Option<Arc<Operators>>,
         nonces: Arc<dyn NonceStore>,
         token_names: Arc<TokenNames>,
         budget: BodyBudget,
@@ -57,6 +59,7 @@ impl Decider {
         Decider {
             head: HeadChecks {
                 registry,
+                operators,
                 throttle: Throttle::new(Arc::clone(&metrics)),
                 token_names,
                 metrics: Arc::clone(&metrics),
@@ -90,6 +93,7 @@ impl Decider {
         let CheckedHead {
             sender,
             route,
+            call,
             framing,
             provenance,
             query_stripped,
@@ -108,12 +112,16 @@ impl Decider {
             RequestSender::Open(open) => Pass::Open(open),
             RequestSender::Unsigned(unsigned, reason) => Pass::Unsigned(unsigned, reason),
             RequestSender::Claimed(attributed, otherwise) => {
-                let judging = self.judge_signed(plan, route, attributed, &body, arrival, source);
+                let on = (route, call.as_ref());
+                let judging = self.judge_signed(plan, on, attributed, &body, arrival, source);
                 let judged = judging.await;
                 let on_rest = self.clock.now().mono.saturating_sub(complete.mono);
                 self.metrics.observe_verify(on_head + on_rest);
                 match (judged, otherwise) {
-                    (Ok(permitted), _) => Pass::Signed(permitted),
+                    (Ok(permitted), _) => match call {
+                        None => Pass::Signed(permitted),
+                        Some(call) => Pass::Managing(permitted, call),
+                    },
                     (Err(rejection), Some(unsigned)) if rejection.refusal().judges_the_caller() => {
                         forwarded_headers::check_values(&session.req_header().headers)?;
                         Pass::Unsigned(unsigned, PassReason::observed(&rejection))
@@ -188,7 +196,7 @@ impl Decider {
     async fn judge_signed(
         &self,
         plan: &Plan,
-        route: usize,
+        (route, call): (usize, Option<&RegistryCall>),
         attributed: Attributed,
         body: &Body,
         arrival: Now,
@@ -197,7 +205,7 @@ impl Decider {
         // The body may have taken its time; a revocation in the meantime counts.
         let attributed = match body.bytes().is_empty() {
             true => attributed,
-            false => attributed.look_up_again(|machine| self.head.registry.find(machine)),
+            false => attributed.look_up_again(|id| self.head.find(call, id)),
         };
         let admitted = self.admit(attributed, body, arrival, source).await?;
         let choice = plan.credential(admitted.signed().machine(), route);
@@ -205,6 +213,8 @@ impl Decider {
             client: source.client,
             now: arrival.mono,
             rate_limits: &self.rate_limits,
+            // The rules of a machine are about the backend. Whether it may renew is another field.
+            rules_count: call.is_none_or(|call| call.signer() == CallSigner::Operator),
         };
         Ok(Permitted::check(
             admitted,

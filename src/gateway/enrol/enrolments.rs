@@ -17,8 +17,8 @@ use crate::gateway::receive::body::Body;
 use crate::gateway::receive::request_id::RequestId;
 use crate::gateway::record::enrolment::EnrolmentFacts;
 use crate::gateway::record::recorder::Recorder;
-use crate::registry::RegistryStore;
 use crate::registry::database::{Author, Database};
+use crate::registry::{Operators, RegistryStore};
 use countersign_client::clock::Clock;
 use countersign_core::refusal::{Refusal, RegistryFault};
 
@@ -39,6 +39,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Enrols machines.
 pub(crate) struct Enrolments {
     registry: Arc<RegistryStore>,
+    operators: Option<Arc<Operators>>,
     running: Arc<Semaphore>,
     clock: Clock,
 }
@@ -46,6 +47,7 @@ pub(crate) struct Enrolments {
 /// One enrolment, apart from the connection that it came on.
 struct EnrolmentTask {
     registry: Arc<RegistryStore>,
+    operators: Option<Arc<Operators>>,
     recorder: Recorder,
     plan: Arc<Plan>,
     call: EnrolmentCall,
@@ -55,9 +57,14 @@ struct EnrolmentTask {
 }
 
 impl Enrolments {
-    pub(crate) fn new(registry: Arc<RegistryStore>, clock: Clock) -> Enrolments {
+    pub(crate) fn new(
+        registry: Arc<RegistryStore>,
+        operators: Option<Arc<Operators>>,
+        clock: Clock,
+    ) -> Enrolments {
         Enrolments {
             registry,
+            operators,
             running: Arc::new(Semaphore::new(MOST)),
             clock,
         }
@@ -85,6 +92,7 @@ impl Enrolments {
         let permit = running.map_err(|_| fault(Refusal::Overloaded))?;
         let task = EnrolmentTask {
             registry: Arc::clone(&self.registry),
+            operators: self.operators.clone(),
             recorder: recorder.clone(),
             plan: Arc::clone(plan),
             call,
@@ -147,7 +155,9 @@ impl EnrolmentTask {
             now: self.clock.now().unix_seconds(),
         };
         let joiners = self.plan.joiners();
-        let result = enrolment::enrol(&request, joiners, &database, &|_| None).await;
+        let operators = self.operators.as_ref();
+        let objection = |entry: &_| operators.and_then(|it| it.objection(entry));
+        let result = enrolment::enrol(&request, joiners, &database, &objection).await;
         self.body.wipe();
         let enrolled = result?;
         let recorded = self.recorder.enrolled(&enrolled, &self.facts).await;

@@ -90,20 +90,24 @@ impl Plan {
         &self.config.routes[index]
     }
 
-    /// The upstream of a route.
-    pub(crate) fn upstream(&self, route: usize) -> &Upstream {
-        &self.config.upstreams[self.route(route).upstream]
+    /// An upstream, by its index.
+    pub(crate) fn upstream(&self, upstream: usize) -> &Upstream {
+        &self.config.upstreams[upstream]
     }
 
-    /// The servers of the upstream of a route.
-    pub(crate) fn pool(&self, route: usize) -> &Arc<Pool> {
-        self.pools.of(self.route(route).upstream)
+    /// The servers of an upstream, by its index.
+    pub(crate) fn pool(&self, upstream: usize) -> &Arc<Pool> {
+        self.pools.of(upstream)
     }
 
-    /// The credential that a machine's request on a route carries.
+    /// The credential that a machine's request on a route carries. One that is not forwarded
+    /// carries none.
     pub(crate) fn credential(&self, machine: &Machine, route: usize) -> Choice {
-        let name = &self.upstream(route).name;
-        (self.credentials).choose(machine, self.route(route).upstream, name)
+        let Some(upstream) = self.route(route).upstream() else {
+            return Choice::Nothing;
+        };
+        let name = &self.upstream(upstream).name;
+        (self.credentials).choose(machine, upstream, name)
     }
 
     /// Whether the gateway sends a credential under exactly this name. A client may send its own
@@ -171,14 +175,14 @@ impl Plan {
         self.credentials.iter()
     }
 
-    /// The forwarding times of the upstream of a route.
-    pub(crate) fn upstream_times(&self, route: usize) -> &UpstreamTimes {
-        &self.upstream_times[self.route(route).upstream]
+    /// The forwarding times of an upstream, by its index.
+    pub(crate) fn upstream_times(&self, upstream: usize) -> &UpstreamTimes {
+        &self.upstream_times[upstream]
     }
 
-    /// The counters of the echo check of the upstream of a route.
-    pub(crate) fn echo_counts(&self, route: usize) -> &EchoCounts {
-        &self.echo_counts[self.route(route).upstream]
+    /// The counters of the echo check of an upstream, by its index.
+    pub(crate) fn echo_counts(&self, upstream: usize) -> &EchoCounts {
+        &self.echo_counts[upstream]
     }
 
     /// The migration routes, which let unsigned requests pass until a date. Each comes with the

@@ -42,6 +42,7 @@ impl ReloadedParts {
             });
         }
         self.warn_of_missing_credentials();
+        self.warn_of_shared_identities();
         Ok(Some(format!(
             "the registry was loaded: {} machines, {} added, {} removed, {} with other keys, {} \
              otherwise changed",
@@ -92,6 +93,7 @@ impl ReloadedParts {
             keys_changed: &change.keys_changed,
             changed: &change.otherwise_changed,
             keys: &keys,
+            operators: false,
         });
     }
 }

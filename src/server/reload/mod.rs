@@ -12,6 +12,7 @@ mod certificates;
 mod configuration;
 mod lock;
 mod machines;
+mod operators;
 mod parts;
 mod reloader;
 mod result;
