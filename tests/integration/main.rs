@@ -25,6 +25,7 @@ mod credentials;
 mod deadlines;
 mod doctor;
 mod echo;
+mod enrolment;
 mod files;
 mod forwarding;
 mod fuzz;

@@ -43,6 +43,10 @@ pub struct Options {
     pub upstream: String,
     /// The servers; by default the backend alone. None where `upstream` has them.
     pub servers: Option<Vec<String>>,
+    /// The value of `registry`.
+    pub registry: String,
+    /// More files in its folder.
+    pub files: Vec<(&'static str, String)>,
     /// The registry file.
     pub machines: String,
     /// The audit file, relative to the gateway's folder.
@@ -79,6 +83,8 @@ impl Default for Options {
             more: String::new(),
             upstream: String::new(),
             servers: None,
+            registry: "{ file: machines.yaml }".into(),
+            files: Vec::new(),
             machines: registry(&[&machine()]),
             audit: "audit.jsonl".into(),
             token: None,
@@ -280,9 +286,15 @@ fn write_files(folder: &Path, backend: &Backend, options: &Options) -> PathBuf {
     };
     let config = format!(
         "listeners:\n{listeners}admin: {{ address: 127.0.0.1:0{} }}\n\
-         registry: {{ file: machines.yaml }}\nupstreams:\n  secrets:\n{servers}{}\
+         registry: {}\nupstreams:\n  secrets:\n{servers}{}\
          routes:\n{}audit: {{ file: {} }}\nshutdown: {{ delay: 0s, grace: {} }}\n{}",
-        options.admin, options.upstream, options.routes, options.audit, options.grace, options.more,
+        options.admin,
+        options.registry,
+        options.upstream,
+        options.routes,
+        options.audit,
+        options.grace,
+        options.more,
     );
     // No journal: the clock is the test's own, and restarts are tested with real processes.
     let replay = match options.more.contains("replay:") {
@@ -290,6 +302,9 @@ fn write_files(folder: &Path, backend: &Backend, options: &Options) -> PathBuf {
         false => "replay: { state_dir: none }\n",
     };
     let config = config + replay;
+    for (name, content) in &options.files {
+        fs::write(folder.join(name), content).unwrap();
+    }
     if let Some(token) = &options.token {
         fs::write(folder.join("token"), token).unwrap();
     }
