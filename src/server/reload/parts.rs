@@ -37,7 +37,9 @@ impl ReloadedParts {
                     .credentials()
                     .filter_map(|credential| credential.file());
                 let keys = plan.assertions().into_iter().flat_map(|it| it.files());
-                files.chain(keys).map(Path::to_owned).collect()
+                let joiners = plan.joiners().iter().filter_map(|joiner| joiner.file());
+                let all = files.chain(keys).chain(joiners);
+                all.map(Path::to_owned).collect()
             }
             Files::Tls => {
                 let tls = self.tls.iter().flat_map(|tls| tls.files());
