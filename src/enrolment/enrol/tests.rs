@@ -74,8 +74,9 @@ impl Fixture {
         }
         let terms = TokenTerms::parse(&terms).unwrap();
         let issued = IssuedToken::create(&terms, NOW).unwrap();
-        let stored = self.database.create_token(&issued.stored, &author());
-        stored.await.unwrap();
+        let author = author();
+        let storing = self.database.create_token(&issued.stored, &author);
+        storing.await.unwrap();
         issued.token.reveal().to_owned()
     }
 
@@ -91,9 +92,10 @@ impl Fixture {
             vault: vault.into(),
             secret,
         };
+        let body = body.to_string();
         let request = EnrolmentRequest {
             call: &call,
-            body: body.to_string().as_bytes(),
+            body: body.as_bytes(),
             client: "192.0.2.7".parse().ok(),
             request_id: "r1",
             window: WINDOW,
