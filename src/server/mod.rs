@@ -14,6 +14,7 @@ mod examine;
 mod gateway_server;
 mod listen;
 mod migration_routes;
+mod opened_registry;
 mod reload;
 mod replay_cache;
 mod shutdown;
