@@ -233,7 +233,7 @@ fn config(
 ) -> Option<Config> {
     let trusted_proxies = proxies::read(&mut root);
     let (listeners, admin, admin_hosts) = listeners::read(&mut root, base, &trusted_proxies);
-    let registry = registry::read(root.table("registry"), base);
+    let registry = registry::read(root.table("registry"), base, environment);
     let hosts = hosts(&mut root);
     let identity_header =
         (root.table("identity")).value("header", headers::DEFAULT_IDENTITY, headers::identity);

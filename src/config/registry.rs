@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::address;
+use super::environment::Environment;
 use super::operation;
+use super::replay::default_state_dir;
 use super::units::duration;
 use crate::yaml::{Field, Table};
 
@@ -43,6 +45,16 @@ pub struct DatabaseConfig {
     /// The longest time for which the machines last seen count while the database is away; default
     /// 5 minutes. With 0 a lost database refuses every request.
     pub max_stale: Duration,
+    /// The directory of the local copy, from which a gateway starts while PostgreSQL is away;
+    /// default as of `replay.state_dir`. `None`, written `none`: there is no copy.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl DatabaseConfig {
+    /// Whether it is a server, and so may be away while the gateway runs.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.address, DatabaseAddress::Postgres { .. })
+    }
 }
 
 /// The address of a database.
@@ -133,13 +145,17 @@ const MAX_STALE: Duration = Duration::from_secs(5 * 60);
 const LONGEST_STALE: Duration = Duration::from_secs(24 * 3600);
 
 /// Reads the table.
-pub(super) fn read(mut table: Table<'_>, base: &Path) -> Option<RegistryConfig> {
+pub(super) fn read(
+    mut table: Table<'_>,
+    base: &Path,
+    environment: &Environment,
+) -> Option<RegistryConfig> {
     let operators = table.field("operators");
     let operators = operators.and_then(|field| operation::file(&field, base));
     let file = table.field("file");
     let directory = table.field("directory");
     let database = table.field("database");
-    let settings = database_settings(&mut table, base, database.is_some());
+    let settings = database_settings(&mut table, base, environment, database.is_some());
     let source = match (file, directory, database) {
         (Some(file), None, None) => RegistrySource::File(operation::file(&file, base)?),
         (None, Some(field), None) => RegistrySource::Directory(operation::file(&field, base)?),
@@ -167,15 +183,17 @@ struct DatabaseSettings<'a> {
     password: Option<(Field<'a>, PathBuf)>,
     tls: Option<(Field<'a>, DatabaseTls)>,
     max_stale: Duration,
+    state_dir: Option<PathBuf>,
 }
 
 fn database_settings<'a>(
     table: &mut Table<'a>,
     base: &Path,
+    environment: &Environment,
     has_database: bool,
 ) -> Option<DatabaseSettings<'a>> {
     if !has_database {
-        for key in ["password", "tls", "max_stale"] {
+        for key in ["password", "tls", "max_stale", "state_dir"] {
             if table.has_any(&[key]) {
                 table.mistake(key, "is for a database; add `database`, or remove it");
                 table.field(key);
@@ -206,10 +224,18 @@ fn database_settings<'a>(
         }
     });
     let max_stale = table.value("max_stale", MAX_STALE, stale);
+    let state_dir = match table.field("state_dir") {
+        Some(field) => field.parse(|text| match text {
+            "none" => Ok(None),
+            _ => operation::path(text, base).map(Some),
+        })?,
+        None => Some(default_state_dir(base, environment)),
+    };
     Some(DatabaseSettings {
         password,
         tls,
         max_stale,
+        state_dir,
     })
 }
 
@@ -243,6 +269,7 @@ fn database_at(
                 password: None,
                 tls: protection,
                 max_stale: settings.max_stale,
+                state_dir: None,
             });
         }
         DatabaseAddress::Postgres { host, .. } => match settings.tls {
@@ -260,6 +287,7 @@ fn database_at(
         password: settings.password.map(|(_, path)| path),
         tls: protection,
         max_stale: settings.max_stale,
+        state_dir: settings.state_dir,
     })
 }
 

@@ -109,7 +109,7 @@ fn state_dir(text: &str, base: &Path, shared: bool) -> Result<Option<PathBuf>, S
     }
 }
 
-fn default_state_dir(base: &Path, environment: &Environment) -> PathBuf {
+pub(super) fn default_state_dir(base: &Path, environment: &Environment) -> PathBuf {
     match (environment.variable)(STATE_DIRECTORY) {
         // The variable may list several directories, separated by colons; any of them will do.
         Ok(given) if given.starts_with('/') => {

@@ -87,6 +87,8 @@ impl Gateway {
                 Arc::clone(&nonces),
                 Arc::clone(&audit),
                 draining.clone(),
+                Arc::clone(&registry),
+                clock.clone(),
             )),
             decider: Decider::new(
                 Arc::clone(&registry),

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::json;
 use super::overlap;
+use crate::enrolment::TokenTerms;
 use crate::registry::{CheckedEntry, key_format};
 use countersign_client::quoted::quoted;
 use countersign_core::identity::PublicKey;
@@ -108,6 +109,16 @@ pub fn key_to_add(body: &[u8]) -> Result<KeyToAdd, Vec<String>> {
             .chain(others.err().into_iter().flatten())
             .collect()),
     }
+}
+
+/// Reads the terms of an enrolment token.
+///
+/// # Errors
+///
+/// Every mistake. None repeats a value that may be a secret.
+pub fn token_terms(body: &[u8]) -> Result<TokenTerms, Vec<String>> {
+    let fields = json::object(body).map_err(only)?;
+    TokenTerms::parse(&Value::Object(fields))
 }
 
 /// Refuses a body where the call takes none.
@@ -249,6 +260,12 @@ mod tests {
     fn a_weak_key_is_not_added() {
         let weak = key_format::to_base64(&[0; 32]);
         assert!(key_to_add(&bytes(&json!({"public_key": weak}))).is_err());
+    }
+
+    #[test]
+    fn the_terms_of_a_token_have_one_reading() {
+        assert!(token_terms(br#"{"name":"n","vault":"v"}"#).is_ok());
+        assert!(token_terms(br#"{"name":"n","vault":"v","vault":"w"}"#).is_err());
     }
 
     #[test]

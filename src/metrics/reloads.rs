@@ -8,6 +8,8 @@ pub(super) struct ReloadMetrics {
     registry: ReloadCounters,
     machines: IntGauge,
     registry_last: IntGauge,
+    registry_revision: IntGauge,
+    registry_stale: IntGauge,
     config: ReloadCounters,
     tls: ReloadCounters,
     slow: IntCounterVec,
@@ -141,6 +143,14 @@ impl ReloadMetrics {
                 "registry_last_reload_timestamp_seconds",
                 "Unix time at which the registry in force was loaded.",
             )?,
+            registry_revision: declare.gauge(
+                "registry_revision",
+                "Revision of the registry in force, where the machines stand in a database; 0 with files.",
+            )?,
+            registry_stale: declare.gauge(
+                "registry_stale_seconds",
+                "Seconds since the database last confirmed the registry in force; 0 with files. Beyond registry.max_stale signed requests get 503.",
+            )?,
             config: results(
                 "config_reloads_total",
                 "Attempts to load the configuration, or the file of operators, again, by what came of it: loaded, rejected (a mistake; the last good one stays), or unreadable (tried again).",
@@ -157,6 +167,17 @@ impl ReloadMetrics {
         self.registry.count(Reload::Loaded);
         self.machines.set(gauge_value(machines));
         self.registry_last.set(gauge_value(unix_seconds));
+    }
+
+    /// The revision of the registry in force.
+    pub(super) fn registry_revision(&self, revision: u64) {
+        let revision = i64::try_from(revision).unwrap_or(i64::MAX);
+        self.registry_revision.set(revision);
+    }
+
+    /// How many seconds ago the database confirmed the registry in force.
+    pub(super) fn registry_stale(&self, seconds: u64) {
+        self.registry_stale.set(gauge_value(seconds));
     }
 
     /// Counts a registry file that was not loaded; the previous one stays in force.

@@ -1,6 +1,7 @@
 //! Checks every value of the entries that needs no elliptic curve.
 
 use std::collections::HashSet;
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -53,6 +54,51 @@ pub(super) fn read<'a>(
         groups: reader.policies.into_groups(),
         claims: reader.claims,
     }
+}
+
+/// What machines share that are read one after the other.
+pub(super) struct SharedTerms {
+    policies: Policies,
+    texts: HashSet<Arc<str>>,
+}
+
+impl SharedTerms {
+    /// The groups that the machines may name.
+    pub(super) fn read<'a>(groups: &[Entry<'a>], notes: &'a Notes) -> SharedTerms {
+        SharedTerms {
+            policies: Policies::read(groups, false, std::iter::empty(), notes),
+            texts: HashSet::new(),
+        }
+    }
+
+    /// The groups.
+    pub(super) fn groups(&self) -> Box<[Group]> {
+        self.policies.groups().into()
+    }
+
+    /// Forgets the policies of single machines, and the texts that no machine has any more.
+    pub(super) fn forget(&mut self) {
+        self.policies.forget_own();
+        self.texts.retain(|text| Arc::strong_count(text) > 1);
+    }
+}
+
+/// Reads machines that stand in no file, by the groups of `terms`.
+pub(super) fn read_machines<'a>(
+    terms: &mut SharedTerms,
+    entries: &[Entry<'a>],
+    notes: &'a Notes,
+) -> (Vec<(Machine, Range<usize>)>, Vec<KeyClaim<'a>>) {
+    let mut reader = MachineReader {
+        policies: mem::take(&mut terms.policies),
+        texts: mem::take(&mut terms.texts),
+        ids: Ids::new(IdCase::Exact, entries.len()),
+        claims: Vec::with_capacity(entries.len()),
+    };
+    let read = entries.iter().map(|entry| reader.machine(*entry, notes));
+    let machines = read.collect::<Vec<_>>().into_iter().flatten().collect();
+    (terms.policies, terms.texts) = (reader.policies, reader.texts);
+    (machines, reader.claims)
 }
 
 struct MachineReader<'a> {

@@ -60,7 +60,7 @@ pub(super) fn check(
 
 /// `X-Machine-Id` is not signed: two machines with one key could each replay the other's requests
 /// once.
-fn refuse_shared_keys(claims: &[KeyClaim<'_>], notes: &Notes) {
+pub(super) fn refuse_shared_keys(claims: &[KeyClaim<'_>], notes: &Notes) {
     let mut owners = HashMap::with_capacity(claims.len());
     for claim in claims {
         let Some(owner) = owners.insert(&claim.key, claim.entry) else {

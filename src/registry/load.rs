@@ -11,7 +11,7 @@ use super::fields;
 use super::ids::IdCase;
 use super::keys::{self, CheckKey};
 use super::removed::{Tombstone, TombstoneDraft};
-use super::snapshot::{ById, Registry};
+use super::snapshot::Registry;
 use crate::yaml::{self, Mistakes, Notes};
 use countersign_core::identity::{Machine, MachineKey, PublicKey};
 
@@ -115,7 +115,7 @@ pub(super) fn build(
                     keys: with_dates(claims),
                     ..machine
                 })
-                .map(|machine| ById(shared(machine)))
+                .map(shared)
                 .collect(),
             groups: fields.groups,
             removed: fields.removed.into_iter().map(tombstone).collect(),

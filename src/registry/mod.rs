@@ -18,15 +18,20 @@ pub mod database;
 pub mod edit;
 mod entry;
 mod fields;
+mod follower;
 mod ids;
 mod instants;
 pub mod key_format;
+mod key_index;
 mod keys;
 mod load;
+mod machine_table;
+mod next;
 mod operators;
 mod policies;
 mod removed;
 pub mod replace;
+mod rows;
 mod snapshot;
 mod store;
 
@@ -37,6 +42,7 @@ mod tests;
 
 pub use change::Change;
 pub use checked_entry::{CheckedEntry, CheckedGroup};
+pub use follower::{Copier, FollowError, Followed, Follower};
 pub use ids::IdCase;
 pub use load::MAX_FILE;
 pub use operators::Operators;

@@ -56,6 +56,7 @@ pub fn combine(own: &PolicyTerms, groups: &[&PolicyTerms]) -> Option<Policy> {
 }
 
 /// The groups of a file, and the policies made of them so far.
+#[derive(Default)]
 pub(super) struct Policies {
     groups: Vec<Group>,
     by_name: HashMap<Arc<str>, usize>,
@@ -96,6 +97,16 @@ impl Policies {
             policies.group(&entry.field(notes));
         }
         policies
+    }
+
+    /// The groups so far.
+    pub(super) fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// Forgets the policies that are not of groups alone.
+    pub(super) fn forget_own(&mut self) {
+        self.known.clear();
     }
 
     /// All groups.

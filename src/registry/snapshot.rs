@@ -1,10 +1,9 @@
 //! A registry as it was loaded: its machines, groups and tombstones.
 
-use std::borrow::Borrow;
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::hash::{Hash, Hasher};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::machine_table::MachineTable;
 use super::policies::Group;
 use super::removed::Tombstone;
 use countersign_core::identity::{Machine, MachineId};
@@ -13,7 +12,7 @@ use countersign_core::identity::{Machine, MachineId};
 /// another one.
 #[derive(Default)]
 pub struct Registry {
-    pub(super) machines: HashSet<ById>,
+    pub(super) machines: MachineTable,
     pub(super) groups: Box<[Group]>,
     pub(super) removed: Box<[Tombstone]>,
     pub(super) digest: [u8; 32],
@@ -22,12 +21,12 @@ pub struct Registry {
 impl Registry {
     /// The machine with this id, compared byte for byte.
     pub fn find(&self, id: &str) -> Option<&Arc<Machine>> {
-        self.machines.get(id.as_bytes()).map(|entry| &entry.0)
+        self.machines.find(id.as_bytes())
     }
 
     /// All machines, in no order.
     pub fn machines(&self) -> impl Iterator<Item = &Arc<Machine>> {
-        self.machines.iter().map(|entry| &entry.0)
+        self.machines.iter()
     }
 
     /// The groups that machines may be in, in the order of the file.
@@ -68,7 +67,7 @@ impl Registry {
             .collect()
     }
 
-    /// The SHA-256 of the file.
+    /// The SHA-256 of the file; of the revision, where the machines stand in a database.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
@@ -79,27 +78,3 @@ impl std::fmt::Debug for Registry {
         write!(f, "Registry({} machines)", self.len())
     }
 }
-
-/// A machine that is looked up by the id inside it, so that the id is stored once.
-pub(super) struct ById(pub(super) Arc<Machine>);
-
-impl Borrow<[u8]> for ById {
-    fn borrow(&self) -> &[u8] {
-        self.0.id.as_bytes()
-    }
-}
-
-/// Equal to the hash of the id, as [`Borrow`] requires.
-impl Hash for ById {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.id.as_bytes().hash(state);
-    }
-}
-
-impl PartialEq for ById {
-    fn eq(&self, other: &ById) -> bool {
-        self.0.id == other.0.id
-    }
-}
-
-impl Eq for ById {}

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
@@ -27,16 +28,31 @@ pub enum Losses {
 /// Fewer machines than this may all go at once: of three, taking two away is an edit by hand.
 const MASS: usize = 4;
 
-fn is_mass_deletion(before: usize, removed: usize) -> bool {
+pub(super) fn is_mass_deletion(before: usize, removed: usize) -> bool {
     before >= MASS && 2 * removed > before
 }
 
-/// The current registry of one file.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The current registry of one file, or of a database.
 pub struct RegistryStore {
-    file: PathBuf,
+    source: StoreSource,
     current: ArcSwap<Registry>,
     /// Whether [`IdCase::Folded`] holds.
     folds_case: AtomicBool,
+    /// Until when the current registry counts, in milliseconds of [`Now::mono`].
+    ///
+    /// [`Now::mono`]: countersign_client::clock::Now::mono
+    counts_until: AtomicU64,
+    /// When its database last confirmed it, in the same milliseconds. It may be before the start.
+    confirmed: AtomicI64,
+}
+
+enum StoreSource {
+    File(PathBuf),
+    Database(Database),
 }
 
 impl RegistryStore {
@@ -49,21 +65,86 @@ impl RegistryStore {
         let registry = Registry::load_with(file, None, case)?;
         let change = Change::between(&Registry::default(), &registry);
         let store = RegistryStore {
-            file: file.to_owned(),
+            source: StoreSource::File(file.to_owned()),
             current: ArcSwap::from_pointee(registry),
             folds_case: AtomicBool::new(case == IdCase::Folded),
+            counts_until: AtomicU64::new(u64::MAX),
+            confirmed: AtomicI64::new(0),
         };
         Ok((store, change))
     }
 
-    /// The file it is loaded from.
-    pub fn file(&self) -> &Path {
-        &self.file
+    /// A store of machines in a database. It is empty, and counts for no request, until a
+    /// [`Follower`](super::Follower) has read them.
+    pub fn in_database(database: Database, case: IdCase) -> RegistryStore {
+        database.set_case(case);
+        RegistryStore {
+            source: StoreSource::Database(database),
+            current: ArcSwap::default(),
+            folds_case: AtomicBool::new(case == IdCase::Folded),
+            counts_until: AtomicU64::new(0),
+            confirmed: AtomicI64::new(0),
+        }
+    }
+
+    /// The file it is loaded from; `None` with a database.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.source {
+            StoreSource::File(file) => Some(file),
+            StoreSource::Database(_) => None,
+        }
     }
 
     /// The database that the machines are in; `None` with files.
     pub fn database(&self) -> Option<&Database> {
-        None
+        match &self.source {
+            StoreSource::File(_) => None,
+            StoreSource::Database(database) => Some(database),
+        }
+    }
+
+    /// Whether the registry in force counts at `mono`. It fails closed: a registry that its
+    /// database has not confirmed for longer than `max_stale` counts for nobody. That of a file
+    /// always counts.
+    pub fn counts_at(&self, mono: Duration) -> bool {
+        millis(mono) < self.counts_until.load(Ordering::Acquire)
+    }
+
+    /// How long ago the database last confirmed the registry in force, at `mono`; `None` for that
+    /// of a file. A database that never did: since the start.
+    pub fn staleness(&self, mono: Duration) -> Option<Duration> {
+        self.database()?;
+        let now = i64::try_from(millis(mono)).unwrap_or(i64::MAX);
+        let age = now.saturating_sub(self.confirmed.load(Ordering::Relaxed));
+        Some(Duration::from_millis(u64::try_from(age).unwrap_or(0)))
+    }
+
+    /// The registry in force was that of the database `age` before `mono`, and counts for
+    /// `longest` from then on.
+    pub(super) fn confirm(&self, mono: Duration, age: Duration, longest: Duration) {
+        let now = i64::try_from(millis(mono)).unwrap_or(i64::MAX);
+        let age_ms = i64::try_from(millis(age)).unwrap_or(i64::MAX);
+        self.confirmed
+            .store(now.saturating_sub(age_ms), Ordering::Relaxed);
+        let until = millis((mono + longest).saturating_sub(age));
+        self.counts_until.store(until, Ordering::Release);
+    }
+
+    /// The registry in force counts for nobody from now on.
+    pub(super) fn expire(&self) {
+        self.counts_until.store(0, Ordering::Release);
+    }
+
+    pub(super) fn put_in_force(&self, registry: Arc<Registry>) {
+        self.current.store(registry);
+    }
+
+    /// The rule for the case of ids.
+    pub(super) fn case(&self) -> IdCase {
+        match self.folds_case.load(Ordering::SeqCst) {
+            true => IdCase::Folded,
+            false => IdCase::Exact,
+        }
     }
 
     /// The registry in force at this moment.
@@ -85,6 +166,9 @@ impl RegistryStore {
     pub fn set_case(&self, case: IdCase) -> Result<(), String> {
         // Before the look at the registry in force: one that comes after it is loaded by this rule.
         let before = (self.folds_case).swap(case == IdCase::Folded, Ordering::SeqCst);
+        if let Some(database) = self.database() {
+            database.set_case(case);
+        }
         if case == IdCase::Exact {
             return Ok(());
         }
@@ -92,10 +176,17 @@ impl RegistryStore {
             None => Ok(()),
             Some([one, other]) => {
                 self.folds_case.store(before, Ordering::SeqCst);
+                if let Some(database) = self.database() {
+                    database.set_case(self.case());
+                }
+                let place = match &self.source {
+                    StoreSource::File(file) => file.display().to_string(),
+                    StoreSource::Database(database) => database.config().address.to_string(),
+                };
                 Err(format!(
-                    "{}: the ids {one} and {other} differ in case only, and the backend at which \
-                     machines log in would take the two for one machine; rename one of them first",
-                    self.file.display()
+                    "{place}: the ids {one} and {other} differ in case only, and the backend at \
+                     which machines log in would take the two for one machine; rename one of them \
+                     first"
                 ))
             }
         }
@@ -110,18 +201,19 @@ impl RegistryStore {
     /// All the mistakes; then the last good registry stays in force.
     pub fn reload(&self, losses: Losses) -> Result<Change, Mistakes> {
         let old = self.current();
-        let text = load::read(&self.file)?;
+        let StoreSource::File(file) = &self.source else {
+            // A follower reads databases.
+            return Ok(Change::between(&old, &old));
+        };
+        let text = load::read(file)?;
         if old.digest() == <[u8; 32]>::from(Sha256::digest(&text)) {
             return Ok(Change::between(&old, &old));
         }
         let new = Arc::new(build(
-            &self.file,
+            file,
             &text,
             Some(&old),
-            match self.folds_case.load(Ordering::SeqCst) {
-                true => IdCase::Folded,
-                false => IdCase::Exact,
-            },
+            self.case(),
             &PublicKey::from_bytes,
         )?);
         let change = Change::between(&old, &new);
@@ -132,7 +224,7 @@ impl RegistryStore {
                 change.removed.len(),
                 old.len()
             );
-            return Err(Mistakes::only(&self.file, None, text));
+            return Err(Mistakes::only(file, None, text));
         }
         self.current.store(new);
         Ok(change)

@@ -18,6 +18,7 @@ use super::listen::connection_timeouts::ConnectionTimeouts;
 use super::listen::descriptors;
 use super::listen::sources::Sources;
 use super::migration_routes::MigrationRoutes;
+use super::opened_registry::OpenedRegistry;
 use super::reload::Reloader;
 use super::replay_cache::ReplayCache;
 use super::start_error::StartError;
@@ -25,7 +26,7 @@ use crate::audit::AuditLog;
 use crate::config::{Config, Shutdown, TrustedProxies};
 use crate::gateway::{Edge, Gateway, Parts};
 use crate::metrics::{Metrics, curve25519_backend};
-use crate::registry::{IdCase, Operators, RegistryStore};
+use crate::registry::Operators;
 use countersign_client::clock::Clock;
 use countersign_core::replay::NonceStore;
 
@@ -68,7 +69,7 @@ impl GatewayServer {
     pub async fn bind(config: Config, clock: Clock) -> Result<GatewayServer, StartError> {
         let metrics = metrics()?;
         let replay = ReplayCache::open(&config, &clock, &metrics)?;
-        GatewayServer::assemble(config, clock, metrics, replay)
+        GatewayServer::assemble(config, clock, metrics, replay).await
     }
 
     /// Like [`GatewayServer::bind`], with another replay cache.
@@ -81,22 +82,18 @@ impl GatewayServer {
         clock: Clock,
         nonces: Arc<dyn NonceStore>,
     ) -> Result<GatewayServer, StartError> {
-        GatewayServer::assemble(config, clock, metrics()?, ReplayCache::Other(nonces))
+        GatewayServer::assemble(config, clock, metrics()?, ReplayCache::Other(nonces)).await
     }
 
-    fn assemble(
+    async fn assemble(
         config: Config,
         clock: Clock,
         metrics: Arc<Metrics>,
         replay: ReplayCache,
     ) -> Result<GatewayServer, StartError> {
         let replay = Arc::new(replay);
-        let (registry, first) = RegistryStore::open(
-            config.registry.path().unwrap_or(std::path::Path::new("")),
-            IdCase::of(&config),
-        )
-        .map_err(|mistakes| StartError::Configuration(mistakes.to_string()))?;
-        let registry = Arc::new(registry);
+        let opened = OpenedRegistry::open(&config, &clock).await?;
+        let registry = opened.store;
         let operators = (config.registry.operators.as_ref())
             .map(|file| Operators::open(file, &registry.current()))
             .transpose()
@@ -138,8 +135,9 @@ impl GatewayServer {
             Arc::clone(&audit),
             clock.clone(),
             tls.into_iter().flatten().collect(),
+            opened.follower,
         ));
-        reloader.report_start(&first);
+        reloader.report_start(&opened.first);
         if let Some(first) = &first_operators {
             reloader.report_operators(first);
         }

@@ -15,6 +15,7 @@ mod expiring_machines;
 mod gateway_server;
 mod listen;
 mod migration_routes;
+mod opened_registry;
 mod reload;
 mod replay_cache;
 mod shutdown;

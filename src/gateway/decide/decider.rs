@@ -205,7 +205,10 @@ impl Decider {
         // The body may have taken its time; a revocation in the meantime counts.
         let attributed = match body.bytes().is_empty() {
             true => attributed,
-            false => attributed.look_up_again(|id| self.head.find(call, id)),
+            false => {
+                self.head.check_registry(self.clock.now())?;
+                attributed.look_up_again(|id| self.head.find(call, id))
+            }
         };
         let admitted = self.admit(attributed, body, arrival, source).await?;
         let choice = plan.credential(admitted.signed().machine(), route);

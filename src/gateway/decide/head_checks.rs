@@ -31,7 +31,7 @@ use countersign_core::decision::{Attempt, Attributed};
 use countersign_core::header_name::SigningHeader;
 use countersign_core::headers::SigningHeaders;
 use countersign_core::identity::Machine;
-use countersign_core::refusal::Refusal;
+use countersign_core::refusal::{Refusal, RegistryFault};
 
 /// The checks of a head, with the parts that they need.
 pub(super) struct HeadChecks {
@@ -232,6 +232,7 @@ impl HeadChecks {
         let headers = SigningHeaders::parse(|header| {
             framing::lines(head.headers, HeaderName::from_static(header.name()))
         })?;
+        self.check_registry(head.arrival)?;
         let attributed = Attempt::new(head.matched.method, signed, headers)
             .check_time(head.arrival.unix_seconds(), &head.plan.window)?
             .look_up(|id| self.find(head.matched.call.as_ref(), id));
@@ -247,6 +248,15 @@ impl HeadChecks {
         match call.map(RegistryCall::signer) {
             None | Some(CallSigner::Machine) => self.registry.find(id),
             Some(CallSigner::Operator) => self.operators.as_ref()?.find(id),
+        }
+    }
+
+    /// Refuses every signed request while the registry is staler than allowed. It fails closed: a
+    /// machine in it may have been revoked since.
+    pub(super) fn check_registry(&self, now: Now) -> Result<(), Refusal> {
+        match self.registry.counts_at(now.mono) {
+            true => Ok(()),
+            false => Err(Refusal::RegistryUnavailable(RegistryFault::Stale)),
         }
     }
 

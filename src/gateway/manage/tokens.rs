@@ -13,7 +13,7 @@ use countersign_core::refusal::Refusal;
 impl ChangeContext<'_> {
     /// Creates a token. The answer alone has it: neither the record nor the database does.
     pub(super) async fn create_token(&self, body: &Bytes) -> Result<AnswerBody, Refusal> {
-        let terms = IssuedToken::terms_of(body).map_err(invalid)?;
+        let terms = body::token_terms(body).map_err(invalid)?;
         let now = self.manager.clock.now().unix_seconds();
         let issued = IssuedToken::create(&terms, now);
         let IssuedToken { token, stored } = issued.map_err(|NoRandomness| Refusal::Internal)?;

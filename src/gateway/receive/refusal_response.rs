@@ -45,13 +45,14 @@ pub(crate) async fn write(
 fn reply(refusal: &Refusal, id: RequestId) -> Result<(ResponseHeader, Bytes)> {
     let code = refusal.code();
     let text = refusal.text();
-    let mut errors: Vec<&str> = refusal.mistakes().iter().map(String::as_str).collect();
-    if errors.is_empty() {
-        errors.push(&text);
-    }
+    let mistakes: Vec<&str> = refusal.mistakes().iter().map(String::as_str).collect();
+    let only = [&*text];
     let body = serde_json::to_vec(&Reply {
         error: &text,
-        errors: &errors,
+        errors: match &mistakes[..] {
+            [] => &only[..],
+            mistakes => mistakes,
+        },
         code: code.as_str(),
         request_id: id.as_str(),
         server_time: match refusal {

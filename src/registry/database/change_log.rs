@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connect::Database;
 use super::connection::AnswerRow;
-use super::connection::Argument::{Int, Text};
+use super::connection::Argument::Int;
 use super::session::{Purpose, Session};
 use super::write_error::WriteError;
 use countersign_core::identity::MachineId;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use super::connection::Connection;
@@ -32,16 +32,19 @@ pub(super) struct Connections {
     free: Arc<Semaphore>,
     /// Whether [`IdCase::Folded`] holds.
     folds_case: AtomicBool,
+    /// A change was made here.
+    changed: Notify,
 }
 
 impl Database {
     /// A database that nobody has connected to yet.
-    pub(super) fn new(config: &DatabaseConfig) -> Database {
+    pub fn new(config: &DatabaseConfig) -> Database {
         Database(Arc::new(Connections {
             config: config.clone(),
             idle: Mutex::default(),
             free: Arc::new(Semaphore::new(MOST)),
             folds_case: AtomicBool::new(false),
+            changed: Notify::new(),
         }))
     }
 
@@ -58,6 +61,11 @@ impl Database {
 
     pub(super) fn folds_case(&self) -> bool {
         self.0.folds_case.load(Ordering::SeqCst)
+    }
+
+    /// Resolves after a change that was made through this value or a clone of it.
+    pub(super) async fn changed(&self) {
+        self.0.changed.notified().await;
     }
 
     /// Begins a transaction.
@@ -108,6 +116,11 @@ impl Connections {
 
     fn idle(&self) -> Option<Connection> {
         self.idle_list().pop()
+    }
+
+    /// Tells of a change.
+    pub(super) fn tell(&self) {
+        self.changed.notify_one();
     }
 
     pub(super) fn keep(&self, connection: Connection) {

@@ -233,8 +233,10 @@ impl Transaction {
             let sql = format!("DELETE FROM {table}");
             self.session.execute(&sql, &[]).await?;
         }
-        self.insert_groups(contents.groups.iter()).await?;
-        self.insert_tombstones(contents.removed.iter()).await?;
+        self.insert_groups(&contents.groups.iter().collect::<Vec<_>>())
+            .await?;
+        self.insert_tombstones(&contents.removed.iter().collect::<Vec<_>>())
+            .await?;
         if folds_case {
             self.add(&contents.machines, folds_case).await?;
         } else {
@@ -275,7 +277,7 @@ impl Transaction {
             .filter(|group| !known.contains_key(group.name()));
         let fresh: Vec<&CheckedGroup> = fresh.collect();
         let has_groups = !fresh.is_empty();
-        self.insert_groups(fresh.into_iter()).await?;
+        self.insert_groups(&fresh).await?;
 
         let ids = contents.machines.iter().map(|entry| entry.id());
         let ids = ids.chain(contents.removed.iter().map(|tombstone| &tombstone.id));
@@ -309,8 +311,8 @@ impl Transaction {
             .iter()
             .flat_map(|it| it.keys.iter().map(|key| (key, &it.id)))
             .collect();
-        self.refuse_taken_keys(buried.into_iter()).await?;
-        self.insert_tombstones(removed.iter().copied()).await?;
+        self.refuse_taken_keys(&buried).await?;
+        self.insert_tombstones(&removed).await?;
         let scope = match has_groups {
             true => ChangeScope::Groups,
             false => ChangeScope::Machines,
@@ -321,30 +323,24 @@ impl Transaction {
         Ok((touched, scope))
     }
 
-    async fn insert_groups(
-        &mut self,
-        groups: impl Iterator<Item = &CheckedGroup>,
-    ) -> Result<(), WriteError> {
-        let rows: Vec<_> = groups
+    async fn insert_groups(&mut self, groups: &[&CheckedGroup]) -> Result<(), WriteError> {
+        let rows: Vec<_> = (groups.iter())
             .flat_map(|group| [Text(group.name()), Text(group.json())])
             .collect();
         self.insert("INSERT INTO machine_group (name, entry) VALUES", 2, &rows)
             .await
     }
 
-    async fn insert_tombstones(
-        &mut self,
-        tombstones: impl Iterator<Item = &Tombstone> + Clone,
-    ) -> Result<(), WriteError> {
-        let folded: Vec<String> = (tombstones.clone())
+    async fn insert_tombstones(&mut self, tombstones: &[&Tombstone]) -> Result<(), WriteError> {
+        let folded: Vec<String> = (tombstones.iter())
             .map(|tombstone| tombstone.id.as_str().to_ascii_lowercase())
             .collect();
-        let rows: Vec<_> = (tombstones.clone().zip(&folded))
+        let rows: Vec<_> = (tombstones.iter().zip(&folded))
             .flat_map(|(it, folded)| [Text(it.id.as_str()), Text(folded), Text(""), Int(it.at)])
             .collect();
         let sql = "INSERT INTO machine (id, folded, search, removed) VALUES";
         self.insert(sql, 4, &rows).await?;
-        let keys: Vec<_> = tombstones
+        let keys: Vec<_> = (tombstones.iter())
             .flat_map(|it| it.keys.iter().map(move |key| (key, &it.id)))
             .flat_map(|(key, id)| [Bytes(key), Text(id.as_str())])
             .collect();

@@ -8,7 +8,10 @@ mod change_log;
 mod connect;
 mod connection;
 mod contents;
+mod copy;
 mod enrol;
+mod feed;
+mod listen;
 mod read;
 mod schema;
 mod session;
@@ -20,10 +23,13 @@ mod write_error;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::registry) use change_log::Position;
 pub use change_log::{Author, LoggedChange, Revision};
 pub use connect::Database;
 pub use contents::{ImportMode, RegistryContents};
+pub(in crate::registry) use copy::LocalCopy;
 pub use enrol::Admission;
+pub(in crate::registry) use feed::{ChangedRows, News};
 pub use read::EntryPage;
 pub use tokens::{NewToken, StoredToken};
 pub use write_error::{EnrolError, WriteError};

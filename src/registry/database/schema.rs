@@ -87,7 +87,7 @@ impl Database {
     /// # Errors
     ///
     /// As [`Database::open`].
-    pub(super) async fn check_schema(&self) -> Result<(), WriteError> {
+    pub(in crate::registry) async fn check_schema(&self) -> Result<(), WriteError> {
         if matches!(self.config().address, DatabaseAddress::Sqlite(_)) {
             self.bring_up_to_date().await?;
             return Ok(());

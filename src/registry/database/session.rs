@@ -125,6 +125,14 @@ impl Session {
         value.map_err(|error| self.home.unavailable(&error))
     }
 
+    /// Commits a change of the registry, and tells of it.
+    pub(super) async fn commit_change(self) -> Result<(), WriteError> {
+        let home = Arc::clone(&self.home);
+        self.commit().await?;
+        home.tell();
+        Ok(())
+    }
+
     /// Ends the transaction, and keeps the connection for the next one. If the answer to the commit
     /// is lost, nobody can tell whether it happened, and the error says so.
     pub(super) async fn commit(mut self) -> Result<(), WriteError> {

@@ -22,6 +22,7 @@ async fn fixture() -> Fixture {
         password: None,
         tls: DatabaseTls::Off,
         max_stale: std::time::Duration::from_secs(300),
+        state_dir: None,
     };
     Fixture {
         _directory: directory,
@@ -160,11 +161,15 @@ async fn a_patch_changes_fields_and_frees_the_keys_it_takes_out() {
     assert_eq!(again, Revision(2), "nothing changed");
     database.add(&[entry("b", 1)], &author(8)).await.unwrap();
     let taken = json!({"public_keys": [key(1)]});
-    let taken = database.patch(&id("a"), taken.as_object().unwrap(), &author(9));
-    assert!(matches!(taken.await, Err(WriteError::Exists(_))));
+    let taken = database
+        .patch(&id("a"), taken.as_object().unwrap(), &author(9))
+        .await;
+    assert!(matches!(taken, Err(WriteError::Exists(_))));
     let bad = json!({"enabled": "no"});
-    let bad = database.patch(&id("a"), bad.as_object().unwrap(), &author(9));
-    assert!(matches!(bad.await, Err(WriteError::Invalid(_))));
+    let bad = database
+        .patch(&id("a"), bad.as_object().unwrap(), &author(9))
+        .await;
+    assert!(matches!(bad, Err(WriteError::Invalid(_))));
     let nobody = database.patch(&id("z"), patch, &author(9)).await;
     assert_eq!(nobody, Err(WriteError::NoMachine));
 }
@@ -176,7 +181,8 @@ async fn a_new_key_ends_the_others_and_takes_the_place_of_ended_ones() {
     database.add(&[entry("a", 1)], &author(5)).await.unwrap();
     for number in 2..=6 {
         let now = 86_400 * number;
-        let new = database.add_key(&id("a"), bytes(number), now, Some(now * 2), &author(now));
+        let (machine, author) = (id("a"), author(now));
+        let new = database.add_key(&machine, bytes(number), now, Some(now * 2), &author);
         new.await.unwrap();
     }
     let entry = database.entry(&id("a")).await.unwrap().unwrap();

@@ -96,7 +96,7 @@ impl Transaction {
         if self.session.is_postgres() {
             self.session.script(&format!("NOTIFY {CHANNEL}")).await?;
         }
-        self.session.commit().await?;
+        self.session.commit_change().await?;
         Ok(Revision(revision))
     }
 

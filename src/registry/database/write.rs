@@ -53,8 +53,7 @@ impl Database {
         patch: &Map<String, Value>,
         author: &Author,
     ) -> Result<Revision, WriteError> {
-        let patched = |entry: &CheckedEntry| entry.patched(patch).map_err(WriteError::Invalid);
-        self.edit(id, patched, author).await
+        self.edit(id, Edit::Patch(patch), author).await
     }
 
     /// Removes a machine, and leaves a tombstone: its id and keys stay taken.
@@ -93,25 +92,19 @@ impl Database {
         expires: Option<u64>,
         author: &Author,
     ) -> Result<Revision, WriteError> {
-        let with_key = |entry: &CheckedEntry| {
-            if entry.keys().contains(&key) {
-                return Err(WriteError::Exists(format!("{id} has this key already")));
-            }
-            let mut patch = Map::new();
-            let keys = with_new_key(entry, &key, others_end, author.at);
-            patch.insert("public_keys".to_owned(), Value::Array(keys));
-            if let Some(expires) = expires {
-                patch.insert("expires".to_owned(), json!(instant::to_text(expires)));
-            }
-            entry.patched(&patch).map_err(WriteError::Invalid)
+        let new = Edit::NewKey {
+            key,
+            others_end,
+            expires,
+            now: author.at,
         };
-        self.edit(id, with_key, author).await
+        self.edit(id, new, author).await
     }
 
     async fn edit(
         &self,
         id: &MachineId,
-        edit: impl FnOnce(&CheckedEntry) -> Result<CheckedEntry, WriteError>,
+        edit: Edit<'_>,
         author: &Author,
     ) -> Result<Revision, WriteError> {
         let mut change = self.begin_change().await?;
@@ -133,6 +126,44 @@ impl Database {
                 Err(error)
             }
         }
+    }
+}
+
+/// A change of one machine.
+enum Edit<'a> {
+    Patch(&'a Map<String, Value>),
+    NewKey {
+        key: [u8; 32],
+        others_end: u64,
+        expires: Option<u64>,
+        now: u64,
+    },
+}
+
+impl Edit<'_> {
+    fn applied_to(&self, entry: &CheckedEntry) -> Result<CheckedEntry, WriteError> {
+        let patched = match self {
+            Edit::Patch(patch) => entry.patched(patch),
+            Edit::NewKey { key, .. } if entry.keys().contains(key) => {
+                let id = entry.id();
+                return Err(WriteError::Exists(format!("{id} has this key already")));
+            }
+            Edit::NewKey {
+                key,
+                others_end,
+                expires,
+                now,
+            } => {
+                let mut patch = Map::new();
+                let keys = with_new_key(entry, key, *others_end, *now);
+                patch.insert("public_keys".to_owned(), Value::Array(keys));
+                if let Some(expires) = expires {
+                    patch.insert("expires".to_owned(), json!(instant::to_text(*expires)));
+                }
+                entry.patched(&patch)
+            }
+        };
+        patched.map_err(WriteError::Invalid)
     }
 }
 
@@ -174,11 +205,7 @@ impl Transaction {
     ) -> Result<TouchedIds, WriteError> {
         refuse_twins(entries, folds_case)?;
         self.refuse_taken_ids(entries, folds_case).await?;
-        let keys = entries.iter().flat_map(|entry| {
-            let id = entry.id();
-            entry.keys().iter().map(move |key| (key, id))
-        });
-        self.refuse_taken_keys(keys).await?;
+        self.refuse_taken_keys(&keys_of(entries)).await?;
         let groups: BTreeSet<&str> = entries.iter().flat_map(CheckedEntry::groups).collect();
         self.refuse_missing_groups(&groups).await?;
         self.insert_machines(entries).await?;
@@ -215,16 +242,12 @@ impl Transaction {
     }
 
     /// Changes a machine. Whether its entry is another one now.
-    async fn edit(
-        &mut self,
-        id: &MachineId,
-        edit: impl FnOnce(&CheckedEntry) -> Result<CheckedEntry, WriteError>,
-    ) -> Result<bool, WriteError> {
+    async fn edit(&mut self, id: &MachineId, edit: Edit<'_>) -> Result<bool, WriteError> {
         let Some(text) = entry_text(&mut self.session, id).await? else {
             return Err(WriteError::NoMachine);
         };
         let before = checked(&text)?;
-        let after = edit(&before)?;
+        let after = edit.applied_to(&before)?;
         if after == before {
             return Ok(false);
         }
@@ -233,8 +256,8 @@ impl Transaction {
             after.keys().iter().collect(),
         );
         let fresh: Vec<&[u8; 32]> = new.difference(&old).copied().collect();
-        self.refuse_taken_keys(fresh.iter().map(|key| (*key, id)))
-            .await?;
+        let wanted: Vec<_> = fresh.iter().map(|key| (*key, id)).collect();
+        self.refuse_taken_keys(&wanted).await?;
         self.refuse_missing_groups(&after.groups().collect())
             .await?;
         for key in old.difference(&new) {
@@ -298,11 +321,11 @@ impl Transaction {
     }
 
     /// Refuses keys that are taken; each comes with the id of its machine.
-    pub(super) async fn refuse_taken_keys<'k>(
+    pub(super) async fn refuse_taken_keys(
         &mut self,
-        keys: impl Iterator<Item = (&'k [u8; 32], &'k MachineId)>,
+        keys: &[(&[u8; 32], &MachineId)],
     ) -> Result<(), WriteError> {
-        let wanted: HashMap<&[u8; 32], &MachineId> = keys.collect();
+        let wanted: HashMap<&[u8; 32], &MachineId> = keys.iter().copied().collect();
         let values: Vec<Argument<'_>> = wanted.keys().map(|key| Bytes(*key)).collect();
         let sql = "SELECT k.public_key, k.id, m.removed FROM machine_key k \
                    LEFT JOIN machine m ON m.id = k.id WHERE k.public_key IN ({})";
@@ -344,6 +367,14 @@ impl Transaction {
             false => Err(WriteError::Invalid(missing)),
         }
     }
+}
+
+fn keys_of(entries: &[CheckedEntry]) -> Vec<(&[u8; 32], &MachineId)> {
+    let mut keys = Vec::with_capacity(entries.len());
+    for entry in entries {
+        keys.extend(entry.keys().iter().map(|key| (key, entry.id())));
+    }
+    keys
 }
 
 /// Most mistakes that one error lists.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::registry::fixtures::{file, key, load};
-use crate::registry::snapshot::ById;
+
 use crate::registry::{Change, Registry};
 use countersign_core::identity::{Machine, MachineKey};
 
@@ -37,7 +37,7 @@ fn footprint(machine: &Machine) -> usize {
     let name = allocation(ARC_COUNTS + name.len());
     let keys = allocation(machine.keys.len() * size_of::<MachineKey>());
     // A table is at least 7/16 full just after it has grown, and has a control byte for each slot.
-    let slot = (size_of::<ById>() + 1) * 16 / 7;
+    let slot = (size_of::<std::sync::Arc<countersign_core::identity::Machine>>() + 1) * 16 / 7;
     allocation(ARC_COUNTS + size_of::<Machine>()) + name + keys + slot
 }
 

@@ -122,6 +122,7 @@ impl Admin {
                 ),
             },
             "/metrics" => {
+                self.reloader.show_staleness();
                 if let Some(live) = self.replay.live() {
                     self.metrics.nonces(live);
                 }

@@ -13,6 +13,9 @@ use crate::registry::{Change, Losses};
 impl ReloadedParts {
     /// Reads the registry again and puts it in force.
     pub(super) fn registry(&self, trigger: Trigger, losses: Losses) -> ReloadResult {
+        if let Some(feed) = &self.feed {
+            return feed.reload(self, trigger, losses);
+        }
         let known = self.registry.current().digest();
         let change = self.registry.reload(losses).map_err(|mistakes| {
             let may_pass = mistakes.may_pass;
@@ -32,7 +35,16 @@ impl ReloadedParts {
             self.metrics.registry_loaded(change.machines, now);
             return Ok(Some("the registry has not changed".into()));
         }
-        self.report(&change);
+        self.put_into_effect(&change);
+        Ok(Some(format!(
+            "the registry was loaded: {}",
+            counts(&change)
+        )))
+    }
+
+    /// What follows from a registry that has come into force.
+    pub(super) fn put_into_effect(&self, change: &Change) {
+        self.report(change);
         let registry = self.registry.current();
         for login in self.gateway.plan().logins() {
             let registry = Arc::clone(&registry);
@@ -43,15 +55,6 @@ impl ReloadedParts {
         }
         self.warn_of_missing_credentials();
         self.warn_of_shared_identities();
-        Ok(Some(format!(
-            "the registry was loaded: {} machines, {} added, {} removed, {} with other keys, {} \
-             otherwise changed",
-            change.machines,
-            change.added.len(),
-            change.removed.len(),
-            change.keys_changed.len(),
-            change.otherwise_changed.len()
-        )))
     }
 
     /// Warns of credentials that machines name and that the configuration lacks.
@@ -96,4 +99,16 @@ impl ReloadedParts {
             operators: false,
         });
     }
+}
+
+/// The counts of a change, for the log.
+pub(super) fn counts(change: &Change) -> String {
+    format!(
+        "{} machines, {} added, {} removed, {} with other keys, {} otherwise changed",
+        change.machines,
+        change.added.len(),
+        change.removed.len(),
+        change.keys_changed.len(),
+        change.otherwise_changed.len()
+    )
 }

@@ -10,6 +10,7 @@
 
 mod certificates;
 mod configuration;
+mod feed;
 mod lock;
 mod machines;
 mod operators;

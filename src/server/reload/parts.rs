@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::feed::RegistryFeed;
 use crate::audit::AuditLog;
 use crate::gateway::Gateway;
 use crate::metrics::{Files, Metrics};
@@ -19,13 +20,17 @@ pub(super) struct ReloadedParts {
     pub(super) audit: Arc<AuditLog>,
     pub(super) clock: Clock,
     pub(super) tls: Vec<Arc<Tls>>,
+    /// Where the machines stand in a database.
+    pub(super) feed: Option<RegistryFeed>,
 }
 
 impl ReloadedParts {
     /// The paths of a kind of file.
     pub(super) fn files(&self, files: Files) -> Vec<PathBuf> {
         match files {
-            Files::Registry => vec![self.registry.file().to_owned()],
+            Files::Registry => (self.registry.file().map(Path::to_owned))
+                .into_iter()
+                .collect(),
             Files::Operators => {
                 let operators = self.operators.iter();
                 operators.map(|it| it.file().to_owned()).collect()

@@ -10,13 +10,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
+use super::feed::RegistryFeed;
 use super::lock::ReloadLocks;
 use super::parts::{ReloadedParts, name_of};
 use super::result::{ReloadFailure, ReloadOutcome, ReloadResult, Trigger};
 use crate::audit::AuditLog;
 use crate::gateway::Gateway;
 use crate::metrics::{Files, Metrics};
-use crate::registry::{Change, Losses, Operators, RegistryStore};
+use crate::registry::{Change, Follower, Losses, Operators, RegistryStore};
 use crate::server::listen::tls::Tls;
 use countersign_client::clock::Clock;
 use countersign_client::watch::{RETRY, Watch, watch};
@@ -54,6 +55,7 @@ impl Reloader {
         audit: Arc<AuditLog>,
         clock: Clock,
         tls: Vec<Arc<Tls>>,
+        follower: Option<Follower>,
     ) -> Reloader {
         Reloader {
             parts: ReloadedParts {
@@ -64,6 +66,7 @@ impl Reloader {
                 audit,
                 clock,
                 tls,
+                feed: follower.map(RegistryFeed::new),
             },
             locks: ReloadLocks::default(),
         }
@@ -95,8 +98,37 @@ impl Reloader {
         ReloadTasks {
             _tasks: (signals.into_iter().filter_map(heard))
                 .chain([stillness])
+                .chain(self.follow())
                 .collect(),
             _files: watched.into_iter().flatten().collect(),
+        }
+    }
+
+    /// Follows the database of the registry, if there is one.
+    fn follow(self: &Arc<Self>) -> Vec<AbortOnDropHandle<()>> {
+        let Some(feed) = &self.parts.feed else {
+            return Vec::new();
+        };
+        let this = Arc::clone(self);
+        let following = async move {
+            if let Some(feed) = &this.parts.feed {
+                feed.follow(&this.parts, this.locks.complaint(Files::Registry))
+                    .await;
+            }
+        };
+        let clock = self.parts.clock.clone();
+        let tasks = [tokio::spawn(following), tokio::spawn(feed.listening())];
+        (tasks.into_iter())
+            .chain(feed.copying(clock).map(tokio::spawn))
+            .map(AbortOnDropHandle::new)
+            .collect()
+    }
+
+    /// Shows how long ago the database confirmed the registry in force.
+    pub(crate) fn show_staleness(&self) {
+        let now = self.parts.clock.now().mono;
+        if let Some(age) = self.parts.registry.staleness(now) {
+            self.parts.metrics.registry_stale(age.as_secs());
         }
     }
 

@@ -1,0 +1,348 @@
+//! A gateway follows its database: each change is put in force as a whole, or not at all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::change::Change;
+use super::database::{ChangedRows, Database, LocalCopy, News, Position, WriteError};
+use super::next::{RegistryBuilder, RegistryState};
+use super::rows::MachineRow;
+use super::store::{Losses, RegistryStore, is_mass_deletion};
+use countersign_client::clock::Now;
+
+/// Longest wait for the answer whether something has changed. A server that is silent for longer is
+/// asked again over another connection.
+const LOOK: Duration = Duration::from_millis(1500);
+
+/// How long a registry counts after it was last confirmed, where `max_stale` is 0: a gateway looks
+/// each second, and a look may take [`LOOK`].
+const SHORTEST: Duration = Duration::from_secs(3);
+
+/// Follows the database of a store.
+pub struct Follower {
+    store: Arc<RegistryStore>,
+    database: Database,
+    copy: Option<LocalCopy>,
+    position: Option<Position>,
+    state: Option<RegistryState>,
+    knows_schema: bool,
+}
+
+/// What a look at the database has changed.
+#[derive(Debug)]
+pub struct Followed {
+    /// The machines that are different now.
+    pub change: Change,
+    /// The revision in force.
+    pub revision: u64,
+    /// The revision before, if the database went back or became another one: it was restored from
+    /// a backup, or a replica that lagged took over. Removed machines may be there again.
+    pub broke_from: Option<u64>,
+}
+
+/// Why the database could not be followed. The registry in force stays, and grows stale.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FollowError {
+    /// It is not available.
+    #[error("{0}")]
+    Away(String),
+    /// Its content is refused.
+    #[error("{}", .0.join("\n"))]
+    Refused(Vec<String>),
+}
+
+impl From<WriteError> for FollowError {
+    fn from(error: WriteError) -> FollowError {
+        match error {
+            WriteError::Invalid(mistakes) => FollowError::Refused(mistakes),
+            other => FollowError::Away(other.to_string()),
+        }
+    }
+}
+
+impl Follower {
+    /// A follower of the store's database; `None` if its machines stand in files.
+    pub fn new(store: Arc<RegistryStore>) -> Option<Follower> {
+        let database = store.database()?.clone();
+        let config = database.config();
+        let directory = config.state_dir.as_deref();
+        let directory = directory.filter(|_| !config.max_stale.is_zero() && config.is_remote());
+        Some(Follower {
+            copy: directory.map(|directory| LocalCopy::new(directory, &database)),
+            database,
+            store,
+            position: None,
+            state: None,
+            knows_schema: false,
+        })
+    }
+
+    /// The database.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// The revision in force.
+    pub fn revision(&self) -> Option<u64> {
+        self.position.as_ref().map(|position| position.revision)
+    }
+
+    /// Looks whether something has changed, and puts it in force. `now` is the time before the
+    /// call: what the database tells was in force then. With `everything` all rows are read.
+    ///
+    /// # Errors
+    ///
+    /// [`FollowError`]; the registry in force stays.
+    pub async fn look(
+        &mut self,
+        now: Now,
+        losses: Losses,
+        everything: bool,
+    ) -> Result<Option<Followed>, FollowError> {
+        let followed = self.follow(losses, everything).await;
+        let max_stale = self.database.config().max_stale;
+        match &followed {
+            Ok(_) => {
+                self.store
+                    .confirm(now.mono, Duration::ZERO, max_stale.max(SHORTEST));
+            }
+            Err(_) if max_stale.is_zero() => self.store.expire(),
+            Err(_) => {}
+        }
+        followed
+    }
+
+    async fn follow(
+        &mut self,
+        losses: Losses,
+        everything: bool,
+    ) -> Result<Option<Followed>, FollowError> {
+        if !self.knows_schema {
+            self.database.check_schema().await?;
+            self.knows_schema = true;
+        }
+        let Some(known) = self.position.clone().filter(|_| !everything) else {
+            return self.read_all(losses, None).await.map(Some);
+        };
+        let now = timeout(LOOK, self.database.position()).await;
+        let now = now.map_err(|_| FollowError::Away(self.silent()))??;
+        if now == known {
+            return Ok(None);
+        }
+        match self.database.news(&known).await? {
+            News::None => Ok(None),
+            News::Changes(changes) => match self.state.take() {
+                Some(state) => self.apply(state, changes).await.map(Some),
+                // An error has used the state up.
+                None => self.read_all(Losses::Any, None).await.map(Some),
+            },
+            News::Much => self.read_all(Losses::Any, None).await.map(Some),
+            News::Another { .. } => self.read_all(losses, Some(known)).await.map(Some),
+        }
+    }
+
+    async fn apply(
+        &mut self,
+        mut state: RegistryState,
+        changes: ChangedRows,
+    ) -> Result<Followed, FollowError> {
+        let case = self.store.case();
+        let digest = digest(&changes.position);
+        let ChangedRows {
+            position,
+            groups,
+            rows,
+            gone,
+        } = changes;
+        let work = move || {
+            let change = state.changed(groups.as_deref(), &rows, &gone, digest, case);
+            (state, change)
+        };
+        let (state, change) = spawn_blocking(work).await.map_err(|_| panicked())?;
+        let next = Arc::clone(&state.registry);
+        self.state = Some(state);
+        let change = change.map_err(FollowError::Refused)?;
+        self.store.put_in_force(next);
+        let revision = position.revision;
+        self.position = Some(position);
+        Ok(Followed {
+            change,
+            revision,
+            broke_from: None,
+        })
+    }
+
+    /// Reads all rows. `broken` is the position that the database has lost.
+    async fn read_all(
+        &mut self,
+        losses: Losses,
+        broken: Option<Position>,
+    ) -> Result<Followed, FollowError> {
+        let mut all = self.database.all_rows().await?;
+        let mut build = Build::new(all.groups.clone(), &self.store);
+        while let Some(rows) = all.next().await? {
+            build.add(rows).await?;
+        }
+        let position = all.position.clone();
+        all.end().await;
+        let (state, change) = build.finish(&position, &self.store).await?;
+        let before = self.store.current().len();
+        let is_doubtful = self.position.is_none() || broken.is_some();
+        if is_doubtful && losses == Losses::Few && is_mass_deletion(before, change.removed.len()) {
+            return Err(FollowError::Refused(vec![format!(
+                "{}: {} of {before} machines are gone, more than half, and the database is not the \
+                 one that was followed, so it is taken for a mistake; to put it in force all the \
+                 same, run countersign reload --force, or restart",
+                self.database.config().address,
+                change.removed.len(),
+            )]));
+        }
+        self.store.put_in_force(Arc::clone(&state.registry));
+        let revision = position.revision;
+        (self.state, self.position) = (Some(state), Some(position));
+        Ok(Followed {
+            change,
+            revision,
+            broke_from: broken.map(|position| position.revision),
+        })
+    }
+
+    /// Puts the local copy in force, at the start. It counts until `max_stale` after it was last
+    /// confirmed, and no copy of the future counts.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no copy that can be used.
+    pub async fn start_from_copy(&mut self, now: Now) -> Result<Followed, String> {
+        let Some(copy) = &self.copy else {
+            return Err("no local copy is kept".to_owned());
+        };
+        let (position, confirmed, mut rows) =
+            (copy.open().await).map_err(|text| format!("{}: {text}", copy.path().display()))?;
+        let unusable = |text: String| format!("{}: {text}", copy.path().display());
+        let max_stale = self.database.config().max_stale;
+        let age = now
+            .unix_seconds()
+            .checked_sub(confirmed)
+            .map(Duration::from_secs);
+        let age = match age {
+            Some(age) if age < max_stale => age,
+            Some(age) => {
+                return Err(unusable(format!(
+                    "it is {} s old, and registry.max_stale is {} s",
+                    age.as_secs(),
+                    max_stale.as_secs()
+                )));
+            }
+            None => return Err(unusable("it is from the future".to_owned())),
+        };
+        let mut build = Build::new(rows.groups.clone(), &self.store);
+        while let Some(page) = rows.next().await.map_err(|error| error.to_string())? {
+            (build.add(page).await).map_err(|error| unusable(error.to_string()))?;
+        }
+        if !rows.is_whole() {
+            return Err(unusable("its checksum is wrong".to_owned()));
+        }
+        drop(rows);
+        let built = build.finish(&position, &self.store).await;
+        let (state, change) = built.map_err(|error| unusable(error.to_string()))?;
+        self.store.put_in_force(Arc::clone(&state.registry));
+        self.store.confirm(now.mono, age, max_stale);
+        let revision = position.revision;
+        (self.state, self.position) = (Some(state), Some(position));
+        Ok(Followed {
+            change,
+            revision,
+            broke_from: None,
+        })
+    }
+
+    /// The task that keeps the local copy, if one is kept.
+    pub fn copier(&self) -> Option<Copier> {
+        let directory = self.copy.as_ref()?.path().parent()?.to_owned();
+        Some(Copier {
+            copy: LocalCopy::new(&directory, &self.database),
+            database: self.database.clone(),
+        })
+    }
+
+    fn silent(&self) -> String {
+        let address = &self.database.config().address;
+        format!("the database {address} is not available: no answer within {LOOK:?}")
+    }
+}
+
+/// Keeps the local copy up to date.
+pub struct Copier {
+    copy: LocalCopy,
+    database: Database,
+}
+
+impl Copier {
+    /// Writes what has changed, and the time.
+    ///
+    /// # Errors
+    ///
+    /// A text that says why it could not.
+    pub async fn write(&self, now: Now) -> Result<(), String> {
+        let written = self.copy.update(&self.database, now.unix_seconds()).await;
+        written.map_err(|error| format!("{}: {error}", self.copy.path().display()))
+    }
+}
+
+/// A registry in the making, off the threads that serve requests.
+struct Build {
+    builder: Option<RegistryBuilder>,
+}
+
+impl Build {
+    fn new(groups: Vec<String>, store: &RegistryStore) -> Build {
+        Build {
+            builder: Some(RegistryBuilder::new(groups, store.current())),
+        }
+    }
+
+    async fn add(&mut self, rows: Vec<MachineRow>) -> Result<(), FollowError> {
+        let Some(mut builder) = self.builder.take() else {
+            return Err(panicked());
+        };
+        let work = move || {
+            let added = builder.add(&rows);
+            (builder, added)
+        };
+        let (builder, added) = spawn_blocking(work).await.map_err(|_| panicked())?;
+        self.builder = Some(builder);
+        added.map_err(FollowError::Refused)
+    }
+
+    async fn finish(
+        self,
+        position: &Position,
+        store: &RegistryStore,
+    ) -> Result<(RegistryState, Change), FollowError> {
+        let Some(builder) = self.builder else {
+            return Err(panicked());
+        };
+        let (digest, case, old) = (digest(position), store.case(), store.current());
+        let work = move || {
+            let state = builder.finish(digest, case)?;
+            let change = Change::between(&old, &state.registry);
+            Ok((state, change))
+        };
+        let built = spawn_blocking(work).await.map_err(|_| panicked())?;
+        built.map_err(FollowError::Refused)
+    }
+}
+
+/// The digest of a registry in a database: it names the change that led to it.
+fn digest(position: &Position) -> [u8; 32] {
+    Sha256::digest(format!("{}:{}", position.revision, position.head)).into()
+}
+
+fn panicked() -> FollowError {
+    FollowError::Away("a bug ended the reading of the registry; report it with the log".to_owned())
+}
