@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::feed::RegistryFeed;
 use crate::audit::AuditLog;
 use crate::gateway::Gateway;
 use crate::metrics::{Files, Metrics};
@@ -20,8 +19,6 @@ pub(super) struct ReloadedParts {
     pub(super) audit: Arc<AuditLog>,
     pub(super) clock: Clock,
     pub(super) tls: Vec<Arc<Tls>>,
-    /// Where the machines stand in a database.
-    pub(super) feed: Option<RegistryFeed>,
 }
 
 impl ReloadedParts {

@@ -49,6 +49,8 @@ pub struct Options {
     pub files: Vec<(&'static str, String)>,
     /// The registry file.
     pub machines: String,
+    /// The value of `registry`.
+    pub registry: String,
     /// The audit file, relative to the gateway's folder.
     pub audit: String,
     /// The content of the file `token`, for a credential.
@@ -86,6 +88,7 @@ impl Default for Options {
             registry: "{ file: machines.yaml }".into(),
             files: Vec::new(),
             machines: registry(&[&machine()]),
+            registry: "{ file: machines.yaml }".into(),
             audit: "audit.jsonl".into(),
             token: None,
             tls: false,
