@@ -10,7 +10,7 @@ use tracing::{error, warn};
 
 use super::answer;
 use crate::enrolment::{
-    self, Enrolled, EnrolmentCall, EnrolmentFault, EnrolmentRequest, NotEnrolled,
+    self, Enrolled, EnrolmentCall, EnrolmentFault, EnrolmentRequest, EnrolmentSecret, NotEnrolled,
 };
 use crate::gateway::plan::Plan;
 use crate::gateway::receive::body::Body;
@@ -129,10 +129,13 @@ impl Enrolments {
         session: &mut ServerSession,
         plan: &Plan,
         enrolled: &Enrolled,
+        secret: EnrolmentSecret,
         id: RequestId,
     ) -> Result<()> {
         match &plan.config.enrolment {
-            Some(enrolment) => answer::write(session, enrolled, &enrolment.public_url, id).await,
+            Some(enrolment) => {
+                answer::write(session, enrolled, &enrolment.public_url, secret, id).await
+            }
             // Without it no call is found.
             None => Ok(()),
         }

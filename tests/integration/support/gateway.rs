@@ -43,8 +43,6 @@ pub struct Options {
     pub upstream: String,
     /// The servers; by default the backend alone. None where `upstream` has them.
     pub servers: Option<Vec<String>>,
-    /// The value of `registry`.
-    pub registry: String,
     /// More files in its folder.
     pub files: Vec<(&'static str, String)>,
     /// The registry file.
@@ -85,7 +83,6 @@ impl Default for Options {
             more: String::new(),
             upstream: String::new(),
             servers: None,
-            registry: "{ file: machines.yaml }".into(),
             files: Vec::new(),
             machines: registry(&[&machine()]),
             registry: "{ file: machines.yaml }".into(),
