@@ -5,6 +5,7 @@ use std::path::Path;
 use super::GatewayUrl;
 use super::joiner::{self, Joiner};
 use super::registry::RegistryConfig;
+use super::route_options::route_path;
 use crate::yaml::{Field, Table};
 
 /// The settings of enrolment.
@@ -22,6 +23,23 @@ pub struct Enrolment {
 pub(super) struct EnrolmentRoute<'a> {
     pub(super) path: String,
     pub(super) field: Field<'a>,
+}
+
+/// Reads a route for enrolments. It may have the path of another route: it takes one path below its
+/// own alone.
+pub(super) fn enrolment_route<'a>(
+    item: &Field<'a>,
+    table: &mut Table<'a>,
+    known: &[EnrolmentRoute<'a>],
+) -> Option<EnrolmentRoute<'a>> {
+    let field = table.required("path")?;
+    let path = field.parse(route_path)?;
+    if known.iter().any(|route| route.path == path) {
+        item.mistake(format!(
+            "another route enrols machines at {path} already; remove one"
+        ));
+    }
+    Some(EnrolmentRoute { path, field })
 }
 
 /// Reads `enrolment` and `joiners`. `routes` are the routes with `enrolment: true`; `registry` is
