@@ -98,7 +98,7 @@ struct CreateArgs {
 #[derive(Deserialize)]
 struct CreatedToken {
     id: String,
-    token: Zeroizing<String>,
+    token: String,
 }
 
 /// A token of the list.
@@ -149,16 +149,14 @@ fn create_token(
     let answer = client.call("POST", "/enrolment-tokens", Some(&args.terms()))?;
     let created: CreatedToken = serde_json::from_value(answer)
         .map_err(|_| CommandError::Operation("the gateway's answer has no token".into()))?;
+    let CreatedToken { id, token } = created;
+    let token = Zeroizing::new(token);
     if args.json {
-        let fields = json!({ "id": created.id, "token": &*created.token });
+        let fields = json!({ "id": id, "token": &**token });
         return say(out, &format!("{fields}\n"));
     }
-    let _ = writeln!(
-        io::stderr(),
-        "the token {} is shown once:",
-        visible(&created.id)
-    );
-    say(out, &format!("{}\n", &*created.token))
+    let _ = writeln!(io::stderr(), "the token {} is shown once:", visible(&id));
+    say(out, &format!("{}\n", &**token))
 }
 
 impl CreateArgs {
@@ -257,7 +255,7 @@ mod tests {
     use clap::Parser;
 
     #[derive(Parser)]
-    struct Command {
+    struct TokenCommandLine {
         #[command(flatten)]
         args: CreateArgs,
     }
@@ -265,7 +263,7 @@ mod tests {
     fn terms(options: &[&str]) -> Value {
         let common = ["token", "--name", "n", "--vault", "v"];
         let all = common.iter().chain(options);
-        Command::try_parse_from(all).unwrap().args.terms()
+        TokenCommandLine::try_parse_from(all).unwrap().args.terms()
     }
 
     #[test]

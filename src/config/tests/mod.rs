@@ -12,6 +12,7 @@ mod audit;
 mod credential;
 mod files;
 mod login;
+mod management;
 mod modes;
 mod proxies;
 mod redis;
