@@ -35,6 +35,7 @@ pub enum AdmittedBy {
 pub(super) struct Grant {
     pub(super) admission: Admission,
     pub(super) by: AdmittedBy,
+    pub(super) vault: String,
     pub(super) machine: MachineTerms,
     /// The name that the joiner gives. `None`: the machine names itself.
     pub(super) name: Option<String>,
@@ -60,23 +61,31 @@ pub(super) async fn judge(
     database: &Database,
     now: u64,
 ) -> Result<Grant, NotEnrolled> {
+    let vault = call.vault.as_deref();
     match call.secret {
-        EnrolmentSecret::Token => token(&call.vault, secret, client, database, now).await,
-        EnrolmentSecret::Jwt => jwt(&call.vault, secret, joiners, now).await,
+        EnrolmentSecret::Token => {
+            let parsed = EnrolmentToken::parse(secret);
+            token(vault, parsed, client, database, now).await
+        }
+        EnrolmentSecret::AgentToken => {
+            let parsed = EnrolmentToken::parse_hex(secret);
+            token(vault, parsed, client, database, now).await
+        }
+        EnrolmentSecret::Jwt => jwt(vault.unwrap_or_default(), secret, joiners, now).await,
     }
 }
 
 /// A token is looked up by its digest: the time that this takes tells nothing about tokens that
 /// begin alike.
 async fn token(
-    vault: &str,
-    secret: &str,
+    vault: Option<&str>,
+    token: Option<EnrolmentToken>,
     client: Option<IpAddr>,
     database: &Database,
     now: u64,
 ) -> Result<Grant, NotEnrolled> {
     let unknown = || NotEnrolled::refused(EnrolmentFault::UnknownToken);
-    let digest = EnrolmentToken::parse(secret).ok_or_else(unknown)?.digest();
+    let digest = token.ok_or_else(unknown)?.digest();
     let found = database.token(digest.as_bytes()).await.map_err(away)?;
     let stored = found.ok_or_else(unknown)?;
     let terms = TokenTerms::parse(&stored.terms).map_err(|mistakes| {
@@ -94,6 +103,7 @@ async fn token(
                 id: stored.id.clone(),
             },
             by: AdmittedBy::Token(stored.id),
+            vault: terms.vault,
             machine: terms.machine,
             name: None,
             name_pattern: terms.name_pattern,
@@ -108,12 +118,15 @@ async fn token(
 fn fault(
     stored: &StoredToken,
     terms: &TokenTerms,
-    vault: &str,
+    vault: Option<&str>,
     client: Option<IpAddr>,
     now: u64,
 ) -> Option<EnrolmentFault> {
     let faults = [
-        (terms.vault != vault, EnrolmentFault::OtherVault),
+        (
+            vault.is_some_and(|vault| vault != terms.vault),
+            EnrolmentFault::OtherVault,
+        ),
         (stored.revoked.is_some(), EnrolmentFault::Revoked),
         (now >= stored.expires, EnrolmentFault::Expired),
         (stored.uses >= stored.max_uses, EnrolmentFault::UsedUp),
@@ -193,6 +206,7 @@ fn admit(
             name: joiner.name.clone(),
             subject: claims.text("sub"),
         },
+        vault: joiner.vault.clone(),
         machine: joiner.machine.clone(),
         name,
         name_pattern: None,

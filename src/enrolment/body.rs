@@ -6,6 +6,9 @@ use zeroize::Zeroizing;
 
 use super::call::EnrolmentSecret;
 
+/// The host name of an agent: SikkerKey's client for agents tells none.
+const AGENT: &str = "agent";
+
 /// The body, parsed. What it says is not yet judged.
 pub(super) struct EnrolmentBody {
     /// The token or the JWT.
@@ -37,26 +40,26 @@ struct SentFields {
 }
 
 impl EnrolmentBody {
-    /// Parses the body of a call with this kind of credential.
+    /// Parses the body of a call with this kind of secret.
     ///
     /// # Errors
     ///
     /// Every mistake of its form. None repeats a value: any of them may be the secret.
-    pub(super) fn parse(
-        credential: EnrolmentSecret,
-        bytes: &[u8],
-    ) -> Result<EnrolmentBody, Vec<String>> {
+    pub(super) fn parse(kind: EnrolmentSecret, bytes: &[u8]) -> Result<EnrolmentBody, Vec<String>> {
         let sent: SentFields = serde_json::from_slice(bytes).map_err(|_| {
             vec!["The body is not a JSON object, or names a field twice.".to_owned()]
         })?;
         let mut mistakes = Vec::new();
-        let (key, secret) = match credential {
-            EnrolmentSecret::Token => ("token", sent.token),
+        let (key, secret) = match kind {
+            EnrolmentSecret::Token | EnrolmentSecret::AgentToken => ("token", sent.token),
             EnrolmentSecret::Jwt => ("jwt", sent.jwt),
         };
         let secret = text(secret, key, &mut mistakes).map(Zeroizing::new);
         let public_key = text(sent.public_key, "publicKey", &mut mistakes);
-        let hostname = text(sent.hostname, "hostname", &mut mistakes);
+        let hostname = match (kind, sent.hostname) {
+            (EnrolmentSecret::AgentToken, None) => Some(AGENT.to_owned()),
+            (_, hostname) => text(hostname, "hostname", &mut mistakes),
+        };
         let name = match sent.name {
             None | Some(Value::Null) => None,
             name => text(name, "name", &mut mistakes),

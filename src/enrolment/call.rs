@@ -1,4 +1,5 @@
-//! The calls that enrol a machine: `{prefix}/{vault}/enroll/register` and `{prefix}/{vault}/enroll/jwt`.
+//! The calls that enrol a machine: `{prefix}/{vault}/enroll/register` and `{prefix}/{vault}/enroll/jwt`,
+//! and `{prefix}/ai-bootstrap/register` of SikkerKey's client for agents.
 
 use crate::config::Enrolment;
 use countersign_core::enrolment::is_vault;
@@ -10,6 +11,9 @@ pub enum EnrolmentSecret {
     Token,
     /// A JSON Web Token of a joiner's issuer.
     Jwt,
+    /// An enrolment token in the spelling of SikkerKey's client for agents: its 32 bytes in
+    /// hexadecimal digits.
+    AgentToken,
 }
 
 /// A call that enrols a machine. Every other path is left to the routes.
@@ -17,8 +21,8 @@ pub enum EnrolmentSecret {
 pub struct EnrolmentCall {
     /// The path of the enrolment route.
     pub route: String,
-    /// The vault, as the path names it.
-    pub vault: String,
+    /// The vault, if the path names one. Without one it is that of the token.
+    pub vault: Option<String>,
     /// The kind of secret in the body.
     pub secret: EnrolmentSecret,
 }
@@ -28,6 +32,13 @@ impl EnrolmentCall {
     /// another path.
     pub fn find(enrolment: &Enrolment, path: &str) -> Option<EnrolmentCall> {
         let (route, rest) = enrolment.behind_prefix(path)?;
+        if rest == "/ai-bootstrap/register" {
+            return Some(EnrolmentCall {
+                route: route.to_owned(),
+                vault: None,
+                secret: EnrolmentSecret::AgentToken,
+            });
+        }
         let (vault, call) = rest.strip_prefix('/')?.split_once('/')?;
         let secret = match call {
             "enroll/register" => EnrolmentSecret::Token,
@@ -36,7 +47,7 @@ impl EnrolmentCall {
         };
         is_vault(vault).then(|| EnrolmentCall {
             route: route.to_owned(),
-            vault: vault.to_owned(),
+            vault: Some(vault.to_owned()),
             secret,
         })
     }
@@ -48,7 +59,7 @@ mod tests {
     use super::*;
     use crate::config::GatewayUrl;
 
-    fn find(prefix: &str, path: &str) -> Option<(String, EnrolmentSecret)> {
+    fn find(prefix: &str, path: &str) -> Option<(Option<String>, EnrolmentSecret)> {
         let enrolment = Enrolment {
             prefixes: vec![prefix.to_owned()],
             public_url: GatewayUrl::parse("https://gw").unwrap(),
@@ -58,8 +69,10 @@ mod tests {
     }
 
     #[test]
-    fn two_paths_below_the_prefix_are_taken() {
-        let vault = || "vault_prod".to_owned();
+    fn three_paths_below_the_prefix_are_taken() {
+        let vault = || Some("vault_prod".to_owned());
+        let agent = Some((None, EnrolmentSecret::AgentToken));
+        assert_eq!(find("/v1", "/v1/ai-bootstrap/register"), agent);
         let at = |path| find("/v1", path);
         assert_eq!(
             at("/v1/vault_prod/enroll/register"),

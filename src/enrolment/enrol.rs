@@ -77,13 +77,13 @@ pub async fn enrol(
     let body = body.map_err(NotEnrolled::invalid)?;
     let judging = admission::judge(call, &body.secret, client, joiners, database, now);
     let grant = judging.await?;
-    let machine = NewMachine::check(&body, &call.vault, &grant, &request.window, now);
+    let machine = NewMachine::check(&body, &grant, &request.window, now);
     let machine = machine.map_err(NotEnrolled::invalid)?;
     let id = random_id().ok_or_else(|| NotEnrolled {
         refusal: Refusal::Internal,
         cause: EnrolmentFault::Unavailable,
     })?;
-    let entry = machine.entry(&id, &call.vault, &grant, now);
+    let entry = machine.entry(&id, &grant, now);
     let entry = entry.map_err(NotEnrolled::invalid)?;
     if let Some(objection) = objection(&entry) {
         return Err(NotEnrolled::invalid(vec![objection]));
@@ -98,7 +98,7 @@ pub async fn enrol(
     Ok(Enrolled {
         id,
         name: machine.name,
-        vault: call.vault.clone(),
+        vault: grant.vault,
         owner: grant.machine.owner,
         key: machine.key,
         hostname: machine.hostname,

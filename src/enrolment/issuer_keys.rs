@@ -103,16 +103,23 @@ impl ActiveJoiner {
         }
     }
 
-    /// Reads the file of the keys again. After a mistake the keys in force stay.
+    /// Reads the file of the keys again. Returns whether they have changed. After a mistake the keys
+    /// in force stay.
     ///
     /// # Errors
     ///
     /// The mistake in the file.
-    pub fn read_again(&self) -> Result<(), Unusable> {
-        if let Some(path) = self.file() {
-            self.store(KeySource::read_file(path)?);
+    pub fn read_again(&self) -> Result<bool, Unusable> {
+        let Some(path) = self.file() else {
+            return Ok(false);
+        };
+        let keys = KeySource::read_file(path)?;
+        let current = self.current.load();
+        let has_changed = current.as_ref().is_none_or(|current| current.keys != keys);
+        if has_changed {
+            self.store(keys);
         }
-        Ok(())
+        Ok(has_changed)
     }
 
     /// Reads the keys of an address now and every hour, until the joiner is dropped. A second call

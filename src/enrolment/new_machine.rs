@@ -36,7 +36,6 @@ impl NewMachine {
     /// where none is asked for.
     pub(super) fn check(
         body: &EnrolmentBody,
-        vault: &str,
         grant: &Grant,
         window: &Window,
         now: u64,
@@ -49,7 +48,7 @@ impl NewMachine {
         };
         let key = key(&body.public_key);
         match (&body.proof, &key) {
-            (Some(proof), Ok(key)) => note(proves(proof, key, vault, grant, window, now)),
+            (Some(proof), Ok(key)) => note(proves(proof, key, grant, window, now)),
             (None, _) if grant.require_proof => note(Err(
                 "proof: is missing. Sign the enrolment with the new key, as `countersign enrol` does."
                     .to_owned(),
@@ -98,7 +97,6 @@ impl NewMachine {
     pub(super) fn entry(
         &self,
         id: &MachineId,
-        vault: &str,
         grant: &Grant,
         now: u64,
     ) -> Result<CheckedEntry, Vec<String>> {
@@ -107,7 +105,7 @@ impl NewMachine {
         let mut put = |key: &str, value: Value| entry.insert(key.to_owned(), value);
         put("id", json!(id.as_str()));
         put("name", json!(self.name));
-        put("vault", json!(vault));
+        put("vault", json!(grant.vault));
         put("public_keys", json!([STANDARD.encode(self.key.as_bytes())]));
         if let Some(life) = terms.expires_in {
             let end = now.saturating_add(life);
@@ -134,7 +132,6 @@ fn key(text: &str) -> Result<PublicKey, String> {
 fn proves(
     sent: &SentProof,
     key: &PublicKey,
-    vault: &str,
     grant: &Grant,
     window: &Window,
     now: u64,
@@ -145,7 +142,7 @@ fn proves(
             "timestamp: is outside the accepted window around {now}; set the machine's clock."
         ));
     }
-    let proof = KeyProof::of_enrolment(vault, &grant.digest, key.as_bytes(), sent.timestamp);
+    let proof = KeyProof::of_enrolment(&grant.vault, &grant.digest, key.as_bytes(), sent.timestamp);
     match proof.is_given_by(key, &sent.signature) {
         true => Ok(()),
         false => Err(

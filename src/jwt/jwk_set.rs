@@ -14,6 +14,7 @@ pub const MAX_KEY_SET: usize = 256 * 1024;
 const MAX_KEYS: usize = 64;
 
 /// The keys of an issuer that can verify its tokens; at least one.
+#[derive(PartialEq)]
 pub struct IssuerKeys(Vec<IssuerKey>);
 
 /// A public key, with the one algorithm that it is for.
@@ -21,6 +22,14 @@ pub(super) struct IssuerKey {
     id: Option<String>,
     algorithm: Algorithm,
     pub(super) key: DecodingKey,
+    /// As it was read.
+    jwk: Value,
+}
+
+impl PartialEq for IssuerKey {
+    fn eq(&self, other: &IssuerKey) -> bool {
+        self.jwk == other.jwk
+    }
 }
 
 impl IssuerKeys {
@@ -79,8 +88,8 @@ impl IssuerKeys {
 impl IssuerKey {
     /// The key, if it may verify signatures and is of a kind that is read here. The kind of the key
     /// says the algorithm, and never the token: so no public key serves as the secret of an HMAC.
-    fn of(jwk: &Value) -> Option<IssuerKey> {
-        let jwk: Jwk = serde_json::from_value(jwk.clone()).ok()?;
+    fn of(value: &Value) -> Option<IssuerKey> {
+        let jwk: Jwk = serde_json::from_value(value.clone()).ok()?;
         let common = &jwk.common;
         let is_for_signatures = match &common.public_key_use {
             Some(purpose) => *purpose == PublicKeyUse::Signature,
@@ -110,6 +119,7 @@ impl IssuerKey {
             id: common.key_id.clone(),
             algorithm,
             key,
+            jwk: value.clone(),
         })
     }
 }

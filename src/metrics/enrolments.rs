@@ -1,6 +1,6 @@
 //! The series of enrolments.
 
-use prometheus::{IntCounter, Result};
+use prometheus::{IntCounter, IntGauge, Result};
 
 use super::declare::Declare;
 
@@ -37,8 +37,11 @@ impl EnrolmentResult {
     }
 }
 
-/// The counters of enrolments, by result.
-pub(super) struct EnrolmentMetrics([IntCounter; EnrolmentResult::ALL.len()]);
+/// The series of enrolments, and of the ends of machines.
+pub(super) struct EnrolmentMetrics {
+    results: [IntCounter; EnrolmentResult::ALL.len()],
+    expiring: [IntGauge; 2],
+}
 
 impl EnrolmentMetrics {
     pub(super) fn declare(declare: &Declare) -> Result<EnrolmentMetrics> {
@@ -47,12 +50,25 @@ impl EnrolmentMetrics {
             "Machines that asked to be enrolled, by result: enrolled, refused (a wrong token or JWT), invalid (a wrong key, proof or name, or no form), unavailable (the database, the keys of the issuer or the audit log).",
             &["result"],
         )?;
-        Ok(EnrolmentMetrics(EnrolmentResult::ALL.map(|result| {
-            results.with_label_values(&[result.as_str()])
-        })))
+        let expiring = declare.gauges(
+            "machines_expiring",
+            "Enabled machines whose `expires` is within this time; 7d includes 24h. Counted once a minute.",
+            &["within"],
+        )?;
+        Ok(EnrolmentMetrics {
+            results: EnrolmentResult::ALL
+                .map(|result| results.with_label_values(&[result.as_str()])),
+            expiring: ["24h", "7d"].map(|within| expiring.with_label_values(&[within])),
+        })
     }
 
     pub(super) fn count(&self, result: EnrolmentResult) {
-        self.0[result as usize].inc();
+        self.results[result as usize].inc();
+    }
+
+    pub(super) fn expiring(&self, within_day: usize, within_week: usize) {
+        for (gauge, count) in self.expiring.iter().zip([within_day, within_week]) {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 }

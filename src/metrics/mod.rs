@@ -205,6 +205,11 @@ impl Metrics {
         self.enrolments.count(result);
     }
 
+    /// Shows how many machines end within a day, and within a week.
+    pub fn machines_expiring(&self, within_day: usize, within_week: usize) {
+        self.enrolments.expiring(within_day, within_week);
+    }
+
     /// Counts a refusal.
     pub fn refused(&self, code: Code) {
         self.codes.refused(code);

@@ -11,6 +11,7 @@ use tracing::{error, info};
 use super::admin::{Admin, MOST_CONNECTIONS};
 use super::audit_log;
 use super::clock_watch::ClockWatch;
+use super::expiring_machines::ExpiringMachines;
 use super::listen::accept::{AcceptLoop, BoundListener};
 use super::listen::bind::{self, BoundListeners};
 use super::listen::connection_timeouts::ConnectionTimeouts;
@@ -36,6 +37,7 @@ pub struct GatewayServer {
     admin: Arc<Admin>,
     reloader: Arc<Reloader>,
     replay: Arc<ReplayCache>,
+    expiring: ExpiringMachines,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -123,6 +125,8 @@ impl GatewayServer {
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
         });
+        let expiring =
+            ExpiringMachines::new(Arc::clone(&registry), Arc::clone(&metrics), clock.clone());
         let reloader = Arc::new(Reloader::new(
             Arc::clone(&gateway),
             registry,
@@ -149,6 +153,7 @@ impl GatewayServer {
             gateway,
             reloader,
             replay,
+            expiring,
             audit,
             metrics,
             clock,
@@ -177,6 +182,7 @@ impl GatewayServer {
         // Before the first answer: a SIGHUP may follow readiness, and without a handler it kills.
         let watching = (
             self.reloader.start(),
+            self.expiring.start(),
             ClockWatch::new(self.clock.clone(), Arc::clone(&self.metrics)).start(),
             MigrationRoutes::new(Arc::clone(&self.gateway), self.clock.clone()).start(),
         );

@@ -22,6 +22,7 @@ mod certificates;
 mod clock;
 mod command_line;
 mod credentials;
+mod database;
 mod deadlines;
 mod doctor;
 mod echo;

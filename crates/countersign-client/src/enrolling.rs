@@ -28,7 +28,7 @@ use countersign_core::enrolment::{EnrolmentToken, KeyProof, SecretDigest, is_vau
 use countersign_core::identity::MachineId;
 use countersign_core::refusal::Code;
 
-/// Bounds of one exchange: the gateway decides within 12 s.
+/// Bounds of one exchange: the gateway decides within 15 s.
 const LIMITS: ExchangeLimits = ExchangeLimits {
     time: Duration::from_secs(30),
     answer: 64 * 1024,

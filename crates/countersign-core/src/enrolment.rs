@@ -56,6 +56,21 @@ impl EnrolmentToken {
         is_token.then(|| EnrolmentToken(Zeroizing::new(text.to_owned())))
     }
 
+    /// Parses the other spelling of a token: its bytes in 64 hexadecimal digits, as SikkerKey's client
+    /// for agents takes it. It fails closed.
+    pub fn parse_hex(text: &str) -> Option<EnrolmentToken> {
+        let is_digits =
+            text.len() == 2 * TOKEN_BYTES && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_digits {
+            return None;
+        }
+        let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
+        for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+            *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
+        }
+        Some(EnrolmentToken::from_bytes(&bytes))
+    }
+
     /// The SHA-256 of its text. The token cannot be found from it: it has 256 random bits.
     pub fn digest(&self) -> SecretDigest {
         SecretDigest::of(&self.0)

@@ -10,6 +10,7 @@ use super::*;
 mod adapter;
 mod audit;
 mod credential;
+mod enrolment;
 mod files;
 mod login;
 mod management;

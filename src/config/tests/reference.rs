@@ -153,6 +153,8 @@ fn the_reference_with_its_optional_settings_has_every_key_there_is() {
             "routes[0].adapter",
             "routes[0].observe_until",
             "replay.redis.password_file",
+            "enrolment",
+            "joiners",
             "audit.signing_key"
         ]
     );
@@ -178,6 +180,8 @@ fn the_reference_has_every_key_of_a_login() {
             "routes[0].adapter",
             "routes[0].observe_until",
             "replay.redis.password_file",
+            "enrolment",
+            "joiners",
             "audit.signing_key"
         ]
     );

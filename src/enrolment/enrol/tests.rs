@@ -74,8 +74,9 @@ impl Fixture {
         }
         let terms = TokenTerms::parse(&terms).unwrap();
         let issued = IssuedToken::create(&terms, NOW).unwrap();
-        let stored = self.database.create_token(&issued.stored, &author());
-        stored.await.unwrap();
+        let author = author();
+        let storing = self.database.create_token(&issued.stored, &author);
+        storing.await.unwrap();
         issued.token.reveal().to_owned()
     }
 
@@ -88,12 +89,13 @@ impl Fixture {
     ) -> Result<Enrolled, NotEnrolled> {
         let call = EnrolmentCall {
             route: "/v1".into(),
-            vault: vault.into(),
+            vault: Some(vault.into()),
             secret,
         };
+        let body = body.to_string();
         let request = EnrolmentRequest {
             call: &call,
-            body: body.to_string().as_bytes(),
+            body: body.as_bytes(),
             client: "192.0.2.7".parse().ok(),
             request_id: "r1",
             window: WINDOW,
@@ -442,12 +444,45 @@ async fn the_first_joiner_whose_conditions_are_met_lets_a_machine_in() {
 }
 
 #[tokio::test]
+async fn an_agent_gives_the_bytes_of_its_token_in_hexadecimal_and_the_token_names_the_vault() {
+    let it = fixture().await;
+    let token = it.token(json!({ "require_proof": false })).await;
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(&token[4..])
+        .unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let call = EnrolmentCall {
+        route: "/v1".into(),
+        vault: None,
+        secret: EnrolmentSecret::AgentToken,
+    };
+    let public = STANDARD.encode(key(1).verifying_key().to_bytes());
+    for (token, is_good) in [(&token, false), (&hex.to_uppercase(), true)] {
+        let body = json!({ "token": token, "publicKey": public, "name": "bot" }).to_string();
+        let request = EnrolmentRequest {
+            call: &call,
+            body: body.as_bytes(),
+            client: None,
+            request_id: "r1",
+            window: WINDOW,
+            now: NOW,
+        };
+        let result = enrol(&request, &[], &it.database, &|_| None).await;
+        assert_eq!(result.is_ok(), is_good, "{result:?}");
+        if let Ok(enrolled) = result {
+            let it = (&*enrolled.name, &*enrolled.vault, &*enrolled.hostname);
+            assert_eq!(it, ("bot", "v", "agent"));
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_entry_that_the_operators_object_to_is_refused() {
     let it = fixture().await;
     let token = it.token(json!({})).await;
     let call = EnrolmentCall {
         route: "/v1".into(),
-        vault: "v".into(),
+        vault: Some("v".into()),
         secret: EnrolmentSecret::Token,
     };
     let body = body("token", &token, "v", 1).to_string();

@@ -52,6 +52,7 @@ impl Edge {
             source,
             id,
         };
+        let secret = call.secret;
         let enrolling = async {
             let receiving = decider.receive_enrolment(&plan, &mut session, line, source);
             let body = receiving.await.map_err(|refusal| (refusal, None))?;
@@ -67,7 +68,9 @@ impl Edge {
         match ended {
             Ok(enrolled) => {
                 session.set_keepalive(None);
-                let answered = enrolments.answer(&mut session, &plan, &enrolled, id).await;
+                let answered = enrolments
+                    .answer(&mut session, &plan, &enrolled, secret, id)
+                    .await;
                 if answered.is_ok() {
                     self.linger().close(*session).await;
                 }

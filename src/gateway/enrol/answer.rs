@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::config::GatewayUrl;
 use crate::config::headers::REQUEST_ID;
-use crate::enrolment::Enrolled;
+use crate::enrolment::{Enrolled, EnrolmentSecret};
 use crate::gateway::receive::request_id::RequestId;
 
 /// The fields that SikkerKey's clients read.
@@ -23,6 +23,15 @@ struct EnrolledMachine<'a> {
     api_url: String,
 }
 
+/// The fields that SikkerKey's client for agents reads.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EnrolledAgent<'a> {
+    agent_id: &'a str,
+    name: &'a str,
+    vault_id: &'a str,
+}
+
 /// Answers with the id of the machine, and where its requests go.
 ///
 /// # Errors
@@ -33,16 +42,30 @@ pub(super) async fn write(
     session: &mut ServerSession,
     enrolled: &Enrolled,
     public_url: &GatewayUrl,
+    secret: EnrolmentSecret,
     id: RequestId,
 ) -> Result<()> {
-    let body = serde_json::to_vec(&EnrolledMachine {
-        machine_id: enrolled.id.as_str(),
-        vault_id: &enrolled.vault,
-        machine_name: &enrolled.name,
-        api_url: public_url.to_string(),
-    })
-    .unwrap_or_default();
-    let mut header = ResponseHeader::build(StatusCode::OK, Some(4))?;
+    let (status, body) = match secret {
+        EnrolmentSecret::Token | EnrolmentSecret::Jwt => {
+            let body = serde_json::to_vec(&EnrolledMachine {
+                machine_id: enrolled.id.as_str(),
+                vault_id: &enrolled.vault,
+                machine_name: &enrolled.name,
+                api_url: public_url.to_string(),
+            });
+            (StatusCode::OK, body)
+        }
+        EnrolmentSecret::AgentToken => {
+            let body = serde_json::to_vec(&EnrolledAgent {
+                agent_id: enrolled.id.as_str(),
+                name: &enrolled.name,
+                vault_id: &enrolled.vault,
+            });
+            (StatusCode::CREATED, body)
+        }
+    };
+    let body = body.unwrap_or_default();
+    let mut header = ResponseHeader::build(status, Some(4))?;
     header.insert_header(CONTENT_TYPE, "application/json")?;
     header.insert_header(CONTENT_LENGTH, body.len())?;
     header.insert_header(CACHE_CONTROL, "no-store")?;

@@ -10,7 +10,7 @@ use tracing::{error, warn};
 
 use super::answer;
 use crate::enrolment::{
-    self, Enrolled, EnrolmentCall, EnrolmentFault, EnrolmentRequest, NotEnrolled,
+    self, Enrolled, EnrolmentCall, EnrolmentFault, EnrolmentRequest, EnrolmentSecret, NotEnrolled,
 };
 use crate::gateway::plan::Plan;
 use crate::gateway::receive::body::Body;
@@ -26,8 +26,8 @@ use countersign_core::refusal::{Refusal, RegistryFault};
 /// Beyond it they are refused, so that a database that hangs holds no more.
 const MOST: usize = 64;
 
-/// Longest wait for an enrolment. Stock clients wait 15 s.
-const DEADLINE: Duration = Duration::from_secs(12);
+/// Longest wait for an enrolment. Stock clients wait 15 s, also for the machine to be in force.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Longest wait until the requests of a new machine pass here. A gateway follows the registry within
 /// 2 s; the machine is told in any case.
@@ -107,7 +107,11 @@ impl Enrolments {
         });
         let unknown = Refusal::RegistryUnavailable(RegistryFault::Unknown);
         match tokio::time::timeout(DEADLINE, running).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(Ok(enrolled))) => {
+                self.wait_until_in_force(&enrolled).await;
+                Ok(enrolled)
+            }
+            Ok(Ok(refused)) => refused,
             Ok(Err(_)) => {
                 error!(request_id = %facts.id, "a panic while a machine was enrolled");
                 Err(fault(Refusal::Internal))
@@ -116,6 +120,21 @@ impl Enrolments {
                 warn!(request_id = %facts.id, "an enrolment was not decided in {DEADLINE:?}");
                 Err(fault(unknown))
             }
+        }
+    }
+
+    /// The machine may sign a request as soon as it has its answer.
+    async fn wait_until_in_force(&self, enrolled: &Enrolled) {
+        let waiting = async {
+            while self.registry.find(enrolled.id.as_str()).is_none() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(IN_FORCE, waiting).await.is_err() {
+            warn!(
+                machine = enrolled.id.as_str(),
+                "a new machine is not in force here after {IN_FORCE:?}"
+            );
         }
     }
 
@@ -129,10 +148,13 @@ impl Enrolments {
         session: &mut ServerSession,
         plan: &Plan,
         enrolled: &Enrolled,
+        secret: EnrolmentSecret,
         id: RequestId,
     ) -> Result<()> {
         match &plan.config.enrolment {
-            Some(enrolment) => answer::write(session, enrolled, &enrolment.public_url, id).await,
+            Some(enrolment) => {
+                answer::write(session, enrolled, &enrolment.public_url, secret, id).await
+            }
             // Without it no call is found.
             None => Ok(()),
         }
@@ -173,7 +195,6 @@ impl EnrolmentTask {
                 cause: EnrolmentFault::Unavailable,
             });
         }
-        self.wait_until_in_force(&enrolled).await;
         Ok(enrolled)
     }
 
@@ -189,21 +210,6 @@ impl EnrolmentTask {
                 machine = enrolled.id.as_str(),
                 %error,
                 "the machine could not be removed: remove it with `countersign machine remove`"
-            );
-        }
-    }
-
-    /// The machine may sign a request as soon as it has its answer.
-    async fn wait_until_in_force(&self, enrolled: &Enrolled) {
-        let waiting = async {
-            while self.registry.find(enrolled.id.as_str()).is_none() {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        if tokio::time::timeout(IN_FORCE, waiting).await.is_err() {
-            warn!(
-                machine = enrolled.id.as_str(),
-                "a new machine is not in force here after {IN_FORCE:?}"
             );
         }
     }

@@ -12,6 +12,7 @@ mod copy;
 mod enrol;
 mod feed;
 mod listen;
+mod pool;
 mod read;
 mod schema;
 mod session;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::connect::Connections;
 use super::connection::{AnswerRow, Argument, Connection, no_answer};
+use super::pool::Connections;
 use super::write_error::WriteError;
 
 /// Longest wait for one statement.

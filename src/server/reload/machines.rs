@@ -13,9 +13,6 @@ use crate::registry::{Change, Losses};
 impl ReloadedParts {
     /// Reads the registry again and puts it in force.
     pub(super) fn registry(&self, trigger: Trigger, losses: Losses) -> ReloadResult {
-        if let Some(feed) = &self.feed {
-            return feed.reload(self, trigger, losses);
-        }
         let known = self.registry.current().digest();
         let change = self.registry.reload(losses).map_err(|mistakes| {
             let may_pass = mistakes.may_pass;

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::feed::RegistryFeed;
 use crate::audit::AuditLog;
 use crate::gateway::Gateway;
 use crate::metrics::{Files, Metrics};
@@ -20,8 +19,6 @@ pub(super) struct ReloadedParts {
     pub(super) audit: Arc<AuditLog>,
     pub(super) clock: Clock,
     pub(super) tls: Vec<Arc<Tls>>,
-    /// Where the machines stand in a database.
-    pub(super) feed: Option<RegistryFeed>,
 }
 
 impl ReloadedParts {
@@ -42,7 +39,9 @@ impl ReloadedParts {
                     .credentials()
                     .filter_map(|credential| credential.file());
                 let keys = plan.assertions().into_iter().flat_map(|it| it.files());
-                files.chain(keys).map(Path::to_owned).collect()
+                let joiners = plan.joiners().iter().filter_map(|joiner| joiner.file());
+                let all = files.chain(keys).chain(joiners);
+                all.map(Path::to_owned).collect()
             }
             Files::Tls => {
                 let tls = self.tls.iter().flat_map(|tls| tls.files());

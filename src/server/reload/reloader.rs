@@ -37,6 +37,8 @@ const REREAD: Duration = Duration::from_secs(5);
 /// Reads files again.
 pub(crate) struct Reloader {
     parts: ReloadedParts,
+    /// Where the machines stand in a database.
+    feed: Option<RegistryFeed>,
     locks: ReloadLocks,
 }
 
@@ -66,8 +68,8 @@ impl Reloader {
                 audit,
                 clock,
                 tls,
-                feed: follower.map(RegistryFeed::new),
             },
+            feed: follower.map(RegistryFeed::new),
             locks: ReloadLocks::default(),
         }
     }
@@ -106,12 +108,12 @@ impl Reloader {
 
     /// Follows the database of the registry, if there is one.
     fn follow(self: &Arc<Self>) -> Vec<AbortOnDropHandle<()>> {
-        let Some(feed) = &self.parts.feed else {
+        let Some(feed) = &self.feed else {
             return Vec::new();
         };
         let this = Arc::clone(self);
         let following = async move {
-            if let Some(feed) = &this.parts.feed {
+            if let Some(feed) = &this.feed {
                 feed.follow(&this.parts, this.locks.complaint(Files::Registry))
                     .await;
             }
@@ -197,7 +199,10 @@ impl Reloader {
         let this = Arc::clone(self);
         let started = thread::Builder::new().name("reload".into()).spawn(move || {
             let result = match files {
-                Files::Registry => this.parts.registry(trigger, losses),
+                Files::Registry => match &this.feed {
+                    Some(feed) => feed.reload(&this.parts, trigger, losses),
+                    None => this.parts.registry(trigger, losses),
+                },
                 Files::Operators => this.parts.operators(trigger),
                 Files::Configuration => this.parts.configuration(trigger),
                 Files::Credentials => this.parts.credentials(),

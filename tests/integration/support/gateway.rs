@@ -43,12 +43,12 @@ pub struct Options {
     pub upstream: String,
     /// The servers; by default the backend alone. None where `upstream` has them.
     pub servers: Option<Vec<String>>,
-    /// The value of `registry`.
-    pub registry: String,
     /// More files in its folder.
     pub files: Vec<(&'static str, String)>,
     /// The registry file.
     pub machines: String,
+    /// The value of `registry`.
+    pub registry: String,
     /// The audit file, relative to the gateway's folder.
     pub audit: String,
     /// The content of the file `token`, for a credential.
@@ -83,9 +83,9 @@ impl Default for Options {
             more: String::new(),
             upstream: String::new(),
             servers: None,
-            registry: "{ file: machines.yaml }".into(),
             files: Vec::new(),
             machines: registry(&[&machine()]),
+            registry: "{ file: machines.yaml }".into(),
             audit: "audit.jsonl".into(),
             token: None,
             tls: false,

@@ -6,6 +6,7 @@ pub mod client;
 pub mod gateway;
 pub mod http2;
 pub mod openbao;
+pub mod postgres;
 pub mod process;
 pub mod redis;
 pub mod siege;

@@ -32,7 +32,7 @@ use countersign_core::refusal::Code;
 /// The call by which a machine gives itself a new key.
 const PATH: &str = "/countersign/v1/self/keys";
 
-/// Bounds of the call: the gateway decides within 12 s.
+/// Bounds of the call: the gateway decides within 15 s.
 const LIMITS: ExchangeLimits = ExchangeLimits {
     time: Duration::from_secs(30),
     answer: 64 * 1024,

@@ -34,6 +34,21 @@ fn a_token_is_the_prefix_and_its_bytes() {
 }
 
 #[test]
+fn the_bytes_of_a_token_in_hexadecimal_are_the_same_token() {
+    let hex: String = (32..64).map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(EnrolmentToken::parse_hex(&hex).unwrap().reveal(), TOKEN);
+    for text in [
+        "",
+        &hex[1..],
+        &format!("{hex}0"),
+        &hex.replace('2', "g"),
+        TOKEN,
+    ] {
+        assert!(EnrolmentToken::parse_hex(text).is_none(), "{text}");
+    }
+}
+
+#[test]
 fn other_texts_are_no_tokens() {
     let spelled_twice = format!("{}9", &TOKEN[..46]);
     for text in [
