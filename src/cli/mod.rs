@@ -10,11 +10,13 @@ mod demo;
 mod doctor;
 mod enrol;
 mod explain;
+mod gateway_args;
 mod health;
 mod keygen;
 mod logs;
 mod machine;
 mod machine_options;
+mod management_client;
 mod process;
 mod registry_summary;
 mod reload;
@@ -27,6 +29,7 @@ mod since;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -51,7 +54,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     Demo(demo::DemoArgs),
     Keygen(keygen::KeygenArgs),
-    Machine(machine::MachineArgs),
+    Machine(Box<machine::MachineArgs>),
+    Token(token::TokenArgs),
     Sign(sign::SignArgs),
     Request(request::RequestArgs),
     Health(health::HealthArgs),
@@ -98,7 +102,8 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), CommandErro
         Command::Explain(args) => explain::run(&args, &environment, out),
         Command::Demo(args) => demo::run(&args, &environment, out),
         Command::Keygen(args) => keygen::run(&args, out),
-        Command::Machine(args) => machine::run(&args, &args.registry(&environment)?, now, out),
+        Command::Machine(args) => machine::run_anywhere(&args, &environment, out),
+        Command::Token(args) => token::run(&args, out),
         Command::Sign(args) => sign::run(&args, out),
         Command::Request(args) => request::run(&args, out),
         Command::Health(args) => health::run(&args, &environment),

@@ -36,6 +36,8 @@ mod journal;
 mod lingering;
 mod login;
 mod login_faults;
+mod management;
+mod management_api;
 mod metrics;
 mod model;
 mod modes;

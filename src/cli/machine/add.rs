@@ -19,10 +19,10 @@ use countersign_core::policy::{List, network};
 #[command(after_help = "Example:
   countersign machine add --registry machines.yaml --name web-1 --vault vault_prod \\
       --public-key \"$(countersign keygen --out key.pem)\" --allow 'read /v1/secret/data/web/**'
-  countersign machine add --registry machines.yaml --machine-id ci.eu-1 --public-key @ci.pub")]
+  countersign machine add --registry machines.yaml --new-id ci.eu-1 --public-key @ci.pub")]
 pub(in crate::cli) struct AddArgs {
     /// The id under which the registry knows the machine; default: a random UUID
-    #[arg(long = "machine-id", alias = "id", value_name = "ID")]
+    #[arg(long = "new-id", alias = "id", value_name = "ID")]
     pub id: Option<String>,
     /// The machine's name, sent to the backend as X-Machine-Name
     #[arg(long)]
@@ -64,12 +64,25 @@ pub(in crate::cli) struct AddArgs {
     pub per_minute: Option<u64>,
 }
 
-/// Adds the machine and gives its id.
-pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandError> {
-    let id = match &args.id {
+/// Adds the machine to a file and gives its id. There `--machine-id` is an older
+/// spelling of `--new-id`.
+pub(super) fn add(
+    args: &AddArgs,
+    machine_id: Option<&str>,
+    registry: &Path,
+) -> Result<MachineId, CommandError> {
+    let id = match (args.id.as_deref(), machine_id) {
+        (Some(_), Some(_)) => {
+            return Err(CommandError::Usage(
+                "--machine-id: cannot stand beside --new-id; name the machine with --new-id".into(),
+            ));
+        }
+        (id, older) => id.or(older),
+    };
+    let id = match id {
         Some(text) => MachineId::parse(text).ok_or_else(|| {
             CommandError::Usage(
-                "--machine-id: an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -".into(),
+                "--new-id: an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -".into(),
             )
         })?,
         None => random_id()?,
@@ -88,7 +101,7 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandE
     let refuse = |why: String| CommandError::Operation(format!("{}: {why}", registry.display()));
     if open.before.find(id.as_str()).is_some() {
         return Err(refuse(format!(
-            "the machine {id} exists already. Name another id with --machine-id"
+            "the machine {id} exists already. Name another id with --new-id"
         )));
     }
     if let Some(gone) = open.before.removed().iter().find(|gone| gone.id == id) {
@@ -204,7 +217,7 @@ pub(super) fn instant(option: &str, text: Option<&str>) -> Result<Option<u64>, C
 }
 
 /// A random UUID (RFC 9562, section 5.4).
-fn random_id() -> Result<MachineId, CommandError> {
+pub(super) fn random_id() -> Result<MachineId, CommandError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| {
         CommandError::Operation(format!("the system gives no random numbers: {error}"))

@@ -13,6 +13,7 @@ mod credential;
 mod enrolment;
 mod files;
 mod login;
+mod management;
 mod modes;
 mod proxies;
 mod redis;
