@@ -28,7 +28,7 @@
 //! A module of this crate imports only modules to its left. A test reads the next line, compares
 //! the sources with it, and fails if its form changes:
 //!
-//! `metrics`, `yaml` ← `config` ← `nonces`, `registry`, `audit` ← `gateway` ← `server` ← `cli`
+//! `metrics`, `yaml`, `jwt` ← `config` ← `nonces`, `registry`, `audit` ← `enrolment` ← `management` ← `gateway` ← `server` ← `cli`
 //!
 //! Only `gateway` and `server` know Pingora. [`cli`] is the command line, one file a command.
 #![forbid(unsafe_code)]
@@ -40,7 +40,10 @@ pub use countersign_core as auth;
 pub mod audit;
 pub mod cli;
 pub mod config;
+pub mod enrolment;
 pub mod gateway;
+pub mod jwt;
+pub mod management;
 pub mod metrics;
 pub mod nonces;
 pub mod registry;

@@ -19,7 +19,7 @@ use countersign_core::identity::{Machine, MachineId, PublicKey};
 
 /// Most ids, or owners of keys, that one list of a registry record names: more than an edit by hand
 /// touches, and some 200 KB at the longest ids. Beyond it only the count tells.
-const LISTED: usize = 1000;
+pub(super) const LISTED: usize = 1000;
 
 impl AcceptedRecord<'_> {
     /// Its line, before the log gives it a number and a hash.
@@ -76,6 +76,7 @@ impl Serialize for RefusedRecord<'_> {
         match &self.evidence {
             RefusalEvidence::Claimed(claim) => decision.claim(claim),
             RefusalEvidence::Signed(signed) => decision.prove(signed),
+            RefusalEvidence::Enrolment { cause } => decision.cause = *cause,
         }
         decision.serialize(serializer)
     }
@@ -90,6 +91,8 @@ struct DecisionFields<'a> {
     auth: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     machine: Option<SignerFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,6 +135,7 @@ impl<'a> DecisionFields<'a> {
             decision,
             auth: Auth::None.as_str(),
             code: None,
+            cause: None,
             machine: None,
             claimed_machine: None,
             machine_known: None,
@@ -245,6 +249,8 @@ impl Serialize for RegistryRecord<'_> {
         struct RegistryFields<'a> {
             ts: RecordTime,
             decision: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            of: Option<&'static str>,
             digest: Hex<&'a [u8; 32]>,
             machines: usize,
             added: IdList<'a>,
@@ -256,6 +262,7 @@ impl Serialize for RegistryRecord<'_> {
         RegistryFields {
             ts: RecordTime::of(self.wall_ms),
             decision: "registry",
+            of: self.operators.then_some("operators"),
             digest: Hex(self.digest),
             machines: self.machines,
             added: IdList::of(self.added),
@@ -289,16 +296,25 @@ impl<'a> KeyOwner<'a> {
 
 /// A list of machines, cut at [`LISTED`].
 #[derive(Serialize)]
-struct IdList<'a> {
+pub(super) struct IdList<'a> {
     count: usize,
     ids: Vec<&'a str>,
 }
 
 impl<'a> IdList<'a> {
     fn of(ids: &'a [MachineId]) -> IdList<'a> {
+        IdList::from_iter(ids.len(), ids)
+    }
+
+    /// The list of `count` machines.
+    pub(super) fn from_iter(
+        count: usize,
+        ids: impl IntoIterator<Item = &'a MachineId>,
+    ) -> IdList<'a> {
+        let ids = ids.into_iter().take(LISTED).map(MachineId::as_str);
         IdList {
-            count: ids.len(),
-            ids: ids.iter().take(LISTED).map(MachineId::as_str).collect(),
+            count,
+            ids: ids.collect(),
         }
     }
 }

@@ -9,11 +9,12 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::chain_state::Checkpoints;
 use super::checkpoint::Domain;
+use super::enrolled::EnrolledRecord;
 use super::error::AuditError;
 use super::queued_line::LineKind;
 use super::record::{
-    AcceptedRecord, OpenRecord, RefusalEvidence, RefusedRecord, RegistryRecord, ResponseRecord,
-    UnsignedRecord,
+    AcceptedRecord, OpenRecord, RefusalEvidence, RefusedRecord, RegistryCallRecord, RegistryRecord,
+    ResponseRecord, UnsignedRecord,
 };
 use super::refusal_limiter::RefusalLimiter;
 use super::sink::Sink;
@@ -125,6 +126,27 @@ impl AuditLog {
         self.acknowledged(LineKind::Open, record).await
     }
 
+    /// Records that a machine was enrolled, and waits as for an accepted request.
+    ///
+    /// # Errors
+    ///
+    /// As [`AuditLog::accepted`]. The machine must not stay in the registry then.
+    pub async fn enrolled(&self, record: &EnrolledRecord<'_>) -> Result<Receipt, AuditError> {
+        self.acknowledged(LineKind::Open, record).await
+    }
+
+    /// Records what a call will change in the registry, and waits as for an accepted request.
+    ///
+    /// # Errors
+    ///
+    /// As [`AuditLog::accepted`]. The change must then not be made.
+    pub async fn registry_call(
+        &self,
+        record: &RegistryCallRecord<'_>,
+    ) -> Result<Receipt, AuditError> {
+        self.acknowledged(LineKind::Accepted, record).await
+    }
+
     async fn acknowledged(
         &self,
         kind: LineKind,
@@ -152,7 +174,7 @@ impl AuditLog {
     pub fn refused(&self, record: &RefusedRecord<'_>) {
         let (limiter, stream) = match record.evidence {
             RefusalEvidence::Signed(_) => (&self.signed, &self.trail),
-            RefusalEvidence::Claimed(_) => {
+            RefusalEvidence::Claimed(_) | RefusalEvidence::Enrolment { .. } => {
                 let stream = self.unauthenticated.as_ref().unwrap_or(&self.trail);
                 (&self.limiter, stream)
             }

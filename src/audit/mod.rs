@@ -19,9 +19,11 @@
 //! [`report`] counts.
 
 mod backend_paths;
+mod call_fields;
 pub mod chain;
 mod chain_state;
 pub mod checkpoint;
+mod enrolled;
 mod error;
 mod fields;
 mod hex;
@@ -51,11 +53,13 @@ mod writer_health;
 
 pub use backend_paths::BackendPaths;
 pub use chain_state::Checkpoints;
+pub use enrolled::{EnrolledBy, EnrolledRecord};
 pub use error::AuditError;
 pub use log::{AuditLog, Receipt, UnauthenticatedSink};
 pub use record::{
-    AcceptedRecord, BodyDigest, ClaimedFacts, LoginFacts, OpenRecord, Query, RefusalEvidence,
-    RefusedRecord, RegistryRecord, RequestFacts, ResponseRecord, SignatureFacts, UnsignedRecord,
+    AcceptedRecord, BodyDigest, CalledChange, ClaimedFacts, LoginFacts, OpenRecord, Query,
+    RefusalEvidence, RefusedRecord, RegistryCallRecord, RegistryRecord, RequestFacts,
+    ResponseRecord, SignatureFacts, UnsignedRecord,
 };
 pub use sink::{Bounds, Sink};
 pub use token_hash::{TokenHash, TokenNames};

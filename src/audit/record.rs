@@ -140,6 +140,11 @@ pub enum RefusalEvidence<'a> {
     Claimed(ClaimedFacts<'a>),
     /// Refused although the signature verified.
     Signed(SignatureFacts<'a>),
+    /// Not enrolled. The cause is for the operator: the client is not told.
+    Enrolment {
+        /// The word of the cause, if the secret was judged.
+        cause: Option<&'static str>,
+    },
 }
 
 /// How an accepted request ended.
@@ -173,6 +178,50 @@ pub struct LoginFacts<'a> {
     pub accessor: Option<&'a str>,
 }
 
+/// A call that will change the registry once this is written.
+#[derive(Clone, Copy, Debug)]
+pub struct RegistryCallRecord<'a> {
+    /// When, in Unix milliseconds.
+    pub wall_ms: u64,
+    /// The id in the decision record.
+    pub request_id: &'a str,
+    /// The operator's id; for a machine's own call, the machine's.
+    pub by: &'a str,
+    /// The change.
+    pub change: CalledChange<'a>,
+}
+
+/// A change of the registry that a call asks for.
+#[derive(Clone, Copy, Debug)]
+pub enum CalledChange<'a> {
+    /// Machines to add, with their keys.
+    AddMachines(&'a [(&'a MachineId, &'a [[u8; 32]])]),
+    /// Fields of a machine to change or remove. With other keys: all its keys then.
+    ChangeMachine {
+        /// The machine.
+        machine: &'a MachineId,
+        /// The names of the fields.
+        fields: &'a [&'a str],
+        /// All its keys, if they are among the fields.
+        keys: Option<&'a [[u8; 32]]>,
+    },
+    /// A machine to remove.
+    RemoveMachine(&'a MachineId),
+    /// A key to add to a machine.
+    AddKey(&'a MachineId, &'a [u8; 32]),
+    /// An enrolment token to create. The token itself is in no record.
+    CreateToken {
+        /// Its id.
+        id: &'a str,
+        /// How many machines it may enrol.
+        max_uses: u32,
+        /// First Unix second after its validity.
+        expires: u64,
+    },
+    /// An enrolment token to revoke, by its id.
+    RevokeToken(&'a str),
+}
+
 /// A machine registry was loaded, at the start or later.
 #[derive(Clone, Copy, Debug)]
 pub struct RegistryRecord<'a> {
@@ -193,4 +242,6 @@ pub struct RegistryRecord<'a> {
     pub changed: &'a [MachineId],
     /// The added machines and those with other keys, with their keys from now on.
     pub keys: &'a [Arc<Machine>],
+    /// Whether these are the operators, and not the machines.
+    pub operators: bool,
 }

@@ -47,6 +47,9 @@ pub(super) struct AgentArgs {
     /// A further name in Host by which clients call the agent. Repeat it for several
     #[arg(long, value_name = "NAME", value_parser = AgentSettings::parse_host)]
     host: Vec<String>,
+    /// Renew the machine before its end: a new key takes the place of the old one in its file
+    #[arg(long)]
+    renew: bool,
     /// Accept connections from other hosts: each of them then acts as the machine
     #[arg(long)]
     allow_remote_clients: bool,
@@ -55,16 +58,18 @@ pub(super) struct AgentArgs {
     allow_plain_gateway: bool,
 }
 
-const OPTIONS: [&str; 11] = [
+const OPTIONS: [&str; 13] = [
     "listen",
     "gateway",
     "key",
     "machine_id",
     "identity",
+    "home",
     "cacert",
     "query",
     "forward_header",
     "host",
+    "renew",
     "allow_remote_clients",
     "allow_plain_gateway",
 ];
@@ -120,6 +125,7 @@ impl AgentArgs {
             query: self.query,
             forward_headers: self.forward_header.clone(),
             hosts: self.host.clone(),
+            renew: self.renew,
             allow_remote_clients: self.allow_remote_clients,
             allow_plain_gateway: self.allow_plain_gateway,
             ..AgentSettings::new(listen, credentials)

@@ -119,7 +119,10 @@ fn summary(
     }
     writeln!(out, "  admin     {}", config.admin)?;
     for route in config.routes.iter() {
-        let upstream = &config.upstreams[route.upstream];
+        let Some(upstream) = route.upstream().map(|index| &config.upstreams[index]) else {
+            writeln!(out, "  route     {} manages the registry", route.path)?;
+            continue;
+        };
         let servers: Vec<&str> = (upstream.servers.iter())
             .map(|server| server.authority.as_str())
             .collect();

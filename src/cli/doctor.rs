@@ -21,7 +21,7 @@ It sends GET requests to --path and to one path below it, one of them unsigned; 
 Exit codes: 0 if every check passes, 1 if not.")]
 pub(super) struct DoctorArgs {
     /// The gateway that signed requests go to: https://host:port
-    #[arg(long, value_name = "URL", value_parser = GatewayUrl::parse, required_unless_present = "identity")]
+    #[arg(long, value_name = "URL", value_parser = GatewayUrl::parse, required_unless_present_any = ["identity", "home"])]
     gateway: Option<GatewayUrl>,
     #[command(flatten)]
     machine: IdentityArgs,

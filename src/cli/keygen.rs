@@ -1,18 +1,12 @@
 //! `countersign keygen`: generates a key for a machine. The private half goes to a file, the public
 //! half to standard output.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-
-use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{EncodePrivateKey, KeypairBytes};
-use zeroize::Zeroizing;
 
 use super::command_error::CommandError;
 use crate::registry::key_format;
+use countersign_client::signing::new_key;
 
 /// Generate an Ed25519 key: write the private half to a new file, print the public half
 #[derive(Debug, clap::Args)]
@@ -33,45 +27,15 @@ pub(super) struct KeygenArgs {
 /// [`CommandError::Operation`]: the file exists already or cannot be written, or the system has no
 /// randomness.
 pub(super) fn run(args: &KeygenArgs, out: &mut dyn Write) -> Result<(), CommandError> {
-    let mut seed = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut seed[..]).map_err(|error| {
-        CommandError::Operation(format!("the system gives no random numbers: {error}"))
-    })?;
-    let pem = private_pem(&seed)
-        .map_err(|error| CommandError::Operation(format!("the key cannot be encoded: {error}")))?;
-    write_new(&args.out, pem.as_bytes()).map_err(|error| cannot_write(&args.out, &error))?;
-    let public = SigningKey::from_bytes(&seed).verifying_key();
+    let key = new_key::generate().map_err(|error| CommandError::Operation(error.to_string()))?;
+    new_key::write(&args.out, &key).map_err(|error| cannot_write(&args.out, &error))?;
+    let public = key.verifying_key();
     writeln!(out, "{}", key_format::to_base64(public.as_bytes())).map_err(|error| {
         CommandError::Operation(format!(
             "cannot print the public key: {error}. The private key is in {}",
             args.out.display()
         ))
     })
-}
-
-/// PKCS#8 without the public key (version 1, RFC 5958), because older OpenSSL and Python read no
-/// other.
-fn private_pem(seed: &[u8; 32]) -> Result<Zeroizing<String>, ed25519_dalek::pkcs8::Error> {
-    let pair = KeypairBytes {
-        secret_key: *seed,
-        public_key: None,
-    };
-    pair.to_pkcs8_pem(LineEnding::LF)
-}
-
-/// Never overwrites: the key that was there may be the only copy.
-fn write_new(path: &Path, pem: &[u8]) -> io::Result<()> {
-    let mut file: File = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(pem)
-        .and_then(|()| file.sync_all())
-        .inspect_err(|_| {
-            // Half a key is no key; that it cannot be removed either is part of the same trouble.
-            let _ = fs::remove_file(path);
-        })
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> CommandError {
@@ -92,7 +56,9 @@ mod tests {
     use super::*;
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
+    use ed25519_dalek::SigningKey;
     use ed25519_dalek::pkcs8::DecodePrivateKey;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     struct Made {

@@ -5,6 +5,7 @@ mod add;
 mod bulk;
 mod print;
 mod registry_edit;
+mod remote;
 mod rotate;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
+use super::gateway_args::GatewayArgs;
 use super::terminal::say;
 use crate::config::{self, Environment, RegistrySource};
 use crate::registry::edit;
@@ -24,7 +26,7 @@ use self::add::AddArgs;
 use self::registry_edit::{RegistryEdit, load, unknown};
 use self::rotate::RotateArgs;
 
-/// List or edit the machines of a registry
+/// List or edit the machines of a registry, or of a gateway
 #[derive(Debug, clap::Args)]
 #[command(
     subcommand_required = true,
@@ -33,7 +35,10 @@ use self::rotate::RotateArgs;
   countersign machine disable --registry machines.yaml web-1
 
 An edit keeps comments and layout and replaces the file in one step. A running gateway reloads it within
-two seconds."
+two seconds.
+
+With a registry in a database, name a gateway, and sign as an operator:
+  countersign machine list --gateway https://gw:8443 --machine-id alice --key alice.pem"
 )]
 pub(super) struct MachineArgs {
     /// The registry, a file or a directory; default: the one that the configuration names
@@ -46,6 +51,8 @@ pub(super) struct MachineArgs {
     pub registry: Option<PathBuf>,
     #[command(flatten)]
     pub config: ConfigArgs,
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
     /// The action.
     #[command(subcommand)]
     pub action: RegistryAction,
@@ -99,6 +106,33 @@ pub(super) enum RegistryAction {
     },
 }
 
+/// Runs the action at the gateway that is named, or on the file.
+///
+/// # Errors
+///
+/// As [`run`] and [`remote::run`].
+pub(super) fn run_anywhere(
+    args: &MachineArgs,
+    environment: &Environment,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
+    if let Some(client) = args.gateway.client()? {
+        return match &args.registry.as_ref().or(args.config.config.as_ref()) {
+            Some(_) => Err(CommandError::Usage(
+                "--gateway: cannot stand beside --registry or --config; name one of them".into(),
+            )),
+            None => remote::run(args, &client, out),
+        };
+    }
+    if args.gateway.machine_id.is_some() && !matches!(args.action, RegistryAction::Add(_)) {
+        return Err(CommandError::Usage(
+            "--machine-id: names the operator at a gateway; add --gateway URL and --key FILE"
+                .into(),
+        ));
+    }
+    run(args, &args.registry(environment)?, environment.now, out)
+}
+
 /// Runs the action on `registry`, which [`MachineArgs::registry`] found, at `now` (Unix seconds).
 ///
 /// # Errors
@@ -125,7 +159,7 @@ pub(super) fn run(
     }
     match &args.action {
         RegistryAction::Add(add) => {
-            let ids = add::add(add, registry)?;
+            let ids = add::add(add, args.gateway.machine_id.as_deref(), registry)?;
             say_ids(out, &ids)
         }
         RegistryAction::List { json } => {

@@ -8,12 +8,15 @@ mod command_error;
 mod configuration;
 mod demo;
 mod doctor;
+mod enrol;
 mod explain;
+mod gateway_args;
 mod health;
 mod keygen;
 mod logs;
 mod machine;
 mod machine_options;
+mod management_client;
 mod process;
 mod registry;
 mod registry_change;
@@ -28,6 +31,7 @@ mod since;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -52,12 +56,14 @@ enum Command {
     Explain(explain::ExplainArgs),
     Demo(demo::DemoArgs),
     Keygen(keygen::KeygenArgs),
-    Machine(machine::MachineArgs),
+    Machine(Box<machine::MachineArgs>),
     Registry(registry::RegistryArgs),
+    Token(token::TokenArgs),
     Sign(sign::SignArgs),
     Request(request::RequestArgs),
     Health(health::HealthArgs),
     Reload(reload::ReloadArgs),
+    Enrol(enrol::EnrolArgs),
     Agent(agent::AgentArgs),
     Doctor(doctor::DoctorArgs),
     Audit(audit::AuditArgs),
@@ -99,11 +105,13 @@ fn run(command: Command, out: &mut (dyn Write + Send)) -> Result<(), CommandErro
         Command::Explain(args) => explain::run(&args, &environment, out),
         Command::Demo(args) => demo::run(&args, &environment, out),
         Command::Keygen(args) => keygen::run(&args, out),
-        Command::Machine(args) => machine::run(&args, &args.registry(&environment)?, now, out),
+        Command::Machine(args) => machine::run_anywhere(&args, &environment, out),
         Command::Registry(args) => registry::run(&args, &environment, out),
+        Command::Token(args) => token::run(&args, out),
         Command::Sign(args) => sign::run(&args, out),
         Command::Request(args) => request::run(&args, out),
         Command::Health(args) => health::run(&args, &environment),
+        Command::Enrol(args) => enrol::run(&args, &environment, out),
         Command::Agent(args) => agent::run(&args),
         Command::Doctor(args) => doctor::run(&args, out),
         Command::Reload(args) => reload::run(&args, &environment, out),

@@ -107,7 +107,7 @@ fn older_spellings_are_accepted_and_hidden() {
     for (new, old) in [
         ("explain --machine-id m GET /", "explain --machine m GET /"),
         (
-            "machine add --machine-id m --public-key k",
+            "machine add --new-id m --public-key k",
             "machine add --id m --public-key k",
         ),
         (

@@ -78,6 +78,7 @@ fn settings(mut root: Table<'_>, base: &Path) -> Option<AgentFile> {
         }
         it.forward_headers.push(name);
     }
+    it.renew = root.truth("renew", false);
     it.connections = root.whole("connections", it.connections, 1..=100_000);
     it.max_body = root.value("max_body", it.max_body, size(1..=32 << 20));
     it.body_budget = root.value("body_budget", it.body_budget, size(1..=1 << 31));

@@ -3,6 +3,7 @@
 use std::env::{self, VarError};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 
 /// Gives the addresses of a `host:port`. It may block as long as the system's resolver does.
 pub type Resolve = fn(&str) -> io::Result<Vec<SocketAddr>>;
@@ -19,6 +20,14 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// The folder of the identities of SikkerKey's clients: `$SIKKERKEY_HOME`, or `.sikkerkey` in the
+    /// home of the user.
+    pub fn identity_home(&self) -> Option<PathBuf> {
+        let named = |name| (self.variable)(name).ok().filter(|value| !value.is_empty());
+        let folder = named("SIKKERKEY_HOME").map(PathBuf::from);
+        folder.or_else(|| Some(PathBuf::from(named("HOME")?).join(".sikkerkey")))
+    }
+
     /// This process's variables and the system's resolver, at `now` (Unix seconds).
     #[allow(
         clippy::disallowed_methods,

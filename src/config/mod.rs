@@ -23,11 +23,16 @@ mod assertion_option;
 mod audit;
 mod certificate;
 mod credential;
+mod enrolment;
 mod environment;
 pub mod instant;
+mod joiner;
+mod lifetime;
 mod limits;
 mod listeners;
 mod login;
+pub mod machine_terms;
+mod management;
 mod mode;
 mod operation;
 mod proxies;
@@ -51,7 +56,10 @@ pub use assertion::Assertion;
 pub use audit::{Audit, AuditSink, GatewayKey, Refusals, Rotate};
 pub use certificate::CertificateValidity;
 pub use credential::{Credential, SHORTEST_CHECKED_SECRET, is_name as is_credential_name};
+pub use enrolment::Enrolment;
 pub use environment::{Environment, Resolve};
+pub use joiner::{Joiner, KeySource, NameTemplate};
+pub use lifetime::{lifetime, show_lifetime};
 pub use limits::Limits;
 pub use listeners::{DEFAULT_ADMIN, Listener, TlsFiles, only_ipv6};
 pub use login::{Login, LoginRole};
@@ -61,7 +69,7 @@ pub use proxies::TrustedProxies;
 pub use redis::{Endpoint, Password, Redis};
 pub use registry::{DatabaseAddress, DatabaseConfig, DatabaseTls, RegistryConfig, RegistrySource};
 pub use replay::Replay;
-pub use routes::{Route, Routes};
+pub use routes::{Route, RouteService, Routes};
 pub use throttle::ThrottleSettings;
 pub use upstreams::{
     ClientFiles, ClientTls, ConnectionReuse, Health, Server, TlsMaterial, Upstream,
@@ -103,6 +111,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// The routes from paths to upstreams.
     pub routes: Routes,
+    /// How machines register themselves. Default: they cannot.
+    pub enrolment: Option<Enrolment>,
     /// The header that names the machine to the backend, default `x-machine-identity`.
     pub identity_header: HeaderName,
     /// The window, the quotas and the store of replay protection.
@@ -248,15 +258,17 @@ fn config(
         .filter_map(|named| named.upstream.as_ref()?.secret_header())
         .cloned();
     let secret_headers: Vec<HeaderName> = secret_headers.into_iter().chain(own_headers).collect();
-    let routes = route_options::read(
+    let (routes, enrolment_routes) = route_options::read(
         &mut root,
         &named,
         &identity_header,
         &secret_headers,
         can_assert,
         &credentials,
+        registry.as_ref(),
         environment.now,
     );
+    let enrolment = enrolment::read(&mut root, base, enrolment_routes, registry.as_ref());
     jwks_path.check(&listeners, |path| {
         let route = routes.find(path).map(|index| &routes[index]);
         route
@@ -285,6 +297,7 @@ fn config(
         credentials,
         upstreams,
         routes,
+        enrolment,
         identity_header,
         replay,
         limits,

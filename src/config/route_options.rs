@@ -8,9 +8,12 @@ use http::header::RANGE;
 use super::adapter::AdapterOption;
 use super::assertion_option::assertion;
 use super::credential::Credential;
+use super::enrolment::{EnrolmentRoute, enrolment_route};
 use super::headers;
+use super::management::ManagementOption;
 use super::mode::{self, Mode};
-use super::routes::{Route, Routes};
+use super::registry::RegistryConfig;
+use super::routes::{Route, RouteService, Routes};
 use super::units::{duration, size};
 use super::upstreams::{Named, Upstream};
 use crate::yaml::{Field, Table, did_you_mean, one_of, quoted};
@@ -24,24 +27,31 @@ const MAX_PATH: usize = 1024;
 /// route must not forward a client header that the gateway sets: `identity`, `secret_headers`, or a
 /// header of the route's upstream. `credentials` are those that machines may name. Dates are judged
 /// at `now`, in Unix seconds.
-pub(super) fn read(
-    root: &mut Table<'_>,
+pub(super) fn read<'a>(
+    root: &mut Table<'a>,
     upstreams: &[Named<'_>],
     identity: &HeaderName,
     secret_headers: &[HeaderName],
     can_assert: bool,
     credentials: &[Credential],
+    registry: Option<&RegistryConfig>,
     now: u64,
-) -> Routes {
+) -> (Routes, Vec<EnrolmentRoute<'a>>) {
     let Some(list) = root.required("routes") else {
-        return Routes::new(Vec::new());
+        return (Routes::new(Vec::new()), Vec::new());
     };
     let items = list.some_items("has no route; without one every request is refused");
+    let mut enrolment: Vec<EnrolmentRoute<'_>> = Vec::new();
     let mut routes: Vec<Route> = Vec::with_capacity(items.len());
     let mut fields = Vec::with_capacity(items.len());
     let mut used = vec![false; upstreams.len()];
     for item in &items {
         let mut table = item.table();
+        if table.has_any(&["enrolment"]) && table.truth("enrolment", false) {
+            enrolment.extend(enrolment_route(item, &mut table, &enrolment));
+            continue;
+        }
+        let management = ManagementOption::read(&mut table);
         let path = table.required("path").and_then(|field| {
             let path = field.parse(route_path)?;
             if routes.iter().any(|known| known.path == path) {
@@ -51,7 +61,10 @@ pub(super) fn read(
             }
             Some(path)
         });
-        let upstream = (table.required("upstream")).and_then(|field| find(&field, upstreams));
+        let upstream = match management {
+            None => (table.required("upstream")).and_then(|field| find(&field, upstreams)),
+            Some(_) => None,
+        };
         if let Some(index) = upstream {
             used[index] = true;
         }
@@ -91,14 +104,17 @@ pub(super) fn read(
             .and_then(|it| it.check(route.mode, route.inner_path(), upstream_sets, credentials));
         warn_of_headers_lost(item, route.mode, upstream_sets);
         warn_of_ranges(item, &route, upstream_sets, !secret_headers.is_empty());
-        if let (Some(path), Some(upstream)) = (path, upstream) {
+        if let (Some(path), Some(management)) = (&path, &management) {
+            fields.push((path.clone(), item));
+            routes.push(management.route(route, registry));
+        } else if let (Some(path), Some(upstream)) = (path, upstream) {
             if route.mode == Mode::Open && path == "/" {
                 item.warning("opens every path that has no longer route to anybody");
             }
             fields.push((path.clone(), item));
             routes.push(Route {
                 path,
-                upstream,
+                service: RouteService::Upstream(upstream),
                 query: match adapter {
                     None => route.query,
                     Some(_) => QueryPolicy::Reject,
@@ -124,7 +140,7 @@ pub(super) fn read(
             ));
         }
     }
-    routes
+    (routes, enrolment)
 }
 
 /// All options of a route but `path`, `strip_prefix`, `upstream` and `adapter`.
@@ -136,7 +152,7 @@ fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
     let policies = QueryPolicy::ALL.map(|policy| (policy.as_str(), policy));
     Route {
         path: String::new(),
-        upstream: 0,
+        service: RouteService::Upstream(0),
         mode: mode::read(table, now),
         strip_prefix: String::new(),
         query: table.value("query", QueryPolicy::Strip, one_of(&policies)),
@@ -217,7 +233,7 @@ fn find(field: &Field<'_>, upstreams: &[Named<'_>]) -> Option<usize> {
 
 /// Parses a path prefix in the grammar of request targets, without percent-encoding and query. A
 /// prefix outside it would match nothing that gets as far as the lookup.
-fn route_path(text: &str) -> Result<String, String> {
+pub(super) fn route_path(text: &str) -> Result<String, String> {
     let shown = || quoted(text);
     if !text.starts_with('/') {
         return Err(format!("{} does not start with /", shown()));

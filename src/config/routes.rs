@@ -16,8 +16,8 @@ pub struct Route {
     /// The path prefix, on whole segments; without a trailing slash unless it is `/` itself. The
     /// name of the route in records and metrics.
     pub path: String,
-    /// Its upstream: the index in [`Config::upstreams`](super::Config::upstreams).
-    pub upstream: usize,
+    /// The part that answers its requests.
+    pub service: RouteService,
     /// Whether requests must be signed. Default: [`Mode::ENFORCE`].
     pub mode: Mode,
     /// The prefix that is removed before a path is verified and forwarded, on whole segments and
@@ -46,7 +46,26 @@ pub struct Route {
     pub adapter: Option<Adapter>,
 }
 
+/// The part that answers the requests of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteService {
+    /// An upstream: the index in [`Config::upstreams`](super::Config::upstreams).
+    Upstream(usize),
+    /// The gateway itself: the calls that manage the registry. [`Route::mode`] is
+    /// [`Mode::ENFORCE`], [`Route::query`] is [`QueryPolicy::Signed`], and nothing is stripped.
+    Management,
+}
+
 impl Route {
+    /// Its upstream: the index in [`Config::upstreams`](super::Config::upstreams). `None`: its
+    /// requests are never forwarded.
+    pub fn upstream(&self) -> Option<usize> {
+        match self.service {
+            RouteService::Upstream(index) => Some(index),
+            RouteService::Management => None,
+        }
+    }
+
     /// Its path as the backend sees it, and as clients sign it.
     pub fn inner_path(&self) -> &str {
         match self.path.strip_prefix(&self.strip_prefix) {
@@ -117,7 +136,7 @@ impl Routes {
                 let other_route = &self[other];
                 if prefix != route.strip_prefix
                     && other_route.strip_prefix == prefix
-                    && other_route.upstream != route.upstream
+                    && other_route.service != route.service
                     && [route, other_route].iter().all(|r| r.mode != Mode::Open)
                 {
                     found.push((index, other));
@@ -144,7 +163,7 @@ mod tests {
     fn routes(list: &[(&str, &str, usize)]) -> Routes {
         let route = |&(path, strip_prefix, upstream): &(&str, &str, usize)| Route {
             path: path.to_owned(),
-            upstream,
+            service: RouteService::Upstream(upstream),
             mode: Mode::ENFORCE,
             strip_prefix: strip_prefix.to_owned(),
             query: QueryPolicy::Strip,
@@ -236,7 +255,7 @@ mod tests {
             let routes = routes(&list);
             let lands = |prefix: &str, signed: &str| {
                 let index = routes.find(&format!("{prefix}{signed}"))?;
-                (routes[index].strip_prefix == prefix).then(|| routes[index].upstream)
+                (routes[index].strip_prefix == prefix).then(|| routes[index].service)
             };
             let expected = world.iter().any(|signed| {
                 let mut ends = ["", "/a", "/b", "/a/a"]

@@ -7,7 +7,9 @@ use tokio::runtime::Handle;
 use crate::audit::{AuditLog, TokenNames};
 use crate::config::Config;
 use crate::gateway::decide::decider::Decider;
+use crate::gateway::enrol::enrolments::Enrolments;
 use crate::gateway::forward::forwarder::Forwarder;
+use crate::gateway::manage::manager::Manager;
 use crate::gateway::plan::Plan;
 use crate::gateway::plan::in_force::PlanInForce;
 use crate::gateway::receive::body::BodyBudget;
@@ -16,7 +18,7 @@ use crate::gateway::receive::readiness::Readiness;
 use crate::gateway::record::recorder::Recorder;
 use crate::gateway::upstream::pool::context::PoolContext;
 use crate::metrics::Metrics;
-use crate::registry::RegistryStore;
+use crate::registry::{Operators, RegistryStore};
 use countersign_client::clock::Clock;
 use countersign_core::decision;
 use countersign_core::replay::NonceStore;
@@ -27,6 +29,8 @@ pub struct Gateway {
     pub(crate) decider: Decider,
     pub(crate) recorder: Recorder,
     pub(crate) forwarder: Forwarder,
+    pub(crate) enrolments: Enrolments,
+    pub(crate) manager: Manager,
     readiness: Arc<Readiness>,
     draining: Draining,
 }
@@ -37,6 +41,8 @@ pub struct Parts {
     pub config: Config,
     /// The machines.
     pub registry: Arc<RegistryStore>,
+    /// The operators, if the configuration names any.
+    pub operators: Option<Arc<Operators>>,
     /// The replay cache.
     pub nonces: Arc<dyn NonceStore>,
     /// The audit log.
@@ -59,6 +65,7 @@ impl Gateway {
         let Parts {
             config,
             registry,
+            operators,
             nonces,
             audit,
             token_names,
@@ -85,10 +92,18 @@ impl Gateway {
             )),
             decider: Decider::new(
                 Arc::clone(&registry),
+                operators.clone(),
                 nonces,
                 token_names,
                 budget.clone(),
                 draining.clone(),
+                Arc::clone(&metrics),
+                clock.clone(),
+            ),
+            enrolments: Enrolments::new(Arc::clone(&registry), operators.clone(), clock.clone()),
+            manager: Manager::new(
+                Arc::clone(&registry),
+                operators,
                 Arc::clone(&metrics),
                 clock.clone(),
             ),

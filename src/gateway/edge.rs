@@ -1,5 +1,7 @@
 //! The edge: one request from its head to its end. It is received, decided, recorded, and then
-//! either answered with a refusal or forwarded.
+//! answered with a refusal, forwarded, or answered as a call to the registry.
+
+mod enrolment;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -25,8 +27,8 @@ use super::receive::origin::{Origin, RequestSource};
 use super::receive::request_id::RequestId;
 use super::receive::reset_on_close::ResetOnClose;
 use super::receive::{health, jwks, keep_alive, refusal_response};
-use super::record::authorized::AuthorizedRequest;
-use super::record::outcome::RequestOutcome;
+use super::record::authorized::{Authorization, AuthorizedCall, AuthorizedRequest};
+use super::record::outcome::{CallOutcome, RequestOutcome};
 use crate::config::HEADER_BYTES;
 use countersign_core::refusal::Refusal;
 
@@ -91,15 +93,14 @@ impl Edge {
         line: Option<&FirstLine>,
         source: RequestSource,
         id: RequestId,
-    ) -> Result<(AuthorizedRequest, Body), Rejection> {
+    ) -> Result<(Authorization, Body), Rejection> {
         let Gateway {
             decider, recorder, ..
         } = &*self.gateway;
         let authorizing = async {
             let (decision, body) = decider.decide(plan, session, line, source, id).await?;
             let head = session.req_header();
-            let recording =
-                AuthorizedRequest::record(recorder, plan, head, source, decision, &body);
+            let recording = Authorization::record(recorder, plan, head, source, decision, &body);
             Ok((recording.await?, body))
         };
         AssertUnwindSafe(authorizing)
@@ -135,11 +136,44 @@ impl Edge {
         let afterwards = ended.unwrap_or_else(|_| {
             error!(request_id = %request.provenance.id, "a panic while a request was forwarded");
             RequestOutcome::PANICKED.record(recorder, request);
-            match client.afterwards() {
-                Afterwards::Reset => Afterwards::Reset,
-                _ => Afterwards::Close,
-            }
+            after_a_panic(&client)
         });
+        self.end(client, afterwards, shutdown).await
+    }
+
+    /// Answers a call to the registry, and gives the connection back as [`Edge::forward`] does.
+    async fn manage(
+        &self,
+        session: Box<ServerSession>,
+        call: &AuthorizedCall,
+        body: Body,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let Gateway {
+            recorder, manager, ..
+        } = &*self.gateway;
+        let mut client = Client::new(session, self.gateway.draining().clone());
+        let managing = async {
+            let (outcome, afterwards) = manager.answer(&mut client, recorder, call, body).await;
+            outcome.record(recorder, call);
+            afterwards
+        };
+        let ended = AssertUnwindSafe(managing).catch_unwind().await;
+        let afterwards = ended.unwrap_or_else(|_| {
+            error!(request_id = %call.provenance.id, "a panic while a call was answered");
+            CallOutcome::PANICKED.record(recorder, call);
+            after_a_panic(&client)
+        });
+        self.end(client, afterwards, shutdown).await
+    }
+
+    /// Ends a request on its client's connection.
+    async fn end(
+        &self,
+        client: Client,
+        afterwards: Afterwards,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
         let session = client.into_session();
         match afterwards {
             Afterwards::KeepAlive if !*shutdown.borrow() => {
@@ -189,6 +223,14 @@ impl Edge {
     }
 }
 
+/// After a panic the client gets nothing more: its connection is not used again.
+fn after_a_panic(client: &Client) -> Afterwards {
+    match client.afterwards() {
+        Afterwards::Reset => Afterwards::Reset,
+        _ => Afterwards::Close,
+    }
+}
+
 #[async_trait]
 impl HttpServerApp for Edge {
     async fn process_new_http(
@@ -230,9 +272,19 @@ impl HttpServerApp for Edge {
                 }
                 let source =
                     RequestSource::of_request(self.origin, &session, &plan.config.trusted_proxies);
+                if let Some(call) = enrolment::find_call(&plan, &session) {
+                    return self
+                        .enrol(plan, session, line.as_ref(), source, id, call)
+                        .await;
+                }
                 let authorizing = self.authorize(&plan, &mut session, line.as_ref(), source, id);
                 match authorizing.await {
-                    Ok((request, body)) => self.forward(session, &request, body, shutdown).await,
+                    Ok((Authorization::Forward(request), body)) => {
+                        self.forward(session, &request, body, shutdown).await
+                    }
+                    Ok((Authorization::Manage(call), body)) => {
+                        self.manage(session, &call, body, shutdown).await
+                    }
                     Err(rejection) => {
                         let head = session.req_header();
                         (gateway.recorder).refused(&plan, head, &rejection, source, id);

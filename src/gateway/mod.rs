@@ -2,7 +2,7 @@
 //!
 //! The layers:
 //!
-//! `receive` <- `upstream` <- `adapter` <- `plan` <- `decide` <- `record` <- `forward` <- `assembly` <- `edge`
+//! `receive` <- `upstream` <- `adapter` <- `plan` <- `decide` <- `record` <- `forward` <- `manage` <- `enrol` <- `assembly` <- `edge`
 //!
 //! A layer imports only layers to its left. A test reads the line above and holds this. They stand
 //! in the order in which a request meets them, except for `upstream`: `decide` takes the credential
@@ -15,15 +15,20 @@
 //! 3. `adapter` translates the calls of other clients into reads of a key/value store. It is pure.
 //! 4. `plan` holds the configuration in force, with its pools, credentials and counters.
 //! 5. `decide` runs the checks in order. A request that passes all of them is a `DecidedRequest`.
-//! 6. `record` writes the decision to the audit log. Only that makes an `AuthorizedRequest`.
+//! 6. `record` writes the decision to the audit log. Only that makes an `AuthorizedRequest`, or an
+//!    `AuthorizedCall`.
 //! 7. `forward` sends an authorized request to a server, and passes the response on.
-//! 8. `assembly` wires the parts, and `edge` takes one request through them.
+//! 8. `manage` answers the calls that manage the registry, in place of forwarding.
+//! 9. `enrol` answers the calls by which machines register themselves.
+//! 10. `assembly` wires the parts, and `edge` takes one request through them.
 
 mod adapter;
 mod assembly;
 mod decide;
 mod edge;
+mod enrol;
 mod forward;
+mod manage;
 mod plan;
 mod receive;
 mod record;

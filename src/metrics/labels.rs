@@ -11,15 +11,18 @@ pub enum Outcome {
     Failed,
     /// The backend's answer went to the client, though enforcing would have refused the request.
     Observed,
+    /// The gateway answered it itself: a call to the registry.
+    Answered,
 }
 
 impl Outcome {
     /// Every outcome, in the order of the enum.
-    pub const ALL: [Outcome; 4] = [
+    pub const ALL: [Outcome; 5] = [
         Outcome::Forwarded,
         Outcome::Refused,
         Outcome::Failed,
         Outcome::Observed,
+        Outcome::Answered,
     ];
 
     /// The label value.
@@ -29,6 +32,7 @@ impl Outcome {
             Outcome::Refused => "refused",
             Outcome::Failed => "failed",
             Outcome::Observed => "observed",
+            Outcome::Answered => "answered",
         }
     }
 }

@@ -7,8 +7,9 @@ use std::sync::{PoisonError, RwLock};
 
 use prometheus::{IntGauge, IntGaugeVec};
 
+use super::Metrics;
 use super::declare::{Declare, gauge_value};
-use countersign_core::identity::{Fingerprint, Machine};
+use countersign_core::identity::{Fingerprint, Machine, MachineId};
 
 /// Most machines with series of their own. Each takes some 200 bytes of every scrape; a fleet that
 /// is larger is better looked at in the audit trail.
@@ -30,6 +31,28 @@ struct MachineSeries {
     is_off: AtomicBool,
     /// Of machines with several keys: those that they have used.
     keys: Vec<(Fingerprint, IntGauge)>,
+}
+
+impl Metrics {
+    /// Notes the key of an accepted request, for a machine with several keys.
+    pub fn key_used(&self, machine: &MachineId, key: Fingerprint, now: u64) {
+        self.machines.key_used(machine.as_str(), key, now);
+    }
+
+    /// Unix time of a machine's last accepted request here, if it has a series.
+    pub fn machine_last_used(&self, machine: &MachineId) -> Option<u64> {
+        self.machines.last_used(machine.as_str())
+    }
+
+    /// Removes the series of the keys of a machine whose keys have changed.
+    pub fn machine_keys_changed(&self, machine: &MachineId) {
+        self.machines.forget_keys(machine.as_str());
+    }
+
+    /// Removes the series of a machine that has left the registry.
+    pub fn machine_removed(&self, machine: &MachineId) {
+        self.machines.forget(machine.as_str());
+    }
 }
 
 impl MachineMetrics {
@@ -118,6 +141,12 @@ impl MachineMetrics {
         }
     }
 
+    /// Unix time of a machine's last accepted request, if it has a series.
+    pub(super) fn last_used(&self, machine: &str) -> Option<u64> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        u64::try_from(known.get(machine)?.last_used.get()).ok()
+    }
+
     /// Takes away the series of the keys of a machine that has others now.
     pub(super) fn forget_keys(&self, machine: &str) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
@@ -169,6 +198,8 @@ mod tests {
         machines.seen("web-1", NOW + 1, 0);
         let series = "last_used_timestamp_seconds{machine=\"web-1\"} 1800000001";
         assert!(page(&registry).contains(series), "{}", page(&registry));
+        assert_eq!(machines.last_used("web-1"), Some(NOW + 1));
+        assert_eq!(machines.last_used("web-2"), None);
     }
 
     #[test]

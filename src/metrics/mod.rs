@@ -12,6 +12,7 @@ mod clock;
 mod codes;
 mod configured;
 mod declare;
+mod enrolments;
 mod labels;
 mod logins;
 mod machines;
@@ -32,17 +33,19 @@ use self::clock::ClockMetrics;
 use self::codes::CodeCounters;
 use self::configured::ConfiguredMetrics;
 use self::declare::{Declare, gauge_value};
+use self::enrolments::EnrolmentMetrics;
 use self::logins::LoginMetrics;
 use self::machines::MachineMetrics;
 use self::reloads::ReloadMetrics;
 use self::replay::ReplayMetrics;
 use self::servers::ServerMetrics;
-use countersign_core::identity::{Fingerprint, MachineId};
+use countersign_core::identity::MachineId;
 use countersign_core::lost_header::LostHeader;
 use countersign_core::refusal::Code;
 
 pub use backend::curve25519_backend;
 pub use configured::{CheckCounts, CredentialCounts, EchoCounts, RouteCounts, UpstreamTimes};
+pub use enrolments::EnrolmentResult;
 pub use labels::{AuditResult, Auth, CredentialCheck, LoginResult, Outcome};
 pub use logins::{CountedToken, LoginCounts};
 pub use reloads::{CertificateUse, Files, Reload};
@@ -58,6 +61,7 @@ pub struct Metrics {
     configured: ConfiguredMetrics,
     codes: CodeCounters,
     logins: LoginMetrics,
+    enrolments: EnrolmentMetrics,
     verify: Histogram,
     servers: ServerMetrics,
     clock: ClockMetrics,
@@ -108,6 +112,7 @@ impl Metrics {
             configured: ConfiguredMetrics::declare(&declare)?,
             codes: CodeCounters::declare(&declare)?,
             logins: LoginMetrics::declare(&declare)?,
+            enrolments: EnrolmentMetrics::declare(&declare)?,
             verify: declare.histogram(
                 "verify_seconds",
                 "Time of the decision on one request: the work, not the wait for its body.",
@@ -218,21 +223,6 @@ impl Metrics {
         self.machines.seen(machine.as_str(), now, seconds);
     }
 
-    /// Notes the key of an accepted request, for a machine with several keys.
-    pub fn key_used(&self, machine: &MachineId, key: Fingerprint, now: u64) {
-        self.machines.key_used(machine.as_str(), key, now);
-    }
-
-    /// Removes the series of the keys of a machine whose keys have changed.
-    pub fn machine_keys_changed(&self, machine: &MachineId) {
-        self.machines.forget_keys(machine.as_str());
-    }
-
-    /// Removes the series of a machine that has left the registry.
-    pub fn machine_removed(&self, machine: &MachineId) {
-        self.machines.forget(machine.as_str());
-    }
-
     /// The wall clock was set.
     pub fn clock_stepped(&self) {
         self.clock.stepped();
@@ -308,7 +298,7 @@ impl Metrics {
         self.reloads.registry_not_loaded(result);
     }
 
-    /// Counts an attempt to load the configuration again.
+    /// Counts an attempt to load the configuration, or the file of operators, again.
     pub fn config_reload(&self, result: Reload) {
         self.reloads.config_reload(result);
     }

@@ -80,6 +80,8 @@ impl Reload {
 pub enum Files {
     /// The machines.
     Registry,
+    /// The operators.
+    Operators,
     /// The configuration.
     Configuration,
     /// The files of credentials.
@@ -90,8 +92,9 @@ pub enum Files {
 
 impl Files {
     /// In the order in which they are read: a revocation first.
-    pub const ALL: [Files; 4] = [
+    pub const ALL: [Files; 5] = [
         Files::Registry,
+        Files::Operators,
         Files::Configuration,
         Files::Credentials,
         Files::Tls,
@@ -100,6 +103,7 @@ impl Files {
     const fn as_str(self) -> &'static str {
         match self {
             Files::Registry => "registry",
+            Files::Operators => "operators",
             Files::Configuration => "config",
             Files::Credentials => "credentials",
             Files::Tls => "tls",
@@ -149,7 +153,7 @@ impl ReloadMetrics {
             )?,
             config: results(
                 "config_reloads_total",
-                "Attempts to load the configuration again, by what came of it: loaded, rejected (a mistake; the last good one stays), or unreadable (tried again).",
+                "Attempts to load the configuration, or the file of operators, again, by what came of it: loaded, rejected (a mistake; the last good one stays), or unreadable (tried again).",
             )?,
             tls: results(
                 "tls_reloads_total",
@@ -181,7 +185,7 @@ impl ReloadMetrics {
         self.registry.count(result);
     }
 
-    /// Counts an attempt to load the configuration again.
+    /// Counts an attempt to load the configuration, or the file of operators, again.
     pub(super) fn config_reload(&self, result: Reload) {
         self.config.count(result);
     }

@@ -103,7 +103,7 @@ pub fn add_all(text: &str, entries: &[CheckedEntry]) -> Result<String, CannotEdi
 }
 
 /// The fields of an entry, in the order in which people read them.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 15] = [
     "id",
     "name",
     "vault",
@@ -113,6 +113,8 @@ const FIELDS: [&str; 13] = [
     "enabled",
     "not_before",
     "expires",
+    "expires_in",
+    "may_renew",
     "groups",
     "allow",
     "cidrs",

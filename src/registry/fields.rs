@@ -12,12 +12,10 @@ use super::instants::instant;
 use super::policies::{Group, Policies};
 use super::removed::{self, TombstoneDraft};
 use super::snapshot::Registry;
-use crate::config::is_credential_name;
+use crate::config::machine_terms::LIFETIMES;
+use crate::config::{is_credential_name, lifetime};
 use crate::yaml::Table;
 use countersign_core::identity::Machine;
-
-/// Longest `name`, `vault` and `owner`, in bytes. They become headers.
-const MAX_LABEL: usize = 128;
 
 /// The entries of all files before their keys are checked as points of the curve. It is complete only
 /// where there are no mistakes.
@@ -123,6 +121,7 @@ impl<'a> MachineReader<'a> {
             let text = "is not after not_before, so the machine could never act";
             table.mistake("expires", text);
         }
+        renewal(&mut table);
         let (policy, groups) = self.policies.of(&mut table);
         let machine = Machine {
             id: id?,
@@ -153,16 +152,26 @@ impl<'a> MachineReader<'a> {
 fn label<'a>(table: &mut Table<'a>, key: &'static str) -> Option<&'a str> {
     let field = table.field(key)?;
     let text = field.text()?;
-    let is_visible = text.bytes().all(|b| (0x20..=0x7e).contains(&b));
-    let is_trimmed = text.trim_matches(' ').len() == text.len();
-    if (1..=MAX_LABEL).contains(&text.len()) && is_visible && is_trimmed {
+    if Machine::is_label(text) {
         return Some(text);
     }
     field.mistake(format!(
-        "becomes a header, so it must be 1 to {MAX_LABEL} visible ASCII characters, without a space at \
-         either end"
+        "becomes a header, so it must be 1 to {} visible ASCII characters, without a space at \
+         either end",
+        Machine::MAX_LABEL
     ));
     None
+}
+
+/// Checks the terms on which a machine renews itself. Only a renewal reads them, out of the entry,
+/// so no machine in memory has them.
+fn renewal(table: &mut Table<'_>) {
+    let expires_in = table.field("expires_in");
+    let expires_in = expires_in.and_then(|field| field.parse(lifetime(LIFETIMES)));
+    if table.truth("may_renew", false) && expires_in.is_none() {
+        let text = "needs `expires_in`, the life of the machine after each renewal: 24h";
+        table.mistake("may_renew", text);
+    }
 }
 
 fn credential<'a>(table: &mut Table<'a>) -> Option<&'a str> {

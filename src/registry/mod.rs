@@ -7,7 +7,9 @@
 //! the public keys in their four [spellings](key_format), and with `policies`; `keys` checks the
 //! keys on all `cores`. The result is a [`Registry`], which never changes. A [`RegistryStore`] holds
 //! the current one, and [`watch`](countersign_client::watch) reports a change of the files.
-//! [`new_machines`] reads many at once; [`edit`] edits the text of a file of a [`LockedRegistry`], and [`replace`] puts it in place.
+//! [`new_machines`] reads many at once; [`edit`] edits the text of a file of a [`LockedRegistry`],
+//! and [`replace`] puts it in place. [`Operators`] are those who may manage the machines of a
+//! database.
 
 mod change;
 mod checked_entry;
@@ -29,6 +31,7 @@ mod locked_registry;
 mod machine_table;
 pub mod new_machines;
 mod next;
+mod operators;
 mod policies;
 mod removed;
 pub mod replace;
@@ -49,6 +52,7 @@ pub use follower::{Copier, FollowError, Followed, Follower};
 pub use ids::IdCase;
 pub use load::MAX_FILE;
 pub use locked_registry::{EditedFile, LockFailure, LockedRegistry};
+pub use operators::Operators;
 pub use policies::{Group, PolicyTerms, combine};
 pub use removed::Tombstone;
 pub use snapshot::Registry;

@@ -11,6 +11,7 @@ use tracing::{error, info};
 use super::admin::{Admin, MOST_CONNECTIONS};
 use super::audit_log;
 use super::clock_watch::ClockWatch;
+use super::expiring_machines::ExpiringMachines;
 use super::listen::accept::{AcceptLoop, BoundListener};
 use super::listen::bind::{self, BoundListeners};
 use super::listen::connection_timeouts::ConnectionTimeouts;
@@ -25,6 +26,7 @@ use crate::audit::AuditLog;
 use crate::config::{Config, Shutdown, TrustedProxies};
 use crate::gateway::{Edge, Gateway, Parts};
 use crate::metrics::{Metrics, curve25519_backend};
+use crate::registry::Operators;
 use countersign_client::clock::Clock;
 use countersign_core::replay::NonceStore;
 
@@ -35,6 +37,7 @@ pub struct GatewayServer {
     admin: Arc<Admin>,
     reloader: Arc<Reloader>,
     replay: Arc<ReplayCache>,
+    expiring: ExpiringMachines,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -91,6 +94,12 @@ impl GatewayServer {
         let replay = Arc::new(replay);
         let opened = OpenedRegistry::open(&config, &clock).await?;
         let registry = opened.store;
+        let operators = (config.registry.operators.as_ref())
+            .map(|file| Operators::open(file, &registry.current()))
+            .transpose()
+            .map_err(|mistakes| StartError::Configuration(mistakes.to_string()))?;
+        let (operators, first_operators) = operators.unzip();
+        let operators = operators.map(Arc::new);
         let audit = Arc::new(audit_log::open(&config.audit, &clock, &metrics)?);
 
         // All files first: a bad one must not leave another listener bound.
@@ -110,14 +119,18 @@ impl GatewayServer {
             token_names: audit_log::token_names(&config),
             config,
             registry: Arc::clone(&registry),
+            operators: operators.clone(),
             nonces: replay.store(),
             audit: Arc::clone(&audit),
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
         });
+        let expiring =
+            ExpiringMachines::new(Arc::clone(&registry), Arc::clone(&metrics), clock.clone());
         let reloader = Arc::new(Reloader::new(
             Arc::clone(&gateway),
             registry,
+            operators,
             Arc::clone(&metrics),
             Arc::clone(&audit),
             clock.clone(),
@@ -125,6 +138,9 @@ impl GatewayServer {
             opened.follower,
         ));
         reloader.report_start(&opened.first);
+        if let Some(first) = &first_operators {
+            reloader.report_operators(first);
+        }
         Ok(GatewayServer {
             bound,
             admin: Arc::new(Admin::new(
@@ -137,6 +153,7 @@ impl GatewayServer {
             gateway,
             reloader,
             replay,
+            expiring,
             audit,
             metrics,
             clock,
@@ -165,6 +182,7 @@ impl GatewayServer {
         // Before the first answer: a SIGHUP may follow readiness, and without a handler it kills.
         let watching = (
             self.reloader.start(),
+            self.expiring.start(),
             ClockWatch::new(self.clock.clone(), Arc::clone(&self.metrics)).start(),
             MigrationRoutes::new(Arc::clone(&self.gateway), self.clock.clone()).start(),
         );

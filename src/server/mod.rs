@@ -11,6 +11,7 @@ mod admin;
 mod audit_log;
 mod clock_watch;
 mod examine;
+mod expiring_machines;
 mod gateway_server;
 mod listen;
 mod migration_routes;

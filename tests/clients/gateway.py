@@ -125,6 +125,14 @@ class Gateway:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=RELOAD_SECONDS)
         assert answer.returncode == 0, answer.stdout + answer.stderr
 
+    def configure(self, **settings):
+        """Changes these settings while the gateway runs, by `countersign reload`."""
+        self._configuration |= settings
+        self._write_configuration()
+        command = [BINARY, "reload", "--admin", self._admin.removeprefix("http://")]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=RELOAD_SECONDS)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+
     def refusals(self, code, more_than=-1):
         """How many requests were refused with this code, once these are `more_than` so many.
 

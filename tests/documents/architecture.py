@@ -13,7 +13,7 @@ def check(codes):
     text = (ROOT / MAP).read_text()
     lib, gateway = ((ROOT / "src" / file).read_text() for file in ("lib.rs", "gateway/mod.rs"))
     faults = []
-    orders = re.findall(r"^`.*←.*$", text, re.MULTILINE)
+    orders = re.findall(r"^`.*←.*$", text.replace("←\n", "← "), re.MULTILINE)
     for order, source in zip(orders, (lib, gateway), strict=True):
         if order not in source and order.replace("←", "<-") not in source:
             faults.append(f"{MAP}: another order than that of the code: {order}")

@@ -35,6 +35,7 @@ class Observed:
         self._folder = tempfile.TemporaryDirectory(prefix="countersign-documents-")
         self.folder = Path(self._folder.name)
         self._run(self.folder)
+        self.records += self._manage(self.folder / "managed")
 
     def close(self):
         self._folder.cleanup()
@@ -91,6 +92,34 @@ class Observed:
         backend.close()
         self.records = [json.loads(line) for file in gateway.trails()
                         for line in file.read_text().splitlines() if line.endswith("}")]
+
+    def _manage(self, folder):
+        """The records of a gateway whose registry is in a database, and whose operator changes it."""
+        folder.mkdir()
+        backend, operator, machine = Backend(), Machine("alice"), Machine("web-9")
+        (folder / "operators.yaml").write_text(json.dumps({"machines": [operator.entry()]}))
+        more = {
+            "registry": {"database": "sqlite:registry.db", "operators": "operators.yaml"},
+            "routes": [{"path": "/", "upstream": "secrets"}, {"path": "/countersign/v1", "management": True}],
+        }
+        gateway = Gateway(folder, backend.url, [], more=more)
+        self._port = gateway.port
+
+        def call(method, path, body=None):
+            text, target = json.dumps(body).encode() if body else b"", "/countersign/v1" + path
+            status, answer = self._send(method, target, operator.sign(method, target, text), text or None)
+            assert status == 200, answer
+            return json.loads(answer)
+
+        call("POST", "/machines", {"machines": [machine.entry()]})
+        call("PATCH", "/machines/web-9", {"enabled": False})
+        call("POST", "/machines/web-9/keys", {"public_key": Machine("web-9").entry()["public_keys"][0]})
+        call("DELETE", "/machines/web-9")
+        token = call("POST", "/enrolment-tokens", {"name": "fleet", "vault": "vault_test"})
+        call("DELETE", f"/enrolment-tokens/{token['id']}")
+        gateway.stop()
+        backend.close()
+        return [json.loads(line) for file in gateway.trails() for line in file.read_text().splitlines()]
 
     def _headers(self, machine, backend, lost):
         """Sends each header with a signed request of its own."""

@@ -3,6 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use countersign_core::enrolment::{KeyProof, SecretDigest};
+use countersign_core::identity::{MachineId, PublicKey};
 use serde_json::Value;
 
 use crate::support::backend::Backend;
@@ -26,6 +30,35 @@ fn every_vector_gets_the_verdict_that_it_names() {
         wrong.len(),
         wrong.join("\n")
     );
+}
+
+#[test]
+fn every_proof_of_a_new_key_is_judged_as_the_vector_says() {
+    let text = include_str!("../vectors/enrolment-proofs.json");
+    let cases: Vec<Value> = serde_json::from_str(text).unwrap();
+    assert!(cases.len() >= 10);
+    for case in &cases {
+        let text = |field: &str| case[field].as_str().unwrap();
+        let bytes = STANDARD.decode(text("public_key")).unwrap();
+        let key = PublicKey::from_bytes(&bytes.try_into().unwrap()).unwrap();
+        let at = case["timestamp"].as_u64().unwrap();
+        let proof = match text("kind") {
+            "enrolment" => {
+                let secret = SecretDigest::of(text("secret"));
+                KeyProof::of_enrolment(text("vault"), &secret, key.as_bytes(), at)
+            }
+            _ => {
+                let machine = MachineId::parse(text("machine")).unwrap();
+                KeyProof::of_renewal(&machine, key.as_bytes(), at)
+            }
+        };
+        let is_good = case["good"].as_bool().unwrap();
+        let about = text("about");
+        assert_eq!(proof.is_given_by(&key, text("proof")), is_good, "{about}");
+        if is_good {
+            assert_eq!(proof.as_bytes(), text("signed").as_bytes(), "{about}");
+        }
+    }
 }
 
 fn run(folder: &Path) -> Result<(), String> {

@@ -11,11 +11,13 @@ import sys
 sys.dont_write_bytecode = True  # this directory holds vectors and their sources, nothing else
 
 import forge
+from cases_enrolment import proofs
 from cases_request import request_cases
 from cases_signing import signing_cases
 from signer import seed, sign
 
 HERE = pathlib.Path(__file__).resolve().parent
+PROOFS = HERE / "enrolment-proofs.json"
 
 
 def main():
@@ -32,6 +34,7 @@ def main():
         shutil.rmtree(HERE / name)
     for name, files in wanted.items():
         write(HERE / name, files)
+    PROOFS.write_bytes(proofs())
     print(f"{len(wanted)} vectors written")
 
 
@@ -52,6 +55,8 @@ def differences(wanted):
         f"{path.parent.name}/{path.name}": path.read_bytes() for name in folders() for path in (HERE / name).iterdir()
     }
     expected = {f"{case}/{name}": content for case, files in wanted.items() for name, content in files.items()}
+    expected[PROOFS.name] = proofs()
+    present[PROOFS.name] = PROOFS.read_bytes() if PROOFS.exists() else None
     return sorted(path for path in present.keys() | expected.keys() if present.get(path) != expected.get(path))
 
 

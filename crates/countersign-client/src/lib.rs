@@ -12,6 +12,7 @@
 //! - [`signing`]: a machine's key, and the four headers of a request;
 //! - [`agent`]: a local proxy that signs for clients that cannot;
 //! - [`http_client`]: one request with its answer, for commands that wait for it;
+//! - [`enrolling`]: registers this machine with a key that it makes on the spot;
 //! - [`doctor`]: diagnoses why a gateway refuses a machine's requests.
 //!
 //! The grammar, the message and the refusals are those of [`countersign_core`], which the gateway
@@ -22,6 +23,7 @@ pub mod address;
 pub mod agent;
 pub mod clock;
 pub mod doctor;
+pub mod enrolling;
 pub mod file;
 pub mod gateway_headers;
 pub mod gateway_url;

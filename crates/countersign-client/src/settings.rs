@@ -29,6 +29,8 @@ pub struct AgentSettings {
     pub ca: Option<PathBuf>,
     /// The machine's id and key.
     pub credentials: MachineCredentials,
+    /// Renew the machine before its end, with a new key. Default: no.
+    pub renew: bool,
     /// The query policy of the gateway's route, default `signed`.
     pub query: QueryPolicy,
     /// Client headers to forward, beyond the default list.
@@ -82,6 +84,7 @@ impl AgentSettings {
             allow_plain_gateway: false,
             ca: None,
             credentials,
+            renew: false,
             query: QueryPolicy::Signed,
             forward_headers: Vec::new(),
             connections: 512,

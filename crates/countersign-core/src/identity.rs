@@ -170,6 +170,17 @@ impl Machine {
     /// key.
     pub const MAX_KEYS: usize = 4;
 
+    /// Longest label of a machine, in bytes.
+    pub const MAX_LABEL: usize = 128;
+
+    /// Whether `text` may be a name, a vault or an owner. They become headers: visible ASCII, with
+    /// spaces only inside.
+    pub fn is_label(text: &str) -> bool {
+        let is_visible = text.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
+        let is_trimmed = text.trim_matches(' ').len() == text.len();
+        (1..=Self::MAX_LABEL).contains(&text.len()) && is_visible && is_trimmed
+    }
+
     /// Checks whether the machine may act at `now`, in Unix seconds, with one of its keys. It fails
     /// closed.
     ///

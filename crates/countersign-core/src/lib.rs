@@ -186,6 +186,8 @@
 //! - [`validity`], [`policy`]: from when until when, and what a machine may do;
 //! - [`identity`]: machines and their public keys;
 //! - [`signature`]: the signature and its check;
+//! - [`enrolment`]: enrolment tokens, and the proof that a machine holds its new key;
+//! - [`pattern`]: text with a `*` at its end;
 //! - [`headers`]: the four headers, parsed;
 //! - [`private_key`]: reads a key from PKCS#8 PEM;
 //! - [`replay`]: the time window, and the promise of a replay cache;
@@ -193,12 +195,14 @@
 #![forbid(unsafe_code)]
 
 pub mod decision;
+pub mod enrolment;
 pub mod header_name;
 pub mod headers;
 pub mod identity;
 pub mod lost_header;
 pub mod message;
 pub mod method;
+pub mod pattern;
 pub mod policy;
 pub mod private_key;
 pub mod refusal;

@@ -86,14 +86,7 @@ impl Policy {
         path: &str,
         client: Option<IpAddr>,
     ) -> Result<Permission<'_>, Objection> {
-        let network = match &self.cidrs {
-            None => None,
-            Some(lists) => {
-                let client = client.ok_or(Objection::NoAddress)?.to_canonical();
-                let found = find(lists, |network| network.contains(&client));
-                Some(found.ok_or(Objection::NoNetwork)?)
-            }
-        };
+        let network = self.judge_client(client)?;
         let rule = match &self.allow {
             None => None,
             Some(lists) => {
@@ -102,6 +95,24 @@ impl Policy {
             }
         };
         Ok(Permission { rule, network })
+    }
+
+    /// The network that the client's address is in, and its group; `None` without networks. It is
+    /// the part of [`Policy::judge`] that does not depend on the request.
+    ///
+    /// # Errors
+    ///
+    /// [`Objection::NoAddress`], [`Objection::NoNetwork`].
+    pub fn judge_client(
+        &self,
+        client: Option<IpAddr>,
+    ) -> Result<Option<(&IpNet, Option<&str>)>, Objection> {
+        let Some(lists) = &self.cidrs else {
+            return Ok(None);
+        };
+        let client = client.ok_or(Objection::NoAddress)?.to_canonical();
+        let found = find(lists, |network| network.contains(&client));
+        found.map(Some).ok_or(Objection::NoNetwork)
     }
 
     /// Whether the policy has no rules, no networks and no rate, so that the backend decides alone.

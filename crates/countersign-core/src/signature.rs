@@ -48,7 +48,7 @@ impl Signature {
         self.verifies_bytes(key, message.as_bytes())
     }
 
-    fn verifies_bytes(&self, key: &PublicKey, message: &[u8]) -> bool {
+    pub(super) fn verifies_bytes(&self, key: &PublicKey, message: &[u8]) -> bool {
         let signature = ed25519_dalek::Signature::from_bytes(&self.0);
         key.verifying().verify_strict(message, &signature).is_ok()
     }

@@ -120,6 +120,7 @@ fn a_registry_record_reads_as_published() {
         keys_changed: &[],
         changed: &ids[1..],
         keys: &[Arc::new(machine())],
+        operators: false,
     };
     let expected = concat!(
         r#"{"ts":"1970-01-01T00:00:00.000Z","decision":"registry","#,
@@ -321,6 +322,7 @@ fn a_registry_record_names_what_changed() {
         keys_changed: &[],
         changed: &[],
         keys: &[Arc::new(machine())],
+        operators: false,
     };
     let expected = json!({
         "ts": "1970-01-01T00:00:00.000Z",
@@ -348,6 +350,7 @@ fn a_registry_record_of_many_machines_names_the_first_and_counts_all() {
         keys_changed: &[],
         changed: &[],
         keys: &[],
+        operators: false,
     };
     let json = read_back(&record);
     assert_eq!(json["added"]["count"], LISTED + 1);

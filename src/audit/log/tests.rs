@@ -334,6 +334,7 @@ fn the_registry_is_recorded_also_during_a_flood() {
         keys_changed: &[],
         changed: &[],
         keys: &[],
+        operators: false,
     });
     tape.unblock();
     bench.log.close(PATIENCE).unwrap();

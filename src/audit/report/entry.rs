@@ -71,7 +71,7 @@ pub(super) fn entry(line: &[u8]) -> Option<ReportEntry<'_>> {
             at: record.unix_seconds(),
             count: (record.left_out?.values()).fold(0, |sum: u64, n| sum.saturating_add(*n)),
         }),
-        "registry" | "log" | "checkpoint" => Some(ReportEntry::Other),
+        "registry" | "enrolled" | "log" | "checkpoint" => Some(ReportEntry::Other),
         _ => None,
     }
 }

@@ -93,7 +93,8 @@ fn content(
         "accepted" => RecordContent::Accepted(prove(&record)),
         "checkpoint" => RecordContent::Checkpoint(checkpoint(record, gateway_key, domain)),
         "log" => RecordContent::Log { torn: record.torn },
-        "registry" => {
+        // An enrolment names the new machine with its key, as a registry does.
+        "registry" | "enrolled" => {
             let keys = |owner: RecordedKeys<'_>| {
                 let keys = owner.public_keys.iter().filter_map(|key| key_bytes(key));
                 (owner.id.to_string(), keys.collect())

@@ -21,11 +21,11 @@ use countersign_core::policy::{List, network};
 #[command(after_help = "Example:
   countersign machine add --registry machines.yaml --name web-1 --vault vault_prod \\
       --public-key \"$(countersign keygen --out key.pem)\" --allow 'read /v1/secret/data/web/**'
-  countersign machine add --registry machines.yaml --machine-id ci.eu-1 --public-key @ci.pub
+  countersign machine add --registry machines.yaml --new-id ci.eu-1 --public-key @ci.pub
   countersign machine add --registry machines.yaml --from fleet.csv")]
 pub(in crate::cli) struct AddArgs {
     /// The id under which the registry knows the machine; default: a random UUID
-    #[arg(long = "machine-id", alias = "id", value_name = "ID")]
+    #[arg(long = "new-id", alias = "id", value_name = "ID")]
     pub id: Option<String>,
     /// The machine's name, sent to the backend as X-Machine-Name
     #[arg(long)]
@@ -91,9 +91,11 @@ const SINGLE: [&str; 12] = [
     "per_minute",
 ];
 
-/// Adds the machine, or those of a file, and gives their ids.
+/// Adds the machine, or those of a file, and gives their ids. With a file `--machine-id` is an older
+/// spelling of `--new-id`.
 pub(super) fn add(
     args: &AddArgs,
+    machine_id: Option<&str>,
     registry: &RegistrySource,
 ) -> Result<Vec<MachineId>, CommandError> {
     if let (RegistrySource::File(path), Some(_)) = (registry, &args.into) {
@@ -104,20 +106,32 @@ pub(super) fn add(
     }
     let file = EditedFile::Named(args.into.as_deref());
     match &args.from {
+        Some(_) if machine_id.is_some() => Err(CommandError::Usage(
+            "--machine-id: cannot stand beside --from, whose machines have their own ids".into(),
+        )),
         Some(from) => bulk::add(from, registry, file),
-        None => Ok(vec![add_one(args, registry, file)?]),
+        None => Ok(vec![add_one(args, machine_id, registry, file)?]),
     }
 }
 
 fn add_one(
     args: &AddArgs,
+    machine_id: Option<&str>,
     registry: &RegistrySource,
     file: EditedFile<'_>,
 ) -> Result<MachineId, CommandError> {
-    let id = match &args.id {
+    let id = match (args.id.as_deref(), machine_id) {
+        (Some(_), Some(_)) => {
+            return Err(CommandError::Usage(
+                "--machine-id: cannot stand beside --new-id; name the machine with --new-id".into(),
+            ));
+        }
+        (id, older) => id.or(older),
+    };
+    let id = match id {
         Some(text) => MachineId::parse(text).ok_or_else(|| {
             CommandError::Usage(
-                "--machine-id: an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -".into(),
+                "--new-id: an id is 1 to 128 of the characters A-Z a-z 0-9 . _ -".into(),
             )
         })?,
         None => random_id().map_err(CommandError::Operation)?,
@@ -136,7 +150,7 @@ fn add_one(
     let refuse = |why: String| CommandError::Operation(format!("{}: {why}", open.path().display()));
     if open.before().find(id.as_str()).is_some() {
         return Err(refuse(format!(
-            "the machine {id} exists already. Name another id with --machine-id"
+            "the machine {id} exists already. Name another id with --new-id"
         )));
     }
     if let Some(gone) = open.before().removed().iter().find(|gone| gone.id == id) {

@@ -42,13 +42,17 @@ pub(super) fn add_to_database(
             database.address
         ))
     })?;
-    Ok(entries.iter().map(|entry| entry.id().clone()).collect())
+    Ok(ids(&entries))
 }
 
 /// The machines of a file, checked as far as they need no registry.
-fn entries(from: &Path) -> Result<Vec<CheckedEntry>, CommandError> {
+pub(super) fn entries(from: &Path) -> Result<Vec<CheckedEntry>, CommandError> {
     let (name, text) = text_of(from)?;
     NewMachines::parse(name, &text)
         .and_then(NewMachines::check)
         .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))
+}
+
+pub(super) fn ids(entries: &[CheckedEntry]) -> Vec<MachineId> {
+    entries.iter().map(|entry| entry.id().clone()).collect()
 }

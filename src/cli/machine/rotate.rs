@@ -7,6 +7,7 @@ use super::registry_edit::RegistryEdit;
 use crate::cli::command_error::CommandError;
 use crate::cli::terminal::say;
 use crate::config::{RegistrySource, instant};
+use crate::management::overlap;
 use crate::registry::EditedFile;
 use crate::registry::edit::{self, NewKey};
 use countersign_core::identity::{Machine, MachineKey};
@@ -28,31 +29,11 @@ pub(in crate::cli) struct RotateArgs {
     pub new_key: String,
     /// How long the present keys stay valid, such as 7d or 12h; a key that expires earlier keeps
     /// its date
-    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = overlap)]
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = overlap::parse)]
     pub overlap: u64,
     /// Refuse the new key before this time (RFC 3339, or a date)
     #[arg(long, value_name = "WHEN")]
     pub not_before: Option<String>,
-}
-
-/// Longest overlap, in days. A key that is to stay needs no end.
-const MOST_DAYS: u64 = 366;
-
-fn overlap(text: &str) -> Result<u64, String> {
-    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
-    let seconds = units.into_iter().find_map(|(unit, seconds)| {
-        let number = text.strip_suffix(unit)?;
-        let digits = number.bytes().all(|b| b.is_ascii_digit());
-        digits
-            .then(|| number.parse::<u64>().ok())??
-            .checked_mul(seconds)
-    });
-    match seconds {
-        Some(seconds) if seconds <= MOST_DAYS * 86_400 => Ok(seconds),
-        _ => Err(format!(
-            "it must be a time such as 7d or 12h, at most {MOST_DAYS}d"
-        )),
-    }
 }
 
 /// Adds the key, at `now` (Unix seconds).
@@ -129,30 +110,5 @@ fn ending(key: MachineKey, end: u64) -> MachineKey {
     MachineKey {
         validity: Validity::new(first, Some(end)).unwrap_or(key.validity),
         ..key
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_overlap_is_a_number_and_a_unit() {
-        let parsed = ["7d", "12h", "30m", "0s"].map(overlap);
-        assert_eq!(parsed, [Ok(604_800), Ok(43_200), Ok(1_800), Ok(0)]);
-        for text in [
-            "",
-            "7",
-            "d",
-            "-1d",
-            "+1d",
-            "1.5d",
-            "7w",
-            "7 d",
-            "367d",
-            "99999999999999999999d",
-        ] {
-            assert!(overlap(text).is_err(), "{text}");
-        }
     }
 }

@@ -210,7 +210,7 @@ fn add_takes_a_pem_block_as_an_argument() {
 #[test]
 fn add_refuses_what_is_no_id() {
     let arguments = ["add", "--id", "a b", "--public-key", &key(3)];
-    Fixture::new(FILE).refuses(&arguments, "--machine-id: an id is 1 to 128");
+    Fixture::new(FILE).refuses(&arguments, "--new-id: an id is 1 to 128");
 }
 
 #[test]

@@ -66,6 +66,7 @@ fn everything() -> String {
     let with_env = without(&with_env, "file: team-a-token");
     let enforcing = without(&with_env, "observe_until:");
     let enforcing = without(&enforcing, "adapter:");
+    let enforcing = without(&enforcing, "management:");
     let without_key = without(&enforcing, "signing_key:");
     let without_key = without(&without_key, "directory: machines.d");
     let mut text = without(&without_key, "password_file:");
@@ -85,6 +86,7 @@ fn logging_in() -> String {
     let text = without(&text, "file: team-a-token");
     let text = without(&text, "observe_until:");
     let text = without(&text, "adapter:");
+    let text = without(&text, "management:");
     let text = without(&text, "signing_key:");
     let text = without(&text, "directory: machines.d");
     let text = without(&text, "role_by:");
@@ -150,15 +152,19 @@ fn the_reference_with_its_optional_settings_has_every_key_there_is() {
             "credentials.team-a.file",
             "upstreams.secrets.credential.file",
             "upstreams.secrets.login",
+            "routes[0].management",
             "routes[0].adapter",
             "routes[0].observe_until",
             "replay.redis.password_file",
+            "enrolment",
+            "joiners",
             "audit.signing_key"
         ]
     );
     assert!(uncommented().contains("signing_key: gateway-key.pem"));
     assert!(uncommented().contains("observe_until: 2027-01-31 "));
     assert!(uncommented().contains("adapter: { kind: sikkerkey, kv: secret }"));
+    assert!(uncommented().contains("management: true"));
     assert!(uncommented().contains("file: vault-token"));
     assert!(uncommented().contains("file: team-a-token"));
     assert!(uncommented().contains("password_file: redis-password"));
@@ -174,9 +180,12 @@ fn the_reference_has_every_key_of_a_login() {
             "upstreams.secrets.credential",
             "upstreams.secrets.login.role_by",
             "upstreams.secrets.set_headers",
+            "routes[0].management",
             "routes[0].adapter",
             "routes[0].observe_until",
             "replay.redis.password_file",
+            "enrolment",
+            "joiners",
             "audit.signing_key"
         ]
     );

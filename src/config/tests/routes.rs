@@ -137,7 +137,7 @@ fn a_route_points_to_its_upstream() {
         .replace("secrets }]", "secrets }, { path: /o, upstream: other }]");
     let config = good(&text);
     let route = &config.routes[config.routes.find("/o/x").unwrap()];
-    assert_eq!(config.upstreams[route.upstream].name, "other");
+    assert_eq!(config.upstreams[route.upstream().unwrap()].name, "other");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::gateway::decide::open::OpenRequest;
 use crate::gateway::decide::policy::Permitted;
 use crate::gateway::decide::unsigned::{PassReason, UnsignedRequest};
 use crate::gateway::receive::request_id::RequestId;
+use crate::management::call::RegistryCall;
 
 /// A request that may pass. It is not forwarded before its record is written: only that makes it an
 /// [`AuthorizedRequest`](crate::gateway::record::authorized::AuthorizedRequest).
@@ -24,12 +25,14 @@ pub(crate) struct DecidedRequest {
     pub(crate) query_stripped: bool,
 }
 
-/// How the request passes. Only `Signed` can carry an identity or a credential of the gateway: the
-/// other two hold no machine.
+/// How the request passes. Only `Signed` can carry an identity or a credential of the gateway: `Open`
+/// and `Unsigned` hold no machine, and `Managing` is never forwarded.
 #[derive(Debug)]
 pub(crate) enum Pass {
     /// A machine signed it, and may make it.
     Signed(Permitted),
+    /// An operator signed this call to the registry, or a machine its own call, and may make it.
+    Managing(Permitted, RegistryCall),
     /// The route is open.
     Open(OpenRequest),
     /// The route still lets requests without a valid signature pass.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use pingora::protocols::http::ServerSession;
 
 use crate::audit::TokenNames;
-use crate::config::Route;
 use crate::gateway::decide::decided_request::{DecidedRequest, Pass};
 use crate::gateway::decide::forwarded_headers;
 use crate::gateway::decide::head_checks::{CheckedHead, HeadChecks, RequestSender};
@@ -23,13 +22,17 @@ use crate::gateway::receive::first_line::FirstLine;
 use crate::gateway::receive::framing::Framing;
 use crate::gateway::receive::origin::RequestSource;
 use crate::gateway::receive::request_id::RequestId;
+use crate::management::call::{CallSigner, RegistryCall};
 use crate::metrics::Metrics;
-use crate::registry::RegistryStore;
+use crate::registry::{Operators, RegistryStore};
 use countersign_client::clock::{Clock, Now};
 use countersign_core::decision::{Admitted, Attributed};
 use countersign_core::message::BodyHash;
 use countersign_core::refusal::{Code, Refusal};
 use countersign_core::replay::NonceStore;
+
+/// Largest body of an enrolment, in bytes: a token and a key, or a JWT of some kilobytes.
+const MAX_ENROLMENT_BODY: u64 = 16 * 1024;
 
 /// Judges requests.
 pub(crate) struct Decider {
@@ -45,6 +48,7 @@ pub(crate) struct Decider {
 impl Decider {
     pub(crate) fn new(
         registry: Arc<RegistryStore>,
+        operators: Option<Arc<Operators>>,
         nonces: Arc<dyn NonceStore>,
         token_names: Arc<TokenNames>,
         budget: BodyBudget,
@@ -55,6 +59,7 @@ impl Decider {
         Decider {
             head: HeadChecks {
                 registry,
+                operators,
                 throttle: Throttle::new(Arc::clone(&metrics)),
                 token_names,
                 metrics: Arc::clone(&metrics),
@@ -88,6 +93,7 @@ impl Decider {
         let CheckedHead {
             sender,
             route,
+            call,
             framing,
             provenance,
             query_stripped,
@@ -95,7 +101,7 @@ impl Decider {
         } = head;
 
         let timeout = (plan.route(route).body_timeout).unwrap_or(plan.limits().body_timeout);
-        let body = (self.read_body(session, &framing, plan.route(route), timeout)).await?;
+        let body = (self.read_body(session, &framing, plan.route(route).max_body, timeout)).await?;
         body::check_trailers(session, |name| {
             forwarded_headers::is_identity_name(name, &plan.config.identity_header)
                 || plan.resembles_credential_header(name)
@@ -106,12 +112,16 @@ impl Decider {
             RequestSender::Open(open) => Pass::Open(open),
             RequestSender::Unsigned(unsigned, reason) => Pass::Unsigned(unsigned, reason),
             RequestSender::Claimed(attributed, otherwise) => {
-                let judging = self.judge_signed(plan, route, attributed, &body, arrival, source);
+                let on = (route, call.as_ref());
+                let judging = self.judge_signed(plan, on, attributed, &body, arrival, source);
                 let judged = judging.await;
                 let on_rest = self.clock.now().mono.saturating_sub(complete.mono);
                 self.metrics.observe_verify(on_head + on_rest);
                 match (judged, otherwise) {
-                    (Ok(permitted), _) => Pass::Signed(permitted),
+                    (Ok(permitted), _) => match call {
+                        None => Pass::Signed(permitted),
+                        Some(call) => Pass::Managing(permitted, call),
+                    },
                     (Err(rejection), Some(unsigned)) if rejection.refusal().judges_the_caller() => {
                         forwarded_headers::check_values(&session.req_header().headers)?;
                         Pass::Unsigned(unsigned, PassReason::observed(&rejection))
@@ -130,6 +140,27 @@ impl Decider {
         Ok((decision, body))
     }
 
+    /// Receives a call that enrols a machine: its head is checked, and its body is read.
+    ///
+    /// # Errors
+    ///
+    /// The first check that refused, or why the body could not be read.
+    pub(crate) async fn receive_enrolment(
+        &self,
+        plan: &Plan,
+        session: &mut ServerSession,
+        line: Option<&FirstLine>,
+        source: RequestSource,
+    ) -> Result<Body, Refusal> {
+        let arrival = self.clock.now();
+        let framing = (self.head).check_enrolment(plan, session, line, source, arrival)?;
+        let timeout = plan.limits().body_timeout;
+        let reading = self.read_body(session, &framing, MAX_ENROLMENT_BODY, timeout);
+        let body = reading.await?;
+        body::check_trailers(session, |_| false)?;
+        Ok(body)
+    }
+
     /// Notes a refusal against its source, for the throttle.
     pub(crate) fn refused(&self, plan: &Plan, code: Code, source: RequestSource) {
         let now = self.clock.now().mono;
@@ -141,10 +172,9 @@ impl Decider {
         &self,
         session: &mut ServerSession,
         framing: &Framing,
-        route: &Route,
+        limit: u64,
         timeout: Duration,
     ) -> Result<Body, Refusal> {
-        let limit = route.max_body;
         if framing.content_length.is_some_and(|length| length > limit) {
             return Err(Refusal::BodyTooLarge { limit });
         }
@@ -166,7 +196,7 @@ impl Decider {
     async fn judge_signed(
         &self,
         plan: &Plan,
-        route: usize,
+        (route, call): (usize, Option<&RegistryCall>),
         attributed: Attributed,
         body: &Body,
         arrival: Now,
@@ -177,7 +207,7 @@ impl Decider {
             true => attributed,
             false => {
                 self.head.check_registry(self.clock.now())?;
-                attributed.look_up_again(|machine| self.head.registry.find(machine))
+                attributed.look_up_again(|id| self.head.find(call, id))
             }
         };
         let admitted = self.admit(attributed, body, arrival, source).await?;
@@ -186,6 +216,8 @@ impl Decider {
             client: source.client,
             now: arrival.mono,
             rate_limits: &self.rate_limits,
+            // The rules of a machine are about the backend. Whether it may renew is another field.
+            rules_count: call.is_none_or(|call| call.signer() == CallSigner::Operator),
         };
         Ok(Permitted::check(
             admitted,

@@ -15,6 +15,7 @@ use crate::gateway::decide::policy::{
 use crate::gateway::decide::rate_limits::RateLimits;
 use crate::gateway::decide::route_match::RouteMatch;
 use crate::gateway::upstream::credentials::{Carried, Choice, Credentials};
+use crate::management::call::CallSigner;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use countersign_core::identity::{Fingerprint, Machine};
@@ -153,6 +154,16 @@ pub struct PredictedLogin {
     pub audience: String,
 }
 
+/// What stands for the upstream of a route that manages the registry.
+const THE_REGISTRY: &str = "the calls that manage the registry";
+
+const FOR_OPERATORS: &str = "operators alone make this call, and no machine is one";
+
+fn is_for_operators(matched: &RouteMatch<'_>) -> bool {
+    let call = matched.call.as_ref();
+    call.is_some_and(|call| call.signer() == CallSigner::Operator)
+}
+
 /// Explains a request.
 ///
 /// # Errors
@@ -171,9 +182,10 @@ pub fn explain(
     let machine = registry.find(question.machine);
     let gate = route.map(|route| route.mode.at(question.at));
     let no_policy = match (&matched, &machine) {
+        (Ok(matched), _) if is_for_operators(matched) => Some(FOR_OPERATORS),
         (_, None) => Some("the machine is not in the registry"),
         (Err(Refusal::NoRoute), _) if route.is_some() => {
-            Some("the request is none of the calls that the route's adapter answers")
+            Some("the request is none of the calls that the route answers")
         }
         (Err(_), _) if route.is_some() => Some("the route does not take the method"),
         (Err(_), _) => Some("no route takes the request"),
@@ -186,7 +198,10 @@ pub fn explain(
             let signed = target.behind(&route.strip_prefix)?.under(route.query);
             Some(RouteFacts {
                 path: route.path.clone(),
-                upstream: config.upstreams[route.upstream].name.clone(),
+                upstream: match route.upstream() {
+                    Some(upstream) => config.upstreams[upstream].name.clone(),
+                    None => THE_REGISTRY.to_owned(),
+                },
                 gate: route.mode.at(question.at),
                 query: route.query,
                 signed: signed.ok().map(|signed| signed.to_string()),
@@ -204,9 +219,11 @@ pub fn explain(
     };
     let judged = matched.and_then(|matched| {
         let route = &config.routes[matched.route];
-        let upstream = &config.upstreams[route.upstream];
         let signed = matched.target.under(route.query);
-        let choose = |machine| credentials.choose(machine, route.upstream, &upstream.name);
+        let choose = |machine| match route.upstream() {
+            Some(index) => credentials.choose(machine, index, &config.upstreams[index].name),
+            None => Choice::Nothing,
+        };
         if let Some(machine) = machine.filter(|_| no_policy.is_none()) {
             let path = matched.target.path();
             let facts = policy_facts(machine, route, path, choose(machine), question);
@@ -216,12 +233,14 @@ pub fn explain(
         if gate == Some(Gate::Nothing) {
             return Ok(());
         }
+        let machine = machine.filter(|_| !is_for_operators(&matched));
         let machine = machine.ok_or(Refusal::BadSignature)?;
         may_act(machine, question.at)?;
         let circumstances = Circumstances {
             client: question.client,
             now: Duration::ZERO,
             rate_limits: &RateLimits::new(),
+            rules_count: matched.call.is_none(),
         };
         let (method, target) = (matched.method.as_str(), signed.to_string());
         let choice = choose(machine);

@@ -23,17 +23,20 @@ use crate::gateway::receive::first_line::FirstLine;
 use crate::gateway::receive::framing::{self, Framing};
 use crate::gateway::receive::origin::RequestSource;
 use crate::gateway::receive::request_id::RequestId;
+use crate::management::call::{CallSigner, RegistryCall};
 use crate::metrics::Metrics;
-use crate::registry::RegistryStore;
+use crate::registry::{Operators, RegistryStore};
 use countersign_client::clock::Now;
 use countersign_core::decision::{Attempt, Attributed};
 use countersign_core::header_name::SigningHeader;
 use countersign_core::headers::SigningHeaders;
+use countersign_core::identity::Machine;
 use countersign_core::refusal::{Refusal, RegistryFault};
 
 /// The checks of a head, with the parts that they need.
 pub(super) struct HeadChecks {
     pub(super) registry: Arc<RegistryStore>,
+    pub(super) operators: Option<Arc<Operators>>,
     pub(super) throttle: Throttle,
     pub(super) token_names: Arc<TokenNames>,
     pub(super) metrics: Arc<Metrics>,
@@ -44,6 +47,8 @@ pub(super) struct CheckedHead {
     pub(super) sender: RequestSender,
     /// The index of the route.
     pub(super) route: usize,
+    /// The call to the registry, if the route is for those.
+    pub(super) call: Option<RegistryCall>,
     pub(super) framing: Framing,
     pub(super) provenance: Provenance,
     pub(super) query_stripped: bool,
@@ -103,8 +108,9 @@ impl HeadChecks {
         let matched = RouteMatch::find(routes, method, head.raw_path())?;
         let route = plan.route(matched.route);
         let gate = route.mode.at(arrival.unix_seconds());
+        let upstream = route.upstream().map(|index| plan.upstream(index));
         let is_set = |name: &_, value: &_| {
-            gate != Gate::Nothing && plan.upstream(matched.route).sets(name, value)
+            gate != Gate::Nothing && upstream.is_some_and(|upstream| upstream.sets(name, value))
         };
         let dropped = forwarded_headers::check(&head.headers, route, is_set)?;
         let routed = RoutedHead {
@@ -123,7 +129,8 @@ impl HeadChecks {
         }
         Ok(CheckedHead {
             sender,
-            route: matched.route,
+            route: routed.matched.route,
+            call: routed.matched.call,
             framing,
             provenance: Provenance {
                 id,
@@ -134,6 +141,38 @@ impl HeadChecks {
             query_stripped,
             dropped,
         })
+    }
+
+    /// Checks the head of a call that enrols a machine. It has no signature that anybody knows, and no
+    /// route is asked.
+    ///
+    /// # Errors
+    ///
+    /// The first check that refused.
+    pub(super) fn check_enrolment(
+        &self,
+        plan: &Plan,
+        session: &ServerSession,
+        line: Option<&FirstLine>,
+        source: RequestSource,
+        arrival: Now,
+    ) -> Result<Framing, Refusal> {
+        let head = session.req_header();
+        let framing = match line {
+            Some(line) => line.check(session)?,
+            None => framing::check_h2(head, HEADER_BYTES)?,
+        };
+        served_host(head, &plan.config.hosts)?;
+        if head.method != http::Method::POST {
+            return Err(Refusal::MethodNotAllowed {
+                allow: "POST".into(),
+            });
+        }
+        if head.raw_path().contains(&b'?') {
+            return Err(Refusal::QueryNotAllowed);
+        }
+        (self.throttle).check(source.client, None, arrival.mono, &plan.config.throttle)?;
+        Ok(framing)
     }
 
     /// The sender by the rules of the route, and whether the query is stripped.
@@ -196,10 +235,20 @@ impl HeadChecks {
         self.check_registry(head.arrival)?;
         let attributed = Attempt::new(head.matched.method, signed, headers)
             .check_time(head.arrival.unix_seconds(), &head.plan.window)?
-            .look_up(|machine| self.registry.find(machine));
+            .look_up(|id| self.find(head.matched.call.as_ref(), id));
         // An observed route reports a signature fault before a header fault.
         head.dropped.check()?;
         Ok((attributed, query_stripped))
+    }
+
+    /// The machine, or on a route that manages the registry the operator, of this id. Machines and
+    /// operators are never looked for in one another's place: no machine can manage, and no operator
+    /// reaches a backend.
+    pub(super) fn find(&self, call: Option<&RegistryCall>, id: &str) -> Option<Arc<Machine>> {
+        match call.map(RegistryCall::signer) {
+            None | Some(CallSigner::Machine) => self.registry.find(id),
+            Some(CallSigner::Operator) => self.operators.as_ref()?.find(id),
+        }
     }
 
     /// Refuses every signed request while the registry is staler than allowed. It fails closed: a

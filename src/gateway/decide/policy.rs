@@ -31,6 +31,8 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) now: Duration,
     /// The rate limits of the machines.
     pub(crate) rate_limits: &'a RateLimits,
+    /// Whether the rules of `allow` count. The networks and the rate always do.
+    pub(crate) rules_count: bool,
 }
 
 impl Permitted {
@@ -74,7 +76,15 @@ impl Permitted {
         choice: Choice,
         circumstances: Circumstances<'_>,
     ) -> Result<Option<Carried>, Refusal> {
-        judge_machine(machine, method, target, circumstances.client)?;
+        match (&machine.policy, circumstances.rules_count) {
+            (Some(policy), false) => drop(policy.judge_client(circumstances.client)?),
+            _ => drop(judge_machine(
+                machine,
+                method,
+                target,
+                circumstances.client,
+            )?),
+        }
         let carried = match (choice, closed_path(target, route)) {
             (Choice::Nothing, _) => None,
             (_, Some(closed)) => return Err(Refusal::PathClosed(closed)),

@@ -3,25 +3,29 @@
 
 use pingora::http::RequestHeader;
 
-use crate::config::{Route, Routes};
+use crate::config::{Route, RouteService, Routes};
 use crate::gateway::adapter::client_call::ClientCall;
+use crate::management::call::{NoCall, RegistryCall};
 use countersign_core::method::{METHODS, Method};
 use countersign_core::refusal::Refusal;
-use countersign_core::target::Target;
+use countersign_core::target::{Target, behind};
 
 /// A method and a target that a route accepts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RouteMatch<'a> {
     /// The index of the route.
     pub(crate) route: usize,
     pub(crate) method: Method<'a>,
     /// Without the prefix that the route strips.
     pub(crate) target: Target<'a>,
+    /// The call, exactly on a route that manages the registry.
+    pub(crate) call: Option<RegistryCall>,
 }
 
 impl<'a> RouteMatch<'a> {
     /// Finds the route of a request, as its method and target were sent. A route with an adapter has
-    /// no paths but those of its clients' calls.
+    /// no paths but those of its clients' calls, and one that manages the registry none but those of
+    /// its own.
     ///
     /// # Errors
     ///
@@ -39,12 +43,28 @@ impl<'a> RouteMatch<'a> {
         if route.adapter.is_some() && ClientCall::find(method.as_str(), target.path()).is_none() {
             return Err(Refusal::NoRoute);
         }
+        let call = match route.service {
+            RouteService::Upstream(_) => None,
+            RouteService::Management => Some(call(method, target, route)?),
+        };
         Ok(RouteMatch {
             route: index,
             method,
             target,
+            call,
         })
     }
+}
+
+/// The call of a request on a route that manages the registry.
+fn call(method: Method<'_>, target: Target<'_>, route: &Route) -> Result<RegistryCall, Refusal> {
+    let path = behind(target.path(), &route.path).ok_or(Refusal::NoRoute)?;
+    RegistryCall::find(method.as_str(), path).map_err(|why| match why {
+        NoCall::Path => Refusal::NoRoute,
+        NoCall::Method(allowed) => Refusal::MethodNotAllowed {
+            allow: allowed.join(", ").into(),
+        },
+    })
 }
 
 /// Returns the index of the route that the record of a refused request names. The target was parsed

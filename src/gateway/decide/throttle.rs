@@ -104,7 +104,7 @@ impl Throttle {
         }
     }
 
-    /// Counts a bad signature or a replay against the source. Clock errors and missing headers are
+    /// Counts a bad signature, a replay or a refused enrolment against the source. Clock errors and missing headers are
     /// mistakes, not attempts, and do not count.
     pub(crate) fn refused(
         &self,
@@ -116,7 +116,11 @@ impl Throttle {
         let (Some(address), true) = (source, settings.is_on()) else {
             return;
         };
-        if !matches!(code, Code::BadSignature | Code::Replayed) {
+        let is_attempt = matches!(
+            code,
+            Code::BadSignature | Code::Replayed | Code::EnrolmentRefused
+        );
+        if !is_attempt {
             return;
         }
         let source = SourceKey::of(address);

@@ -120,11 +120,7 @@ impl Adapters {
         };
         let machine = *signed.signed().key().as_bytes();
         let marks = self.marks.of(&machine);
-        let place = format!(
-            "{} /v1/{}",
-            request.plan.upstream(request.route).name,
-            adapter.kv
-        );
+        let place = format!("{} /v1/{}", request.upstream().name, adapter.kv);
         let poll = PollContext {
             marks: &marks,
             place: &place,

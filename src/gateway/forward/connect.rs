@@ -24,7 +24,7 @@ pub(super) async fn connect(
     request: &AuthorizedRequest,
     clock: &Clock,
 ) -> Result<(Arc<UpstreamServer>, Connection), ForwardFailure> {
-    let pool = request.plan.pool(request.route);
+    let pool = request.pool();
     let now = || clock.now().mono;
     let mut attempts = Attempts::default();
     while let Some(server) = pool.next_server(&mut attempts, now()) {
@@ -47,7 +47,7 @@ pub(super) async fn connect(
 /// The owner of the idle connections that the request may use, and of the one that it leaves.
 /// `None`: it gets a new connection for itself alone, because its sender is unknown.
 fn owner_of(request: &AuthorizedRequest) -> Option<ConnectionOwner> {
-    if request.plan.upstream(request.route).reuse == ConnectionReuse::Shared {
+    if request.upstream().reuse == ConnectionReuse::Shared {
         return Some(ConnectionOwner::Everybody);
     }
     match &request.pass {

@@ -97,7 +97,7 @@ impl Exchange<'_> {
         if !answered.whole || is_error || stream.is_sent() {
             return;
         }
-        let limit = self.request.plan.upstream(self.request.route).write_timeout;
+        let limit = self.request.upstream().write_timeout;
         tokio::select! {
             biased;
             () = stream.end_of_sending() => {}
@@ -129,7 +129,7 @@ impl Exchange<'_> {
             route: plan.route(*route),
             host: &self.server.host,
         };
-        let upstream = plan.upstream(*route);
+        let upstream = self.request.upstream();
         let identity = &plan.config.identity_header;
         match &self.request.pass {
             RecordedPass::Signed(signed) => {
@@ -137,7 +137,7 @@ impl Exchange<'_> {
             }
             RecordedPass::Open(open) => upstream_request::open(open, forwarded),
             RecordedPass::Unsigned(unsigned, _) => {
-                upstream_request::unsigned(unsigned, forwarded, plan)
+                upstream_request::unsigned(unsigned, forwarded, upstream, plan)
             }
         }
     }
@@ -153,7 +153,7 @@ impl Exchange<'_> {
         let Connection {
             session, stream, ..
         } = connection;
-        let upstream = self.request.plan.upstream(self.request.route);
+        let upstream = self.request.upstream();
         let route = self.request.plan.route(self.request.route);
         let read_timeout = route.read_timeout.unwrap_or(upstream.read_timeout);
         let policy = ResponsePolicy::new(self.request, self.secrets());
@@ -280,7 +280,7 @@ impl Exchange<'_> {
     /// Whether a response with this status refuses the gateway's credential, and so is not for the
     /// client.
     async fn refuses_the_gateway(&self, status: StatusCode) -> bool {
-        let upstream = self.request.plan.upstream(self.request.route);
+        let upstream = self.request.upstream();
         let (Some(injection), Some(path)) = (self.injection, &upstream.check) else {
             return false;
         };

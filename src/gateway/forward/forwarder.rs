@@ -160,7 +160,7 @@ impl Forwarder {
         let no_token =
             || ForwardFailure::refused(Refusal::UpstreamCredential, "the machine has no token");
         let means = LoginMeans {
-            pool: Arc::clone(plan.pool(request.route)),
+            pool: Arc::clone(request.pool()),
             assertions: plan.assertions().ok_or_else(no_token)?.clone(),
             registry: Arc::clone(&self.registry),
             clock: self.clock.clone(),
@@ -232,7 +232,7 @@ impl Forwarder {
         if !plan.route(request.route).assertion {
             return Ok(None);
         }
-        let audience = plan.upstream(request.route).assertion_audience();
+        let audience = request.upstream().assertion_audience();
         let made = plan
             .assertions()
             .zip(audience)

@@ -111,7 +111,7 @@ impl KvForwarder<'_> {
     /// enough: it begins after the last denial.
     pub(super) async fn is_refused(&self) -> bool {
         let denied_by = self.progress().denied_by.clone();
-        let upstream = self.request.plan.upstream(self.request.route);
+        let upstream = self.request.upstream();
         let (Some(server), Some(path)) = (denied_by, &upstream.check) else {
             return false;
         };
@@ -174,7 +174,7 @@ impl KvForwarder<'_> {
             self.signed,
             self.injection,
             forwarded,
-            plan.upstream(*route),
+            self.request.upstream(),
             &plan.config.identity_header,
             (method, target),
         )
@@ -189,7 +189,7 @@ impl KvForwarder<'_> {
         let Connection {
             session, stream, ..
         } = connection;
-        let upstream = self.request.plan.upstream(self.request.route);
+        let upstream = self.request.upstream();
         let route = self.request.plan.route(self.request.route);
         let read_timeout = route.read_timeout.unwrap_or(upstream.read_timeout);
         let (mut interim, mut head) = (0, None);

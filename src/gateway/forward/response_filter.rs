@@ -49,7 +49,7 @@ impl<'r> ResponsePolicy<'r> {
         request: &'r AuthorizedRequest,
         sent: RequestSecrets<'_>,
     ) -> ResponsePolicy<'r> {
-        let is_checked = request.plan.upstream(request.route).echo_check;
+        let is_checked = request.upstream().echo_check;
         let (is_lookup, is_head) = match &request.pass {
             RecordedPass::Signed(signed) if sent.injection.is_some() => {
                 let message = signed.signed().message();
@@ -95,12 +95,11 @@ impl<'r> ResponsePolicy<'r> {
 
     /// Says why a response is not passed on, and counts it. Nothing of it is repeated.
     fn failure(&self, unfit: Unfit) -> ForwardFailure {
-        let AuthorizedRequest { plan, route, .. } = self.request;
-        let upstream = &*plan.upstream(*route).name;
+        let upstream = &*self.request.upstream().name;
         let request_id = self.request.provenance.id;
         let what = match unfit {
             Unfit::Echo(part) => {
-                plan.echo_counts(*route).found();
+                self.request.echo_counts().found();
                 let what = "the backend's answer holds the credential of the request";
                 warn!(%request_id, upstream, part = part.as_str(), "{what}");
                 what
@@ -174,8 +173,7 @@ impl<'r> ResponseFilter<'r> {
         }
         if !ends && self.echo.is_some() && !is_readable(&head) {
             self.echo = None;
-            let AuthorizedRequest { plan, route, .. } = self.policy.request;
-            plan.echo_counts(*route).unread();
+            self.policy.request.echo_counts().unread();
         }
         passing.push(HttpTask::Header(head, ends));
         Ok(())

@@ -160,9 +160,9 @@ pub(super) fn open(
 pub(super) fn unsigned(
     unsigned: &Recorded<UnsignedRequest>,
     forwarded: ForwardedHeaders<'_>,
+    upstream: &Upstream,
     plan: &Plan,
 ) -> Result<RequestHeader> {
-    let upstream = &plan.config.upstreams[forwarded.route.upstream];
     let identity = &plan.config.identity_header;
     let mut headers = forwarded.headers()?;
     for (name, value) in &forwarded.client.headers {

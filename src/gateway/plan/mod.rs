@@ -9,7 +9,8 @@ use std::sync::Arc;
 use http::HeaderName;
 use tracing::error;
 
-use crate::config::{Config, Limits, Route, Upstream};
+use crate::config::{Config, Joiner, Limits, Route, Upstream};
+use crate::enrolment::ActiveJoiner;
 use crate::gateway::upstream::assertion::{Assertions, NoAssertion};
 use crate::gateway::upstream::credentials::state::CredentialState;
 use crate::gateway::upstream::credentials::{Choice, Credentials};
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
     assertions: Option<Arc<Assertions>>,
     route_counts: Vec<RouteCounts>,
     no_route: RouteCounts,
+    joiners: Vec<Arc<ActiveJoiner>>,
+    enrolment_counts: Vec<RouteCounts>,
     upstream_times: Vec<UpstreamTimes>,
     echo_counts: Vec<EchoCounts>,
 }
@@ -64,6 +67,11 @@ impl Plan {
             assertions,
             route_counts: routes.map(|route| metrics.route(&route.path)).collect(),
             no_route: metrics.no_route(),
+            joiners: joiners(&config, pool_context, before),
+            enrolment_counts: (config.enrolment.iter())
+                .flat_map(|enrolment| &enrolment.prefixes)
+                .map(|prefix| metrics.route(prefix))
+                .collect(),
             upstream_times: (config.upstreams.iter())
                 .map(|upstream| metrics.upstream(&upstream.name))
                 .collect(),
@@ -82,20 +90,24 @@ impl Plan {
         &self.config.routes[index]
     }
 
-    /// The upstream of a route.
-    pub(crate) fn upstream(&self, route: usize) -> &Upstream {
-        &self.config.upstreams[self.route(route).upstream]
+    /// An upstream, by its index.
+    pub(crate) fn upstream(&self, upstream: usize) -> &Upstream {
+        &self.config.upstreams[upstream]
     }
 
-    /// The servers of the upstream of a route.
-    pub(crate) fn pool(&self, route: usize) -> &Arc<Pool> {
-        self.pools.of(self.route(route).upstream)
+    /// The servers of an upstream, by its index.
+    pub(crate) fn pool(&self, upstream: usize) -> &Arc<Pool> {
+        self.pools.of(upstream)
     }
 
-    /// The credential that a machine's request on a route carries.
+    /// The credential that a machine's request on a route carries. One that is not forwarded
+    /// carries none.
     pub(crate) fn credential(&self, machine: &Machine, route: usize) -> Choice {
-        let name = &self.upstream(route).name;
-        (self.credentials).choose(machine, self.route(route).upstream, name)
+        let Some(upstream) = self.route(route).upstream() else {
+            return Choice::Nothing;
+        };
+        let name = &self.upstream(upstream).name;
+        (self.credentials).choose(machine, upstream, name)
     }
 
     /// Whether the gateway sends a credential under exactly this name. A client may send its own
@@ -140,6 +152,19 @@ impl Plan {
         self.assertions.as_ref()
     }
 
+    /// The platforms that vouch for new machines.
+    pub(crate) fn joiners(&self) -> &[Arc<ActiveJoiner>] {
+        &self.joiners
+    }
+
+    /// The counters of the enrolment route with this path.
+    pub(crate) fn enrolment_counts(&self, prefix: &str) -> &RouteCounts {
+        let prefixes = self.config.enrolment.iter().flat_map(|it| &it.prefixes);
+        let mut counts = prefixes.zip(&self.enrolment_counts);
+        let found = counts.find(|(known, _)| *known == prefix);
+        found.map_or(&self.no_route, |(_, counts)| counts)
+    }
+
     /// The logins of machines at backends.
     pub(crate) fn logins(&self) -> impl Iterator<Item = &Arc<BackendLogin>> {
         self.credentials.logins()
@@ -150,14 +175,14 @@ impl Plan {
         self.credentials.iter()
     }
 
-    /// The forwarding times of the upstream of a route.
-    pub(crate) fn upstream_times(&self, route: usize) -> &UpstreamTimes {
-        &self.upstream_times[self.route(route).upstream]
+    /// The forwarding times of an upstream, by its index.
+    pub(crate) fn upstream_times(&self, upstream: usize) -> &UpstreamTimes {
+        &self.upstream_times[upstream]
     }
 
-    /// The counters of the echo check of the upstream of a route.
-    pub(crate) fn echo_counts(&self, route: usize) -> &EchoCounts {
-        &self.echo_counts[self.route(route).upstream]
+    /// The counters of the echo check of an upstream, by its index.
+    pub(crate) fn echo_counts(&self, upstream: usize) -> &EchoCounts {
+        &self.echo_counts[upstream]
     }
 
     /// The migration routes, which let unsigned requests pass until a date. Each comes with the
@@ -185,6 +210,27 @@ impl Plan {
             None => &self.no_route,
         }
     }
+}
+
+/// The joiners of a configuration. One that has not changed keeps its keys.
+fn joiners(
+    config: &Config,
+    context: &PoolContext,
+    before: Option<&Plan>,
+) -> Vec<Arc<ActiveJoiner>> {
+    let known = |joiner: &Joiner| {
+        let mut before = before.iter().flat_map(|plan| &plan.joiners);
+        before.find(|active| active.joiner == *joiner).cloned()
+    };
+    let new = |joiner: &Joiner| Arc::new(ActiveJoiner::new(joiner.clone(), context.clock.clone()));
+    let joiners = config.enrolment.iter().flat_map(|it| &it.joiners);
+    joiners
+        .map(|joiner| {
+            let active = known(joiner).unwrap_or_else(|| new(joiner));
+            active.start(&context.runtime);
+            active
+        })
+        .collect()
 }
 
 /// Returns the time window of a configuration.

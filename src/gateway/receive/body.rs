@@ -10,6 +10,7 @@ use pingora::ErrorType;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use zeroize::Zeroize;
 
 use crate::gateway::receive::framing::{self, Trailers};
 use crate::gateway::receive::request_stream::RequestStream;
@@ -106,6 +107,13 @@ impl Body {
 
     pub(crate) fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// Overwrites the body, as far as nothing else holds its bytes: it was a secret.
+    pub(crate) fn wipe(&mut self) {
+        if let Ok(mut bytes) = std::mem::take(&mut self.bytes).try_into_mut() {
+            bytes.zeroize();
+        }
     }
 }
 

@@ -1,10 +1,10 @@
-//! The outcome of a forwarded request: the response record, and the counts.
+//! The outcome of a forwarded request or of a call: the response record, and the counts.
 
 use std::time::Duration;
 
 use crate::audit::{BackendPaths, LoginFacts, ResponseRecord};
 use crate::gateway::decide::unsigned::PassReason;
-use crate::gateway::record::authorized::{AuthorizedRequest, RecordedPass};
+use crate::gateway::record::authorized::{AuthorizedCall, AuthorizedRequest, RecordedPass};
 use crate::gateway::record::recorder::Recorder;
 use crate::gateway::upstream::credentials::injection::Injection;
 use crate::metrics::{Auth, Outcome};
@@ -46,7 +46,7 @@ impl RequestOutcome {
     /// Writes the response record, and counts the request.
     pub(crate) fn record(&self, recorder: &Recorder, request: &AuthorizedRequest) {
         let plan = &request.plan;
-        (plan.upstream_times(request.route)).observe(self.forwarding_took);
+        (plan.upstream_times(request.upstream_index())).observe(self.forwarding_took);
         let (outcome, auth) = match &request.pass {
             RecordedPass::Signed(_) => (Outcome::Forwarded, Auth::Signature),
             RecordedPass::Open(_) => (Outcome::Forwarded, Auth::None),
@@ -77,6 +77,50 @@ impl RequestOutcome {
                 accessor: token.accessor(),
             }),
             backend_paths: &self.backend_paths,
+        });
+    }
+}
+
+/// How a call to the registry ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallOutcome {
+    /// The status that the client got. `None`: the client left before the answer, or the call
+    /// panicked.
+    pub(crate) status: Option<u16>,
+    /// Bytes of body sent to the client.
+    pub(crate) bytes: u64,
+    /// The code that the client got instead of an answer.
+    pub(crate) refusal: Option<Code>,
+}
+
+impl CallOutcome {
+    /// The outcome of a call that panicked: nothing but the failure is known.
+    pub(crate) const PANICKED: CallOutcome = CallOutcome {
+        status: None,
+        bytes: 0,
+        refusal: Some(Code::Internal),
+    };
+
+    /// Writes the response record, and counts the call. One that the gateway could not answer has
+    /// failed; a mistake of its author is an answer.
+    pub(crate) fn record(&self, recorder: &Recorder, call: &AuthorizedCall) {
+        let is_fault = |code: Code| code.status() >= 500;
+        let outcome = match self.refusal.is_some_and(is_fault) {
+            true => Outcome::Failed,
+            false => Outcome::Answered,
+        };
+        (call.plan.counts(Some(call.route))).request(outcome, Auth::Signature);
+        if let Some(code) = self.refusal {
+            recorder.metrics.refused(code);
+        }
+        recorder.audit.response(&ResponseRecord {
+            wall_ms: recorder.clock.now().wall_ms,
+            request_id: call.provenance.id.as_str(),
+            status: self.status,
+            upstream_ms: None,
+            bytes: self.bytes,
+            login: None,
+            backend_paths: &BackendPaths::NONE,
         });
     }
 }

@@ -7,7 +7,8 @@ use pingora::http::RequestHeader;
 
 use crate::audit::{
     self, AcceptedRecord, AuditLog, ClaimedFacts, ClaimedMachine, ClaimedNonce, DroppedHeaders,
-    PathOnly, Query, Receipt, RefusalEvidence, RefusedRecord, SentMethod, TokenHash,
+    PathOnly, Query, Receipt, RefusalEvidence, RefusedRecord, RegistryCallRecord, SentMethod,
+    TokenHash,
 };
 use crate::gateway::decide::forwarded_headers::Dropped;
 use crate::gateway::decide::rejection::Rejection;
@@ -38,7 +39,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) id: RequestId,
 }
 
-/// Writes the records, and counts what they tell.
+/// Writes the records, and counts what they tell. Clones share the audit log.
+#[derive(Clone)]
 pub(crate) struct Recorder {
     pub(super) audit: Arc<AuditLog>,
     pub(super) metrics: Arc<Metrics>,
@@ -130,6 +132,18 @@ impl Recorder {
             self.metrics.observed(code);
         }
         Ok(receipt)
+    }
+
+    /// Writes the record of a change of the registry, before it is made.
+    ///
+    /// # Errors
+    ///
+    /// The record was not written in time. The change must then not be made.
+    pub(crate) async fn registry_call(
+        &self,
+        record: &RegistryCallRecord<'_>,
+    ) -> Result<Receipt, audit::AuditError> {
+        self.audit.registry_call(record).await
     }
 
     /// Writes the record of a refused request, and counts it.

@@ -2,7 +2,6 @@
 //! learns which machine a request is from, and the public keys that verify them.
 
 pub(crate) mod asserted_machine;
-mod ed25519;
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +19,7 @@ use serde::Serialize;
 
 use self::asserted_machine::AssertedMachine;
 use crate::config::{Assertion, GatewayKey};
+use crate::jwt::provider;
 use countersign_client::file::Unusable;
 use countersign_core::decision::Signed;
 use countersign_core::message::Message;
@@ -94,7 +94,7 @@ impl Assertions {
     ///
     /// [`NoAssertion`]: the keys cannot be encoded, which is a bug.
     pub(crate) fn new(configured: &Assertion) -> Result<Assertions, NoAssertion> {
-        ed25519::install();
+        provider::install();
         Ok(Assertions {
             keys: ArcSwap::from_pointee(AssertionKeys::new(configured.keys.clone())?),
             configured: configured.clone(),
@@ -213,7 +213,7 @@ impl<'a> RequestClaims<'a> {
 impl AssertionKeys {
     fn new(loaded: Vec<GatewayKey>) -> Result<AssertionKeys, NoAssertion> {
         let first = loaded.first().ok_or(NoAssertion)?;
-        let signing = ed25519::encoding_key(first.reveal());
+        let signing = provider::encoding_key(first.reveal());
         let keys: Vec<Jwk> = loaded.iter().map(public).collect::<Result<_, _>>()?;
         let header = Header {
             kid: keys.first().and_then(|key| key.common.key_id.clone()),

@@ -7,7 +7,7 @@ use super::text;
 use crate::yaml::{Node, Notes, Value, did_you_mean};
 
 /// The columns, and how a cell becomes a field.
-const COLUMNS: [(&str, Cell); 13] = [
+const COLUMNS: [(&str, Cell); 15] = [
     ("id", Cell::Text),
     ("name", Cell::Text),
     ("vault", Cell::Text),
@@ -17,6 +17,8 @@ const COLUMNS: [(&str, Cell); 13] = [
     ("enabled", Cell::Plain),
     ("not_before", Cell::Text),
     ("expires", Cell::Text),
+    ("expires_in", Cell::Text),
+    ("may_renew", Cell::Plain),
     ("groups", Cell::List("groups")),
     ("allow", Cell::List("allow")),
     ("cidrs", Cell::List("cidrs")),

@@ -64,6 +64,19 @@ impl ReloadedParts {
                 ),
             }
         }
+        for active in plan.joiners() {
+            match active.read_again() {
+                Ok(false) => {}
+                Ok(true) => changed.push(format!("the keys of the joiner {}", active.joiner.name)),
+                Err(error) => mistakes.add(
+                    format!(
+                        "joiner {}: {error}; the last good keys stay in force",
+                        active.joiner.name
+                    ),
+                    error.may_pass,
+                ),
+            }
+        }
         for credential in plan.credentials() {
             match credential.read_again() {
                 Ok(false) => {}

@@ -51,6 +51,7 @@ impl ReloadedParts {
             });
         }
         self.warn_of_missing_credentials();
+        self.warn_of_shared_identities();
     }
 
     /// Warns of credentials that machines name and that the configuration lacks.
@@ -92,6 +93,7 @@ impl ReloadedParts {
             keys_changed: &change.keys_changed,
             changed: &change.otherwise_changed,
             keys: &keys,
+            operators: false,
         });
     }
 }

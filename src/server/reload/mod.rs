@@ -13,6 +13,7 @@ mod configuration;
 mod feed;
 mod lock;
 mod machines;
+mod operators;
 mod parts;
 mod reloader;
 mod result;

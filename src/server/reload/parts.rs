@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::audit::AuditLog;
 use crate::gateway::Gateway;
 use crate::metrics::{Files, Metrics};
-use crate::registry::RegistryStore;
+use crate::registry::{Operators, RegistryStore};
 use crate::server::listen::tls::Tls;
 use countersign_client::clock::Clock;
 
@@ -14,6 +14,7 @@ use countersign_client::clock::Clock;
 pub(super) struct ReloadedParts {
     pub(super) gateway: Arc<Gateway>,
     pub(super) registry: Arc<RegistryStore>,
+    pub(super) operators: Option<Arc<Operators>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) audit: Arc<AuditLog>,
     pub(super) clock: Clock,
@@ -25,6 +26,10 @@ impl ReloadedParts {
     pub(super) fn files(&self, files: Files) -> Vec<PathBuf> {
         match files {
             Files::Registry => self.registry.watched(),
+            Files::Operators => {
+                let operators = self.operators.iter();
+                operators.map(|it| it.file().to_owned()).collect()
+            }
             Files::Configuration => vec![self.gateway.plan().config.file.clone()],
             Files::Credentials => {
                 let plan = self.gateway.plan();
@@ -32,7 +37,9 @@ impl ReloadedParts {
                     .credentials()
                     .filter_map(|credential| credential.file());
                 let keys = plan.assertions().into_iter().flat_map(|it| it.files());
-                files.chain(keys).map(Path::to_owned).collect()
+                let joiners = plan.joiners().iter().filter_map(|joiner| joiner.file());
+                let all = files.chain(keys).chain(joiners);
+                all.map(Path::to_owned).collect()
             }
             Files::Tls => {
                 let tls = self.tls.iter().flat_map(|tls| tls.files());
@@ -46,6 +53,7 @@ impl ReloadedParts {
 pub(super) fn name_of(files: Files) -> &'static str {
     match files {
         Files::Registry => "the registry",
+        Files::Operators => "the operators",
         Files::Configuration => "the configuration",
         Files::Credentials => "the files of the credentials",
         Files::Tls => "the certificates",

@@ -17,7 +17,7 @@ use super::result::{ReloadFailure, ReloadOutcome, ReloadResult, Trigger};
 use crate::audit::AuditLog;
 use crate::gateway::Gateway;
 use crate::metrics::{Files, Metrics};
-use crate::registry::{Change, Follower, Losses, RegistryStore};
+use crate::registry::{Change, Follower, Losses, Operators, RegistryStore};
 use crate::server::listen::tls::Tls;
 use countersign_client::clock::Clock;
 use countersign_client::watch::{RETRY, Watch, watch};
@@ -52,6 +52,7 @@ impl Reloader {
     pub(crate) fn new(
         gateway: Arc<Gateway>,
         registry: Arc<RegistryStore>,
+        operators: Option<Arc<Operators>>,
         metrics: Arc<Metrics>,
         audit: Arc<AuditLog>,
         clock: Clock,
@@ -62,6 +63,7 @@ impl Reloader {
             parts: ReloadedParts {
                 gateway,
                 registry,
+                operators,
                 metrics,
                 audit,
                 clock,
@@ -76,6 +78,11 @@ impl Reloader {
     pub(crate) fn report_start(&self, first: &Change) {
         self.parts.report(first);
         self.parts.warn_of_missing_credentials();
+    }
+
+    /// Records the operators of the start.
+    pub(crate) fn report_operators(&self, first: &Change) {
+        self.parts.report_operators(first);
     }
 
     /// Starts to watch the files and to listen for signals. If one of these fails, it logs an error
@@ -196,6 +203,7 @@ impl Reloader {
                     Some(feed) => feed.reload(&this.parts, trigger, losses),
                     None => this.parts.registry(trigger, losses),
                 },
+                Files::Operators => this.parts.operators(trigger),
                 Files::Configuration => this.parts.configuration(trigger),
                 Files::Credentials => this.parts.credentials(),
                 Files::Tls => this.parts.tls(trigger),

@@ -43,6 +43,8 @@ pub struct Options {
     pub upstream: String,
     /// The servers; by default the backend alone. None where `upstream` has them.
     pub servers: Option<Vec<String>>,
+    /// More files in its folder.
+    pub files: Vec<(&'static str, String)>,
     /// The registry file.
     pub machines: String,
     /// The value of `registry`.
@@ -81,6 +83,7 @@ impl Default for Options {
             more: String::new(),
             upstream: String::new(),
             servers: None,
+            files: Vec::new(),
             machines: registry(&[&machine()]),
             registry: "{ file: machines.yaml }".into(),
             audit: "audit.jsonl".into(),
@@ -299,6 +302,9 @@ fn write_files(folder: &Path, backend: &Backend, options: &Options) -> PathBuf {
         false => "replay: { state_dir: none }\n",
     };
     let config = config + replay;
+    for (name, content) in &options.files {
+        fs::write(folder.join(name), content).unwrap();
+    }
     if let Some(token) = &options.token {
         fs::write(folder.join("token"), token).unwrap();
     }

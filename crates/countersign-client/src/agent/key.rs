@@ -50,6 +50,14 @@ impl AgentKeys {
         self.current.load_full()
     }
 
+    /// The file of the key.
+    pub(super) fn key_file(&self) -> PathBuf {
+        match &self.credentials {
+            MachineCredentials::Key { file, .. } => file.clone(),
+            MachineCredentials::Identity(folder) => folder.join("private.pem"),
+        }
+    }
+
     fn files(&self) -> Vec<PathBuf> {
         match &self.credentials {
             MachineCredentials::Key { file, .. } => vec![file.clone()],

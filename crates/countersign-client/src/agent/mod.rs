@@ -16,6 +16,8 @@
 //!    backend is never retried.
 //! 8. `answer` streams the response back.
 //!
+//! Beside the requests, `renewal` gives the machine a new key before its end.
+//!
 //! Any process that can connect to the agent acts as the machine. The agent does not authenticate
 //! clients; the guard keeps out web pages only.
 
@@ -32,6 +34,7 @@ mod notice;
 mod outgoing;
 mod pool;
 pub mod refused;
+mod renewal;
 mod retry;
 pub mod skew;
 mod stall;
@@ -54,6 +57,7 @@ use listener::AgentListener;
 use notice::{GatewayReachability, Notices};
 use outgoing::ForwardedHeaderNames;
 use pool::AgentPool;
+use renewal::Renewal;
 use retry::RetryPolicy;
 use skew::Skew;
 
@@ -62,6 +66,7 @@ pub struct Agent {
     listener: AgentListener,
     exchange: Arc<AgentExchange>,
     settings: AgentSettings,
+    renewal: Option<Renewal>,
     _watch: Option<crate::watch::Watch>,
 }
 
@@ -92,6 +97,15 @@ impl Agent {
             .await
             .map_err(AgentStartError::System)?;
         let keys = Arc::new(keys);
+        let renewal = match settings.renew {
+            false => None,
+            true => {
+                let gateway = connector.gateway.clone();
+                let own = Connector::new(gateway, settings.ca.as_deref());
+                let own = own.map_err(AgentStartError::Configuration)?;
+                Some(Renewal::new(Arc::clone(&keys), own, clock.clone()))
+            }
+        };
         // A replaced key must be readable even if clients use up the descriptors.
         file::keep_in_reserve();
         let watch = key::reload_on_change(&keys)
@@ -119,6 +133,7 @@ impl Agent {
             listener,
             exchange: Arc::new(exchange),
             settings,
+            renewal,
             _watch: watch,
         })
     }
@@ -152,11 +167,15 @@ impl Agent {
         // At the start, so that the log shows a fault before the first client does.
         let probing = Arc::clone(&self.exchange);
         let probe = tokio::spawn(async move { probing.probe().await });
+        let renewal = self.renewal.map(|renewal| tokio::spawn(renewal.run()));
         let (connections, grace) = (self.settings.connections, self.settings.grace);
         self.listener
             .serve(self.exchange, connections, grace, stop)
             .await;
         probe.abort();
+        if let Some(renewal) = renewal {
+            renewal.abort();
+        }
         info!("stopped");
     }
 }

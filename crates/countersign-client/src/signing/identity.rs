@@ -29,6 +29,41 @@ struct Content {
     api_url: Option<String>,
 }
 
+/// The identity of a vault in the home of SikkerKey's clients: `vaults/{vault}`.
+pub fn of_vault(home: &Path, vault: &str) -> PathBuf {
+    home.join("vaults").join(vault)
+}
+
+/// The one identity in the home of SikkerKey's clients.
+///
+/// # Errors
+///
+/// There is none, or there are several; the text names them.
+pub fn only_one_in(home: &Path) -> Result<PathBuf, String> {
+    let vaults = home.join("vaults");
+    let fail = |why: &dyn std::fmt::Display| format!("{}: {why}", vaults.display());
+    let entries = std::fs::read_dir(&vaults).map_err(|error| fail(&error))?;
+    let folders = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let mut found: Vec<PathBuf> = folders
+        .filter(|folder| folder.join("identity.json").is_file())
+        .collect();
+    found.sort();
+    match &found[..] {
+        [only] => Ok(only.clone()),
+        [] => Err(fail(
+            &"holds no identity; make one with `countersign enrol`",
+        )),
+        several => {
+            let names = several.iter().filter_map(|folder| folder.file_name());
+            let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+            Err(fail(&format!(
+                "holds several identities: {}; name one with --identity DIR",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
 /// Reads the identity in `folder`, which may also be the path of an `identity.json`.
 ///
 /// # Errors
@@ -75,6 +110,21 @@ mod tests {
         };
         assert_eq!(read(folder.path()), Ok(expected.clone()));
         assert_eq!(read(&file), Ok(expected));
+    }
+
+    #[test]
+    fn the_only_identity_of_a_home_is_found_and_several_are_named() {
+        let home = tempfile::tempdir().unwrap();
+        assert!(only_one_in(home.path()).unwrap_err().contains("vaults"));
+        for (vault, is_only) in [("b", true), ("a", false)] {
+            let folder = of_vault(home.path(), vault);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("identity.json"), JSON).unwrap();
+            match only_one_in(home.path()) {
+                Ok(found) => assert!(is_only && found == folder),
+                Err(told) => assert!(!is_only && told.contains("a, b"), "{told}"),
+            }
+        }
     }
 
     #[test]

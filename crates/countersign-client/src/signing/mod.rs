@@ -2,6 +2,7 @@
 
 pub mod identity;
 pub mod key_file;
+pub mod new_key;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

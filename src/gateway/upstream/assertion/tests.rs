@@ -154,7 +154,7 @@ fn an_assertion_for_a_request_is_bound_to_its_method_path_and_body() {
 fn the_id_of_a_key_is_the_thumbprint_of_the_standard() {
     let seed = URL_SAFE_NO_PAD.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A");
     let seed: [u8; 32] = seed.unwrap().try_into().unwrap();
-    ed25519::install();
+    provider::install();
     let jwk = public(&GatewayKey::of_test(SigningKey::from_bytes(&seed))).unwrap();
     let jwk = serde_json::to_value(jwk).unwrap();
     assert_eq!(jwk["x"], "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
