@@ -141,7 +141,7 @@ impl Follower {
                 None => self.read_all(Losses::Any, None).await.map(Some),
             },
             News::Much => self.read_all(Losses::Any, None).await.map(Some),
-            News::Another { .. } => self.read_all(losses, Some(known)).await.map(Some),
+            News::Another => self.read_all(losses, Some(known)).await.map(Some),
         }
     }
 

@@ -43,7 +43,6 @@ pub(super) enum Connection {
 #[derive(Clone, Copy)]
 pub(super) enum Argument<'a> {
     Int(u64),
-    MaybeInt(Option<u64>),
     Text(&'a str),
     MaybeText(Option<&'a str>),
     Bytes(&'a [u8]),
@@ -205,7 +204,6 @@ fn to_sqlite<'q>(
     for argument in arguments {
         query = match argument {
             Argument::Int(number) => query.bind(stored(*number)),
-            Argument::MaybeInt(number) => query.bind(number.map(stored)),
             Argument::Text(text) => query.bind(*text),
             Argument::MaybeText(text) => query.bind(*text),
             Argument::Bytes(bytes) => query.bind(*bytes),
@@ -222,7 +220,6 @@ fn to_postgres<'q>(
     for argument in arguments {
         query = match argument {
             Argument::Int(number) => query.bind(stored(*number)),
-            Argument::MaybeInt(number) => query.bind(number.map(stored)),
             Argument::Text(text) => query.bind(*text),
             Argument::MaybeText(text) => query.bind(*text),
             Argument::Bytes(bytes) => query.bind(*bytes),

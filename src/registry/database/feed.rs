@@ -30,10 +30,7 @@ pub(in crate::registry) enum News {
     Much,
     /// The position known here is none that the database has had: it was restored from a backup, or
     /// a replica that lagged took over.
-    Another {
-        /// Its revision now.
-        revision: u64,
-    },
+    Another,
 }
 
 /// The rows that changed since a position.
@@ -101,9 +98,7 @@ async fn news(session: &mut Session, known: &Position) -> Result<News, WriteErro
         None => false,
     };
     if !same || now.revision <= known.revision {
-        return Ok(News::Another {
-            revision: now.revision,
-        });
+        return Ok(News::Another);
     }
     let log = rows_after(session, known.revision, MOST_REVISIONS + 1).await?;
     let touched: usize = log.iter().map(|row| row.touched.len()).sum();
