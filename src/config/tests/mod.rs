@@ -16,6 +16,7 @@ mod modes;
 mod proxies;
 mod redis;
 mod reference;
+mod registry;
 mod routes;
 mod servers;
 mod settings;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::change_log::{ChangeScope, Position, position, rows_after};
+use super::change_log::{ChangePosition, ChangeScope, position, rows_after};
 use super::connect::Database;
 use super::connection::Argument::{self, Int, Text};
 use super::read::group_texts;
@@ -36,7 +36,7 @@ pub(in crate::registry) enum News {
 /// The rows that changed since a position.
 pub(in crate::registry) struct ChangedRows {
     /// The position that they lead to.
-    pub(in crate::registry) position: Position,
+    pub(in crate::registry) position: ChangePosition,
     /// All groups, if one is new.
     pub(in crate::registry) groups: Option<Vec<String>>,
     /// The machines as they are now.
@@ -49,7 +49,7 @@ pub(in crate::registry) struct ChangedRows {
 pub(in crate::registry) struct AllRows {
     session: Session,
     /// The position.
-    pub(in crate::registry) position: Position,
+    pub(in crate::registry) position: ChangePosition,
     /// All groups.
     pub(in crate::registry) groups: Vec<String>,
     after: Option<String>,
@@ -57,7 +57,7 @@ pub(in crate::registry) struct AllRows {
 
 impl Database {
     /// The position.
-    pub(in crate::registry) async fn position(&self) -> Result<Position, WriteError> {
+    pub(in crate::registry) async fn position(&self) -> Result<ChangePosition, WriteError> {
         let mut session = self.begin(Purpose::Read).await?;
         let position = position(&mut session).await?;
         session.roll_back().await;
@@ -65,7 +65,10 @@ impl Database {
     }
 
     /// What has changed since a position.
-    pub(in crate::registry) async fn news(&self, known: &Position) -> Result<News, WriteError> {
+    pub(in crate::registry) async fn news(
+        &self,
+        known: &ChangePosition,
+    ) -> Result<News, WriteError> {
         let mut session = self.begin(Purpose::Read).await?;
         let news = news(&mut session, known).await?;
         session.roll_back().await;
@@ -86,7 +89,7 @@ impl Database {
     }
 }
 
-async fn news(session: &mut Session, known: &Position) -> Result<News, WriteError> {
+async fn news(session: &mut Session, known: &ChangePosition) -> Result<News, WriteError> {
     let now = position(session).await?;
     if now == *known {
         return Ok(News::None);
