@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
-use super::registry_summary::RegistrySummary;
+use super::registry_summary::{RegistrySummary, check_database};
 use crate::config::{self, Config, Environment, Loaded, LoginRole, Mistakes};
 use crate::registry::IdCase;
 use crate::server::{Findings, examine};
@@ -44,7 +44,12 @@ pub(super) fn run(
     let file = args.config.find(environment)?;
     let loaded = config::load(&file, environment);
     let found = (loaded.as_ref()).map_or_else(|_| Findings::default(), |it| examine(&it.config));
-    let machines = registry_of(&loaded).map(|(file, case)| registry_check(&file, case));
+    let database = (loaded.as_ref().ok())
+        .and_then(|it| Some((it.config.registry.database()?, IdCase::of(&it.config))));
+    let machines = match database {
+        Some((database, case)) => Some(check_database(database, case)),
+        None => registry_of(&loaded).map(|(file, case)| registry_check(&file, case)),
+    };
     match (loaded, machines) {
         (Ok(loaded), Some(Ok(machines))) if found.is_good() => {
             summary(&loaded, &found, &machines, out).map_err(|error| {

@@ -2,15 +2,17 @@
 
 use std::io::Write;
 use std::net::IpAddr;
+use std::path::Path;
 
 use serde_json::json;
 
 use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
+use super::process::runtime;
 use super::terminal::say;
 use crate::config::{self, Environment, Gate, instant};
 use crate::gateway::{Explanation, Prediction, Question, explain};
-use crate::registry::{IdCase, Registry};
+use crate::registry::{IdCase, Registry, read_database};
 use countersign_core::refusal::Refusal;
 use countersign_core::target::QueryPolicy;
 
@@ -63,9 +65,15 @@ pub(super) fn run(
     let config = config::load(&file, environment)
         .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?
         .config;
-    let file = config.registry.path().unwrap_or(std::path::Path::new(""));
-    let registry = Registry::load_with(file, None, IdCase::of(&config))
-        .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
+    let (place, case) = (&config.registry, IdCase::of(&config));
+    let registry = match (place.database(), place.path()) {
+        (Some(database), _) => runtime(1)?
+            .block_on(read_database(database, case))
+            .map_err(|error| CommandError::Operation(error.to_string()))?,
+        (None, path) => Registry::load_with(path.unwrap_or(Path::new("")), None, case)
+            .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?
+            .into(),
+    };
     let question = Question {
         machine: &args.machine_id,
         method: &args.method,
