@@ -52,7 +52,9 @@ pub struct Record<'a> {
     /// Also of a checkpoint.
     pub signature: Option<RecordText<'a>>,
     pub status: Option<u16>,
-    // Registries.
+    // Registries, and calls that change them.
+    pub by: Option<RecordText<'a>>,
+    pub call: Option<RecordText<'a>>,
     pub digest: Option<RecordText<'a>>,
     pub machines: Option<u64>,
     #[serde(default)]

@@ -7,10 +7,11 @@ use serde_json::json;
 
 use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
+use super::process::runtime;
 use super::terminal::say;
 use crate::config::{self, Environment, Gate, instant};
 use crate::gateway::{Explanation, Prediction, Question, explain};
-use crate::registry::{IdCase, Registry};
+use crate::registry::{IdCase, Registry, read_database};
 use countersign_core::refusal::Refusal;
 use countersign_core::target::QueryPolicy;
 
@@ -63,8 +64,15 @@ pub(super) fn run(
     let config = config::load(&file, environment)
         .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?
         .config;
-    let registry = Registry::load_source(&config.registry.source, None, IdCase::of(&config))
-        .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
+    let (place, case) = (&config.registry, IdCase::of(&config));
+    let registry = match place.database() {
+        Some(database) => runtime(1)?
+            .block_on(read_database(database, case))
+            .map_err(|error| CommandError::Operation(error.to_string()))?,
+        None => Registry::load_source(&place.source, None, case)
+            .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?
+            .into(),
+    };
     let question = Question {
         machine: &args.machine_id,
         method: &args.method,

@@ -283,16 +283,6 @@ impl Metrics {
         self.reloads.registry_loaded(machines, unix_seconds);
     }
 
-    /// The revision of the registry in force, where the machines stand in a database.
-    pub fn registry_revision(&self, revision: u64) {
-        self.reloads.registry_revision(revision);
-    }
-
-    /// How many seconds ago the database confirmed the registry in force.
-    pub fn registry_stale(&self, seconds: u64) {
-        self.reloads.registry_stale(seconds);
-    }
-
     /// Counts a registry file that was not loaded; the previous one stays in force.
     pub fn registry_not_loaded(&self, result: Reload) {
         self.reloads.registry_not_loaded(result);

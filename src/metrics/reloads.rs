@@ -2,6 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result};
 
+use super::Metrics;
 use super::declare::{Declare, gauge_value};
 
 pub(super) struct ReloadMetrics {
@@ -207,6 +208,18 @@ impl ReloadMetrics {
     pub(super) fn reload_slow(&self, files: Files) {
         let label = [files.as_str()];
         self.slow.with_label_values(&label).inc();
+    }
+}
+
+impl Metrics {
+    /// The revision of the registry in force, where the machines stand in a database.
+    pub fn registry_revision(&self, revision: u64) {
+        self.reloads.registry_revision(revision);
+    }
+
+    /// How many seconds ago the database confirmed the registry in force.
+    pub fn registry_stale(&self, seconds: u64) {
+        self.reloads.registry_stale(seconds);
     }
 }
 

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::change::Change;
-use super::database::{ChangedRows, Database, LocalCopy, News, Position, WriteError};
-use super::next::{RegistryBuilder, RegistryState};
-use super::rows::MachineRow;
+use super::database::{ChangePosition, ChangedRows, Database, LocalCopy, News};
+use super::ids::IdCase;
+use super::next::RegistryState;
+use super::registry_build::{FollowError, RegistryBuild, digest, panicked};
+use super::snapshot::Registry;
 use super::store::{Losses, RegistryStore, is_mass_deletion};
+use crate::config::DatabaseConfig;
 use countersign_client::clock::Now;
 
 /// Longest wait for the answer whether something has changed. A server that is silent for longer is
@@ -27,14 +29,14 @@ pub struct Follower {
     store: Arc<RegistryStore>,
     database: Database,
     copy: Option<LocalCopy>,
-    position: Option<Position>,
+    position: Option<ChangePosition>,
     state: Option<RegistryState>,
     knows_schema: bool,
 }
 
 /// What a look at the database has changed.
 #[derive(Debug)]
-pub struct Followed {
+pub struct FollowedChange {
     /// The machines that are different now.
     pub change: Change,
     /// The revision in force.
@@ -42,26 +44,6 @@ pub struct Followed {
     /// The revision before, if the database went back or became another one: it was restored from
     /// a backup, or a replica that lagged took over. Removed machines may be there again.
     pub broke_from: Option<u64>,
-}
-
-/// Why the database could not be followed. The registry in force stays, and grows stale.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FollowError {
-    /// It is not available.
-    #[error("{0}")]
-    Away(String),
-    /// Its content is refused.
-    #[error("{}", .0.join("\n"))]
-    Refused(Vec<String>),
-}
-
-impl From<WriteError> for FollowError {
-    fn from(error: WriteError) -> FollowError {
-        match error {
-            WriteError::Invalid(mistakes) => FollowError::Refused(mistakes),
-            other => FollowError::Away(other.to_string()),
-        }
-    }
 }
 
 impl Follower {
@@ -102,7 +84,7 @@ impl Follower {
         now: Now,
         losses: Losses,
         everything: bool,
-    ) -> Result<Option<Followed>, FollowError> {
+    ) -> Result<Option<FollowedChange>, FollowError> {
         let followed = self.follow(losses, everything).await;
         let max_stale = self.database.config().max_stale;
         match &followed {
@@ -120,7 +102,7 @@ impl Follower {
         &mut self,
         losses: Losses,
         everything: bool,
-    ) -> Result<Option<Followed>, FollowError> {
+    ) -> Result<Option<FollowedChange>, FollowError> {
         if !self.knows_schema {
             self.database.check_schema().await?;
             self.knows_schema = true;
@@ -141,7 +123,7 @@ impl Follower {
                 None => self.read_all(Losses::Any, None).await.map(Some),
             },
             News::Much => self.read_all(Losses::Any, None).await.map(Some),
-            News::Another { .. } => self.read_all(losses, Some(known)).await.map(Some),
+            News::Another => self.read_all(losses, Some(known)).await.map(Some),
         }
     }
 
@@ -149,7 +131,7 @@ impl Follower {
         &mut self,
         mut state: RegistryState,
         changes: ChangedRows,
-    ) -> Result<Followed, FollowError> {
+    ) -> Result<FollowedChange, FollowError> {
         let case = self.store.case();
         let digest = digest(&changes.position);
         let ChangedRows {
@@ -169,7 +151,7 @@ impl Follower {
         self.store.put_in_force(next);
         let revision = position.revision;
         self.position = Some(position);
-        Ok(Followed {
+        Ok(FollowedChange {
             change,
             revision,
             broke_from: None,
@@ -180,10 +162,10 @@ impl Follower {
     async fn read_all(
         &mut self,
         losses: Losses,
-        broken: Option<Position>,
-    ) -> Result<Followed, FollowError> {
+        broken: Option<ChangePosition>,
+    ) -> Result<FollowedChange, FollowError> {
         let mut all = self.database.all_rows().await?;
-        let mut build = Build::new(all.groups.clone(), &self.store);
+        let mut build = RegistryBuild::new(all.groups.clone(), &self.store);
         while let Some(rows) = all.next().await? {
             build.add(rows).await?;
         }
@@ -204,7 +186,7 @@ impl Follower {
         self.store.put_in_force(Arc::clone(&state.registry));
         let revision = position.revision;
         (self.state, self.position) = (Some(state), Some(position));
-        Ok(Followed {
+        Ok(FollowedChange {
             change,
             revision,
             broke_from: broken.map(|position| position.revision),
@@ -217,7 +199,7 @@ impl Follower {
     /// # Errors
     ///
     /// Why there is no copy that can be used.
-    pub async fn start_from_copy(&mut self, now: Now) -> Result<Followed, String> {
+    pub async fn start_from_copy(&mut self, now: Now) -> Result<FollowedChange, String> {
         let Some(copy) = &self.copy else {
             return Err("no local copy is kept".to_owned());
         };
@@ -240,7 +222,7 @@ impl Follower {
             }
             None => return Err(unusable("it is from the future".to_owned())),
         };
-        let mut build = Build::new(rows.groups.clone(), &self.store);
+        let mut build = RegistryBuild::new(rows.groups.clone(), &self.store);
         while let Some(page) = rows.next().await.map_err(|error| error.to_string())? {
             (build.add(page).await).map_err(|error| unusable(error.to_string()))?;
         }
@@ -254,7 +236,7 @@ impl Follower {
         self.store.confirm(now.mono, age, max_stale);
         let revision = position.revision;
         (self.state, self.position) = (Some(state), Some(position));
-        Ok(Followed {
+        Ok(FollowedChange {
             change,
             revision,
             broke_from: None,
@@ -276,6 +258,22 @@ impl Follower {
     }
 }
 
+/// Reads the machines of a database once, for a command.
+///
+/// # Errors
+///
+/// As [`Follower::look`].
+pub async fn read_database(
+    config: &DatabaseConfig,
+    case: IdCase,
+) -> Result<Arc<Registry>, FollowError> {
+    let store = Arc::new(RegistryStore::in_database(Database::new(config), case));
+    if let Some(mut follower) = Follower::new(Arc::clone(&store)) {
+        follower.follow(Losses::Any, true).await?;
+    }
+    Ok(store.current())
+}
+
 /// Keeps the local copy up to date.
 pub struct Copier {
     copy: LocalCopy,
@@ -292,57 +290,4 @@ impl Copier {
         let written = self.copy.update(&self.database, now.unix_seconds()).await;
         written.map_err(|error| format!("{}: {error}", self.copy.path().display()))
     }
-}
-
-/// A registry in the making, off the threads that serve requests.
-struct Build {
-    builder: Option<RegistryBuilder>,
-}
-
-impl Build {
-    fn new(groups: Vec<String>, store: &RegistryStore) -> Build {
-        Build {
-            builder: Some(RegistryBuilder::new(groups, store.current())),
-        }
-    }
-
-    async fn add(&mut self, rows: Vec<MachineRow>) -> Result<(), FollowError> {
-        let Some(mut builder) = self.builder.take() else {
-            return Err(panicked());
-        };
-        let work = move || {
-            let added = builder.add(&rows);
-            (builder, added)
-        };
-        let (builder, added) = spawn_blocking(work).await.map_err(|_| panicked())?;
-        self.builder = Some(builder);
-        added.map_err(FollowError::Refused)
-    }
-
-    async fn finish(
-        self,
-        position: &Position,
-        store: &RegistryStore,
-    ) -> Result<(RegistryState, Change), FollowError> {
-        let Some(builder) = self.builder else {
-            return Err(panicked());
-        };
-        let (digest, case, old) = (digest(position), store.case(), store.current());
-        let work = move || {
-            let state = builder.finish(digest, case)?;
-            let change = Change::between(&old, &state.registry);
-            Ok((state, change))
-        };
-        let built = spawn_blocking(work).await.map_err(|_| panicked())?;
-        built.map_err(FollowError::Refused)
-    }
-}
-
-/// The digest of a registry in a database: it names the change that led to it.
-fn digest(position: &Position) -> [u8; 32] {
-    Sha256::digest(format!("{}:{}", position.revision, position.head)).into()
-}
-
-fn panicked() -> FollowError {
-    FollowError::Away("a bug ended the reading of the registry; report it with the log".to_owned())
 }

@@ -266,6 +266,12 @@ fn for_people(record: &Record<'_>) -> String {
             let status = number(record.status.map(u64::from));
             format!("{status} {}", shown(&record.request_id))
         }
+        "registry" if record.by.is_some() => format!(
+            "{} by {} {}",
+            shown(&record.call),
+            shown(&record.by),
+            shown(&record.request_id)
+        ),
         "registry" => format!(
             "{} machines, file {}",
             number(record.machines),
@@ -329,6 +335,15 @@ mod tests {
             line.contains("token:5bdc") && line.ends_with("missing_header"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn a_change_of_the_registry_names_the_call_and_its_author() {
+        let record = json!({"decision": "registry", "call": "remove_machine", "by": "alice",
+            "request_id": "r-1"});
+        assert!(shown(&record).ends_with("remove_machine by alice r-1"));
+        let loaded = json!({"decision": "registry", "machines": 3, "digest": "ab"});
+        assert!(shown(&loaded).ends_with("3 machines, file ab"));
     }
 
     #[derive(clap::Parser)]

@@ -18,6 +18,7 @@ mod modes;
 mod proxies;
 mod redis;
 mod reference;
+mod registry;
 mod routes;
 mod servers;
 mod settings;

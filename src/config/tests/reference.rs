@@ -68,8 +68,9 @@ fn everything() -> String {
     let enforcing = without(&enforcing, "adapter:");
     let enforcing = without(&enforcing, "management:");
     let without_key = without(&enforcing, "signing_key:");
-    let without_key = without(&without_key, "directory: machines.d");
-    let mut text = without(&without_key, "password_file:");
+    let without_files = without(&without_key, "file: machines.yaml");
+    let without_files = without(&without_files, "directory: machines.d");
+    let mut text = without(&without_files, "password_file:");
     text = without_block(&text, "    login:");
     with_files(&mut text);
     text.replace("http://127.0.0.1:8200", "https://127.0.0.1:8200")
@@ -88,8 +89,9 @@ fn logging_in() -> String {
     let text = without(&text, "adapter:");
     let text = without(&text, "management:");
     let text = without(&text, "signing_key:");
-    let text = without(&text, "directory: machines.d");
     let text = without(&text, "role_by:");
+    let text = without(&text, "file: machines.yaml");
+    let text = without(&text, "directory: machines.d");
     let mut text = without(&text, "password_file:");
     with_files(&mut text);
     text.replace("http://127.0.0.1:8200", "https://127.0.0.1:8200")
@@ -148,6 +150,7 @@ fn the_reference_with_its_optional_settings_has_every_key_there_is() {
     assert_eq!(
         absent_keys(&everything()),
         [
+            "registry.file",
             "registry.directory",
             "credentials.team-a.file",
             "upstreams.secrets.credential.file",
@@ -175,6 +178,7 @@ fn the_reference_has_every_key_of_a_login() {
     assert_eq!(
         absent_keys(&logging_in()),
         [
+            "registry.file",
             "registry.directory",
             "credentials.team-a.file",
             "upstreams.secrets.credential",

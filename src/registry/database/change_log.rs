@@ -56,7 +56,7 @@ pub struct LoggedChange {
 /// A revision, and the random name of the change that made it. A database that was restored from a
 /// backup, or a replica that lagged, may come to the same number by other changes; the name tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::registry) struct Position {
+pub(in crate::registry) struct ChangePosition {
     pub(in crate::registry) revision: u64,
     pub(in crate::registry) head: String,
 }
@@ -101,14 +101,14 @@ pub(super) fn new_head() -> Result<String, WriteError> {
 }
 
 /// The position of the database.
-pub(super) async fn position(session: &mut Session) -> Result<Position, WriteError> {
+pub(super) async fn position(session: &mut Session) -> Result<ChangePosition, WriteError> {
     let sql = "SELECT revision, head FROM registry";
     let Some(row) = session.row(sql, &[]).await? else {
         return Err(WriteError::Unavailable(
             "the table `registry` of the database is empty".to_owned(),
         ));
     };
-    Ok(Position {
+    Ok(ChangePosition {
         revision: session.value(row.int(0))?,
         head: session.value(row.text(1))?,
     })
@@ -116,7 +116,7 @@ pub(super) async fn position(session: &mut Session) -> Result<Position, WriteErr
 
 /// A row of the log.
 pub(super) struct LogRow {
-    pub(super) position: Position,
+    pub(super) position: ChangePosition,
     pub(super) scope: ChangeScope,
     pub(super) touched: TouchedIds,
     at: u64,
@@ -139,7 +139,7 @@ pub(super) async fn rows_after(
 fn log_row(row: &AnswerRow) -> Result<LogRow, sqlx::Error> {
     let touched = serde_json::from_str(&row.text(6)?);
     Ok(LogRow {
-        position: Position {
+        position: ChangePosition {
             revision: row.int(0)?,
             head: row.text(1)?,
         },

@@ -34,7 +34,7 @@ const LIMITS: &str = "SET statement_timeout = '8s'; SET lock_timeout = '5s'; \
                       SET idle_in_transaction_session_timeout = '20s'";
 
 /// A connection.
-pub(super) enum Connection {
+pub(super) enum DatabaseConnection {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
@@ -43,7 +43,6 @@ pub(super) enum Connection {
 #[derive(Clone, Copy)]
 pub(super) enum Argument<'a> {
     Int(u64),
-    MaybeInt(Option<u64>),
     Text(&'a str),
     MaybeText(Option<&'a str>),
     Bytes(&'a [u8]),
@@ -55,11 +54,11 @@ pub(super) enum AnswerRow {
     Postgres(PgRow),
 }
 
-impl Connection {
+impl DatabaseConnection {
     /// Connects. The password is read from its file each time.
-    pub(super) async fn open(config: &DatabaseConfig) -> Result<Connection, sqlx::Error> {
+    pub(super) async fn open(config: &DatabaseConfig) -> Result<DatabaseConnection, sqlx::Error> {
         match &config.address {
-            DatabaseAddress::Sqlite(file) => sqlite(file).await.map(Connection::Sqlite),
+            DatabaseAddress::Sqlite(file) => sqlite(file).await.map(DatabaseConnection::Sqlite),
             DatabaseAddress::Postgres { .. } => {
                 let options = postgres_options(config)?;
                 let connect = async {
@@ -69,13 +68,13 @@ impl Connection {
                 };
                 (timeout(CONNECT, connect).await)
                     .unwrap_or_else(|_| Err(no_answer(CONNECT)))
-                    .map(Connection::Postgres)
+                    .map(DatabaseConnection::Postgres)
             }
         }
     }
 
     pub(super) fn is_postgres(&self) -> bool {
-        matches!(self, Connection::Postgres(_))
+        matches!(self, DatabaseConnection::Postgres(_))
     }
 
     /// Runs a statement. Returns how many rows it touched.
@@ -85,11 +84,11 @@ impl Connection {
         arguments: &[Argument<'_>],
     ) -> Result<u64, sqlx::Error> {
         Ok(match self {
-            Connection::Sqlite(connection) => {
+            DatabaseConnection::Sqlite(connection) => {
                 let done = to_sqlite(sql, arguments).execute(connection).await?;
                 done.rows_affected()
             }
-            Connection::Postgres(connection) => {
+            DatabaseConnection::Postgres(connection) => {
                 let done = to_postgres(sql, arguments).execute(connection).await?;
                 done.rows_affected()
             }
@@ -99,10 +98,10 @@ impl Connection {
     /// Runs several statements without arguments.
     pub(super) async fn script(&mut self, sql: &str) -> Result<(), sqlx::Error> {
         match self {
-            Connection::Sqlite(connection) => {
+            DatabaseConnection::Sqlite(connection) => {
                 connection.execute(sqlx::raw_sql(sql)).await?;
             }
-            Connection::Postgres(connection) => {
+            DatabaseConnection::Postgres(connection) => {
                 connection.execute(sqlx::raw_sql(sql)).await?;
             }
         }
@@ -116,11 +115,11 @@ impl Connection {
         arguments: &[Argument<'_>],
     ) -> Result<Vec<AnswerRow>, sqlx::Error> {
         Ok(match self {
-            Connection::Sqlite(connection) => {
+            DatabaseConnection::Sqlite(connection) => {
                 let rows = to_sqlite(sql, arguments).fetch_all(connection).await?;
                 rows.into_iter().map(AnswerRow::Sqlite).collect()
             }
-            Connection::Postgres(connection) => {
+            DatabaseConnection::Postgres(connection) => {
                 let rows = to_postgres(sql, arguments).fetch_all(connection).await?;
                 rows.into_iter().map(AnswerRow::Postgres).collect()
             }
@@ -205,7 +204,6 @@ fn to_sqlite<'q>(
     for argument in arguments {
         query = match argument {
             Argument::Int(number) => query.bind(stored(*number)),
-            Argument::MaybeInt(number) => query.bind(number.map(stored)),
             Argument::Text(text) => query.bind(*text),
             Argument::MaybeText(text) => query.bind(*text),
             Argument::Bytes(bytes) => query.bind(*bytes),
@@ -222,7 +220,6 @@ fn to_postgres<'q>(
     for argument in arguments {
         query = match argument {
             Argument::Int(number) => query.bind(stored(*number)),
-            Argument::MaybeInt(number) => query.bind(number.map(stored)),
             Argument::Text(text) => query.bind(*text),
             Argument::MaybeText(text) => query.bind(*text),
             Argument::Bytes(bytes) => query.bind(*bytes),

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::change_log::Position;
+use super::change_log::ChangePosition;
 use super::connect::Database;
 use super::connection::Argument::{Bytes, Int, Text};
-use super::feed::{ChangedRows, News};
+use super::copied_rows::{CopiedRows, CopyFault, GROUP, change, replace};
+use super::feed::News;
+use super::row_sum::RowSum;
 use super::session::{Purpose, Session};
-use super::transaction::placeholders;
 use super::write_error::WriteError;
 use crate::config::{DatabaseAddress, DatabaseConfig, DatabaseTls};
-use crate::registry::rows::MachineRow;
 
 /// The file in the state directory.
 const FILE: &str = "registry-copy.db";
@@ -45,12 +45,6 @@ CREATE TABLE IF NOT EXISTS copy_row (
 ) WITHOUT ROWID;
 ";
 
-const GROUP: u64 = 0;
-const MACHINE: u64 = 1;
-
-/// Rows of a page and of a statement.
-const PAGE: usize = 5000;
-
 /// The local copy of a database.
 pub(in crate::registry) struct LocalCopy {
     path: PathBuf,
@@ -61,24 +55,11 @@ pub(in crate::registry) struct LocalCopy {
 /// The first row of a copy.
 #[derive(Clone, Debug)]
 struct CopyState {
-    position: Position,
+    position: ChangePosition,
     /// When its content was last known to be in force, in Unix seconds.
     confirmed: u64,
     total: RowSum,
 }
-
-/// What a copy holds. It is worth nothing before [`CopiedRows::is_whole`].
-pub(in crate::registry) struct CopiedRows {
-    session: Session,
-    state: CopyState,
-    pub(in crate::registry) groups: Vec<String>,
-    after: Option<String>,
-    sum: RowSum,
-}
-
-/// A sum, modulo 2^256, of the hashes of rows: rows come and go in any order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct RowSum([u64; 4]);
 
 impl LocalCopy {
     /// The copy of `source` in a directory.
@@ -108,7 +89,9 @@ impl LocalCopy {
     /// # Errors
     ///
     /// A text that says why the copy cannot be used.
-    pub(in crate::registry) async fn open(&self) -> Result<(Position, u64, CopiedRows), String> {
+    pub(in crate::registry) async fn open(
+        &self,
+    ) -> Result<(ChangePosition, u64, CopiedRows), String> {
         if !self.path.exists() {
             return Err("there is none".to_owned());
         }
@@ -129,7 +112,7 @@ impl LocalCopy {
         }
         let rows = CopiedRows {
             session,
-            state: state.clone(),
+            total: state.total,
             groups,
             after: Some(String::new()),
             sum,
@@ -150,11 +133,11 @@ impl LocalCopy {
         now: u64,
     ) -> Result<(), WriteError> {
         let written = self.write(source, now).await;
-        if let Err(Fault::Copy(_)) = &written {
+        if let Err(CopyFault::Copy(_)) = &written {
             self.remove();
         }
         written.map_err(|fault| match fault {
-            Fault::Copy(error) | Fault::Source(error) => error,
+            CopyFault::Copy(error) | CopyFault::Source(error) => error,
         })
     }
 
@@ -167,12 +150,15 @@ impl LocalCopy {
         }
     }
 
-    async fn write(&self, source: &Database, now: u64) -> Result<(), Fault> {
-        let mut copy = (self.file.begin(Purpose::Write).await).map_err(Fault::Copy)?;
-        copy.script(TABLES).await.map_err(Fault::Copy)?;
-        let state = self.state(&mut copy).await.map_err(Fault::Copy)?;
+    async fn write(&self, source: &Database, now: u64) -> Result<(), CopyFault> {
+        let mut copy = (self.file.begin(Purpose::Write).await).map_err(CopyFault::Copy)?;
+        copy.script(TABLES).await.map_err(CopyFault::Copy)?;
+        let state = self.state(&mut copy).await.map_err(CopyFault::Copy)?;
         let news = match &state {
-            Some(state) => source.news(&state.position).await.map_err(Fault::Source)?,
+            Some(state) => source
+                .news(&state.position)
+                .await
+                .map_err(CopyFault::Source)?,
             None => News::Much,
         };
         let state = match (state, news) {
@@ -182,19 +168,26 @@ impl LocalCopy {
             },
             (Some(state), News::Changes(changes)) => {
                 let total =
-                    (change(&mut copy, state.total, &changes).await).map_err(Fault::Copy)?;
+                    (change(&mut copy, state.total, &changes).await).map_err(CopyFault::Copy)?;
                 CopyState {
                     position: changes.position,
                     confirmed: now,
                     total,
                 }
             }
-            (_, _) => replace(&mut copy, source, now).await?,
+            (_, _) => {
+                let (position, total) = replace(&mut copy, source).await?;
+                CopyState {
+                    position,
+                    confirmed: now,
+                    total,
+                }
+            }
         };
         self.put_state(&mut copy, &state)
             .await
-            .map_err(Fault::Copy)?;
-        copy.commit().await.map_err(Fault::Copy)
+            .map_err(CopyFault::Copy)?;
+        copy.commit().await.map_err(CopyFault::Copy)
     }
 
     /// The state, if its checksum is right and it is that of this source.
@@ -206,7 +199,7 @@ impl LocalCopy {
         };
         let total = session.value(row.bytes(5))?;
         let state = CopyState {
-            position: Position {
+            position: ChangePosition {
                 revision: session.value(row.int(2))?,
                 head: session.value(row.text(3))?,
             },
@@ -248,216 +241,5 @@ impl LocalCopy {
         hash.update(state.confirmed.to_be_bytes());
         hash.update(state.total.bytes());
         hash.finalize().into()
-    }
-}
-
-/// Where an update failed.
-enum Fault {
-    Copy(WriteError),
-    Source(WriteError),
-}
-
-/// Writes the rows that changed.
-async fn change(
-    copy: &mut Session,
-    mut total: RowSum,
-    changes: &ChangedRows,
-) -> Result<RowSum, WriteError> {
-    if let Some(groups) = &changes.groups {
-        let sql = "SELECT id, entry FROM copy_row WHERE kind = $1";
-        for row in copy.rows(sql, &[Int(GROUP)]).await? {
-            let (id, entry) = (copy.value(row.text(0))?, copy.value(row.text(1))?);
-            total.subtract(GROUP, &id, &entry);
-        }
-        let sql = "DELETE FROM copy_row WHERE kind = $1";
-        copy.execute(sql, &[Int(GROUP)]).await?;
-        put_groups(copy, &mut total, groups).await?;
-    }
-    let changed = changes.rows.iter().map(|row| &*row.id);
-    let ids: Vec<&str> = changed
-        .chain(changes.gone.iter().map(|id| id.as_str()))
-        .collect();
-    for ids in ids.chunks(PAGE) {
-        let values: Vec<_> = ids.iter().map(|id| Text(id)).collect();
-        let list = placeholders(1, ids.len());
-        let sql =
-            format!("SELECT id, entry FROM copy_row WHERE kind = {MACHINE} AND id IN ({list})");
-        for row in copy.rows(&sql, &values).await? {
-            let (id, entry) = (copy.value(row.text(0))?, copy.value(row.text(1))?);
-            total.subtract(MACHINE, &id, &entry);
-        }
-        let sql = format!("DELETE FROM copy_row WHERE kind = {MACHINE} AND id IN ({list})");
-        copy.execute(&sql, &values).await?;
-    }
-    put(copy, &mut total, MACHINE, &changes.rows).await?;
-    Ok(total)
-}
-
-/// Writes everything.
-async fn replace(copy: &mut Session, source: &Database, now: u64) -> Result<CopyState, Fault> {
-    (copy.execute("DELETE FROM copy_row", &[]).await).map_err(Fault::Copy)?;
-    let mut all = source.all_rows().await.map_err(Fault::Source)?;
-    let mut total = RowSum::default();
-    let groups = put_groups(copy, &mut total, &all.groups).await;
-    groups.map_err(Fault::Copy)?;
-    while let Some(rows) = all.next().await.map_err(Fault::Source)? {
-        (put(copy, &mut total, MACHINE, &rows).await).map_err(Fault::Copy)?;
-    }
-    let position = all.position.clone();
-    all.end().await;
-    Ok(CopyState {
-        position,
-        confirmed: now,
-        total,
-    })
-}
-
-async fn put_groups(
-    copy: &mut Session,
-    total: &mut RowSum,
-    groups: &[String],
-) -> Result<(), WriteError> {
-    let row = |(number, entry): (usize, &String)| MachineRow {
-        // The order of the groups is all that their ids tell.
-        id: format!("{number:08}"),
-        entry: entry.clone(),
-    };
-    let rows: Vec<MachineRow> = groups.iter().enumerate().map(row).collect();
-    put(copy, total, GROUP, &rows).await
-}
-
-async fn put(
-    copy: &mut Session,
-    total: &mut RowSum,
-    kind: u64,
-    rows: &[MachineRow],
-) -> Result<(), WriteError> {
-    for rows in rows.chunks(PAGE) {
-        let mut values = Vec::with_capacity(3 * rows.len());
-        for row in rows {
-            total.add(kind, &row.id, &row.entry);
-            values.extend([Int(kind), Text(&row.id), Text(&row.entry)]);
-        }
-        let list: Vec<String> = (0..rows.len())
-            .map(|row| format!("({})", placeholders(3 * row + 1, 3)))
-            .collect();
-        let sql = format!(
-            "INSERT INTO copy_row (kind, id, entry) VALUES {}",
-            list.join(",")
-        );
-        copy.execute(&sql, &values).await?;
-    }
-    Ok(())
-}
-
-impl CopiedRows {
-    /// The next page; `None` after the last.
-    pub(in crate::registry) async fn next(
-        &mut self,
-    ) -> Result<Option<Vec<MachineRow>>, WriteError> {
-        let Some(after) = &self.after else {
-            return Ok(None);
-        };
-        let sql = "SELECT id, entry FROM copy_row WHERE kind = $1 AND id > $2 \
-                   ORDER BY id LIMIT $3";
-        let values = [Int(MACHINE), Text(after), Int(PAGE as u64)];
-        let found = self.session.rows(sql, &values).await?;
-        let mut rows = Vec::with_capacity(found.len());
-        for row in &found {
-            let id = self.session.value(row.text(0))?;
-            let entry = self.session.value(row.text(1))?;
-            self.sum.add(MACHINE, &id, &entry);
-            rows.push(MachineRow { id, entry });
-        }
-        self.after = match rows.len() < PAGE {
-            true => None,
-            false => rows.last().map(|row| row.id.clone()),
-        };
-        Ok(Some(rows))
-    }
-
-    /// Whether all rows have been read, and are those that were written.
-    pub(in crate::registry) fn is_whole(&self) -> bool {
-        self.after.is_none() && self.sum == self.state.total
-    }
-}
-
-impl RowSum {
-    fn parse(bytes: &[u8]) -> Option<RowSum> {
-        let bytes: &[u8; 32] = bytes.try_into().ok()?;
-        let mut words = [0; 4];
-        for (word, part) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-            *word = u64::from_le_bytes(part.try_into().ok()?);
-        }
-        Some(RowSum(words))
-    }
-
-    fn bytes(self) -> Vec<u8> {
-        self.0.iter().flat_map(|word| word.to_le_bytes()).collect()
-    }
-
-    fn of_row(kind: u64, id: &str, entry: &str) -> RowSum {
-        let mut hash = Sha256::new();
-        hash.update(kind.to_be_bytes());
-        hash.update((id.len() as u64).to_be_bytes());
-        hash.update(id);
-        hash.update(entry);
-        RowSum::parse(&hash.finalize()).unwrap_or_default()
-    }
-
-    fn add(&mut self, kind: u64, id: &str, entry: &str) {
-        let mut carry = false;
-        let other = RowSum::of_row(kind, id, entry);
-        for (word, more) in self.0.iter_mut().zip(other.0) {
-            let (sum, one) = word.overflowing_add(more);
-            let (sum, two) = sum.overflowing_add(u64::from(carry));
-            (*word, carry) = (sum, one || two);
-        }
-    }
-
-    fn subtract(&mut self, kind: u64, id: &str, entry: &str) {
-        let mut borrow = false;
-        let other = RowSum::of_row(kind, id, entry);
-        for (word, less) in self.0.iter_mut().zip(other.0) {
-            let (rest, one) = word.overflowing_sub(less);
-            let (rest, two) = rest.overflowing_sub(u64::from(borrow));
-            (*word, borrow) = (rest, one || two);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_come_and_go_in_any_order() {
-        let rows = [(MACHINE, "a", "1"), (MACHINE, "b", "2"), (GROUP, "a", "1")];
-        let (mut one, mut other) = (RowSum::default(), RowSum::default());
-        for (kind, id, entry) in rows {
-            one.add(kind, id, entry);
-        }
-        for (kind, id, entry) in rows.into_iter().rev() {
-            other.add(kind, id, entry);
-        }
-        assert_eq!(one, other);
-        assert_eq!(RowSum::parse(&one.bytes()), Some(one));
-        for (kind, id, entry) in rows {
-            other.subtract(kind, id, entry);
-        }
-        assert_eq!(other, RowSum::default());
-    }
-
-    #[test]
-    fn every_part_of_a_row_counts() {
-        let sum = |kind, id: &str, entry: &str| RowSum::of_row(kind, id, entry);
-        let row = sum(MACHINE, "ab", "c");
-        for other in [
-            sum(GROUP, "ab", "c"),
-            sum(MACHINE, "a", "bc"),
-            sum(MACHINE, "ab", "d"),
-        ] {
-            assert_ne!(row, other);
-        }
     }
 }

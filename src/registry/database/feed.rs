@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::change_log::{ChangeScope, Position, position, rows_after};
+use super::change_log::{ChangePosition, ChangeScope, position, rows_after};
 use super::connect::Database;
 use super::connection::Argument::{self, Int, Text};
 use super::read::group_texts;
@@ -30,16 +30,13 @@ pub(in crate::registry) enum News {
     Much,
     /// The position known here is none that the database has had: it was restored from a backup, or
     /// a replica that lagged took over.
-    Another {
-        /// Its revision now.
-        revision: u64,
-    },
+    Another,
 }
 
 /// The rows that changed since a position.
 pub(in crate::registry) struct ChangedRows {
     /// The position that they lead to.
-    pub(in crate::registry) position: Position,
+    pub(in crate::registry) position: ChangePosition,
     /// All groups, if one is new.
     pub(in crate::registry) groups: Option<Vec<String>>,
     /// The machines as they are now.
@@ -52,7 +49,7 @@ pub(in crate::registry) struct ChangedRows {
 pub(in crate::registry) struct AllRows {
     session: Session,
     /// The position.
-    pub(in crate::registry) position: Position,
+    pub(in crate::registry) position: ChangePosition,
     /// All groups.
     pub(in crate::registry) groups: Vec<String>,
     after: Option<String>,
@@ -60,7 +57,7 @@ pub(in crate::registry) struct AllRows {
 
 impl Database {
     /// The position.
-    pub(in crate::registry) async fn position(&self) -> Result<Position, WriteError> {
+    pub(in crate::registry) async fn position(&self) -> Result<ChangePosition, WriteError> {
         let mut session = self.begin(Purpose::Read).await?;
         let position = position(&mut session).await?;
         session.roll_back().await;
@@ -68,7 +65,10 @@ impl Database {
     }
 
     /// What has changed since a position.
-    pub(in crate::registry) async fn news(&self, known: &Position) -> Result<News, WriteError> {
+    pub(in crate::registry) async fn news(
+        &self,
+        known: &ChangePosition,
+    ) -> Result<News, WriteError> {
         let mut session = self.begin(Purpose::Read).await?;
         let news = news(&mut session, known).await?;
         session.roll_back().await;
@@ -89,7 +89,7 @@ impl Database {
     }
 }
 
-async fn news(session: &mut Session, known: &Position) -> Result<News, WriteError> {
+async fn news(session: &mut Session, known: &ChangePosition) -> Result<News, WriteError> {
     let now = position(session).await?;
     if now == *known {
         return Ok(News::None);
@@ -101,9 +101,7 @@ async fn news(session: &mut Session, known: &Position) -> Result<News, WriteErro
         None => false,
     };
     if !same || now.revision <= known.revision {
-        return Ok(News::Another {
-            revision: now.revision,
-        });
+        return Ok(News::Another);
     }
     let log = rows_after(session, known.revision, MOST_REVISIONS + 1).await?;
     let touched: usize = log.iter().map(|row| row.touched.len()).sum();

@@ -8,12 +8,15 @@ mod change_log;
 mod connect;
 mod connection;
 mod contents;
+mod copied_rows;
 mod copy;
+mod edit;
 mod enrol;
 mod feed;
 mod listen;
 mod pool;
 mod read;
+mod row_sum;
 mod schema;
 mod session;
 mod tokens;
@@ -24,7 +27,7 @@ mod write_error;
 #[cfg(test)]
 mod tests;
 
-pub(in crate::registry) use change_log::Position;
+pub(in crate::registry) use change_log::ChangePosition;
 pub use change_log::{Author, LoggedChange, Revision};
 pub use connect::Database;
 pub use contents::{ImportMode, RegistryContents};

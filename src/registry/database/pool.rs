@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::connection::Connection;
+use super::connection::DatabaseConnection;
 use super::write_error::WriteError;
 use crate::config::DatabaseConfig;
 
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The connections to a database, and what its users share.
 pub(super) struct Connections {
     pub(super) config: DatabaseConfig,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<DatabaseConnection>>,
     free: Arc<Semaphore>,
     /// Whether ids that differ in case only are refused.
     folds_case: AtomicBool,
@@ -58,13 +58,13 @@ impl Connections {
     }
 
     /// A new connection.
-    pub(super) async fn open(&self) -> Result<Connection, WriteError> {
-        let opened = Connection::open(&self.config).await;
+    pub(super) async fn open(&self) -> Result<DatabaseConnection, WriteError> {
+        let opened = DatabaseConnection::open(&self.config).await;
         opened.map_err(|error| self.unavailable(&error))
     }
 
     /// A connection that nobody uses.
-    pub(super) fn idle(&self) -> Option<Connection> {
+    pub(super) fn idle(&self) -> Option<DatabaseConnection> {
         self.idle_list().pop()
     }
 
@@ -73,7 +73,7 @@ impl Connections {
         self.idle_list().clear();
     }
 
-    fn idle_list(&self) -> MutexGuard<'_, Vec<Connection>> {
+    fn idle_list(&self) -> MutexGuard<'_, Vec<DatabaseConnection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -82,7 +82,7 @@ impl Connections {
         self.changed.notify_one();
     }
 
-    pub(super) fn keep(&self, connection: Connection) {
+    pub(super) fn keep(&self, connection: DatabaseConnection) {
         self.idle_list().push(connection);
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::connection::{AnswerRow, Argument, Connection, no_answer};
+use super::connection::{AnswerRow, Argument, DatabaseConnection, no_answer};
 use super::pool::Connections;
 use super::write_error::WriteError;
 
@@ -16,7 +16,7 @@ const STATEMENT: Duration = Duration::from_secs(10);
 /// A transaction. Unless it is committed it never happened: a connection that is dropped in the
 /// middle is closed, and the database rolls back.
 pub(super) struct Session {
-    connection: Option<Connection>,
+    connection: Option<DatabaseConnection>,
     home: Arc<Connections>,
     limit: Duration,
     _permit: OwnedSemaphorePermit,
@@ -33,7 +33,7 @@ pub(super) enum Purpose {
 
 impl Session {
     pub(super) fn new(
-        connection: Connection,
+        connection: DatabaseConnection,
         home: Arc<Connections>,
         permit: OwnedSemaphorePermit,
     ) -> Session {
@@ -46,7 +46,7 @@ impl Session {
     }
 
     /// The same permit with another connection.
-    pub(super) fn with(mut self, connection: Connection) -> Session {
+    pub(super) fn with(mut self, connection: DatabaseConnection) -> Session {
         self.connection = Some(connection);
         self
     }
@@ -54,7 +54,7 @@ impl Session {
     pub(super) fn is_postgres(&self) -> bool {
         self.connection
             .as_ref()
-            .is_some_and(Connection::is_postgres)
+            .is_some_and(DatabaseConnection::is_postgres)
     }
 
     /// Lets each statement from now on take longer, for an import.

@@ -1,7 +1,7 @@
 //! A change in the making: it holds the row of the revision until it is done.
 
 use super::change_log::{
-    Author, ChangeScope, MOST_LISTED, Position, Revision, TouchedIds, new_head, position,
+    Author, ChangePosition, ChangeScope, MOST_LISTED, Revision, TouchedIds, new_head, position,
 };
 use super::connect::Database;
 use super::connection::AnswerRow;
@@ -19,7 +19,7 @@ pub(super) const BATCH: usize = 1000;
 /// A change in the making.
 pub(super) struct Transaction {
     pub(super) session: Session,
-    before: Position,
+    before: ChangePosition,
 }
 
 impl Database {

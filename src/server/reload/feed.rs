@@ -12,7 +12,7 @@ use super::parts::ReloadedParts;
 use super::result::{ReloadFailure, ReloadResult, Trigger};
 use crate::metrics::Reload;
 use crate::registry::database::Database;
-use crate::registry::{Copier, FollowError, Followed, Follower, Losses};
+use crate::registry::{Copier, FollowError, FollowedChange, Follower, Losses};
 use countersign_client::clock::Clock;
 use countersign_client::watch::Complaint;
 
@@ -152,8 +152,8 @@ impl RegistryFeed {
 }
 
 /// Reports a registry that has come into force.
-fn report(parts: &ReloadedParts, followed: &Followed) -> String {
-    let Followed {
+fn report(parts: &ReloadedParts, followed: &FollowedChange) -> String {
+    let FollowedChange {
         change,
         revision,
         broke_from,

@@ -215,7 +215,8 @@ fn a_database_without_a_registry_says_how_to_make_one_and_a_newer_one_is_refused
 #[test]
 fn the_connection_is_tls_with_the_name_and_the_authority_checked() {
     let postgres = Postgres::prepared(
-        "ssl = on\nssl_cert_file = 'FOLDER/cert.pem'\nssl_key_file = 'FOLDER/key.pem'\n",
+        "ssl = on\nssl_cert_file = 'FOLDER/cert.pem'\nssl_key_file = 'FOLDER/key.pem'\n\
+         log_connections = on\n",
         |folder| {
             tls::write_certificate(folder);
             use std::os::unix::fs::PermissionsExt;
@@ -223,8 +224,6 @@ fn the_connection_is_tls_with_the_name_and_the_authority_checked() {
             std::fs::set_permissions(folder.join("key.pem"), key).unwrap();
         },
     );
-    // Its password crosses the network with TLS alone.
-    postgres.sql("ALTER SYSTEM SET log_connections = on; SELECT pg_reload_conf()");
     let mut config = postgres.config();
     config.tls = DatabaseTls::Verified(Some(postgres.folder().join("cert.pem")));
     if let countersign::config::DatabaseAddress::Postgres { host, .. } = &mut config.address {

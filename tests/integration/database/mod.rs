@@ -58,7 +58,7 @@ fn add(database: &Database, machines: &[&Machine]) {
 fn gateway(backend: &Backend, registry: String) -> Gateway {
     let options = Options {
         registry,
-        more: "throttle: { failures: 1000000 }\n".into(),
+        more: "throttle: { failures_per_minute: 0 }\n".into(),
         ..Options::default()
     };
     Gateway::with(backend, options)
