@@ -20,7 +20,7 @@ use super::terminal::say;
 use crate::config::{self, Environment, RegistrySource};
 use crate::registry::edit;
 use crate::registry::{EditedFile, Tombstone};
-use countersign_core::identity::{Machine, MachineId};
+use countersign_core::identity::Machine;
 
 use self::add::AddArgs;
 use self::registry_edit::{RegistryEdit, load, unknown};
@@ -150,7 +150,7 @@ pub(super) fn run(
         return match &args.action {
             RegistryAction::Add(AddArgs {
                 from: Some(from), ..
-            }) => say_ids(out, &bulk::add_to_database(from, database, now)?),
+            }) => bulk::say_ids(out, &bulk::add_to_database(from, database, now)?),
             _ => Err(CommandError::Usage(format!(
                 "the machines stand in the database {registry}, and this command edits a file; name \
                  a gateway with --gateway, or a file with --registry"
@@ -160,7 +160,7 @@ pub(super) fn run(
     match &args.action {
         RegistryAction::Add(add) => {
             let ids = add::add(add, args.gateway.machine_id.as_deref(), registry)?;
-            say_ids(out, &ids)
+            bulk::say_ids(out, &ids)
         }
         RegistryAction::List { json } => {
             let registry = load(registry)?;
@@ -213,11 +213,6 @@ impl MachineArgs {
                 .ok_or_else(|| CommandError::Configuration(mistakes.to_string())),
         }
     }
-}
-
-fn say_ids(out: &mut dyn Write, ids: &[MachineId]) -> Result<(), CommandError> {
-    let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
-    say(out, &lines)
 }
 
 fn set_enabled(

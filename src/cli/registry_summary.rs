@@ -39,10 +39,7 @@ pub(super) fn check_registry(
 /// # Errors
 ///
 /// One line for each mistake, or that the database is not available.
-fn check_database(
-    config: &DatabaseConfig,
-    case: IdCase,
-) -> Result<RegistrySummary, Vec<String>> {
+fn check_database(config: &DatabaseConfig, case: IdCase) -> Result<RegistrySummary, Vec<String>> {
     let runtime = runtime(1).map_err(|error| vec![error.to_string()])?;
     match runtime.block_on(read_database(config, case)) {
         Ok(registry) => Ok(RegistrySummary::of(&registry)),

@@ -38,6 +38,7 @@ mod operation;
 mod proxies;
 mod redis;
 mod registry;
+mod registry_source;
 mod replay;
 mod route_options;
 mod routes;
@@ -179,7 +180,7 @@ pub fn registry_source(path: &Path) -> Option<RegistrySource> {
 
 fn registry_in(text: &str, file: &Path) -> Option<RegistrySource> {
     let root = document(text, &Notes::new(file), EMPTY)?;
-    registry::source_in(&root, file.parent().unwrap_or(Path::new("")))
+    registry_source::source_in(&root, file.parent().unwrap_or(Path::new("")))
 }
 
 /// The text of a configuration file.

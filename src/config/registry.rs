@@ -10,7 +10,7 @@ use super::environment::Environment;
 use super::operation;
 use super::replay::default_state_dir;
 use super::units::duration;
-use crate::yaml::{Field, Node, Table};
+use crate::yaml::{Field, Table};
 
 /// Where the machines and the operators stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,24 +83,6 @@ pub enum DatabaseTls {
     /// TLS, the certificate checked against these authorities (PEM), or the system's; the default
     /// elsewhere.
     Verified(Option<PathBuf>),
-}
-
-impl RegistrySource {
-    /// The source at a path that an option names: a directory if one is there, else a file.
-    pub fn at(path: &Path) -> RegistrySource {
-        match path.is_dir() {
-            true => RegistrySource::Directory(path.to_owned()),
-            false => RegistrySource::File(path.to_owned()),
-        }
-    }
-
-    /// The file or the directory; `None` with a database.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            RegistrySource::File(path) | RegistrySource::Directory(path) => Some(path),
-            RegistrySource::Database(_) => None,
-        }
-    }
 }
 
 impl RegistryConfig {
@@ -191,17 +173,6 @@ pub(super) fn read(
         }
     };
     Some(RegistryConfig { source, operators })
-}
-
-/// The file or the directory that a configuration names, in spite of mistakes elsewhere in it.
-pub(super) fn source_in(root: &Node<'_>, base: &Path) -> Option<RegistrySource> {
-    let registry = root.entry("registry")?;
-    let path = |key| operation::path(registry.entry(key)?.text()?, base).ok();
-    match (path("file"), path("directory")) {
-        (Some(file), None) => Some(RegistrySource::File(file)),
-        (None, Some(directory)) => Some(RegistrySource::Directory(directory)),
-        _ => None,
-    }
 }
 
 /// The settings beside `database`.

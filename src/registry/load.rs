@@ -16,11 +16,6 @@ use crate::config::RegistrySource;
 use crate::yaml::{self, Mistakes, Node, Notes};
 use countersign_core::identity::{Machine, MachineKey, PublicKey};
 
-/// Largest registry, in bytes, all of its files together: a third of a million machines with every
-/// field. It keeps a wrong file name from filling the memory; a load takes about six times the size
-/// of the text.
-pub const MAX_FILE: u64 = 64 << 20;
-
 impl Registry {
     /// Loads a file, or the files of a directory. The keys of `previous` are not checked again, and unchanged machines are
     /// shared with it.

@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::checked_entry::CheckedEntry;
-use super::files::{RegistryFile, RegistryFiles};
+use super::files::{MAX_FILE, RegistryFile, RegistryFiles};
 use super::ids::IdCase;
-use super::load::{self, build, build_with};
+use super::load::{build, build_with};
 use super::new_machines::NewMachines;
 use super::replace::{DirectoryLock, LockedFile};
 use super::snapshot::Registry;
@@ -143,8 +143,8 @@ impl LockedRegistry {
     ///
     /// All the mistakes that it would have.
     pub fn with(&self, text: &str) -> Result<Registry, Mistakes> {
-        if text.len() as u64 > load::MAX_FILE {
-            let most = load::MAX_FILE >> 20;
+        if text.len() as u64 > MAX_FILE {
+            let most = MAX_FILE >> 20;
             let text = format!("would be larger than {most} MiB, which no registry is");
             return Err(Mistakes::only(self.path(), None, text));
         }

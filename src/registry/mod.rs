@@ -48,10 +48,9 @@ mod tests;
 
 pub use change::Change;
 pub use checked_entry::{CheckedEntry, CheckedGroup};
-pub use files::watched as watched_paths;
+pub use files::{MAX_FILE, watched as watched_paths};
 pub use follower::{Copier, FollowedChange, Follower, read_database};
 pub use ids::IdCase;
-pub use load::MAX_FILE;
 pub use locked_registry::{EditedFile, LockFailure, LockedRegistry};
 pub use operators::Operators;
 pub use policies::{Group, PolicyTerms, combine};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::load::MAX_FILE;
+use super::files::MAX_FILE;
 use countersign_client::file::{self, FileFault};
 
 /// How long another editor is waited for, in steps of [`PATIENCE_STEP`]: an edit takes a second at

@@ -10,7 +10,6 @@
 //! - A gateway keeps file descriptors in reserve, so that a connection flood cannot prevent the
 //!   reading of a revocation.
 
-mod listing;
 mod reserve;
 
 use std::collections::BTreeSet;
@@ -28,12 +27,11 @@ use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::unistd::{AccessFlags, eaccess};
 use zeroize::Zeroizing;
 
-pub use self::listing::Listing;
 pub use self::reserve::{keep as keep_in_reserve, open as with_reserve};
 
 /// Longest wait for the next byte of a file. A disk answers within milliseconds, and a slower
 /// network file system is down. A revocation in another file must not wait for it.
-const PATIENCE: Duration = Duration::from_secs(4);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A slow file that makes progress is given up after this many times [`PATIENCE`].
 const MOST_WAITS: u32 = 15;
@@ -244,7 +242,7 @@ fn regular(kind: FileType) -> Result<(), FileFault> {
 
 /// Reads on a separate thread, because a thread that waits for a file system cannot be cancelled.
 /// The read is given up after `patience` without progress.
-fn within<T, E>(
+pub(crate) fn within<T, E>(
     path: &Path,
     patience: Duration,
     read: impl FnOnce(&AtomicU64) -> Result<T, E> + Send + 'static,

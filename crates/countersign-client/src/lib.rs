@@ -4,6 +4,7 @@
 //!
 //! - [`mod@file`]: opens the files that a configuration or a command names, and no other module
 //!   does;
+//! - [`listing`]: lists the files of a directory by the same rules;
 //! - [`watch`]: detects changes of files;
 //! - [`clock`]: reads clocks, and no other module does;
 //! - [`quoted`], [`address`], [`gateway_headers`]: text that a person wrote, checked and repeated
@@ -28,6 +29,7 @@ pub mod file;
 pub mod gateway_headers;
 pub mod gateway_url;
 pub mod http_client;
+pub mod listing;
 pub mod quoted;
 pub mod settings;
 pub mod signing;

@@ -1,11 +1,13 @@
 //! `countersign machine add --from`: many machines at once.
 
+use std::io::Write;
 use std::path::Path;
 
 use super::registry_edit::RegistryEdit;
 use crate::cli::command_error::CommandError;
 use crate::cli::process::runtime;
 use crate::cli::registry_change::{by_command_line, text_of};
+use crate::cli::terminal::say;
 use crate::config::{DatabaseConfig, RegistrySource};
 use crate::registry::database::Database;
 use crate::registry::new_machines::NewMachines;
@@ -55,4 +57,10 @@ pub(super) fn entries(from: &Path) -> Result<Vec<CheckedEntry>, CommandError> {
 
 pub(super) fn ids(entries: &[CheckedEntry]) -> Vec<MachineId> {
     entries.iter().map(|entry| entry.id().clone()).collect()
+}
+
+/// Prints the ids, one a line.
+pub(super) fn say_ids(out: &mut dyn Write, ids: &[MachineId]) -> Result<(), CommandError> {
+    let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
+    say(out, &lines)
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::add::{AddArgs, public_key};
 use super::bulk;
 use super::rotate::RotateArgs;
-use super::{MachineArgs, RegistryAction, print, say_ids};
+use super::{MachineArgs, RegistryAction, print};
 use crate::cli::command_error::CommandError;
 use crate::cli::management_client::{ListedMachines, ManagementClient, machine_path};
 use crate::cli::terminal::say;
@@ -38,7 +38,7 @@ pub(super) fn run(
             let entries = bulk::entries(from)?;
             let fields = |entry: &CheckedEntry| Value::Object(entry.fields().clone());
             client.add(&entries.iter().map(fields).collect::<Vec<_>>())?;
-            say_ids(out, &bulk::ids(&entries))
+            bulk::say_ids(out, &bulk::ids(&entries))
         }
         RegistryAction::Add(add) => {
             let entry = entry_of(add)?;

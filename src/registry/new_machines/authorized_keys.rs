@@ -1,6 +1,6 @@
 //! Lines of `authorized_keys` (sshd(8)): the comment of a key is the machine's id.
 
-use super::text;
+use super::quoted_node::text;
 use crate::yaml::{Node, Notes, Value};
 
 /// How the names of key types begin.

@@ -3,30 +3,30 @@
 
 use csv::{ReaderBuilder, StringRecord, Trim};
 
-use super::text;
+use super::quoted_node::text;
 use crate::yaml::{Node, Notes, Value, did_you_mean};
 
 /// The columns, and how a cell becomes a field.
-const COLUMNS: [(&str, Cell); 15] = [
-    ("id", Cell::Text),
-    ("name", Cell::Text),
-    ("vault", Cell::Text),
-    ("owner", Cell::Text),
-    ("credential", Cell::Text),
-    ("public_key", Cell::List("public_keys")),
-    ("enabled", Cell::Plain),
-    ("not_before", Cell::Text),
-    ("expires", Cell::Text),
-    ("expires_in", Cell::Text),
-    ("may_renew", Cell::Plain),
-    ("groups", Cell::List("groups")),
-    ("allow", Cell::List("allow")),
-    ("cidrs", Cell::List("cidrs")),
-    ("rate", Cell::PerMinute),
+const COLUMNS: [(&str, ColumnKind); 15] = [
+    ("id", ColumnKind::Text),
+    ("name", ColumnKind::Text),
+    ("vault", ColumnKind::Text),
+    ("owner", ColumnKind::Text),
+    ("credential", ColumnKind::Text),
+    ("public_key", ColumnKind::List("public_keys")),
+    ("enabled", ColumnKind::Plain),
+    ("not_before", ColumnKind::Text),
+    ("expires", ColumnKind::Text),
+    ("expires_in", ColumnKind::Text),
+    ("may_renew", ColumnKind::Plain),
+    ("groups", ColumnKind::List("groups")),
+    ("allow", ColumnKind::List("allow")),
+    ("cidrs", ColumnKind::List("cidrs")),
+    ("rate", ColumnKind::PerMinute),
 ];
 
 #[derive(Clone, Copy)]
-enum Cell {
+enum ColumnKind {
     Text,
     /// A truth value.
     Plain,
@@ -89,8 +89,12 @@ fn line_of(record: &StringRecord, text: &str) -> usize {
 }
 
 /// The columns of the header; `None` with a mistake in it.
-fn columns(header: &StringRecord, line: usize, notes: &Notes) -> Option<Vec<(&'static str, Cell)>> {
-    let mut columns: Vec<(&'static str, Cell)> = Vec::new();
+fn columns(
+    header: &StringRecord,
+    line: usize,
+    notes: &Notes,
+) -> Option<Vec<(&'static str, ColumnKind)>> {
+    let mut columns: Vec<(&'static str, ColumnKind)> = Vec::new();
     let mut is_good = true;
     let mut mistake = |text: String| {
         notes.mistake(Some(line), "", text);
@@ -120,7 +124,11 @@ fn columns(header: &StringRecord, line: usize, notes: &Notes) -> Option<Vec<(&'s
     is_good.then_some(columns)
 }
 
-fn entry<'t>(record: &StringRecord, columns: &[(&'static str, Cell)], line: usize) -> Node<'t> {
+fn entry<'t>(
+    record: &StringRecord,
+    columns: &[(&'static str, ColumnKind)],
+    line: usize,
+) -> Node<'t> {
     let cells = record.iter().zip(columns);
     let fields = cells.filter(|(cell, _)| !cell.is_empty());
     let fields = fields.map(|(cell, (name, kind))| {
@@ -130,10 +138,10 @@ fn entry<'t>(record: &StringRecord, columns: &[(&'static str, Cell)], line: usiz
             Value::List(items.map(|item| text(line, item.to_owned())).collect())
         };
         let (key, value) = match kind {
-            Cell::Text => (*name, text(line, cell.to_owned()).value),
-            Cell::Plain => (*name, plain(cell)),
-            Cell::List(key) => (*key, list()),
-            Cell::PerMinute => {
+            ColumnKind::Text => (*name, text(line, cell.to_owned()).value),
+            ColumnKind::Plain => (*name, plain(cell)),
+            ColumnKind::List(key) => (*key, list()),
+            ColumnKind::PerMinute => {
                 let value = plain(cell);
                 let per_minute = (text(line, "per_minute"), Node { line, value });
                 (*name, Value::Table(vec![per_minute]))

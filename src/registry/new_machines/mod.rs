@@ -7,6 +7,7 @@
 mod authorized_keys;
 mod csv;
 mod json_lines;
+mod quoted_node;
 mod random_id;
 mod yaml_list;
 
@@ -21,6 +22,8 @@ use crate::yaml::{Mistakes, Node, Notes, Value};
 use countersign_core::identity::PublicKey;
 
 pub use random_id::random_id;
+
+use quoted_node::text;
 
 /// Most machines of one addition: those of a registry.
 const MAX_MACHINES: usize = 1_000_000;
@@ -41,11 +44,11 @@ impl<'t> NewMachines<'t> {
     pub fn parse(file: &Path, text: &'t str) -> Result<NewMachines<'t>, Mistakes> {
         let notes = Notes::new(file);
         let text = text.trim_start_matches('\u{feff}');
-        let entries = match Format::of(text) {
-            Format::Yaml => yaml_list::read(text, &notes),
-            Format::JsonLines => Some(json_lines::read(text, &notes)),
-            Format::Csv => csv::read(text, &notes),
-            Format::AuthorizedKeys => Some(authorized_keys::read(text, &notes)),
+        let entries = match ListFormat::of(text) {
+            ListFormat::Yaml => yaml_list::read(text, &notes),
+            ListFormat::JsonLines => Some(json_lines::read(text, &notes)),
+            ListFormat::Csv => csv::read(text, &notes),
+            ListFormat::AuthorizedKeys => Some(authorized_keys::read(text, &notes)),
         };
         let Some(mut entries) = entries else {
             return Err(notes.conclude(None::<()>).err().unwrap_or_else(|| {
@@ -104,23 +107,23 @@ impl<'t> NewMachines<'t> {
 
 /// The format of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
+enum ListFormat {
     Yaml,
     JsonLines,
     Csv,
     AuthorizedKeys,
 }
 
-impl Format {
+impl ListFormat {
     /// The first line that is neither empty nor a comment tells it.
-    fn of(text: &str) -> Format {
+    fn of(text: &str) -> ListFormat {
         let mut lines = text.lines().map(str::trim);
         let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
         match first.unwrap_or_default() {
-            line if json_lines::begin_with(line) => Format::JsonLines,
-            line if authorized_keys::begin_with(line) => Format::AuthorizedKeys,
-            line if csv::begin_with(line) => Format::Csv,
-            _ => Format::Yaml,
+            line if json_lines::begin_with(line) => ListFormat::JsonLines,
+            line if authorized_keys::begin_with(line) => ListFormat::AuthorizedKeys,
+            line if csv::begin_with(line) => ListFormat::Csv,
+            _ => ListFormat::Yaml,
         }
     }
 }
@@ -136,17 +139,6 @@ fn give_id(entry: &mut Node<'_>, notes: &Notes) {
     match random_id() {
         Ok(id) => fields.insert(0, (text(line, "id"), text(line, id.as_str().to_owned()))),
         Err(why) => notes.mistake(Some(line), "", why),
-    }
-}
-
-/// A scalar in quotes.
-fn text<'t>(line: usize, text: impl Into<std::borrow::Cow<'t, str>>) -> Node<'t> {
-    Node {
-        line,
-        value: Value::Scalar {
-            text: text.into(),
-            is_plain: false,
-        },
     }
 }
 

@@ -28,7 +28,7 @@ fn ssh(number: u64) -> String {
 }
 
 /// Two machines in each format.
-fn every_format() -> [(Format, String); 6] {
+fn every_format() -> [(ListFormat, String); 6] {
     let (one, two) = (key(1), key(2));
     let list =
         format!("- {{ id: a, public_keys: [\"{one}\"] }}\n- id: b\n  public_keys: [{two}]\n");
@@ -40,13 +40,16 @@ fn every_format() -> [(Format, String); 6] {
         json("b", &two)
     );
     [
-        (Format::Yaml, format!("# ours\n{list}")),
-        (Format::Yaml, format!("machines:\n{list}")),
-        (Format::Yaml, document),
-        (Format::JsonLines, lines),
-        (Format::Csv, format!("id,public_key\na,{one}\nb,{two}\n")),
+        (ListFormat::Yaml, format!("# ours\n{list}")),
+        (ListFormat::Yaml, format!("machines:\n{list}")),
+        (ListFormat::Yaml, document),
+        (ListFormat::JsonLines, lines),
         (
-            Format::AuthorizedKeys,
+            ListFormat::Csv,
+            format!("id,public_key\na,{one}\nb,{two}\n"),
+        ),
+        (
+            ListFormat::AuthorizedKeys,
             format!("# keys\n{} a\n\n{}  b\n", ssh(1), ssh(2)),
         ),
     ]
@@ -55,7 +58,7 @@ fn every_format() -> [(Format, String); 6] {
 #[test]
 fn the_content_tells_the_format() {
     for (format, text) in every_format() {
-        assert_eq!(Format::of(&text), format, "{text}");
+        assert_eq!(ListFormat::of(&text), format, "{text}");
     }
 }
 

@@ -10,11 +10,11 @@ use stateright::{Model, Property};
 use super::{breaks, holds};
 
 /// Time goes from 0 to this.
-const LATEST: u8 = 6;
+const LATEST: u8 = 5;
 /// The longest time between two polls of a gateway that reaches the database.
 const POLL: u8 = 1;
 /// Crashes and cuts of one run.
-const FAILURES: u8 = 3;
+const FAILURES: u8 = 2;
 
 const BOUND: &str = "a revoked machine is refused everywhere within the bound";
 const CLOSED: &str = "a stale gateway refuses everything";
@@ -67,9 +67,8 @@ struct Gateway {
     linked: Option<u8>,
     /// `None`: it started without a state, and is not ready.
     known: Option<Known>,
-    /// The file, and an older copy of it.
+    /// The file.
     snapshot: Known,
-    old_snapshot: Known,
     /// Whether it started from the snapshot.
     is_from_snapshot: bool,
 }
@@ -92,7 +91,7 @@ enum Action {
     Mend(usize),
     /// The process dies and starts again.
     Restart(usize),
-    /// The older snapshot is put back, its checksum and all.
+    /// The last snapshot from before the revocation is put back, its checksum and all.
     PutBack(usize),
     Failover,
 }
@@ -185,7 +184,6 @@ impl Gateway {
             linked: Some(0),
             known: Some(known),
             snapshot: known,
-            old_snapshot: known,
             is_from_snapshot: false,
         }
     }
@@ -193,10 +191,7 @@ impl Gateway {
     fn learn(&mut self, known: Known) {
         self.known = Some(known);
         self.is_from_snapshot = false;
-        if self.snapshot != known {
-            self.old_snapshot = self.snapshot;
-            self.snapshot = known;
-        }
+        self.snapshot = known;
     }
 }
 
@@ -286,11 +281,14 @@ impl Model for Revocation {
                 self.restart(&mut state, at);
             }
             Action::PutBack(at) => {
-                let gateway = &mut state.gateways[at];
-                if gateway.snapshot == gateway.old_snapshot {
+                let snapshot = &mut state.gateways[at].snapshot;
+                if !snapshot.is_revoked {
                     return None;
                 }
-                gateway.snapshot = gateway.old_snapshot;
+                *snapshot = Known {
+                    is_revoked: false,
+                    at: snapshot.at.min(state.revoked?),
+                };
             }
             Action::Failover => {
                 Revocation::fail(&mut state)?;

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::{FileFault, PATIENCE, within};
+use crate::file::{FileFault, PATIENCE, within};
 use crate::watch::FileState;
 
 /// The files of a directory, by name, and the state of each. Two listings are equal if no file came,
