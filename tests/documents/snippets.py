@@ -20,7 +20,13 @@ REST = {
     "upstreams": "upstreams: { secrets: { servers: ['http://127.0.0.1:1'] } }",
     "routes": "routes: [{ path: /, upstream: secrets }]",
 }
-CONFIGURATION = set(REST) | {"admin", "audit", "replay", "credentials", "limits", "throttle", "trusted_proxies", "log"}
+# The same for one that is about machines that enrol.
+FLEET = REST | {
+    "registry": 'registry: { database: "sqlite:registry.db", operators: operators.yaml }',
+    "routes": "routes: [{ path: /, upstream: secrets }, { path: /v1, enrolment: true }]",
+    "enrolment": "enrolment: { public_url: 'https://gw.example' }",
+}
+CONFIGURATION = set(FLEET) | {"joiners", "admin", "audit", "replay", "credentials", "limits", "throttle", "trusted_proxies", "log"}
 
 
 class Snippets:
@@ -33,6 +39,9 @@ class Snippets:
         shutil.copy(self.folder / "tls-key.pem", self.folder / "key.pem")
         subprocess.run([binary, "keygen", "--out", self.folder / "gateway-key.pem"], check=True, capture_output=True)
         (self.folder / "machines.yaml").write_text("machines: []\n")
+        (self.folder / "operators.yaml").write_text("machines: []\n")
+        jwk = {"kty": "OKP", "crv": "Ed25519", "kid": "1", "x": KEY.rstrip("=").replace("+", "-").replace("/", "_")}
+        (self.folder / "k8s-jwks.json").write_text(json.dumps({"keys": [jwk]}))
         (self.folder / "redis-password").write_text("s3cr3t\n")
         for file in self.folder.iterdir():
             file.chmod(0o600)
@@ -71,7 +80,8 @@ class Snippets:
         # It may be 30 days ahead; that of a document is in some year.
         soon = (datetime.now() + timedelta(days=7)).strftime("%Y-%m-%d")
         text = re.sub(r'(observe_until:) "[^"]*"', rf'\1 "{soon}"', text)
-        rest = "\n".join(line for key, line in REST.items() if key not in keys)
+        defaults = FLEET if keys & {"enrolment", "joiners"} else REST
+        rest = "\n".join(line for key, line in defaults.items() if key not in keys)
         return self._checked(f"{text}\n{rest}\n")
 
     def _registry(self, text, _):
