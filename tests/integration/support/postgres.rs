@@ -98,7 +98,7 @@ impl Postgres {
         );
         let data = path.join(&self.data);
         fs::write(data.join("postgresql.auto.conf"), text).unwrap();
-        wait_for("the server", || {
+        let child = wait_for("the server", || {
             let log = fs::File::options()
                 .create(true)
                 .append(true)
@@ -122,9 +122,9 @@ impl Postgres {
                 let _ = child.wait();
                 return None;
             }
-            self.child = Some(child);
-            Some(())
+            Some(child)
         });
+        self.child = Some(child);
     }
 
     fn answers(&self) -> bool {
