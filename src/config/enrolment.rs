@@ -96,9 +96,12 @@ pub(super) fn read(
 }
 
 impl Enrolment {
-    /// The prefix and the rest of a path that lies at or below one of the prefixes.
-    pub fn behind_prefix<'a>(&'a self, path: &'a str) -> Option<(&'a str, &'a str)> {
-        (self.prefixes.iter()).find_map(|prefix| {
+    /// Each prefix that a path lies below, with the rest of the path.
+    pub fn behind_prefixes<'a>(
+        &'a self,
+        path: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.prefixes.iter().filter_map(move |prefix| {
             let rest = path.strip_prefix(prefix.trim_end_matches('/'))?;
             rest.starts_with('/').then_some((&**prefix, rest))
         })

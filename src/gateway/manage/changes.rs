@@ -79,7 +79,8 @@ impl ChangeContext<'_> {
             by,
             change,
         };
-        (self.recorder.registry_call(&record).await).map_err(|_| Refusal::AuditUnavailable)?;
+        let recorded = self.recorder.registry_call(&record).await;
+        let _receipt = recorded.map_err(|_| Refusal::AuditUnavailable)?;
         Ok(RecordedChange {
             permit,
             author: Author {
