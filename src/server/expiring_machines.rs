@@ -71,7 +71,6 @@ fn count(registry: &Registry, now: u64) -> (usize, usize) {
 mod tests {
     use super::*;
     use crate::config::instant;
-    use crate::registry::IdCase;
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use ed25519_dalek::SigningKey;
