@@ -40,6 +40,7 @@ mod redis;
 mod registry;
 mod replay;
 mod route_options;
+mod route_path;
 mod routes;
 mod takeover;
 mod throttle;
