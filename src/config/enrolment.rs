@@ -5,7 +5,7 @@ use std::path::Path;
 use super::GatewayUrl;
 use super::joiner::{self, Joiner};
 use super::registry::RegistryConfig;
-use super::route_options::route_path;
+use super::route_path::route_path;
 use crate::yaml::{Field, Table};
 
 /// The settings of enrolment.

@@ -41,6 +41,7 @@ mod registry;
 mod registry_source;
 mod replay;
 mod route_options;
+mod route_path;
 mod routes;
 mod takeover;
 mod throttle;

@@ -272,7 +272,7 @@ impl HttpServerApp for Edge {
                 }
                 let source =
                     RequestSource::of_request(self.origin, &session, &plan.config.trusted_proxies);
-                if let Some(call) = enrolment::find_call(&plan, &session) {
+                if let Some(call) = Edge::enrolment_call(&plan, &session) {
                     return self
                         .enrol(plan, session, line.as_ref(), source, id, call)
                         .await;

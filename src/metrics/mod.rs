@@ -15,6 +15,7 @@ mod declare;
 mod enrolments;
 mod labels;
 mod logins;
+mod machine_events;
 mod machines;
 mod recent;
 mod reloads;

@@ -19,15 +19,15 @@ use crate::gateway::receive::request_id::RequestId;
 use crate::gateway::record::enrolment::EnrolmentFacts;
 use countersign_core::refusal::Refusal;
 
-/// The call that enrols a machine, if the request is one.
-pub(super) fn find_call(plan: &Plan, session: &ServerSession) -> Option<EnrolmentCall> {
-    let enrolment = plan.config.enrolment.as_ref()?;
-    let target = std::str::from_utf8(session.req_header().raw_path()).ok()?;
-    let path = target.split_once('?').map_or(target, |(path, _)| path);
-    EnrolmentCall::find(enrolment, path)
-}
-
 impl Edge {
+    /// The call that enrols a machine, if the request is one.
+    pub(super) fn enrolment_call(plan: &Plan, session: &ServerSession) -> Option<EnrolmentCall> {
+        let enrolment = plan.config.enrolment.as_ref()?;
+        let target = std::str::from_utf8(session.req_header().raw_path()).ok()?;
+        let path = target.split_once('?').map_or(target, |(path, _)| path);
+        EnrolmentCall::find(enrolment, path)
+    }
+
     /// Enrols a machine, and closes the connection: whoever enrols has nothing else to ask unsigned.
     pub(super) async fn enrol(
         &self,
