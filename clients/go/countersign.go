@@ -58,10 +58,6 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if request.Response != nil { // the answer that redirected the client here
-		return nil, fmt.Errorf("countersign: redirect refused: a signature is good for one request to one server. "+
-			"Use the final URL: %s://%s%s", request.URL.Scheme, request.URL.Host, request.URL.EscapedPath())
-	}
 	signed := request.Clone(request.Context())
 	if len(body) > 0 {
 		signed.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
@@ -96,10 +92,16 @@ func Sign(key ed25519.PrivateKey, method, path, timestamp, nonce string, body []
 
 // read returns the body, and closes it, as a RoundTripper must whatever happens.
 func read(request *http.Request) ([]byte, error) {
+	if request.Body != nil {
+		defer request.Body.Close()
+	}
+	if request.Response != nil { // the answer that redirected the client here
+		return nil, fmt.Errorf("countersign: redirect refused: a signature is good for one request to one server. "+
+			"Use the final URL: %s://%s%s", request.URL.Scheme, request.URL.Host, request.URL.EscapedPath())
+	}
 	if request.Body == nil || request.Body == http.NoBody {
 		return nil, nil
 	}
-	defer request.Body.Close()
 	if request.GetBody == nil { // NewRequest sets it for bodies in memory
 		return nil, errStreamed
 	}

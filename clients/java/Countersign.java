@@ -1,8 +1,8 @@
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
-import java.net.http.HttpRequest.BodyPublisher;
 import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandler;
@@ -15,8 +15,6 @@ import java.security.PrivateKey;
 import java.security.SecureRandom;
 import java.security.Signature;
 import java.security.spec.PKCS8EncodedKeySpec;
-import java.time.Instant;
-import java.util.Arrays;
 import java.util.Base64;
 import java.util.HexFormat;
 import java.util.concurrent.CompletableFuture;
@@ -71,17 +69,17 @@ public final class Countersign {
             throw new IllegalArgumentException("the client follows redirects, and would take the signature along: "
                     + "a signature is good for one request to one server. Build it with Redirect.NEVER, the default");
         }
-        String uri = request.uri().toASCIIString();
-        if (!uri.equals(request.uri().toString())) {
-            throw new IllegalArgumentException("the URI has characters that must be percent-encoded: " + uri);
+        // Of an empty query HTTP/1.1 sends nothing, HTTP/2 the question mark.
+        URI uri = "".equals(request.uri().getRawQuery())
+                ? URI.create(request.uri().toString().replaceFirst("\\?(#.*)?$", "")) : request.uri();
+        if (!uri.toString().equals(uri.toASCIIString())) {
+            throw new IllegalArgumentException("the URI has characters that must be percent-encoded: " + uri.getPath());
         }
         byte[] body = request.bodyPublisher().map(Countersign::read).orElse(new byte[0]);
-        String path = request.uri().getRawPath().isEmpty() ? "/" : request.uri().getRawPath();
-        if (signQuery && request.uri().getRawQuery() != null) {
-            path += "?" + request.uri().getRawQuery();
-        }
-        String timestamp = Long.toString(Instant.now().getEpochSecond()), nonce = nextNonce();
-        var signed = HttpRequest.newBuilder(request, (name, value) -> true)
+        String query = signQuery && uri.getRawQuery() != null ? "?" + uri.getRawQuery() : "";
+        String path = (uri.getRawPath().isEmpty() ? "/" : uri.getRawPath()) + query;
+        String timestamp = Long.toString(System.currentTimeMillis() / 1000), nonce = nextNonce();
+        var signed = HttpRequest.newBuilder(request, (name, value) -> true).uri(uri)
                 .setHeader("X-Machine-Id", machineId)
                 .setHeader("X-Timestamp", timestamp)
                 .setHeader("X-Nonce", nonce)
@@ -104,7 +102,7 @@ public final class Countersign {
     }
 
     /** The body that a publisher publishes; publishers of bytes, strings and files know its length, streams do not. */
-    private static byte[] read(BodyPublisher publisher) {
+    private static byte[] read(HttpRequest.BodyPublisher publisher) {
         if (publisher.contentLength() < 0) {
             throw new IllegalArgumentException("cannot sign a streamed body: its hash is part of the signature. "
                     + "Use BodyPublishers.ofByteArray, ofString or ofFile");
@@ -114,13 +112,11 @@ public final class Countersign {
             private final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
 
             public void onSubscribe(Flow.Subscription subscription) { subscription.request(Long.MAX_VALUE); }
-
             public void onNext(ByteBuffer part) {
                 byte[] copy = new byte[part.remaining()];
                 part.get(copy);
                 bytes.writeBytes(copy);
             }
-
             public void onError(Throwable error) { body.completeExceptionally(error); }
             public void onComplete() { body.complete(bytes.toByteArray()); }
         });
@@ -136,8 +132,8 @@ public final class Countersign {
      * a process that goes on from a copied key that is used beside it.
      */
     private static String nextNonce() {
-        byte[] counter = ByteBuffer.allocate(8).putLong(COUNT.getAndIncrement()).array();
-        return "CS1" + INSTANCE + base64url(Arrays.copyOfRange(counter, 2, 8)) + random(12);
+        byte[] counter = ByteBuffer.allocate(8).putLong(COUNT.getAndIncrement() << 16).array(); // its first 48 bits
+        return "CS1" + INSTANCE + base64url(counter).substring(0, 8) + random(12);
     }
 
     private static String random(int size) {
