@@ -43,9 +43,12 @@ def send(signer, method, url, body):
     if ASKED == "httpx":
         import httpx
 
-        answer = httpx.request(method, url, content=body, auth=HttpxAuth(signer), timeout=60)
+        try:
+            answer = httpx.request(method, url, content=body, auth=HttpxAuth(signer), timeout=60)
+        except httpx.HTTPError as error:
+            raise OSError(error) from error
     else:
-        import requests
+        import requests  # its errors are OSErrors
 
         answer = requests.request(method, url, data=body, auth=RequestsAuth(signer), timeout=60)
     return answer.status_code, answer.content
@@ -54,9 +57,5 @@ def send(signer, method, url, body):
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except (OSError, ValueError, SigningError) as error:  # OSError: also what requests raises
-        sys.exit(f"run: {error}")
-    except Exception as error:  # httpx.HTTPError, without an import of httpx
-        if type(error).__module__ != "httpx":
-            raise
+    except (OSError, ValueError, SigningError) as error:
         sys.exit(f"run: {error}")

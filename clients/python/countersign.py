@@ -28,6 +28,7 @@ try:
 except ImportError:
     _HttpxBase = object
 
+NO_KEY = "the key is not an Ed25519 key in PKCS#8 PEM without passphrase. Make one: countersign keygen --out key.pem"
 STREAMED = "cannot sign a streamed body: its hash is part of the signature. Pass bytes, a string, or json="
 REDIRECTED = "redirect refused: a signature is good for one request to one server. Use the final URL: "
 
@@ -42,9 +43,12 @@ class Signer:
     def __init__(self, machine_id, key, *, sign_query=True):
         """`key` is PKCS#8 PEM. Pass `sign_query=False` if the gateway's route has `query: strip`."""
         self._machine_id = machine_id
-        self._key = load_pem_private_key(key, password=None)
+        try:
+            self._key = load_pem_private_key(key, password=None)
+        except (ValueError, TypeError) as error:  # TypeError: it has a passphrase
+            raise ValueError(NO_KEY) from error
         if not isinstance(self._key, Ed25519PrivateKey):
-            raise ValueError("the key is not an Ed25519 key. Make one: countersign keygen --out key.pem")
+            raise ValueError(NO_KEY)
         self._sign_query = sign_query
 
     def headers(self, method, target, body):
@@ -136,7 +140,8 @@ class _Nonces:
     def next(self):
         with self._lock:
             count = next(self._counter) % 2**48
-        return f"CS1{self._instance}{base64.urlsafe_b64encode(count.to_bytes(6, 'big')).decode()}{secrets.token_urlsafe(12)}"
+        counter = base64.urlsafe_b64encode(count.to_bytes(6, "big")).decode()
+        return f"CS1{self._instance}{counter}{secrets.token_urlsafe(12)}"
 
 
 _nonces = _Nonces()

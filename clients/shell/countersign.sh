@@ -63,8 +63,9 @@ countersign_sign() (
     case $COUNTERSIGN_KEY in
     *-----BEGIN*) printf '%s\n' "$COUNTERSIGN_KEY" ;;
     *) cat <"$COUNTERSIGN_KEY" ;;
-    esac | openssl pkeyutl -sign -rawin -inkey /dev/stdin -in "$message" | openssl base64 -A | grep -x '.\{88\}' && exit
-    echo "countersign: cannot sign with \$COUNTERSIGN_KEY: is it an Ed25519 key in PKCS#8 PEM?" >&2
+    esac | openssl pkeyutl -sign -rawin -passin pass: -inkey /dev/stdin -in "$message" | # it asks for no passphrase
+        openssl base64 -A | grep -x '.\{88\}' && exit
+    echo "countersign: cannot sign with \$COUNTERSIGN_KEY: is it an Ed25519 key in PKCS#8 PEM without passphrase?" >&2
     exit 1
 )
 

@@ -22,6 +22,7 @@ class ThroughTheGateway(unittest.TestCase):
     replay = None
     signs = False  # its audit trail
     query = None  # the policy of its route
+    tls = False  # a second listener
 
     @classmethod
     def setUpClass(cls):
@@ -36,7 +37,7 @@ class ThroughTheGateway(unittest.TestCase):
         cls.machines = [cls.web, cls.revoked]
         (cls._folder / "gateway").mkdir()
         cls.gateway = Gateway(cls._folder / "gateway", cls.backend.url, cls.machines, cls.replay, cls.signs,
-                              query=cls.query)
+                              query=cls.query, tls=cls.tls)
         cls.addClassCleanup(cls.gateway.stop)
 
     def setUp(self):

@@ -3,9 +3,14 @@
 import hashlib
 import json
 import random
+import subprocess
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from attacker import Captured
 from gateway import Gateway, free_ports
@@ -30,6 +35,7 @@ class Sends:
     """What each client sends; a subclass says which client."""
 
     query = "signed"
+    tls = True
     signer = None
 
     def run_signer(self, *arguments, machine=None, **environment):
@@ -67,6 +73,17 @@ class Sends:
             heard = pool.map(lambda path: json.loads(self.answer("GET", path))["path"], PATHS)
             for path, heard in zip(PATHS, heard):
                 self.assertEqual(heard.partition("?")[0], path.partition("?")[0])
+
+    def test_it_signs_over_tls_in_the_version_that_its_library_chooses(self):
+        for path in PATHS[1:3]:
+            with self.subTest(path):
+                answer = self.send("GET", path, url=self.gateway.tls_url, **self.trust())
+                self.assertEqual(answer.returncode, 0, answer.stderr)
+
+    def trust(self):
+        """The environment in which each library trusts the gateway's certificate."""
+        names = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "CURL_CA_BUNDLE")
+        return dict.fromkeys(names, str(self.gateway.ca))
 
     def test_it_leaves_the_query_unsigned_for_a_route_that_strips_it(self):
         self.addCleanup(self.gateway.route, query="signed")
@@ -162,7 +179,7 @@ class EverySigner(Sends):
         self.assertEqual((len(instances), len(random_parts)), (2, 2))
 
     def test_it_takes_no_key_but_ed25519(self):
-        for name, content in (("no key", b"nothing\n"), ("an RSA key", rsa_key())):
+        for name, content in wrong_keys().items():
             with self.subTest(name):
                 done = self.signer.run("sign", "GET", "/", "1752000000", "0" * 16, key=self.file(content))
                 self.assertEqual((done.returncode, done.stdout), (1, b""))
@@ -197,6 +214,15 @@ class Go(EverySigner, ThroughTheGateway):
 class Java(EverySigner, ThroughTheGateway):
     signer = Signer("java")
 
+    def trust(self):
+        store = self.gateway.folder / "trust.p12"
+        if not store.exists():
+            command = ["keytool", "-importcert", "-noprompt", "-alias", "gateway", "-file", self.gateway.ca,
+                       "-keystore", store, "-storetype", "PKCS12", "-storepass", "changeit"]
+            subprocess.run(command, check=True, capture_output=True)
+        options = f"-Djavax.net.ssl.trustStore={store} -Djavax.net.ssl.trustStorePassword=changeit"
+        return {"JDK_JAVA_OPTIONS": options}
+
 
 class Shell(EverySigner, ThroughTheGateway):
     signer = Signer("shell")
@@ -208,11 +234,13 @@ def faketime():
     return str(library)
 
 
-def rsa_key():
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
+def wrong_keys():
+    """What is no Ed25519 key in PKCS#8 PEM without passphrase."""
+    rsa_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    locked = Ed25519PrivateKey.generate()
+    passphrase = serialization.BestAvailableEncryption(b"passphrase")
+    return {"no key": b"nothing\n", "RSA": pkcs8(rsa_key, serialization.NoEncryption()), "locked": pkcs8(locked, passphrase)}
 
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+
+def pkcs8(key, encryption):
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)

@@ -30,6 +30,8 @@ kinds)
     printf 'from standard input' | told POST "$url" --data-binary @-
     told POST "$url" --data-binary "@$0" --header 'Content-Type: text/plain'
     told POST "$url" --data-binary ''
+    told GET "$url../echo/"
+    told GET "$url?a={b,c}&d=[1-2]"
     told GET "$url/é"
     ;;
 redirected)
