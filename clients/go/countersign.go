@@ -58,11 +58,14 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(t.Key) != ed25519.PrivateKeySize {
+		return nil, errors.New("countersign: the transport has no key. Set Key to what ParseKey returns")
+	}
 	signed := request.Clone(request.Context())
+	signed.Body, signed.ContentLength = http.NoBody, int64(len(body))
 	if len(body) > 0 {
 		signed.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		signed.Body, _ = signed.GetBody()
-		signed.ContentLength = int64(len(body))
 	}
 	method := request.Method
 	if method == "" {

@@ -59,12 +59,13 @@ export function signedFetch({ fetch = globalThis.fetch, ...options }) {
     const request = new Request(input, init);
     const body = request.body ? Buffer.from(await request.arrayBuffer()) : undefined;
     const { pathname, search } = new URL(request.url);
+    const { method, url, signal } = request;
     const headers = new Headers(request.headers);
-    const signing = signer.headers(request.method, pathname + search, body ?? "");
+    const signing = signer.headers(method, pathname + search, body ?? "");
     for (const [name, value] of Object.entries(signing)) headers.set(name, value);
 
     // fetch would send the same headers to wherever the answer points.
-    const answer = await fetch(request, { headers, body, redirect: "manual" });
+    const answer = await fetch(url, { ...init, method, headers, body, signal, redirect: "manual" });
     const location = answer.headers.get("location");
     if (request.redirect !== "manual" && answer.status >= 300 && answer.status < 400 && location !== null) {
       await answer.body?.cancel();

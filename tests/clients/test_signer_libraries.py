@@ -252,6 +252,10 @@ class Node(Probed, ASigner):
     kinds = ["200"] * 5
     streamed = 3
 
+    def test_the_options_of_fetch_count(self):
+        lines = self.probe(*self.command, "aborted")
+        self.assertEqual(lines, ["given up", "given up", "the caller's dispatcher"])
+
     def test_redirects_are_refused_or_handed_over(self):
         refused, handed = self.probe(*self.command, "redirected", url=self.redirecting())
         self.assertIn(REFUSED, refused)
@@ -270,9 +274,10 @@ class Go(Probed, ASigner):
         cls.command = (program,)
 
     def test_streamed_bodies_are_refused(self):
-        refused, closed = self.probe(*self.command, "streamed")
+        refused, closed, keyless = self.probe(*self.command, "streamed")
         self.assertIn(STREAMED, refused)
         self.assertEqual(closed, "closed: true")
+        self.assertIn("the transport has no key", keyless)
         self.assertEqual(self.backend.heard, [])
 
     def test_redirects_are_refused(self):

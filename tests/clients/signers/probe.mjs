@@ -6,7 +6,7 @@ import { signedFetch } from "../../../clients/node/countersign.mjs";
 
 const [what, url] = process.argv.slice(2);
 const fetch = signedFetch({ machineId: "web-1", key: readFileSync(process.env.COUNTERSIGN_KEY) });
-const told = async (...request) => fetch(...request).then((answer) => answer.status, (error) => error.message);
+const told = async (...request) => fetch(...request).then((answer) => answer.status, (error) => error.cause?.message ?? error.message);
 
 const cases = {
   async many() {
@@ -28,6 +28,11 @@ const cases = {
     for (const body of ["text", new Uint8Array([0, 255]), new URLSearchParams({ a: "b" }), new Blob(["blob"]), form]) {
       console.log(await told(url, { method: "POST", body, headers: new Headers({ Accept: "*/*" }) }));
     }
+  },
+  async aborted() {
+    console.log(await told(url, { signal: AbortSignal.abort(new Error("given up")) }));
+    console.log(await told(new Request(url, { signal: AbortSignal.abort(new Error("given up")) })));
+    console.log(await told(url, { dispatcher: { dispatch: () => { throw new Error("the caller's dispatcher"); } } }));
   },
   async redirected() {
     console.log(await told(url));

@@ -42,6 +42,8 @@ func main() {
 		body := &closing{Reader: strings.NewReader("body")}
 		fmt.Println(told(post(url, body)))
 		fmt.Println("closed:", body.closed)
+		transport.Key = nil
+		fmt.Println(told(post(url, nil)))
 	case "kinds":
 		for _, body := range []io.Reader{strings.NewReader("text"), bytes.NewReader([]byte{0, 255}),
 			bytes.NewBufferString("buffer"), strings.NewReader(""), http.NoBody, nil} {
