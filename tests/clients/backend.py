@@ -36,13 +36,17 @@ class Heard:
         return [value for key, value in self.headers if key.lower() == name.lower()]
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 256  # as many connections at once wait for a busy machine
+
+
 class Backend:
     """The backend on a free port of the loopback address, from construction until `close`."""
 
     def __init__(self):
         self._heard = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self._record))
+        self._server = _Server(("127.0.0.1", 0), _handler(self._record))
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

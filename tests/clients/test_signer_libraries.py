@@ -62,6 +62,23 @@ class ASigner(ThroughTheGateway):
         counted = sorted(counter for _, counter in nonces)
         self.assertEqual(counted, list(range(counted[0], counted[0] + count)))
 
+    def assert_one_process_counted_many(self, statuses):
+        """The same of 200 requests at once, of which a busy machine may have answered some with 503."""
+        self.assertIn(200, statuses)
+        self.assertLessEqual(statuses, {200, 503}, self.refusals())
+        nonces = self.nonces()
+        self.assertEqual(len({instance for instance, _ in nonces}), 1)
+        counted = [counter for _, counter in nonces]
+        self.assertEqual(len(set(counted)), len(counted))
+        self.assertLess(max(counted) - min(counted), 200)
+        if statuses == {200}:
+            self.assertEqual(len(counted), 200)
+
+    def refusals(self):
+        """What the gateway counted as refused, for whoever reads a failed test."""
+        counted = (line for line in self.gateway.metrics().splitlines() if "refusals_total{" in line)
+        return ", ".join(line for line in counted if not line.endswith(" 0"))
+
     def redirecting(self):
         return redirect(self, 307, self.gateway.url) + ECHO
 
@@ -85,8 +102,8 @@ class PythonRequests(ASigner):
     def test_threads_share_a_signer(self):
         get = lambda _: requests.get(self.url, auth=self.auth, timeout=RUN_SECONDS).status_code
         with ThreadPoolExecutor(16) as pool:
-            self.assertEqual(set(pool.map(get, range(200))), {200})
-        self.assert_one_process_counted(200)
+            statuses = set(pool.map(get, range(200)))
+        self.assert_one_process_counted_many(statuses)
 
     def test_each_request_of_a_session_has_a_nonce_of_its_own(self):
         for _ in range(3):
@@ -166,15 +183,14 @@ class PythonHttpx(ASigner):
     def test_threads_share_a_client(self):
         client = self.client()
         with ThreadPoolExecutor(16) as pool:
-            self.assertEqual({it.status_code for it in pool.map(lambda _: client.get(self.url), range(200))}, {200})
-        self.assert_one_process_counted(200)
+            statuses = {it.status_code for it in pool.map(lambda _: client.get(self.url), range(200))}
+        self.assert_one_process_counted_many(statuses)
 
     def test_tasks_share_an_async_client(self):
         async def run(client):
-            return await asyncio.gather(*(client.get(self.url) for _ in range(50)))
+            return await asyncio.gather(*(client.get(self.url) for _ in range(200)))
 
-        self.assertEqual({it.status_code for it in self.asynchronously(run)}, {200})
-        self.assert_one_process_counted(50)
+        self.assert_one_process_counted_many({it.status_code for it in self.asynchronously(run)})
 
     def test_a_request_sent_twice_is_signed_twice(self):
         client = self.client()
@@ -231,8 +247,8 @@ class Probed:
     streamed = 1
 
     def test_threads_share_a_signer(self):
-        self.assertEqual(self.probe(*self.command, "many"), ["200"])
-        self.assert_one_process_counted(200)
+        statuses, = self.probe(*self.command, "many")
+        self.assert_one_process_counted_many(set(map(int, statuses.split(","))))
 
     def test_a_request_sent_twice_is_signed_twice(self):
         self.assertEqual(" ".join(self.probe(*self.command, "twice")), "200 200")
