@@ -25,6 +25,7 @@ class VaultGateway(Gateway):
         self.url = f"https://localhost:{self.port}"
         self._admin = f"http://127.0.0.1:{admin_port}"
         self._log = self.folder / "gateway.log"
+        self._environment = None  # this process's own
         self.file = self.folder / "vault.yaml"
 
         self.ca = certificate(self.folder)
