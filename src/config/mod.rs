@@ -39,6 +39,7 @@ mod proxies;
 mod redis;
 mod registry;
 mod replay;
+mod route_lists;
 mod route_options;
 mod routes;
 mod takeover;
