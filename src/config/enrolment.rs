@@ -5,6 +5,7 @@ use std::path::Path;
 use super::GatewayUrl;
 use super::joiner::{self, Joiner};
 use super::registry::RegistryConfig;
+use super::route_options::route_path;
 use crate::yaml::{Field, Table};
 
 /// The settings of enrolment.
@@ -22,6 +23,23 @@ pub struct Enrolment {
 pub(super) struct EnrolmentRoute<'a> {
     pub(super) path: String,
     pub(super) field: Field<'a>,
+}
+
+/// Reads a route for enrolments. It may have the path of another route: it takes one path below its
+/// own alone.
+pub(super) fn enrolment_route<'a>(
+    item: &Field<'a>,
+    table: &mut Table<'a>,
+    known: &[EnrolmentRoute<'a>],
+) -> Option<EnrolmentRoute<'a>> {
+    let field = table.required("path")?;
+    let path = field.parse(route_path)?;
+    if known.iter().any(|route| route.path == path) {
+        item.mistake(format!(
+            "another route enrols machines at {path} already; remove one"
+        ));
+    }
+    Some(EnrolmentRoute { path, field })
 }
 
 /// Reads `enrolment` and `joiners`. `routes` are the routes with `enrolment: true`; `registry` is
@@ -78,9 +96,12 @@ pub(super) fn read(
 }
 
 impl Enrolment {
-    /// The prefix and the rest of a path that lies at or below one of the prefixes.
-    pub fn behind_prefix<'a>(&'a self, path: &'a str) -> Option<(&'a str, &'a str)> {
-        (self.prefixes.iter()).find_map(|prefix| {
+    /// Each prefix that a path lies below, with the rest of the path.
+    pub fn behind_prefixes<'a>(
+        &'a self,
+        path: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.prefixes.iter().filter_map(move |prefix| {
             let rest = path.strip_prefix(prefix.trim_end_matches('/'))?;
             rest.starts_with('/').then_some((&**prefix, rest))
         })

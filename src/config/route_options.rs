@@ -8,7 +8,7 @@ use http::header::RANGE;
 use super::adapter::AdapterOption;
 use super::assertion_option::assertion;
 use super::credential::Credential;
-use super::enrolment::EnrolmentRoute;
+use super::enrolment::{EnrolmentRoute, enrolment_route};
 use super::management::ManagementOption;
 use super::mode::{self, Mode};
 use super::registry::RegistryConfig;
@@ -142,23 +142,6 @@ pub(super) fn read<'a>(
     (routes, enrolment)
 }
 
-/// Reads a route for enrolments. It may have the path of another route: it takes one path below its
-/// own alone.
-fn enrolment_route<'a>(
-    item: &Field<'a>,
-    table: &mut Table<'a>,
-    known: &[EnrolmentRoute<'a>],
-) -> Option<EnrolmentRoute<'a>> {
-    let field = table.required("path")?;
-    let path = field.parse(route_path)?;
-    if known.iter().any(|route| route.path == path) {
-        item.mistake(format!(
-            "another route enrols machines at {path} already; remove one"
-        ));
-    }
-    Some(EnrolmentRoute { path, field })
-}
-
 /// All options of a route but `path`, `strip_prefix`, `upstream` and `adapter`.
 fn rest(table: &mut Table<'_>, taken: &[&HeaderName], now: u64) -> Route {
     let timeout = |table: &mut Table<'_>, key, least| {
@@ -249,7 +232,7 @@ fn find(field: &Field<'_>, upstreams: &[Named<'_>]) -> Option<usize> {
 
 /// Parses a path prefix in the grammar of request targets, without percent-encoding and query. A
 /// prefix outside it would match nothing that gets as far as the lookup.
-fn route_path(text: &str) -> Result<String, String> {
+pub(super) fn route_path(text: &str) -> Result<String, String> {
     let shown = || quoted(text);
     if !text.starts_with('/') {
         return Err(format!("{} does not start with /", shown()));

@@ -31,7 +31,11 @@ impl EnrolmentCall {
     /// The call at a path, without its query. It is compared byte for byte: an encoded spelling is
     /// another path.
     pub fn find(enrolment: &Enrolment, path: &str) -> Option<EnrolmentCall> {
-        let (route, rest) = enrolment.behind_prefix(path)?;
+        let mut places = enrolment.behind_prefixes(path);
+        places.find_map(|(route, rest)| EnrolmentCall::of(route, rest))
+    }
+
+    fn of(route: &str, rest: &str) -> Option<EnrolmentCall> {
         if rest == "/ai-bootstrap/register" {
             return Some(EnrolmentCall {
                 route: route.to_owned(),
@@ -60,8 +64,12 @@ mod tests {
     use crate::config::GatewayUrl;
 
     fn find(prefix: &str, path: &str) -> Option<(Option<String>, EnrolmentSecret)> {
+        find_below(&[prefix], path)
+    }
+
+    fn find_below(prefixes: &[&str], path: &str) -> Option<(Option<String>, EnrolmentSecret)> {
         let enrolment = Enrolment {
-            prefixes: vec![prefix.to_owned()],
+            prefixes: prefixes.iter().map(|it| (*it).to_owned()).collect(),
             public_url: GatewayUrl::parse("https://gw").unwrap(),
             joiners: Vec::new(),
         };
@@ -86,6 +94,12 @@ mod tests {
             find("/", "/vault_prod/enroll/jwt"),
             Some((vault(), EnrolmentSecret::Jwt))
         );
+    }
+
+    #[test]
+    fn a_prefix_below_another_one_is_found_too() {
+        let found = find_below(&["/v1", "/v1/eu"], "/v1/eu/vault_prod/enroll/jwt");
+        assert_eq!(found.unwrap().0.as_deref(), Some("vault_prod"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use prometheus::{IntCounter, IntGauge, Result};
 
+use super::Metrics;
 use super::declare::Declare;
 
 /// The result of an enrolment.
@@ -41,6 +42,18 @@ impl EnrolmentResult {
 pub(super) struct EnrolmentMetrics {
     results: [IntCounter; EnrolmentResult::ALL.len()],
     expiring: [IntGauge; 2],
+}
+
+impl Metrics {
+    /// Counts an enrolment.
+    pub fn enrolment(&self, result: EnrolmentResult) {
+        self.enrolments.count(result);
+    }
+
+    /// Shows how many machines end within a day, and within a week.
+    pub fn machines_expiring(&self, within_day: usize, within_week: usize) {
+        self.enrolments.expiring(within_day, within_week);
+    }
 }
 
 impl EnrolmentMetrics {

@@ -7,8 +7,9 @@ use std::sync::{PoisonError, RwLock};
 
 use prometheus::{IntGauge, IntGaugeVec};
 
+use super::Metrics;
 use super::declare::{Declare, gauge_value};
-use countersign_core::identity::{Fingerprint, Machine};
+use countersign_core::identity::{Fingerprint, Machine, MachineId};
 
 /// Most machines with series of their own. Each takes some 200 bytes of every scrape; a fleet that
 /// is larger is better looked at in the audit trail.
@@ -30,6 +31,28 @@ struct MachineSeries {
     is_off: AtomicBool,
     /// Of machines with several keys: those that they have used.
     keys: Vec<(Fingerprint, IntGauge)>,
+}
+
+impl Metrics {
+    /// Notes the key of an accepted request, for a machine with several keys.
+    pub fn key_used(&self, machine: &MachineId, key: Fingerprint, now: u64) {
+        self.machines.key_used(machine.as_str(), key, now);
+    }
+
+    /// Unix time of a machine's last accepted request here, if it has a series.
+    pub fn machine_last_used(&self, machine: &MachineId) -> Option<u64> {
+        self.machines.last_used(machine.as_str())
+    }
+
+    /// Removes the series of the keys of a machine whose keys have changed.
+    pub fn machine_keys_changed(&self, machine: &MachineId) {
+        self.machines.forget_keys(machine.as_str());
+    }
+
+    /// Removes the series of a machine that has left the registry.
+    pub fn machine_removed(&self, machine: &MachineId) {
+        self.machines.forget(machine.as_str());
+    }
 }
 
 impl MachineMetrics {

@@ -39,7 +39,7 @@ use self::machines::MachineMetrics;
 use self::reloads::ReloadMetrics;
 use self::replay::ReplayMetrics;
 use self::servers::ServerMetrics;
-use countersign_core::identity::{Fingerprint, MachineId};
+use countersign_core::identity::MachineId;
 use countersign_core::lost_header::LostHeader;
 use countersign_core::refusal::Code;
 
@@ -200,16 +200,6 @@ impl Metrics {
         self.codes.observed(code);
     }
 
-    /// Counts an enrolment.
-    pub fn enrolment(&self, result: EnrolmentResult) {
-        self.enrolments.count(result);
-    }
-
-    /// Shows how many machines end within a day, and within a week.
-    pub fn machines_expiring(&self, within_day: usize, within_week: usize) {
-        self.enrolments.expiring(within_day, within_week);
-    }
-
     /// Counts a refusal.
     pub fn refused(&self, code: Code) {
         self.codes.refused(code);
@@ -231,26 +221,6 @@ impl Metrics {
     pub fn observe_fresh_skew(&self, machine: &MachineId, now: u64, seconds: i64) {
         self.clock.observe_fresh_skew(seconds);
         self.machines.seen(machine.as_str(), now, seconds);
-    }
-
-    /// Notes the key of an accepted request, for a machine with several keys.
-    pub fn key_used(&self, machine: &MachineId, key: Fingerprint, now: u64) {
-        self.machines.key_used(machine.as_str(), key, now);
-    }
-
-    /// Unix time of a machine's last accepted request here, if it has a series.
-    pub fn machine_last_used(&self, machine: &MachineId) -> Option<u64> {
-        self.machines.last_used(machine.as_str())
-    }
-
-    /// Removes the series of the keys of a machine whose keys have changed.
-    pub fn machine_keys_changed(&self, machine: &MachineId) {
-        self.machines.forget_keys(machine.as_str());
-    }
-
-    /// Removes the series of a machine that has left the registry.
-    pub fn machine_removed(&self, machine: &MachineId) {
-        self.machines.forget(machine.as_str());
     }
 
     /// The wall clock was set.

@@ -166,7 +166,7 @@ mod tests {
     }
 
     fn checked(id: &str, seed: u8) -> CheckedEntry {
-        CheckedEntry::parse(&json!({"id": id, "public_keys": [key(seed)]})).unwrap()
+        CheckedEntry::parse(&json!({"id": id, "public_keys": [key(seed.into())]})).unwrap()
     }
 
     #[test]

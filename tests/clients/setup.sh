@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the client packages that run.py drives, at the versions pinned beside this file:
-# the Python SDK, hvac and httpx into .venv, the Go CLI and node-vault into node_modules. Does nothing when
+# the Python SDK, hvac and httpx into .venv, the Go CLI, the client for agents and node-vault into node_modules. Does nothing when
 # both are right.
 set -eu
 
@@ -23,8 +23,10 @@ sdk_is_right() {
 }
 
 cli=node_modules/@sikkerkey/cli-linux-x64/sikkerkey
+agents=node_modules/@sikkerkey/mcp-linux-x64/sikkerkey-mcp
 cli_is_right() {
-    cmp -s package-lock.json node_modules/installed.json && [ -d node_modules/node-vault ] && "$cli" version >/dev/null 2>&1
+    cmp -s package-lock.json node_modules/installed.json && [ -d node_modules/node-vault ] &&
+        "$cli" version >/dev/null 2>&1 && [ -x "$agents" ]
 }
 
 if ! sdk_is_right; then
@@ -39,6 +41,8 @@ fi
 if ! cli_is_right; then
     npm ci --no-audit --no-fund --no-update-notifier --ignore-scripts --loglevel=error >&2 ||
         fail "npm could not install package-lock.json (the CLI exists for Linux on x86-64 only)"
+    # The package has it without the right to run it.
+    chmod +x "$agents"
     cp package-lock.json node_modules/installed.json
     cli_is_right || fail "the CLI is installed, but does not run: $cli"
 fi

@@ -1,5 +1,6 @@
 """Clients that nobody here wrote enrol themselves at the gateway, and then read."""
 
+import base64
 import json
 import os
 import subprocess
@@ -16,6 +17,8 @@ from backend import Backend
 from gateway import BINARY, Gateway
 from machine import VAULT, Machine
 from stage import CLI
+
+AGENT_CLIENT = str(Path(CLI).parents[1] / "mcp-linux-x64" / "sikkerkey-mcp")
 
 ROUTES = [
     {"path": "/", "upstream": "secrets"},
@@ -127,6 +130,27 @@ class EnrolledClients(unittest.TestCase):
         self.assertEqual(refused.returncode, 1)
         self.assertIn("401", refused.stderr)
         self.assertEqual(list((home / "vaults" / VAULT).iterdir()), [])
+
+    def test_the_client_for_agents_enrols_with_the_bytes_of_a_token_and_signs(self):
+        token = self.token(require_proof=False)
+        digits = base64.urlsafe_b64decode(token[4:] + "=").hex()
+        home = self.home()
+        environment = os.environ | {"SIKKERKEY_HOME": str(home), "SIKKERKEY_API_URL": self.gateway.url}
+        command = [AGENT_CLIENT, "install", "-name=bot", digits]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        (agent,) = (home / "agents").iterdir()
+        call = {"name": "manage_projects", "arguments": {"action": "list"}}
+        calls = [
+            {"id": 1, "method": "initialize", "params": {"protocolVersion": "2024-11-05", "capabilities": {}}},
+            {"id": 2, "method": "tools/call", "params": call},
+        ]
+        lines = "".join(json.dumps({"jsonrpc": "2.0"} | it) + "\n" for it in calls)
+        command = [AGENT_CLIENT, "serve"]
+        subprocess.run(command, env=environment, input=lines, capture_output=True, text=True, timeout=60)
+        heard = self.backend.heard[-1]
+        self.assertEqual((heard.method, heard.path), ("GET", "/v1/ai/projects"))
+        self.assertEqual(heard.all("X-Machine-Identity"), [agent.name])
 
     def test_no_token_is_in_the_log(self):
         token = self.token(max_uses=2)

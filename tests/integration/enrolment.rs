@@ -1,7 +1,6 @@
 //! Machines that enrol themselves, over sockets, with a registry in SQLite.
 
 use std::fs;
-use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -12,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::support::backend::Backend;
 use crate::support::client::{Response, exchange};
 use crate::support::gateway::{Gateway, Options, raw, registry};
+use crate::support::postgres::Postgres;
 use crate::support::signer::Machine;
 
 const REGISTER: &str = "/v1/vault_prod/enroll/register";
@@ -31,12 +31,17 @@ fn gateway(backend: &Backend) -> Gateway {
 }
 
 fn gateway_with(backend: &Backend, more: &str) -> Gateway {
+    let registry = "{ database: 'sqlite:registry.db', operators: operators.yaml }";
+    gateway_of(backend, registry.into(), more)
+}
+
+fn gateway_of(backend: &Backend, machines: String, more: &str) -> Gateway {
     let x = URL_SAFE_NO_PAD.encode(issuer().verifying_key().as_bytes());
     let keys = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x }] });
     Gateway::with(
         backend,
         Options {
-            registry: "{ database: 'sqlite:registry.db', operators: operators.yaml }".into(),
+            registry: machines,
             routes: "  - { path: /, upstream: secrets }\n  - { path: /v1, upstream: secrets }\n  \
                      - { path: /v1, enrolment: true }\n  \
                      - { path: /countersign/v1, management: true }\n"
@@ -322,32 +327,55 @@ fn every_other_path_below_the_prefix_belongs_to_the_other_route() {
     assert!(backend.seen().is_empty());
 }
 
-#[test]
-fn a_hundred_at_once_with_a_token_for_ten_are_ten_machines() {
-    let backend = Backend::start();
-    let more = "throttle: { failures_per_minute: 0 }\n";
-    let gateway = Arc::new(gateway_with(&backend, more));
-    let (id, token) = token(&gateway, json!({ "max_uses": 10 }));
-    let threads: Vec<_> = (0..100)
-        .map(|machine| {
-            let gateway = Arc::clone(&gateway);
-            let body = body(&gateway, "token", &token, machine);
-            std::thread::spawn(move || register(&gateway, &body))
-        })
-        .collect();
-    let answers: Vec<Response> = threads.into_iter().map(|it| it.join().unwrap()).collect();
+/// A hundred machines use a token for ten, at these gateways of one registry.
+fn enrol_a_hundred(gateways: &[Gateway]) {
+    let first = &gateways[0];
+    let (id, token) = token(first, json!({ "max_uses": 10 }));
+    let answers: Vec<Response> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..100)
+            .map(|machine| {
+                let gateway = &gateways[usize::from(machine) % gateways.len()];
+                let body = body(gateway, "token", &token, machine);
+                scope.spawn(move || register(gateway, &body))
+            })
+            .collect();
+        threads.into_iter().map(|it| it.join().unwrap()).collect()
+    });
     let count = |status| answers.iter().filter(|it| it.status == status).count();
     let others: Vec<_> = answers.iter().map(|it| (it.status, it.code())).collect();
     assert_eq!(count(200), 10, "{others:?}");
-    // Beyond 64 at once the gateway says that it is at its limit.
+    // A gateway that judges 64 at once says so, and one whose connections to the database are all in
+    // use.
     assert_eq!(count(401) + count(503), 90, "{others:?}");
-    assert_eq!(gateway.decisions("enrolled", 10).len(), 10);
-    let tokens = manage(&gateway, "GET", "/enrolment-tokens", "").json();
+    let recorded: usize = (gateways.iter())
+        .map(|gateway| gateway.decisions("enrolled", 0).len())
+        .sum();
+    assert_eq!(recorded, 10);
+    let tokens = manage(first, "GET", "/enrolment-tokens", "").json();
     let tokens = tokens["tokens"].as_array().unwrap();
     let used = tokens.iter().find(|token| token["id"] == id).unwrap();
     assert_eq!(used["uses"], 10);
-    let machines = manage(&gateway, "GET", "/machines", "").json();
+    let machines = manage(first, "GET", "/machines", "").json();
     assert_eq!(machines["machines"].as_array().unwrap().len(), 10);
+}
+
+const UNTHROTTLED: &str = "throttle: { failures_per_minute: 0 }\n";
+
+#[test]
+fn a_hundred_at_once_with_a_token_for_ten_are_ten_machines() {
+    let backend = Backend::start();
+    enrol_a_hundred(&[gateway_with(&backend, UNTHROTTLED)]);
+}
+
+#[test]
+fn a_hundred_at_two_gateways_with_a_token_for_ten_are_ten_machines() {
+    let backend = Backend::start();
+    let postgres = Postgres::with_registry();
+    let gateways = [(); 2].map(|()| {
+        let registry = postgres.registry("operators: operators.yaml");
+        gateway_of(&backend, registry, UNTHROTTLED)
+    });
+    enrol_a_hundred(&gateways);
 }
 
 #[test]

@@ -55,6 +55,20 @@ def problem(folder):
             return f"{verdict}, but the signature is {'good' if good else 'bad'}"
 
 
-folders = sorted(path.parent for path in pathlib.Path(__file__).resolve().parent.glob("*/case.json"))
+def wrong_proof(case):
+    """What is wrong with a proof of a new key, read from its own fields."""
+    secret = hashlib.sha256(case.get("secret", "").encode()).hexdigest()
+    key, at = case["public_key"], case["timestamp"]
+    if case["kind"] == "enrolment":
+        message = f"countersign-enrol-1:{case['vault']}:{secret}:{key}:{at}"
+    else:
+        message = f"countersign-renew-1:{case['machine']}:{key}:{at}"
+    return verifies(key, base64.b64decode(case["proof"]), message.encode()) != case["good"]
+
+
+HERE = pathlib.Path(__file__).resolve().parent
+folders = sorted(path.parent for path in HERE.glob("*/case.json"))
 problems = [f"{folder.name}: {found}" for folder in folders if (found := problem(folder))]
+proofs = json.loads((HERE / "enrolment-proofs.json").read_bytes())
+problems += [f"enrolment-proofs.json: {case['about']}" for case in proofs if wrong_proof(case)]
 sys.exit("\n".join(problems) or (0 if folders else "no vectors found"))

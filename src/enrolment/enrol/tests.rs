@@ -31,6 +31,7 @@ async fn fixture() -> Fixture {
         password: None,
         tls: DatabaseTls::Off,
         max_stale: std::time::Duration::from_secs(300),
+        state_dir: None,
     };
     Fixture {
         database: Database::open(&config).await.unwrap(),
