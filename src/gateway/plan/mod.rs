@@ -110,7 +110,8 @@ impl Plan {
 
     /// Whether requests on a route may carry a credential or a token.
     pub(crate) fn may_carry(&self, route: usize) -> bool {
-        self.credentials.may_carry(self.route(route).upstream)
+        let upstream = self.route(route).upstream();
+        upstream.is_some_and(|upstream| self.credentials.may_carry(upstream))
     }
 
     /// Whether the gateway sends a credential under exactly this name. A client may send its own
