@@ -36,7 +36,7 @@ pub(super) struct ManagementClient {
 
 /// A refusal as the gateway writes it.
 #[derive(Deserialize)]
-struct RefusalBody {
+struct RefusedCall {
     code: String,
     errors: Vec<String>,
 }
@@ -187,7 +187,7 @@ impl ManagementClient {
     }
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> CommandError {
-        let Ok(RefusalBody { code, errors }) = serde_json::from_slice(body) else {
+        let Ok(RefusedCall { code, errors }) = serde_json::from_slice(body) else {
             return self.failure(&format!("it answered {status}"));
         };
         let more = errors.len().saturating_sub(MOST_SHOWN);

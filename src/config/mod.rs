@@ -40,6 +40,7 @@ mod redis;
 mod registry;
 mod registry_source;
 mod replay;
+mod route_lists;
 mod route_options;
 mod route_path;
 mod routes;

@@ -26,6 +26,11 @@ impl JsonObject {
         self.0.get(key)
     }
 
+    /// The entries, taken out.
+    pub fn into_map(self) -> Map<String, Value> {
+        self.0
+    }
+
     /// The entries.
     pub fn as_map(&self) -> &Map<String, Value> {
         &self.0

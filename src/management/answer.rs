@@ -10,10 +10,10 @@ use crate::registry::{CheckedEntry, CheckedGroup};
 use countersign_core::identity::MachineId;
 
 /// The body of an answer, wiped when it is dropped: one holds a token.
-pub type AnswerBody = Zeroizing<Vec<u8>>;
+pub type CallAnswer = Zeroizing<Vec<u8>>;
 
 /// A page of machines, and the groups that they are in.
-pub fn machines(page: &EntryPage, groups: &[CheckedGroup]) -> AnswerBody {
+pub fn machines(page: &EntryPage, groups: &[CheckedGroup]) -> CallAnswer {
     #[derive(Serialize)]
     struct MachinesAnswer<'a> {
         machines: Vec<&'a Map<String, Value>>,
@@ -36,7 +36,7 @@ pub fn machines(page: &EntryPage, groups: &[CheckedGroup]) -> AnswerBody {
 }
 
 /// One machine, and when this gateway last accepted a request of it.
-pub fn machine(entry: &CheckedEntry, last_used: Option<u64>) -> AnswerBody {
+pub fn machine(entry: &CheckedEntry, last_used: Option<u64>) -> CallAnswer {
     #[derive(Serialize)]
     struct MachineAnswer<'a> {
         #[serde(flatten)]
@@ -50,7 +50,7 @@ pub fn machine(entry: &CheckedEntry, last_used: Option<u64>) -> AnswerBody {
 }
 
 /// Machines were added.
-pub fn added(count: usize, revision: Revision) -> AnswerBody {
+pub fn added(count: usize, revision: Revision) -> CallAnswer {
     #[derive(Serialize)]
     struct AddedAnswer {
         added: usize,
@@ -63,7 +63,7 @@ pub fn added(count: usize, revision: Revision) -> AnswerBody {
 }
 
 /// A change was made.
-pub fn changed(revision: Revision) -> AnswerBody {
+pub fn changed(revision: Revision) -> CallAnswer {
     #[derive(Serialize)]
     struct ChangedAnswer {
         revision: u64,
@@ -74,20 +74,20 @@ pub fn changed(revision: Revision) -> AnswerBody {
 }
 
 /// A machine got a new key and a new end, in Unix seconds.
-pub fn renewed(revision: Revision, expires: u64) -> AnswerBody {
+pub fn renewed(revision: Revision, expires: u64) -> CallAnswer {
     #[derive(Serialize)]
-    struct RenewedAnswer {
+    struct RenewedKeyAnswer {
         revision: u64,
         expires: String,
     }
-    encode(&RenewedAnswer {
+    encode(&RenewedKeyAnswer {
         revision: revision.0,
         expires: instant::to_text(expires),
     })
 }
 
 /// A token was created. This answer alone has it.
-pub fn token(id: &str, token: &str) -> AnswerBody {
+pub fn token(id: &str, token: &str) -> CallAnswer {
     #[derive(Serialize)]
     struct NewTokenAnswer<'a> {
         id: &'a str,
@@ -100,18 +100,18 @@ pub fn token(id: &str, token: &str) -> AnswerBody {
 }
 
 /// All tokens, without their secret.
-pub fn tokens(tokens: &[StoredToken]) -> AnswerBody {
+pub fn tokens(tokens: &[StoredToken]) -> CallAnswer {
     #[derive(Serialize)]
     struct TokensAnswer<'a> {
-        tokens: Vec<TokenFields<'a>>,
+        tokens: Vec<StoredTokenFields<'a>>,
     }
     encode(&TokensAnswer {
-        tokens: tokens.iter().map(TokenFields::of).collect(),
+        tokens: tokens.iter().map(StoredTokenFields::of).collect(),
     })
 }
 
 /// A token was revoked.
-pub fn revoked(id: &str) -> AnswerBody {
+pub fn revoked(id: &str) -> CallAnswer {
     #[derive(Serialize)]
     struct RevokedAnswer<'a> {
         revoked: &'a str,
@@ -120,7 +120,7 @@ pub fn revoked(id: &str) -> AnswerBody {
 }
 
 /// Changes, and the revision in force.
-pub fn changes(changes: &[LoggedChange], revision: Revision) -> AnswerBody {
+pub fn changes(changes: &[LoggedChange], revision: Revision) -> CallAnswer {
     #[derive(Serialize)]
     struct ChangesAnswer<'a> {
         changes: Vec<ChangeFields<'a>>,
@@ -133,7 +133,7 @@ pub fn changes(changes: &[LoggedChange], revision: Revision) -> AnswerBody {
 }
 
 #[derive(Serialize)]
-struct TokenFields<'a> {
+struct StoredTokenFields<'a> {
     id: &'a str,
     max_uses: u32,
     uses: u32,
@@ -144,9 +144,9 @@ struct TokenFields<'a> {
     terms: &'a Value,
 }
 
-impl<'a> TokenFields<'a> {
-    fn of(token: &'a StoredToken) -> TokenFields<'a> {
-        TokenFields {
+impl<'a> StoredTokenFields<'a> {
+    fn of(token: &'a StoredToken) -> StoredTokenFields<'a> {
+        StoredTokenFields {
             id: &token.id,
             max_uses: token.max_uses,
             uses: token.uses,
@@ -189,7 +189,7 @@ impl<'a> ChangeFields<'a> {
 }
 
 /// No answer holds what JSON cannot say.
-fn encode(answer: &impl Serialize) -> AnswerBody {
+fn encode(answer: &impl Serialize) -> CallAnswer {
     Zeroizing::new(serde_json::to_vec(answer).unwrap_or_default())
 }
 
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(body: &AnswerBody) -> Value {
+    fn read(body: &CallAnswer) -> Value {
         serde_json::from_slice(body).unwrap()
     }
 

@@ -37,6 +37,7 @@ mod journal;
 mod lingering;
 mod login;
 mod login_faults;
+mod login_revocation;
 mod management;
 mod management_api;
 mod metrics;

@@ -554,8 +554,8 @@ fn calls_come_over_http2_alike() {
     assert_eq!(added.json()["added"], 1);
     let listed = send("GET", "/machines?limit=1", b"");
     assert_eq!(listed.json()["machines"][0]["id"], "web-1");
-    assert_eq!(send("PUT", "/machines", b"").status, 405);
     assert_eq!(send("GET", "/machines/ghost", b"").status, 404);
+    assert_eq!(send("PUT", "/machines", b"").status, 405);
 }
 
 /// Another process that holds the write lock of the database, until it is dropped.

@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 
 use super::manager::{Manager, invalid};
-use crate::audit::{CalledChange, RegistryCallRecord};
+use crate::audit::{CalledChange, Receipt, RegistryCallRecord};
 use crate::gateway::record::authorized::AuthorizedCall;
 use crate::gateway::record::recorder::Recorder;
 use crate::registry::database::{Author, Database, WriteError};
@@ -31,6 +31,7 @@ pub(super) struct ChangeContext<'a> {
 
 /// The right to make the change that a record tells of. Only the record makes one.
 pub(super) struct RecordedChange {
+    _receipt: Receipt,
     permit: OwnedSemaphorePermit,
     author: Author,
 }
@@ -79,9 +80,10 @@ impl ChangeContext<'_> {
             by,
             change,
         };
-        let recorded = self.recorder.registry_call(&record).await;
-        let _receipt = recorded.map_err(|_| Refusal::AuditUnavailable)?;
+        let recording = self.recorder.registry_call(&record);
+        let receipt = recording.await.map_err(|_| Refusal::AuditUnavailable)?;
         Ok(RecordedChange {
+            _receipt: receipt,
             permit,
             author: Author {
                 by: by.to_owned(),
@@ -106,7 +108,7 @@ impl ChangeContext<'_> {
         T: Send + 'static,
         F: Future<Output = Result<T, WriteError>> + Send + 'static,
     {
-        let RecordedChange { permit, author } = recorded;
+        let RecordedChange { permit, author, .. } = recorded;
         let making = change(self.database.clone(), author);
         let task = tokio::spawn(async move {
             let made = making.await;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::changes::ChangeContext;
 use super::manager::{Manager, invalid};
 use crate::audit::CalledChange;
-use crate::management::answer::{self, AnswerBody};
+use crate::management::answer::{self, CallAnswer};
 use crate::management::body;
 use crate::registry::CheckedEntry;
 use crate::registry::database::Database;
@@ -19,7 +19,7 @@ impl Manager {
         &self,
         database: &Database,
         id: &MachineId,
-    ) -> Result<AnswerBody, Refusal> {
+    ) -> Result<CallAnswer, Refusal> {
         let entry = self.read(database.entry(id)).await?;
         let entry = entry.ok_or(Refusal::NoMachine)?;
         Ok(answer::machine(&entry, self.metrics.machine_last_used(id)))
@@ -40,7 +40,7 @@ impl Manager {
 }
 
 impl ChangeContext<'_> {
-    pub(super) async fn add_machines(&self, body: &Bytes) -> Result<AnswerBody, Refusal> {
+    pub(super) async fn add_machines(&self, body: &Bytes) -> Result<CallAnswer, Refusal> {
         let text = body.clone();
         let entries = tokio::task::spawn_blocking(move || body::machines_to_add(&text))
             .await
@@ -64,7 +64,7 @@ impl ChangeContext<'_> {
         &self,
         id: &MachineId,
         body: &Bytes,
-    ) -> Result<AnswerBody, Refusal> {
+    ) -> Result<CallAnswer, Refusal> {
         let patch = body::patch(body).map_err(invalid)?;
         let entry = self.entry(id).await?;
         // Once more in the transaction; here, so that a mistake is no record of a change.
@@ -92,7 +92,7 @@ impl ChangeContext<'_> {
         &self,
         id: &MachineId,
         body: &Bytes,
-    ) -> Result<AnswerBody, Refusal> {
+    ) -> Result<CallAnswer, Refusal> {
         body::none(body).map_err(invalid)?;
         self.entry(id).await?;
         let recorded = self.record(CalledChange::RemoveMachine(id)).await?;
@@ -107,7 +107,7 @@ impl ChangeContext<'_> {
         &self,
         id: &MachineId,
         body: &Bytes,
-    ) -> Result<AnswerBody, Refusal> {
+    ) -> Result<CallAnswer, Refusal> {
         let body::KeyToAdd { key, overlap } = body::key_to_add(body).map_err(invalid)?;
         let key = *key.as_bytes();
         if let Some(operators) = &self.manager.operators

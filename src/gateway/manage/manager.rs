@@ -15,7 +15,7 @@ use crate::gateway::receive::body::Body;
 use crate::gateway::record::authorized::AuthorizedCall;
 use crate::gateway::record::outcome::CallOutcome;
 use crate::gateway::record::recorder::Recorder;
-use crate::management::answer::{self, AnswerBody};
+use crate::management::answer::{self, CallAnswer};
 use crate::management::body;
 use crate::management::call::RegistryCall;
 use crate::management::query::{self, ChangesQuery, MachinesQuery};
@@ -92,7 +92,7 @@ impl Manager {
         recorder: &Recorder,
         authorized: &AuthorizedCall,
         body: &Body,
-    ) -> Result<AnswerBody, Refusal> {
+    ) -> Result<CallAnswer, Refusal> {
         let away = Refusal::RegistryUnavailable(RegistryFault::Away);
         let database = self.registry.database().ok_or(away)?;
         let target = authorized.signed.signed().message().target();
@@ -146,7 +146,7 @@ impl Manager {
         &self,
         database: &Database,
         query: Option<&str>,
-    ) -> Result<AnswerBody, Refusal> {
+    ) -> Result<CallAnswer, Refusal> {
         let asked = MachinesQuery::parse(query).map_err(invalid)?;
         let reading = database.page(asked.after.as_ref(), asked.limit, asked.text.as_deref());
         let page = self.read(reading).await?;
@@ -160,7 +160,7 @@ pub(super) fn invalid(mistakes: Vec<String>) -> Refusal {
     Refusal::Invalid(body::capped(mistakes).into())
 }
 
-fn pieces(answer: AnswerBody, call: &AuthorizedCall) -> pingora::Result<Vec<HttpTask>> {
+fn pieces(answer: CallAnswer, call: &AuthorizedCall) -> pingora::Result<Vec<HttpTask>> {
     let mut head = ResponseHeader::build(200, Some(4))?;
     head.insert_header(CONTENT_TYPE, "application/json")?;
     head.insert_header(CONTENT_LENGTH, answer.len())?;

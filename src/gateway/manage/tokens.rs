@@ -6,13 +6,13 @@ use super::changes::ChangeContext;
 use super::manager::invalid;
 use crate::audit::CalledChange;
 use crate::enrolment::{IssuedToken, NoRandomness, Renewal};
-use crate::management::answer::{self, AnswerBody};
+use crate::management::answer::{self, CallAnswer};
 use crate::management::body;
 use countersign_core::refusal::Refusal;
 
 impl ChangeContext<'_> {
     /// Creates a token. The answer alone has it: neither the record nor the database does.
-    pub(super) async fn create_token(&self, body: &Bytes) -> Result<AnswerBody, Refusal> {
+    pub(super) async fn create_token(&self, body: &Bytes) -> Result<CallAnswer, Refusal> {
         let terms = body::token_terms(body).map_err(invalid)?;
         let now = self.manager.clock.now().unix_seconds();
         let issued = IssuedToken::create(&terms, now);
@@ -32,7 +32,7 @@ impl ChangeContext<'_> {
     }
 
     /// Adds a key to the machine that signed the call, and moves its end.
-    pub(super) async fn renew_own_key(&self, body: &Bytes) -> Result<AnswerBody, Refusal> {
+    pub(super) async fn renew_own_key(&self, body: &Bytes) -> Result<CallAnswer, Refusal> {
         let id = self.authorized.signed.signed().machine().id.clone();
         let entry = self.manager.read(self.database.entry(&id)).await?;
         let entry = entry.ok_or(Refusal::NoMachine)?;
@@ -57,7 +57,7 @@ impl ChangeContext<'_> {
         Ok(answer::renewed(making.await?, expires))
     }
 
-    pub(super) async fn revoke_token(&self, id: &str, body: &Bytes) -> Result<AnswerBody, Refusal> {
+    pub(super) async fn revoke_token(&self, id: &str, body: &Bytes) -> Result<CallAnswer, Refusal> {
         body::none(body).map_err(invalid)?;
         let recorded = self.record(CalledChange::RevokeToken(id)).await?;
         let its_id = id.to_owned();
