@@ -31,6 +31,8 @@ const CONTRACT: [(&str, &str); 31] = [
     ),
     ("countersign_registry_machines", "gauge"),
     ("countersign_registry_reloads_total", "counter"),
+    ("countersign_registry_revision", "gauge"),
+    ("countersign_registry_stale_seconds", "gauge"),
     ("countersign_reloads_slow_total", "counter"),
     ("countersign_replay_store_errors_total", "counter"),
     ("countersign_replay_store_seconds", "histogram"),
