@@ -1,4 +1,4 @@
-//! A large registry: the time to load it, to load it again with one machine changed, and to find a
+//! A large registry, in a file, in SQLite and in PostgreSQL: the time to load it, to load it again with one machine changed, and to find a
 //! machine in it; the memory that it takes, and the peak while it is loaded again.
 //!
 //! A change counts a second after the write at most, when the watch looks, plus the time of the
@@ -18,6 +18,9 @@
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
+
+#[path = "support/databases.rs"]
+mod databases;
 
 use std::env;
 use std::fmt::Write as _;
@@ -40,7 +43,7 @@ const ROUNDS: usize = 5;
 
 fn main() {
     let most = env::var("MACHINES").map_or(100_000, |text| text.parse().unwrap());
-    let keys: Vec<String> = (0..most).map(key).collect();
+    let keys: Vec<String> = (0..most + 1000).map(key).collect();
     println!("machines      load   memory   one changed     peak   find one   touch one line");
     for size in SIZES.into_iter().filter(|size| *size <= most) {
         let text = fleet(&keys[..usize::try_from(size).unwrap()]);
@@ -48,7 +51,7 @@ fn main() {
         let (load, registry) = timed(|| read(&text, None));
         let taken = memory("VmRSS:").saturating_sub(before);
         let text = text.replacen("name: prod-api-5\n", "name: renamed\n", 1);
-        fs::write("/proc/self/clear_refs", "5").unwrap();
+        clear_peak();
         let before = memory("VmRSS:");
         let (reload, renamed) = timed(|| read(&text, Some(&registry)));
         let peak = memory("VmHWM:").saturating_sub(before);
@@ -59,10 +62,18 @@ fn main() {
             "{size:>8}  {:>7.3} s  {taken:>4} MB     {:>7.3} s  {peak:>4} MB   {:>5.0} ns         {:>5.0} ns",
             load.as_secs_f64(),
             reload.as_secs_f64(),
-            find(&registry, &order).as_secs_f64() * 1e9,
+            find(&registry, size).as_secs_f64() * 1e9,
             touch(size, &order).as_secs_f64() * 1e9,
         );
     }
+    let (fleet_keys, more) = keys.split_at(usize::try_from(most).unwrap());
+    let ids: Vec<String> = (0..most).map(id).collect();
+    databases::measure(&fleet(fleet_keys), &ids, more);
+}
+
+/// Resets the mark of the most memory.
+fn clear_peak() {
+    fs::write("/proc/self/clear_refs", "5").unwrap();
 }
 
 fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
@@ -111,9 +122,9 @@ fn order(size: u64) -> impl Iterator<Item = u64> {
     (0..u64::from(LOOKUPS)).map(move |n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % size)
 }
 
-/// The mean over lookups in this order.
-fn find(registry: &Registry, order: &[u64]) -> Duration {
-    let ids: Vec<String> = order.iter().copied().map(id).collect();
+/// The mean over lookups in the order of [`order`].
+fn find(registry: &Registry, size: u64) -> Duration {
+    let ids: Vec<String> = order(size).map(id).collect();
     undisturbed(|| {
         for id in &ids {
             assert!(registry.find(black_box(id)).is_some());

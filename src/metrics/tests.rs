@@ -6,7 +6,7 @@ use super::buckets::{SKEW_BUCKETS, UPSTREAM_BUCKETS};
 use super::*;
 
 /// The published names and types: dashboards and alerts depend on them.
-const CONTRACT: [(&str, &str); 31] = [
+const CONTRACT: [(&str, &str); 33] = [
     ("countersign_audit_records_total", "counter"),
     ("countersign_body_buffer_bytes", "gauge"),
     ("countersign_build_info", "gauge"),
@@ -31,6 +31,8 @@ const CONTRACT: [(&str, &str); 31] = [
     ),
     ("countersign_registry_machines", "gauge"),
     ("countersign_registry_reloads_total", "counter"),
+    ("countersign_registry_revision", "gauge"),
+    ("countersign_registry_stale_seconds", "gauge"),
     ("countersign_reloads_slow_total", "counter"),
     ("countersign_replay_store_errors_total", "counter"),
     ("countersign_replay_store_seconds", "histogram"),

@@ -24,6 +24,10 @@ const LOOK: Duration = Duration::from_millis(1500);
 /// each second, and a look may take [`LOOK`].
 const SHORTEST: Duration = Duration::from_secs(3);
 
+/// How far a local copy may be ahead of the clock, in seconds: the clock may have been set back a
+/// little since.
+const CLOCK_SLACK: u64 = 5;
+
 /// Follows the database of a store.
 pub struct Follower {
     store: Arc<RegistryStore>,
@@ -207,21 +211,17 @@ impl Follower {
             (copy.open().await).map_err(|text| format!("{}: {text}", copy.path().display()))?;
         let unusable = |text: String| format!("{}: {text}", copy.path().display());
         let max_stale = self.database.config().max_stale;
-        let age = now
-            .unix_seconds()
-            .checked_sub(confirmed)
-            .map(Duration::from_secs);
-        let age = match age {
-            Some(age) if age < max_stale => age,
-            Some(age) => {
-                return Err(unusable(format!(
-                    "it is {} s old, and registry.max_stale is {} s",
-                    age.as_secs(),
-                    max_stale.as_secs()
-                )));
-            }
-            None => return Err(unusable("it is from the future".to_owned())),
-        };
+        if confirmed > now.unix_seconds().saturating_add(CLOCK_SLACK) {
+            return Err(unusable("it is from the future".to_owned()));
+        }
+        let age = Duration::from_secs(now.unix_seconds().saturating_sub(confirmed));
+        if age >= max_stale {
+            return Err(unusable(format!(
+                "it is {} s old, and registry.max_stale is {} s",
+                age.as_secs(),
+                max_stale.as_secs()
+            )));
+        }
         let mut build = RegistryBuild::new(rows.groups.clone(), &self.store);
         while let Some(page) = rows.next().await.map_err(|error| error.to_string())? {
             (build.add(page).await).map_err(|error| unusable(error.to_string()))?;

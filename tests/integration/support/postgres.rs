@@ -6,12 +6,14 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use countersign::config::{DatabaseAddress, DatabaseConfig, DatabaseTls};
 use countersign::registry::database::Database;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
+use tokio::runtime::Runtime;
 
 use super::gateway::wait_for;
 use super::process::free_address;
@@ -262,13 +264,16 @@ impl Drop for Postgres {
     }
 }
 
-/// Runs a future to its end, on a runtime of its own.
+/// Runs a future to its end, on one runtime for all: a connection lives on the one it was made on.
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap()
+    });
+    RUNTIME.block_on(future)
 }
 
 fn is_root() -> bool {
