@@ -25,15 +25,22 @@ pub enum CertificateUse {
     Upstream,
     /// The authorities of an upstream's servers.
     UpstreamCa,
+    /// The admin listener's own.
+    Admin,
+    /// The authorities of the admin listener's clients.
+    AdminClientCa,
 }
 
 impl CertificateUse {
-    const fn as_str(self) -> &'static str {
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
         match self {
             CertificateUse::Listener => "listener",
             CertificateUse::ListenerClientCa => "listener_client_ca",
             CertificateUse::Upstream => "upstream",
             CertificateUse::UpstreamCa => "upstream_ca",
+            CertificateUse::Admin => "admin",
+            CertificateUse::AdminClientCa => "admin_client_ca",
         }
     }
 }
@@ -95,7 +102,8 @@ impl Files {
         Files::Tls,
     ];
 
-    const fn as_str(self) -> &'static str {
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Files::Registry => "registry",
             Files::Configuration => "config",
@@ -153,6 +161,11 @@ impl ReloadMetrics {
         self.registry.count(Reload::Loaded);
         self.machines.set(gauge_value(machines));
         self.registry_last.set(gauge_value(unix_seconds));
+    }
+
+    /// When the registry in force was loaded, in Unix seconds.
+    pub(super) fn registry_last(&self) -> u64 {
+        u64::try_from(self.registry_last.get()).unwrap_or(0)
     }
 
     /// Counts a registry file that was not loaded; the previous one stays in force.

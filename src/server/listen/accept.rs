@@ -52,6 +52,12 @@ pub(crate) trait Serve: HttpServerApp + Send + Sync + Sized + 'static {
 
     /// Longest wait for a client to take some of what is written to it.
     fn write_timeout(&self) -> Duration;
+
+    /// Resolves when a connection that has not completed its TLS handshake has to make room for a
+    /// newer one. Default: never.
+    fn give_way(&self) -> impl Future<Output = ()> + Send + 'static {
+        std::future::pending()
+    }
 }
 
 impl Serve for Edge {
@@ -172,6 +178,7 @@ impl<A: Serve> AcceptLoop<A> {
                     let mut stop = this.shutdown.clone();
                     let shaken = tokio::select! {
                         shaken = tokio::time::timeout(this.timeouts.handshake, acceptor.tls_handshake(plain)) => shaken,
+                        () = app.give_way() => return,
                         _ = stop.wait_for(|&stop| stop) => return,
                     };
                     match shaken {

@@ -10,10 +10,12 @@
 
 mod certificates;
 mod configuration;
+mod history;
 mod lock;
 mod machines;
 mod parts;
 mod reloader;
 mod result;
 
+pub(crate) use self::history::LastReload;
 pub(crate) use self::reloader::Reloader;
