@@ -26,6 +26,10 @@ class Machine:
         self._key = Ed25519PrivateKey.generate()
         self._offset = 0
 
+    def renew(self):
+        """A new key in place of the old one."""
+        self._key = Ed25519PrivateKey.generate()
+
     def entry(self):
         """Its entry in the registry."""
         raw = self._key.public_key().public_bytes(
