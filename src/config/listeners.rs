@@ -8,7 +8,7 @@ use super::headers;
 use super::operation;
 use super::proxies::TrustedProxies;
 use super::upstreams::ClientFiles;
-use crate::yaml::{Field, Table, quoted};
+use crate::yaml::{Field, Node, Notes, Table, quoted};
 use countersign_core::target::Target;
 
 /// The operator's address unless the configuration names another.
@@ -99,7 +99,10 @@ pub(super) fn read(
         }
     }
     let mut table = root.table("admin");
-    let (hosts, tls) = (admin_hosts(&mut table), admin_tls(&mut table, base));
+    let hosts = table.field("hosts");
+    let hosts = hosts.map_or_else(Vec::new, |field| admin_hosts(&field));
+    let tls = table.field("tls");
+    let tls = tls.and_then(|field| admin_tls(&field, base));
     let asks = (tls.as_ref()).is_some_and(|tls| tls.files.client_ca.is_some());
     let address = admin(table, &mut taken, asks);
     (
@@ -148,8 +151,7 @@ fn tls_files(field: &Field<'_>, base: &Path) -> Option<TlsFiles> {
 }
 
 /// Reads `tls` of the admin listener.
-fn admin_tls(table: &mut Table<'_>, base: &Path) -> Option<AdminTls> {
-    let field = table.field("tls")?;
+fn admin_tls(field: &Field<'_>, base: &Path) -> Option<AdminTls> {
     let mut table = field.table();
     let client = table.field("client");
     let client_files = client.as_ref().and_then(|field| {
@@ -202,16 +204,13 @@ fn certificate_and_key(table: &mut Table<'_>, base: &Path) -> Option<TlsFiles> {
 }
 
 /// Reads the names of the admin listener. A port is not among them: the listener has one.
-fn admin_hosts(table: &mut Table<'_>) -> Vec<String> {
+fn admin_hosts(field: &Field<'_>) -> Vec<String> {
     let name = |text: &str| match headers::host(text) {
         Ok(_) if !text.contains(':') => Ok(text.to_ascii_lowercase()),
         _ => Err(format!(
             "{} is not a host name; write it without a port",
             quoted(text)
         )),
-    };
-    let Some(field) = table.field("hosts") else {
-        return Vec::new();
     };
     let items = field.some_items("is empty; remove it, or name a host");
     items.iter().filter_map(|item| item.parse(name)).collect()
@@ -240,13 +239,16 @@ fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>, asks: bool) -> Socke
 }
 
 /// The admin listener, from its place in a configuration.
-pub(super) fn admin_alone(field: &Field<'_>, base: &Path) -> Option<AdminAccess> {
-    let mut table = field.table();
-    let address = table.field("address");
+pub(super) fn admin_alone(admin: &Node<'_>, notes: &Notes, base: &Path) -> Option<AdminAccess> {
+    let field = |key: &str| {
+        let node = admin.entry(key)?;
+        Some(Field::entry(node, format!("admin.{key}"), notes))
+    };
+    let address = field("address");
     Some(AdminAccess {
         address: address.map_or(Some(DEFAULT_ADMIN), |field| field.parse(address_and_port))?,
-        hosts: admin_hosts(&mut table),
-        tls: admin_tls(&mut table, base),
+        hosts: field("hosts").map_or_else(Vec::new, |field| admin_hosts(&field)),
+        tls: field("tls").and_then(|field| admin_tls(&field, base)),
     })
 }
 

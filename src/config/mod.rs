@@ -152,14 +152,9 @@ pub fn admin_access(path: &Path) -> Result<AdminAccess, Mistakes> {
     let text = text_of(path)?;
     let notes = Notes::new(path);
     let base = path.parent().unwrap_or(Path::new(""));
-    let access = document(&text, &notes, EMPTY).and_then(|root| {
-        root.entry("admin").map_or_else(
-            || Some(AdminAccess::default()),
-            |node| {
-                let field = Field::entry(node, "admin".to_owned(), &notes);
-                listeners::admin_alone(&field, base)
-            },
-        )
+    let access = document(&text, &notes, EMPTY).and_then(|root| match root.entry("admin") {
+        None => Some(AdminAccess::default()),
+        Some(admin) => listeners::admin_alone(admin, &notes, base),
     });
     notes.conclude(access).map(|(access, _)| access)
 }

@@ -2,7 +2,7 @@
 
 use prometheus::TextEncoder;
 
-use super::machines::{Listing, MachineUse};
+use super::machines::{LastUse, ListedUses};
 use super::scraped::Scraped;
 use super::{Metrics, openmetrics};
 use countersign_core::refusal::Code;
@@ -33,7 +33,7 @@ impl Metrics {
     }
 
     /// The last uses of up to 1000 machines, in no order, and whether those are all.
-    pub fn machine_uses(&self) -> (Vec<MachineUse>, Listing) {
+    pub fn machine_uses(&self) -> (Vec<LastUse>, ListedUses) {
         self.machines.uses()
     }
 

@@ -36,7 +36,7 @@ struct MachineSeries {
 
 /// Whether every machine that had an accepted request is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listing {
+pub enum ListedUses {
     /// It is.
     Complete,
     /// The list is full: of a machine that is not in it nothing is known.
@@ -45,7 +45,7 @@ pub enum Listing {
 
 /// The last accepted request of one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MachineUse {
+pub struct LastUse {
     /// The id of the machine.
     pub id: String,
     /// When, in Unix seconds.
@@ -54,7 +54,7 @@ pub struct MachineUse {
     pub skew: i64,
 }
 
-impl MachineUse {
+impl LastUse {
     /// Whether the clock of the machine is off: [`OUTLIER`].
     pub fn is_off(&self) -> bool {
         self.skew.unsigned_abs() >= OUTLIER
@@ -125,16 +125,16 @@ impl MachineMetrics {
     }
 
     /// The last uses of the listed machines, in no order.
-    pub(super) fn uses(&self) -> (Vec<MachineUse>, Listing) {
+    pub(super) fn uses(&self) -> (Vec<LastUse>, ListedUses) {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let of = |(id, series): (&String, &MachineSeries)| MachineUse {
+        let of = |(id, series): (&String, &MachineSeries)| LastUse {
             id: id.clone(),
             at: u64::try_from(series.last_used.get()).unwrap_or(0),
             skew: series.last_skew.load(Ordering::Relaxed),
         };
         let listing = match known.len() < LISTED {
-            true => Listing::Complete,
-            false => Listing::Full,
+            true => ListedUses::Complete,
+            false => ListedUses::Full,
         };
         (known.iter().map(of).collect(), listing)
     }
@@ -248,17 +248,17 @@ mod tests {
         machines.seen("web-1", NOW, -12);
         machines.seen("web-1", NOW + 5, 11);
         let (uses, listing) = machines.uses();
-        let web = MachineUse {
+        let web = LastUse {
             id: "web-1".into(),
             at: NOW + 5,
             skew: 11,
         };
         assert!(web.is_off());
-        assert_eq!((&uses[..], listing), (&[web][..], Listing::Complete));
+        assert_eq!((&uses[..], listing), (&[web][..], ListedUses::Complete));
         for n in 1..LISTED {
             machines.seen(&format!("m-{n}"), NOW, 0);
         }
-        assert_eq!(machines.uses().1, Listing::Full);
+        assert_eq!(machines.uses().1, ListedUses::Full);
     }
 
     fn fingerprint(seed: u8) -> Fingerprint {

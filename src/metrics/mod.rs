@@ -50,7 +50,7 @@ pub use configured::{CheckCounts, CredentialCounts, EchoCounts, RouteCounts, Ups
 pub use exposition::Exposition;
 pub use labels::{AuditResult, Auth, CredentialCheck, LoginResult, Outcome, RevocationResult};
 pub use logins::{CountedToken, LoginCounts, RevocationCounts};
-pub use machines::{Listing, MachineUse};
+pub use machines::{LastUse, ListedUses};
 pub use reloads::{CertificateUse, Files, Reload};
 pub use scraped::{CertificateEnd, Scraped};
 pub use servers::ServerSeries;

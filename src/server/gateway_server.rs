@@ -242,12 +242,10 @@ impl GatewayServer {
         for listener in self.bound.listeners {
             tokio::spawn(Arc::clone(&data).run(listener));
         }
-        let admin = Arc::new(AcceptLoop::new(
-            self.admin,
-            MOST_CONNECTIONS,
-            TIMEOUTS,
-            admin_shutdown,
-        ));
+        let admin = Arc::new(AcceptLoop {
+            waits_for_room: true,
+            ..AcceptLoop::new(self.admin, MOST_CONNECTIONS, TIMEOUTS, admin_shutdown)
+        });
         tokio::spawn(admin.run(self.bound.admin));
         self.started.say();
 

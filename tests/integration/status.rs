@@ -247,9 +247,9 @@ fn machines_that_expire_are_silent_or_have_a_wrong_clock_are_listed() {
         },
     );
     gateway.request("GET", "/a", b"");
-    let late = second.sign("GET", "/a", gateway.now() - 130, b"");
+    let early = second.sign("GET", "/a", gateway.now() + 130, b"");
     assert_eq!(
-        exchange(gateway.address, raw("GET", "/a", &late.lines(), b"")).status,
+        exchange(gateway.address, raw("GET", "/a", &early.lines(), b"")).status,
         200
     );
     let today = status(&gateway);
@@ -260,7 +260,7 @@ fn machines_that_expire_are_silent_or_have_a_wrong_clock_are_listed() {
     );
     assert_eq!(machines["expiring"]["rows"][0]["id"], "machine-2");
     assert_eq!(machines["expiring"]["rows"][0]["owner"], "team b");
-    assert_eq!(machines["skewed"]["rows"][0]["skew_seconds"], 130);
+    assert_eq!(machines["skewed"]["rows"][0]["skew_seconds"], -130);
     assert_eq!(
         (&machines["unused"], &machines["silent"]["total"]),
         (&1.into(), &0.into())

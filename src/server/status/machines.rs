@@ -6,7 +6,7 @@ use super::data::{ExpiryStatus, MachineStatus, MachinesStatus, RegistrySource, R
 use super::judge::Judge;
 use super::text::{Moment, shown};
 use super::{DAY, StatusBoard};
-use crate::metrics::{Listing, MachineUse};
+use crate::metrics::{LastUse, ListedUses};
 use crate::registry::Registry;
 
 /// Most machines of a list.
@@ -29,7 +29,7 @@ pub(super) fn machines(board: &StatusBoard, now: u64, judge: &mut Judge) -> Mach
     // One that left the registry has nothing to be looked at.
     uses.retain(|used| registry.find(&used.id).is_some());
     uses.sort_by(|a, b| (b.at, &a.id).cmp(&(a.at, &b.id)));
-    let listed = |uses: Vec<&MachineUse>, most: usize| {
+    let listed = |uses: Vec<&LastUse>, most: usize| {
         let total = uses.len();
         let rows = uses.into_iter().take(most);
         Rows {
@@ -37,7 +37,7 @@ pub(super) fn machines(board: &StatusBoard, now: u64, judge: &mut Judge) -> Mach
             rows: rows.map(|used| row(&registry, used)).collect(),
         }
     };
-    let age = |used: &MachineUse| now.saturating_sub(used.at);
+    let age = |used: &LastUse| now.saturating_sub(used.at);
     let mut skewed: Vec<_> = uses.iter().filter(|used| used.is_off()).collect();
     skewed.sort_by_key(|used| std::cmp::Reverse(used.skew.unsigned_abs()));
     let far_off = skewed.iter().filter(|used| far_off(used)).count();
@@ -58,8 +58,8 @@ pub(super) fn machines(board: &StatusBoard, now: u64, judge: &mut Judge) -> Mach
         expired: expiry.expired(now),
         active: uses.iter().filter(|used| age(used) < ACTIVE).count(),
         unused: match listing {
-            Listing::Complete => Some(unused(&registry, &uses, expiry.disabled)),
-            Listing::Full => None,
+            ListedUses::Complete => Some(unused(&registry, &uses, expiry.disabled)),
+            ListedUses::Full => None,
         },
         expiring_24h: expiry.within(now, DAY),
         expiring_7d: expiry.within(now, 7 * DAY),
@@ -85,19 +85,19 @@ pub(super) fn machines(board: &StatusBoard, now: u64, judge: &mut Judge) -> Mach
 }
 
 /// Whether a clock is so far off that its machine will soon be refused: as its alert.
-fn far_off(used: &MachineUse) -> bool {
+fn far_off(used: &LastUse) -> bool {
     const FAR: u64 = 120;
     used.skew.unsigned_abs() > FAR
 }
 
 /// Enabled machines without an accepted request since the start.
-fn unused(registry: &Registry, uses: &[MachineUse], disabled: usize) -> usize {
+fn unused(registry: &Registry, uses: &[LastUse], disabled: usize) -> usize {
     let enabled = |id: &&str| registry.find(id).is_some_and(|machine| machine.enabled);
     let used: HashSet<&str> = uses.iter().map(|used| &*used.id).filter(enabled).collect();
     (registry.len() - disabled).saturating_sub(used.len())
 }
 
-fn row(registry: &Registry, used: &MachineUse) -> MachineStatus {
+fn row(registry: &Registry, used: &LastUse) -> MachineStatus {
     let machine = registry.find(&used.id);
     let field = |field: Option<&std::sync::Arc<str>>| field.map(|text| shown(text));
     MachineStatus {
