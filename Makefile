@@ -49,6 +49,13 @@ test: ## Every test: unit, integration, real clients, golden vectors, every docu
 	sh tests/readme.sh "$(BINARY)" docs/vault.md Set-up
 	sh tests/readme.sh "$(BINARY)" docs/fleet.md "Ten minutes"
 
+.PHONY: screenshots
+screenshots: ## The status page in each state, light, dark and on a small screen, into target/screenshots
+	@scripts/setup test
+	$(CARGO) build --locked
+	sh tests/clients/setup.sh
+	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/screenshots.py "$(CARGO_TARGET_DIR)/screenshots" $(STATES)
+
 .PHONY: reference
 reference: ## Rewrite what is generated in docs/reference: the metrics and the command line
 	@scripts/setup test

@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Response, request};
 
+use super::admin_tls;
 use super::command_error::CommandError;
 use super::configuration::ConfigArgs;
-use crate::config::{self, Environment, GatewayUrl};
+use crate::config::{self, AdminAccess, Environment, GatewayUrl};
 use countersign_client::agent::connect::Connector;
 use countersign_client::http_client::{self, ExchangeLimits};
 
@@ -18,7 +19,7 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// Where a command finds the running gateway.
 #[derive(Debug, clap::Args)]
 pub(super) struct AdminArgs {
-    /// The admin listener's address; default: admin.address of the configuration
+    /// The admin listener's address, without TLS; default: admin of the configuration
     #[arg(long, value_name = "ADDR", conflicts_with = "config")]
     admin: Option<SocketAddr>,
     #[command(flatten)]
@@ -38,12 +39,13 @@ impl AdminArgs {
         request: request::Builder,
         time: Duration,
     ) -> Result<(http::StatusCode, String), CommandError> {
-        let address = self.address(environment)?;
+        let access = self.access(environment)?;
+        let address = access.address;
         let limits = ExchangeLimits {
             time,
             answer: MAX_ANSWER,
         };
-        let answer = exchange(address, request, limits).map_err(|cause| {
+        let answer = exchange(&access, request, limits).map_err(|cause| {
             CommandError::Operation(format!(
                 "cannot reach the admin listener at {address}: {cause}. Is the gateway running? Is \
                  this its admin.address (--admin, --config)?"
@@ -53,29 +55,44 @@ impl AdminArgs {
         Ok((answer.status(), text))
     }
 
-    /// The address to connect to. Other mistakes of a configuration do not matter here: the gateway
+    /// The listener to connect to. Other mistakes of a configuration do not matter here: the gateway
     /// runs with an earlier one.
-    fn address(&self, environment: &Environment) -> Result<SocketAddr, CommandError> {
+    fn access(&self, environment: &Environment) -> Result<AdminAccess, CommandError> {
         if let Some(address) = self.admin {
-            return Ok(address);
+            return Ok(AdminAccess {
+                address,
+                ..AdminAccess::default()
+            });
         }
         let Some(file) = self.config.look_up(environment) else {
-            return Ok(config::DEFAULT_ADMIN);
+            return Ok(AdminAccess::default());
         };
-        let address = config::admin_address(&file)
+        let access = config::admin_access(&file)
             .map_err(|mistakes| CommandError::Configuration(mistakes.to_string()))?;
-        Ok(from_here(address))
+        Ok(AdminAccess {
+            address: from_here(access.address),
+            ..access
+        })
     }
 }
 
 fn exchange(
-    address: SocketAddr,
+    access: &AdminAccess,
     request: request::Builder,
     limits: ExchangeLimits,
 ) -> Result<Response<Bytes>, String> {
-    let gateway = GatewayUrl::parse(&format!("http://{address}"))?;
+    let scheme = if access.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let gateway = GatewayUrl::parse(&format!("{scheme}://{}", access.address))?;
+    let connector = match &access.tls {
+        None => Connector::new(gateway, None)?,
+        Some(tls) => Connector::with_tls(gateway, admin_tls::client_config(access, tls)?)?,
+    };
     let request = request.body(Bytes::new()).map_err(|e| e.to_string())?;
-    http_client::send(&Connector::new(gateway, None)?, request, limits).map_err(|e| e.cause())
+    http_client::send(&connector, request, limits).map_err(|e| e.cause())
 }
 
 /// An address that takes connections from everywhere is reached on the loopback interface.

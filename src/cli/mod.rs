@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod admin;
+mod admin_tls;
 mod agent;
 mod audit;
 mod check;

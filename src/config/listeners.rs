@@ -7,7 +7,8 @@ use super::address;
 use super::headers;
 use super::operation;
 use super::proxies::TrustedProxies;
-use crate::yaml::{Field, Table, quoted};
+use super::upstreams::ClientFiles;
+use crate::yaml::{Field, Node, Notes, Table, quoted};
 use countersign_core::target::Target;
 
 /// The operator's address unless the configuration names another.
@@ -41,12 +42,42 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
+/// The TLS of the admin listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminTls {
+    /// Its certificate and key, and the authorities of its clients.
+    pub files: TlsFiles,
+    /// The certificate and key that `countersign health` and `reload` show. Default: none.
+    pub client: Option<ClientFiles>,
+}
+
+/// What a command needs to reach the admin listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminAccess {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Its names besides.
+    pub hosts: Vec<String>,
+    /// Its TLS; `None`: plain HTTP.
+    pub tls: Option<AdminTls>,
+}
+
+impl Default for AdminAccess {
+    fn default() -> AdminAccess {
+        AdminAccess {
+            address: DEFAULT_ADMIN,
+            hosts: Vec::new(),
+            tls: None,
+        }
+    }
+}
+
 /// Reads `listeners` and `admin`, no two of which may want the same port of the same address.
 pub(super) fn read(
     root: &mut Table<'_>,
     base: &Path,
     trusted: &TrustedProxies,
-) -> (Vec<Listener>, SocketAddr, Vec<String>) {
+) -> (Vec<Listener>, AdminAccess) {
     let mut taken = Vec::new();
     let mut listeners = Vec::new();
     if let Some(list) = root.required("listeners") {
@@ -68,8 +99,20 @@ pub(super) fn read(
         }
     }
     let mut table = root.table("admin");
-    let hosts = admin_hosts(&mut table);
-    (listeners, admin(table, &mut taken), hosts)
+    let hosts = table.field("hosts");
+    let hosts = hosts.map_or_else(Vec::new, |field| admin_hosts(&field));
+    let tls = table.field("tls");
+    let tls = tls.and_then(|field| admin_tls(&field, base));
+    let asks = (tls.as_ref()).is_some_and(|tls| tls.files.client_ca.is_some());
+    let address = admin(table, &mut taken, asks);
+    (
+        listeners,
+        AdminAccess {
+            address,
+            hosts,
+            tls,
+        },
+    )
 }
 
 /// Whether a listener on `address` takes IPv6 connections alone: where another one of `all` listens
@@ -104,14 +147,53 @@ fn health(text: &str) -> Result<String, String> {
 }
 
 fn tls_files(field: &Field<'_>, base: &Path) -> Option<TlsFiles> {
+    certificate_and_key(&mut field.table(), base)
+}
+
+/// Reads `tls` of the admin listener.
+fn admin_tls(field: &Field<'_>, base: &Path) -> Option<AdminTls> {
     let mut table = field.table();
+    let client = table.field("client");
+    let client_files = client.as_ref().and_then(|field| {
+        let mut table = field.table();
+        let cert = table.required("cert");
+        let cert = cert.and_then(|field| operation::file(&field, base));
+        let key = table
+            .required("key")
+            .and_then(|field| key_file(&field, base));
+        Some(ClientFiles {
+            cert: cert?,
+            key: key?,
+        })
+    });
+    let files = certificate_and_key(&mut table, base)?;
+    match (&files.client_ca, &client) {
+        (None, Some(client)) => client
+            .mistake("is not asked for without `client_ca` beside it; add that, or remove this"),
+        (Some(_), None) => field.warning(
+            "asks for client certificates, and countersign health and reload have none to show; \
+             name one in `client`",
+        ),
+        _ => {}
+    }
+    Some(AdminTls {
+        files,
+        client: client_files,
+    })
+}
+
+fn key_file(field: &Field<'_>, base: &Path) -> Option<PathBuf> {
+    let file = operation::file(field, base)?;
+    operation::warn_of_mode(field, &file);
+    Some(file)
+}
+
+fn certificate_and_key(table: &mut Table<'_>, base: &Path) -> Option<TlsFiles> {
     let cert = table.required("cert");
     let cert = cert.and_then(|field| operation::file(&field, base));
-    let key = table.required("key").and_then(|field| {
-        let file = operation::file(&field, base)?;
-        operation::warn_of_mode(&field, &file);
-        Some(file)
-    });
+    let key = table
+        .required("key")
+        .and_then(|field| key_file(&field, base));
     let client_ca = table.field("client_ca");
     let client_ca = client_ca.and_then(|field| operation::file(&field, base));
     Some(TlsFiles {
@@ -122,7 +204,7 @@ fn tls_files(field: &Field<'_>, base: &Path) -> Option<TlsFiles> {
 }
 
 /// Reads the names of the admin listener. A port is not among them: the listener has one.
-fn admin_hosts(table: &mut Table<'_>) -> Vec<String> {
+fn admin_hosts(field: &Field<'_>) -> Vec<String> {
     let name = |text: &str| match headers::host(text) {
         Ok(_) if !text.contains(':') => Ok(text.to_ascii_lowercase()),
         _ => Err(format!(
@@ -130,14 +212,11 @@ fn admin_hosts(table: &mut Table<'_>) -> Vec<String> {
             quoted(text)
         )),
     };
-    let Some(field) = table.field("hosts") else {
-        return Vec::new();
-    };
     let items = field.some_items("is empty; remove it, or name a host");
     items.iter().filter_map(|item| item.parse(name)).collect()
 }
 
-fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>) -> SocketAddr {
+fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>, asks: bool) -> SocketAddr {
     let Some(field) = table.field("address") else {
         if let Some(other) = taken.iter().find(|other| collide(other, &DEFAULT_ADMIN)) {
             let text = format!(
@@ -149,19 +228,28 @@ fn admin(mut table: Table<'_>, taken: &mut Vec<SocketAddr>) -> SocketAddr {
         return DEFAULT_ADMIN;
     };
     let address = free(&field, taken).unwrap_or(DEFAULT_ADMIN);
-    if !address.ip().is_loopback() {
+    if !address.ip().is_loopback() && !asks {
         field.warning(format!(
             "{} is reachable from outside, and the admin listener does not authenticate clients; \
-             use 127.0.0.1 unless the network is closed",
+             use 127.0.0.1 unless the network is closed, or name authorities in admin.tls.client_ca",
             written(&address)
         ));
     }
     address
 }
 
-/// The admin listener's address, from its place in a configuration.
-pub(super) fn admin_alone(field: &Field<'_>) -> Option<SocketAddr> {
-    field.parse(address_and_port)
+/// The admin listener, from its place in a configuration.
+pub(super) fn admin_alone(admin: &Node<'_>, notes: &Notes, base: &Path) -> Option<AdminAccess> {
+    let field = |key: &str| {
+        let node = admin.entry(key)?;
+        Some(Field::entry(node, format!("admin.{key}"), notes))
+    };
+    let address = field("address");
+    Some(AdminAccess {
+        address: address.map_or(Some(DEFAULT_ADMIN), |field| field.parse(address_and_port))?,
+        hosts: field("hosts").map_or_else(Vec::new, |field| admin_hosts(&field)),
+        tls: field("tls").and_then(|field| admin_tls(&field, base)),
+    })
 }
 
 fn address_and_port(text: &str) -> Result<SocketAddr, String> {

@@ -64,7 +64,7 @@ pub use environment::{Environment, Resolve};
 pub use joiner::{Joiner, KeySource, NameTemplate};
 pub use lifetime::{lifetime, show_lifetime};
 pub use limits::Limits;
-pub use listeners::{DEFAULT_ADMIN, Listener, TlsFiles, only_ipv6};
+pub use listeners::{AdminAccess, AdminTls, DEFAULT_ADMIN, Listener, TlsFiles, only_ipv6};
 pub use login::{Login, LoginRole};
 pub use mode::{Gate, Mode};
 pub use operation::{Format, Log, Shutdown};
@@ -95,14 +95,16 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The trusted proxies in front of the gateway; default: none.
     pub trusted_proxies: TrustedProxies,
-    /// Where `/metrics`, `/livez` and `/readyz` are, without authentication: default
-    /// `127.0.0.1:9790`, and anything but a loopback address is a warning.
+    /// Where the status page, `/metrics`, `/livez` and `/readyz` are: default `127.0.0.1:9790`.
+    /// Without client certificates anything but a loopback address is a warning.
     pub admin: SocketAddr,
     /// The `Host` names that the admin listener takes besides `localhost` and addresses, in lower
     /// case and without a port; default: none.
     pub admin_hosts: Vec<String>,
     /// Where the machines and the operators stand.
     pub registry: RegistryConfig,
+    /// The TLS of the admin listener; default: plain HTTP.
+    pub admin_tls: Option<AdminTls>,
     /// The `Host` values taken, in lower case and compared whole, port included; any other is
     /// refused with `bad_request`. Empty, the default: every well-formed one is taken.
     pub hosts: Vec<String>,
@@ -155,23 +157,21 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Mistakes> 
     read(&text_of(path)?, path, environment)
 }
 
-/// The address of the admin listener that the configuration at `path` names, in spite of mistakes
-/// elsewhere in it: for a command that looks for the running gateway.
+/// The admin listener that the configuration at `path` names, in spite of mistakes elsewhere in it:
+/// for a command that looks for the running gateway.
 ///
 /// # Errors
 ///
-/// The file cannot be read, is no YAML, or does not name an address there.
-pub fn admin_address(path: &Path) -> Result<SocketAddr, Mistakes> {
+/// The file cannot be read, is no YAML, or has a mistake there.
+pub fn admin_access(path: &Path) -> Result<AdminAccess, Mistakes> {
     let text = text_of(path)?;
     let notes = Notes::new(path);
-    let address = document(&text, &notes, EMPTY).and_then(|root| {
-        let address = root.entry("admin").and_then(|admin| admin.entry("address"));
-        address.map_or(Some(DEFAULT_ADMIN), |node| {
-            let field = Field::entry(node, "admin.address".to_owned(), &notes);
-            listeners::admin_alone(&field)
-        })
+    let base = path.parent().unwrap_or(Path::new(""));
+    let access = document(&text, &notes, EMPTY).and_then(|root| match root.entry("admin") {
+        None => Some(AdminAccess::default()),
+        Some(admin) => listeners::admin_alone(admin, &notes, base),
     });
-    notes.conclude(address).map(|(address, _)| address)
+    notes.conclude(access).map(|(access, _)| access)
 }
 
 /// The file or directory of machines that the configuration at `path` names, in spite of mistakes
@@ -235,8 +235,8 @@ fn config(
     environment: &Environment,
 ) -> Option<Config> {
     let trusted_proxies = proxies::read(&mut root);
-    let (listeners, admin, admin_hosts) = listeners::read(&mut root, base, &trusted_proxies);
     let registry = registry::read(root.table("registry"), base, environment);
+    let (listeners, access) = listeners::read(&mut root, base, &trusted_proxies);
     let hosts = hosts(&mut root);
     let identity_header =
         (root.table("identity")).value("header", headers::DEFAULT_IDENTITY, headers::identity);
@@ -292,8 +292,9 @@ fn config(
         digest,
         listeners,
         trusted_proxies,
-        admin,
-        admin_hosts,
+        admin: access.address,
+        admin_hosts: access.hosts,
+        admin_tls: access.tls,
         registry,
         hosts,
         assertion,

@@ -23,7 +23,8 @@ impl Config {
         );
         kept(
             "admin",
-            (self.admin, &self.admin_hosts) != (running.admin, &running.admin_hosts),
+            (self.admin, &self.admin_hosts, &self.admin_tls)
+                != (running.admin, &running.admin_hosts, &running.admin_tls),
         );
         kept("registry", self.registry != running.registry);
         kept("replay", self.replay != running.replay);
@@ -56,6 +57,7 @@ impl Config {
             trusted_proxies: running.trusted_proxies.clone(),
             admin: running.admin,
             admin_hosts: running.admin_hosts.clone(),
+            admin_tls: running.admin_tls.clone(),
             registry: running.registry.clone(),
             replay: running.replay.clone(),
             audit: running.audit.clone(),

@@ -40,8 +40,9 @@ pub use self::decide::explain::{
     RouteFacts, explain,
 };
 pub(crate) use self::edge::Edge;
-pub(crate) use self::plan::window;
+pub(crate) use self::plan::{Plan, window};
 pub(crate) use self::receive::framing::Trailers;
 pub(crate) use self::receive::jwks;
 pub(crate) use self::receive::origin::{Origin, SourceKey};
 pub(crate) use self::receive::reset_on_close::ResetOnClose;
+pub(crate) use self::upstream::report::{SecretKind, SecretReport, ServerReport};

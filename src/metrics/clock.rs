@@ -45,8 +45,13 @@ impl ClockMetrics {
         self.steps.inc();
     }
 
+    /// The median of the recent skews, in seconds.
+    pub(super) fn offset(&self) -> i64 {
+        self.recent.median()
+    }
+
     /// Computes the median, which only a scrape needs.
     pub(super) fn show_offset(&self) {
-        self.offset.set(self.recent.median());
+        self.offset.set(self.offset());
     }
 }

@@ -32,6 +32,11 @@ impl CodeCounters {
         self.refused[code as usize].inc();
     }
 
+    /// The refusals so far, in the order of [`Code::ALL`].
+    pub(super) fn refusals(&self) -> [u64; Code::ALL.len()] {
+        self.refused.each_ref().map(IntCounter::get)
+    }
+
     pub(super) fn observed(&self, code: Code) {
         self.observed[code as usize].inc();
     }

@@ -156,6 +156,11 @@ impl RouteCounts {
         self.0[outcome as usize][auth as usize].inc();
     }
 
+    /// The number of requests so far, in the order of [`Outcome::ALL`].
+    pub fn by_outcome(&self) -> [u64; Outcome::ALL.len()] {
+        (self.0.each_ref()).map(|by_auth| by_auth.iter().map(IntCounter::get).sum())
+    }
+
     /// The number of unsigned requests that have passed so far.
     pub fn unsigned(&self) -> u64 {
         let passed = [Outcome::Forwarded, Outcome::Failed, Outcome::Observed];
@@ -170,6 +175,11 @@ impl CredentialCounts {
     /// Shows whether the credential can be sent.
     pub fn usable(&self, usable: bool) {
         self.usable.set(usable.into());
+    }
+
+    /// Whether it is shown as one that can be sent.
+    pub fn is_usable(&self) -> bool {
+        self.usable.get() != 0
     }
 
     /// The counters of its checks.

@@ -1,6 +1,6 @@
 //! The series of enrolments.
 
-use prometheus::{IntCounter, IntGauge, Result};
+use prometheus::{IntCounter, Result};
 
 use super::declare::Declare;
 
@@ -37,10 +37,9 @@ impl EnrolmentResult {
     }
 }
 
-/// The series of enrolments, and of the ends of machines.
+/// The series of enrolments.
 pub(super) struct EnrolmentMetrics {
     results: [IntCounter; EnrolmentResult::ALL.len()],
-    expiring: [IntGauge; 2],
 }
 
 impl EnrolmentMetrics {
@@ -50,25 +49,13 @@ impl EnrolmentMetrics {
             "Machines that asked to be enrolled, by result: enrolled, refused (a wrong token or JWT), invalid (a wrong key, proof or name, or no form), unavailable (the database, the keys of the issuer or the audit log).",
             &["result"],
         )?;
-        let expiring = declare.gauges(
-            "machines_expiring",
-            "Enabled machines whose `expires` is within this time; 7d includes 24h. Counted once a minute.",
-            &["within"],
-        )?;
         Ok(EnrolmentMetrics {
             results: EnrolmentResult::ALL
                 .map(|result| results.with_label_values(&[result.as_str()])),
-            expiring: ["24h", "7d"].map(|within| expiring.with_label_values(&[within])),
         })
     }
 
     pub(super) fn count(&self, result: EnrolmentResult) {
         self.results[result as usize].inc();
-    }
-
-    pub(super) fn expiring(&self, within_day: usize, within_week: usize) {
-        for (gauge, count) in self.expiring.iter().zip([within_day, within_week]) {
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
     }
 }

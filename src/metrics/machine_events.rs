@@ -1,4 +1,4 @@
-//! Events of machines: their enrolments, their keys and their ends.
+//! Events of machines: their enrolments, and their keys.
 
 use super::Metrics;
 use super::enrolments::EnrolmentResult;
@@ -8,11 +8,6 @@ impl Metrics {
     /// Counts an enrolment.
     pub fn enrolment(&self, result: EnrolmentResult) {
         self.enrolments.count(result);
-    }
-
-    /// Shows how many machines end within a day, and within a week.
-    pub fn machines_expiring(&self, within_day: usize, within_week: usize) {
-        self.enrolments.expiring(within_day, within_week);
     }
 
     /// Notes the key of an accepted request, for a machine with several keys.

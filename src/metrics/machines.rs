@@ -2,7 +2,7 @@
 //! signature of that machine has verified.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use prometheus::{IntGauge, IntGaugeVec};
@@ -27,9 +27,38 @@ pub(super) struct MachineMetrics {
 
 struct MachineSeries {
     last_used: IntGauge,
+    /// Of the last accepted request.
+    last_skew: AtomicI64,
     is_off: AtomicBool,
     /// Of machines with several keys: those that they have used.
     keys: Vec<(Fingerprint, IntGauge)>,
+}
+
+/// Whether every machine that had an accepted request is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListedUses {
+    /// It is.
+    Complete,
+    /// The list is full: of a machine that is not in it nothing is known.
+    Full,
+}
+
+/// The last accepted request of one machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastUse {
+    /// The id of the machine.
+    pub id: String,
+    /// When, in Unix seconds.
+    pub at: u64,
+    /// The gateway's clock minus the timestamp, in seconds.
+    pub skew: i64,
+}
+
+impl LastUse {
+    /// Whether the clock of the machine is off: [`OUTLIER`].
+    pub fn is_off(&self) -> bool {
+        self.skew.unsigned_abs() >= OUTLIER
+    }
 }
 
 impl MachineMetrics {
@@ -69,6 +98,7 @@ impl MachineMetrics {
                 .entry(machine.to_owned())
                 .or_insert_with(|| MachineSeries {
                     last_used: self.last_used.with_label_values(&[machine]),
+                    last_skew: AtomicI64::new(0),
                     is_off: AtomicBool::new(false),
                     keys: Vec::new(),
                 });
@@ -83,6 +113,7 @@ impl MachineMetrics {
             return false;
         };
         known.last_used.set(gauge_value(now));
+        known.last_skew.store(skew, Ordering::Relaxed);
         let is_off = skew.unsigned_abs() >= OUTLIER;
         if is_off {
             self.skew.with_label_values(&[machine]).set(skew);
@@ -91,6 +122,21 @@ impl MachineMetrics {
             let _ = self.skew.remove_label_values(&[machine]);
         }
         true
+    }
+
+    /// The last uses of the listed machines, in no order.
+    pub(super) fn uses(&self) -> (Vec<LastUse>, ListedUses) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let of = |(id, series): (&String, &MachineSeries)| LastUse {
+            id: id.clone(),
+            at: u64::try_from(series.last_used.get()).unwrap_or(0),
+            skew: series.last_skew.load(Ordering::Relaxed),
+        };
+        let listing = match known.len() < LISTED {
+            true => ListedUses::Complete,
+            false => ListedUses::Full,
+        };
+        (known.iter().map(of).collect(), listing)
     }
 
     /// Notes with which of its keys a machine with several has signed an accepted request. It has a
@@ -202,6 +248,25 @@ mod tests {
         assert_eq!(count("skew_seconds{"), LISTED - 1);
         machines.seen("late", NOW, 0);
         assert_eq!(count("{machine=\"late\"}"), 1);
+    }
+
+    #[test]
+    fn the_uses_tell_when_and_by_how_much_each_clock_is_off_and_whether_the_list_is_full() {
+        let (machines, _registry) = machines();
+        machines.seen("web-1", NOW, -12);
+        machines.seen("web-1", NOW + 5, 11);
+        let (uses, listing) = machines.uses();
+        let web = LastUse {
+            id: "web-1".into(),
+            at: NOW + 5,
+            skew: 11,
+        };
+        assert!(web.is_off());
+        assert_eq!((&uses[..], listing), (&[web][..], ListedUses::Complete));
+        for n in 1..LISTED {
+            machines.seen(&format!("m-{n}"), NOW, 0);
+        }
+        assert_eq!(machines.uses().1, ListedUses::Full);
     }
 
     fn fingerprint(seed: u8) -> Fingerprint {

@@ -13,13 +13,16 @@ mod codes;
 mod configured;
 mod declare;
 mod enrolments;
+mod exposition;
 mod labels;
 mod logins;
 mod machine_events;
 mod machines;
+mod openmetrics;
 mod recent;
 mod reloads;
 mod replay;
+mod scraped;
 mod servers;
 #[cfg(test)]
 mod tests;
@@ -27,7 +30,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
+use prometheus::{Histogram, IntCounter, IntGauge, Registry};
 
 use self::buckets::VERIFY_BUCKETS;
 use self::clock::ClockMetrics;
@@ -39,6 +42,7 @@ use self::logins::LoginMetrics;
 use self::machines::MachineMetrics;
 use self::reloads::ReloadMetrics;
 use self::replay::ReplayMetrics;
+use self::scraped::ScrapedMetrics;
 use self::servers::ServerMetrics;
 use countersign_core::identity::MachineId;
 use countersign_core::lost_header::LostHeader;
@@ -47,13 +51,13 @@ use countersign_core::refusal::Code;
 pub use backend::curve25519_backend;
 pub use configured::{CheckCounts, CredentialCounts, EchoCounts, RouteCounts, UpstreamTimes};
 pub use enrolments::EnrolmentResult;
+pub use exposition::Exposition;
 pub use labels::{AuditResult, Auth, CredentialCheck, LoginResult, Outcome, RevocationResult};
 pub use logins::{CountedToken, LoginCounts, RevocationCounts};
+pub use machines::{LastUse, ListedUses};
 pub use reloads::{CertificateUse, Files, Reload};
+pub use scraped::{CertificateEnd, Scraped};
 pub use servers::ServerSeries;
-
-/// The media type of [`Metrics::render`].
-pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// The counters, gauges and histograms of one gateway. Shared in an `Arc`; its registry is its
 /// own, never the process's global one, so that tests do not see each other's numbers.
@@ -70,6 +74,7 @@ pub struct Metrics {
     machines: MachineMetrics,
     replay: ReplayMetrics,
     reloads: ReloadMetrics,
+    scraped: ScrapedMetrics,
     audit_records: [IntCounter; AuditResult::ALL.len()],
     body_buffer: IntGauge,
     spoofed_identity: IntCounter,
@@ -128,6 +133,7 @@ impl Metrics {
             servers: ServerMetrics::declare(&declare)?,
             replay: ReplayMetrics::declare(&declare)?,
             reloads: ReloadMetrics::declare(&declare)?,
+            scraped: ScrapedMetrics::declare(&declare)?,
             audit_records: AuditResult::ALL
                 .map(|result| audit_records.with_label_values(&[result.as_str()])),
             body_buffer: declare.gauge(
@@ -318,17 +324,5 @@ impl Metrics {
     /// Counts one audit record by its result.
     pub fn audit_record(&self, result: AuditResult) {
         self.audit_records[result as usize].inc();
-    }
-
-    /// All metrics in the Prometheus text exposition format, version 0.0.4.
-    pub fn render(&self) -> String {
-        self.clock.show_offset();
-        let mut text = String::new();
-        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
-            // Half a page would look like counters that were reset.
-            tracing::error!(%error, "the metrics could not be rendered");
-            text.clear();
-        }
-        text
     }
 }

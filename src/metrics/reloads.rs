@@ -28,15 +28,22 @@ pub enum CertificateUse {
     Upstream,
     /// The authorities of an upstream's servers.
     UpstreamCa,
+    /// The admin listener's own.
+    Admin,
+    /// The authorities of the admin listener's clients.
+    AdminClientCa,
 }
 
 impl CertificateUse {
-    const fn as_str(self) -> &'static str {
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
         match self {
             CertificateUse::Listener => "listener",
             CertificateUse::ListenerClientCa => "listener_client_ca",
             CertificateUse::Upstream => "upstream",
             CertificateUse::UpstreamCa => "upstream_ca",
+            CertificateUse::Admin => "admin",
+            CertificateUse::AdminClientCa => "admin_client_ca",
         }
     }
 }
@@ -101,7 +108,8 @@ impl Files {
         Files::Tls,
     ];
 
-    const fn as_str(self) -> &'static str {
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Files::Registry => "registry",
             Files::Operators => "operators",
@@ -179,6 +187,11 @@ impl ReloadMetrics {
     /// How many seconds ago the database confirmed the registry in force.
     pub(super) fn registry_stale(&self, seconds: u64) {
         self.registry_stale.set(gauge_value(seconds));
+    }
+
+    /// When the registry in force was loaded, in Unix seconds.
+    pub(super) fn registry_last(&self) -> u64 {
+        u64::try_from(self.registry_last.get()).unwrap_or(0)
     }
 
     /// Counts a registry file that was not loaded; the previous one stays in force.

@@ -6,11 +6,15 @@ use super::buckets::{SKEW_BUCKETS, UPSTREAM_BUCKETS};
 use super::*;
 
 /// The published names and types: dashboards and alerts depend on them.
-const CONTRACT: [(&str, &str); 33] = [
+const CONTRACT: [(&str, &str); 36] = [
     ("countersign_audit_records_total", "counter"),
     ("countersign_body_buffer_bytes", "gauge"),
     ("countersign_build_info", "gauge"),
     ("countersign_certificate_expiry_timestamp_seconds", "gauge"),
+    (
+        "countersign_certificate_not_after_timestamp_seconds",
+        "gauge",
+    ),
     ("countersign_clock_offset_seconds", "gauge"),
     ("countersign_clock_skew_seconds", "histogram"),
     ("countersign_clock_steps_total", "counter"),
@@ -21,6 +25,7 @@ const CONTRACT: [(&str, &str); 33] = [
     ("countersign_headers_dropped_total", "counter"),
     ("countersign_machine_last_used_timestamp_seconds", "gauge"),
     ("countersign_machine_skew_seconds", "gauge"),
+    ("countersign_machines_expiring", "gauge"),
     ("countersign_nonces", "gauge"),
     ("countersign_observed_total", "counter"),
     ("countersign_queries_stripped_total", "counter"),
@@ -33,6 +38,7 @@ const CONTRACT: [(&str, &str); 33] = [
     ("countersign_registry_reloads_total", "counter"),
     ("countersign_registry_revision", "gauge"),
     ("countersign_registry_stale_seconds", "gauge"),
+    ("countersign_reload_running_seconds", "gauge"),
     ("countersign_reloads_slow_total", "counter"),
     ("countersign_replay_store_errors_total", "counter"),
     ("countersign_replay_store_seconds", "histogram"),
@@ -56,6 +62,15 @@ fn metrics() -> Metrics {
     metrics.credential("upstream:secrets");
     metrics.certificate_expiry(CertificateUse::Listener, "0.0.0.0:8443", 0);
     metrics
+}
+
+fn certificate(file: &str, until: u64) -> CertificateEnd {
+    CertificateEnd {
+        usage: CertificateUse::Listener,
+        owner: "0.0.0.0:8443".into(),
+        file: file.into(),
+        until,
+    }
 }
 
 fn machine() -> MachineId {
@@ -167,7 +182,12 @@ fn the_names_and_types_are_those_of_the_contract() {
     metrics.observe_fresh_skew(&machine(), 1_800_000_000, 60);
     // And those of open routes with the configuration that opens them.
     metrics.open_until([("/v1", "observe", 1_800_000_000)].into_iter());
-    let page = Page::of(&metrics);
+    // And those of certificates with a listener that has one.
+    let scraped = Scraped {
+        certificates: vec![certificate("cert.pem", 1_800_000_000)],
+        ..Scraped::default()
+    };
+    let page = Page::parse(&metrics.scrape(&scraped, Exposition::Text)).unwrap();
     let types: Vec<_> = page.types.iter().map(|(n, t)| (&n[..], &t[..])).collect();
     assert_eq!(types, CONTRACT);
 }
@@ -480,4 +500,34 @@ fn what_passed_without_a_signature_is_counted_apart() {
     route.request(Outcome::Forwarded, Auth::Signature);
     route.request(Outcome::Refused, Auth::None);
     assert_eq!(route.unsigned(), 4);
+}
+
+#[test]
+fn a_scrape_shows_the_certificates_in_force_and_no_others() {
+    let metrics = metrics();
+    let scraped = |certificates| Scraped {
+        certificates,
+        expiring_in_a_day: 2,
+        expiring_in_a_week: 5,
+        reload_running: Duration::from_millis(1500),
+    };
+    let page = |scraped: &Scraped| {
+        let text = metrics.scrape(scraped, Exposition::Text);
+        Page::parse(&text).unwrap()
+    };
+    // A file that two listeners read, one of them before it was renewed.
+    let first = page(&scraped(vec![
+        certificate("a.pem", 900),
+        certificate("b.pem", 800),
+        certificate("a.pem", 700),
+    ]));
+    let series = |file| format!("certificate_not_after_timestamp_seconds{{file=\"{file}\"}}");
+    assert_eq!(first.value(&series("a.pem")), 700.0);
+    assert_eq!(first.value(r#"machines_expiring{within="24h"}"#), 2.0);
+    assert_eq!(first.value(r#"machines_expiring{within="7d"}"#), 5.0);
+    assert_eq!(first.value("reload_running_seconds"), 1.5);
+    let second = page(&scraped(vec![certificate("a.pem", 900)]));
+    assert_eq!(second.value(&series("a.pem")), 900.0);
+    let gone = format!("countersign_{}", series("b.pem"));
+    assert!(!second.samples.contains_key(&gone));
 }

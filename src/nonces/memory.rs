@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::floor::Floor;
 use super::quota::NonceQuotas;
 use super::replay_cache::NonceCache;
+use crate::config::instant;
 use countersign_client::clock::{Clock, Now};
 use countersign_core::replay::{Claim, ClaimError, NonceStore, Window};
 
@@ -218,8 +219,9 @@ impl NonceStore for MemoryNonces {
             return Ok(());
         }
         Err(format!(
-            "quarantine until the clock is past Unix time {level}: an earlier process may have \
-             accepted requests with timestamps up to it"
+            "quarantine until {}: an earlier process may have accepted requests with timestamps up \
+             to then",
+            instant::to_text(level)
         ))
     }
 }

@@ -1,6 +1,6 @@
 //! The mistakes that a start would find, without a start: `check` and `serve` report the same.
 
-use super::listen::tls::Tls;
+use super::listen::tls::{Tls, TlsPurpose};
 use crate::audit::Sink;
 use crate::config::{AuditSink, Config};
 use crate::nonces::{JournaledNonces, SharedNonces};
@@ -40,9 +40,11 @@ pub fn examine(config: &Config, now: u64) -> Findings {
             ));
         }
     }
-    for listener in &config.listeners {
-        let Some(files) = &listener.tls else { continue };
-        match Tls::load(&listener.address.to_string(), files) {
+    let data = config.listeners.iter();
+    let data = data.filter_map(|listener| Some((listener.address, listener.tls.as_ref()?)));
+    let admin = config.admin_tls.as_ref();
+    for (address, files) in data.chain(admin.map(|tls| (config.admin, &tls.files))) {
+        match Tls::load(&address.to_string(), files, TlsPurpose::Data) {
             Ok(tls) => found.warnings.extend(tls.warnings(now)),
             Err(why) => found.mistakes.push(why.to_string()),
         }

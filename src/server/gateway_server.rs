@@ -1,6 +1,7 @@
 //! The gateway as a server: everything is opened and bound first, then served until a shutdown.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,10 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use super::admin::{Admin, MOST_CONNECTIONS};
+use super::admin::{Admin, MOST_CONNECTIONS, TIMEOUTS};
 use super::audit_log;
 use super::clock_watch::ClockWatch;
-use super::expiring_machines::ExpiringMachines;
-use super::listen::accept::{AcceptLoop, BoundListener};
+use super::listen::accept::AcceptLoop;
 use super::listen::bind::{self, BoundListeners};
 use super::listen::connection_timeouts::ConnectionTimeouts;
 use super::listen::descriptors;
@@ -22,6 +22,7 @@ use super::opened_registry::OpenedRegistry;
 use super::reload::Reloader;
 use super::replay_cache::ReplayCache;
 use super::start_error::StartError;
+use super::status::{Activity, ExpiryCache, ListenerStatus, StatusBoard, shown};
 use crate::audit::AuditLog;
 use crate::config::{Config, Shutdown, TrustedProxies};
 use crate::gateway::{Edge, Gateway, Parts};
@@ -35,9 +36,10 @@ pub struct GatewayServer {
     bound: BoundListeners,
     gateway: Arc<Gateway>,
     admin: Arc<Admin>,
+    activity: Arc<Activity>,
+    started: StartLine,
     reloader: Arc<Reloader>,
     replay: Arc<ReplayCache>,
-    expiring: ExpiringMachines,
     audit: Arc<AuditLog>,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -47,6 +49,44 @@ pub struct GatewayServer {
     trusted: TrustedProxies,
     timeouts: ConnectionTimeouts,
     shutdown: Shutdown,
+}
+
+/// What a start says.
+struct StartLine {
+    configuration: PathBuf,
+    listeners: String,
+    admin: SocketAddr,
+    routes: usize,
+    machines: usize,
+    state_dir: Option<PathBuf>,
+}
+
+impl StartLine {
+    fn of(config: &Config, bound: &BoundListeners, machines: usize) -> StartLine {
+        let addresses: Vec<_> = bound.addresses.iter().map(ToString::to_string).collect();
+        StartLine {
+            configuration: config.file.clone(),
+            listeners: addresses.join(", "),
+            admin: bound.admin_address,
+            routes: config.routes.iter().count(),
+            machines,
+            state_dir: config.replay.state_dir.clone(),
+        }
+    }
+
+    fn say(&self) {
+        let state_dir = self.state_dir.as_deref().unwrap_or(Path::new("none"));
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            configuration = %self.configuration.display(),
+            listeners = self.listeners,
+            admin = %self.admin,
+            routes = self.routes,
+            machines = self.machines,
+            state_dir = %state_dir.display(),
+            "the gateway has started"
+        );
+    }
 }
 
 /// Longest wait at the end for records that are still queued.
@@ -109,6 +149,10 @@ impl GatewayServer {
         let tls = bind::load_tls(&config, &metrics)?;
         let bound = bind::bind_all(&config, &tls)?;
 
+        let listeners = status_of(&config, &bound);
+        let started = StartLine::of(&config, &bound, registry.current().len());
+        let tls = tls.all();
+
         let connections = descriptors::provide(config.limits.connections);
         let sources = Sources::new(config.limits.connections_per_source);
         let trusted = config.trusted_proxies.clone();
@@ -128,35 +172,42 @@ impl GatewayServer {
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
         });
-        let expiring =
-            ExpiringMachines::new(Arc::clone(&registry), Arc::clone(&metrics), clock.clone());
         let reloader = Arc::new(Reloader::new(
             Arc::clone(&gateway),
-            registry,
+            Arc::clone(&registry),
             operators,
             Arc::clone(&metrics),
             Arc::clone(&audit),
             clock.clone(),
-            tls.into_iter().flatten().collect(),
+            tls.clone(),
             opened.follower,
         ));
         reloader.report_start(&opened.first);
         if let Some(first) = &first_operators {
             reloader.report_operators(first);
         }
+        let activity = Activity::new(Arc::clone(&gateway), Arc::clone(&metrics));
+        let board = StatusBoard {
+            gateway: Arc::clone(&gateway),
+            reloader: Arc::clone(&reloader),
+            registry,
+            replay: Arc::clone(&replay),
+            metrics: Arc::clone(&metrics),
+            activity: Arc::clone(&activity),
+            started: clock.now(),
+            clock: clock.clone(),
+            listeners,
+            tls,
+            expiry: ExpiryCache::default(),
+        };
         Ok(GatewayServer {
             bound,
-            admin: Arc::new(Admin::new(
-                Arc::clone(&gateway),
-                Arc::clone(&reloader),
-                Arc::clone(&replay),
-                Arc::clone(&metrics),
-                admin_hosts,
-            )),
+            admin: Arc::new(Admin::new(Arc::new(board), admin_hosts)),
+            activity,
+            started,
             gateway,
             reloader,
             replay,
-            expiring,
             audit,
             metrics,
             clock,
@@ -185,9 +236,9 @@ impl GatewayServer {
         // Before the first answer: a SIGHUP may follow readiness, and without a handler it kills.
         let watching = (
             self.reloader.start(),
-            self.expiring.start(),
             ClockWatch::new(self.clock.clone(), Arc::clone(&self.metrics)).start(),
             MigrationRoutes::new(Arc::clone(&self.gateway), self.clock.clone()).start(),
+            self.activity.start(),
         );
         let (stop_serving, shutdown) = watch::channel(false);
         let (stop_admin, admin_shutdown) = watch::channel(false);
@@ -203,20 +254,12 @@ impl GatewayServer {
         for listener in self.bound.listeners {
             tokio::spawn(Arc::clone(&data).run(listener));
         }
-        let admin = Arc::new(AcceptLoop::new(
-            self.admin,
-            MOST_CONNECTIONS,
-            self.timeouts,
-            admin_shutdown,
-        ));
-        tokio::spawn(admin.run(BoundListener {
-            socket: self.bound.admin,
-            options: Arc::default(),
-        }));
-        for address in &self.bound.addresses {
-            info!(%address, "accepting requests");
-        }
-        info!(address = %self.bound.admin_address, "accepting probes and scrapes");
+        let admin = Arc::new(AcceptLoop {
+            waits_for_room: true,
+            ..AcceptLoop::new(self.admin, MOST_CONNECTIONS, TIMEOUTS, admin_shutdown)
+        });
+        tokio::spawn(admin.run(self.bound.admin));
+        self.started.say();
 
         stop.await;
         info!(delay = ?self.shutdown.delay, "shutting down: no longer ready");
@@ -251,6 +294,29 @@ impl GatewayServer {
         }
         drop(watching);
     }
+}
+
+/// The listeners as they are bound, the admin listener last.
+fn status_of(config: &Config, bound: &BoundListeners) -> Vec<ListenerStatus> {
+    let data = config.listeners.iter().zip(&bound.addresses);
+    let data = data.map(|(listener, address)| ListenerStatus {
+        address: address.to_string(),
+        admin: false,
+        tls: listener.tls.is_some(),
+        client_certificates: (listener.tls.as_ref()).is_some_and(|tls| tls.client_ca.is_some()),
+        proxy_protocol: listener.proxy_protocol,
+        health: listener.health.as_deref().map(shown),
+    });
+    let admin = ListenerStatus {
+        address: bound.admin_address.to_string(),
+        admin: true,
+        tls: config.admin_tls.is_some(),
+        client_certificates: (config.admin_tls.as_ref())
+            .is_some_and(|tls| tls.files.client_ca.is_some()),
+        proxy_protocol: false,
+        health: None,
+    };
+    data.chain([admin]).collect()
 }
 
 fn metrics() -> Result<Arc<Metrics>, StartError> {

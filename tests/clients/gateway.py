@@ -228,9 +228,9 @@ def free_ports(count):
     return ports
 
 
-def certificate(folder, name="localhost"):
+def certificate(folder, name="localhost", days=2):
     """Writes `cert.pem` and `tls-key.pem`, self-signed for this name, and returns the path of the former."""
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", str(days),
                "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}",
                "-addext", "basicConstraints=critical,CA:FALSE",
                "-keyout", str(folder / "tls-key.pem"), "-out", str(folder / "cert.pem")]

@@ -1,6 +1,7 @@
 """A machine: its key, what the gateway knows of it, and the identity that the clients read from disk."""
 
 import base64
+import copy
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ class Machine:
         self.credential = credential
         self.groups = list(groups)
         self._key = Ed25519PrivateKey.generate()
+        self._offset = 0
 
     def renew(self):
         """A new key in place of the old one."""
@@ -45,9 +47,15 @@ class Machine:
             entry["groups"] = self.groups
         return entry
 
+    def at(self, offset):
+        """The same machine with a clock that is so many seconds ahead."""
+        other = copy.copy(self)
+        other._offset = offset
+        return other
+
     def sign(self, method, path, body=b""):
         """The four headers of a request, with a fresh nonce."""
-        stamp, nonce = str(int(time.time())), secrets.token_hex(16)
+        stamp, nonce = str(int(time.time()) + self._offset), secrets.token_hex(16)
         message = f"{method}:{path}:{stamp}:{nonce}:{hashlib.sha256(body).hexdigest()}"
         signature = base64.b64encode(self._key.sign(message.encode())).decode()
         return {"X-Machine-Id": self.id, "X-Timestamp": stamp, "X-Nonce": nonce, "X-Signature": signature}

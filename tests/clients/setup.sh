@@ -19,7 +19,7 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
 
 # A stamp says what was asked for, running the thing says that it is still there and whole.
 sdk_is_right() {
-    cmp -s requirements.txt .venv/installed.txt && .venv/bin/python -c 'import hvac, httpx, h2, sikkerkey' 2>/dev/null
+    cmp -s requirements.txt .venv/installed.txt && .venv/bin/python -c 'import hvac, httpx, h2, playwright, prometheus_client, sikkerkey' 2>/dev/null
 }
 
 cli=node_modules/@sikkerkey/cli-linux-x64/sikkerkey

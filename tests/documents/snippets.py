@@ -38,6 +38,10 @@ class Snippets:
         certificate(self.folder)
         shutil.copy(self.folder / "tls-key.pem", self.folder / "key.pem")
         subprocess.run([binary, "keygen", "--out", self.folder / "gateway-key.pem"], check=True, capture_output=True)
+        for name in ("admin", "operator"):
+            shutil.copy(self.folder / "cert.pem", self.folder / f"{name}-cert.pem")
+            shutil.copy(self.folder / "key.pem", self.folder / f"{name}-key.pem")
+        shutil.copy(self.folder / "cert.pem", self.folder / "admin-ca.pem")
         (self.folder / "machines.yaml").write_text("machines: []\n")
         (self.folder / "operators.yaml").write_text("machines: []\n")
         jwk = {"kty": "OKP", "crv": "Ed25519", "kid": "1", "x": KEY.rstrip("=").replace("+", "-").replace("/", "_")}

@@ -88,9 +88,9 @@ fn metrics_are_for_loopback_names_addresses_and_configured_hosts() {
         "Host: \r\n",
         "",
     ] {
-        for path in ["/metrics", "/", "/anything"] {
+        for path in ["/metrics", "/", "/status.json", "/reload", "/anything"] {
             let (status, body) = asked_as(&gateway, path, line);
-            assert_eq!(status, 403, "{path} {line:?}");
+            assert_eq!(status, 421, "{path} {line:?}");
             assert!(body.contains("admin.hosts"), "{body}");
         }
         // A probe comes under any name, and learns nothing but a word.

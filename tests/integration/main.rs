@@ -59,6 +59,7 @@ mod shared;
 mod shutdown;
 mod siege;
 mod starts;
+mod status;
 mod throttle;
 mod trail;
 mod unsigned;

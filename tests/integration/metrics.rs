@@ -107,8 +107,9 @@ fn alive_from_the_start_and_ready_after_the_first_second() {
 fn nothing_else_is_served_there_and_no_metrics_on_the_data_listener() {
     let backend = Backend::start();
     let gateway = Gateway::start(&backend);
-    assert_eq!(gateway.admin_get("/").0, 404);
-    assert_eq!(gateway.admin_get("/metrics/x").0, 404);
+    for path in ["/metrics/x", "/index.html", "/status", "//"] {
+        assert_eq!(gateway.admin_get(path).0, 404, "{path}");
+    }
     assert_eq!(
         exchange(gateway.address, raw("GET", "/metrics", "", b"")).status,
         401

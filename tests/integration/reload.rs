@@ -179,13 +179,14 @@ fn nothing_is_reloaded_for_a_page_in_a_browser_or_by_a_get() {
     };
     for (line, headers) in [
         ("POST", host.clone()),
-        ("POST", format!("Host: rebound.example\r\n{meant}")),
         ("POST", format!("{host}{meant}Origin: http://a.example\r\n")),
         ("GET", format!("{host}{meant}")),
         ("OPTIONS", format!("{host}Origin: http://a.example\r\n")),
     ] {
         assert_eq!(order(line, &headers), 403, "{line} {headers}");
     }
+    let rebound = format!("Host: rebound.example\r\n{meant}");
+    assert_eq!(order("POST", &rebound), 421);
     assert_eq!(reloads(&gateway, "loaded"), 0.0);
     assert_eq!(order("POST", &format!("{host}{meant}")), 200);
     assert_eq!(reloads(&gateway, "loaded"), 1.0);

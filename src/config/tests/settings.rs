@@ -257,3 +257,66 @@ fn systemd_says_where_the_state_directory_is_by_default() {
     let empty = under_systemd(|_| Ok(String::new()));
     assert_eq!(of(MINIMAL, empty), Some("conf/state".into()));
 }
+
+#[test]
+fn the_tls_of_the_admin_listener_has_a_certificate_and_a_key() {
+    let with = |tls: &str| minimal_and(&format!("admin: {{ tls: {tls} }}"));
+    let admin = good(&with("{ cert: a.pem, key: /b.pem }"))
+        .admin_tls
+        .unwrap();
+    assert_eq!(admin.files.cert, Path::new("conf/a.pem"));
+    assert_eq!(admin.files.key, Path::new("/b.pem"));
+    assert_eq!((admin.files.client_ca, admin.client), (None, None));
+    assert!(good(MINIMAL).admin_tls.is_none());
+    for (tls, says) in [
+        ("{ cert: a.pem }", "admin.tls.key"),
+        ("{ key: a.pem }", "admin.tls.cert"),
+        ("{ cert: a, key: b, ca: c }", "admin.tls.ca"),
+        (
+            "{ cert: a, key: b, client_ca: c, client: { cert: d } }",
+            "admin.tls.client.key",
+        ),
+        (
+            "{ cert: a, key: b, client: { cert: c, key: d } }",
+            "is not asked for without `client_ca`",
+        ),
+    ] {
+        assert!(only(&with(tls)).contains(says), "{tls}");
+    }
+}
+
+#[test]
+fn an_admin_listener_that_asks_for_certificates_may_be_reached_from_outside() {
+    let with = |tls: &str| {
+        let text = format!("admin: {{ address: 0.0.0.0:9790, tls: {{ cert: a, key: b{tls} }} }}");
+        let warnings = read_text(&minimal_and(&text)).unwrap().warnings;
+        warnings
+            .into_iter()
+            .map(|warning| warning.key)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(with(""), ["admin.address"]);
+    assert_eq!(with(", client_ca: c, client: { cert: d, key: e }"), [""; 0]);
+    // The commands would have no certificate to show.
+    assert_eq!(with(", client_ca: c"), ["admin.tls"]);
+}
+
+#[test]
+fn a_command_finds_the_admin_listener_in_a_configuration_with_mistakes_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.yaml");
+    let access = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        admin_access(&file)
+    };
+    let text =
+        "routes: 7\nadmin: { address: 127.0.0.1:1, hosts: [GW], tls: { cert: a, key: b } }\n";
+    let found = access(text).unwrap();
+    assert_eq!(
+        (found.address.port(), &found.hosts[..]),
+        (1, &["gw".to_owned()][..])
+    );
+    assert_eq!(found.tls.unwrap().files.cert, folder.path().join("a"));
+    assert_eq!(access("routes: 7\n").unwrap(), AdminAccess::default());
+    assert!(access("admin: { address: nowhere }\n").is_err());
+}

@@ -21,6 +21,7 @@ fn each_key_that_needs_a_restart_is_named_and_keeps_its_value() {
     for (key, more) in [
         ("trusted_proxies", "trusted_proxies: [10.0.0.0/8]"),
         ("admin", "admin: { address: 127.0.0.1:9999 }"),
+        ("admin", "admin: { tls: { cert: a, key: b } }"),
         ("replay", "replay: { window: 1m }"),
         ("limits.header_timeout", "limits: { header_timeout: 1s }"),
         ("limits.keepalive", "limits: { keepalive: 1s }"),

@@ -17,7 +17,8 @@ use crate::gateway::upstream::credentials::{Choice, Credentials};
 use crate::gateway::upstream::login::BackendLogin;
 use crate::gateway::upstream::pool::context::PoolContext;
 use crate::gateway::upstream::pool::{Pool, Pools};
-use crate::metrics::{EchoCounts, RouteCounts, UpstreamTimes};
+use crate::gateway::upstream::report::{SecretReport, ServerReport};
+use crate::metrics::{CertificateEnd, EchoCounts, Outcome, RouteCounts, UpstreamTimes};
 use countersign_core::identity::Machine;
 use countersign_core::replay::Window;
 
@@ -149,6 +150,39 @@ impl Plan {
             .chain(unusable)
             .chain(self.logins().filter_map(|login| login.out_of_service()))
             .collect()
+    }
+
+    /// The state of every server of every upstream.
+    pub(crate) fn servers(&self) -> Vec<ServerReport> {
+        self.pools.report()
+    }
+
+    /// The state of every credential and every login, by name.
+    pub(crate) fn secrets(&self) -> Vec<SecretReport> {
+        let credentials = self.credentials().map(|credential| credential.report());
+        let logins = self.logins().map(|login| login.report());
+        let mut all: Vec<_> = credentials.chain(logins).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// The certificates of the upstreams that are in force.
+    pub(crate) fn certificates(&self) -> Vec<CertificateEnd> {
+        self.pools.certificates()
+    }
+
+    /// The upstreams whose new TLS files have a mistake, each with the mistake.
+    pub(crate) fn tls_faults(&self) -> Vec<String> {
+        self.pools.tls_faults()
+    }
+
+    /// The requests of all routes so far, in the order of [`Outcome::ALL`].
+    pub(crate) fn by_outcome(&self) -> [u64; Outcome::ALL.len()] {
+        let all = self.route_counts.iter().chain([&self.no_route]);
+        all.map(RouteCounts::by_outcome)
+            .fold([0; Outcome::ALL.len()], |sum, counts| {
+                std::array::from_fn(|at| sum[at].saturating_add(counts[at]))
+            })
     }
 
     /// The gateway's assertions about machines, if it makes any.

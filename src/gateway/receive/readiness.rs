@@ -36,18 +36,20 @@ impl Readiness {
 
     /// # Errors
     ///
-    /// Why no requests should be sent here, in a few words.
+    /// The first reason why no requests should be sent here, in a few words.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.draining.has_begun() {
-            return Err("shutting down".into());
-        }
-        if !self.registry.counts_at(self.clock.now().mono) {
-            return Err("the registry's database has not answered for too long".into());
-        }
-        self.nonces.ready()?;
-        if !self.audit.healthy() {
-            return Err("the audit log cannot be written".into());
-        }
-        Ok(())
+        self.reasons().next().map_or(Ok(()), Err)
+    }
+
+    /// Every reason why no requests should be sent here; none if it is ready.
+    pub(crate) fn reasons(&self) -> impl Iterator<Item = String> {
+        let draining = self.draining.has_begun().then(|| "shutting down".into());
+        let stale = !self.registry.counts_at(self.clock.now().mono);
+        let stale = stale.then(|| "the registry's database has not answered for too long".into());
+        let audit = !self.audit.healthy();
+        let audit = audit.then(|| "the audit log cannot be written".into());
+        [draining, stale, self.nonces.ready().err(), audit]
+            .into_iter()
+            .flatten()
     }
 }

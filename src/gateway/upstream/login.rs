@@ -42,6 +42,7 @@ use super::assertion::Assertions;
 use super::assertion::asserted_machine::{AssertedMachine, SignerOf};
 use super::pool::Pool;
 use super::pool::context::PoolContext;
+use super::report::{SecretKind, SecretReport};
 use crate::config::{LoginRole, Upstream};
 use crate::metrics::{CheckCounts, LoginCounts, LoginResult, Metrics};
 use crate::registry::RegistryStore;
@@ -172,6 +173,20 @@ impl BackendLogin {
         match self.failures.failing() {
             Some(why) => Some(format!("{}: the last login failed: {why}", self.name)),
             None => Some(format!("{}: {}", self.name, self.check_in_doubt()?)),
+        }
+    }
+
+    /// Its state, for the status page.
+    pub(crate) fn report(&self) -> SecretReport {
+        let failing = self.failures.failing();
+        SecretReport {
+            name: self.name.clone(),
+            kind: SecretKind::Login,
+            source: self.path(),
+            is_unusable: failing.is_some(),
+            trouble: failing
+                .map(|why| format!("the last login failed: {why}"))
+                .or_else(|| Some(self.check_in_doubt()?.to_owned())),
         }
     }
 

@@ -25,6 +25,8 @@ use self::server::UpstreamServer;
 use self::server_set::{ServerList, ServerSet};
 use self::tls::UpstreamTls;
 use crate::config::Upstream;
+use crate::gateway::upstream::report::ServerReport;
+use crate::metrics::CertificateEnd;
 use countersign_client::watch::Watch;
 
 /// The pools of one configuration, in the order of its upstreams. They can be replaced by those of
@@ -34,6 +36,7 @@ pub(crate) struct Pools(Vec<Arc<Pool>>);
 /// The servers of one upstream.
 pub(crate) struct Pool {
     servers: Arc<ServerSet>,
+    tls: Option<Arc<UpstreamTls>>,
     _sweeper: AbortOnDropHandle<()>,
     _names: Vec<AbortOnDropHandle<()>>,
     _watch: Option<Watch>,
@@ -70,6 +73,24 @@ impl Pools {
         sets.flat_map(|set| set.out_of_service()).collect()
     }
 
+    /// The state of every server.
+    pub(crate) fn report(&self) -> Vec<ServerReport> {
+        let sets = self.0.iter().map(|pool| &pool.servers);
+        sets.flat_map(|set| set.report()).collect()
+    }
+
+    /// The certificates of the upstreams that are in force.
+    pub(crate) fn certificates(&self) -> Vec<CertificateEnd> {
+        let tls = self.0.iter().filter_map(|pool| pool.tls.as_deref());
+        tls.flat_map(UpstreamTls::certificates).collect()
+    }
+
+    /// The upstreams whose new TLS files have a mistake, each with the mistake.
+    pub(crate) fn tls_faults(&self) -> Vec<String> {
+        let tls = self.0.iter().filter_map(|pool| pool.tls.as_deref());
+        tls.filter_map(UpstreamTls::fault).collect()
+    }
+
     fn of_upstream(&self, name: &str) -> Option<&ServerSet> {
         let mut sets = self.0.iter().map(|pool| &*pool.servers);
         sets.find(|set| set.is_of(name))
@@ -78,14 +99,19 @@ impl Pools {
 
 impl Pool {
     fn new(upstream: &Upstream, context: &PoolContext, before: Option<&Pools>) -> Pool {
-        let tls = upstream.tls.as_ref().map(UpstreamTls::new).map(Arc::new);
+        let tls = upstream
+            .tls
+            .as_ref()
+            .map(|tls| UpstreamTls::new(&upstream.name, tls));
+        let tls = tls.map(Arc::new);
         let before = before.and_then(|before| before.of_upstream(&upstream.name));
         let servers = ServerSet::new(upstream, tls.clone(), context, before);
-        let watch = tls.and_then(|tls| tls.watch(&upstream.name, &context.metrics));
+        let watch = (tls.as_ref()).and_then(|tls| tls.watch(&context.metrics));
         Pool {
             _sweeper: sweep(&servers, context),
             _names: name_resolution::start(&servers),
             servers,
+            tls,
             _watch: watch,
         }
     }

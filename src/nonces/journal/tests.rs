@@ -323,7 +323,8 @@ fn after_power_loss_what_the_reservation_covers_is_refused_for_seconds() {
         panic!("it is in quarantine");
     };
     assert_eq!(u64::from(retry_after), bound + 1 - off.now());
-    assert!(next.ready().unwrap_err().contains(&bound.to_string()));
+    let until = crate::config::instant::to_text(bound);
+    assert!(next.ready().unwrap_err().contains(&until));
     drop(next);
     holds(&off, 16);
 }

@@ -1,36 +1,34 @@
-//! The admin listener: metrics, liveness and readiness probes, and the order to reload.
+//! The admin listener: the status page, metrics, probes, and the order to reload.
 
+mod accept_header;
+mod host;
 pub(crate) mod order;
 mod pending;
+mod response;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap};
 use http::{Method, StatusCode};
 use pingora::ErrorType;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
-use pingora::http::ResponseHeader;
+use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 
+use self::host::is_own_host;
 use self::pending::PendingConnections;
+use self::response::{AdminResponse, Kind, found, status_json, status_page, text};
 use super::listen::accept::{ListenerOptions, Serve};
-use super::reload::Reloader;
-use super::replay_cache::ReplayCache;
-use crate::gateway::{Gateway, Origin, ResetOnClose, jwks};
-use crate::metrics::{self, Metrics};
+use super::listen::connection_timeouts::ConnectionTimeouts;
+use super::status::{Refresh, StatusBoard};
+use crate::gateway::{Origin, ResetOnClose, jwks};
 
 /// The application of the admin listener.
 pub(crate) struct Admin {
-    gateway: Arc<Gateway>,
-    reloader: Arc<Reloader>,
-    replay: Arc<ReplayCache>,
-    metrics: Arc<Metrics>,
+    board: Arc<StatusBoard>,
     /// Names of the gateway, in lower case, besides this machine's own.
     hosts: Vec<String>,
     /// The connections without a complete request.
@@ -57,6 +55,12 @@ const FIRST_HEAD: Duration = Duration::from_secs(5);
 /// Longest time for the next one: a scraper comes every fifteen or thirty seconds.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// The time-outs of a connection before its first request. It speaks no HTTP/2.
+pub(crate) const TIMEOUTS: ConnectionTimeouts = ConnectionTimeouts {
+    handshake: FIRST_HEAD,
+    idle: IDLE,
+};
+
 /// Longest time for a request, a reload included.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -77,68 +81,64 @@ impl Serve for Admin {
     fn write_timeout(&self) -> Duration {
         WRITE
     }
-}
 
-struct AdminResponse {
-    status: StatusCode,
-    content_type: &'static str,
-    caching: &'static str,
-    body: Bytes,
+    fn give_way(&self) -> impl Future<Output = ()> + Send + 'static {
+        let pending = self.pending.enter();
+        async move { pending.gave_way().await }
+    }
 }
 
 /// Where the public keys of the gateway's assertions are.
 const JWKS: &str = "/.well-known/jwks.json";
 
 impl Admin {
-    pub(crate) fn new(
-        gateway: Arc<Gateway>,
-        reloader: Arc<Reloader>,
-        replay: Arc<ReplayCache>,
-        metrics: Arc<Metrics>,
-        hosts: Vec<String>,
-    ) -> Admin {
+    pub(crate) fn new(board: Arc<StatusBoard>, hosts: Vec<String>) -> Admin {
         Admin {
-            gateway,
-            reloader,
-            replay,
-            metrics,
+            board,
             hosts,
             pending: PendingConnections::new(MOST_PENDING),
             responses: Semaphore::new(MOST_RESPONSES),
         }
     }
 
-    fn answer(&self, method: &Method, path: &str) -> AdminResponse {
-        if !matches!(*method, Method::GET | Method::HEAD) {
+    async fn answer(&self, head: &RequestHeader) -> AdminResponse {
+        if !matches!(head.method, Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
         }
-        match path {
+        match head.uri.path() {
             "/livez" => text(StatusCode::OK, "alive"),
-            "/readyz" => match self.gateway.readiness().check() {
+            "/readyz" => match self.board.gateway.readiness().check() {
                 Ok(()) => text(StatusCode::OK, &self.with_parts_out_of_service("ready")),
                 Err(why) => text(
                     StatusCode::SERVICE_UNAVAILABLE,
                     &self.with_parts_out_of_service(&why),
                 ),
             },
-            "/metrics" => {
-                self.reloader.show_staleness();
-                if let Some(live) = self.replay.live() {
-                    self.metrics.nonces(live);
-                }
-                AdminResponse {
-                    status: StatusCode::OK,
-                    content_type: metrics::CONTENT_TYPE,
-                    caching: NOT_KEPT,
-                    body: self.metrics.render().into(),
-                }
+            "/" => {
+                let refresh = Refresh::of(head.uri.query());
+                self.computed(move |board| status_page(board, refresh))
+                    .await
             }
-            JWKS => match self.gateway.plan().assertions() {
+            "/status.json" => self.computed(status_json).await,
+            "/metrics" => {
+                let exposition = accept_header::exposition(&head.headers);
+                self.computed(move |board| {
+                    board.reloader.show_staleness();
+                    if let Some(live) = board.replay.live() {
+                        board.metrics.nonces(live);
+                    }
+                    let metrics = board.metrics.scrape(&board.scraped(), exposition);
+                    AdminResponse {
+                        kind: Kind::Negotiated,
+                        ..found(exposition.content_type(), metrics)
+                    }
+                })
+                .await
+            }
+            JWKS => match self.board.gateway.plan().assertions() {
                 Some(assertions) => AdminResponse {
-                    status: StatusCode::OK,
-                    content_type: jwks::MEDIA_TYPE,
                     caching: jwks::CACHING,
-                    body: assertions.jwks(),
+                    ..found(jwks::MEDIA_TYPE, assertions.jwks())
                 },
                 None => text(
                     StatusCode::NOT_FOUND,
@@ -147,15 +147,28 @@ impl Admin {
             },
             _ => text(
                 StatusCode::NOT_FOUND,
-                "only /metrics, /livez, /readyz and /.well-known/jwks.json",
+                "only /, /status.json, /metrics, /livez, /readyz and /.well-known/jwks.json",
             ),
         }
+    }
+
+    /// A response that takes milliseconds, on a thread that serves no requests.
+    async fn computed(
+        &self,
+        compute: impl FnOnce(&StatusBoard) -> AdminResponse + Send + 'static,
+    ) -> AdminResponse {
+        let board = Arc::clone(&self.board);
+        let computed = tokio::task::spawn_blocking(move || compute(&board)).await;
+        computed.unwrap_or_else(|_| {
+            let why = "a bug ended this response; report it with the log";
+            text(StatusCode::INTERNAL_SERVER_ERROR, why)
+        })
     }
 
     /// The first line, and a line for each backend part that is out of service. Such a part does
     /// not make the gateway unready: it is out of service for every other gateway too.
     fn with_parts_out_of_service(&self, first: &str) -> String {
-        let out = self.gateway.plan().out_of_service();
+        let out = self.board.gateway.plan().out_of_service();
         let more = out.len().saturating_sub(MOST_NAMED);
         let told = out
             .iter()
@@ -177,7 +190,7 @@ impl Admin {
             Ok(losses) => losses,
             Err(why) => return text(StatusCode::FORBIDDEN, why),
         };
-        let reloader = Arc::clone(&self.reloader);
+        let reloader = Arc::clone(&self.board.reloader);
         let outcome = tokio::task::spawn_blocking(move || reloader.on_order(losses)).await;
         match outcome {
             Ok(outcome) if outcome.is_good => text(StatusCode::OK, &outcome.lines.join("\n")),
@@ -193,7 +206,7 @@ impl Admin {
         let path = head.uri.path();
         let is_own = is_own_host(&head.headers, &self.hosts);
         if matches!(path, "/livez" | "/readyz") {
-            let mut answer = self.answer(&head.method, path);
+            let mut answer = self.answer(head).await;
             if !is_own {
                 let end = answer.body.iter().position(|byte| *byte == b'\n');
                 answer
@@ -205,11 +218,11 @@ impl Admin {
         if !is_own {
             let why = "this Host is none of the gateway's names: use localhost or an address, or list \
                        it in admin.hosts";
-            return text(StatusCode::FORBIDDEN, why);
+            return text(StatusCode::MISDIRECTED_REQUEST, why);
         }
         match path {
             order::PATH => self.reload(session).await,
-            path => self.answer(&head.method, path),
+            _ => self.answer(head).await,
         }
     }
 
@@ -230,7 +243,7 @@ impl Admin {
             Ok(Err(error)) if *error.etype() == ErrorType::InvalidHTTPHeader => {
                 session.set_keepalive(None);
                 let answer = text(StatusCode::BAD_REQUEST, "the request is malformed");
-                Admin::send(session, answer, false).await?;
+                answer.send(session, false).await?;
                 return Ok(false);
             }
             _ => return Ok(false),
@@ -245,59 +258,8 @@ impl Admin {
             session.set_keepalive(Some(IDLE.as_secs()));
         }
         let is_head = session.req_header().method == Method::HEAD;
-        Admin::send(session, answer, is_head).await?;
+        answer.send(session, is_head).await?;
         Ok(true)
-    }
-
-    async fn send(
-        session: &mut ServerSession,
-        answer: AdminResponse,
-        is_head: bool,
-    ) -> pingora::Result<()> {
-        let mut header = ResponseHeader::build(answer.status, Some(4))?;
-        header.insert_header(CONTENT_TYPE, answer.content_type)?;
-        header.insert_header(CONTENT_LENGTH, answer.body.len())?;
-        header.insert_header(CACHE_CONTROL, answer.caching)?;
-        session.write_response_header(Box::new(header)).await?;
-        let body = if is_head { Bytes::new() } else { answer.body };
-        session.write_response_body(body, true).await
-    }
-}
-
-/// Whether `Host` is there once and is this machine's own name, an address, or one of `hosts`, with
-/// any port. A page in a browser whose name was made to resolve to this machine (DNS rebinding)
-/// sends its own. It fails closed: a Host that is missing or malformed is refused.
-fn is_own_host(headers: &HeaderMap, hosts: &[String]) -> bool {
-    let mut values = headers.get_all(HOST).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return false;
-    };
-    let Ok(text) = value.to_str() else {
-        return false;
-    };
-    let text = text.to_ascii_lowercase();
-    let is_port =
-        |port: &str| port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit());
-    let name = match text.rsplit_once(':') {
-        Some((name, port)) if is_port(port) && !name.is_empty() => name,
-        _ => &text,
-    };
-    if let Some(address) = name.strip_prefix('[') {
-        let address = address.strip_suffix(']').map(str::parse::<Ipv6Addr>);
-        return matches!(address, Some(Ok(_)));
-    }
-    name == "localhost" || name.parse::<Ipv4Addr>().is_ok() || hosts.iter().any(|host| host == name)
-}
-
-/// `Cache-Control` of what is true at this moment only.
-const NOT_KEPT: &str = "no-store";
-
-fn text(status: StatusCode, words: &str) -> AdminResponse {
-    AdminResponse {
-        status,
-        content_type: "text/plain; charset=utf-8",
-        caching: NOT_KEPT,
-        body: format!("{words}\n").into(),
     }
 }
 
@@ -321,71 +283,5 @@ impl HttpServerApp for Admin {
             .await
             .ok()
             .flatten()
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
-mod tests {
-    use super::*;
-
-    fn own(hosts: &[&str]) -> bool {
-        let mut headers = HeaderMap::new();
-        for host in hosts {
-            headers.append(HOST, host.parse().unwrap());
-        }
-        is_own_host(&headers, &["gw.internal".to_owned()])
-    }
-
-    #[test]
-    fn this_machine_is_called_by_its_own_name_an_address_or_a_configured_name() {
-        for host in [
-            "localhost",
-            "LocalHost:9790",
-            "127.0.0.1",
-            "127.0.0.1:1",
-            "10.0.0.1:65535",
-            "[::1]",
-            "[2001:db8::1]:9790",
-            "gw.internal",
-            "GW.Internal:80",
-        ] {
-            assert!(own(&[host]), "{host}");
-        }
-    }
-
-    #[test]
-    fn any_other_name_may_be_a_page_of_somebodys() {
-        for host in [
-            "",
-            "rebound.example",
-            "localhost.example",
-            "example.localhost",
-            "127.0.0.1.example:9790",
-            "127.1",
-            "0x7f000001",
-            "2130706433",
-            "::1",
-            "[::1",
-            "::1]",
-            "[127.0.0.1]",
-            "[localhost]",
-            "localhost:",
-            "localhost:x",
-            "localhost:+1",
-            "localhost:65536",
-            "localhost:1:2",
-            ":9790",
-            "user@localhost",
-            "localhost,rebound.example",
-            "localhost rebound.example",
-            "localhost.",
-            "other.gw.internal",
-            "gw.internal.example",
-        ] {
-            assert!(!own(&[host]), "{host}");
-        }
-        assert!(!own(&[]));
-        assert!(!own(&["localhost", "localhost"]));
     }
 }

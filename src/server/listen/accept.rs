@@ -10,7 +10,7 @@ use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
@@ -52,6 +52,12 @@ pub(crate) trait Serve: HttpServerApp + Send + Sync + Sized + 'static {
 
     /// Longest wait for a client to take some of what is written to it.
     fn write_timeout(&self) -> Duration;
+
+    /// Resolves when a connection that has not completed its TLS handshake has to make room for a
+    /// newer one. Default: never.
+    fn give_way(&self) -> impl Future<Output = ()> + Send + 'static {
+        std::future::pending()
+    }
 }
 
 impl Serve for Edge {
@@ -77,6 +83,9 @@ pub(crate) struct AcceptLoop<A> {
     /// One permit for each connection. If none is left, a new connection is closed at once, because
     /// no response is possible before TLS. It counts as `overloaded`.
     pub(crate) permits: Arc<Semaphore>,
+    /// Whether a connection beyond that waits in the backlog of the system, because another one will
+    /// soon make room.
+    pub(crate) waits_for_room: bool,
     /// Limits the connections of each source. Trusted proxies are exempt. `None`: no limit.
     pub(crate) sources: Option<(Arc<Sources>, TrustedProxies)>,
     /// Whether the last connection found no permit, so that the log says it once.
@@ -109,6 +118,7 @@ impl<A: Serve> AcceptLoop<A> {
             app,
             metrics: None,
             permits: Arc::new(Semaphore::new(connections)),
+            waits_for_room: false,
             sources: None,
             full: AtomicBool::new(false),
             turned_away: AtomicU64::new(0),
@@ -122,12 +132,24 @@ impl<A: Serve> AcceptLoop<A> {
     pub(crate) async fn run(self: Arc<Self>, listener: BoundListener) {
         let mut shutdown = self.shutdown.clone();
         loop {
+            let room = async {
+                match self.waits_for_room {
+                    true => Arc::clone(&self.permits).acquire_owned().await.ok(),
+                    false => None,
+                }
+            };
+            let permit = tokio::select! {
+                permit = room => permit,
+                _ = shutdown.wait_for(|&stop| stop) => return,
+            };
             let accepted = tokio::select! {
                 accepted = listener.socket.accept() => accepted,
                 _ = shutdown.wait_for(|&stop| stop) => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.receive(stream, peer, &listener.options),
+                Ok((stream, peer)) => {
+                    self.receive(stream, peer, &listener.options, permit);
+                }
                 Err(error) => {
                     warn!(%error, "cannot accept a connection; retry in 100 ms");
                     tokio::time::sleep(ACCEPT_ERROR_PAUSE).await;
@@ -141,8 +163,10 @@ impl<A: Serve> AcceptLoop<A> {
         mut stream: TcpStream,
         peer: SocketAddr,
         options: &Arc<ListenerOptions>,
+        permit: Option<OwnedSemaphorePermit>,
     ) {
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+        let free = || Arc::clone(&self.permits).try_acquire_owned().ok();
+        let Some(permit) = permit.or_else(free) else {
             if !self.full.swap(true, Ordering::Relaxed) {
                 warn!(%peer, "the limit of connections is reached; further ones are closed at once");
             }
@@ -153,6 +177,8 @@ impl<A: Serve> AcceptLoop<A> {
         };
         self.full.store(false, Ordering::Relaxed);
         let (this, options) = (Arc::clone(self), Arc::clone(options));
+        // Here, in the order of arrival: the tasks begin in another one.
+        let give_way = self.app.give_way();
         self.tasks.spawn(async move {
             let _permit = permit;
             let _counted = this.metrics.as_ref().map(OpenConnection::new);
@@ -166,12 +192,16 @@ impl<A: Serve> AcceptLoop<A> {
             let app = this.app.serving(origin, reset.clone(), &options);
             let plain = ClientStream::new(stream, peer, app.write_timeout(), reset);
             let stream: Stream = match &options.tls {
-                None => Box::new(plain),
+                None => {
+                    drop(give_way);
+                    Box::new(plain)
+                }
                 Some(tls) => {
                     let acceptor = tls.acceptor();
                     let mut stop = this.shutdown.clone();
                     let shaken = tokio::select! {
                         shaken = tokio::time::timeout(this.timeouts.handshake, acceptor.tls_handshake(plain)) => shaken,
+                        () = give_way => return,
                         _ = stop.wait_for(|&stop| stop) => return,
                     };
                     match shaken {

@@ -8,8 +8,8 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::accept::{BoundListener, ListenerOptions};
-use super::tls::Tls;
-use crate::config::{Config, Listener, only_ipv6};
+use super::tls::{Tls, TlsPurpose};
+use crate::config::{Config, TlsFiles, only_ipv6};
 use crate::metrics::Metrics;
 use crate::server::start_error::StartError;
 
@@ -18,7 +18,7 @@ pub(in crate::server) struct BoundListeners {
     pub(in crate::server) listeners: Vec<BoundListener>,
     /// Of the data listeners, with the ports that the system chose for port 0.
     pub(in crate::server) addresses: Vec<SocketAddr>,
-    pub(in crate::server) admin: TcpListener,
+    pub(in crate::server) admin: BoundListener,
     pub(in crate::server) admin_address: SocketAddr,
 }
 
@@ -29,13 +29,13 @@ pub(in crate::server) struct BoundListeners {
 /// [`StartError::System`] with the address that cannot be bound.
 pub(in crate::server) fn bind_all(
     config: &Config,
-    tls: &[Option<Arc<Tls>>],
+    tls: &ListenerTls,
 ) -> Result<BoundListeners, StartError> {
     let listening = config.listeners.iter().map(|listener| listener.address);
     let all = || listening.clone().chain([config.admin]);
     let mut listeners = Vec::new();
     let mut addresses = Vec::new();
-    for (listener, tls) in config.listeners.iter().zip(tls.iter().cloned()) {
+    for (listener, tls) in config.listeners.iter().zip(tls.data.iter().cloned()) {
         let (socket, address) = bind(listener.address, all())?;
         addresses.push(address);
         let proxies = listener.proxy_protocol;
@@ -49,11 +49,18 @@ pub(in crate::server) fn bind_all(
             options: Arc::new(options),
         });
     }
-    let (admin, admin_address) = bind(config.admin, all())?;
+    let (socket, admin_address) = bind(config.admin, all())?;
+    let options = ListenerOptions {
+        tls: tls.admin.clone(),
+        ..ListenerOptions::default()
+    };
     Ok(BoundListeners {
         listeners,
         addresses,
-        admin,
+        admin: BoundListener {
+            socket,
+            options: Arc::new(options),
+        },
         admin_address,
     })
 }
@@ -86,19 +93,40 @@ fn bind(
     listen().map_err(failed)
 }
 
+/// The TLS of the listeners, where they have it.
+pub(in crate::server) struct ListenerTls {
+    /// One for each data listener.
+    data: Vec<Option<Arc<Tls>>>,
+    admin: Option<Arc<Tls>>,
+}
+
+impl ListenerTls {
+    /// Those that there are.
+    pub(in crate::server) fn all(&self) -> Vec<Arc<Tls>> {
+        let all = self.data.iter().chain([&self.admin]);
+        all.flatten().cloned().collect()
+    }
+}
+
 /// Reads the TLS files of every listener, and shows in the metrics when its certificates expire.
 pub(in crate::server) fn load_tls(
     config: &Config,
     metrics: &Metrics,
-) -> Result<Vec<Option<Arc<Tls>>>, StartError> {
-    let load = |listener: &Listener| {
-        let Some(files) = &listener.tls else {
+) -> Result<ListenerTls, StartError> {
+    let load = |address: SocketAddr, files: Option<&TlsFiles>, purpose: TlsPurpose| {
+        let Some(files) = files else {
             return Ok(None);
         };
-        let tls = Tls::load(&listener.address.to_string(), files)
+        let tls = Tls::load(&address.to_string(), files, purpose)
             .map_err(|why| StartError::Configuration(why.to_string()))?;
         tls.show(metrics);
         Ok(Some(Arc::new(tls)))
     };
-    config.listeners.iter().map(load).collect()
+    let data = config.listeners.iter();
+    let data = data.map(|listener| load(listener.address, listener.tls.as_ref(), TlsPurpose::Data));
+    let admin = config.admin_tls.as_ref().map(|tls| &tls.files);
+    Ok(ListenerTls {
+        data: data.collect::<Result<_, _>>()?,
+        admin: load(config.admin, admin, TlsPurpose::Admin)?,
+    })
 }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::config::{CertificateValidity, TlsFiles};
-use crate::metrics::{CertificateUse, Metrics};
+use crate::metrics::{CertificateEnd, CertificateUse, Metrics};
 use countersign_client::file::{self, Unusable};
 
 /// Largest PEM file, in bytes: a bundle of all authorities of the web has a quarter of it.
@@ -27,8 +27,35 @@ const MAX_FILE: usize = 1 << 20;
 pub(crate) struct Tls {
     /// The listener's address, as metrics name it.
     listener: String,
+    purpose: TlsPurpose,
     files: TlsFiles,
     loaded: ArcSwap<LoadedFiles>,
+}
+
+/// The kind of listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsPurpose {
+    /// For requests: HTTP/2 and HTTP/1.1.
+    Data,
+    /// The admin listener: HTTP/1.1 alone, whose connections it can tell apart and bound.
+    Admin,
+}
+
+impl TlsPurpose {
+    /// The metric labels of its own certificate and of its clients' authorities.
+    fn uses(self) -> [CertificateUse; 2] {
+        match self {
+            TlsPurpose::Data => [CertificateUse::Listener, CertificateUse::ListenerClientCa],
+            TlsPurpose::Admin => [CertificateUse::Admin, CertificateUse::AdminClientCa],
+        }
+    }
+
+    fn protocols(self) -> Vec<Vec<u8>> {
+        match self {
+            TlsPurpose::Data => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            TlsPurpose::Admin => vec![b"http/1.1".to_vec()],
+        }
+    }
 }
 
 /// The files as they were last good.
@@ -46,26 +73,42 @@ impl Tls {
     /// # Errors
     ///
     /// The file and its mistake, without the content of the key.
-    pub(crate) fn load(listener: &str, files: &TlsFiles) -> Result<Tls, Unusable> {
+    pub(crate) fn load(
+        listener: &str,
+        files: &TlsFiles,
+        purpose: TlsPurpose,
+    ) -> Result<Tls, Unusable> {
         let contents = Contents::read(files)?;
         Ok(Tls {
             listener: listener.to_owned(),
-            loaded: ArcSwap::from_pointee(contents.load(files)?),
+            purpose,
+            loaded: ArcSwap::from_pointee(contents.load(files, purpose)?),
             files: files.clone(),
         })
     }
 
     /// Shows in the metrics when the certificates expire.
     pub(crate) fn show(&self, metrics: &Metrics) {
-        let loaded = self.loaded.load();
-        for (usage, validity) in [
-            (CertificateUse::Listener, loaded.certificate),
-            (CertificateUse::ListenerClientCa, loaded.client_ca),
-        ] {
-            if let Some(validity) = validity {
-                metrics.certificate_expiry(usage, &self.listener, validity.until);
-            }
+        for certificate in self.certificates() {
+            metrics.certificate_expiry(certificate.usage, &self.listener, certificate.until);
         }
+    }
+
+    /// The certificates in force.
+    pub(crate) fn certificates(&self) -> Vec<CertificateEnd> {
+        let loaded = self.loaded.load();
+        let [own, authorities] = self.purpose.uses();
+        let of = |usage, file: Option<&PathBuf>, validity: Option<CertificateValidity>| {
+            Some(CertificateEnd {
+                usage,
+                owner: self.listener.clone(),
+                file: file?.clone(),
+                until: validity?.until,
+            })
+        };
+        let own = of(own, Some(&self.files.cert), loaded.certificate);
+        let client_ca = of(authorities, self.files.client_ca.as_ref(), loaded.client_ca);
+        own.into_iter().chain(client_ca).collect()
     }
 
     /// The warnings about the certificates at `now` (Unix seconds), one line each.
@@ -113,7 +156,8 @@ impl Tls {
         if contents.digest() == self.loaded.load().digest {
             return Ok(false);
         }
-        self.loaded.store(Arc::new(contents.load(&self.files)?));
+        self.loaded
+            .store(Arc::new(contents.load(&self.files, self.purpose)?));
         Ok(true)
     }
 }
@@ -137,7 +181,7 @@ impl Contents {
         })
     }
 
-    fn load(&self, files: &TlsFiles) -> Result<LoadedFiles, Unusable> {
+    fn load(&self, files: &TlsFiles, purpose: TlsPurpose) -> Result<LoadedFiles, Unusable> {
         let parsed = |pem: &[u8]| -> Vec<CertificateDer<'static>> {
             CertificateDer::pem_slice_iter(pem)
                 .filter_map(Result::ok)
@@ -145,7 +189,7 @@ impl Contents {
         };
         let client_ca = self.client_ca.as_deref();
         Ok(LoadedFiles {
-            acceptor: Arc::new(self.acceptor(files)?),
+            acceptor: Arc::new(self.acceptor(files, purpose)?),
             digest: self.digest(),
             certificate: CertificateValidity::of_chain(&parsed(&self.cert)),
             client_ca: client_ca.and_then(|pem| CertificateValidity::of_authorities(&parsed(pem))),
@@ -166,7 +210,7 @@ impl Contents {
         digest.finalize().into()
     }
 
-    fn acceptor(&self, files: &TlsFiles) -> Result<Acceptor, Unusable> {
+    fn acceptor(&self, files: &TlsFiles, purpose: TlsPurpose) -> Result<Acceptor, Unusable> {
         let TlsFiles { cert, key, .. } = files;
         let chain = certificates(cert, &self.cert)?;
         let private = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| {
@@ -192,7 +236,7 @@ impl Contents {
                 let (cert, key) = (cert.display(), key.display());
                 bad(format!("{cert} and {key} do not go together: {error}"))
             })?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = purpose.protocols();
         config.max_early_data_size = 0;
         Ok(Acceptor::from_server_config(Arc::new(config)))
     }
@@ -265,7 +309,7 @@ mod tests {
     fn files_that_did_not_change_are_not_loaded_again() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), ["cert.pem", "key.pem"]);
-        let tls = Tls::load("a:1", &files(folder.path())).unwrap();
+        let tls = Tls::load("a:1", &files(folder.path()), TlsPurpose::Data).unwrap();
         let before = tls.acceptor();
         assert_eq!(tls.reload(), Ok(false));
         assert!(Arc::ptr_eq(&before, &tls.acceptor()));
@@ -278,7 +322,7 @@ mod tests {
     fn a_certificate_without_its_key_changes_nothing_until_the_key_is_there_too() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), ["cert.pem", "key.pem"]);
-        let tls = Tls::load("a:1", &files(folder.path())).unwrap();
+        let tls = Tls::load("a:1", &files(folder.path()), TlsPurpose::Data).unwrap();
         let before = tls.acceptor();
         write(folder.path(), ["cert.pem", "new-key.pem"]);
         assert!(
@@ -312,7 +356,10 @@ mod tests {
                 client_ca,
                 ..files(folder.path())
             };
-            let text = Tls::load("a:1", &files).err().unwrap().to_string();
+            let text = Tls::load("a:1", &files, TlsPurpose::Data)
+                .err()
+                .unwrap()
+                .to_string();
             assert!(text.contains(says) && !text.contains("s3cret"), "{text}");
         }
     }

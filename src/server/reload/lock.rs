@@ -18,7 +18,8 @@ struct FileKind {
 
 #[derive(Default)]
 struct ReloadLock {
-    is_taken: Mutex<bool>,
+    /// When its holder took it, on the monotonic clock.
+    taken: Mutex<Option<Duration>>,
     released: Condvar,
 }
 
@@ -26,18 +27,34 @@ struct ReloadLock {
 pub(super) struct ReloadGuard(Arc<ReloadLock>);
 
 impl ReloadLocks {
-    /// Waits for the lock, for at most `patience`; `None` if its holder does not release it in
-    /// time.
-    pub(super) fn take(&self, files: Files, patience: Duration) -> Option<ReloadGuard> {
+    /// Waits for the lock, for at most `patience`, and takes it at `now` on the monotonic clock;
+    /// `None` if its holder does not release it in time.
+    pub(super) fn take(
+        &self,
+        files: Files,
+        patience: Duration,
+        now: Duration,
+    ) -> Option<ReloadGuard> {
         let lock = &self.0[files as usize].lock;
-        let is_taken = lock.is_taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = (lock.released).wait_timeout_while(is_taken, patience, |is_taken| *is_taken);
-        let (mut is_taken, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        let taken = lock.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = (lock.released).wait_timeout_while(taken, patience, |taken| taken.is_some());
+        let (mut taken, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
             return None;
         }
-        *is_taken = true;
+        *taken = Some(now);
         Some(ReloadGuard(Arc::clone(lock)))
+    }
+
+    /// How long the longest of the reloads has been running at `now`, on the monotonic clock.
+    pub(super) fn running(&self, now: Duration) -> Duration {
+        let taken =
+            |kind: &FileKind| *(kind.lock.taken.lock()).unwrap_or_else(PoisonError::into_inner);
+        let running = self.0.iter().filter_map(taken);
+        running
+            .map(|taken| now.saturating_sub(taken))
+            .max()
+            .unwrap_or_default()
     }
 
     /// The last failure that was logged.
@@ -48,11 +65,7 @@ impl ReloadLocks {
 
 impl Drop for ReloadGuard {
     fn drop(&mut self) {
-        *self
-            .0
-            .is_taken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = false;
+        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.0.released.notify_one();
     }
 }
@@ -63,23 +76,37 @@ mod tests {
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(20);
+    const AT: Duration = Duration::from_secs(100);
+
+    #[test]
+    fn a_reload_runs_from_when_its_lock_is_taken_until_it_is_released() {
+        let locks = ReloadLocks::default();
+        let at = Duration::from_secs;
+        let first = locks.take(Files::Registry, SHORT, AT).unwrap();
+        let second = locks.take(Files::Tls, SHORT, at(105)).unwrap();
+        assert_eq!(locks.running(at(107)), at(7));
+        drop(first);
+        assert_eq!(locks.running(at(107)), at(2));
+        drop(second);
+        assert_eq!(locks.running(at(107)), Duration::ZERO);
+    }
 
     #[test]
     fn a_kind_of_files_is_read_by_one_at_a_time_and_no_other_kind_waits_for_it() {
         let locks = ReloadLocks::default();
-        let stuck = locks.take(Files::Credentials, SHORT).unwrap();
-        assert!(locks.take(Files::Credentials, SHORT).is_none());
-        assert!(locks.take(Files::Registry, SHORT).is_some());
+        let stuck = locks.take(Files::Credentials, SHORT, AT).unwrap();
+        assert!(locks.take(Files::Credentials, SHORT, AT).is_none());
+        assert!(locks.take(Files::Registry, SHORT, AT).is_some());
         drop(stuck);
-        assert!(locks.take(Files::Credentials, SHORT).is_some());
+        assert!(locks.take(Files::Credentials, SHORT, AT).is_some());
     }
 
     #[test]
     fn a_waiting_reload_gets_the_lock_when_it_is_free() {
         let locks = ReloadLocks::default();
-        let first = locks.take(Files::Registry, SHORT).unwrap();
+        let first = locks.take(Files::Registry, SHORT, AT).unwrap();
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| locks.take(Files::Registry, Duration::from_secs(20)));
+            let second = scope.spawn(|| locks.take(Files::Registry, Duration::from_secs(20), AT));
             drop(first);
             assert!(second.join().unwrap().is_some());
         });

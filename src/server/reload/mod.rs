@@ -11,6 +11,7 @@
 mod certificates;
 mod configuration;
 mod feed;
+mod history;
 mod lock;
 mod machines;
 mod operators;
@@ -18,4 +19,5 @@ mod parts;
 mod reloader;
 mod result;
 
+pub(crate) use self::history::LastReload;
 pub(crate) use self::reloader::Reloader;

@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use super::feed::RegistryFeed;
+use super::history::{LastReload, ReloadHistory};
 use super::lock::ReloadLocks;
 use super::parts::{ReloadedParts, name_of};
 use super::result::{ReloadFailure, ReloadOutcome, ReloadResult, Trigger};
@@ -40,6 +41,7 @@ pub(crate) struct Reloader {
     /// Where the machines stand in a database.
     feed: Option<RegistryFeed>,
     locks: ReloadLocks,
+    history: ReloadHistory,
 }
 
 /// Reloading goes on for as long as this lives.
@@ -71,6 +73,7 @@ impl Reloader {
             },
             feed: follower.map(RegistryFeed::new),
             locks: ReloadLocks::default(),
+            history: ReloadHistory::default(),
         }
     }
 
@@ -83,6 +86,21 @@ impl Reloader {
     /// Records the operators of the start.
     pub(crate) fn report_operators(&self, first: &Change) {
         self.parts.report_operators(first);
+    }
+
+    /// The last attempt to load each kind of file.
+    pub(crate) fn last(&self) -> Vec<LastReload> {
+        self.history.all()
+    }
+
+    /// The kinds of files whose file system does not answer, by name.
+    pub(crate) fn stuck(&self) -> impl Iterator<Item = &'static str> {
+        self.history.stuck().into_iter().map(name_of)
+    }
+
+    /// How long the longest of the running reloads has been running; zero if none is.
+    pub(crate) fn running(&self) -> Duration {
+        self.locks.running(self.parts.clock.now().mono)
     }
 
     /// Starts to watch the files and to listen for signals. If one of these fails, it logs an error
@@ -146,7 +164,9 @@ impl Reloader {
                 tokio::time::sleep(STILL).await;
                 for ((files, looks), before) in watches.iter().zip(&mut before) {
                     let now = Some(looks.load(Ordering::Relaxed));
-                    if *before == now {
+                    let is_stuck = *before == now;
+                    this.history.set_stuck(*files, is_stuck);
+                    if is_stuck {
                         this.slow(*files);
                     }
                     *before = now;
@@ -192,8 +212,9 @@ impl Reloader {
     /// Reads one kind of file again, on a thread of its own: the caller waits at most twice
     /// [`SLOW`] for a disk that does not answer. The thread continues, and logs its result.
     fn reload(self: &Arc<Self>, files: Files, trigger: Trigger, losses: Losses) -> ReloadResult {
-        let Some(guard) = self.locks.take(files, SLOW) else {
-            return Err(self.slow(files));
+        let now = self.parts.clock.now();
+        let Some(guard) = self.locks.take(files, SLOW, now.mono) else {
+            return self.noted(files, trigger, Err(self.slow(files)));
         };
         let (sender, receiver) = mpsc::channel();
         let this = Arc::clone(self);
@@ -209,6 +230,7 @@ impl Reloader {
                 Files::Tls => this.parts.tls(trigger),
             };
             this.log(files, trigger, &result);
+            let result = this.noted(files, trigger, result);
             drop(guard);
             let is_replaced = files == Files::Configuration && matches!(result, Ok(Some(_)));
             let _ = sender.send(result);
@@ -227,19 +249,27 @@ impl Reloader {
                 may_pass: true,
             };
             warn!(why = trigger.as_str(), "{}", failure.text);
-            return Err(failure);
+            return self.noted(files, trigger, Err(failure));
         }
         match receiver.recv_timeout(SLOW) {
             Ok(result) => result,
             Err(mpsc::RecvTimeoutError::Timeout) => Err(self.slow(files)),
-            Err(mpsc::RecvTimeoutError::Disconnected) => Err(ReloadFailure {
-                text: format!(
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                let text = format!(
                     "cannot reload {}: a bug ended the reload; report it with the log",
                     name_of(files)
-                ),
-                may_pass: false,
-            }),
+                );
+                let may_pass = false;
+                self.noted(files, trigger, Err(ReloadFailure { text, may_pass }))
+            }
         }
+    }
+
+    /// Notes the result in the history.
+    fn noted(&self, files: Files, trigger: Trigger, result: ReloadResult) -> ReloadResult {
+        let now = self.parts.clock.now().unix_seconds();
+        self.history.note(files, trigger, &result, now);
+        result
     }
 
     fn slow(&self, files: Files) -> ReloadFailure {

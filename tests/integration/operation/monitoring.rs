@@ -234,7 +234,12 @@ fn the_dashboard_names_only_metrics_labels_and_values_that_a_gateway_exports() {
 
 #[test]
 fn the_runbook_and_the_guides_name_only_metrics_that_a_gateway_exports() {
-    for document in [RUNBOOK, "docs/running.md", "docs/migration.md"] {
+    for document in [
+        RUNBOOK,
+        "docs/running.md",
+        "docs/watching.md",
+        "docs/migration.md",
+    ] {
         let mut wrong = wrong_with(&text_of(document));
         // For people, a histogram goes by one name.
         wrong.retain(|wrong| {

@@ -87,18 +87,24 @@ impl Connector {
     pub fn new(gateway: GatewayUrl, ca: Option<&Path>) -> Result<Connector, String> {
         let tls = match gateway.tls {
             false => None,
-            true => {
-                let name = ServerName::try_from(gateway.host.clone()).map_err(|_| {
-                    format!(
-                        "{} is not a host name that a certificate can hold; use a DNS name or an address",
-                        gateway.host
-                    )
-                })?;
-                Some((TlsConnector::from(Arc::new(client_config(ca)?)), name))
-            }
+            true => Some(tls_to(&gateway, client_config(ca)?)?),
         };
         let ca = ca.map(Path::to_owned);
         Ok(Connector { gateway, ca, tls })
+    }
+
+    /// A connector with this configuration of TLS, whatever the scheme of `gateway`.
+    ///
+    /// # Errors
+    ///
+    /// If the host is no name or address.
+    pub fn with_tls(gateway: GatewayUrl, config: ClientConfig) -> Result<Connector, String> {
+        let tls = Some(tls_to(&gateway, config)?);
+        Ok(Connector {
+            gateway,
+            ca: None,
+            tls,
+        })
     }
 
     /// Connects, TLS included.
@@ -187,6 +193,19 @@ impl Connector {
         });
         Ok(sender)
     }
+}
+
+fn tls_to(
+    gateway: &GatewayUrl,
+    config: ClientConfig,
+) -> Result<(TlsConnector, ServerName<'static>), String> {
+    let host = &gateway.host;
+    let name = ServerName::try_from(host.clone()).map_err(|_| {
+        format!(
+            "{host} is not a host name that a certificate can hold; use a DNS name or an address"
+        )
+    })?;
+    Ok((TlsConnector::from(Arc::new(config)), name))
 }
 
 /// The TLS configuration of a client, with HTTP/1.1 by ALPN.

@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::config::Credential;
 use crate::gateway::upstream::acceptance::Acceptance;
+use crate::gateway::upstream::report::{SecretKind, SecretReport};
 use crate::metrics::{CredentialCounts, Metrics};
 use countersign_client::file::Unusable;
 
@@ -46,6 +47,25 @@ impl CredentialState {
     /// Whether the credential has a value to send.
     pub(crate) fn is_usable(&self) -> bool {
         self.value.load().is_some()
+    }
+
+    /// Its state, for the status page.
+    pub(crate) fn report(&self) -> SecretReport {
+        let trouble = match (self.is_usable(), self.counts.is_usable()) {
+            (false, _) => Some("there is no secret in its source".to_owned()),
+            (true, false) => Some("the backend refuses it".to_owned()),
+            (true, true) => None,
+        };
+        SecretReport {
+            name: self.name().to_owned(),
+            kind: SecretKind::Credential,
+            source: match self.file() {
+                Some(file) => file.display().to_string(),
+                None => "the environment".to_owned(),
+            },
+            trouble,
+            is_unusable: !self.is_usable() || !self.counts.is_usable(),
+        }
     }
 
     pub(crate) fn header(&self) -> &HeaderName {

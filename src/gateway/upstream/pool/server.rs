@@ -14,6 +14,7 @@ use super::idle::Idle;
 use super::server_health::{Fitness, HealthChange, ServerHealth};
 use super::tls::UpstreamTls;
 use crate::config::{self, Health, Upstream};
+use crate::gateway::upstream::report::ServerReport;
 use crate::metrics::{Metrics, ServerSeries};
 
 /// One address of an upstream's server, ready to be connected to.
@@ -41,6 +42,8 @@ pub(super) struct ServerState {
     server: String,
     address: SocketAddr,
     health: Mutex<ServerHealth>,
+    /// Why it is out of service, while it is.
+    out_because: Mutex<Option<String>>,
     series: Arc<ServerSeries>,
 }
 
@@ -89,6 +92,18 @@ impl UpstreamServer {
     /// Whether it gets requests in turn.
     pub(super) fn in_service(&self) -> bool {
         self.state.health().in_service()
+    }
+
+    /// Its part of the status of its upstream.
+    pub(super) fn report(&self) -> ServerReport {
+        let in_service = self.in_service();
+        let why = self.state.out_because().clone();
+        ServerReport {
+            upstream: self.state.upstream.clone(),
+            server: self.state.server.clone(),
+            address: Some(self.address()),
+            trouble: (!in_service).then(|| why.unwrap_or_else(|| "it fails".to_owned())),
+        }
     }
 
     /// A request is about to be sent to it.
@@ -144,6 +159,7 @@ impl ServerState {
             server: server.to_owned(),
             address,
             health: Mutex::default(),
+            out_because: Mutex::default(),
             series,
         })
     }
@@ -167,6 +183,10 @@ impl ServerState {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn out_because(&self) -> MutexGuard<'_, Option<String>> {
+        (self.out_because.lock()).unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn note(&self, change: Option<HealthChange>, why: &str) {
         let ServerState {
             upstream, server, ..
@@ -177,10 +197,12 @@ impl ServerState {
             Some(HealthChange::Out) => {
                 self.series.ejected();
                 self.series.out_of_service();
+                *self.out_because() = Some(why.to_owned());
                 warn!(%upstream, %server, %address, why, "a server is out of service");
             }
             Some(HealthChange::Back) => {
                 self.series.in_service();
+                *self.out_because() = None;
                 info!(%upstream, %server, %address, why, "a server is back in service");
             }
         }

@@ -17,6 +17,7 @@ use super::round_robin::RoundRobin;
 use super::server::{ServerState, UpstreamServer};
 use super::tls::UpstreamTls;
 use crate::config::{self, Upstream};
+use crate::gateway::upstream::report::ServerReport;
 use crate::metrics::ServerSeries;
 
 /// The servers of one upstream, by the addresses that they have.
@@ -106,6 +107,21 @@ impl ServerSet {
 
     pub(super) fn is_of(&self, upstream: &str) -> bool {
         self.upstream.name == upstream
+    }
+
+    /// The state of each address, and of each server whose name does not resolve.
+    pub(super) fn report(&self) -> Vec<ServerReport> {
+        let listed = self.current.load();
+        let servers = self.upstream.servers.iter().zip(&listed.addresses);
+        let unresolved = servers.filter(|(_, addresses)| addresses.is_empty());
+        let unresolved = unresolved.map(|(server, _)| ServerReport {
+            upstream: self.upstream.name.clone(),
+            server: server.authority.clone(),
+            address: None,
+            trouble: Some("its name does not resolve".to_owned()),
+        });
+        let known = listed.servers.iter().map(|server| server.report());
+        known.chain(unresolved).collect()
     }
 
     /// The servers that are out of service, in words.

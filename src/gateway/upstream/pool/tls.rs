@@ -12,17 +12,20 @@ use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls::pki_types::CertificateDer;
 use tracing::{error, info, warn};
 
-use crate::config::{ClientTls, TlsMaterial};
-use crate::metrics::{CertificateUse, Metrics, Reload};
+use crate::config::{CertificateValidity, ClientTls, TlsMaterial};
+use crate::metrics::{CertificateEnd, CertificateUse, Metrics, Reload};
 use countersign_client::file::Unusable;
 use countersign_client::watch::{Complaint, RETRY, Watch, watch};
 
 /// The TLS of one upstream: the last files that were good.
 #[derive(Debug)]
 pub(super) struct UpstreamTls {
+    upstream: String,
     files: ClientTls,
     current: ArcSwap<PeerTls>,
     known: Mutex<Arc<TlsMaterial>>,
+    /// The mistake in the files, while what they hold is not in force.
+    fault: Mutex<Option<String>>,
 }
 
 /// The material in the form that Pingora takes.
@@ -36,8 +39,10 @@ struct PeerTls {
 }
 
 impl UpstreamTls {
-    pub(super) fn new(files: &ClientTls) -> UpstreamTls {
+    pub(super) fn new(upstream: &str, files: &ClientTls) -> UpstreamTls {
         UpstreamTls {
+            upstream: upstream.to_owned(),
+            fault: Mutex::default(),
             current: ArcSwap::from_pointee(PeerTls::of(&files.material)),
             known: Mutex::new(Arc::clone(&files.material)),
             files: files.clone(),
@@ -55,48 +60,71 @@ impl UpstreamTls {
 
     /// Reads the files again from now on whenever they change, for as long as the watch lives.
     /// Bad ones change nothing.
-    pub(super) fn watch(self: &Arc<Self>, upstream: &str, metrics: &Arc<Metrics>) -> Option<Watch> {
+    pub(super) fn watch(self: &Arc<Self>, metrics: &Arc<Metrics>) -> Option<Watch> {
+        let upstream = &self.upstream;
         let files: Vec<PathBuf> = self.files.files().map(Path::to_owned).collect();
         if files.is_empty() {
             return None;
         }
         let (this, its_metrics) = (Arc::clone(self), Arc::clone(metrics));
-        let name = upstream.to_owned();
         let complaint = Complaint::default();
-        self.show(upstream, metrics);
+        self.show(metrics);
         watch(
             move || files.clone(),
-            move || this.reload_and_tell(&name, &its_metrics, &complaint),
+            move || this.reload_and_tell(&its_metrics, &complaint),
         )
             .inspect_err(|error| error!(%error, %upstream, "cannot watch the TLS files of an upstream; use SIGHUP"))
             .ok()
     }
 
     /// Shows until when the certificates are valid.
-    fn show(&self, upstream: &str, metrics: &Metrics) {
-        let known = Arc::clone(&self.known.lock().unwrap_or_else(PoisonError::into_inner));
-        for (usage, validity) in [
-            (CertificateUse::Upstream, known.chain()),
-            (CertificateUse::UpstreamCa, known.authorities()),
-        ] {
-            if let Some(validity) = validity {
-                metrics.certificate_expiry(usage, upstream, validity.until);
-            }
+    fn show(&self, metrics: &Metrics) {
+        for certificate in self.certificates() {
+            metrics.certificate_expiry(certificate.usage, &self.upstream, certificate.until);
         }
     }
 
+    /// The certificates in force.
+    pub(super) fn certificates(&self) -> Vec<CertificateEnd> {
+        let known = Arc::clone(&self.known.lock().unwrap_or_else(PoisonError::into_inner));
+        let own = self.files.identity.as_ref().map(|files| &files.cert);
+        let of = |usage, file: Option<&PathBuf>, validity: Option<CertificateValidity>| {
+            Some(CertificateEnd {
+                usage,
+                owner: self.upstream.clone(),
+                file: file?.clone(),
+                until: validity?.until,
+            })
+        };
+        let own = of(CertificateUse::Upstream, own, known.chain());
+        let ca = self.files.ca.as_ref();
+        let ca = of(CertificateUse::UpstreamCa, ca, known.authorities());
+        own.into_iter().chain(ca).collect()
+    }
+
+    /// The mistake in the files, while what they hold is not in force.
+    pub(super) fn fault(&self) -> Option<String> {
+        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = fault.as_ref()?;
+        Some(format!(
+            "upstream {} keeps its last good TLS files: {fault}",
+            self.upstream
+        ))
+    }
+
+    fn set_fault(&self, fault: Option<String>) {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
     /// When to try again.
-    fn reload_and_tell(
-        &self,
-        upstream: &str,
-        metrics: &Metrics,
-        complaint: &Complaint,
-    ) -> Option<Duration> {
+    fn reload_and_tell(&self, metrics: &Metrics, complaint: &Complaint) -> Option<Duration> {
+        let upstream = &self.upstream;
         match self.reload() {
             Ok(is_new) => {
                 complaint.is_over();
+                self.set_fault(None);
                 if is_new {
-                    self.show(upstream, metrics);
+                    self.show(metrics);
                     metrics.tls_reload(Reload::Loaded);
                     info!(%upstream, "the TLS files of an upstream were loaded; new connections use them");
                 }
@@ -108,6 +136,7 @@ impl UpstreamTls {
                 if complaint.is_new(&text) {
                     warn!(%upstream, "an upstream keeps its last good TLS files: {text}");
                 }
+                self.set_fault(Some(text));
                 error.may_pass.then_some(RETRY)
             }
         }
