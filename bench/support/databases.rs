@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 const NOBODY: u32 = 65534;
 
 /// Measures both databases with the machines of a file.
-pub fn measure(text: &str, ids: &[String], more: &[String]) {
+pub(crate) fn measure(text: &str, ids: &[String], more: &[String]) {
     let contents = RegistryContents::parse(Path::new("machines.yaml"), text).unwrap();
     println!(
         "\ndatabase    import     start   memory     peak   one changed   1,000 added   find one"

@@ -223,7 +223,7 @@ mod tests {
 
     fn server(trouble: Option<&str>) -> ServerReport {
         ServerReport {
-            upstream: "secrets".into(),
+            upstream: Some("secrets".into()),
             server: "vault:8200".into(),
             address: None,
             trouble: trouble.map(str::to_owned),
@@ -295,7 +295,7 @@ mod tests {
     fn a_route_that_closes_is_told_of_only_while_it_is_asked_without_signatures() {
         let route = |unsigned| RouteStatus {
             path: "/v1".into(),
-            upstream: "secrets".into(),
+            upstream: Some("secrets".into()),
             mode: "bearer",
             until: Some(Moment(1_000 + CLOSES - 1)),
             unsigned,

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::data::{ExpiryStatus, MachineStatus, MachinesStatus, SourceStatus, Rows};
+use super::data::{ExpiryStatus, MachineStatus, MachinesStatus, Rows, SourceStatus};
 use super::judge::Judge;
 use super::text::{Moment, shown};
 use super::{DAY, StatusBoard};
