@@ -97,12 +97,12 @@ openbao-faults: ## Breaks OpenBao in each way that it breaks, and prints what cl
 	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/backend_faults.py
 
 .PHONY: siege-openbao
-siege-openbao: ## MACHINES (1000) log in at OpenBao for SECONDS (120); which of their tokens are left where
+siege-openbao: ## MACHINES (1000) before OpenBao for a day of SECONDS (300); which of their tokens are left, and open what
 	@scripts/setup test
 	$(CARGO) build --locked
 	sh tests/clients/setup.sh
 	COUNTERSIGN="$(BINARY)" $(VENV_PYTHON) tests/clients/siege_openbao.py --machines $(or $(MACHINES),1000) \
-		--seconds $(or $(SECONDS),120)
+		--seconds $(or $(SECONDS),300) --lease $(or $(LEASE),600)
 
 .PHONY: first-starts
 first-starts: ## A hundred first starts of each kind that fail or are killed, and the start after each
@@ -143,6 +143,16 @@ bench-core: ## Micro benchmark of the decision, and the CPU cost of an accepted 
 bench-instructions: ## Instructions of each part of the decision, counted by callgrind, into bench/INSTRUCTIONS.md
 	@scripts/setup count
 	$(CARGO) bench --locked --bench instructions
+
+.PHONY: bench-login
+bench-login: ## What a cached token of a login costs a request beside a credential in a file: instructions, CPU time
+	@scripts/setup count
+	$(CARGO) bench --locked --bench login
+
+.PHONY: bench-streaming
+bench-streaming: ## How much later events of a stream arrive through the gateway, with and without the echo check
+	@scripts/setup build
+	$(CARGO) bench --locked --bench streaming
 
 .PHONY: bench-registry
 bench-registry: ## Loads, reloads and lookups of up to MACHINES (100000; a million take minutes)

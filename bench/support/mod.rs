@@ -10,8 +10,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -52,7 +52,13 @@ impl Gateway {
 
     /// The same with other routes to the upstream `secrets`.
     pub fn start_with(folder: &Path, routes: &str, more: &str) -> Gateway {
-        let backend = start_backend();
+        let upstream = format!("servers: [\"http://{}\"]", start_backend());
+        Gateway::start_under(&[], folder, &upstream, &format!("{routes}\n{more}"))
+    }
+
+    /// The same with these settings of the upstream `secrets` and of the rest of the file, under
+    /// another program with its arguments, if there is one.
+    pub fn start_under(program: &[&str], folder: &Path, upstream: &str, more: &str) -> Gateway {
         let (address, tls_address, admin) = (free_address(), free_address(), free_address());
         let public = STANDARD.encode(key().verifying_key().as_bytes());
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -69,18 +75,21 @@ impl Gateway {
                 "listeners:\n  - address: {address}\n  - address: {tls_address}\n    \
                  tls: {{ cert: cert.pem, key: key.pem }}\n\
                  admin: {{ address: {admin} }}\nregistry: {{ file: machines.yaml }}\n\
-                 upstreams: {{ secrets: {{ servers: [\"http://{backend}\"] }} }}\n\
-                 {routes}\naudit: {{ file: audit.jsonl }}\n\
+                 upstreams: {{ secrets: {{ {upstream} }} }}\naudit: {{ file: audit.jsonl }}\n\
                  shutdown: {{ delay: 0s, grace: 5s }}\n{more}\n"
             ),
         );
-        let child = Command::new(env!("CARGO_BIN_EXE_countersign"))
-            .arg("serve")
+        let command = [program, &[env!("CARGO_BIN_EXE_countersign"), "serve"]].concat();
+        let child = Command::new(command[0])
+            .args(&command[1..])
             .arg("--config")
             .arg(folder.join("countersign.yaml"))
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(folder.join("gateway.log")).unwrap())
             .spawn()
             .unwrap();
+        while TcpStream::connect(admin).is_err() {
+            thread::sleep(Duration::from_millis(20));
+        }
         // Past the first second, whose stamps are refused.
         thread::sleep(Duration::from_millis(2500));
         Gateway {
@@ -257,27 +266,51 @@ pub fn ask_honestly(
 
 /// Answers every request with the same few bytes, on kept-alive connections.
 pub fn start_backend() -> SocketAddr {
+    start_backend_with(|_| "ok".to_owned())
+}
+
+/// The same, with a body by the path of the request.
+pub fn start_backend_with(body: impl Fn(&str) -> String + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
+    let body = Arc::new(body);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
+            let body = Arc::clone(&body);
             thread::spawn(move || {
                 stream.set_nodelay(true).unwrap();
                 let mut reader = BufReader::new(stream);
-                let mut line = String::new();
-                while reader.read_line(&mut line).is_ok_and(|n| n > 0) {
-                    if line == "\r\n" {
-                        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-                        if reader.get_mut().write_all(answer).is_err() {
-                            return;
-                        }
+                while let Some((path, length)) = read_head(&mut reader) {
+                    let mut sent = vec![0; length];
+                    let body = body(&path);
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                    let answer = [head.as_bytes(), body.as_bytes()].concat();
+                    if reader.read_exact(&mut sent).is_err()
+                        || reader.get_mut().write_all(&answer).is_err()
+                    {
+                        return;
                     }
-                    line.clear();
                 }
             });
         }
     });
     address
+}
+
+/// The path of a request and the length of its body; `None` at the end of the connection.
+pub fn read_head(reader: &mut BufReader<TcpStream>) -> Option<(String, usize)> {
+    let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
+    reader.read_line(&mut first).ok()?;
+    let path = first.split(' ').nth(1)?.to_owned();
+    loop {
+        line.clear();
+        reader.read_line(&mut line).ok()?;
+        match line.trim_end().to_ascii_lowercase().split_once(": ") {
+            Some(("content-length", value)) => length = value.parse().ok()?,
+            Some(_) => {}
+            None => return Some((path, length)),
+        }
+    }
 }
 
 /// An address that nobody listens on, and that nobody else is given: the port stays bound here,

@@ -18,6 +18,7 @@ use super::record::{
 use super::refusal_limiter::RefusalLimiter;
 use super::sink::Sink;
 use super::stream::{AuditStream, Submitted};
+use super::write_failures::LateWrites;
 use crate::metrics::{AuditResult, Metrics};
 use countersign_client::clock::Clock;
 
@@ -38,6 +39,7 @@ pub struct AuditLog {
     metrics: Arc<Metrics>,
     clock: Clock,
     deadline: Duration,
+    late: LateWrites,
 }
 
 /// The sink of refusals before authentication, and their limit.
@@ -89,6 +91,7 @@ impl AuditLog {
             metrics,
             clock,
             deadline,
+            late: LateWrites::default(),
         })
     }
 
@@ -143,7 +146,10 @@ impl AuditLog {
         match tokio::time::timeout(self.deadline, written).await {
             Ok(Ok(result)) => result.map(Receipt),
             Ok(Err(_writer_gone)) => Err(AuditError::Closed),
-            Err(_elapsed) => Err(AuditError::Late(self.deadline)),
+            Err(_elapsed) => {
+                self.late.note(self.deadline, self.clock.now().mono);
+                Err(AuditError::Late(self.deadline))
+            }
         }
     }
 

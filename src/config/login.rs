@@ -28,6 +28,8 @@ pub struct Login {
     pub header: HeaderName,
     /// The namespace of the login and of the requests. Default: none.
     pub namespace: Option<HeaderValue>,
+    /// Whether a token is revoked when the gateway no longer uses it. Default: yes.
+    pub revoke: bool,
 }
 
 /// The role that a machine asks for.
@@ -72,6 +74,8 @@ pub(super) fn read(field: &Field<'_>, identity: &HeaderName, can_assert: bool) -
     let header = header.and_then(|field| field.parse(|text| credential::header_of(text, identity)));
     let namespace = table.field("namespace");
     let namespace = namespace.and_then(|field| field.parse(namespace_path));
+    let revoke = table.field("revoke");
+    let revoke = revoke.and_then(|field| field.parse(one_of(&[("on", true), ("off", false)])));
     if namespace.is_some() && header.as_ref() == Some(&NAMESPACE) {
         table.mistake(
             "header",
@@ -85,6 +89,7 @@ pub(super) fn read(field: &Field<'_>, identity: &HeaderName, can_assert: bool) -
         audience: audience?,
         header: header?,
         namespace,
+        revoke: revoke.unwrap_or(true),
     })
 }
 

@@ -1,8 +1,10 @@
 //! The assembly of a gateway: what decides, what records and what forwards, wired once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
 use crate::audit::{AuditLog, TokenNames};
 use crate::config::Config;
@@ -73,6 +75,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
             runtime: Handle::current(),
+            revocations: TaskTracker::new(),
         };
         Arc::new(Gateway {
             plan: PlanInForce::new(config, context, Arc::clone(&token_names)),
@@ -115,5 +118,11 @@ impl Gateway {
     /// Puts another configuration in force, for requests that begin from now on.
     pub(crate) fn replace_plan(&self, config: Config) {
         self.plan.replace(config);
+    }
+
+    /// Has all tokens of machines revoked, within `limit`: the gateway shuts down. Returns the number
+    /// of tokens that are not revoked by then.
+    pub(crate) async fn revoke_tokens(&self, limit: Duration) -> usize {
+        self.plan.revoke_tokens(limit).await
     }
 }

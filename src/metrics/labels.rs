@@ -120,6 +120,43 @@ impl LoginResult {
     }
 }
 
+/// The result of the revocation of a token that the gateway no longer uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevocationResult {
+    /// The backend revoked it, or knew it no more.
+    Revoked,
+    /// The backend refused.
+    Refused,
+    /// There was no answer, or the backend is out of service.
+    Unavailable,
+    /// It is a batch token, which cannot be revoked.
+    Unsupported,
+    /// Too many tokens waited.
+    Dropped,
+}
+
+impl RevocationResult {
+    /// Every result, in the order of the enum.
+    pub const ALL: [RevocationResult; 5] = [
+        RevocationResult::Revoked,
+        RevocationResult::Refused,
+        RevocationResult::Unavailable,
+        RevocationResult::Unsupported,
+        RevocationResult::Dropped,
+    ];
+
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RevocationResult::Revoked => "revoked",
+            RevocationResult::Refused => "refused",
+            RevocationResult::Unavailable => "unavailable",
+            RevocationResult::Unsupported => "unsupported",
+            RevocationResult::Dropped => "dropped",
+        }
+    }
+}
+
 /// The result of writing an audit record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditResult {

@@ -8,13 +8,14 @@ use prometheus::{
 
 use super::buckets::LOGIN_BUCKETS;
 use super::declare::Declare;
-use super::labels::LoginResult;
+use super::labels::{LoginResult, RevocationResult};
 
 /// The families about logins.
 pub(super) struct LoginMetrics {
     logins: IntCounterVec,
     seconds: HistogramVec,
     tokens: IntGaugeVec,
+    revocations: IntCounterVec,
 }
 
 /// The series of the logins at one upstream.
@@ -23,7 +24,12 @@ pub struct LoginCounts {
     logins: [IntCounter; LoginResult::ALL.len()],
     seconds: Histogram,
     tokens: IntGauge,
+    revocations: RevocationCounts,
 }
+
+/// The series of the revocations at one upstream.
+#[derive(Clone, Debug)]
+pub struct RevocationCounts([IntCounter; RevocationResult::ALL.len()]);
 
 /// One token in memory: it is counted as long as this lives.
 #[derive(Debug)]
@@ -48,6 +54,11 @@ impl LoginMetrics {
                 "Tokens of machines that the gateway holds in memory, from logins at a backend.",
                 &["upstream"],
             )?,
+            revocations: declare.counters(
+                "token_revocations_total",
+                "Tokens of machines that the gateway let go of, by the result of their revocation at the backend: revoked, refused (the role may not revoke), unavailable (no answer, or a sealed backend), unsupported (a batch token), dropped (too many waited). All but the revoked ones stay valid until their lease ends.",
+                &["upstream", "result"],
+            )?,
         })
     }
 
@@ -57,7 +68,18 @@ impl LoginMetrics {
                 .map(|result| self.logins.with_label_values(&[name, result.as_str()])),
             seconds: self.seconds.with_label_values(&[name]),
             tokens: self.tokens.with_label_values(&[name]),
+            revocations: RevocationCounts(
+                RevocationResult::ALL
+                    .map(|result| (self.revocations).with_label_values(&[name, result.as_str()])),
+            ),
         }
+    }
+}
+
+impl RevocationCounts {
+    /// Counts the end of a revocation.
+    pub fn revocation(&self, result: RevocationResult) {
+        self.0[result as usize].inc();
     }
 }
 
@@ -66,6 +88,11 @@ impl LoginCounts {
     pub fn login(&self, result: LoginResult, took: Duration) {
         self.logins[result as usize].inc();
         self.seconds.observe(took.as_secs_f64());
+    }
+
+    /// The series of the revocations.
+    pub fn revocations(&self) -> RevocationCounts {
+        self.revocations.clone()
     }
 
     /// Counts a token for as long as the result lives.

@@ -43,8 +43,8 @@ use countersign_core::refusal::Code;
 
 pub use backend::curve25519_backend;
 pub use configured::{CheckCounts, CredentialCounts, EchoCounts, RouteCounts, UpstreamTimes};
-pub use labels::{AuditResult, Auth, CredentialCheck, LoginResult, Outcome};
-pub use logins::{CountedToken, LoginCounts};
+pub use labels::{AuditResult, Auth, CredentialCheck, LoginResult, Outcome, RevocationResult};
+pub use logins::{CountedToken, LoginCounts, RevocationCounts};
 pub use reloads::{CertificateUse, Files, Reload};
 pub use servers::ServerSeries;
 

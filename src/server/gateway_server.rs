@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::admin::{Admin, MOST_CONNECTIONS};
 use super::audit_log;
@@ -52,6 +52,9 @@ const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
 /// Longest wait for refusals to reach the clients whose requests did not arrive in the grace
 /// period.
 const LAST_REFUSALS: Duration = Duration::from_millis(500);
+
+/// Bounds of the wait for the revocation of machines' tokens: it takes the rest of the grace period.
+const LAST_REVOCATIONS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
 impl GatewayServer {
     /// Opens the replay cache, the registry and the audit log, and binds every listener.
@@ -204,6 +207,7 @@ impl GatewayServer {
         tokio::time::sleep(self.shutdown.delay).await;
         info!(grace = ?self.shutdown.grace, "no longer accepting; in-flight requests finish");
         let _ = stop_serving.send(true);
+        let grace_ends = self.clock.now().mono + self.shutdown.grace;
         tasks.close();
         match tokio::time::timeout(self.shutdown.grace, tasks.wait()).await {
             Ok(()) => info!("every request has finished"),
@@ -212,6 +216,15 @@ impl GatewayServer {
                 draining.end_grace();
                 let _ = tokio::time::timeout(LAST_REFUSALS, tasks.wait()).await;
             }
+        }
+        let left = grace_ends.saturating_sub(self.clock.now().mono);
+        let limit = left.clamp(LAST_REVOCATIONS.0, LAST_REVOCATIONS.1);
+        let not_revoked = self.gateway.revoke_tokens(limit).await;
+        if not_revoked > 0 {
+            warn!(
+                tokens = not_revoked,
+                "tokens of machines could not be revoked in time: they are valid until their lease ends"
+            );
         }
         let _ = stop_admin.send(true);
         self.replay.close();

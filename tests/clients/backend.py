@@ -3,6 +3,7 @@
 It speaks the part of the SikkerKey API that machines read with.
 """
 
+import hashlib
 import json
 import threading
 from dataclasses import dataclass
@@ -35,13 +36,17 @@ class Heard:
         return [value for key, value in self.headers if key.lower() == name.lower()]
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 256  # as many connections at once wait for a busy machine
+
+
 class Backend:
     """The backend on a free port of the loopback address, from construction until `close`."""
 
     def __init__(self):
         self._heard = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self._record))
+        self._server = _Server(("127.0.0.1", 0), _handler(self._record))
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -67,6 +72,9 @@ class Backend:
             self._heard.append(heard)
 
 
+# What stands below it answers every method with what arrived.
+ECHO = "/v1/echo/"
+
 # Where machines log in, as OpenBao's jwt method has it; this one takes any assertion.
 LOGIN = "/v1/auth/jwt/login"
 
@@ -86,9 +94,13 @@ def _handler(record):
             if heard.all(TOKEN_HEADER) != [TOKEN]:
                 self._answer(401, {"error": "the backend wants its token"})
                 return
-            self._answer(*_answer(self.command, self.path, json.loads(body or b"{}")))
+            if self.path.startswith(ECHO):
+                digest = hashlib.sha256(body).hexdigest()
+                self._answer(200, {"method": self.command, "path": self.path, "body_sha256": digest})
+                return
+            self._answer(*_answer(self.command, self.path.partition("?")[0], json.loads(body or b"{}")))
 
-        do_GET = do_POST = _serve
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_LIST = do_OPTIONS = _serve
 
         def _answer(self, status, answer):
             payload = json.dumps(answer).encode()
@@ -96,7 +108,8 @@ def _handler(record):
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(payload)))
             self.end_headers()
-            self.wfile.write(payload)
+            if self.command != "HEAD":
+                self.wfile.write(payload)
 
         def log_message(self, *_):
             """The record is the log."""

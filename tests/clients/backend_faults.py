@@ -16,12 +16,11 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from machine import Machine
-from openbao import AUDIENCE, OpenBao
+from openbao import AUDIENCE, Cluster, OpenBao
 from vault_gateway import VaultGateway
 
 PAUSE_SECONDS = 0.05  # between two requests
@@ -29,7 +28,7 @@ BROKEN_SECONDS = 1.5  # how long a fault lasts
 RECOVERY_SECONDS = 2.0
 GIVE_UP_SECONDS = 15
 FINAL = {401, 403, 404}
-READ_TIMEOUT = "idle_timeout: 60s", "idle_timeout: 60s\n    read_timeout: 1s"
+READ_TIMEOUT = "idle_timeout: 60s", "idle_timeout: 60s\n    read_timeout: 1s\n    connect_timeout: 1s"
 
 
 class Client(threading.Thread):
@@ -69,10 +68,14 @@ class Client(threading.Thread):
 
 
 class Fault:
-    """One way to break the backend: `breaks` does, and `mends` repairs it, where it does not repair itself."""
+    """One way to break the backend: `breaks` does, and `mends` repairs it, where it does not repair itself.
 
-    def __init__(self, name, breaks, mends=None, is_the_policy=False):
+    `seconds` is how long it lasts, if not as long as the others; `after` makes the backend what it was.
+    """
+
+    def __init__(self, name, breaks, mends=None, is_the_policy=False, seconds=None, after=None):
         self.name, self.breaks, self.mends, self.is_the_policy = name, breaks, mends, is_the_policy
+        self.seconds, self.after = seconds, after
 
 
 class Outcome:
@@ -86,8 +89,9 @@ class Outcome:
         passed = [answered for asked, answered, status, _ in counted if status == 200 and asked >= mended]
         failed = [answered for _, answered, status, _ in counted if status != 200]
         self.slowest = max(answered - asked for asked, answered, _, _ in counted)
-        # From the repair until the first answer, and no failure later.
-        self.recovered = passed[0] - mended if passed and not [it for it in failed if it > passed[0]] else None
+        # From the repair until the first answer after the last failure.
+        last = max(failed, default=0)
+        self.recovered = next((answered - mended for answered in passed if answered > last), None)
         self.final = {status for status, _ in self.failures if status in FINAL}
         self.is_good = (
             self.recovered is not None
@@ -109,10 +113,15 @@ class Site:
 
     def __init__(self, folder, on_disk=True):
         self.vault = OpenBao(folder / "openbao", on_disk)
+        self._start(folder)
+
+    def _start(self, folder, servers=None):
         try:
             self.machine = Machine("web-1")
             self.vault.put("web-1/db", value="web-1")
-            self.gateway = VaultGateway(folder / "gateway", self.vault, [self.machine], changes=[READ_TIMEOUT])
+            self.gateway = VaultGateway(
+                folder / "gateway", self.vault, [self.machine], changes=[READ_TIMEOUT], servers=servers
+            )
         except BaseException:
             self.vault.kill()
             raise
@@ -121,7 +130,10 @@ class Site:
         try:
             self.gateway.stop()
         finally:
-            self.vault.stop()
+            self.vault.kill()
+
+    def revoke(self):
+        self.vault.write("/v1/sys/leases/revoke-prefix/auth/jwt/login", None)
 
     def suffer(self, fault, seconds=BROKEN_SECONDS):
         """The fault, with a client that reads before it, during it and after it."""
@@ -132,13 +144,15 @@ class Site:
         broken = mended = time.monotonic()
         try:
             fault.breaks()
-            time.sleep(seconds)
+            time.sleep(fault.seconds or seconds)
             if fault.mends:
                 fault.mends()
                 mended = time.monotonic()
             self._until_it_read_since(client, mended)
         finally:
             client.stop()
+        if fault.after:
+            fault.after()
         return Outcome(fault, client.answers, broken, mended)
 
     def _until_it_reads(self, client):
@@ -167,7 +181,7 @@ class Site:
         role = vault.administer("GET", "/v1/auth/jwt/role/machine")["data"]
         rules = vault.administer("GET", "/v1/sys/policies/acl/machine")["data"]["policy"]
         set_role = lambda **more: vault.write("/v1/auth/jwt/role/machine", role | more)
-        revoke = lambda: vault.write("/v1/sys/leases/revoke-prefix/auth/jwt/login", None)
+        revoke = self.revoke
 
         def with_no_token(change):
             def run():
@@ -176,8 +190,19 @@ class Site:
 
             return run
 
+        def expire():
+            """Has the lease of each machine's token end in a second, against what the gateway was told."""
+            set_role(token_ttl=1)
+            for accessor in vault.administer("LIST", "/v1/auth/token/accessors")["data"]["keys"]:
+                name = vault.administer("POST", "/v1/auth/token/lookup-accessor", {"accessor": accessor})
+                if name["data"]["display_name"].startswith("jwt-"):
+                    vault.write("/v1/auth/token/renew-accessor", {"accessor": accessor})
+            set_role()
+
         return [
-            Fault("token revoked", revoke),
+            Fault("token revoked, within 5 s of its grant", revoke),
+            # Over with the first login after it.
+            Fault("token expires while in use", expire, lambda: None, seconds=2.5),
             Fault("role removed, tokens revoked", with_no_token(lambda: vault.delete("/v1/auth/jwt/role/machine")), set_role),
             Fault(
                 "login refused: another audience",
@@ -196,8 +221,6 @@ class Site:
 
     def slow(self):
         vault = self.vault
-        revoke = lambda: vault.write("/v1/sys/leases/revoke-prefix/auth/jwt/login", None)
-        keys = vault.administer("GET", "/v1/auth/jwt/config")["data"]
 
         def restart():
             vault.start()
@@ -210,17 +233,126 @@ class Site:
         ]
 
 
+class SlowLogin(ThreadingHTTPServer):
+    """Stands between the gateway and OpenBao, and holds each login up."""
+
+    daemon_threads = True
+
+    def __init__(self, vault):
+        super().__init__(("127.0.0.1", 0), SlowLoginHandler)
+        self.vault, self.seconds = vault, 0
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(vault.folder / "cert.pem", vault.folder / "tls-key.pem")
+        self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"https://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class SlowLoginHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path.endswith("/login"):
+            time.sleep(self.server.seconds)
+        connection = http.client.HTTPConnection(self.server.vault.url.removeprefix("http://"))
+        kept = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+        connection.request(self.command, self.path, body, kept)
+        answer = connection.getresponse()
+        content = answer.read()
+        self.send_response(answer.status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+        connection.close()
+
+    do_POST = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+class SlowSite(Site):
+    """A site whose logins can be slow."""
+
+    def __init__(self, folder):
+        self.vault = OpenBao(folder / "openbao")
+        self._proxy = SlowLogin(self.vault)
+        self._start(folder, servers=[self._proxy.url])
+
+    def all(self):
+        def slow(seconds):
+            def run():
+                self._proxy.seconds = seconds
+                self.revoke()
+
+            return run
+
+        def quick():
+            self._proxy.seconds = 0
+
+        return [Fault("each login takes 2.5 s, tokens revoked", slow(2.5), quick)]
+
+
+class ClusterSite(Site):
+    """A site with three nodes of OpenBao, all of which the gateway knows."""
+
+    def __init__(self, folder):
+        self.vault = Cluster(folder)
+        self._start(folder, servers=self.vault.tls_urls)
+
+    def all(self):
+        cluster = self.vault
+        broken = []
+
+        def on_active(does):
+            def run():
+                broken[:] = [cluster.active()]
+                does(broken[0])
+
+            return run
+
+        def taken_over():
+            """When a standby has taken over."""
+            until = time.monotonic() + GIVE_UP_SECONDS
+            while not any(node.is_active() for node in cluster.nodes if node not in broken):
+                assert time.monotonic() < until, "no standby took over"
+                time.sleep(0.02)
+
+        def restart():
+            broken[0].start()
+            broken[0].unseal(becomes=(200, 429))
+            time.sleep(2)  # it catches up
+
+        def unseal():
+            broken[0].unseal(becomes=(200, 429))
+            time.sleep(2)
+
+        return [
+            Fault("three nodes: the active one is sealed, a standby takes over", on_active(lambda node: node.seal()),
+                  taken_over, seconds=0.01, after=unseal),
+            Fault("three nodes: the active one is killed, a standby takes over", on_active(lambda node: node.kill()),
+                  taken_over, seconds=0.01, after=restart),
+            Fault("three nodes: the active one is frozen, a standby takes over",
+                  on_active(lambda node: node.signal(signal.SIGSTOP)), taken_over, seconds=0.01,
+                  after=lambda: broken[0].signal(signal.SIGCONT)),
+            Fault("three nodes: a standby is killed", lambda: next(
+                node for node in cluster.nodes if not node.is_active()).kill()),
+        ]
+
+
 def main():
-    with tempfile.TemporaryDirectory(prefix="countersign-faults-") as folder:
-        site = Site(Path(folder))
-        try:
-            outcomes = []
-            print(TABLE, flush=True)
-            for fault in site.all():
-                outcomes.append(site.suffer(fault))
-                print(outcomes[-1].row(), flush=True)
-        finally:
-            site.close()
+    print(TABLE, flush=True)
+    outcomes = []
+    for kind in Site, SlowSite, ClusterSite:
+        with tempfile.TemporaryDirectory(prefix="countersign-faults-") as folder:
+            site = kind(Path(folder))
+            try:
+                for fault in site.all():
+                    outcomes.append(site.suffer(fault))
+                    print(outcomes[-1].row(), flush=True)
+            finally:
+                site.close()
     bad = [outcome.name for outcome in outcomes if not outcome.is_good]
     print(f"{len(outcomes)} faults, {len(bad)} of them wrong{': ' if bad else ''}{', '.join(bad)}")
     return 1 if bad else 0

@@ -28,8 +28,9 @@ class Gateway:
     """`countersign serve` in a folder of its own, from construction until `stop`."""
 
     def __init__(self, folder, backend_url, machines, replay=None, signs=False, credentials=None, check=None,
-                 query=None, route=None, tls=False, more=None):
+                 query=None, route=None, tls=False, more=None, environment=None):
         self.folder = Path(folder)
+        self._environment = os.environ | (environment or {})
         self.port, tls_port, admin_port = free_ports(3)
         self.url = f"http://localhost:{self.port}"  # the clients insist on this name
         self._admin = f"http://127.0.0.1:{admin_port}"
@@ -80,7 +81,8 @@ class Gateway:
         """Starts the gateway, and returns once it is ready."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [BINARY, "serve", "--config", str(self.file)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [BINARY, "serve", "--config", str(self.file)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=self._environment,
             )
         try:
             self._wait(self._ready, START_SECONDS, "the gateway is not ready")

@@ -24,6 +24,10 @@ class Machine:
         self.groups = list(groups)
         self._key = Ed25519PrivateKey.generate()
 
+    def renew(self):
+        """A new key in place of the old one."""
+        self._key = Ed25519PrivateKey.generate()
+
     def entry(self):
         """Its entry in the registry."""
         raw = self._key.public_key().public_bytes(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -26,8 +27,9 @@ storage "{storage}" {{
   {storage_options}
 }}
 listener "tcp" {{
-  address     = "127.0.0.1:{port}"
-  tls_disable = true
+  address         = "127.0.0.1:{port}"
+  cluster_address = "127.0.0.1:{cluster_port}"
+  tls_disable     = true
 }}
 listener "tcp" {{
   address       = "127.0.0.1:{tls_port}"
@@ -38,24 +40,36 @@ api_addr      = "http://127.0.0.1:{port}"
 cluster_addr  = "http://127.0.0.1:{cluster_port}"
 audit "file" "requests" {{
   options {{
-    file_path = "{folder}/audit.log"
+    file_path = "{audit}"
     log_raw   = "{log_raw}"
   }}
 }}
 """
 # A single node of raft elects itself; the multiplier makes that a second rather than ten.
 ON_DISK = """path = "{folder}/data"
-  node_id = "alone"
+  node_id = "{node}"
   performance_multiplier = 1"""
+JOIN = """
+  retry_join {{
+    leader_api_addr = "{leader}"
+  }}"""
 
 
 class OpenBao:
-    """The server in a folder of its own, from construction until `stop`."""
+    """The server in a folder of its own, from construction until `stop`; a further node of `leader`, if there is one."""
 
-    def __init__(self, folder, on_disk=False, log_raw=False):
+    def __init__(self, folder, on_disk=False, log_raw=False, leader=None):
         self.folder = Path(folder)
         (self.folder / "data").mkdir(parents=True)
         self.ca = certificate(self.folder, TLS_NAME)
+        on_disk = on_disk or leader is not None
+        # The nodes have one table of audit devices, so each must name the same file.
+        self._audit = leader._audit if leader else self.folder / "audit.log"
+        options = ON_DISK.format(folder=self.folder, node=self.folder.name)
+        if leader:
+            options += JOIN.format(leader=leader.url)
+            for name in ("cert.pem", "tls-key.pem"):
+                shutil.copy(leader.folder / name, self.folder / name)
         port, tls_port, cluster_port = free_ports(3)
         self.url = f"http://127.0.0.1:{port}"
         self.namespace = None  # of the administrator's requests
@@ -64,8 +78,9 @@ class OpenBao:
         (self.folder / "server.hcl").write_text(
             CONFIGURATION.format(
                 folder=self.folder,
+                audit=self._audit,
                 storage="raft" if on_disk else "inmem",
-                storage_options=ON_DISK.format(folder=self.folder) if on_disk else "",
+                storage_options=options if on_disk else "",
                 port=port,
                 tls_port=tls_port,
                 cluster_port=cluster_port,
@@ -75,7 +90,11 @@ class OpenBao:
         self._process = None
         try:
             self.start()
-            self._initialise()
+            if leader:
+                self.root, self._unseal_key = leader.root, leader._unseal_key
+                self._wait(self._joined, "does not join")
+            else:
+                self._initialise()
         except BaseException:
             self.kill()
             raise
@@ -109,15 +128,22 @@ class OpenBao:
             self._process.kill()
             self._process.wait()
 
-    def unseal(self):
+    def unseal(self, becomes=(200,)):
+        """Unseals the server, and returns once it is active, or what its health check may say besides."""
         status, answer = self.ask("PUT", "/v1/sys/unseal", {"key": self._unseal_key})
         assert (status, answer["sealed"]) == (200, False), answer
-        self._wait(lambda: self.ask("GET", "/v1/sys/health")[0] == 200, "does not become active")
+        self._wait(lambda: self.ask("GET", "/v1/sys/health")[0] in becomes, "does not become active")
+
+    def is_active(self):
+        try:
+            return self.ask("GET", "/v1/sys/health", timeout=0.5)[0] == 200
+        except OSError:
+            return False
 
     def seal(self):
         self.write("/v1/sys/seal", None)
 
-    def ask(self, method, path, content=None, token=None, headers=None):
+    def ask(self, method, path, content=None, token=None, headers=None, timeout=10):
         """The status and the JSON of one answer, straight from the server."""
         body = None if content is None else json.dumps(content).encode()
         request = urllib.request.Request(self.url + path, body, headers or {}, method=method)
@@ -126,7 +152,7 @@ class OpenBao:
         if self.namespace:
             request.add_header("X-Vault-Namespace", self.namespace)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
                 return answer.status, json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as refusal:
             return refusal.code, json.loads(refusal.read() or b"null")
@@ -166,6 +192,10 @@ class OpenBao:
     def accepts(self, token):
         return self.ask("GET", "/v1/auth/token/lookup-self", token=token)[0] == 200
 
+    def live_tokens(self):
+        """How many tokens it would accept, of anybody. Batch tokens are not among them."""
+        return len(self.administer("LIST", "/v1/auth/token/accessors")["data"]["keys"])
+
     def trust(self, public_key, mount="jwt", **role):
         """Lets machines log in with assertions of this key (PEM), each for the secrets under its own id.
 
@@ -198,11 +228,16 @@ class OpenBao:
 
     def audit(self):
         """The whole lines of the audit device, as the server wrote them."""
-        lines = (self.folder / "audit.log").read_text().splitlines(keepends=True)
+        lines = self._audit.read_text().splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def log(self):
         return self._log.read_text(errors="replace")
+
+    def _joined(self):
+        """Unsealed, as a standby. It takes the key once it knows the leader."""
+        status, answer = self.ask("PUT", "/v1/sys/unseal", {"key": self._unseal_key})
+        return status == 200 and not answer["sealed"] and self.ask("GET", "/v1/sys/health")[0] == 429
 
     def _initialise(self):
         answer = {}
@@ -228,6 +263,55 @@ class OpenBao:
             if self._process.poll() is not None or time.monotonic() > until:
                 raise AssertionError(f"OpenBao {complaint}\n{self.log()}")
             time.sleep(0.02)
+
+
+class Cluster:
+    """Three nodes with one storage: one is active, and the others take over."""
+
+    def __init__(self, folder):
+        self.nodes = [OpenBao(folder / "node-1", on_disk=True)]
+        try:
+            for number in (2, 3):
+                self.nodes.append(OpenBao(folder / f"node-{number}", leader=self.nodes[0]))
+            self._wait_for_voters()
+        except BaseException:
+            self.kill()
+            raise
+        self.ca = self.nodes[0].ca
+
+    @property
+    def tls_urls(self):
+        return [node.tls_url for node in self.nodes]
+
+    def active(self):
+        """The node that is active, once there is one."""
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
+            for node in self.nodes:
+                if node.is_active():
+                    return node
+            time.sleep(0.02)
+        raise AssertionError("no node becomes active")
+
+    def kill(self):
+        for node in self.nodes:
+            node.kill()
+
+    def __getattr__(self, name):
+        """What an administrator asks is asked of the active node."""
+        return getattr(self.active(), name)
+
+    def _wait_for_voters(self):
+        """Nodes vote once they have been stable for ten seconds; two votes of three make an active node."""
+
+        def voters():
+            servers = self.nodes[0].administer("GET", "/v1/sys/storage/raft/configuration")["data"]["config"]["servers"]
+            return sum(server["voter"] for server in servers)
+
+        until = time.monotonic() + 2 * START_SECONDS
+        while voters() < len(self.nodes):
+            assert time.monotonic() < until, "the nodes do not get their votes"
+            time.sleep(0.2)
 
 
 def folder_policy(folder):

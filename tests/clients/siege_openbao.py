@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Many machines before OpenBao, and whether a string that the gateway leaves anywhere still opens anything.
 
-    tests/clients/.venv/bin/python tests/clients/siege_openbao.py [--machines N] [--seconds N]
+    tests/clients/.venv/bin/python tests/clients/siege_openbao.py [--machines N] [--seconds N] [--hour N] [--lease N]
 
-Each machine reads its own secret and is refused others'; then all read for a while with short leases, so that their
-tokens turn over as in a day. At the end every token that OpenBao issued is looked for on the gateway's disk, in its
-environment and in its memory. Prints the figures, and exits with 0 if all is well. COUNTERSIGN names the binary.
+Each machine reads its own secret and is refused others'. Then a day passes in short: in each of its hours other
+machines read, the rest is idle, some get another key, some are disabled and come back later. Leases are long, so
+tokens end because the gateway lets go of them. At the end every token that OpenBao issued is looked for on the
+gateway's disk, in its environment and in its memory, and none that is found may be accepted a minute later. Prints
+the figures, and exits with 0 if all is well. COUNTERSIGN names the binary.
 """
 
 import argparse
@@ -22,6 +24,8 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from machine import Machine
@@ -31,8 +35,13 @@ from vault_gateway import VaultGateway
 PAGE = os.sysconf("SC_PAGE_SIZE")
 WORKERS = 12
 OTHERS = 20  # secrets of other machines that each machine tries
-IDLE_SECONDS = 90  # longest until the gateway has wiped its tokens: a minute without use, and the sweep
+IDLE_SECONDS = 90  # longest until the gateway has revoked and wiped its tokens: 45 s without use, and the sweep
 ACCEPTED_SECONDS = 60  # how long a string that is found may still be accepted
+# A busy disk holds the audit log up for longer than 250 ms, and the siege is about tokens.
+AUDIT = "audit: { file: audit.jsonl }", "audit: { file: audit.jsonl, deadline: 10s }"
+RESULTS = "revoked", "refused", "unavailable", "unsupported", "dropped"
+AWAKE = 0.4  # of the machines, in each hour
+CHANGED = 0.03  # of the machines get another key in each hour, and as many are disabled until the next
 # A token of OpenBao's behind its first letter: no two can overlap then.
 TOKEN = re.compile(rb"\.[0-9A-Za-z]{24}")
 
@@ -47,8 +56,9 @@ class Siege:
             self.machines = [Machine(f"machine-{number}") for number in range(count)]
             for machine in self.machines:
                 self.vault.put(f"{machine.id}/db", value=machine.id)
+            self.others_tokens = self.vault.live_tokens()
             self.vault.write("/v1/sys/config/auditing/request-headers/X-Machine-Identity", {"hmac": False})
-            self.gateway = VaultGateway(folder / "gateway", self.vault, self.machines, token_ttl=token_ttl)
+            self.gateway = VaultGateway(folder / "gateway", self.vault, self.machines, changes=[AUDIT], token_ttl=token_ttl)
         except BaseException:
             self.vault.kill()
             raise
@@ -59,11 +69,6 @@ class Siege:
             self.gateway.stop()
         finally:
             self.vault.stop()
-
-    def leases(self, seconds):
-        """Tokens of the logins from now on live this long."""
-        role = self.vault.administer("GET", "/v1/auth/jwt/role/machine")["data"]
-        self.vault.write("/v1/auth/jwt/role/machine", role | {"token_ttl": seconds})
 
     def own_and_others(self):
         """Each machine reads its own secret and tries those of others; returns the count of each kind of answer."""
@@ -76,16 +81,31 @@ class Siege:
 
         return self._all(visit, range(len(self.machines)))
 
-    def a_day(self, seconds):
-        """The machines read their own secrets at random for a while."""
+    def a_day(self, seconds, hour):
+        """The machines that are awake read their own secrets at random; in each hour these are others.
+
+        Returns the count of each kind of answer, of machines with another key, and of disabled ones.
+        """
+        day = Day(self, hour)
         until = time.monotonic() + seconds
 
         def visit(_, ask):
             while time.monotonic() < until:
-                machine = random.choice(self.machines)
-                yield "own", ask(machine, machine)
+                with day.one_awake() as machine:
+                    yield "own", ask(machine, machine)
 
-        return self._all(visit, range(WORKERS))
+        changes = threading.Thread(target=day.run, args=[until])
+        changes.start()
+        answers = self._all(visit, range(WORKERS))
+        changes.join()
+        if day.failed:
+            raise day.failed
+        return answers, day
+
+    def disable_all(self):
+        for machine in self.machines:
+            machine.enabled = False
+        self.gateway.register(self.machines)
 
     def _all(self, visit, numbers):
         work, counts, lock = queue.SimpleQueue(), collections.Counter(), threading.Lock()
@@ -102,8 +122,7 @@ class Siege:
                 content = json.loads(answer.read())
                 if answer.status == 200:
                     return "200" if content["data"]["data"] == {"value": machine.id} else "ANOTHER'S SECRET"
-                whose = "the gateway" if content.get("code") else "OpenBao"
-                return f"{answer.status} of {whose}"
+                return f"{answer.status} {content.get('code') or 'of OpenBao'}"
 
             mine = collections.Counter()
             while True:
@@ -146,13 +165,15 @@ class Siege:
     def logins(self):
         return int(self.gateway.metric("logins_total", 'result="accepted"'))
 
+    def revocations(self, result):
+        return int(self.gateway.metric("token_revocations_total", f'result="{result}"'))
+
     def wait_until_idle(self):
-        """Until the gateway holds no token; returns how many seconds that took."""
+        """Until the gateway holds no token."""
         start = time.monotonic()
         while self.gateway.metric("backend_tokens"):
             assert time.monotonic() < start + IDLE_SECONDS, "the gateway still holds tokens"
             time.sleep(0.2)
-        return time.monotonic() - start
 
     # What is left.
 
@@ -169,7 +190,66 @@ class Siege:
         return issued, {place: {token.decode() for token in tokens} for place, tokens in found.items()}
 
     def accepted(self, tokens):
-        return {token for token in tokens if self.vault.accepts(token)}
+        with ThreadPoolExecutor(WORKERS) as threads:
+            tokens = list(tokens)
+            return {token for token, is_live in zip(tokens, threads.map(self.vault.accepts, tokens)) if is_live}
+
+    def live_tokens(self):
+        """How many tokens of machines OpenBao would accept."""
+        return self.vault.live_tokens() - self.others_tokens
+
+
+class Day:
+    """Who is awake in each hour, and what becomes of the rest. A machine is changed while it does not read."""
+
+    def __init__(self, siege, hour):
+        self._siege, self._hour = siege, hour
+        self._locks = {machine.id: threading.Lock() for machine in siege.machines}
+        self._awake = self._sample(AWAKE)
+        self.rekeyed = self.disabled = 0
+        self.most = 0, 0  # live tokens, and those of them that the gateway holds
+        self.failed = None
+
+    def run(self, until):
+        try:
+            while time.monotonic() + self._hour < until:
+                time.sleep(self._hour)
+                self._next_hour()
+        except Exception as why:
+            self.failed = why
+
+    def _next_hour(self):
+        siege = self._siege
+        held = int(siege.gateway.metric("backend_tokens"))
+        self.most = max(self.most, (siege.live_tokens(), held))
+        rekeyed = set(self._sample(CHANGED))
+        disabled = set(self._sample(CHANGED)) - rekeyed
+        back = {machine for machine in siege.machines if not machine.enabled}
+        awake = self._sample(AWAKE)
+        self._awake = [machine for machine in awake if machine not in rekeyed | disabled | back]
+        for machine in siege.machines:
+            with self._locks[machine.id]:  # its last request has ended
+                machine.enabled = machine not in disabled
+                if machine in rekeyed:
+                    machine.renew()
+        siege.gateway.register(siege.machines)
+        # Those that were changed read again. Those that were disabled sleep for this hour.
+        self._awake = [*self._awake, *((rekeyed | back) - disabled)]
+        self.rekeyed += len(rekeyed)
+        self.disabled += len(disabled)
+
+    def _sample(self, share):
+        machines = self._siege.machines
+        return random.sample(machines, max(1, int(share * len(machines))))
+
+    @contextmanager
+    def one_awake(self):
+        while True:
+            machine = random.choice(self._awake)
+            with self._locks[machine.id]:
+                if machine in self._awake:
+                    yield machine
+                    return
 
 
 def memory(process):
@@ -217,7 +297,7 @@ class Failed(AssertionError):
     """Something that must not be."""
 
 
-def besiege(siege, seconds, day_lease, idle_lease, say=print):
+def besiege(siege, seconds, hour, end_of_day=lambda: None, say=print):
     """The whole of it, with a line a figure."""
 
     def expect(condition, complaint):
@@ -238,30 +318,32 @@ def besiege(siege, seconds, day_lease, idle_lease, say=print):
     expect(len(reads) == len(allowed) == len(logins) == count, "machines are missing from the audit log")
     expect(siege.logins() == sum(logins.values()), f"the gateway counts {siege.logins()} logins")
 
-    siege.leases(day_lease)
-    before, start = siege.logins(), time.monotonic()
-    answers = siege.a_day(seconds)
-    say(f"a day: {seconds} s with leases of {day_lease} s: {_told(answers)}; {siege.logins() - before} logins")
-    expect(set(answers) == {("own", "200")}, f"other answers: {answers}")
-    expect(siege.logins() > before + count, "the tokens did not turn over")
-
-    siege.leases(idle_lease)
-    siege.a_day(1)
+    before = siege.logins()
+    answers, day = siege.a_day(seconds, hour)
+    stopped = time.monotonic()
     issued, left = siege.left()
-    say(f"under load: {len(issued)} tokens issued; {_places(left)}")
-    expect(left["memory"], "the search finds no token even of a gateway that uses some")
-    idle = siege.wait_until_idle()
-    issued, left = siege.left()
-    end = time.monotonic() + ACCEPTED_SECONDS
     found = set().union(*left.values())
+    say(f"a day: {seconds} s, {day.rekeyed} times another key, {day.disabled} times disabled: {_told(answers)}; "
+        f"{siege.logins() - before} logins; at most {day.most[0]} live tokens, {day.most[1]} of them in use")
+    expect(set(answers) == {("own", "200")}, f"other answers: {answers}")
+    expect(siege.logins() > before + day.rekeyed // 2, "the tokens did not turn over")
     accepted = siege.accepted(found)
-    say(f"idle after {idle:.0f} s: {len(issued)} tokens issued; {_places(left)}; OpenBao accepts {len(accepted)} of them")
+    say(f"as the traffic ends: {len(issued)} tokens issued; {_places(left)}; OpenBao accepts {len(accepted)} of these")
+    expect(accepted, "the search finds no token even of a gateway that uses some")
     expect(not left["disk"] and not left["environment"], "a token is on the disk or in the environment")
-    while accepted and time.monotonic() < end:
-        time.sleep(1)
-        accepted = siege.accepted(accepted)
-    say(f"of these OpenBao accepts {len(accepted)} after {ACCEPTED_SECONDS - max(0, end - time.monotonic()):.0f} s")
-    expect(not accepted, f"OpenBao accepts what is in the memory of an idle gateway for more than {ACCEPTED_SECONDS} s")
+
+    end_of_day()
+    siege.wait_until_idle()
+    expect(time.monotonic() < stopped + ACCEPTED_SECONDS, "the gateway was late to let go of its tokens")
+    accepted = siege.accepted(accepted)
+    say(f"{time.monotonic() - stopped:.0f} s later OpenBao accepts {len(accepted)} of these")
+    expect(not accepted, f"OpenBao accepts what was in the memory {ACCEPTED_SECONDS} s before")
+    issued, left = siege.left()
+    accepted, live = siege.accepted(issued), siege.live_tokens()
+    say(f"idle: {_places(left)}; OpenBao accepts {len(accepted)} of all {len(issued)} tokens, and lists {live}")
+    expect(not left["disk"] and not left["environment"], "a token is on the disk or in the environment")
+    expect(not accepted and not live, "OpenBao accepts tokens that the gateway has let go of")
+    say("revocations: " + ", ".join(f"{siege.revocations(result)} {result}" for result in RESULTS))
 
 
 def _told(answers):
@@ -275,17 +357,18 @@ def _places(left):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--machines", type=int, default=1000)
-    parser.add_argument("--seconds", type=int, default=120, help="length of the day")
-    parser.add_argument("--day-lease", type=int, default=6, help="seconds that a token lives during the day")
-    parser.add_argument("--lease", type=int, default=60, help="seconds that a token lives before the gateway is idle")
+    parser.add_argument("--seconds", type=int, default=300, help="length of the day")
+    parser.add_argument("--hour", type=int, default=30, help="length of its hours, in seconds")
+    parser.add_argument("--lease", type=int, default=600, help="seconds that a token lives unless it is revoked")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="countersign-siege-") as folder:
-        siege = Siege(Path(folder), arguments.machines, token_ttl="60s")
+        siege = Siege(Path(folder), arguments.machines, token_ttl=arguments.lease)
         try:
-            besiege(siege, arguments.seconds, arguments.day_lease, arguments.lease)
+            besiege(siege, arguments.seconds, arguments.hour)
         except Failed as why:
             warnings = [line for line in siege.gateway.log().splitlines() if "WARN" in line or "ERROR" in line]
-            print("\n".join([*warnings[:20], f"WRONG: {why}"]))
+            figures = [line for line in siege.gateway.metrics().splitlines() if "login" in line and line[0] != "#"]
+            print("\n".join([*warnings[:20], *figures, f"WRONG: {why}"]))
             return 1
         finally:
             siege.close()

@@ -21,6 +21,8 @@ class ThroughTheGateway(unittest.TestCase):
 
     replay = None
     signs = False  # its audit trail
+    query = None  # the policy of its route
+    tls = False  # a second listener
 
     @classmethod
     def setUpClass(cls):
@@ -34,7 +36,8 @@ class ThroughTheGateway(unittest.TestCase):
         cls.revoked = Machine("revoked-1", enabled=False)
         cls.machines = [cls.web, cls.revoked]
         (cls._folder / "gateway").mkdir()
-        cls.gateway = Gateway(cls._folder / "gateway", cls.backend.url, cls.machines, cls.replay, cls.signs)
+        cls.gateway = Gateway(cls._folder / "gateway", cls.backend.url, cls.machines, cls.replay, cls.signs,
+                              query=cls.query, tls=cls.tls)
         cls.addClassCleanup(cls.gateway.stop)
 
     def setUp(self):
@@ -45,8 +48,8 @@ class ThroughTheGateway(unittest.TestCase):
         home = tempfile.mkdtemp(dir=self._folder)
         return machine.settle(home, url or self.gateway.url)
 
-    def wire(self, delay=0.0):
-        wire = Wire(self.gateway.port, delay)
+    def wire(self, delay=0.0, change=bytes):
+        wire = Wire(self.gateway.port, delay, change)
         self.addCleanup(wire.close)
         return wire
 

@@ -1,4 +1,4 @@
-"""The siege of siege_openbao.py in short: a few machines, and leases of seconds."""
+"""The siege of siege_openbao.py in short: a few machines, hours of seconds, and all are disabled at the end."""
 
 import tempfile
 import unittest
@@ -11,9 +11,9 @@ class OpenBaoUnderSiege(unittest.TestCase):
     def test_each_machine_has_its_own_token_and_no_string_that_is_left_opens_anything(self):
         folder = tempfile.TemporaryDirectory(prefix="countersign-siege-")
         self.addCleanup(folder.cleanup)
-        siege = Siege(Path(folder.name), 20, token_ttl="5s", others=4)
+        siege = Siege(Path(folder.name), 20, token_ttl="10m", others=4)
         self.addCleanup(siege.close)
-        besiege(siege, seconds=6, day_lease=2, idle_lease=6, say=lambda line: None)
+        besiege(siege, seconds=9, hour=2, end_of_day=siege.disable_all, say=lambda line: None)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Starts and stops the real countersign with the shipped conf/vault.yaml, in front of OpenBao."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,16 +15,17 @@ class VaultGateway(Gateway):
     """`countersign serve` with the shipped file; only addresses, and where the audit log is, are other ones.
 
     OpenBao gets to know its key, and a role with these settings. `changes` are further texts of the file, each
-    with what stands in its place.
+    with what stands in its place. `servers` are the URLs of OpenBao's servers, if there are several or others.
     """
 
-    def __init__(self, folder, vault, machines, changes=(), **role):
+    def __init__(self, folder, vault, machines, changes=(), servers=None, **role):
         self.folder = Path(folder)
         self.folder.mkdir()
         self.port, admin_port = free_ports(2)
         self.url = f"https://localhost:{self.port}"
         self._admin = f"http://127.0.0.1:{admin_port}"
         self._log = self.folder / "gateway.log"
+        self._environment = None  # this process's own
         self.file = self.folder / "vault.yaml"
 
         self.ca = certificate(self.folder)
@@ -36,7 +38,7 @@ class VaultGateway(Gateway):
         text = SHIPPED.read_text()
         for old, new in (
             ("0.0.0.0:8443", f"127.0.0.1:{self.port}"),
-            (SERVERS, f'["{vault.tls_url}"]'),
+            (SERVERS, json.dumps(servers or [vault.tls_url])),
             ("/var/log/countersign/audit.jsonl", "audit.jsonl"),
             *changes,
         ):

@@ -97,7 +97,7 @@ def held_to_the_program(commands, seen, rewrite):
     exported |= {re.sub(r"_bucket$", "", name) for name in exported}
     for document in documents():
         for name in re.findall(r"(?<![\w*])countersign_[a-z]\w*", document.text):
-            if name not in exported:
+            if name not in exported and name != "countersign_curl":  # a function of clients/shell
                 faults.append(f"{document.name}: no metric is called {name}")
         for named in re.findall(r"(?<!\w)countersign_(\d[\w.]*?)(?:_\w+\.deb|\.cdx)", document.text):
             if named != commands.version:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 # Beside README.md and docs/vault.md, of which tests/readme.sh runs a section each.
 DOCUMENTS = {"docs/machines.md", "docs/audit.md"}
+# tests/clients/test_client_examples.py runs the blocks of this one in each language.
+BY_CLIENT_TESTS = {"docs/clients.md"}
 CONFIGURATION = """
 listeners: [{ address: 127.0.0.1:0 }]
 registry: { file: machines.yaml }

@@ -7,7 +7,7 @@ from textwrap import dedent
 
 ROOT = Path(__file__).resolve().parents[2]
 PATTERNS = ["*.md", "docs/**/*.md", "bench/*.md", "crates/*/README.md", "fuzz/README.md", "tests/vectors/README.md"]
-LANGUAGES = {"sh", "text", "yaml", "json", "mermaid", "python", "rust", "toml"}
+LANGUAGES = {"sh", "text", "yaml", "json", "mermaid", "python", "rust", "toml", "js", "go", "java"}
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ use crate::support::client::{Response, exchange};
 use crate::support::gateway::{Gateway, Options, machine, raw, registry, wait_for};
 use crate::support::signer::Machine;
 
-const LOGIN: &str = "/v1/auth/jwt/login";
+pub const LOGIN: &str = "/v1/auth/jwt/login";
 const CHECK: &str = "/v1/auth/token/lookup-self";
 
 /// A gateway that logs machines in; `login` are more settings of the login, and `more` of the file.
-fn gateway(backend: &Backend, machines: String, login: &str, more: &str) -> Gateway {
+pub fn gateway(backend: &Backend, machines: String, login: &str, more: &str) -> Gateway {
     let keys = tempfile::tempdir().unwrap();
     let key = keys.path().join("assertion.pem");
     fs::write(&key, Machine::new("gateway", 200).pem()).unwrap();
@@ -46,7 +46,7 @@ fn gateway(backend: &Backend, machines: String, login: &str, more: &str) -> Gate
     )
 }
 
-fn ask(gateway: &Gateway, machine: &Machine, path: &str) -> Response {
+pub fn ask(gateway: &Gateway, machine: &Machine, path: &str) -> Response {
     let lines = gateway.sign(machine, "GET", path, b"").lines();
     exchange(gateway.address, raw("GET", path, &lines, b""))
 }
@@ -195,7 +195,10 @@ fn no_answer_without_a_usable_token_lets_a_request_through() {
     let next = AtomicUsize::new(0);
     let count = answers.len();
     let address = scripted(move |mut stream| {
-        let _ = crate::support::backend::read_head(&mut stream);
+        let head = crate::support::backend::read_head(&mut stream);
+        if !head.is_some_and(|head| head.contains(LOGIN)) {
+            return; // the revocation of the token of limited uses
+        }
         let answer = &answers[next.fetch_add(1, Ordering::SeqCst)];
         let _ = stream.write_all(answer);
     });
@@ -400,7 +403,7 @@ fn a_machine_that_is_disabled_during_its_login_gets_no_use_of_the_token() {
         gateway.write_registry(&disabled);
         refused_by_credential(&asked.join().unwrap());
     });
-    assert!(backend.seen().iter().all(|seen| seen.target == LOGIN));
+    assert!(backend.seen().iter().all(|seen| seen.target != "/a"));
     let tokens = "countersign_backend_tokens{upstream=\"secrets\"}";
     wait_for("the token to be gone", || {
         (gateway.metric(tokens) == 0.0).then_some(())
@@ -489,7 +492,8 @@ fn what_a_403_means_is_asked_of_the_backend_with_the_machines_token() {
     let checks: Vec<&Seen> = seen.iter().filter(|seen| seen.target == CHECK).collect();
     assert_eq!(checks.len(), 2);
     assert!(checks.iter().all(|check| check.one("x-token") == "t-0"));
-    assert_eq!(seen.last().unwrap().one("x-token"), "t-1");
+    let last = seen.iter().rfind(|seen| seen.target == "/a");
+    assert_eq!(last.unwrap().one("x-token"), "t-1");
 }
 
 #[test]
@@ -519,6 +523,66 @@ fn a_check_that_refuses_new_tokens_makes_no_storm_of_logins_and_says_what_to_do(
     statuses[0].store(200, Ordering::SeqCst);
     assert_eq!(ask(&gateway, &machine(), "/b").status, 200);
     assert_eq!(logins(&backend), before);
+}
+
+#[test]
+fn a_new_token_that_the_backend_says_it_does_not_know_costs_one_503() {
+    let (dead, count) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+    let its = Arc::clone(&dead);
+    let backend = Backend::answering(move |seen: &Seen| match &*seen.target {
+        LOGIN => grants(&format!("t-{}", count.fetch_add(1, Ordering::SeqCst))),
+        _ if seen.one("x-token") == "t-0" && its.load(Ordering::SeqCst) > 0 => {
+            response("403 Forbidden", "", b"{\"errors\":[\"permission denied\"]}")
+        }
+        _ => ok(b"{}"),
+    });
+    let gateway = gateway(&backend, registry(&[&machine()]), "", "");
+    assert_eq!(ask(&gateway, &machine(), "/a").status, 200);
+    dead.store(1, Ordering::SeqCst);
+    refused_by_credential(&ask(&gateway, &machine(), "/a"));
+    assert_eq!(ask(&gateway, &machine(), "/a").status, 200);
+    assert_eq!(logins(&backend), 2);
+    let (_, ready) = gateway.admin_get("/readyz");
+    assert!(!ready.contains("let the role's policies"), "{ready}");
+}
+
+#[test]
+fn no_answer_that_shows_the_token_is_wrapped_though_the_route_forwards_the_header() {
+    let backend = granting();
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("assertion.pem");
+    fs::write(&key, Machine::new("gateway", 200).pem()).unwrap();
+    let gateway = Gateway::with(
+        &backend,
+        Options {
+            upstream:
+                "    login: { method: jwt, mount: jwt, role: r, audience: a, header: X-Token }\n"
+                    .into(),
+            more: format!("assertion: {{ issuer: gw, keys: ['{}'] }}\n", key.display()),
+            routes: "  - { path: /v1/auth/token, upstream: secrets, query: signed, \
+                     forward_headers: [X-Vault-Wrap-TTL] }\n"
+                .into(),
+            ..Options::default()
+        },
+    );
+    let wrapped = |path: &str| {
+        let lines = gateway.sign(&machine(), "POST", path, b"").lines();
+        let lines = format!("{lines}X-Vault-Wrap-TTL: 60s\r\n");
+        exchange(gateway.address, raw("POST", path, &lines, b""))
+    };
+    for shows in [
+        "renew-self",
+        "lookup-self",
+        "lookup-self?a=b",
+        "renew",
+        "lookup",
+    ] {
+        let answer = wrapped(&format!("/v1/auth/token/{shows}"));
+        assert_eq!(answer.code(), "header_not_forwarded", "{shows}");
+    }
+    assert!(backend.seen().is_empty());
+    assert_eq!(wrapped("/v1/auth/token/create").status, 200);
+    assert_eq!(backend.seen().pop().unwrap().one("x-vault-wrap-ttl"), "60s");
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod journal;
 mod lingering;
 mod login;
 mod login_faults;
+mod login_revocation;
 mod metrics;
 mod model;
 mod modes;

@@ -91,6 +91,15 @@ pub(super) fn add(args: &AddArgs, registry: &Path) -> Result<MachineId, CommandE
             "the machine {id} exists already. Name another id with --machine-id"
         )));
     }
+    let is_alike = |known: &&Arc<Machine>| known.id.as_str().eq_ignore_ascii_case(id.as_str());
+    if let Some(known) = open.before.machines().find(is_alike) {
+        return Err(refuse(format!(
+            "the id {id} differs from that of the machine {} in case only, and OpenBao takes the two \
+             for one: with a `login` no gateway loads such a registry. Name another id with \
+             --machine-id",
+            known.id
+        )));
+    }
     if let Some(gone) = open.before.removed().iter().find(|gone| gone.id == id) {
         return Err(refuse(format!(
             "the machine {id} was removed on {}, and old records name it. Choose another id, or \

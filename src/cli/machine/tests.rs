@@ -220,6 +220,15 @@ fn add_refuses_an_id_that_is_there() {
 }
 
 #[test]
+fn an_id_that_differs_in_case_only_is_refused() {
+    let arguments = ["add", "--id", "WEB-1", "--public-key", &key(3)];
+    Fixture::new(FILE).refuses(
+        &arguments,
+        "differs from that of the machine web-1 in case only",
+    );
+}
+
+#[test]
 fn add_refuses_a_key_that_another_machine_has() {
     let arguments = ["add", "--id", "c", "--public-key", &key(1)];
     Fixture::new(FILE).refuses(&arguments, "belongs to \"web-1\"");

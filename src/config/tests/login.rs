@@ -123,6 +123,23 @@ fn a_namespace_is_a_header_that_only_the_gateway_sets() {
 }
 
 #[test]
+fn tokens_are_revoked_unless_the_file_says_off() {
+    let of = |more: &str| {
+        let login = logging_in(&format!("{LOGIN}{more}")).upstreams[0]
+            .login
+            .clone();
+        login.unwrap().revoke
+    };
+    assert!(of("") && of(", revoke: on"));
+    assert!(!of(", revoke: off"));
+    mistakes(
+        GOOD,
+        &with_login(&format!("{LOGIN}, revoke: later")),
+        &["login.revoke"],
+    );
+}
+
+#[test]
 fn the_token_has_another_header_than_the_namespace() {
     let login = LOGIN.replace("X-Vault-Token", "X-Vault-Namespace") + ", namespace: a";
     mistakes(

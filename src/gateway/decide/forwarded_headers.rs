@@ -80,6 +80,7 @@ pub(crate) fn check(
     headers: &HeaderMap,
     route: &Route,
     is_set: impl Fn(&HeaderName, &HeaderValue) -> bool,
+    is_withheld: impl Fn(&HeaderName) -> bool,
 ) -> Result<Dropped, Refusal> {
     let is_repeated = |name| headers.get_all(name).iter().count() > 1;
     // If there are as many names as lines, no header is repeated.
@@ -90,7 +91,7 @@ pub(crate) fn check(
     }
     let mut dropped = Dropped::default();
     for (name, value) in headers {
-        if is_forwarded(name, route) {
+        if is_forwarded(name, route) && !is_withheld(name) {
             visible(value)?;
         } else if reserved(name.as_str()).is_none() {
             let lost = LostHeader::of(name.as_str());
@@ -134,6 +135,18 @@ pub(crate) fn forwarded<'a>(
 /// Whether a client's header of this name is forwarded.
 pub(crate) fn is_forwarded(name: &HeaderName, route: &Route) -> bool {
     ALLOWED.contains(name) || route.forward_headers.contains(name)
+}
+
+/// Whether a header would have the backend wrap its answer, at a path where the answer shows the token
+/// of the request. The answer would lie at the backend, out of reach of the echo check, and whoever
+/// has the wrapping token would get it there.
+pub(crate) fn wraps_own_token(name: &HeaderName, target: &[u8]) -> bool {
+    const WRAP: &str = "x-vault-wrap-ttl";
+    const SHOWN: [&[u8]; 4] = [b"lookup", b"lookup-self", b"renew", b"renew-self"];
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or(target);
+    let last = path.strip_prefix(b"/v1/auth/token/".as_slice());
+    let last = last.map(|last| last.strip_suffix(b"/").unwrap_or(last));
+    name.as_str() == WRAP && last.is_some_and(|last| SHOWN.contains(&last))
 }
 
 /// Whether the client tried to name an identity itself, in any spelling that a backend could read

@@ -106,7 +106,11 @@ impl HeadChecks {
         let is_set = |name: &_, value: &_| {
             gate != Gate::Nothing && plan.upstream(matched.route).sets(name, value)
         };
-        let dropped = forwarded_headers::check(&head.headers, route, is_set)?;
+        let is_withheld = |name: &_| {
+            plan.may_carry(matched.route)
+                && forwarded_headers::wraps_own_token(name, head.raw_path())
+        };
+        let dropped = forwarded_headers::check(&head.headers, route, is_set, is_withheld)?;
         let routed = RoutedHead {
             plan,
             matched,

@@ -1,6 +1,7 @@
 //! The plan in force, which a reload replaces.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -38,11 +39,31 @@ impl PlanInForce {
         self.plan.load_full()
     }
 
-    /// Puts another configuration in force, for requests that begin from now on.
+    /// Puts another configuration in force, for requests that begin from now on. Tokens of logins that it
+    /// does not have are revoked.
     pub(crate) fn replace(&self, config: Config) {
         let plan = Arc::new(Plan::new(config, &self.context, Some(&self.current())));
         self.show_migration_routes(&plan);
-        self.plan.store(plan);
+        let before = self.plan.swap(Arc::clone(&plan));
+        for login in before.logins() {
+            if !plan.logins().any(|kept| Arc::ptr_eq(kept, login)) {
+                login.keep_only(|_| false);
+            }
+        }
+    }
+
+    /// Has all tokens of machines revoked, and waits for that, at most for `limit`: the gateway shuts
+    /// down. Returns the number of tokens that are not revoked by then.
+    pub(crate) async fn revoke_tokens(&self, limit: Duration) -> usize {
+        let revocations = &self.context.revocations;
+        for login in self.current().logins() {
+            login.revoke_all();
+        }
+        revocations.close();
+        match tokio::time::timeout(limit, revocations.wait()).await {
+            Ok(()) => 0,
+            Err(_) => revocations.len(),
+        }
     }
 
     /// Shows in the metrics which routes let unsigned requests pass, and prepares the key that

@@ -43,8 +43,10 @@ impl Plan {
         let routes = config.routes.iter();
         let before_credentials = before.map(|plan| &plan.credentials);
         let credentials = Credentials::new(&config, metrics, before_credentials);
-        for login in credentials.logins() {
-            login.start_sweeping(&pool_context.runtime);
+        let before_pools = before.map(|plan| &plan.pools);
+        let pools = Pools::new(&config.upstreams, pool_context, before_pools);
+        for (upstream, login) in credentials.logins() {
+            login.start(pool_context, pools.of(upstream));
         }
         let assertions = config.assertion.as_ref().and_then(|assertion| {
             let made = Assertions::new(assertion);
@@ -55,11 +57,7 @@ impl Plan {
         let assertions = assertions.map(Arc::new);
         Plan {
             window: window(&config),
-            pools: Pools::new(
-                &config.upstreams,
-                pool_context,
-                before.map(|plan| &plan.pools),
-            ),
+            pools,
             credentials,
             assertions,
             route_counts: routes.map(|route| metrics.route(&route.path)).collect(),
@@ -96,6 +94,11 @@ impl Plan {
     pub(crate) fn credential(&self, machine: &Machine, route: usize) -> Choice {
         let name = &self.upstream(route).name;
         (self.credentials).choose(machine, self.route(route).upstream, name)
+    }
+
+    /// Whether requests on a route may carry a credential or a token.
+    pub(crate) fn may_carry(&self, route: usize) -> bool {
+        self.credentials.may_carry(self.route(route).upstream)
     }
 
     /// Whether the gateway sends a credential under exactly this name. A client may send its own
@@ -142,7 +145,7 @@ impl Plan {
 
     /// The logins of machines at backends.
     pub(crate) fn logins(&self) -> impl Iterator<Item = &Arc<BackendLogin>> {
-        self.credentials.logins()
+        self.credentials.logins().map(|(_, login)| login)
     }
 
     /// All credentials, to be read again.

@@ -62,7 +62,8 @@ impl Credentials {
     ) -> Credentials {
         let state =
             |configured: &Credential| Arc::new(CredentialState::new(configured.clone(), metrics));
-        let before: Vec<_> = before.into_iter().flat_map(Credentials::logins).collect();
+        let before = before.into_iter().flat_map(Credentials::logins);
+        let before: Vec<_> = before.map(|(_, login)| login).collect();
         let issuer = config
             .assertion
             .as_ref()
@@ -82,7 +83,7 @@ impl Credentials {
             named,
             own,
         };
-        let of_logins = credentials.logins().map(|login| login.header().clone());
+        let of_logins = (credentials.logins()).map(|(_, login)| login.header().clone());
         credentials.headers = (credentials.iter())
             .map(|credential| credential.header().clone())
             .chain(of_logins)
@@ -105,6 +106,11 @@ impl Credentials {
             OwnSecret::Credential(credential) => Choice::carry(credential),
             OwnSecret::Login(login) => Choice::LogIn(Arc::clone(login)),
         }
+    }
+
+    /// Whether requests to an upstream may carry a secret: its own, or that of their machine.
+    pub(crate) fn may_carry(&self, upstream: usize) -> bool {
+        !self.named.is_empty() || !matches!(self.own[upstream], OwnSecret::Nothing)
     }
 
     /// Whether a credential is sent under this name, in any spelling and on any route.
@@ -130,12 +136,14 @@ impl Credentials {
         self.named.values().chain(own)
     }
 
-    /// The logins, in the order of the upstreams.
-    pub(crate) fn logins(&self) -> impl Iterator<Item = &Arc<BackendLogin>> {
-        self.own.iter().filter_map(|own| match own {
-            OwnSecret::Login(login) => Some(login),
-            OwnSecret::Nothing | OwnSecret::Credential(_) => None,
-        })
+    /// The logins, with the index of their upstream.
+    pub(crate) fn logins(&self) -> impl Iterator<Item = (usize, &Arc<BackendLogin>)> {
+        (0..)
+            .zip(&self.own)
+            .filter_map(|(upstream, own)| match own {
+                OwnSecret::Login(login) => Some((upstream, login)),
+                OwnSecret::Nothing | OwnSecret::Credential(_) => None,
+            })
     }
 }
 

@@ -1,16 +1,21 @@
 //! The login of each machine at a backend: with an assertion of the gateway, a machine gets a token
 //! of its own, which its requests then carry.
 //!
-//! Tokens are kept in a bounded cache, until two thirds of their lease and for a minute without
-//! use. However many requests of a machine wait, one login goes to the backend. A failed login is
-//! kept for a second: a thousand clients that try again do not become a thousand logins.
+//! Tokens are kept in a bounded cache, until two thirds of their lease and for 45 s without use. Then
+//! the backend is asked to revoke them. However many requests of a machine wait, one login goes to
+//! the backend. A failed login is kept for a second: a thousand clients that try again do not become
+//! a thousand logins.
 
 mod answer;
+mod backend_call;
+pub(super) mod backend_errors;
 pub(super) mod doubt;
 mod failure;
 mod kept;
 mod line_rate;
+mod release;
 mod request;
+mod revocation;
 mod settings;
 pub(crate) mod token;
 
@@ -21,7 +26,6 @@ use std::time::Duration;
 use http::HeaderName;
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -31,11 +35,13 @@ use self::failure::FailureLog;
 pub(crate) use self::failure::LoginFailure;
 use self::kept::{ByKind, KeptLogin};
 use self::line_rate::CheckLines;
+use self::revocation::Revoker;
 use self::settings::LoginSettings;
 use self::token::MachineToken;
 use super::assertion::Assertions;
 use super::assertion::asserted_machine::{AssertedMachine, SignerOf};
 use super::pool::Pool;
+use super::pool::context::PoolContext;
 use crate::config::{LoginRole, Upstream};
 use crate::metrics::{CheckCounts, LoginCounts, LoginResult, Metrics};
 use crate::registry::RegistryStore;
@@ -54,9 +60,9 @@ const MOST_AT_ONCE: usize = 32;
 /// Longest time of a login, with the wait for its turn. A client is waiting.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// A token without use is wiped after this time. A login costs a few milliseconds; a token in memory
-/// is a secret to be stolen.
-const IDLE: Duration = Duration::from_secs(60);
+/// A token without use is revoked and wiped after this time. A login costs a few milliseconds; a token
+/// in memory is a secret to be stolen. With the sweep and the revocation it stays below a minute.
+const IDLE: Duration = Duration::from_secs(45);
 
 /// Between two looks for tokens whose time is over.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -73,6 +79,7 @@ pub(crate) struct BackendLogin {
     failures: FailureLog,
     doubts: Doubts,
     check_lines: CheckLines,
+    revoker: Arc<Revoker>,
     sweeper: OnceLock<AbortOnDropHandle<()>>,
 }
 
@@ -107,6 +114,8 @@ impl BackendLogin {
 
     fn new(settings: LoginSettings, metrics: &Metrics) -> BackendLogin {
         let name = format!("login:{}", settings.upstream);
+        let counts = metrics.login(&settings.upstream);
+        let revoker = Revoker::new(&name, &settings.login, counts.revocations());
         BackendLogin {
             tokens: Cache::builder()
                 .max_capacity(MOST_TOKENS)
@@ -117,22 +126,25 @@ impl BackendLogin {
                 .support_invalidation_closures()
                 .build(),
             turns: Semaphore::new(MOST_AT_ONCE),
-            counts: metrics.login(&settings.upstream),
+            counts,
             checks: metrics.token_checks(&name),
             failures: FailureLog::default(),
             doubts: Doubts::new(),
             check_lines: CheckLines::default(),
+            revoker: Arc::new(revoker),
             sweeper: OnceLock::new(),
             name,
             settings,
         }
     }
 
-    /// Begins to wipe the tokens whose time is over. The cache itself does so only when it is used.
-    pub(crate) fn start_sweeping(self: &Arc<Self>, runtime: &Handle) {
+    /// Begins to wipe the tokens whose time is over, and to revoke them at these servers. The cache
+    /// itself drops tokens only when it is used.
+    pub(crate) fn start(self: &Arc<Self>, context: &PoolContext, pool: &Arc<Pool>) {
+        self.revoker.start(context, pool);
         self.sweeper.get_or_init(|| {
             let this = Arc::downgrade(self);
-            AbortOnDropHandle::new(runtime.spawn(async move {
+            AbortOnDropHandle::new(context.runtime.spawn(async move {
                 loop {
                     tokio::time::sleep(SWEEP).await;
                     let Some(this) = this.upgrade() else {
@@ -284,6 +296,13 @@ impl BackendLogin {
         now: Duration,
     ) -> KeptLogin {
         let took = now.saturating_sub(began);
+        let asked = asked.and_then(|(role, grant)| match grant.has_limited_uses {
+            true => {
+                self.release(grant);
+                Err(LoginFailure::LimitedUses)
+            }
+            false => Ok((role, grant)),
+        });
         match asked {
             Ok((role, grant)) => {
                 self.counts.login(LoginResult::Accepted, took);
@@ -291,7 +310,8 @@ impl BackendLogin {
                 // The lease began at the latest when the answer was sent.
                 let keep = grant.keep.saturating_sub(took);
                 let counted = self.counts.token();
-                let token = MachineToken::new(owner.clone(), grant, &role, now, counted);
+                let revoker = &self.revoker;
+                let token = MachineToken::new(owner.clone(), grant, &role, now, counted, revoker);
                 KeptLogin::Token(Arc::new(token), keep)
             }
             Err(why) => {
@@ -301,29 +321,6 @@ impl BackendLogin {
                 KeptLogin::Failed(Arc::new(why))
             }
         }
-    }
-
-    /// Drops a token that the backend refuses, unless the machine has another one by now.
-    async fn drop_token(&self, token: &Arc<MachineToken>) {
-        let is_it = |kept: KeptLogin| match kept {
-            KeptLogin::Token(known, _) => Arc::ptr_eq(&known, token),
-            KeptLogin::Failed(_) => false,
-        };
-        if self.tokens.get(token.owner()).await.is_some_and(is_it) {
-            self.tokens.invalidate(token.owner()).await;
-            // Wiped now, and not at the next sweep.
-            self.tokens.run_pending_tasks().await;
-        }
-    }
-
-    /// Drops the tokens of all machines but those that are still the same, as `is_same` tells. None
-    /// of those would be used again; this wipes them.
-    pub(crate) fn keep_only(
-        &self,
-        is_same: impl Fn(&Arc<Machine>) -> bool + Send + Sync + 'static,
-    ) {
-        // It fails only without support for closures, which the builder asks for.
-        let _ = (self.tokens).invalidate_entries_if(move |owner, _| !is_same(owner.machine()));
     }
 }
 

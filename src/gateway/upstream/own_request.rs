@@ -7,6 +7,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
+use zeroize::Zeroizing;
 
 use super::MOST_INTERIM;
 
@@ -36,6 +37,22 @@ pub(super) async fn send(
     }
     let text = "the backend sends interim answers only";
     Error::e_explain(ErrorType::InvalidHTTPHeader, text)
+}
+
+/// Reads the body, as far as `most` bytes; `None` if it is longer, or breaks off.
+pub(super) async fn read_body(
+    session: &mut HttpSession,
+    most: usize,
+) -> Option<Zeroizing<Vec<u8>>> {
+    // Allocated in full: growing would leave copies that are not wiped.
+    let mut body = Zeroizing::new(Vec::with_capacity(most));
+    loop {
+        match session.read_response_body().await {
+            Ok(None) => return Some(body),
+            Ok(Some(piece)) if body.len() + piece.len() <= most => body.extend_from_slice(&piece),
+            Ok(Some(_)) | Err(_) => return None,
+        }
+    }
 }
 
 /// Closes the connection.

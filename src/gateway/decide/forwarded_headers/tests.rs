@@ -56,6 +56,10 @@ fn route(forward_headers: &str) -> Route {
     loaded.unwrap().config.routes[0].clone()
 }
 
+fn nothing_is_withheld(_: &HeaderName) -> bool {
+    false
+}
+
 fn nothing_is_set(_: &HeaderName, _: &HeaderValue) -> bool {
     false
 }
@@ -64,13 +68,25 @@ fn nothing_is_set(_: &HeaderName, _: &HeaderValue) -> bool {
 fn a_header_without_which_a_request_means_something_else_refuses_it_unless_it_crosses() {
     let sent = headers(&["x-vault-wrap-ttl"]);
     let lost = LostHeader::of("x-vault-wrap-ttl");
-    let dropped = check(&sent, &route("[]"), nothing_is_set).unwrap();
+    let dropped = check(&sent, &route("[]"), nothing_is_set, nothing_is_withheld).unwrap();
     assert_eq!(dropped.check(), Err(Refusal::HeaderNotForwarded(lost)));
-    let dropped = check(&sent, &route("[X-Vault-Wrap-TTL]"), nothing_is_set).unwrap();
+    let dropped = check(
+        &sent,
+        &route("[X-Vault-Wrap-TTL]"),
+        nothing_is_set,
+        nothing_is_withheld,
+    )
+    .unwrap();
     assert_eq!(dropped.check(), Ok(()));
     // An alias does not cross even where the name itself does.
     let alias = headers(&["x.vault.wrap.ttl"]);
-    let dropped = check(&alias, &route("[X-Vault-Wrap-TTL]"), nothing_is_set).unwrap();
+    let dropped = check(
+        &alias,
+        &route("[X-Vault-Wrap-TTL]"),
+        nothing_is_set,
+        nothing_is_withheld,
+    )
+    .unwrap();
     assert_eq!(dropped.check(), Err(Refusal::HeaderNotForwarded(lost)));
 }
 
@@ -80,7 +96,7 @@ fn a_header_that_the_upstream_sets_to_what_the_client_sent_is_not_lost() {
     for (value, is_lost) in [("a", false), ("b", true)] {
         let is_set =
             |name: &HeaderName, sent: &HeaderValue| name == "x-vault-namespace" && sent == value;
-        let dropped = check(&sent, &route("[]"), is_set).unwrap();
+        let dropped = check(&sent, &route("[]"), is_set, nothing_is_withheld).unwrap();
         assert_eq!(dropped.check().is_err(), is_lost, "{value}");
     }
 }
@@ -99,7 +115,7 @@ fn what_the_gateway_consumes_or_writes_anew_is_not_dropped_and_the_rest_is_named
         "x-team",
     ]);
     sent.append(header::COOKIE, HeaderValue::from_static("b"));
-    let dropped = check(&sent, &route("[]"), nothing_is_set).unwrap();
+    let dropped = check(&sent, &route("[]"), nothing_is_set, nothing_is_withheld).unwrap();
     assert_eq!(dropped.names().names, ["cookie", "x-team"]);
     assert!(!dropped.names().and_more);
 }
@@ -111,11 +127,44 @@ fn so_many_dropped_headers_are_named_and_the_rest_is_told_to_be_there() {
         let name: HeaderName = format!("x-{index}").parse().unwrap();
         sent.append(name, HeaderValue::from_static("a"));
     }
-    let dropped = check(&sent, &route("[]"), nothing_is_set).unwrap();
+    let dropped = check(&sent, &route("[]"), nothing_is_set, nothing_is_withheld).unwrap();
     assert_eq!(dropped.names().names.len(), NAMED);
     assert!(dropped.names().and_more);
     let metrics = Metrics::new("", "").unwrap();
     dropped.count(&metrics);
     let sample = format!("headers_dropped_total{{name=\"other\"}} {}", NAMED + 3);
     assert!(metrics.render().contains(&sample));
+}
+
+#[test]
+fn an_answer_that_shows_the_token_is_not_wrapped() {
+    let wrap = HeaderName::from_static("x-vault-wrap-ttl");
+    for shows in [
+        "lookup-self",
+        "lookup-self?a=b",
+        "renew-self",
+        "renew",
+        "lookup",
+        "lookup/",
+    ] {
+        assert!(
+            wraps_own_token(&wrap, format!("/v1/auth/token/{shows}").as_bytes()),
+            "{shows}"
+        );
+    }
+    for other in [
+        "/v1/auth/token/create",
+        "/v1/secret/data/lookup-self",
+        "/v1/auth/token/",
+    ] {
+        assert!(!wraps_own_token(&wrap, other.as_bytes()), "{other}");
+    }
+    let other = HeaderName::from_static("x-other");
+    assert!(!wraps_own_token(&other, b"/v1/auth/token/lookup-self"));
+    // The route forwards the header, and the request is refused all the same.
+    let sent = headers(&["x-vault-wrap-ttl"]);
+    let route = route("[X-Vault-Wrap-TTL]");
+    let withheld = |name: &HeaderName| wraps_own_token(name, b"/v1/auth/token/renew-self");
+    let dropped = check(&sent, &route, nothing_is_set, withheld).unwrap();
+    assert!(dropped.check().is_err());
 }

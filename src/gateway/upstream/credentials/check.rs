@@ -3,6 +3,7 @@
 //! gives up for good, so it must not get the backend's refusal of the gateway.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,12 +18,16 @@ use tracing::{debug, info, warn};
 use super::injection::Injection;
 use crate::gateway::upstream::acceptance::Checked;
 use crate::gateway::upstream::login::BackendLogin;
+use crate::gateway::upstream::login::backend_errors::is_unknown_token;
 use crate::gateway::upstream::login::doubt::{CANNOT_TELL, RefusedToken};
 use crate::gateway::upstream::own_request;
 use crate::metrics::CredentialCheck;
 
 /// Longest wait for the answer, connecting included. A client is waiting.
 const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Longest refusal that is read, in bytes.
+const MAX_REFUSAL: usize = 4 * 1024;
 
 /// The server that the gateway asks, and what it asks for.
 #[derive(Clone)]
@@ -185,7 +190,8 @@ impl Injection {
     }
 }
 
-/// Asks on a connection of its own, which is closed without reading the body of the response.
+/// Asks on a connection of its own, which is closed afterwards. The body is read only where it may tell
+/// that the backend does not know a token.
 async fn look_up(target: &CheckTarget, injection: &Injection) -> Result<StatusCode> {
     let mut request = RequestHeader::build("GET", target.path.as_bytes(), Some(4))?;
     request.insert_header(HOST, target.host.clone())?;
@@ -193,8 +199,14 @@ async fn look_up(target: &CheckTarget, injection: &Injection) -> Result<StatusCo
     if let Some((name, value)) = &target.namespace {
         request.insert_header(name.clone(), value.clone())?;
     }
-    let session = own_request::send(&target.connector, &target.peer, request, Bytes::new()).await?;
+    let mut session =
+        own_request::send(&target.connector, &target.peer, request, Bytes::new()).await?;
     let status = session.response_header().map(|response| response.status);
+    if let (Injection::Token { token, .. }, Some(StatusCode::FORBIDDEN)) = (injection, status) {
+        let body = own_request::read_body(&mut session, MAX_REFUSAL).await;
+        let is_unknown = body.is_some_and(|body| is_unknown_token(&body));
+        token.is_unknown.store(is_unknown, Ordering::Relaxed);
+    }
     own_request::close(session).await;
     Ok(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
 }

@@ -27,16 +27,15 @@ pub(super) struct Grant {
     pub(super) accessor: Option<Box<str>>,
     /// How long the gateway uses the token: two thirds of its lease.
     pub(super) keep: Duration,
+    /// Whether it is a batch token, which no request can revoke.
+    pub(super) is_batch: bool,
+    /// Whether it has a limited number of uses: it would end between two requests.
+    pub(super) has_limited_uses: bool,
 }
 
-/// Why an answer grants no token that can be used.
+/// The answer is not JSON, or holds no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoGrant {
-    /// It is not JSON, or holds no token.
-    NoToken,
-    /// The token has a limited number of uses.
-    LimitedUses,
-}
+pub(super) struct NoGrant;
 
 // The token is borrowed: a copy in a `String` would not be wiped. One that is written with an escape
 // cannot be borrowed, and is refused.
@@ -54,6 +53,8 @@ struct LoginAuth<'a> {
     lease_duration: u64,
     #[serde(default)]
     num_uses: u64,
+    #[serde(default)]
+    token_type: Option<&'a str>,
 }
 
 /// Reads the answer. It fails closed.
@@ -62,17 +63,14 @@ struct LoginAuth<'a> {
 ///
 /// [`NoGrant`].
 pub(super) fn read(body: &[u8]) -> Result<Grant, NoGrant> {
-    let answer: LoginAnswer<'_> = serde_json::from_slice(body).map_err(|_| NoGrant::NoToken)?;
-    let auth = answer.auth.ok_or(NoGrant::NoToken)?;
+    let answer: LoginAnswer<'_> = serde_json::from_slice(body).map_err(|_| NoGrant)?;
+    let auth = answer.auth.ok_or(NoGrant)?;
     let token = auth.client_token.as_bytes();
     if !is_word(token, MAX_TOKEN) {
-        return Err(NoGrant::NoToken);
-    }
-    if auth.num_uses > 0 {
-        return Err(NoGrant::LimitedUses);
+        return Err(NoGrant);
     }
     let secret = Bytes::from_owner(Zeroizing::new(token.to_vec()));
-    let mut token = HeaderValue::from_maybe_shared(secret).map_err(|_| NoGrant::NoToken)?;
+    let mut token = HeaderValue::from_maybe_shared(secret).map_err(|_| NoGrant)?;
     token.set_sensitive(true);
     let accessor = auth
         .accessor
@@ -85,6 +83,8 @@ pub(super) fn read(body: &[u8]) -> Result<Grant, NoGrant> {
         token,
         accessor: accessor.map(Box::from),
         keep: lease * 2 / 3,
+        is_batch: auth.token_type == Some("batch"),
+        has_limited_uses: auth.num_uses > 0,
     })
 }
 
@@ -153,13 +153,13 @@ mod tests {
             r#"{"client_token":"s.x","lease_duration":"60"}"#,
             r#"{"client_token":"s.x","client_token":"s.y","lease_duration":60}"#,
         ] {
-            assert_eq!(answer(auth).unwrap_err(), NoGrant::NoToken, "{auth}");
+            assert_eq!(answer(auth).unwrap_err(), NoGrant, "{auth}");
         }
         let long = format!(
             r#"{{"client_token":"{}","lease_duration":60}}"#,
             "x".repeat(8193)
         );
-        assert_eq!(answer(&long).unwrap_err(), NoGrant::NoToken);
+        assert_eq!(answer(&long).unwrap_err(), NoGrant);
     }
 
     #[test]
@@ -167,14 +167,21 @@ mod tests {
         let good = r#"{"auth":{"client_token":"s.x","lease_duration":60}}"#;
         assert!(read(good.as_bytes()).is_ok());
         for bad in ["", "<html>", "null", &good[1..], &format!("{good}{good}")] {
-            assert_eq!(read(bad.as_bytes()).unwrap_err(), NoGrant::NoToken, "{bad}");
+            assert_eq!(read(bad.as_bytes()).unwrap_err(), NoGrant, "{bad}");
         }
     }
 
     #[test]
-    fn a_token_of_limited_uses_is_no_token_to_keep() {
-        let auth = r#"{"client_token":"s.x","lease_duration":60,"num_uses":1}"#;
-        assert_eq!(answer(auth).unwrap_err(), NoGrant::LimitedUses);
+    fn a_grant_tells_of_limited_uses_and_of_batch_tokens() {
+        let of = |more: &str| {
+            let auth = format!(r#"{{"client_token":"s.x","lease_duration":60{more}}}"#);
+            let grant = answer(&auth).unwrap();
+            (grant.has_limited_uses, grant.is_batch)
+        };
+        assert_eq!(of(""), (false, false));
+        assert_eq!(of(r#","num_uses":1"#), (true, false));
+        assert_eq!(of(r#","token_type":"service""#), (false, false));
+        assert_eq!(of(r#","token_type":"batch""#), (false, true));
     }
 
     #[test]

@@ -30,6 +30,8 @@ struct RefusedNewToken {
     granted: Duration,
     /// End of the hold, on the monotonic clock.
     until: Duration,
+    /// Whether the backend told that it does not know the token.
+    is_unknown: bool,
 }
 
 /// The consequence of a refusal for the token.
@@ -54,15 +56,18 @@ impl Doubts {
 
     /// Whether a new token was refused lately.
     pub(super) fn any(&self) -> bool {
-        self.0.iter().next().is_some()
+        self.0.iter().any(|(_, doubt)| !doubt.is_unknown)
     }
 }
 
-/// Judges the refusal of a token that was granted at `granted`, and the doubt from now on.
+/// Judges the refusal of a token that was granted at `granted`, and the doubt from now on. A token that
+/// the backend does not know (`is_unknown`) is dropped, also a new one; but its successor is held, so
+/// that a machine makes one login more in this time at most.
 fn judge(
     before: Option<RefusedNewToken>,
     granted: Duration,
     now: Duration,
+    is_unknown: bool,
 ) -> (RefusedToken, Option<RefusedNewToken>) {
     match before {
         Some(doubt) if now < doubt.until => (RefusedToken::StillHeld, before),
@@ -71,8 +76,16 @@ fn judge(
         _ if now.saturating_sub(granted) >= NEW => (RefusedToken::Dropped, before),
         _ => {
             let until = now + HOLD;
-            let doubt = RefusedNewToken { granted, until };
-            (RefusedToken::Held(HOLD), Some(doubt))
+            let doubt = RefusedNewToken {
+                granted,
+                until,
+                is_unknown,
+            };
+            let verdict = match is_unknown {
+                true => RefusedToken::Dropped,
+                false => RefusedToken::Held(HOLD),
+            };
+            (verdict, Some(doubt))
         }
     }
 }
@@ -90,7 +103,12 @@ impl BackendLogin {
         let before = doubts.get(token.owner()).await;
         let (verdict, doubt) = match token.was_accepted.load(Ordering::Relaxed) {
             true => (RefusedToken::Dropped, None),
-            false => judge(before, token.granted, now),
+            false => judge(
+                before,
+                token.granted,
+                now,
+                token.is_unknown.load(Ordering::Relaxed),
+            ),
         };
         match doubt {
             Some(doubt) if before != Some(doubt) => {
@@ -129,28 +147,40 @@ mod tests {
 
     #[test]
     fn a_token_that_has_lived_is_dropped_when_it_is_refused() {
-        let (verdict, doubt) = judge(None, SECOND, SECOND + NEW);
+        let (verdict, doubt) = judge(None, SECOND, SECOND + NEW, false);
         assert_eq!((verdict, doubt), (RefusedToken::Dropped, None));
     }
 
     #[test]
     fn a_new_token_stays_until_its_hold_ends_and_is_dropped_then() {
         let now = 10 * SECOND;
-        let (verdict, doubt) = judge(None, now, now);
+        let (verdict, doubt) = judge(None, now, now, false);
         assert_eq!(verdict, RefusedToken::Held(SECOND));
-        let (verdict, same) = judge(doubt, now, now + SECOND / 2);
+        let (verdict, same) = judge(doubt, now, now + SECOND / 2, false);
         assert_eq!((verdict, same), (RefusedToken::StillHeld, doubt));
-        let (verdict, same) = judge(doubt, now, now + SECOND);
+        let (verdict, same) = judge(doubt, now, now + SECOND, false);
         assert_eq!((verdict, same), (RefusedToken::Dropped, doubt));
     }
 
     #[test]
     fn the_next_new_token_that_is_refused_is_held_for_as_long() {
-        let (verdict, first) = judge(None, SECOND, SECOND);
+        let (verdict, first) = judge(None, SECOND, SECOND, false);
         assert_eq!(verdict, RefusedToken::Held(HOLD));
-        let (verdict, second) = judge(first, 3 * SECOND, 4 * SECOND);
+        let (verdict, second) = judge(first, 3 * SECOND, 4 * SECOND, false);
         assert_eq!(verdict, RefusedToken::Held(HOLD));
-        let (verdict, _) = judge(second, 3 * SECOND, 5 * SECOND);
+        let (verdict, _) = judge(second, 3 * SECOND, 5 * SECOND, false);
+        assert_eq!(verdict, RefusedToken::Dropped);
+    }
+
+    #[test]
+    fn a_new_token_that_the_backend_does_not_know_is_dropped_and_its_successor_held() {
+        let now = 10 * SECOND;
+        let (verdict, first) = judge(None, now, now, true);
+        assert_eq!(verdict, RefusedToken::Dropped);
+        let successor = now + SECOND / 2;
+        let (verdict, same) = judge(first, successor, successor, true);
+        assert_eq!((verdict, same), (RefusedToken::StillHeld, first));
+        let (verdict, _) = judge(first, successor, now + SECOND, true);
         assert_eq!(verdict, RefusedToken::Dropped);
     }
 }

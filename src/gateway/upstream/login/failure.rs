@@ -1,5 +1,6 @@
 //! Failed logins: their causes, what to do about them, and the log of them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -49,61 +50,63 @@ impl LoginFailure {
             | LoginFailure::MachineChanged => LoginResult::Unusable,
         }
     }
+
+    /// The cause alone.
+    pub(super) fn cause(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            LoginFailure::NoGroup => "the machine is in no group",
+            LoginFailure::NoAssertion => "no assertion could be made",
+            LoginFailure::Busy => "too many logins are in progress",
+            LoginFailure::Unreachable => "no server of the upstream answers",
+            LoginFailure::TimedOut => "the backend did not answer in time",
+            LoginFailure::Refused(status, None) => {
+                return format!("the backend refused with {}", status.as_u16()).into();
+            }
+            LoginFailure::Refused(status, Some(reason)) => {
+                return format!("the backend refused with {} ({reason})", status.as_u16()).into();
+            }
+            LoginFailure::Unavailable(status) => {
+                return format!("the backend answered with {}", status.as_u16()).into();
+            }
+            LoginFailure::NoToken => "the answer to the login holds no token",
+            LoginFailure::LimitedUses => "the token has a limited number of uses",
+            LoginFailure::MachineChanged => {
+                "the machine was changed in the registry during its login"
+            }
+        })
+    }
 }
 
 /// What failed, its cause and the next step.
 impl fmt::Display for LoginFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LoginFailure::NoGroup => f.write_str(
-                "the machine is in no group, which would be its role: name one in `groups` of its \
-                 registry entry",
-            ),
-            LoginFailure::NoAssertion => {
-                f.write_str("no assertion could be made: the system gives no random bytes")
+        let next = match self {
+            LoginFailure::NoGroup => {
+                ", which would be its role: name one in `groups` of its registry entry"
             }
-            LoginFailure::Busy => f.write_str(
-                "too many logins are in progress, so the backend is slow or was just restarted; the \
-                 client's next try logs in",
-            ),
-            LoginFailure::Unreachable => f.write_str(
-                "no server of the upstream answers: is the backend running, and is `servers` its \
-                 address?",
-            ),
-            LoginFailure::TimedOut => f.write_str("the backend did not answer the login in time"),
-            LoginFailure::Refused(status, reason) => {
-                write!(f, "the backend refused the login with {}", status.as_u16())?;
-                if let Some(reason) = reason {
-                    write!(f, " ({reason})")?;
-                }
-                f.write_str(
-                    ": compare `login` and `assertion` with the auth method and the role at the \
-                     backend (issuer, audience, keys, user_claim), and the clocks",
-                )
+            LoginFailure::NoAssertion => ": the system gives no random bytes",
+            LoginFailure::Busy => {
+                ", so the backend is slow or was just restarted; the client's next try logs in"
             }
-            LoginFailure::Unavailable(status) if status.is_redirection() => write!(
-                f,
-                "the backend answered the login with the redirect {}: name the active node in \
-                 `servers`, or a health check that finds it",
-                status.as_u16()
-            ),
-            LoginFailure::Unavailable(status) => write!(
-                f,
-                "the backend answered the login with {}: is it sealed or in standby?",
-                status.as_u16()
-            ),
-            LoginFailure::NoToken => {
-                f.write_str("the answer to the login holds no token: is this Vault or OpenBao?")
+            LoginFailure::Unreachable => ": is the backend running, and is `servers` its address?",
+            LoginFailure::TimedOut => "",
+            LoginFailure::Refused(..) => {
+                ": compare `login` and `assertion` with the auth method and the role at the backend \
+                 (issuer, audience, keys, user_claim), and the clocks"
             }
-            LoginFailure::LimitedUses => f.write_str(
-                "the token has a limited number of uses, and would end between two requests: set \
-                 token_num_uses of the role to 0",
-            ),
-            LoginFailure::MachineChanged => f.write_str(
-                "the machine was changed in the registry during its login; the client's next try is \
-                 judged by the registry in force",
-            ),
-        }
+            LoginFailure::Unavailable(status) if status.is_redirection() => {
+                ", a redirect: name the active node in `servers`, or a health check that finds it"
+            }
+            LoginFailure::Unavailable(_) => ": is it sealed or in standby?",
+            LoginFailure::NoToken => ": is this Vault or OpenBao?",
+            LoginFailure::LimitedUses => {
+                ", and would end between two requests: set token_num_uses of the role to 0"
+            }
+            LoginFailure::MachineChanged => {
+                "; the client's next try is judged by the registry in force"
+            }
+        };
+        write!(f, "{}{next}", self.cause())
     }
 }
 

@@ -24,6 +24,7 @@ fn settings(role: LoginRole) -> LoginSettings {
             audience: "openbao".into(),
             header: HeaderName::from_static("x-vault-token"),
             namespace: None,
+            revoke: true,
         },
         issuer: "https://gw.example".into(),
         servers: Vec::new(),
@@ -40,6 +41,8 @@ fn grant(keep: Duration) -> (Box<str>, Grant) {
         token: "s.token".parse().unwrap(),
         accessor: None,
         keep,
+        is_batch: false,
+        has_limited_uses: false,
     };
     ("machine".into(), grant)
 }

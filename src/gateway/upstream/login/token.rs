@@ -2,18 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
 
 use super::answer::Grant;
+use super::revocation::{ReleasedToken, Revoker};
 use crate::gateway::upstream::acceptance::Acceptance;
 use crate::gateway::upstream::assertion::asserted_machine::AssertedMachine;
 use crate::metrics::CountedToken;
 use countersign_core::identity::Machine;
 
-/// The token that a machine got from a backend. Its memory is wiped when nothing uses it any more.
+/// The token that a machine got from a backend. When nothing uses it any more, no request and not the
+/// cache, it is revoked and its memory is wiped.
 pub(crate) struct MachineToken {
     owner: AssertedMachine,
     /// The value of the header. Clones share one memory.
@@ -27,7 +29,12 @@ pub(crate) struct MachineToken {
     pub(super) granted: Duration,
     /// Whether a check has accepted it.
     pub(super) was_accepted: AtomicBool,
-    _counted: CountedToken,
+    /// Whether the backend has told that it does not know it.
+    pub(in crate::gateway::upstream) is_unknown: AtomicBool,
+    is_batch: bool,
+    revoker: Arc<Revoker>,
+    is_revoked: AtomicBool,
+    counted: Option<CountedToken>,
 }
 
 impl MachineToken {
@@ -37,6 +44,7 @@ impl MachineToken {
         role: &str,
         granted: Duration,
         counted: CountedToken,
+        revoker: &Arc<Revoker>,
     ) -> MachineToken {
         MachineToken {
             owner,
@@ -46,7 +54,11 @@ impl MachineToken {
             role: role.into(),
             granted,
             was_accepted: AtomicBool::new(false),
-            _counted: counted,
+            is_unknown: AtomicBool::new(false),
+            is_batch: grant.is_batch,
+            revoker: Arc::clone(revoker),
+            is_revoked: AtomicBool::new(false),
+            counted: Some(counted),
         }
     }
 
@@ -66,6 +78,29 @@ impl MachineToken {
     /// The role of the backend that it was asked for with.
     pub(crate) fn role(&self) -> &str {
         &self.role
+    }
+
+    /// Has the token revoked, though a request may still carry it: the gateway shuts down.
+    pub(super) fn revoke_now(&self) {
+        self.revoke(None);
+    }
+
+    fn revoke(&self, counted: Option<CountedToken>) {
+        if !self.is_revoked.swap(true, Ordering::Relaxed) {
+            self.revoker.revoke(ReleasedToken {
+                value: Arc::clone(&self.value),
+                is_batch: self.is_batch,
+                _counted: counted,
+            });
+        }
+    }
+}
+
+/// No request carries it any more, however long its answer took.
+impl Drop for MachineToken {
+    fn drop(&mut self) {
+        let counted = self.counted.take();
+        self.revoke(counted);
     }
 }
 

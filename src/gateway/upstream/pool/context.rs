@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use countersign_client::clock::Clock;
@@ -15,4 +16,6 @@ pub(crate) struct PoolContext {
     /// The runtime of the pools' tasks: health checks, name look-ups, sweeps of idle connections.
     /// Handed in, because a reload may come from a thread that is not of the runtime.
     pub(crate) runtime: Handle,
+    /// The revocations of machines' tokens. A shutdown waits for them, and closes the tracker.
+    pub(crate) revocations: TaskTracker,
 }

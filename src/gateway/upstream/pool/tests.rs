@@ -60,6 +60,7 @@ fn context() -> PoolContext {
         metrics: Arc::new(Metrics::new("", "").unwrap()),
         clock: Clock::manual(0).0,
         runtime: tokio::runtime::Handle::current(),
+        revocations: tokio_util::task::TaskTracker::new(),
     }
 }
 
