@@ -2,14 +2,15 @@
 # Installs a package in a clean Debian that systemd boots, with no network but loopback, and runs the
 # commands of docs/install.md there as they stand in the document. Then it upgrades and purges.
 #
-#   sh tests/packages/clean_root.sh target/package/countersign_VERSION_ARCH.deb
+#   [SUITE=trixie] sh tests/packages/clean_root.sh target/package/countersign_VERSION_ARCH.deb
 #
-# Takes root. The Debian is made once, target/tools/clean-root.tar.
+# Takes root. The Debian, bookworm unless SUITE says otherwise, is made once, in target/tools.
 set -eu
 
 cd "$(dirname "$0")/../.."
 package=${1:?usage: sh tests/packages/clean_root.sh PACKAGE}
-base=${CARGO_TARGET_DIR:-target}/tools/clean-root.tar
+suite=${SUITE:-bookworm}
+base=${CARGO_TARGET_DIR:-target}/tools/clean-root-$suite.tar
 limit=300 # seconds, for everything inside; it takes about forty
 
 fail() {
@@ -32,7 +33,7 @@ block() {
 if [ ! -f "$base" ]; then
     echo "clean root: making a Debian for $base"
     mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,dbus,python3 --aptopt='APT::Install-Recommends "0"' \
-        bookworm "$base.new"
+        "$suite" "$base.new"
     mv "$base.new" "$base"
 fi
 
