@@ -1,6 +1,6 @@
 # The gateway in an image that holds one binary, no shell and no package manager.
 #
-#   docker build -t countersign:0.1.0 .
+#   make image      (docker build -t countersign:0.1.0 . or the same of podman or buildah)
 #   docker run -v /srv/countersign:/etc/countersign:ro -v countersign:/var/lib/countersign \
 #     -p 8080:8080 countersign:0.1.0
 
@@ -11,7 +11,7 @@ WORKDIR /build
 # .cargo/config.toml comes along: it selects the fast Ed25519 code. A RUSTFLAGS in the environment
 # would replace it silently, so none is set here.
 COPY . .
-RUN cargo build --release --locked && mkdir /build/state
+RUN scripts/release && mkdir /build/state
 
 # Debian 12 on both sides: the binary needs the C library it was linked against. `cc` has that
 # and root certificates, `nonroot` is uid 65532.

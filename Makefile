@@ -8,6 +8,10 @@ CARGO ?= cargo
 CARGO_TARGET_DIR ?= target
 BINARY := $(abspath $(CARGO_TARGET_DIR))/debug/countersign
 VENV_PYTHON := tests/clients/.venv/bin/python
+PACKAGING_PYTHON := $(abspath $(CARGO_TARGET_DIR))/tools/packaging/bin/python
+# As `make image`, the manifests and the chart name it; a test holds them together.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+MINIMUM := $(shell sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' Cargo.toml)
 
 ENVOY := $(abspath $(CARGO_TARGET_DIR))/tools/envoy/bin/envoy
 
@@ -48,6 +52,7 @@ test: ## Every test: unit, integration, real clients, golden vectors, every docu
 	sh tests/readme.sh "$(BINARY)"
 	sh tests/readme.sh "$(BINARY)" docs/vault.md Set-up
 	sh tests/readme.sh "$(BINARY)" docs/fleet.md "Ten minutes"
+	COUNTERSIGN="$(BINARY)" $(PACKAGING_PYTHON) tests/packages/charts.py
 
 .PHONY: screenshots
 screenshots: ## The status page in each state, light, dark and on a small screen, into target/screenshots
@@ -195,4 +200,41 @@ soak: ## Honest load and every kind of attack at once, for MINUTES (5), as a tab
 .PHONY: build
 build: ## The release binary, in target/release (fat LTO: minutes)
 	@scripts/setup build
-	$(CARGO) build --locked --release
+	scripts/release
+
+.PHONY: package
+package: ## The Debian package and the bill of materials, in target/package, checked by lintian
+	@scripts/setup package
+	scripts/package
+
+.PHONY: test-package
+test-package: ## A package of the debug build, installed, used, upgraded and purged in a clean Debian; takes root
+	@scripts/setup root
+	sh tests/packages/clean_root.sh "$$(scripts/package --debug | tail -1)"
+
+.PHONY: sbom
+sbom: ## The bill of materials as CycloneDX, in target/package: the crates that the linker is given
+	@scripts/setup package
+	mkdir -p target/package
+	$(CARGO) build --locked
+	$(PACKAGING_PYTHON) scripts/sbom.py write "target/package/countersign_$(VERSION).cdx.json" \
+		target/package/third-party-licenses.txt
+	$(PACKAGING_PYTHON) scripts/sbom.py check "target/package/countersign_$(VERSION).cdx.json" "$(BINARY)"
+
+.PHONY: reproducible
+reproducible: ## Builds the release twice, in two folders, and compares them (fat LTO: minutes)
+	@scripts/setup build
+	scripts/reproducible
+
+.PHONY: image
+image: ## The image of the Dockerfile, by docker, podman or buildah, under the name that the manifests use
+	@for engine in "docker build" "podman build --format docker" "buildah build --format docker"; do \
+		if $${engine%% *} info >/dev/null 2>&1; then exec $$engine -t "countersign:$(VERSION)" .; fi; \
+	done; \
+	echo "image: none of docker, podman and buildah works here: install one, or start docker's daemon" >&2; exit 1
+
+.PHONY: minimum
+minimum: ## Checks the sources with the oldest compiler that Cargo.toml allows
+	@scripts/setup build
+	rustup toolchain install --profile minimal $(MINIMUM)
+	CARGO_TARGET_DIR="$(CARGO_TARGET_DIR)/minimum" cargo +$(MINIMUM) check --locked --workspace

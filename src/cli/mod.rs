@@ -37,7 +37,7 @@ mod token;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::command_error::{CommandError, EX_USAGE};
 use self::registry_summary::check_registry;
@@ -69,6 +69,11 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Audit(audit::AuditArgs),
     Report(report::ReportArgs),
+}
+
+/// The command line as clap has it, for what describes it: manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Reads the arguments, runs one command, and says on standard error why it failed.

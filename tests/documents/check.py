@@ -24,7 +24,7 @@ from observed import Observed
 from snippets import Snippets
 
 # Beside the documents, these show commands in their comments.
-COMMENTED = re.compile(r"^# +countersign (.*)$|`countersign ([^`]*)`|^ExecStart=\S*/countersign (.*)$", re.MULTILINE)
+COMMENTED = re.compile(r"^# +countersign (.*)$|`countersign ([^`]*)`|^ExecStart=countersign (.*)$", re.MULTILINE)
 
 
 def main(rewrite):
@@ -47,7 +47,8 @@ def main(rewrite):
     seen.close()
     faults += links.orphans(all_documents, linked)
     print("{:40} {:6} {:6} {:8} {:7} {:6} {:8}".format("all", *totals))
-    print("others: lines of other programs, of which only the syntax is checked; tests/readme.sh executes README.md and docs/vault.md")
+    print("others: lines of other programs, of which only the syntax is checked; tests/readme.sh executes README.md and docs/vault.md, "
+          "and tests/packages/clean_root.sh docs/install.md")
 
     count, wrong = in_comments(commands)
     print(f"conf/: {count} commands in comments and units")
@@ -103,9 +104,12 @@ def held_to_the_program(commands, seen, rewrite):
     exported = set(re.findall(r"^(countersign_\w+)", seen.metrics, re.MULTILINE))
     exported |= {re.sub(r"_bucket$", "", name) for name in exported}
     for document in documents():
-        for name in re.findall(r"(?<![\w*])countersign_\w+", document.text):
+        for name in re.findall(r"(?<![\w*])countersign_[a-z]\w*", document.text):
             if name not in exported and name != "countersign_curl":  # a function of clients/shell
                 faults.append(f"{document.name}: no metric is called {name}")
+        for named in re.findall(r"(?<!\w)countersign_(\d[\w.]*?)(?:_\w+\.deb|\.cdx)", document.text):
+            if named != commands.version:
+                faults.append(f"{document.name}: names the package {named}; this is {commands.version}")
     print(f"reference: {len(keys)} keys, {len(fields)} fields, {len(refused)} refused headers, "
           f"{text.count('```text')} commands, {seen.metrics.count('# TYPE')} metrics")
     return faults

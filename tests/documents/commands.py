@@ -25,6 +25,7 @@ class Commands:
 
     def __init__(self, binary):
         self.binary = binary
+        self.version = subprocess.check_output([binary, "--version"], text=True).split()[1]
         self.targets = set(MADE.findall((ROOT / "Makefile").read_text()))
 
     def check(self, document):

@@ -5,7 +5,7 @@ import re
 from markdown import ROOT, Document
 
 FOLDERS = "src|crates|clients|docs|conf|tests|bench|fuzz|scripts"
-PATH = re.compile(rf"(?<![\w/.:<-])((?:{FOLDERS})/[\w.*/-]*[\w*/])")
+PATH = re.compile(rf"(?<![\w/.:<-])((?:{FOLDERS})/[\w.*/@-]*[\w*/])")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 # Files that are no documents and point to documents.
 POINTING = ["src/**/*.rs", "crates/**/*.rs", "bench/**/*.rs", "tests/**/*.rs", "tests/**/*.py", "conf/**/*.*",

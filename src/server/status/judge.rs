@@ -223,7 +223,7 @@ mod tests {
 
     fn server(trouble: Option<&str>) -> ServerReport {
         ServerReport {
-            upstream: Some("secrets".into()),
+            upstream: "secrets".into(),
             server: "vault:8200".into(),
             address: None,
             trouble: trouble.map(str::to_owned),

@@ -149,10 +149,11 @@ fn the_ports_are_those_of_the_configuration_and_of_the_image() {
 }
 
 /// Where an image is built, run or named.
-const IMAGE_DOCUMENTS: [&str; 8] = [
+const IMAGE_DOCUMENTS: [&str; 9] = [
     "Dockerfile",
     "README.md",
     "docs/agent.md",
+    "RELEASING.md",
     "docs/running.md",
     "docs/runbook.md",
     "docs/vault.md",

@@ -6,12 +6,13 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use countersign::config::{AuditSink, Loaded};
+use countersign::registry::Registry;
 
 use super::{load, root, text_of};
 use crate::support::process::run;
 
 const UNIT: &str = "conf/systemd/countersign.service";
-const CREDENTIALS: &str = "/run/credentials/countersign.service/";
+const PROGRAM: &str = "countersign";
 
 /// The values under a key, in order; comments are none.
 fn values(key: &str) -> Vec<String> {
@@ -29,8 +30,7 @@ fn value(key: &str) -> String {
 
 fn configuration() -> Loaded {
     let text = text_of("conf/systemd/countersign.yaml");
-    let token = format!("{CREDENTIALS}backend-token");
-    load(&text, &[(&token, "s.token-of-the-gateway")])
+    load(&text, &[("backend-token", "s.token-of-the-gateway")])
 }
 
 /// The names of the units that are shipped.
@@ -50,7 +50,8 @@ fn analyze(arguments: &[&str], name: &str) -> Output {
     let unit = folder.path().join(name.replace("@.", "@web-1."));
     let text = text_of(&format!("conf/systemd/{name}"));
     let binary = env!("CARGO_BIN_EXE_countersign");
-    fs::write(&unit, text.replace("/usr/local/bin/countersign", binary)).unwrap();
+    let text = text.replace(&format!("={PROGRAM} "), &format!("={binary} "));
+    fs::write(&unit, text).unwrap();
     (Command::new("systemd-analyze").args(arguments).arg(unit))
         .output()
         .expect("systemd-analyze is installed by `make test`")
@@ -107,15 +108,30 @@ fn the_audit_trail_is_where_the_service_may_write() {
     let logs = Path::new("/var/log").join(value("LogsDirectory"));
     assert_eq!(file.parent(), Some(&*logs));
     assert_eq!(value("ProtectSystem"), "strict");
-    assert_eq!(value("StateDirectory"), "countersign");
+    let state = Path::new("/var/lib").join(value("StateDirectory"));
+    assert_eq!(configuration().config.replay.state_dir, Some(state));
 }
 
 #[test]
-fn the_credential_is_the_one_that_the_unit_loads() {
-    let loaded = value("LoadCredential");
-    let (name, from) = loaded.split_once(':').unwrap();
-    assert!(text_of("conf/systemd/countersign.yaml").contains(&format!("{CREDENTIALS}{name} ")));
-    assert!(from.starts_with("/etc/countersign/"));
+fn the_packaged_configuration_listens_on_loopback_only() {
+    let config = configuration().config;
+    assert!((config.listeners.iter()).all(|listener| listener.address.ip().is_loopback()));
+    assert!(config.admin.ip().is_loopback());
+}
+
+#[test]
+fn the_packaged_registry_is_empty_and_valid() {
+    let text = text_of("conf/systemd/machines.yaml");
+    let registry = Registry::from_bytes(Path::new("machines.yaml"), text.as_bytes(), None);
+    assert_eq!(registry.unwrap().len(), 0);
+}
+
+#[test]
+fn the_user_of_the_service_is_the_one_that_the_package_makes() {
+    let sysusers = text_of("conf/systemd/countersign.sysusers");
+    let user = value("User");
+    assert!(sysusers.contains(&format!("\nu {user} - ")));
+    assert_eq!(value("Group"), user);
 }
 
 #[test]
@@ -127,7 +143,10 @@ fn the_id_of_the_boot_stays_readable() {
 fn what_the_unit_runs_are_commands_of_the_binary() {
     for line in [value("ExecStart"), value("ExecReload")] {
         let words: Vec<&str> = line.split(' ').collect();
-        assert_eq!(words[0], "/usr/local/bin/countersign");
+        assert_eq!(
+            words[0], PROGRAM,
+            "systemd looks for it in /usr/local/bin and /usr/bin"
+        );
         let help = run(&[words[1], "--help"]);
         assert!(help.status.success(), "{line}");
         let help = String::from_utf8(help.stdout).unwrap();
