@@ -68,7 +68,7 @@ impl Serialize for EnrolledRecord<'_> {
             public_key: Base64<&'a [u8; 32]>,
         }
         #[derive(Serialize)]
-        struct KeyOwner<'a> {
+        struct EnrolledKey<'a> {
             id: &'a str,
             public_keys: [Base64<&'a [u8; 32]>; 1],
         }
@@ -90,7 +90,7 @@ impl Serialize for EnrolledRecord<'_> {
             path: PathOnly<'a>,
             #[serde(skip_serializing_if = "Option::is_none")]
             route: Option<&'a str>,
-            keys: [KeyOwner<'a>; 1],
+            keys: [EnrolledKey<'a>; 1],
         }
         let public_key = Base64(self.key.as_bytes());
         EnrolledFields {
@@ -114,7 +114,7 @@ impl Serialize for EnrolledRecord<'_> {
             method: self.request.method,
             path: self.request.path,
             route: self.request.route,
-            keys: [KeyOwner {
+            keys: [EnrolledKey {
                 id: self.machine.as_str(),
                 public_keys: [public_key],
             }],

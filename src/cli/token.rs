@@ -30,14 +30,21 @@ pub(super) struct TokenArgs {
 #[derive(Debug, clap::Subcommand)]
 enum TokenAction {
     /// Create a token and print it: it is shown here and nowhere else
+    #[command(after_help = "Example:
+  countersign token create --gateway https://gw:8443 --machine-id alice --key alice.pem \\
+      --name web-fleet --vault vault_prod --max-uses 10 --expires-in 1h > token")]
     Create(Box<CreateArgs>),
     /// List all tokens, without their secret
+    #[command(after_help = "Example:
+  countersign token list --gateway https://gw:8443 --machine-id alice --key alice.pem")]
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Revoke a token: no machine enrols with it any more
+    #[command(after_help = "Example:
+  countersign token revoke --gateway https://gw:8443 --machine-id alice --key alice.pem TOKEN_ID")]
     Revoke {
         /// The id of the token
         id: String,

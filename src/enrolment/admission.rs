@@ -32,7 +32,7 @@ pub enum AdmittedBy {
 
 /// A secret that lets a machine in. Only the checks of this file make one. The transaction that adds
 /// the machine uses it up, and may still find it used up.
-pub(super) struct Grant {
+pub(super) struct EnrolmentGrant {
     pub(super) admission: Admission,
     pub(super) by: AdmittedBy,
     pub(super) vault: String,
@@ -60,7 +60,7 @@ pub(super) async fn judge(
     joiners: &[Arc<ActiveJoiner>],
     database: &Database,
     now: u64,
-) -> Result<Grant, NotEnrolled> {
+) -> Result<EnrolmentGrant, NotEnrolled> {
     let vault = call.vault.as_deref();
     match call.secret {
         EnrolmentSecret::Token => {
@@ -83,7 +83,7 @@ async fn token(
     client: Option<IpAddr>,
     database: &Database,
     now: u64,
-) -> Result<Grant, NotEnrolled> {
+) -> Result<EnrolmentGrant, NotEnrolled> {
     let unknown = || NotEnrolled::refused(EnrolmentFault::UnknownToken);
     let digest = token.ok_or_else(unknown)?.digest();
     let found = database.token(digest.as_bytes()).await.map_err(away)?;
@@ -98,7 +98,7 @@ async fn token(
     })?;
     match fault(&stored, &terms, vault, client, now) {
         Some(cause) => Err(NotEnrolled::refused(cause)),
-        None => Ok(Grant {
+        None => Ok(EnrolmentGrant {
             admission: Admission::Token {
                 id: stored.id.clone(),
             },
@@ -142,7 +142,7 @@ async fn jwt(
     secret: &str,
     joiners: &[Arc<ActiveJoiner>],
     now: u64,
-) -> Result<Grant, NotEnrolled> {
+) -> Result<EnrolmentGrant, NotEnrolled> {
     let refused = NotEnrolled::refused;
     let jwt = Jwt::parse(secret).map_err(|_| refused(EnrolmentFault::Jwt))?;
     let mut refusal = refused(EnrolmentFault::NoJoiner);
@@ -172,7 +172,7 @@ fn admit(
     claims: &JwtClaims,
     secret: &str,
     now: u64,
-) -> Result<Grant, NotEnrolled> {
+) -> Result<EnrolmentGrant, NotEnrolled> {
     let joiner = &active.joiner;
     let refused = NotEnrolled::refused;
     if !claims.is_from(&joiner.issuer) {
@@ -197,7 +197,7 @@ fn admit(
             )])
         })?),
     };
-    Ok(Grant {
+    Ok(EnrolmentGrant {
         admission: Admission::Jwt {
             digest: *claims.digest(),
             expires,

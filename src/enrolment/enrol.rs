@@ -10,7 +10,7 @@ use super::body::EnrolmentBody;
 use super::call::EnrolmentCall;
 use super::fault::{EnrolmentFault, NotEnrolled};
 use super::issuer_keys::ActiveJoiner;
-use super::new_machine::NewMachine;
+use super::new_machine::EnrollingMachine;
 use crate::registry::CheckedEntry;
 use crate::registry::database::{Admission, Author, Database, EnrolError, WriteError};
 use countersign_core::identity::{MachineId, PublicKey};
@@ -55,7 +55,7 @@ pub struct Enrolled {
 }
 
 /// Whether an entry may stand beside the operators; the text says why not.
-pub type Objection<'a> = &'a (dyn Fn(&CheckedEntry) -> Option<String> + Sync);
+pub type EnrolmentObjection<'a> = &'a (dyn Fn(&CheckedEntry) -> Option<String> + Sync);
 
 /// Enrols a machine: the form of the body, the secret, the key with its proof and its names, then
 /// the one transaction that counts the use and adds the machine. Only a good secret learns anything
@@ -68,7 +68,7 @@ pub async fn enrol(
     request: &EnrolmentRequest<'_>,
     joiners: &[Arc<ActiveJoiner>],
     database: &Database,
-    objection: Objection<'_>,
+    objection: EnrolmentObjection<'_>,
 ) -> Result<Enrolled, NotEnrolled> {
     let EnrolmentRequest {
         call, client, now, ..
@@ -77,7 +77,7 @@ pub async fn enrol(
     let body = body.map_err(NotEnrolled::invalid)?;
     let judging = admission::judge(call, &body.secret, client, joiners, database, now);
     let grant = judging.await?;
-    let machine = NewMachine::check(&body, &grant, &request.window, now);
+    let machine = EnrollingMachine::check(&body, &grant, &request.window, now);
     let machine = machine.map_err(NotEnrolled::invalid)?;
     let id = random_id().ok_or_else(|| NotEnrolled {
         refusal: Refusal::Internal,

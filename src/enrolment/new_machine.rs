@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::admission::Grant;
+use super::admission::EnrolmentGrant;
 use super::body::{EnrolmentBody, SentProof};
 use crate::config::{instant, show_lifetime};
 use crate::registry::CheckedEntry;
@@ -19,14 +19,14 @@ use countersign_core::replay::Window;
 const MAX_HOSTNAME: usize = 255;
 
 /// A machine that may be added.
-pub(super) struct NewMachine {
+pub(super) struct EnrollingMachine {
     pub(super) key: PublicKey,
     pub(super) name: String,
     pub(super) hostname: String,
     pub(super) proved: bool,
 }
 
-impl NewMachine {
+impl EnrollingMachine {
     /// Checks what a machine says of itself. The secret has been judged before: only its holder
     /// learns the mistakes.
     ///
@@ -36,10 +36,10 @@ impl NewMachine {
     /// where none is asked for.
     pub(super) fn check(
         body: &EnrolmentBody,
-        grant: &Grant,
+        grant: &EnrolmentGrant,
         window: &Window,
         now: u64,
-    ) -> Result<NewMachine, Vec<String>> {
+    ) -> Result<EnrollingMachine, Vec<String>> {
         let mut mistakes = Vec::new();
         let mut note = |result: Result<(), String>| {
             if let Err(mistake) = result {
@@ -75,7 +75,7 @@ impl NewMachine {
             )),
         });
         match key {
-            Ok(key) if mistakes.is_empty() => Ok(NewMachine {
+            Ok(key) if mistakes.is_empty() => Ok(EnrollingMachine {
                 key,
                 name: name.clone(),
                 hostname: hostname.clone(),
@@ -97,7 +97,7 @@ impl NewMachine {
     pub(super) fn entry(
         &self,
         id: &MachineId,
-        grant: &Grant,
+        grant: &EnrolmentGrant,
         now: u64,
     ) -> Result<CheckedEntry, Vec<String>> {
         let terms = &grant.machine;
@@ -132,7 +132,7 @@ fn key(text: &str) -> Result<PublicKey, String> {
 fn proves(
     sent: &SentProof,
     key: &PublicKey,
-    grant: &Grant,
+    grant: &EnrolmentGrant,
     window: &Window,
     now: u64,
 ) -> Result<(), String> {

@@ -19,7 +19,7 @@ const OVERLAP: u64 = 3600;
 
 /// A renewal that may be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Renewal {
+pub struct KeyRenewal {
     /// The new key.
     pub key: [u8; 32],
     /// When the other keys end, in Unix seconds.
@@ -36,7 +36,7 @@ struct SentKey {
     proof: String,
 }
 
-impl Renewal {
+impl KeyRenewal {
     /// Judges the renewal of the machine with this entry, whose old key signed the request, at `now`
     /// in Unix seconds. The new key proves itself.
     ///
@@ -48,7 +48,7 @@ impl Renewal {
         entry: &CheckedEntry,
         window: &Window,
         now: u64,
-    ) -> Result<Renewal, Vec<String>> {
+    ) -> Result<KeyRenewal, Vec<String>> {
         let fields = entry.fields();
         let text = |key: &str| fields.get(key).and_then(Value::as_str);
         if fields.get("may_renew") != Some(&Value::Bool(true)) {
@@ -88,7 +88,7 @@ impl Renewal {
                     .to_owned(),
             ]);
         }
-        Ok(Renewal {
+        Ok(KeyRenewal {
             key: bytes,
             others_end: now.saturating_add(OVERLAP.min(life)),
             expires: now.saturating_add(life),
@@ -131,13 +131,13 @@ mod tests {
         json!({ "public_key": STANDARD.encode(public(seed)), "timestamp": at, "proof": proof })
     }
 
-    fn judge(body: &Value) -> Result<Renewal, Vec<String>> {
-        Renewal::judge(body.to_string().as_bytes(), &entry(true), &WINDOW, NOW)
+    fn judge(body: &Value) -> Result<KeyRenewal, Vec<String>> {
+        KeyRenewal::judge(body.to_string().as_bytes(), &entry(true), &WINDOW, NOW)
     }
 
     #[test]
     fn a_proved_key_moves_the_end_by_the_life_of_the_machine() {
-        let expected = Renewal {
+        let expected = KeyRenewal {
             key: public(2),
             others_end: NOW + 3600,
             expires: NOW + 86_400,
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_may_not_renew_is_refused() {
-        let told = Renewal::judge(
+        let told = KeyRenewal::judge(
             body(2, NOW).to_string().as_bytes(),
             &entry(false),
             &WINDOW,

@@ -6,7 +6,7 @@ use super::buckets::{SKEW_BUCKETS, UPSTREAM_BUCKETS};
 use super::*;
 
 /// The published names and types: dashboards and alerts depend on them.
-const CONTRACT: [(&str, &str); 36] = [
+const CONTRACT: [(&str, &str); 37] = [
     ("countersign_audit_records_total", "counter"),
     ("countersign_body_buffer_bytes", "gauge"),
     ("countersign_build_info", "gauge"),
@@ -22,6 +22,7 @@ const CONTRACT: [(&str, &str); 36] = [
     ("countersign_connections", "gauge"),
     ("countersign_credential_checks_total", "counter"),
     ("countersign_credential_usable", "gauge"),
+    ("countersign_enrolments_total", "counter"),
     ("countersign_headers_dropped_total", "counter"),
     ("countersign_machine_last_used_timestamp_seconds", "gauge"),
     ("countersign_machine_skew_seconds", "gauge"),
@@ -204,7 +205,7 @@ fn every_series_exists_at_zero_before_anything_happened() {
 fn every_combination_of_route_outcome_and_auth_is_there() {
     let page = Page::of(&metrics());
     let requests = page.samples.keys().filter(|s| s.contains("requests_total"));
-    assert_eq!(requests.count(), 3 * 4 * 3);
+    assert_eq!(requests.count(), 3 * 5 * 3);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::config::RegistrySource;
 use crate::yaml::{self, Mistakes, Node, Notes};
 use countersign_client::file::FileFault;
-use countersign_client::listing::Listing;
+use countersign_client::listing::DirectoryListing;
 
 /// Largest registry, in bytes, all of its files together: a third of a million machines with every
 /// field. It keeps a wrong file name from filling the memory; a load takes about six times the size
@@ -106,7 +106,7 @@ impl RegistryFiles {
 pub fn watched(source: &RegistrySource) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = source.path().map(Path::to_owned).into_iter().collect();
     if let RegistrySource::Directory(directory) = source
-        && let Ok(listing) = Listing::of(directory, is_listed, MAX_FILES)
+        && let Ok(listing) = DirectoryListing::of(directory, is_listed, MAX_FILES)
     {
         paths.extend(listing.paths().map(Path::to_owned));
     }
@@ -118,7 +118,7 @@ fn read_directory(directory: &Path) -> Result<RegistryFiles, Mistakes> {
         may_pass: fault.may_pass(),
         ..Mistakes::only(directory, None, fault.to_string())
     };
-    let list = || Listing::of(directory, is_listed, MAX_FILES).map_err(unlisted);
+    let list = || DirectoryListing::of(directory, is_listed, MAX_FILES).map_err(unlisted);
     let before = list()?;
     let (mut files, mut mistakes) = (Vec::new(), Vec::new());
     let mut left = MAX_FILE as usize;

@@ -13,7 +13,7 @@ use super::words::{did_you_mean, shown_key};
 const MAX_ITEMS: usize = 1000;
 
 /// Most keys that the message of an unknown key lists; a longer list would bury the mistake.
-const MAX_KNOWN: usize = 14;
+const MAX_KNOWN: usize = 16;
 
 /// A value at its place in the file.
 pub(crate) struct Field<'a> {

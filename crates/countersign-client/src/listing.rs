@@ -9,11 +9,11 @@ use crate::watch::FileState;
 /// The files of a directory, by name, and the state of each. Two listings are equal if no file came,
 /// went or changed between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing {
+pub struct DirectoryListing {
     files: Vec<(PathBuf, FileState)>,
 }
 
-impl Listing {
+impl DirectoryListing {
     /// Lists the entries whose names are `wanted`, in the order of their bytes. It does not descend.
     ///
     /// # Errors
@@ -23,7 +23,7 @@ impl Listing {
         directory: &Path,
         wanted: fn(&OsStr) -> bool,
         most: usize,
-    ) -> Result<Listing, FileFault> {
+    ) -> Result<DirectoryListing, FileFault> {
         let path = directory.to_owned();
         within(directory, PATIENCE, move |_| {
             let mut paths = Vec::new();
@@ -42,7 +42,7 @@ impl Listing {
                 let state = FileState::of(&path);
                 (path, state)
             };
-            Ok(Listing {
+            Ok(DirectoryListing {
                 files: paths.into_iter().map(state).collect(),
             })
         })
@@ -71,7 +71,7 @@ mod tests {
             fs::write(directory.path().join(name), name).unwrap();
         }
         let wanted = |name: &OsStr| !name.to_string_lossy().ends_with(".old");
-        let listing = Listing::of(directory.path(), wanted, 9).unwrap();
+        let listing = DirectoryListing::of(directory.path(), wanted, 9).unwrap();
         let names: Vec<_> = listing.paths().filter_map(Path::file_name).collect();
         assert_eq!(names, ["a", "b"]);
     }
@@ -80,7 +80,7 @@ mod tests {
     fn a_file_that_changes_makes_another_listing() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("a");
-        let list = || Listing::of(directory.path(), any, 9).unwrap();
+        let list = || DirectoryListing::of(directory.path(), any, 9).unwrap();
         let empty = list();
         fs::write(&file, "1").unwrap();
         let before = list();
@@ -96,8 +96,8 @@ mod tests {
         for name in ["a", "b", "c"] {
             fs::write(directory.path().join(name), name).unwrap();
         }
-        assert!(Listing::of(directory.path(), any, 3).is_ok());
-        let fault = Listing::of(directory.path(), any, 2).unwrap_err();
+        assert!(DirectoryListing::of(directory.path(), any, 3).is_ok());
+        let fault = DirectoryListing::of(directory.path(), any, 2).unwrap_err();
         assert!(matches!(fault, FileFault::TooMany(2)), "{fault}");
     }
 
@@ -107,7 +107,7 @@ mod tests {
         let file = directory.path().join("a");
         fs::write(&file, "").unwrap();
         for path in [file, directory.path().join("none")] {
-            let fault = Listing::of(&path, any, 9).unwrap_err();
+            let fault = DirectoryListing::of(&path, any, 9).unwrap_err();
             assert!(matches!(fault, FileFault::Unreadable(_)), "{fault}");
         }
     }

@@ -821,7 +821,7 @@ fn add_from_adds_none_if_one_has_a_mistake_and_names_each_with_its_line() {
 fn add_takes_one_machine_or_a_file_and_not_both() {
     for arguments in [
         &["m", "add"][..],
-        &["m", "add", "--from", "f", "--machine-id", "a"],
+        &["m", "add", "--from", "f", "--new-id", "a"],
         &["m", "add", "--from", "f", "--public-key", "k"],
         &["m", "add", "--from", "f", "--group", "g"],
     ] {

@@ -108,14 +108,14 @@ fn keys_of_an_issuer_come_over_tls_or_from_a_good_file() {
             "together",
         ),
         ("", "joiners[0].jwks.file", "missing"),
-        (
-            "file: none.json, ca: ca.pem",
-            "joiners[0].jwks.ca",
-            "no effect",
-        ),
     ] {
         assert_mistake(&joined("url: 'https://ci/keys'", to), key, told);
     }
+    let both = wrong(&joined(
+        "url: 'https://ci/keys'",
+        "file: none.json, ca: ca.pem",
+    ));
+    assert!(both.contains("joiners[0].jwks.ca: has no effect"), "{both}");
 }
 
 #[test]

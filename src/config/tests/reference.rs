@@ -158,9 +158,9 @@ fn the_reference_with_its_optional_settings_has_every_key_there_is() {
             "routes[0].management",
             "routes[0].adapter",
             "routes[0].observe_until",
-            "replay.redis.password_file",
             "enrolment",
             "joiners",
+            "replay.redis.password_file",
             "audit.signing_key"
         ]
     );
@@ -187,9 +187,9 @@ fn the_reference_has_every_key_of_a_login() {
             "routes[0].management",
             "routes[0].adapter",
             "routes[0].observe_until",
-            "replay.redis.password_file",
             "enrolment",
             "joiners",
+            "replay.redis.password_file",
             "audit.signing_key"
         ]
     );

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::changes::ChangeContext;
 use super::manager::invalid;
 use crate::audit::CalledChange;
-use crate::enrolment::{IssuedToken, NoRandomness, Renewal};
+use crate::enrolment::{IssuedToken, KeyRenewal, NoRandomness};
 use crate::management::answer::{self, CallAnswer};
 use crate::management::body;
 use countersign_core::refusal::Refusal;
@@ -38,7 +38,7 @@ impl ChangeContext<'_> {
         let entry = entry.ok_or(Refusal::NoMachine)?;
         let now = self.manager.clock.now().unix_seconds();
         let window = &self.authorized.plan.window;
-        let renewal = Renewal::judge(body, &entry, window, now).map_err(invalid)?;
+        let renewal = KeyRenewal::judge(body, &entry, window, now).map_err(invalid)?;
         if let Some(operators) = &self.manager.operators
             && operators.has_key(&renewal.key)
         {
@@ -47,7 +47,7 @@ impl ChangeContext<'_> {
         let recorded = self.record(CalledChange::AddKey(&id, &renewal.key)).await?;
         let expires = renewal.expires;
         let making = self.make(recorded, |database, author| async move {
-            let Renewal {
+            let KeyRenewal {
                 key,
                 others_end,
                 expires,

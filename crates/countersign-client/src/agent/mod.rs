@@ -57,7 +57,7 @@ use listener::AgentListener;
 use notice::{GatewayReachability, Notices};
 use outgoing::ForwardedHeaderNames;
 use pool::AgentPool;
-use renewal::Renewal;
+use renewal::AgentRenewal;
 use retry::RetryPolicy;
 use skew::Skew;
 
@@ -66,7 +66,7 @@ pub struct Agent {
     listener: AgentListener,
     exchange: Arc<AgentExchange>,
     settings: AgentSettings,
-    renewal: Option<Renewal>,
+    renewal: Option<AgentRenewal>,
     _watch: Option<crate::watch::Watch>,
 }
 
@@ -103,7 +103,7 @@ impl Agent {
                 let gateway = connector.gateway.clone();
                 let own = Connector::new(gateway, settings.ca.as_deref());
                 let own = own.map_err(AgentStartError::Configuration)?;
-                Some(Renewal::new(Arc::clone(&keys), own, clock.clone()))
+                Some(AgentRenewal::new(Arc::clone(&keys), own, clock.clone()))
             }
         };
         // A replaced key must be readable even if clients use up the descriptors.

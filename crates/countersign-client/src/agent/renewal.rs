@@ -55,7 +55,7 @@ const UNKNOWN_END: u64 = 3600;
 const MAX_PLAN: usize = 4096;
 
 /// The renewal of one machine.
-pub(super) struct Renewal {
+pub(super) struct AgentRenewal {
     keys: Arc<AgentKeys>,
     connector: Connector,
     clock: Clock,
@@ -85,9 +85,9 @@ impl RenewalPlan {
     }
 }
 
-impl Renewal {
-    pub(super) fn new(keys: Arc<AgentKeys>, connector: Connector, clock: Clock) -> Renewal {
-        Renewal {
+impl AgentRenewal {
+    pub(super) fn new(keys: Arc<AgentKeys>, connector: Connector, clock: Clock) -> AgentRenewal {
+        AgentRenewal {
             keys,
             connector,
             clock,

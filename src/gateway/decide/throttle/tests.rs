@@ -26,7 +26,7 @@ fn passes(throttle: &Throttle, source: &str, machine: &str, now: Duration) -> bo
 
 #[test]
 fn a_source_that_fails_too_often_is_turned_away_until_its_ban_is_over() {
-    for code in [Code::BadSignature, Code::Replayed] {
+    for code in [Code::BadSignature, Code::Replayed, Code::EnrolmentRefused] {
         let throttle = throttle();
         fail(&throttle, "192.0.2.1", code, 5);
         assert!(passes(&throttle, "192.0.2.1", "m", S));
@@ -41,7 +41,10 @@ fn a_source_that_fails_too_often_is_turned_away_until_its_ban_is_over() {
 fn mistakes_do_not_count() {
     let throttle = throttle();
     for code in Code::ALL {
-        if !matches!(code, Code::BadSignature | Code::Replayed) {
+        if !matches!(
+            code,
+            Code::BadSignature | Code::Replayed | Code::EnrolmentRefused
+        ) {
             fail(&throttle, "192.0.2.1", code, 100);
         }
     }
