@@ -38,7 +38,7 @@ blocks() {
 } >"$work/script"
 blocks text >"$work/expected"
 for part in script expected; do
-    if [ "$(wc -l <"$work/$part")" -lt 5 ]; then
+    if [ "$(wc -l <"$work/$part")" -lt 3 ]; then
         echo "readme: found no blocks in the section '$section' of $document" >&2
         exit 1
     fi
