@@ -134,7 +134,14 @@ impl Response {
         }
         let body = self.json();
         assert!(body["error"].as_str().is_some_and(|text| !text.is_empty()));
-        assert_eq!(body["errors"][0], body["error"]);
+        match body["errors"].as_array().map(Vec::as_slice) {
+            Some([only]) => assert_eq!(*only, body["error"]),
+            several => {
+                let count = several.map_or(0, <[Value]>::len);
+                let told = format!("There are {count} mistakes; `errors` has each.");
+                assert_eq!(body["error"], *told);
+            }
+        }
         assert_eq!(body["request_id"], *self.header("x-request-id").unwrap());
         assert_eq!(self.header("content-type"), Some("application/json"));
         let challenge = self.header("www-authenticate");
