@@ -62,7 +62,7 @@ pub(super) struct MachineArgs {
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum RegistryAction {
     /// Add a machine, or many, and print their ids
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// List all machines
     #[command(after_help = "Example:
   countersign machine list --registry machines.yaml --json | jq -r '.[] | select(.enabled) | .id'")]
@@ -147,11 +147,13 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> Result<(), CommandError> {
     if let RegistrySource::Database(database) = registry {
-        return match &args.action {
-            RegistryAction::Add(AddArgs {
-                from: Some(from), ..
-            }) => bulk::say_ids(out, &bulk::add_to_database(from, database, now)?),
-            _ => Err(CommandError::Usage(format!(
+        let from = match &args.action {
+            RegistryAction::Add(add) => add.from.as_ref(),
+            _ => None,
+        };
+        return match from {
+            Some(from) => bulk::say_ids(out, &bulk::add_to_database(from, database, now)?),
+            None => Err(CommandError::Usage(format!(
                 "the machines stand in the database {registry}, and this command edits a file; name \
                  a gateway with --gateway, or a file with --registry"
             ))),

@@ -11,7 +11,7 @@ use super::gateway_args::GatewayArgs;
 use super::management_client::ManagementClient;
 use super::terminal::{say, visible};
 
-/// Create, list and revoke the tokens with which machines enrol
+/// Create enrolment tokens, list them and revoke them
 #[derive(Debug, clap::Args)]
 #[command(
     subcommand_required = true,

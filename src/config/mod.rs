@@ -264,12 +264,14 @@ fn config(
     let (routes, enrolment_routes) = route_options::read(
         &mut root,
         &named,
-        &identity_header,
-        &secret_headers,
-        can_assert,
-        &credentials,
-        registry.as_ref(),
-        environment.now,
+        &route_options::RouteContext {
+            identity: &identity_header,
+            secret_headers: &secret_headers,
+            can_assert,
+            credentials: &credentials,
+            registry: registry.as_ref(),
+            now: environment.now,
+        },
     );
     let enrolment = enrolment::read(&mut root, base, enrolment_routes, registry.as_ref());
     jwks_path.check(&listeners, |path| {

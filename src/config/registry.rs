@@ -253,13 +253,9 @@ fn database_at(
     let mut protection = DatabaseTls::Off;
     match &address {
         DatabaseAddress::Sqlite(_) => {
-            for key in [
-                settings.password.map(|it| it.0),
-                settings.tls.map(|it| it.0),
-            ] {
-                if let Some(key) = key {
-                    key.mistake("is for PostgreSQL; remove it");
-                }
+            let password = settings.password.map(|it| it.0);
+            for key in password.into_iter().chain(settings.tls.map(|it| it.0)) {
+                key.mistake("is for PostgreSQL; remove it");
             }
             return Some(DatabaseConfig {
                 address,

@@ -20,20 +20,37 @@ use super::upstreams::{Named, Upstream};
 use crate::yaml::{Field, Table, did_you_mean, one_of, quoted};
 use countersign_core::target::QueryPolicy;
 
+/// The parts of the configuration that the options of a route depend on.
+pub(super) struct RouteContext<'c> {
+    /// The identity header, which only the gateway sets.
+    pub(super) identity: &'c HeaderName,
+    /// The headers of all credentials, which only the gateway sets.
+    pub(super) secret_headers: &'c [HeaderName],
+    /// Whether there are keys for assertions.
+    pub(super) can_assert: bool,
+    /// The credentials that machines may name.
+    pub(super) credentials: &'c [Credential],
+    pub(super) registry: Option<&'c RegistryConfig>,
+    /// Unix seconds, for dates.
+    pub(super) now: u64,
+}
+
 /// Reads the list of routes to the upstreams known, and warns of upstreams without a route. A
-/// route must not forward a client header that the gateway sets: `identity`, `secret_headers`, or a
-/// header of the route's upstream. `credentials` are those that machines may name. Dates are judged
-/// at `now`, in Unix seconds.
+/// route must not forward a client header that the gateway sets: the identity header, those of
+/// credentials, or a header of the route's upstream.
 pub(super) fn read<'a>(
     root: &mut Table<'a>,
     upstreams: &[Named<'_>],
-    identity: &HeaderName,
-    secret_headers: &[HeaderName],
-    can_assert: bool,
-    credentials: &[Credential],
-    registry: Option<&RegistryConfig>,
-    now: u64,
+    context: &RouteContext<'_>,
 ) -> (Routes, Vec<EnrolmentRoute<'a>>) {
+    let &RouteContext {
+        identity,
+        secret_headers,
+        can_assert,
+        credentials,
+        registry,
+        now,
+    } = context;
     let Some(list) = root.required("routes") else {
         return (Routes::new(Vec::new()), Vec::new());
     };

@@ -79,7 +79,7 @@ pub async fn enrol(
     let grant = judging.await?;
     let machine = EnrollingMachine::check(&body, &grant, &request.window, now);
     let machine = machine.map_err(NotEnrolled::invalid)?;
-    let id = random_id().ok_or_else(|| NotEnrolled {
+    let id = random_id().ok_or(NotEnrolled {
         refusal: Refusal::Internal,
         cause: EnrolmentFault::Unavailable,
     })?;

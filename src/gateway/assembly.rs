@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::{AuditLog, TokenNames};
 use crate::config::Config;
-use crate::gateway::decide::decider::Decider;
+use crate::gateway::decide::decider::{Decider, KnownSigners};
 use crate::gateway::enrol::enrolments::Enrolments;
 use crate::gateway::forward::forwarder::Forwarder;
 use crate::gateway::manage::manager::Manager;
@@ -94,8 +94,10 @@ impl Gateway {
                 clock.clone(),
             )),
             decider: Decider::new(
-                Arc::clone(&registry),
-                operators.clone(),
+                KnownSigners {
+                    machines: Arc::clone(&registry),
+                    operators: operators.clone(),
+                },
                 nonces,
                 token_names,
                 budget.clone(),

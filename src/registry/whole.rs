@@ -127,6 +127,16 @@ mod tests {
     }
 
     /// A machine with any of the fields, under a number that makes its id and keys its own.
+    /// Id, name and state; dates and the spelling of the key; rate; the lists.
+    type Written = (
+        (&'static str, Option<String>, Option<bool>),
+        (Option<&'static str>, Option<&'static str>, bool),
+        Option<u32>,
+        Vec<&'static str>,
+        Vec<&'static str>,
+        Vec<&'static str>,
+    );
+
     fn machine(number: u64) -> impl Strategy<Value = String> {
         let text = "[ -!#-\\[\\]-~]{0,20}".prop_map(|text| format!("x{}x", text.trim()));
         let id = prop_oneof![Just(""), Just("1e"), Just("0x"), Just("true."), Just("-")];
@@ -141,41 +151,39 @@ mod tests {
             ),
             proptest::sample::subsequence(vec!["10.0.0.0/8", "::1/128"], 0..=2),
         );
-        let written =
-            move |((id, name, enabled), (begin, end, spki), rate, groups, allow, cidrs): (
-                (&str, Option<String>, Option<bool>),
-                (Option<&str>, Option<&str>, bool),
-                Option<u32>,
-                Vec<&str>,
-                Vec<&str>,
-                Vec<&str>,
-            )| {
-                let mut lines = vec![format!("id: '{id}{number}'")];
-                let mut add = |line: Option<String>| lines.extend(line);
-                add(name.map(|name| format!("name: '{}'", name.replace('\'', "''"))));
-                add(enabled.map(|enabled| format!("enabled: {enabled}")));
-                let dated = begin.map(|begin| {
-                    format!("{{ key: \"{}\", not_before: {begin} }}", key(2 * number))
-                });
-                let first = dated.unwrap_or_else(|| format!("\"{}\"", key(2 * number)));
-                let second = spki.then(|| {
-                    let der = [
-                        &b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00"[..],
-                        &crate::registry::key_format::parse(&key(2 * number + 1)).unwrap(),
-                    ]
-                    .concat();
-                    let engine = base64::engine::general_purpose::STANDARD;
-                    base64::Engine::encode(&engine, der)
-                });
-                let second = second.map_or(String::new(), |key| format!(", {key}"));
-                add(Some(format!("public_keys: [{first}{second}]")));
-                add(end.map(|end| format!("expires: {end}")));
-                add(rate.map(|rate| format!("rate: {{ per_minute: {rate} }}")));
-                for (key, list) in [("groups", groups), ("allow", allow), ("cidrs", cidrs)] {
-                    add((!list.is_empty()).then(|| format!("{key}: {list:?}")));
-                }
-                format!("  - {}\n", lines.join("\n    "))
-            };
+        let written = move |(
+            (id, name, enabled),
+            (begin, end, spki),
+            rate,
+            groups,
+            allow,
+            cidrs,
+        ): Written| {
+            let mut lines = vec![format!("id: '{id}{number}'")];
+            let mut add = |line: Option<String>| lines.extend(line);
+            add(name.map(|name| format!("name: '{}'", name.replace('\'', "''"))));
+            add(enabled.map(|enabled| format!("enabled: {enabled}")));
+            let dated = begin
+                .map(|begin| format!("{{ key: \"{}\", not_before: {begin} }}", key(2 * number)));
+            let first = dated.unwrap_or_else(|| format!("\"{}\"", key(2 * number)));
+            let second = spki.then(|| {
+                let der = [
+                    &b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00"[..],
+                    &crate::registry::key_format::parse(&key(2 * number + 1)).unwrap(),
+                ]
+                .concat();
+                let engine = base64::engine::general_purpose::STANDARD;
+                base64::Engine::encode(&engine, der)
+            });
+            let second = second.map_or(String::new(), |key| format!(", {key}"));
+            add(Some(format!("public_keys: [{first}{second}]")));
+            add(end.map(|end| format!("expires: {end}")));
+            add(rate.map(|rate| format!("rate: {{ per_minute: {rate} }}")));
+            for (key, list) in [("groups", groups), ("allow", allow), ("cidrs", cidrs)] {
+                add((!list.is_empty()).then(|| format!("{key}: {list:?}")));
+            }
+            format!("  - {}\n", lines.join("\n    "))
+        };
         fields.prop_map(written)
     }
 

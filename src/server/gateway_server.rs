@@ -19,7 +19,7 @@ use super::listen::descriptors;
 use super::listen::sources::Sources;
 use super::migration_routes::MigrationRoutes;
 use super::opened_registry::OpenedRegistry;
-use super::reload::Reloader;
+use super::reload::{ReloadedParts, Reloader};
 use super::replay_cache::ReplayCache;
 use super::start_error::StartError;
 use super::status::{Activity, ExpiryCache, ListenerStatus, StatusBoard, shown};
@@ -172,16 +172,16 @@ impl GatewayServer {
             metrics: Arc::clone(&metrics),
             clock: clock.clone(),
         });
-        let reloader = Arc::new(Reloader::new(
-            Arc::clone(&gateway),
-            Arc::clone(&registry),
+        let reloaded = ReloadedParts {
+            gateway: Arc::clone(&gateway),
+            registry: Arc::clone(&registry),
             operators,
-            Arc::clone(&metrics),
-            Arc::clone(&audit),
-            clock.clone(),
-            tls.clone(),
-            opened.follower,
-        ));
+            metrics: Arc::clone(&metrics),
+            audit: Arc::clone(&audit),
+            clock: clock.clone(),
+            tls: tls.clone(),
+        };
+        let reloader = Arc::new(Reloader::new(reloaded, opened.follower));
         reloader.report_start(&opened.first);
         if let Some(first) = &first_operators {
             reloader.report_operators(first);

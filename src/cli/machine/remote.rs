@@ -29,18 +29,16 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> Result<(), CommandError> {
     match &args.action {
-        RegistryAction::Add(AddArgs { into: Some(_), .. }) => Err(CommandError::Usage(
+        RegistryAction::Add(add) if add.into.is_some() => Err(CommandError::Usage(
             "--into: names a file of a directory, and cannot stand beside --gateway".into(),
         )),
-        RegistryAction::Add(AddArgs {
-            from: Some(from), ..
-        }) => {
-            let entries = bulk::entries(from)?;
-            let fields = |entry: &CheckedEntry| Value::Object(entry.fields().clone());
-            client.add(&entries.iter().map(fields).collect::<Vec<_>>())?;
-            bulk::say_ids(out, &bulk::ids(&entries))
-        }
         RegistryAction::Add(add) => {
+            if let Some(from) = &add.from {
+                let entries = bulk::entries(from)?;
+                let fields = |entry: &CheckedEntry| Value::Object(entry.fields().clone());
+                client.add(&entries.iter().map(fields).collect::<Vec<_>>())?;
+                return bulk::say_ids(out, &bulk::ids(&entries));
+            }
             let entry = entry_of(add)?;
             client.add(std::slice::from_ref(&entry))?;
             let id = entry["id"].as_str().unwrap_or_default();

@@ -45,10 +45,16 @@ pub(crate) struct Decider {
     clock: Clock,
 }
 
+/// Those whose signatures count.
+pub(crate) struct KnownSigners {
+    pub(crate) machines: Arc<RegistryStore>,
+    /// Those who may manage the registry.
+    pub(crate) operators: Option<Arc<Operators>>,
+}
+
 impl Decider {
     pub(crate) fn new(
-        registry: Arc<RegistryStore>,
-        operators: Option<Arc<Operators>>,
+        signers: KnownSigners,
         nonces: Arc<dyn NonceStore>,
         token_names: Arc<TokenNames>,
         budget: BodyBudget,
@@ -58,8 +64,8 @@ impl Decider {
     ) -> Decider {
         Decider {
             head: HeadChecks {
-                registry,
-                operators,
+                registry: signers.machines,
+                operators: signers.operators,
                 throttle: Throttle::new(Arc::clone(&metrics)),
                 token_names,
                 metrics: Arc::clone(&metrics),

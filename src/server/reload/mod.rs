@@ -20,4 +20,5 @@ mod reloader;
 mod result;
 
 pub(crate) use self::history::LastReload;
+pub(crate) use self::parts::ReloadedParts;
 pub(crate) use self::reloader::Reloader;

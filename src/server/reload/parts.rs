@@ -11,14 +11,14 @@ use crate::server::listen::tls::Tls;
 use countersign_client::clock::Clock;
 
 /// The parts that a reload replaces. Each kind of file has a method, in a file of its own.
-pub(super) struct ReloadedParts {
-    pub(super) gateway: Arc<Gateway>,
-    pub(super) registry: Arc<RegistryStore>,
-    pub(super) operators: Option<Arc<Operators>>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) audit: Arc<AuditLog>,
-    pub(super) clock: Clock,
-    pub(super) tls: Vec<Arc<Tls>>,
+pub(crate) struct ReloadedParts {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) registry: Arc<RegistryStore>,
+    pub(crate) operators: Option<Arc<Operators>>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) audit: Arc<AuditLog>,
+    pub(crate) clock: Clock,
+    pub(crate) tls: Vec<Arc<Tls>>,
 }
 
 impl ReloadedParts {

@@ -15,12 +15,8 @@ use super::history::{LastReload, ReloadHistory};
 use super::lock::ReloadLocks;
 use super::parts::{ReloadedParts, name_of};
 use super::result::{ReloadFailure, ReloadOutcome, ReloadResult, Trigger};
-use crate::audit::AuditLog;
-use crate::gateway::Gateway;
-use crate::metrics::{Files, Metrics};
-use crate::registry::{Change, Follower, Losses, Operators, RegistryStore};
-use crate::server::listen::tls::Tls;
-use countersign_client::clock::Clock;
+use crate::metrics::Files;
+use crate::registry::{Change, Follower, Losses};
 use countersign_client::watch::{RETRY, Watch, watch};
 
 /// A longer reload is an error, because it delays a revocation in the file. A hundred thousand new
@@ -51,26 +47,9 @@ pub(crate) struct ReloadTasks {
 }
 
 impl Reloader {
-    pub(crate) fn new(
-        gateway: Arc<Gateway>,
-        registry: Arc<RegistryStore>,
-        operators: Option<Arc<Operators>>,
-        metrics: Arc<Metrics>,
-        audit: Arc<AuditLog>,
-        clock: Clock,
-        tls: Vec<Arc<Tls>>,
-        follower: Option<Follower>,
-    ) -> Reloader {
+    pub(crate) fn new(parts: ReloadedParts, follower: Option<Follower>) -> Reloader {
         Reloader {
-            parts: ReloadedParts {
-                gateway,
-                registry,
-                operators,
-                metrics,
-                audit,
-                clock,
-                tls,
-            },
+            parts,
             feed: follower.map(RegistryFeed::new),
             locks: ReloadLocks::default(),
             history: ReloadHistory::default(),
