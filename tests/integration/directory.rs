@@ -33,7 +33,7 @@ fn gateway(backend: &Backend, directory: &Path) -> Gateway {
 
 fn status(gateway: &Gateway, machine: &Machine) -> u16 {
     let lines = gateway.sign(machine, "GET", "/a", b"").lines();
-    exchange(gateway.address, &raw("GET", "/a", &lines, b"")).status
+    exchange(gateway.address, raw("GET", "/a", &lines, b"")).status
 }
 
 fn wait_for_status(gateway: &Gateway, machine: &Machine, wanted: u16) {
