@@ -16,7 +16,7 @@
     reason = "a benchmark has no reader of its documentation"
 )]
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
-#![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark may panic")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
 
 #[path = "support/databases.rs"]

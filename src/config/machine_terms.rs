@@ -70,7 +70,7 @@ impl MachineTerms {
         }
     }
 
-    /// The same as JSON, with the keys that [`MachineTerms::read`] reads.
+    /// The same as JSON, with the keys of the configuration.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut terms = Map::new();
         let mut put = |key: &str, value: Value| terms.insert(key.to_owned(), value);

@@ -55,7 +55,7 @@ pub struct LastUse {
 }
 
 impl LastUse {
-    /// Whether the clock of the machine is off: [`OUTLIER`].
+    /// Whether the clock of the machine is off by ten seconds or more.
     pub fn is_off(&self) -> bool {
         self.skew.unsigned_abs() >= OUTLIER
     }

@@ -49,7 +49,7 @@ fn private_pem(key: &SigningKey) -> io::Result<Zeroizing<String>> {
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As [`write()`].
 pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file: File = OpenOptions::new()
         .write(true)
