@@ -35,11 +35,12 @@ PROGRAM = "countersign"
 # Crates that Cargo's tree has and the linker never sees, since no linked code refers to them.
 UNREFERENCED = {
     "const-random": "hands a macro to ahash, which ran at build time",
+    "dotenvy": "sqlx-postgres uses it for its own tests alone",
     "minimal-lexical": "nom depends on it, and its use there is commented out",
 }
 NOTICES = re.compile(r"(?i)^(licen[cs]e|copying|copyright|notice|unlicense)")
 # Where scripts/release puts the sources of crates, and where an ordinary build has them.
-SOURCES = re.compile(rb"/registry/src/[^/\0]+/([A-Za-z0-9_-]+?)-(\d[0-9A-Za-z.+-]*)/")
+SOURCES = re.compile(rb"/registry/src/[^/\0]+/([A-Za-z0-9_-]+?)-(\d+\.[0-9A-Za-z.+-]*)/")
 
 
 def output(*command):
