@@ -35,6 +35,8 @@ PROGRAM = "countersign"
 # Crates that Cargo's tree has and the linker never sees, since no linked code refers to them.
 UNREFERENCED = {
     "const-random": "hands a macro to ahash, which ran at build time",
+    "crc": "sqlx-postgres uses it for the lock of its own migrations alone",
+    "crc-catalog": "crc depends on it",
     "dotenvy": "sqlx-postgres uses it for its own tests alone",
     "minimal-lexical": "nom depends on it, and its use there is commented out",
 }
