@@ -116,7 +116,9 @@ fn refusal(error: EnrolError, admission: &Admission) -> NotEnrolled {
         }),
         EnrolError::Write(WriteError::Invalid(mistakes)) => NotEnrolled::invalid(mistakes),
         EnrolError::Write(WriteError::Exists(what)) => NotEnrolled::invalid(vec![what]),
-        EnrolError::Write(error @ (WriteError::NoMachine | WriteError::Unavailable(_))) => {
+        EnrolError::Write(
+            error @ (WriteError::NoMachine | WriteError::Refused(_) | WriteError::Unavailable(_)),
+        ) => {
             warn!(%error, "the registry's database did not confirm an enrolment");
             NotEnrolled::unavailable(RegistryFault::Unknown)
         }
