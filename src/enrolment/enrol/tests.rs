@@ -324,7 +324,8 @@ async fn a_key_that_is_known_or_buried_is_refused_and_no_use_is_spent() {
     let first = it.register(&body("token", &token, "v", 1)).await.unwrap();
     for _ in 0..2 {
         let told = mistakes(it.register(&body("token", &token, "v", 1)).await);
-        assert!(!told.is_empty() && it.uses().await == 1, "{told}");
+        assert_eq!(told, "publicKey: the key is taken; make another key.");
+        assert_eq!(it.uses().await, 1);
         // Again, now that the machine is a tombstone.
         let _ = it.database.remove(&first.id, &author()).await;
     }
@@ -495,9 +496,10 @@ async fn an_entry_that_the_operators_object_to_is_refused() {
         window: WINDOW,
         now: NOW,
     };
-    let objection = |_: &CheckedEntry| Some("publicKey: it is an operator's.".to_owned());
+    let objection = |_: &CheckedEntry| Some("public_keys: one is an operator's".to_owned());
     let result = enrol(&request, &[], &it.database, &objection).await;
-    assert_eq!(mistakes(result), "publicKey: it is an operator's.");
+    let told = mistakes(result);
+    assert_eq!(told, "publicKey: the key is taken; make another key.");
     assert_eq!(it.uses().await, 0);
 }
 

@@ -8,6 +8,7 @@ use crate::audit::CalledChange;
 use crate::enrolment::{IssuedToken, KeyRenewal, NoRandomness};
 use crate::management::answer::{self, CallAnswer};
 use crate::management::body;
+use crate::registry::database::TAKEN_KEY;
 use countersign_core::refusal::Refusal;
 
 impl ChangeContext<'_> {
@@ -47,7 +48,7 @@ impl ChangeContext<'_> {
         if let Some(operators) = &self.manager.operators
             && operators.has_key(&renewal.key)
         {
-            return Err(invalid(vec!["public_key: it is an operator's.".into()]));
+            return Err(invalid(vec![TAKEN_KEY.into()]));
         }
         let recorded = self.record(CalledChange::AddKey(&id, &renewal.key)).await?;
         let making = self.make(recorded, |database, author| async move {

@@ -16,6 +16,10 @@ use crate::registry::key_format;
 use countersign_core::identity::{Machine, MachineId, PublicKey};
 use countersign_core::refusal::Refusal;
 
+/// What a machine is told whose new key is another machine's or an operator's. It does not learn
+/// whose.
+pub const TAKEN_KEY: &str = "public_key: the key is taken; make another key.";
+
 impl Database {
     /// Changes fields of a machine; `null` removes one. A patch without effect is no change.
     ///
@@ -62,7 +66,7 @@ impl Database {
     /// # Errors
     ///
     /// [`WriteError::Refused`] if the machine is gone, or may not act with the key `signer`;
-    /// [`WriteError::Invalid`] if it may not renew itself; otherwise as [`Database::add_key`].
+    /// [`WriteError::Invalid`] if it may not renew itself or the key is taken; otherwise as [`Database::add_key`].
     pub async fn renew(
         &self,
         id: &MachineId,
@@ -216,7 +220,13 @@ impl Transaction {
         );
         let fresh: Vec<&[u8; 32]> = new.difference(&old).copied().collect();
         let wanted: Vec<_> = fresh.iter().map(|key| (*key, id)).collect();
-        self.refuse_taken_keys(&wanted).await?;
+        let free = self.refuse_taken_keys(&wanted).await;
+        free.map_err(|error| match (&edit, error) {
+            (Edit::Renewal { .. }, WriteError::Exists(_)) => {
+                WriteError::Invalid(vec![TAKEN_KEY.to_owned()])
+            }
+            (_, error) => error,
+        })?;
         self.refuse_missing_groups(&after.groups().collect())
             .await?;
         for key in old.difference(&new) {

@@ -128,3 +128,12 @@ async fn a_life_that_was_changed_counts_at_once() {
     let renewed = renewed_after(&it, &json!({"expires_in": "2h"})).await;
     assert_eq!(renewed, Ok((Revision(3), NOW + 7200)));
 }
+
+#[tokio::test]
+async fn a_renewal_with_the_key_of_another_machine_does_not_learn_whose_it_is() {
+    let it = renewable().await;
+    let other = it.database.add(&[entry("b", 2)], &author(NOW - 5)).await;
+    other.unwrap();
+    let renewed = renewed_after(&it, &json!({})).await;
+    assert_eq!(renewed, Err(WriteError::Invalid(vec![TAKEN_KEY.into()])));
+}
