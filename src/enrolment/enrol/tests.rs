@@ -373,6 +373,24 @@ async fn a_jwt_of_a_joiner_enrols_once_under_the_name_of_its_claims() {
 }
 
 #[tokio::test]
+async fn a_used_jwt_is_refused_before_anything_else_is_judged() {
+    let mut it = fixture().await;
+    it.joiner("k8s", "https://i", &[("sub", "*")]);
+    let jwt = ed25519().token("k", &claims("web"));
+    it.join(&jwt, 1).await.unwrap();
+    let mut unproved = body("jwt", &jwt, "v", 2);
+    for field in ["proof", "timestamp"] {
+        unproved.as_object_mut().unwrap().remove(field);
+    }
+    let mut weak = body("jwt", &jwt, "v", 2);
+    weak["publicKey"] = json!(STANDARD.encode([0; 32]));
+    for body in [unproved, weak] {
+        let result = it.call(EnrolmentSecret::Jwt, "v", &body, NOW).await;
+        assert_eq!(cause(result), ("reused", Refusal::EnrolmentRefused));
+    }
+}
+
+#[tokio::test]
 async fn whatever_is_wrong_with_a_jwt_is_one_refusal() {
     let mut it = fixture().await;
     it.joiner("k8s", "https://i", &[("sub", "prod:*"), ("env", "live")]);
