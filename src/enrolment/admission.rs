@@ -71,7 +71,19 @@ pub(super) async fn judge(
             let parsed = EnrolmentToken::parse_hex(secret);
             token(vault, parsed, client, database, now).await
         }
-        EnrolmentSecret::Jwt => jwt(vault.unwrap_or_default(), secret, joiners, now).await,
+        EnrolmentSecret::Jwt => {
+            let grant = jwt(vault.unwrap_or_default(), secret, joiners, now).await?;
+            // A used token is refused here, too, before anything else is told. The transaction
+            // alone sees to it that only one of two calls at once passes.
+            match &grant.admission {
+                Admission::Jwt { digest, .. }
+                    if database.is_jwt_used(digest).await.map_err(away)? =>
+                {
+                    Err(NotEnrolled::refused(EnrolmentFault::Reused))
+                }
+                _ => Ok(grant),
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::admission::{self, AdmittedBy};
 use super::body::EnrolmentBody;
@@ -85,8 +85,8 @@ pub async fn enrol(
     })?;
     let entry = machine.entry(&id, &grant, now);
     let entry = entry.map_err(NotEnrolled::invalid)?;
-    if let Some(objection) = objection(&entry) {
-        return Err(NotEnrolled::invalid(vec![objection]));
+    if let Some(what) = objection(&entry) {
+        return Err(taken(request.request_id, &what));
     }
     let author = Author {
         by: grant.by.to_string(),
@@ -94,7 +94,7 @@ pub async fn enrol(
         at: now,
     };
     let added = database.enrol(&grant.admission, &entry, &author).await;
-    added.map_err(|error| refusal(error, &grant.admission))?;
+    added.map_err(|error| refusal(error, &grant.admission, request.request_id))?;
     Ok(Enrolled {
         id,
         name: machine.name,
@@ -107,7 +107,7 @@ pub async fn enrol(
     })
 }
 
-fn refusal(error: EnrolError, admission: &Admission) -> NotEnrolled {
+fn refusal(error: EnrolError, admission: &Admission, request_id: &str) -> NotEnrolled {
     match error {
         // It was good a moment ago: others have used it up meanwhile.
         EnrolError::Refused => NotEnrolled::refused(match admission {
@@ -115,12 +115,23 @@ fn refusal(error: EnrolError, admission: &Admission) -> NotEnrolled {
             Admission::Jwt { .. } => EnrolmentFault::Reused,
         }),
         EnrolError::Write(WriteError::Invalid(mistakes)) => NotEnrolled::invalid(mistakes),
-        EnrolError::Write(WriteError::Exists(what)) => NotEnrolled::invalid(vec![what]),
-        EnrolError::Write(error @ (WriteError::NoMachine | WriteError::Unavailable(_))) => {
+        EnrolError::Write(WriteError::Exists(what)) => taken(request_id, &what),
+        EnrolError::Write(
+            error @ (WriteError::NoMachine | WriteError::Refused(_) | WriteError::Unavailable(_)),
+        ) => {
             warn!(%error, "the registry's database did not confirm an enrolment");
             NotEnrolled::unavailable(RegistryFault::Unknown)
         }
     }
+}
+
+/// The key is that of another machine or an operator. The log says whose; the client does not learn
+/// it.
+fn taken(request_id: &str, what: &str) -> NotEnrolled {
+    info!(request_id, what, "an enrolment asked for what is taken");
+    NotEnrolled::invalid(vec![
+        "publicKey: the key is taken; make another key.".to_owned(),
+    ])
 }
 
 /// A random UUID (RFC 9562, version 4), as `countersign machine add` gives one.

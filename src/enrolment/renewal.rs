@@ -1,31 +1,20 @@
-//! Renewal: a machine with an end gets a new key beside its old one, and a later end.
+//! Renewal: a machine with an end asks for a new key beside its old one, and for a later end.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde_json::Value;
 
-use crate::config::lifetime;
-use crate::config::machine_terms::LIFETIMES;
 use crate::registry::CheckedEntry;
 use countersign_core::enrolment::KeyProof;
 use countersign_core::identity::PublicKey;
 use countersign_core::message::Timestamp;
 use countersign_core::replay::Window;
 
-/// How long the old keys stay good beside the new one, in seconds: requests that were signed before
-/// the answer came, and other copies of the agent, still pass.
-const OVERLAP: u64 = 3600;
-
-/// A renewal that may be made.
+/// A renewal that may be made, if its transaction finds the machine as it was judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRenewal {
     /// The new key.
     pub key: [u8; 32],
-    /// When the other keys end, in Unix seconds.
-    pub others_end: u64,
-    /// The new end of the machine, in Unix seconds.
-    pub expires: u64,
 }
 
 #[derive(Deserialize)]
@@ -49,16 +38,7 @@ impl KeyRenewal {
         window: &Window,
         now: u64,
     ) -> Result<KeyRenewal, Vec<String>> {
-        let fields = entry.fields();
-        let text = |key: &str| fields.get(key).and_then(Value::as_str);
-        if fields.get("may_renew") != Some(&Value::Bool(true)) {
-            return Err(vec![
-                "This machine may not renew itself: its entry has no `may_renew: true`.".to_owned(),
-            ]);
-        }
-        let life = text("expires_in").and_then(|text| lifetime(LIFETIMES)(text).ok());
-        let life =
-            life.ok_or_else(|| vec!["The machine's entry has no `expires_in`.".to_owned()])?;
+        entry.renewal_ends(now)?;
         let sent: SentKey = serde_json::from_slice(body).map_err(|_| {
             vec![
                 "The body is not {\"public_key\": TEXT, \"timestamp\": NUMBER, \"proof\": TEXT}."
@@ -88,11 +68,7 @@ impl KeyRenewal {
                     .to_owned(),
             ]);
         }
-        Ok(KeyRenewal {
-            key: bytes,
-            others_end: now.saturating_add(OVERLAP.min(life)),
-            expires: now.saturating_add(life),
-        })
+        Ok(KeyRenewal { key: bytes })
     }
 }
 
@@ -101,7 +77,7 @@ impl KeyRenewal {
 mod tests {
     use super::*;
     use ed25519_dalek::SigningKey;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     const NOW: u64 = 1_800_000_000;
     const WINDOW: Window = Window {
@@ -136,12 +112,8 @@ mod tests {
     }
 
     #[test]
-    fn a_proved_key_moves_the_end_by_the_life_of_the_machine() {
-        let expected = KeyRenewal {
-            key: public(2),
-            others_end: NOW + 3600,
-            expires: NOW + 86_400,
-        };
+    fn a_proved_key_may_be_added() {
+        let expected = KeyRenewal { key: public(2) };
         assert_eq!(judge(&body(2, NOW)), Ok(expected));
     }
 

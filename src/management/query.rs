@@ -62,6 +62,10 @@ impl MachinesQuery {
         }
         if let Some(text) = text {
             match text.len() {
+                // No entry has one, and PostgreSQL takes no text with a NUL.
+                1..=MAX_TEXT if text.contains(char::is_control) => {
+                    mistakes.push("text: it must have no control characters.".to_owned());
+                }
                 1..=MAX_TEXT => read.text = Some(text),
                 _ => mistakes.push(format!("text: it must have 1 to {MAX_TEXT} bytes.")),
             }
@@ -225,6 +229,18 @@ mod tests {
         assert!(machines(&format!("text={}", "a".repeat(128))).is_ok());
         assert!(machines(&format!("text={}", "a".repeat(129))).is_err());
         assert!(machines("text=").is_err());
+    }
+
+    #[test]
+    fn a_text_has_no_control_characters() {
+        for text in ["%00", "web%00", "a%0Ab", "%1F", "%7F", "%C2%85"] {
+            let told = machines(&format!("text={text}")).unwrap_err();
+            assert_eq!(
+                told,
+                ["text: it must have no control characters."],
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -324,7 +324,8 @@ async fn a_key_that_is_known_or_buried_is_refused_and_no_use_is_spent() {
     let first = it.register(&body("token", &token, "v", 1)).await.unwrap();
     for _ in 0..2 {
         let told = mistakes(it.register(&body("token", &token, "v", 1)).await);
-        assert!(!told.is_empty() && it.uses().await == 1, "{told}");
+        assert_eq!(told, "publicKey: the key is taken; make another key.");
+        assert_eq!(it.uses().await, 1);
         // Again, now that the machine is a tombstone.
         let _ = it.database.remove(&first.id, &author()).await;
     }
@@ -369,6 +370,24 @@ async fn a_jwt_of_a_joiner_enrols_once_under_the_name_of_its_claims() {
     let (cause, refusal) = cause(it.join(&jwt, 2).await);
     assert_eq!((cause, refusal), ("reused", Refusal::EnrolmentRefused));
     assert_eq!(it.machines().await, 1);
+}
+
+#[tokio::test]
+async fn a_used_jwt_is_refused_before_anything_else_is_judged() {
+    let mut it = fixture().await;
+    it.joiner("k8s", "https://i", &[("sub", "*")]);
+    let jwt = ed25519().token("k", &claims("web"));
+    it.join(&jwt, 1).await.unwrap();
+    let mut unproved = body("jwt", &jwt, "v", 2);
+    for field in ["proof", "timestamp"] {
+        unproved.as_object_mut().unwrap().remove(field);
+    }
+    let mut weak = body("jwt", &jwt, "v", 2);
+    weak["publicKey"] = json!(STANDARD.encode([0; 32]));
+    for body in [unproved, weak] {
+        let result = it.call(EnrolmentSecret::Jwt, "v", &body, NOW).await;
+        assert_eq!(cause(result), ("reused", Refusal::EnrolmentRefused));
+    }
 }
 
 #[tokio::test]
@@ -495,9 +514,10 @@ async fn an_entry_that_the_operators_object_to_is_refused() {
         window: WINDOW,
         now: NOW,
     };
-    let objection = |_: &CheckedEntry| Some("publicKey: it is an operator's.".to_owned());
+    let objection = |_: &CheckedEntry| Some("public_keys: one is an operator's".to_owned());
     let result = enrol(&request, &[], &it.database, &objection).await;
-    assert_eq!(mistakes(result), "publicKey: it is an operator's.");
+    let told = mistakes(result);
+    assert_eq!(told, "publicKey: the key is taken; make another key.");
     assert_eq!(it.uses().await, 0);
 }
 

@@ -122,6 +122,7 @@ impl ChangeContext<'_> {
             Ok(Ok(Err(error))) => match error {
                 WriteError::Invalid(mistakes) => Err(invalid(mistakes)),
                 WriteError::NoMachine => Err(Refusal::NoMachine),
+                WriteError::Refused(refusal) => Err(refusal),
                 WriteError::Exists(what) => Err(Refusal::Exists(what)),
                 WriteError::Unavailable(why) => {
                     warn!(%request_id, why, "the registry's database did not confirm a change");

@@ -120,7 +120,7 @@ impl ChangeContext<'_> {
         let id = id.clone();
         let making = self.make(recorded, |database, author| async move {
             let others_end = author.at.saturating_add(overlap);
-            (database.add_key(&id, key, others_end, None, &author)).await
+            (database.add_key(&id, key, others_end, &author)).await
         });
         Ok(answer::changed(making.await?))
     }

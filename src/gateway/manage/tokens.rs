@@ -8,6 +8,7 @@ use crate::audit::CalledChange;
 use crate::enrolment::{IssuedToken, KeyRenewal, NoRandomness};
 use crate::management::answer::{self, CallAnswer};
 use crate::management::body;
+use crate::registry::database::TAKEN_KEY;
 use countersign_core::refusal::Refusal;
 
 impl ChangeContext<'_> {
@@ -31,30 +32,30 @@ impl ChangeContext<'_> {
         Ok(answer::token(&id, token.reveal()))
     }
 
-    /// Adds a key to the machine that signed the call, and moves its end.
+    /// Adds a key to the machine that signed the call, and moves its end. The registry in memory may
+    /// be older than the database, so the signer is judged by its entry there: here, before the
+    /// record of the change, and in the transaction, which alone decides.
     pub(super) async fn renew_own_key(&self, body: &Bytes) -> Result<CallAnswer, Refusal> {
-        let id = self.authorized.signed.signed().machine().id.clone();
+        let signed = self.authorized.signed.signed();
+        let (id, signer) = (signed.machine().id.clone(), *signed.key());
         let entry = self.manager.read(self.database.entry(&id)).await?;
-        let entry = entry.ok_or(Refusal::NoMachine)?;
+        // To the client of a machine that is gone, it never was there.
+        let entry = entry.ok_or(Refusal::BadSignature)?;
         let now = self.manager.clock.now().unix_seconds();
+        entry.check_signer(&signer, now)?;
         let window = &self.authorized.plan.window;
         let renewal = KeyRenewal::judge(body, &entry, window, now).map_err(invalid)?;
         if let Some(operators) = &self.manager.operators
             && operators.has_key(&renewal.key)
         {
-            return Err(invalid(vec!["public_key: it is an operator's.".into()]));
+            return Err(invalid(vec![TAKEN_KEY.into()]));
         }
         let recorded = self.record(CalledChange::AddKey(&id, &renewal.key)).await?;
-        let expires = renewal.expires;
         let making = self.make(recorded, |database, author| async move {
-            let KeyRenewal {
-                key,
-                others_end,
-                expires,
-            } = renewal;
-            (database.add_key(&id, key, others_end, Some(expires), &author)).await
+            database.renew(&id, renewal.key, &signer, &author).await
         });
-        Ok(answer::renewed(making.await?, expires))
+        let (revision, expires) = making.await?;
+        Ok(answer::renewed(revision, expires))
     }
 
     pub(super) async fn revoke_token(&self, id: &str, body: &Bytes) -> Result<CallAnswer, Refusal> {

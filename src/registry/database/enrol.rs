@@ -3,9 +3,10 @@
 use super::change_log::{Author, ChangeScope, Revision};
 use super::connect::Database;
 use super::connection::Argument::{Bytes, Int, Text};
+use super::session::Purpose;
 use super::tokens::token_by_id;
 use super::transaction::Transaction;
-use super::write_error::EnrolError;
+use super::write_error::{EnrolError, WriteError};
 use crate::registry::checked_entry::CheckedEntry;
 
 /// The right to add one machine. The transaction uses it up.
@@ -29,6 +30,19 @@ pub enum Admission {
 const MARGIN: u64 = 3600;
 
 impl Database {
+    /// Whether a JWT with this digest has enrolled a machine, as far as it is remembered.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Unavailable`].
+    pub async fn is_jwt_used(&self, digest: &[u8; 32]) -> Result<bool, WriteError> {
+        let mut session = self.begin(Purpose::Read).await?;
+        let sql = "SELECT expires FROM used_jwt WHERE digest = $1";
+        let row = session.row(sql, &[Bytes(digest)]).await?;
+        session.roll_back().await;
+        Ok(row.is_some())
+    }
+
     /// Adds one machine, and counts the use of its admission. At most `max_uses` machines ever enrol
     /// with one token, at however many gateways.
     ///

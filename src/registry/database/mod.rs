@@ -32,6 +32,7 @@ pub use change_log::{Author, LoggedChange, Revision};
 pub use connect::Database;
 pub use contents::{ImportMode, RegistryContents};
 pub(in crate::registry) use copy::LocalCopy;
+pub use edit::TAKEN_KEY;
 pub use enrol::Admission;
 pub(in crate::registry) use feed::{ChangedRows, News};
 pub use read::EntryPage;

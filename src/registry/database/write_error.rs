@@ -1,5 +1,7 @@
 //! Why a change was not made.
 
+use countersign_core::refusal::Refusal;
+
 /// Why a call on the database failed. No text holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
@@ -12,6 +14,9 @@ pub enum WriteError {
     /// An id or a key is taken, by a machine or by a tombstone; the text says which.
     #[error("{0}")]
     Exists(String),
+    /// The key that signed the call may not act for the machine any more.
+    #[error("the key that signed the call may not act for the machine")]
+    Refused(Refusal),
     /// The database cannot be reached, or refused the call. The change was not made, unless the
     /// text says that this is not known.
     #[error("{0}")]
