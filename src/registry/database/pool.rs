@@ -27,15 +27,15 @@ pub(super) enum ConnectionUser {
 }
 
 /// The connections of one kind of user.
-struct Reserve {
+struct ConnectionReserve {
     idle: Mutex<Vec<DatabaseConnection>>,
     free: Arc<Semaphore>,
     most: usize,
 }
 
-impl Reserve {
-    fn new(most: usize) -> Reserve {
-        Reserve {
+impl ConnectionReserve {
+    fn new(most: usize) -> ConnectionReserve {
+        ConnectionReserve {
             idle: Mutex::default(),
             free: Arc::new(Semaphore::new(most)),
             most,
@@ -50,8 +50,8 @@ impl Reserve {
 /// The connections to a database, and what its users share.
 pub(super) struct Connections {
     pub(super) config: DatabaseConfig,
-    calls: Reserve,
-    follower: Reserve,
+    calls: ConnectionReserve,
+    follower: ConnectionReserve,
     /// Whether ids that differ in case only are refused.
     folds_case: AtomicBool,
     /// A change was made here.
@@ -62,8 +62,8 @@ impl Connections {
     pub(super) fn new(config: &DatabaseConfig) -> Connections {
         Connections {
             config: config.clone(),
-            calls: Reserve::new(MOST_OF_CALLS),
-            follower: Reserve::new(1),
+            calls: ConnectionReserve::new(MOST_OF_CALLS),
+            follower: ConnectionReserve::new(1),
             folds_case: AtomicBool::new(false),
             changed: Notify::new(),
         }
@@ -77,7 +77,7 @@ impl Connections {
         self.folds_case.load(Ordering::SeqCst)
     }
 
-    fn reserve(&self, user: ConnectionUser) -> &Reserve {
+    fn reserve(&self, user: ConnectionUser) -> &ConnectionReserve {
         match user {
             ConnectionUser::Calls => &self.calls,
             ConnectionUser::Follower => &self.follower,
