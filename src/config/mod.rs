@@ -281,7 +281,11 @@ fn config(
             .map(|route| &*route.path)
     });
     let largest_body = routes.iter().map(|route| route.max_body).max().unwrap_or(0);
-    let replay = replay::read(root.table("replay"), base, environment);
+    let manages = (routes.iter()).any(|route| route.service == RouteService::Management);
+    let shares_calls = (manages || enrolment.is_some())
+        && (registry.as_ref().and_then(RegistryConfig::database))
+            .is_some_and(DatabaseConfig::is_remote);
+    let replay = replay::read(root.table("replay"), base, environment, shares_calls);
     let limits = limits::read(root.table("limits"), largest_body);
     let throttle = throttle::read(root.table("throttle"));
     let audit = audit::read(root.table("audit"), base);

@@ -35,8 +35,24 @@ pub struct Replay {
 const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 
 /// Reads the table.
-pub(super) fn read(mut table: Table<'_>, base: &Path, environment: &Environment) -> Replay {
+///
+/// With `shares_calls` the gateway manages or enrols machines in a database that others may share.
+pub(super) fn read(
+    mut table: Table<'_>,
+    base: &Path,
+    environment: &Environment,
+    shares_calls: bool,
+) -> Replay {
+    let says_instances = table.has_any(&["instances"]);
     let (shared, redis) = store(&mut table, base, environment);
+    if shares_calls && !shared && !says_instances {
+        table.warning(
+            "instances",
+            "is missing, and nonces stay in this gateway's memory: a signed call that manages or \
+             enrols machines passes once more at every other gateway with this database; use \
+             `store: redis`, or write `instances: 1` if there is no other",
+        );
+    }
     let state_dir = match table.field("state_dir") {
         Some(field) => field.parse(|text| state_dir(text, base, shared)).flatten(),
         None if shared => None,

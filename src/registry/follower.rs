@@ -20,6 +20,10 @@ use countersign_client::clock::Now;
 /// asked again over another connection.
 const LOOK: Duration = Duration::from_millis(1500);
 
+/// Longest wait for the changed rows. It begins at [`LOOK`] and doubles up to this while reading
+/// them takes longer, so that many rows over a slow line come into force too.
+const LONGEST_NEWS: Duration = Duration::from_secs(24);
+
 /// How long a registry counts after it was last confirmed, where `max_stale` is 0: a gateway looks
 /// each second, and a look may take [`LOOK`].
 const SHORTEST: Duration = Duration::from_secs(3);
@@ -36,6 +40,8 @@ pub struct Follower {
     position: Option<ChangePosition>,
     state: Option<RegistryState>,
     knows_schema: bool,
+    /// Longest wait for the next changed rows.
+    news_limit: Duration,
 }
 
 /// What a look at the database has changed.
@@ -53,7 +59,7 @@ pub struct FollowedChange {
 impl Follower {
     /// A follower of the store's database; `None` if its machines stand in files.
     pub fn new(store: Arc<RegistryStore>) -> Option<Follower> {
-        let database = store.database()?.clone();
+        let database = store.database()?.for_follower();
         let config = database.config();
         let directory = config.state_dir.as_deref();
         let directory = directory.filter(|_| !config.max_stale.is_zero() && config.is_remote());
@@ -64,6 +70,7 @@ impl Follower {
             position: None,
             state: None,
             knows_schema: false,
+            news_limit: LOOK,
         })
     }
 
@@ -115,11 +122,18 @@ impl Follower {
             return self.read_all(losses, None).await.map(Some);
         };
         let now = timeout(LOOK, self.database.position()).await;
-        let now = now.map_err(|_| FollowError::Away(self.silent()))??;
+        let now = now.map_err(|_| FollowError::Away(self.silent(LOOK)))??;
         if now == known {
             return Ok(None);
         }
-        match self.database.news(&known).await? {
+        let limit = self.news_limit;
+        let Ok(news) = timeout(limit, self.database.news(&known)).await else {
+            self.news_limit = (limit * 2).min(LONGEST_NEWS);
+            return Err(FollowError::Away(self.silent(limit)));
+        };
+        let news = news?;
+        self.news_limit = LOOK;
+        match news {
             News::None => Ok(None),
             News::Changes(changes) => match self.state.take() {
                 Some(state) => self.apply(state, changes).await.map(Some),
@@ -246,15 +260,16 @@ impl Follower {
     /// The task that keeps the local copy, if one is kept.
     pub fn copier(&self) -> Option<Copier> {
         let directory = self.copy.as_ref()?.path().parent()?.to_owned();
+        let database = self.store.database()?.clone();
         Some(Copier {
-            copy: LocalCopy::new(&directory, &self.database),
-            database: self.database.clone(),
+            copy: LocalCopy::new(&directory, &database),
+            database,
         })
     }
 
-    fn silent(&self) -> String {
+    fn silent(&self, limit: Duration) -> String {
         let address = &self.database.config().address;
-        format!("the database {address} is not available: no answer within {LOOK:?}")
+        format!("the database {address} is not available: no answer within {limit:?}")
     }
 }
 

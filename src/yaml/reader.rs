@@ -216,6 +216,14 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// A warning at one of the keys, also where it is missing.
+    pub(crate) fn warning(&self, key: &str, text: impl Into<String>) {
+        if self.legible {
+            let path = self.path.key(key);
+            self.notes.warning(Some(self.line), path.as_str(), text);
+        }
+    }
+
     /// The parsed value of `key`, or `default` if the key is absent or has a mistake. After a
     /// mistake the whole file is discarded.
     pub(crate) fn value<T>(

@@ -85,3 +85,37 @@ fn it_needs_a_database_and_operators() {
     assert!(told.contains("needs a registry in a database"), "{told}");
     assert!(told.contains("needs operators"), "{told}");
 }
+
+/// The keys of the warnings of a gateway with a route and these further lines.
+fn warned(registry: &str, route: &str, more: &str) -> Vec<String> {
+    let loaded = read_text(&format!("{}{more}\n", text(registry, route))).unwrap();
+    let keys = loaded.warnings.into_iter().map(|it| it.key);
+    keys.filter(|key| key == "replay.instances").collect()
+}
+
+#[test]
+fn calls_of_a_shared_database_need_shared_nonces_or_the_word_that_there_is_one_gateway() {
+    const POSTGRES: &str = "{ database: 'postgres://u@localhost/d', operators: operators.yaml }";
+    let manages = "{ path: /countersign/v1, management: true }";
+    let enrols = "{ path: /v1, enrolment: true }";
+    let url = "enrolment: { public_url: 'https://gw.example' }";
+    assert_eq!(warned(POSTGRES, manages, ""), ["replay.instances"]);
+    assert_eq!(warned(POSTGRES, enrols, url), ["replay.instances"]);
+    for (registry, route, more) in [
+        (POSTGRES, manages, "replay: { instances: 1 }"),
+        (
+            POSTGRES,
+            manages,
+            "replay: { store: redis, redis: { url: redis://localhost } }",
+        ),
+        (POSTGRES, "{ path: /other, upstream: a }", ""),
+        (DATABASE, manages, ""),
+    ] {
+        let none: [&str; 0] = [];
+        assert_eq!(
+            warned(registry, route, more),
+            none,
+            "{registry} {route} {more}"
+        );
+    }
+}

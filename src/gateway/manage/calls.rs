@@ -17,7 +17,7 @@ use crate::management::answer::{self, CallAnswer};
 use crate::management::body;
 use crate::management::call::RegistryCall;
 use crate::management::query::{self, ChangesQuery, MachinesQuery};
-use crate::registry::database::{Database, Revision};
+use crate::registry::database::{Database, Revision, WriteError};
 use countersign_core::refusal::{Refusal, RegistryFault};
 
 /// Changes of a page of the log.
@@ -95,9 +95,13 @@ impl Manager {
                 body::none(body.bytes()).map_err(invalid)?;
                 let asked = ChangesQuery::parse(query).map_err(invalid)?;
                 let after = Revision(asked.after);
-                let reading = database.changes(after, CHANGES_OF_A_PAGE);
-                let (changes, revision) = self.read(reading).await?;
-                Ok(answer::changes(&changes, revision))
+                let reading = async {
+                    // The semaphore is never closed; the deadline of the read bounds the wait.
+                    let _one_of_few = self.log_reads.acquire().await;
+                    let (changes, revision) = database.changes(after, CHANGES_OF_A_PAGE).await?;
+                    Ok::<_, WriteError>(answer::changes(&changes, revision))
+                };
+                self.read(reading).await
             }
             RegistryCall::AddMachines => context.add_machines(body.bytes()).await,
             RegistryCall::ChangeMachine(id) => context.change_machine(id, body.bytes()).await,

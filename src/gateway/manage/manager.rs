@@ -14,6 +14,9 @@ use countersign_core::refusal::Refusal;
 /// beyond it calls are refused, so that a stuck database holds no more.
 const MOST_CHANGES: usize = 64;
 
+/// Pages of the log of changes that are read at once; further calls wait.
+const MOST_LOG_READS: usize = 2;
+
 /// Answers the calls to the registry.
 pub(crate) struct Manager {
     pub(super) registry: Arc<RegistryStore>,
@@ -21,6 +24,7 @@ pub(crate) struct Manager {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     pub(super) changes: Arc<Semaphore>,
+    pub(super) log_reads: Semaphore,
 }
 
 impl Manager {
@@ -36,6 +40,7 @@ impl Manager {
             metrics,
             clock,
             changes: Arc::new(Semaphore::new(MOST_CHANGES)),
+            log_reads: Semaphore::new(MOST_LOG_READS),
         }
     }
 }

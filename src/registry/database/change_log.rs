@@ -91,6 +91,9 @@ impl TouchedIds {
     }
 }
 
+/// Most bytes of ids in a page of the log, about 50,000 ids; a first change may have more.
+const PAGE_BYTES: u64 = 1 << 20;
+
 /// A name for a change: 128 random bits.
 pub(super) fn new_head() -> Result<String, WriteError> {
     let mut bytes = [0; 16];
@@ -136,6 +139,22 @@ pub(super) async fn rows_after(
     rows.iter().map(|row| session.value(log_row(row))).collect()
 }
 
+/// How many rows after a revision fit in a page, without reading their ids.
+async fn rows_of_page(session: &mut Session, after: u64, limit: u32) -> Result<u32, WriteError> {
+    let sql = "SELECT CAST(LENGTH(machines) AS BIGINT) FROM change_log WHERE revision > $1 \
+               ORDER BY revision LIMIT $2";
+    let sizes = session.rows(sql, &[Int(after), Int(limit.into())]).await?;
+    let (mut rows, mut bytes) = (0, 0_u64);
+    for size in &sizes {
+        bytes = bytes.saturating_add(session.value(size.int(0))?);
+        if rows > 0 && bytes > PAGE_BYTES {
+            break;
+        }
+        rows += 1;
+    }
+    Ok(rows)
+}
+
 fn log_row(row: &AnswerRow) -> Result<LogRow, sqlx::Error> {
     let touched = serde_json::from_str(&row.text(6)?);
     Ok(LogRow {
@@ -156,7 +175,8 @@ fn log_row(row: &AnswerRow) -> Result<LogRow, sqlx::Error> {
 }
 
 impl Database {
-    /// The changes after a revision, `limit` at most, and the revision in force.
+    /// The changes after a revision, `limit` at most, and the revision in force. They end before
+    /// their ids take more than 1 MiB, but are one at least.
     ///
     /// # Errors
     ///
@@ -168,6 +188,7 @@ impl Database {
     ) -> Result<(Vec<LoggedChange>, Revision), WriteError> {
         let mut session = self.begin(Purpose::Read).await?;
         let now = position(&mut session).await?;
+        let limit = rows_of_page(&mut session, after.0, limit).await?;
         let rows = rows_after(&mut session, after.0, limit).await?;
         session.roll_back().await;
         let ids = |ids: Vec<String>| ids.iter().filter_map(|id| MachineId::parse(id)).collect();

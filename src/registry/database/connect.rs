@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::pool::Connections;
+use super::pool::{ConnectionUser, Connections};
 use super::session::{Purpose, Session};
 use super::write_error::WriteError;
 use crate::config::DatabaseConfig;
@@ -11,12 +11,18 @@ use crate::registry::ids::IdCase;
 
 /// A registry in SQLite or PostgreSQL. Clones share the connections.
 #[derive(Clone)]
-pub struct Database(Arc<Connections>);
+pub struct Database(Arc<Connections>, ConnectionUser);
 
 impl Database {
     /// A database that nobody has connected to yet.
     pub fn new(config: &DatabaseConfig) -> Database {
-        Database(Arc::new(Connections::new(config)))
+        Database(Arc::new(Connections::new(config)), ConnectionUser::Calls)
+    }
+
+    /// The same database over the connection that is reserved for the follower. Only one
+    /// transaction at a time has it.
+    pub(in crate::registry) fn for_follower(&self) -> Database {
+        Database(Arc::clone(&self.0), ConnectionUser::Follower)
     }
 
     /// Its settings.
@@ -40,14 +46,15 @@ impl Database {
 
     /// Begins a transaction.
     pub(super) async fn begin(&self, purpose: Purpose) -> Result<Session, WriteError> {
-        let permit = self.0.permit().await?;
-        let Some(connection) = self.0.idle() else {
+        let user = self.1;
+        let permit = self.0.permit(user).await?;
+        let Some(connection) = self.0.idle(user) else {
             let connection = self.0.open().await?;
-            let mut session = Session::new(connection, Arc::clone(&self.0), permit);
+            let mut session = Session::new(connection, Arc::clone(&self.0), user, permit);
             session.begin(purpose).await?;
             return Ok(session);
         };
-        let mut session = Session::new(connection, Arc::clone(&self.0), permit);
+        let mut session = Session::new(connection, Arc::clone(&self.0), user, permit);
         if session.begin(purpose).await.is_ok() {
             return Ok(session);
         }

@@ -11,18 +11,47 @@ use super::connection::DatabaseConnection;
 use super::write_error::WriteError;
 use crate::config::DatabaseConfig;
 
-/// Most connections of one gateway: a server has a hundred by default, for all gateways. A call
-/// that finds all in use waits for [`PATIENCE`].
-const MOST: usize = 8;
+/// Most connections of calls and enrolments. With the follower's own one, a gateway has eight: a
+/// server has a hundred by default, for all gateways.
+const MOST_OF_CALLS: usize = 7;
 
 /// Longest wait for a free connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Who uses a connection. The follower has one of its own, because calls may wait for a lock in the
+/// database, and machines count for nobody where the follower waits as long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConnectionUser {
+    Calls,
+    Follower,
+}
+
+/// The connections of one kind of user.
+struct ConnectionReserve {
+    idle: Mutex<Vec<DatabaseConnection>>,
+    free: Arc<Semaphore>,
+    most: usize,
+}
+
+impl ConnectionReserve {
+    fn new(most: usize) -> ConnectionReserve {
+        ConnectionReserve {
+            idle: Mutex::default(),
+            free: Arc::new(Semaphore::new(most)),
+            most,
+        }
+    }
+
+    fn idle_list(&self) -> MutexGuard<'_, Vec<DatabaseConnection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The connections to a database, and what its users share.
 pub(super) struct Connections {
     pub(super) config: DatabaseConfig,
-    idle: Mutex<Vec<DatabaseConnection>>,
-    free: Arc<Semaphore>,
+    calls: ConnectionReserve,
+    follower: ConnectionReserve,
     /// Whether ids that differ in case only are refused.
     folds_case: AtomicBool,
     /// A change was made here.
@@ -33,8 +62,8 @@ impl Connections {
     pub(super) fn new(config: &DatabaseConfig) -> Connections {
         Connections {
             config: config.clone(),
-            idle: Mutex::default(),
-            free: Arc::new(Semaphore::new(MOST)),
+            calls: ConnectionReserve::new(MOST_OF_CALLS),
+            follower: ConnectionReserve::new(1),
             folds_case: AtomicBool::new(false),
             changed: Notify::new(),
         }
@@ -48,12 +77,22 @@ impl Connections {
         self.folds_case.load(Ordering::SeqCst)
     }
 
-    /// Waits until fewer than [`MOST`] connections are in use.
-    pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, WriteError> {
-        let permit = timeout(PATIENCE, Arc::clone(&self.free).acquire_owned()).await;
-        match permit {
+    fn reserve(&self, user: ConnectionUser) -> &ConnectionReserve {
+        match user {
+            ConnectionUser::Calls => &self.calls,
+            ConnectionUser::Follower => &self.follower,
+        }
+    }
+
+    /// Waits until a connection of this user is free.
+    pub(super) async fn permit(
+        &self,
+        user: ConnectionUser,
+    ) -> Result<OwnedSemaphorePermit, WriteError> {
+        let reserve = self.reserve(user);
+        match timeout(PATIENCE, Arc::clone(&reserve.free).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
-            _ => Err(self.unavailable(&sqlx::Error::PoolTimedOut)),
+            _ => Err(self.away(&format!("all {} connections are in use", reserve.most))),
         }
     }
 
@@ -64,17 +103,14 @@ impl Connections {
     }
 
     /// A connection that nobody uses.
-    pub(super) fn idle(&self) -> Option<DatabaseConnection> {
-        self.idle_list().pop()
+    pub(super) fn idle(&self, user: ConnectionUser) -> Option<DatabaseConnection> {
+        self.reserve(user).idle_list().pop()
     }
 
     /// Closes the connections that nobody uses.
     pub(super) fn close_idle(&self) {
-        self.idle_list().clear();
-    }
-
-    fn idle_list(&self) -> MutexGuard<'_, Vec<DatabaseConnection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.calls.idle_list().clear();
+        self.follower.idle_list().clear();
     }
 
     /// Tells of a change.
@@ -82,20 +118,23 @@ impl Connections {
         self.changed.notify_one();
     }
 
-    pub(super) fn keep(&self, connection: DatabaseConnection) {
-        self.idle_list().push(connection);
+    pub(super) fn keep(&self, user: ConnectionUser, connection: DatabaseConnection) {
+        self.reserve(user).idle_list().push(connection);
     }
 
     /// An error of the database, with its address.
     pub(super) fn unavailable(&self, error: &sqlx::Error) -> WriteError {
-        let address = &self.config.address;
         let cause = match error {
             sqlx::Error::Io(error) => error.to_string(),
             sqlx::Error::Database(error) => error.message().to_owned(),
-            sqlx::Error::PoolTimedOut => format!("all {MOST} connections are in use"),
             sqlx::Error::PoolClosed => "the connection was lost".to_owned(),
             other => other.to_string(),
         };
+        self.away(&cause)
+    }
+
+    fn away(&self, cause: &str) -> WriteError {
+        let address = &self.config.address;
         WriteError::Unavailable(format!("the database {address} is not available: {cause}"))
     }
 }

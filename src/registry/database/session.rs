@@ -7,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::connection::{AnswerRow, Argument, DatabaseConnection, no_answer};
-use super::pool::Connections;
+use super::pool::{ConnectionUser, Connections};
 use super::write_error::WriteError;
 
 /// Longest wait for one statement.
@@ -18,6 +18,7 @@ const STATEMENT: Duration = Duration::from_secs(10);
 pub(super) struct Session {
     connection: Option<DatabaseConnection>,
     home: Arc<Connections>,
+    user: ConnectionUser,
     limit: Duration,
     _permit: OwnedSemaphorePermit,
 }
@@ -35,11 +36,13 @@ impl Session {
     pub(super) fn new(
         connection: DatabaseConnection,
         home: Arc<Connections>,
+        user: ConnectionUser,
         permit: OwnedSemaphorePermit,
     ) -> Session {
         Session {
             connection: Some(connection),
             home,
+            user,
             limit: STATEMENT,
             _permit: permit,
         }
@@ -155,7 +158,7 @@ impl Session {
 
     fn keep(&mut self) {
         if let Some(connection) = self.connection.take() {
-            self.home.keep(connection);
+            self.home.keep(self.user, connection);
         }
     }
 

@@ -509,3 +509,43 @@ async fn the_file_of_a_database_is_for_its_owner_alone() {
         assert_eq!(mode & 0o777, 0o600, "{}", file.display());
     }
 }
+
+#[tokio::test]
+async fn a_page_of_changes_ends_before_its_ids_are_too_many_but_has_one() {
+    let it = fixture().await;
+    let mut session = it
+        .database
+        .begin(super::session::Purpose::Write)
+        .await
+        .unwrap();
+    // Ten thousand ids of 60 bytes, twice; then a small change.
+    let ids: Vec<String> = (0..10_000).map(|n| format!("{n:060}")).collect();
+    let large = json!({"added": ids}).to_string();
+    for (revision, machines) in [(1, &*large), (2, "{}"), (3, &*large), (4, "{}")] {
+        let sql = "INSERT INTO change_log VALUES ($1, 'h', 0, 'a', 'r', 0, $2)";
+        let values = [
+            super::connection::Argument::Int(revision),
+            super::connection::Argument::Text(machines),
+        ];
+        session.execute(sql, &values).await.unwrap();
+    }
+    session.commit().await.unwrap();
+    let page = async |after| {
+        let (changes, _) = it.database.changes(Revision(after), 1000).await.unwrap();
+        let revisions = changes.iter().map(|it| it.revision.0);
+        revisions.collect::<Vec<u64>>()
+    };
+    assert_eq!(page(0).await, [1, 2]);
+    assert_eq!(page(2).await, [3, 4]);
+    let mut session = it
+        .database
+        .begin(super::session::Purpose::Write)
+        .await
+        .unwrap();
+    let huge = json!({"added": vec!["a".repeat(100); 20_000]}).to_string();
+    let sql = "UPDATE change_log SET machines = $1 WHERE revision = 3";
+    let values = [super::connection::Argument::Text(&huge)];
+    session.execute(sql, &values).await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(page(2).await, [3]);
+}

@@ -1,5 +1,6 @@
 //! The registry in a database: changes come by themselves.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,9 +56,19 @@ impl RegistryFeed {
     /// Looks for changes for ever.
     pub(super) async fn follow(&self, parts: &ReloadedParts, complaint: &Complaint) {
         let mut pause = Duration::ZERO;
+        let mut validity = ToldValidity::of(parts);
         loop {
             let _ = tokio::time::timeout(pause, self.news.notified()).await;
-            pause = match self.look(parts, Losses::Few, false).await {
+            let mut look = pin!(self.look(parts, Losses::Few, false));
+            let looked = loop {
+                // A look may take longer than the registry counts.
+                let looked = tokio::time::timeout(PAUSE, look.as_mut()).await;
+                validity.tell(parts, &self.database);
+                if let Ok(looked) = looked {
+                    break looked;
+                }
+            };
+            pause = match looked {
                 Ok(followed) => {
                     if complaint.is_over() {
                         info!("the database of the registry answers again");
@@ -147,6 +158,31 @@ impl RegistryFeed {
                     may_pass,
                 })
             }
+        }
+    }
+}
+
+/// Whether the registry counted when the log told of it last.
+struct ToldValidity(bool);
+
+impl ToldValidity {
+    fn of(parts: &ReloadedParts) -> ToldValidity {
+        ToldValidity(parts.registry.counts_at(parts.clock.now().mono))
+    }
+
+    /// Tells that the registry counts no more, or again.
+    fn tell(&mut self, parts: &ReloadedParts, database: &Database) {
+        let before = self.0;
+        *self = ToldValidity::of(parts);
+        match (before, self.0) {
+            (true, false) => warn!(
+                "the registry counts for nobody: the database has not confirmed it within \
+                 registry.max_stale, {} s. Signed requests get 503 registry_unavailable until a \
+                 look at the database succeeds",
+                database.config().max_stale.as_secs()
+            ),
+            (false, true) => info!("the registry counts again"),
+            _ => {}
         }
     }
 }

@@ -3,6 +3,7 @@
 mod calls;
 mod follow;
 mod stale;
+mod starved;
 
 use std::time::Duration;
 
