@@ -13,13 +13,14 @@ use super::issuer_keys::ActiveJoiner;
 use super::new_machine::EnrollingMachine;
 use crate::registry::CheckedEntry;
 use crate::registry::database::{Admission, Author, Database, EnrolError, WriteError};
+use crate::registry::new_machines::random_id;
 use countersign_core::identity::{MachineId, PublicKey};
 use countersign_core::refusal::{Refusal, RegistryFault};
 use countersign_core::replay::Window;
 
 /// A call to enrol a machine, and what the gateway knows of it.
 pub struct EnrolmentRequest<'a> {
-    /// What the path asks for.
+    /// The call that the path names.
     pub call: &'a EnrolmentCall,
     /// The body as sent.
     pub body: &'a [u8],
@@ -50,7 +51,7 @@ pub struct Enrolled {
     pub hostname: String,
     /// Whether it proved that it holds its key.
     pub proved: bool,
-    /// Who let it in.
+    /// The token or joiner that let it in.
     pub by: AdmittedBy,
 }
 
@@ -79,9 +80,12 @@ pub async fn enrol(
     let grant = judging.await?;
     let machine = EnrollingMachine::check(&body, &grant, &request.window, now);
     let machine = machine.map_err(NotEnrolled::invalid)?;
-    let id = random_id().ok_or(NotEnrolled {
-        refusal: Refusal::Internal,
-        cause: EnrolmentFault::Unavailable,
+    let id = random_id().map_err(|error| {
+        warn!(request_id = request.request_id, %error, "a machine cannot be given an id");
+        NotEnrolled {
+            refusal: Refusal::Internal,
+            cause: EnrolmentFault::Unavailable,
+        }
     })?;
     let entry = machine.entry(&id, &grant, now);
     let entry = entry.map_err(NotEnrolled::invalid)?;
@@ -132,24 +136,6 @@ fn taken(request_id: &str, what: &str) -> NotEnrolled {
     NotEnrolled::invalid(vec![
         "publicKey: the key is taken; make another key.".to_owned(),
     ])
-}
-
-/// A random UUID (RFC 9562, version 4), as `countersign machine add` gives one.
-fn random_id() -> Option<MachineId> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).ok()?;
-    let mut number = u128::from_be_bytes(bytes);
-    number = number & !(0xf << 76) | (4 << 76);
-    number = number & !(0b11 << 62) | (0b10 << 62);
-    let hex = format!("{number:032x}");
-    let groups = [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ];
-    MachineId::parse(&groups.join("-"))
 }
 
 impl std::fmt::Display for AdmittedBy {

@@ -1,6 +1,7 @@
 //! Machines that enrol themselves, over sockets, with a registry in SQLite.
 
 use std::fs;
+use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -36,29 +37,30 @@ fn gateway_with(backend: &Backend, more: &str) -> Gateway {
 }
 
 fn gateway_of(backend: &Backend, machines: String, more: &str) -> Gateway {
+    Gateway::with(backend, options(machines, more))
+}
+
+fn options(machines: String, more: &str) -> Options {
     let x = URL_SAFE_NO_PAD.encode(issuer().verifying_key().as_bytes());
     let keys = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x }] });
-    Gateway::with(
-        backend,
-        Options {
-            registry: machines,
-            routes: "  - { path: /, upstream: secrets }\n  - { path: /v1, upstream: secrets }\n  \
+    Options {
+        registry: machines,
+        routes: "  - { path: /, upstream: secrets }\n  - { path: /v1, upstream: secrets }\n  \
                      - { path: /v1, enrolment: true }\n  \
                      - { path: /countersign/v1, management: true }\n"
-                .into(),
-            more: format!(
-                "enrolment: {{ public_url: 'https://gw.example' }}\ntrusted_proxies: [127.0.0.1]\n\
+            .into(),
+        more: format!(
+            "enrolment: {{ public_url: 'https://gw.example' }}\ntrusted_proxies: [127.0.0.1]\n\
                  joiners:\n  - {{ name: ci, issuer: 'https://ci', jwks: {{ file: ci.json }}, \
                  audience: countersign, claims: {{ 'ci/project': web }}, vault: vault_prod, \
                  machine: {{ name: '{{sub}}', expires_in: 1h }} }}\n{more}"
-            ),
-            files: vec![
-                ("operators.yaml", registry(&[&operator()])),
-                ("ci.json", keys.to_string()),
-            ],
-            ..Options::default()
-        },
-    )
+        ),
+        files: vec![
+            ("operators.yaml", registry(&[&operator()])),
+            ("ci.json", keys.to_string()),
+        ],
+        ..Options::default()
+    }
 }
 
 /// Creates a token with these terms beside its name and vault, by a call of the operator.
@@ -254,6 +256,32 @@ fn a_jwt_enrols_once_and_every_wrong_one_looks_like_a_used_one() {
     for wrong in [&*other_project, &forged, "no"] {
         assert_eq!(told(&join(wrong, 3)), used);
     }
+}
+
+#[test]
+fn a_failing_audit_log_costs_no_key_and_no_use_of_a_secret() {
+    let backend = Backend::start();
+    let mut options = options(
+        "{ database: 'sqlite:registry.db', operators: operators.yaml }".into(),
+        "",
+    );
+    options.audit = "/dev/full".into();
+    let gateway = Gateway::with(&backend, options);
+    let good = jwt(&gateway, "runner-1", "web");
+    let body = body(&gateway, "jwt", &good, 1).to_string();
+    for _ in 0..3 {
+        let answer = post(&gateway, JOIN, body.as_bytes(), "192.0.2.1");
+        assert_eq!((answer.status, &*answer.code()), (503, "audit_unavailable"));
+    }
+    let script = "import sqlite3, sys\n\
+                  for table in ('machine', 'machine_key', 'used_jwt'):\n    \
+                  print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM ' + table).fetchone()[0])";
+    let counted = Command::new("python3")
+        .args(["-c", script])
+        .arg(gateway.folder.path().join("registry.db"))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&counted.stdout), "0\n0\n0\n");
 }
 
 #[test]

@@ -154,7 +154,7 @@ pub struct PredictedLogin {
     pub audience: String,
 }
 
-/// What stands for the upstream of a route that manages the registry.
+/// The text in place of an upstream, for a route that manages the registry.
 const THE_REGISTRY: &str = "the calls that manage the registry";
 
 const FOR_OPERATORS: &str = "operators alone make this call, and no machine is one";

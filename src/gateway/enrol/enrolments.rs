@@ -167,6 +167,13 @@ impl EnrolmentTask {
             refusal: Refusal::RegistryUnavailable(RegistryFault::Away),
             cause: EnrolmentFault::Unavailable,
         };
+        // The record comes after the transaction, so a log that fails must not cost a use.
+        if !self.recorder.can_record() {
+            return Err(NotEnrolled {
+                refusal: Refusal::AuditUnavailable,
+                cause: EnrolmentFault::Unavailable,
+            });
+        }
         let database = self.registry.database().ok_or(away)?.clone();
         let request = EnrolmentRequest {
             call: &self.call,

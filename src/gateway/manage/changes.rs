@@ -98,7 +98,7 @@ impl ChangeContext<'_> {
     ///
     /// # Errors
     ///
-    /// What the database objects to. [`RegistryFault::Unknown`] if it did not tell in time.
+    /// The objection of the database. [`RegistryFault::Unknown`] if it did not tell in time.
     pub(super) async fn make<T, F>(
         &self,
         recorded: RecordedChange,

@@ -24,6 +24,11 @@ pub(crate) struct EnrolmentFacts {
 }
 
 impl Recorder {
+    /// Whether records can be written, as far as is known.
+    pub(crate) fn can_record(&self) -> bool {
+        self.audit.healthy()
+    }
+
     /// Writes the record of a machine that was enrolled, before the machine is told, and counts it.
     ///
     /// # Errors
