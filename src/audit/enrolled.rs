@@ -32,11 +32,11 @@ pub struct EnrolledRecord<'a> {
     pub hostname: &'a str,
     /// Whether it proved that it holds its key.
     pub proved: bool,
-    /// Who let it in.
+    /// The token or joiner that let it in.
     pub by: EnrolledBy<'a>,
 }
 
-/// Who let a machine in. Neither the token nor the JWT is recorded.
+/// The token or joiner that let a machine in. Neither the token nor the JWT is recorded.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(untagged)]
 pub enum EnrolledBy<'a> {

@@ -33,7 +33,7 @@ pub struct Joiner {
     pub claims: Vec<(String, Pattern)>,
     /// The vault that its machines belong to; the path of the enrolment names it.
     pub vault: String,
-    /// What its machines get.
+    /// The terms of its machines.
     pub machine: MachineTerms,
     /// The name of a machine. Default: the one that it asks for.
     pub machine_name: Option<NameTemplate>,

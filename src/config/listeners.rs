@@ -51,7 +51,7 @@ pub struct AdminTls {
     pub client: Option<ClientFiles>,
 }
 
-/// What a command needs to reach the admin listener.
+/// The way of a command to the admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminAccess {
     /// Its address.

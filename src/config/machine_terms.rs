@@ -22,7 +22,7 @@ const MAX_CIDRS: usize = 64;
 /// Longest name of a group, in bytes, as in the registry.
 const MAX_GROUP: usize = 64;
 
-/// What every machine gets that one token or one joiner lets in.
+/// The terms of every machine that one token or one joiner lets in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MachineTerms {
     /// `X-Machine-Owner` to the backend.

@@ -16,7 +16,7 @@ use countersign_core::enrolment::{EnrolmentToken, SecretDigest};
 use countersign_core::pattern::Pattern;
 use countersign_core::refusal::RegistryFault;
 
-/// Who let a machine in.
+/// The token or joiner that let a machine in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdmittedBy {
     /// A token, by its id.
@@ -126,7 +126,7 @@ async fn token(
     }
 }
 
-/// What is wrong with a stored token, if anything is.
+/// The fault of a stored token, if it has one.
 fn fault(
     stored: &StoredToken,
     terms: &TokenTerms,

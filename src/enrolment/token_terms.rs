@@ -32,7 +32,7 @@ pub struct TokenTerms {
     pub max_uses: u32,
     /// How long it is valid, in seconds. Default: ten minutes.
     pub expires_in: u64,
-    /// What its machines get.
+    /// The terms of its machines.
     pub machine: MachineTerms,
     /// The names that its machines may have. Default: every name.
     pub name_pattern: Option<Pattern>,

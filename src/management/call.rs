@@ -32,7 +32,7 @@ pub enum RegistryCall {
     RenewOwnKey,
 }
 
-/// Who signs a call.
+/// The signer of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallSigner {
     /// An operator. No machine is one.
@@ -89,7 +89,7 @@ impl RegistryCall {
         (resource.call(method)).ok_or(NoCall::Method(methods))
     }
 
-    /// Who signs it.
+    /// Its signer.
     pub const fn signer(&self) -> CallSigner {
         match self {
             RegistryCall::RenewOwnKey => CallSigner::Machine,

@@ -9,7 +9,7 @@ use prometheus::{Gauge, IntGauge, IntGaugeVec, Result};
 use super::declare::{Declare, gauge_value};
 use super::reloads::CertificateUse;
 
-/// What a scrape computes.
+/// The values that a scrape computes.
 #[derive(Clone, Debug, Default)]
 pub struct Scraped {
     /// The certificates in force.

@@ -44,7 +44,7 @@ pub struct Follower {
     news_limit: Duration,
 }
 
-/// What a look at the database has changed.
+/// The changes of one look at the database.
 #[derive(Debug)]
 pub struct FollowedChange {
     /// The machines that are different now.

@@ -51,7 +51,7 @@ pub struct GatewayServer {
     shutdown: Shutdown,
 }
 
-/// What a start says.
+/// The log line of a start.
 struct StartLine {
     configuration: PathBuf,
     listeners: String,

@@ -50,7 +50,7 @@ pub enum JoiningSecret {
     Jwt(Zeroizing<String>),
 }
 
-/// What this machine asks for.
+/// The machine's part of the request for an enrolment.
 pub struct Enrolling<'a> {
     /// The gateway.
     pub connector: &'a Connector,
@@ -81,7 +81,7 @@ pub struct NewIdentity {
     pub api_url: String,
 }
 
-/// What the first signed request showed.
+/// The result of the first signed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FirstRequest {
     /// The gateway verified it.
@@ -301,7 +301,7 @@ fn code(body: &[u8]) -> Option<Code> {
     Code::parse(body.get("code")?.as_str()?)
 }
 
-/// What the gateway said. Its texts hold no secret.
+/// The gateway's answer. Its texts hold no secret.
 fn refused(gateway: &GatewayUrl, status: u16, body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let errors = body.get("errors").and_then(Value::as_array);

@@ -105,7 +105,7 @@ pub enum Refusal {
     Internal,
 }
 
-/// What is unavailable about the registry.
+/// The part of the registry that is unavailable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistryFault {
     /// The machines in memory are older than allowed.

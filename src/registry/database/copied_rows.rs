@@ -17,7 +17,7 @@ pub(super) const MACHINE: u64 = 1;
 /// Rows of a page and of a statement.
 const PAGE: usize = 5000;
 
-/// What a copy holds. It is worth nothing before [`CopiedRows::is_whole`].
+/// The content of a copy. It is worth nothing before [`CopiedRows::is_whole`].
 pub(in crate::registry) struct CopiedRows {
     pub(super) session: Session,
     /// What the rows must come to.

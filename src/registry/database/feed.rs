@@ -20,7 +20,7 @@ const MOST_MACHINES: usize = 50_000;
 /// Rows of a page of all machines.
 const PAGE: u64 = 10_000;
 
-/// What is new in the database.
+/// The news of the database.
 pub(in crate::registry) enum News {
     /// Nothing.
     None,
@@ -64,7 +64,7 @@ impl Database {
         Ok(position)
     }
 
-    /// What has changed since a position.
+    /// The changes since a position.
     pub(in crate::registry) async fn news(
         &self,
         known: &ChangePosition,

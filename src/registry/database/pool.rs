@@ -18,7 +18,7 @@ const MOST_OF_CALLS: usize = 7;
 /// Longest wait for a free connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Who uses a connection. The follower has one of its own, because calls may wait for a lock in the
+/// The user of a connection. The follower has one of its own, because calls may wait for a lock in the
 /// database, and machines count for nobody where the follower waits as long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionUser {

@@ -37,7 +37,7 @@ pub struct StoredToken {
     pub expires: u64,
     /// The terms of the enrolment.
     pub terms: Value,
-    /// Who made it: [`Author::by`].
+    /// Its author: [`Author::by`].
     pub by: String,
     /// When it was made, in Unix seconds.
     pub created: u64,

@@ -20,7 +20,7 @@ pub(super) struct AdminResponse {
     pub(super) body: Bytes,
 }
 
-/// What decides which headers a response has besides.
+/// The kind of a response, which decides its other headers.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Plain,
